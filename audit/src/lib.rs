@@ -1,0 +1,1 @@
+//! The event replay tools: an independent reader of the log, and its proofs.

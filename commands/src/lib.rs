@@ -1,0 +1,1 @@
+//! The write side: HTTP commands, their identity, and the owners that decide them.

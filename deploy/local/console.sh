@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# What a person sees: lines of progress, waits that say what they wait for, and failures that say what to do.
+
+heading() { printf '\n== %s\n' "$*"; }
+say() { printf '   %s\n' "$*"; }
+warn() { printf '!! %s\n' "$*" >&2; }
+fail() {
+  warn "$@"
+  exit 1
+}
+
+progress_interval_s=5
+
+# Waits until a check succeeds and says every few seconds what it waits for.
+# Returns 1 when the time is over, 2 as soon as the second check says that waiting has no point any more.
+wait_until() { # WHAT SECONDS_MAX STILL_POSSIBLE CHECK; both checks are names of functions or commands without arguments
+  local what=$1 seconds_max=$2 still_possible=$3 check=$4
+  local started=$SECONDS said=$SECONDS
+  until $check; do
+    $still_possible || return 2
+    if [ $((SECONDS - started)) -ge "$seconds_max" ]; then return 1; fi
+    if [ $((SECONDS - said)) -ge $progress_interval_s ]; then
+      said=$SECONDS
+      say "waiting for $what ($((SECONDS - started)) s, at most $seconds_max s)"
+    fi
+    sleep 0.1
+  done
+}
+
+# Runs a command with its output in a file, says every few seconds that it still runs, and shows the end of the file
+# when it fails.
+run_quietly() { # WHAT LOG COMMAND...
+  local what=$1 log=$2 started=$SECONDS said=$SECONDS pid
+  shift 2
+  "$@" > "$log" 2>&1 < /dev/null &
+  pid=$!
+  while kill -0 "$pid" 2> /dev/null; do
+    if [ $((SECONDS - said)) -ge $progress_interval_s ]; then
+      said=$SECONDS
+      say "$what ($((SECONDS - started)) s)"
+    fi
+    sleep 0.2
+  done
+  if ! wait "$pid"; then
+    tail -n 20 "$log" >&2
+    warn "failed: $what; the whole output is in $log"
+    return 1
+  fi
+}

@@ -1,0 +1,91 @@
+# shellcheck shell=bash
+# Which processes are ours, and how they are stopped. A number in a pid file proves nothing (it may be of an earlier
+# boot, and given to somebody else since), so a process counts as ours only if its command line or its environment names
+# the folder that it works in. Nothing here ever signals a process that was not proved to be ours.
+
+# Text that only our process of that name carries, and a word of its command line to look it up by.
+process_marker() {
+  case $1 in
+    serve) echo "DEV_PROCESS=$stack_dir/serve" ;;
+    postgres) echo "-D $(postgres_dir)/db" ;;
+    *) echo "-Ddaybook.server=$stack_dir/$1" ;;
+  esac
+}
+process_word() {
+  case $1 in
+    serve) echo 'daybook serve' ;;
+    postgres) echo 'postgres -D' ;;
+    *) echo 'daybook.server=' ;;
+  esac
+}
+
+is_ours() { # NAME PID
+  local marker
+  [[ $2 =~ ^[0-9]+$ ]] || return 1
+  [ -r "/proc/$2/cmdline" ] || return 1
+  marker=$(process_marker "$1")
+  # The blank behind the marker keeps `.../kafka` apart from `.../kafka2`.
+  {
+    tr '\0' ' ' < "/proc/$2/cmdline"
+    echo ' '
+    tr '\0' ' ' < "/proc/$2/environ"
+  } 2> /dev/null | grep -qF -- "$marker "
+}
+
+running_pid() { # NAME; prints the pid, or fails when nothing of ours runs under the pid file
+  local pid
+  pid=$(cat "$stack_dir/$1/pid" 2> /dev/null) || return 1
+  is_ours "$1" "$pid" && echo "$pid"
+}
+
+# Ours without a pid file: the script was killed between the start and the note, or the state folder was deleted under
+# a running server.
+orphan_pids() { # NAME
+  local pid noted
+  noted=$(running_pid "$1" || true)
+  for pid in $(pgrep -f -- "$(process_word "$1")" || true); do
+    if [ "$pid" != "$noted" ] && is_ours "$1" "$pid"; then echo "$pid"; fi
+  done
+}
+
+stop_pid() { # NAME PID SIGNAL SECONDS_MAX
+  local name=$1 pid=$2 signal=$3 seconds_max=$4
+  kill -s "$signal" "$pid" 2> /dev/null || true
+  gone() { ! is_ours "$name" "$pid"; }
+  if ! wait_until "$name (pid $pid) to stop" "$seconds_max" true gone; then
+    warn "$name (pid $pid) does not stop within $seconds_max s: killed"
+    kill -s KILL "$pid" 2> /dev/null || true
+    wait_until "$name (pid $pid) to be gone" 10 true gone || fail "$name (pid $pid) cannot be killed"
+  fi
+}
+
+stop_orphans() { # NAME
+  local pid
+  for pid in $(orphan_pids "$1"); do
+    say "$1: stopping pid $pid, which an interrupted start left behind"
+    stop_pid "$1" "$pid" TERM 20
+  done
+}
+
+# Detached from this terminal and from our locks (file descriptors 7 to 9), so that it outlives us and holds nothing.
+launch() { # NAME COMMAND...; writes the pid file and sets launched_pid
+  local name=$1 directory=$stack_dir/$1 log_bytes_max=10000000
+  shift
+  if [ -f "$directory/log" ] && [ "$(stat -c %s "$directory/log")" -gt $log_bytes_max ]; then
+    mv "$directory/log" "$directory/log.old"
+  fi
+  setsid "$@" >> "$directory/log" 2>&1 < /dev/null 7>&- 8>&- 9>&- &
+  launched_pid=$!
+  echo "$launched_pid" > "$directory/pid"
+}
+
+# One `./dev up` and one `./dev test` at a time. The lock is file descriptor 9 and lasts as long as this process.
+take_lock() { # NAME SECONDS_MAX
+  local lock=$state_dir/$1.lock
+  mkdir -p "$state_dir"
+  exec 9>> "$lock"
+  if ! flock -w "$2" 9; then
+    fail "another ./dev $1 is running (pid $(cat "$lock" 2> /dev/null)); wait for it, or stop it first"
+  fi
+  echo $$ > "$lock"
+}

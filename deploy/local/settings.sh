@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Where things lie and which ports they take. Every script of this folder sources this file first.
+#
+# There are two stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running) and
+# `test` (what `./dev test` starts and stops). DEV_STACK says which of the two a script works on. Names that start with
+# DAYBOOK_ are the service's own settings; ours start with DEV_.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+local_dir=$root/deploy/local
+state_dir=$root/.daybook
+jars_dir=$state_dir/servers
+target_dir=${CARGO_TARGET_DIR:-$root/target}
+
+server_names=(kafka registry postgres cassandra)
+port_names=(kafka kafka_controller registry postgres cql cql_storage http)
+
+# Which variable of the service's environment names a server that is already there.
+declare -A address_variable=(
+  [kafka]=DAYBOOK_KAFKA_BROKERS [registry]=DAYBOOK_REGISTRY_URL
+  [postgres]=DAYBOOK_POSTGRES_URL [cassandra]=DAYBOOK_CQL_NODES
+)
+# Which ports a server listens on; the first one is the one that clients use.
+declare -A server_ports=(
+  [kafka]="kafka kafka_controller" [registry]=registry [postgres]=postgres [cassandra]="cql cql_storage" [serve]=http
+)
+# Postgres: 5433, because a cluster of the distribution usually holds 5432.
+declare -A port_default_up=(
+  [kafka]=9092 [kafka_controller]=9093 [registry]=8081 [postgres]=5433 [cql]=9042 [cql_storage]=7000 [http]=8080
+)
+# CQL: not 19042, which is the port for shard-aware drivers that Scylla announces to its clients.
+declare -A port_default_test=(
+  [kafka]=19092 [kafka_controller]=19093 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
+)
+declare -A port=()
+
+use_stack() { # up | test
+  case $1 in
+    up | test) ;;
+    *) echo "DEV_STACK must be up or test, not '$1'" >&2; exit 2 ;;
+  esac
+  export DEV_STACK=$1
+  stack_dir=$state_dir/$1
+}
+
+port_variable() { # name of a port -> the variable that changes it
+  local prefix=DEV
+  [ "$DEV_STACK" = up ] || prefix=DEV_TEST
+  echo "${prefix}_${1^^}_PORT"
+}
+
+# A port comes from its variable, else from the last start of this stack, else from the defaults.
+load_ports() {
+  local name value variable
+  local -n defaults=port_default_$DEV_STACK
+  for name in "${port_names[@]}"; do port[$name]=${defaults[$name]}; done
+  if [ -f "$stack_dir/ports" ]; then
+    while IFS='=' read -r name value; do port[$name]=$value; done < "$stack_dir/ports"
+  fi
+  for name in "${port_names[@]}"; do
+    variable=$(port_variable "$name")
+    port[$name]=${!variable:-${port[$name]}}
+    if ! [[ ${port[$name]} =~ ^[1-9][0-9]{0,4}$ ]] || [ "${port[$name]}" -gt 65535 ]; then
+      echo "$variable must be a port number, not '${port[$name]}'" >&2
+      exit 2
+    fi
+  done
+}
+
+save_ports() {
+  local name
+  mkdir -p "$stack_dir"
+  for name in "${port_names[@]}"; do echo "$name=${port[$name]}"; done > "$stack_dir/ports.new"
+  mv "$stack_dir/ports.new" "$stack_dir/ports"
+}
+
+# The addresses under which the servers of this stack are reached. What the environment sets wins, except for the tests,
+# which always run on servers of their own.
+export_addresses() {
+  local kafka=127.0.0.1:${port[kafka]} cql=127.0.0.1:${port[cql]}
+  local registry=http://127.0.0.1:${port[registry]}/apis/ccompat/v7
+  local postgres=postgres://daybook@127.0.0.1:${port[postgres]}/daybook
+  if [ "$DEV_STACK" = test ]; then
+    unset "${!DAYBOOK_@}"
+  fi
+  export DAYBOOK_KAFKA_BROKERS=${DAYBOOK_KAFKA_BROKERS:-$kafka}
+  export DAYBOOK_REGISTRY_URL=${DAYBOOK_REGISTRY_URL:-$registry}
+  export DAYBOOK_POSTGRES_URL=${DAYBOOK_POSTGRES_URL:-$postgres}
+  export DAYBOOK_CQL_NODES=${DAYBOOK_CQL_NODES:-$cql}
+}

@@ -1,0 +1,1 @@
+//! The read side: the projector runtime, the views and their queries.

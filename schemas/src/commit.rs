@@ -1,0 +1,110 @@
+//! The journal's record: the frame, and what it carries. `avro/commit.avsc` is its schema.
+
+use crate::{time::Timestamp, union::deserialize_record_union};
+use serde::{Deserialize, Serialize};
+
+/// One record of a journal; `E` is the context's event type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit<E> {
+    /// The chain's hash before this record; zero in an announcement.
+    #[serde(with = "serde_bytes")]
+    pub prev: [u8; 32],
+    /// One owner's time in office: a random id.
+    #[serde(with = "serde_bytes")]
+    pub term: [u8; 16],
+    /// The term's number; the first is 1.
+    pub epoch: i64,
+    /// 0 in the announcement, then 1, 2, ... without a gap.
+    pub seq: i64,
+    /// Log time.
+    pub recorded_at: Timestamp,
+    /// What the record says.
+    pub body: Body<E>,
+}
+
+/// What a commit says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Body<E> {
+    /// A new owner takes office.
+    Announcement(Announcement),
+    /// Its owner is still in office.
+    NoOp(NoOp),
+    /// What one command came to.
+    Decision(Decision<E>),
+}
+
+deserialize_record_union!(Body<E>, Announcement, NoOp, Decision);
+
+/// A new owner takes office. Its record's key is empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The version of the void rule that the owner follows.
+    pub rule_version: i32,
+    /// The topic's number of partitions.
+    pub partitions: i32,
+    /// Where the owner takes commands.
+    pub owner_url: String,
+}
+
+/// Proves that its owner is still in office. Its record's key is empty.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoOp {}
+
+/// What one command came to. Its record's key is `<aggregate type>_<aggregate id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision<E> {
+    /// The key's first part.
+    pub aggregate_type: String,
+    /// The aggregate's version before this commit; versions count events.
+    pub version: i64,
+    /// The id that makes a retry the same command.
+    #[serde(with = "serde_bytes")]
+    pub command_id: [u8; 16],
+    /// Keyed BLAKE3 of the canonical command.
+    #[serde(with = "serde_bytes")]
+    pub command_hash: [u8; 16],
+    /// Where the command id comes from.
+    pub origin: Origin,
+    /// Opaque id of the principal.
+    pub actor: String,
+    /// Joins everything that one request set going.
+    #[serde(with = "serde_bytes")]
+    pub correlation_id: [u8; 16],
+    /// The event that caused this command, if one did.
+    pub causation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// `None`: accepted; the answer is then a function of this decision and its offset.
+    pub outcome: Option<Outcome>,
+    /// May be empty; then the version stays.
+    pub events: Vec<E>,
+}
+
+/// Where a command id comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Origin {
+    /// From the client's `Idempotency-Key`.
+    Keyed,
+    /// Made by the server for one request.
+    Server,
+    /// From the event that a policy reacted to.
+    Policy,
+    /// From the timer that fired.
+    Timer,
+    /// Written by software newer than this.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The stored answer of a command that recorded no events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// HTTP status of the answer.
+    pub status: i32,
+    /// Stable, upper-case code of the answer.
+    pub code: String,
+    /// Canonical JSON, without any personal value.
+    #[serde(with = "serde_bytes")]
+    pub detail: Vec<u8>,
+}

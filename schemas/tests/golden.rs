@@ -1,0 +1,281 @@
+//! The contract's golden files: `golden/<topic>/v<n>/` holds the schema as it was registered and
+//! records written with it. A change of a schema or of its encoding is a visible diff there; every
+//! version stays readable for ever. `UPDATE_GOLDEN=1 cargo test -p schemas` writes the newest.
+
+use schemas::{
+    Announcement, Body, Commit, ContextEvent, Currency, Decision, Money, NoOp, Origin, Outcome,
+    Quantity, Sku, Timestamp, UnitPrice, aggregates::RevenueByCountry, catalog, orders,
+    topics::TOPICS,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt::Debug, fs, path::PathBuf};
+
+/// The newest version of every topic's golden files. Raise it together with a schema's change.
+const NEWEST: usize = 1;
+
+fn folder(topic: &str, version: usize) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(topic)
+        .join(format!("v{version}"))
+}
+
+fn updating() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
+/// Compares with the golden file, or writes it.
+#[track_caller]
+fn check(path: PathBuf, content: &str) {
+    if updating() && fs::read_to_string(&path).ok().as_deref() != Some(content) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    assert_eq!(
+        golden, content,
+        "{path:?} differs: the contract has changed"
+    );
+}
+
+fn schema_of(topic: &str, version: usize) -> serde_avro_fast::Schema {
+    fs::read_to_string(folder(topic, version).join("schema.avsc"))
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// The record as the newest schema writes it, and as every version's bytes read.
+#[track_caller]
+fn check_record<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    topic: &str,
+    name: &str,
+    record: &T,
+) {
+    let schema = schema_of(topic, NEWEST);
+    let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
+    let bytes = serde_avro_fast::to_datum_vec(record, &mut config).unwrap();
+    check(
+        folder(topic, NEWEST).join(format!("{name}.hex")),
+        &format!("{}\n", hex::encode(bytes)),
+    );
+    for version in 1..=NEWEST {
+        let Ok(text) = fs::read_to_string(folder(topic, version).join(format!("{name}.hex")))
+        else {
+            continue; // A record that this version did not have.
+        };
+        let bytes = hex::decode(text.trim()).unwrap();
+        let read: T =
+            serde_avro_fast::from_datum_slice(&bytes, &schema_of(topic, version)).unwrap();
+        assert_eq!(&read, record, "{topic} v{version} {name}");
+    }
+}
+
+fn commit<E>(seq: i64, body: Body<E>) -> Commit<E> {
+    let prev = if seq == 0 { [0; 32] } else { [0xa5; 32] };
+    let recorded_at = Timestamp(1_291_191_960_000_000);
+    Commit {
+        prev,
+        term: *b"term of 16 bytes",
+        epoch: 3,
+        seq,
+        recorded_at,
+        body,
+    }
+}
+
+fn decision<E>(events: Vec<E>, outcome: Option<Outcome>) -> Body<E> {
+    Body::Decision(Decision {
+        aggregate_type: "order".into(),
+        version: 7,
+        command_id: [1; 16],
+        command_hash: [2; 16],
+        origin: Origin::Keyed,
+        actor: "service:import".into(),
+        correlation_id: [3; 16],
+        causation_id: Some("cause".into()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        outcome,
+        events,
+    })
+}
+
+fn line() -> orders::SaleLine {
+    orders::SaleLine {
+        sku: Sku::parse("85123A").unwrap(),
+        description: Some("CREAM CUPID \u{a3}1".into()),
+        quantity: Quantity(-6),
+        unit_price: UnitPrice(2_550_000),
+        amount: -1530,
+    }
+}
+
+#[test]
+fn schemas_are_as_they_were() {
+    for topic in TOPICS {
+        let schema: serde_json::Value = serde_json::from_str(&topic.schema()).unwrap();
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        check(folder(topic.name, NEWEST).join("schema.avsc"), &text);
+    }
+}
+
+#[test]
+fn frames_are_as_they_were() {
+    schemas_are_as_they_were();
+    let announcement = Body::<orders::Event>::Announcement(Announcement {
+        rule_version: 1,
+        partitions: 4,
+        owner_url: "http://127.0.0.1:8080".into(),
+    });
+    check_record("journal.orders", "announcement", &commit(0, announcement));
+    check_record(
+        "journal.orders",
+        "no_op",
+        &commit(1, Body::<orders::Event>::NoOp(NoOp {})),
+    );
+    let refusal = Outcome {
+        status: 409,
+        code: "NO".into(),
+        detail: b"{\"available\":0}".to_vec(),
+    };
+    check_record(
+        "journal.orders",
+        "refusal",
+        &commit(2, decision::<orders::Event>(vec![], Some(refusal))),
+    );
+}
+
+#[test]
+fn the_chain_stands_where_readers_look_for_it() {
+    schemas_are_as_they_were();
+    let schema = schema_of("journal.orders", NEWEST);
+    let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
+    let no_op = commit(1, Body::<orders::Event>::NoOp(NoOp {}));
+    let bytes = serde_avro_fast::to_datum_vec(&no_op, &mut config).unwrap();
+    // The wire header of 5 bytes comes first, so `prev` stands at byte 5 of a record's value.
+    assert_eq!(
+        (&bytes[..32], &bytes[32..48]),
+        (&no_op.prev[..], &no_op.term[..])
+    );
+    assert_eq!(&bytes[48..50], [6, 2], "epoch 3 and seq 1, zigzag");
+}
+
+#[test]
+fn events_are_as_they_were() {
+    schemas_are_as_they_were();
+    let sale = orders::Event::SaleImported(orders::SaleImported {
+        invoice: "536365".into(),
+        customer: None,
+        country: "EIRE".into(),
+        ordered_at: Timestamp(1_291_191_960_000_000),
+        currency: Currency::GBP,
+        lines: vec![
+            line(),
+            orders::SaleLine {
+                description: None,
+                ..line()
+            },
+        ],
+        total: -3060,
+    });
+    check_record(
+        "journal.orders",
+        "sale_imported",
+        &commit(4, decision(vec![sale], None)),
+    );
+    let note = orders::Event::CreditNoteIssued(orders::CreditNoteIssued {
+        invoice: "C536365".into(),
+        order_id: None,
+        customer: Some("17850".into()),
+        country: "EIRE".into(),
+        issued_at: Timestamp(1_291_191_960_000_000),
+        currency: Currency::GBP,
+        lines: vec![line()],
+        total: -1530,
+    });
+    check_record(
+        "journal.orders",
+        "credit_note_issued",
+        &commit(5, decision(vec![note], None)),
+    );
+    let price = Money {
+        amount: 1999,
+        currency: Currency::GBP,
+    };
+    let created = catalog::ProductCreated {
+        sku: Sku::parse("BANK CHARGES").unwrap(),
+        description: String::new(),
+    };
+    let product = vec![
+        catalog::Event::ProductCreated(created),
+        catalog::Event::ProductPriceChanged(catalog::ProductPriceChanged {
+            old: None,
+            new: price,
+        }),
+        catalog::Event::ProductPriceChanged(catalog::ProductPriceChanged {
+            old: Some(price),
+            new: price,
+        }),
+    ];
+    check_record(
+        "journal.catalog",
+        "product",
+        &commit(6, decision(product, None)),
+    );
+}
+
+#[test]
+fn results_are_as_they_were() {
+    schemas_are_as_they_were();
+    let result = RevenueByCountry {
+        window_start: Timestamp(1_291_190_400_000_000),
+        window_end: Timestamp(1_291_194_000_000_000),
+        country: "United Kingdom".into(),
+        currency: Currency::GBP,
+        orders: 2,
+        credit_notes: 1,
+        lines: 14,
+        revenue: -5,
+    };
+    assert_eq!(result.key(), "2010-12-01T08:00:00Z/United Kingdom");
+    for topic in [
+        "aggregates.revenue_by_country_hour",
+        "aggregates.revenue_by_country_day",
+    ] {
+        check_record(topic, "result", &result);
+    }
+}
+
+#[test]
+fn every_version_stays_readable_by_the_newest() {
+    use apache_avro::{Schema, schema_compatibility::SchemaCompatibility};
+    schemas_are_as_they_were();
+    for topic in TOPICS {
+        let newest = Schema::parse_str(&topic.schema()).unwrap();
+        for version in 1..=NEWEST {
+            let path = folder(topic.name, version).join("schema.avsc");
+            let Ok(text) = fs::read_to_string(path) else {
+                continue;
+            };
+            let older = Schema::parse_str(&text).unwrap();
+            SchemaCompatibility::can_read(&older, &newest).unwrap();
+        }
+    }
+}
+
+#[test]
+fn rust_types_name_the_events_that_the_schemas_have() {
+    fn check<E: ContextEvent>() {
+        let schema: serde_json::Value = serde_json::from_str(&E::CONTEXT.schema()).unwrap();
+        let text = schema.to_string();
+        for name in E::NAMES {
+            assert!(text.contains(&format!("\"name\":\"{name}\"")), "{name}");
+        }
+        assert_eq!(
+            schemas::Context::of_topic(E::CONTEXT.topic),
+            Some(E::CONTEXT)
+        );
+    }
+    check::<orders::Event>();
+    check::<catalog::Event>();
+}

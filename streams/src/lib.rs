@@ -1,0 +1,1 @@
+//! The windowed-aggregation stream processor.
