@@ -22,7 +22,8 @@ pub struct Commit<E> {
     pub body: Body<E>,
 }
 
-/// What a commit says.
+/// What a commit says. Nearly all are decisions, so a box around those would only cost.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Body<E> {
     /// A new owner takes office.

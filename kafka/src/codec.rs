@@ -1,0 +1,133 @@
+//! The Confluent wire format: a zero byte, the schema's id, then the Avro datum.
+
+use crate::registry::{Registry, RegistryError};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_avro_fast::ser::SerializerConfig;
+use std::sync::Arc;
+
+/// Bytes before the datum.
+pub const HEADER_BYTES: usize = 5;
+/// Longest array in a datum that a reader takes; a longer one is a broken record.
+const ARRAY_ITEMS_MAX: usize = 10_000_000;
+
+/// Why a value can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// No wire header.
+    #[error("the value has no schema id: {bytes} bytes, first {first:?}")]
+    NoHeader {
+        /// Its length.
+        bytes: usize,
+        /// Its first byte.
+        first: Option<u8>,
+    },
+    /// The schema can't be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The bytes don't fit the writer's schema, or say what this program does not know.
+    #[error("a value of schema id {schema_id} can't be read: {reason}")]
+    Unreadable {
+        /// The writer's schema.
+        schema_id: u32,
+        /// Where it went wrong.
+        reason: String,
+    },
+    /// The value does not fit the schema.
+    #[error("the value does not fit schema id {schema_id}: {reason}")]
+    Unwritable {
+        /// The schema to write with.
+        schema_id: u32,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Our own schema is none.
+    #[error("not an Avro schema: {reason}")]
+    Schema {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Writes values with one registered schema.
+#[derive(Clone)]
+pub struct Encoder {
+    schema_id: u32,
+    schema: Arc<serde_avro_fast::Schema>,
+}
+
+impl Encoder {
+    /// `schema` is the text registered under `schema_id`.
+    pub fn new(schema_id: u32, schema: &str) -> Result<Self, CodecError> {
+        let schema = schema
+            .parse()
+            .map_err(
+                |error: serde_avro_fast::schema::SchemaError| CodecError::Schema {
+                    reason: error.to_string(),
+                },
+            )?;
+        Ok(Self {
+            schema_id,
+            schema: Arc::new(schema),
+        })
+    }
+
+    /// The value's wire form.
+    pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(0);
+        bytes.extend_from_slice(&self.schema_id.to_be_bytes());
+        serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).map_err(
+            |error| CodecError::Unwritable {
+                schema_id: self.schema_id,
+                reason: error.to_string(),
+            },
+        )
+    }
+}
+
+/// Reads values with the schema that each was written with.
+#[derive(Clone)]
+pub struct Decoder {
+    registry: Registry,
+}
+
+impl Decoder {
+    /// Fetches schemas from `registry` as they turn up.
+    pub fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+
+    /// Reads a wire form. Waits for the registry where the schema is new; whether an error is worth
+    /// another try, [`RegistryError::is_transient`] says.
+    pub async fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, CodecError> {
+        let (schema_id, datum) = split(value)?;
+        let schema = self.registry.schema(schema_id).await?;
+        read(schema_id, &schema, datum)
+    }
+}
+
+/// The schema's id and the datum.
+pub fn split(value: &[u8]) -> Result<(u32, &[u8]), CodecError> {
+    match value {
+        [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
+        _ => Err(CodecError::NoHeader {
+            bytes: value.len(),
+            first: value.first().copied(),
+        }),
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    schema_id: u32,
+    schema: &serde_avro_fast::Schema,
+    datum: &[u8],
+) -> Result<T, CodecError> {
+    let mut config = serde_avro_fast::de::DeserializerConfig::new(schema);
+    config.max_seq_size = ARRAY_ITEMS_MAX;
+    let slice = serde_avro_fast::de::read::SliceRead::new(datum);
+    let mut state = serde_avro_fast::de::DeserializerState::with_config(slice, config);
+    T::deserialize(state.deserializer()).map_err(|error| CodecError::Unreadable {
+        schema_id,
+        reason: error.to_string(),
+    })
+}

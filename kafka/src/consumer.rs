@@ -1,0 +1,263 @@
+//! Reads partitions of one topic from given offsets, in batches, on a thread of its own.
+//!
+//! Assignment is manual and offsets are ours: no consumer group, nothing committed to the broker. A
+//! start offset that the log no longer has is an error, never a silent jump.
+
+use crate::settings::KafkaSettings;
+use bytes::Bytes;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+    types::RDKafkaErrorCode,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// A batch ends once its values have this many bytes.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Batches read ahead of their reader.
+const BATCHES_AHEAD_MAX: usize = 2;
+/// How soon a stopped consumer's thread notices.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// One record of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The topic's partition.
+    pub partition: i32,
+    /// Its place in the partition.
+    pub offset: i64,
+    /// When the broker took it, in milliseconds since 1970; -1 if the broker does not say.
+    pub timestamp_ms: i64,
+    /// `None` is not the same as empty.
+    pub key: Option<Bytes>,
+    /// `None` is not the same as empty.
+    pub value: Option<Bytes>,
+}
+
+/// Why no batch came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumerError {
+    /// The client goes on by itself; the next call may succeed.
+    #[error("topic {topic}: the brokers can't be reached or don't answer: {reason}")]
+    Unreachable {
+        /// The topic read.
+        topic: String,
+        /// The client library's words.
+        reason: String,
+    },
+    /// The log's beginning is gone, or its end lies before where we were.
+    #[error("topic {topic}: an offset asked for is not in the log any more: {reason}")]
+    OffsetOutOfRange {
+        /// The topic read.
+        topic: String,
+        /// The client library's words.
+        reason: String,
+    },
+    /// Nothing that waiting mends.
+    #[error("topic {topic}: {reason}")]
+    Fatal {
+        /// The topic read.
+        topic: String,
+        /// The client library's words.
+        reason: String,
+    },
+}
+
+impl ConsumerError {
+    /// Whether the same consumer may be asked again.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// A reader of some partitions of one topic. Dropping it stops its thread.
+pub struct BatchConsumer {
+    topic: String,
+    batches: mpsc::Receiver<Result<Vec<Record>, ConsumerError>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl BatchConsumer {
+    /// Begins to read `topic` at `(partition, offset)` each. `role` names the thread and the client.
+    pub fn start(
+        settings: &KafkaSettings,
+        role: &str,
+        topic: &str,
+        starts: &[(i32, i64)],
+    ) -> Result<Self, ConsumerError> {
+        let consumer = consumer(settings, role, topic, starts)?;
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, name) = (stop.clone(), topic.to_owned());
+        std::thread::Builder::new()
+            .name(format!("consume-{role}"))
+            .spawn(move || run(&consumer, &name, &sender, &stopped))
+            .map_err(|error| fatal(topic, &error))?;
+        Ok(Self {
+            topic: topic.to_owned(),
+            batches,
+            stop,
+        })
+    }
+
+    /// Waits for the next records: at least one. Records of one partition come in offset order.
+    ///
+    /// After an error that [`ConsumerError::is_transient`], call again; after another, give up.
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
+        match self.batches.recv().await {
+            Some(batch) => batch,
+            None => Err(ConsumerError::Fatal {
+                topic: self.topic.clone(),
+                reason: "the consumer's thread has ended".into(),
+            }),
+        }
+    }
+}
+
+impl Drop for BatchConsumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn consumer(
+    settings: &KafkaSettings,
+    role: &str,
+    topic: &str,
+    starts: &[(i32, i64)],
+) -> Result<BaseConsumer, ConsumerError> {
+    let consumer: BaseConsumer = settings
+        .client(role)
+        // `assign` wants a group, though nothing is ever committed to it.
+        .set("group.id", format!("daybook-{role}"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false")
+        // A start offset that is gone must be an error: the tripwire for lost history.
+        .set("auto.offset.reset", "error")
+        // The default of 1,000 pins catch-up at a fraction of its speed.
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "50")
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .create()
+        .map_err(|error| fatal(topic, &error))?;
+    let mut assignment = TopicPartitionList::with_capacity(starts.len());
+    for (partition, offset) in starts {
+        assignment
+            .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .map_err(|error| fatal(topic, &error))?;
+    }
+    consumer
+        .assign(&assignment)
+        .map_err(|error| fatal(topic, &error))?;
+    Ok(consumer)
+}
+
+/// The thread: polls until it is stopped, its reader is gone, or the error is one for good.
+fn run(
+    consumer: &BaseConsumer,
+    topic: &str,
+    sender: &mpsc::Sender<Result<Vec<Record>, ConsumerError>>,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
+        let polled = poll_batch(consumer, topic);
+        let ends = matches!(&polled, Some(Err(error)) if !error.is_transient());
+        if let Some(batch) = polled
+            && sender.blocking_send(batch).is_err()
+        {
+            break;
+        }
+        if ends {
+            break;
+        }
+    }
+}
+
+/// What is there now, up to a batch's limits; `None` when nothing came within the time-out.
+fn poll_batch(consumer: &BaseConsumer, topic: &str) -> Option<Result<Vec<Record>, ConsumerError>> {
+    let mut batch = match consumer.poll(POLL_TIMEOUT)? {
+        Ok(message) => vec![record(&message)],
+        Err(error) => return classify(topic, &error).map(Err),
+    };
+    let mut bytes = batch[0].value.as_ref().map_or(0, Bytes::len);
+    while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+        match consumer.poll(Duration::ZERO) {
+            Some(Ok(message)) => {
+                batch.push(record(&message));
+                bytes += message.payload_len();
+            }
+            // An error here comes again, or was a passing one: the records at hand go first.
+            Some(Err(error)) => {
+                tracing::debug!(topic, %error, "while filling a batch");
+                break;
+            }
+            None => break,
+        }
+    }
+    Some(Ok(batch))
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+    }
+}
+
+/// `None` for errors that say nothing to a reader.
+fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
+    use RDKafkaErrorCode as Code;
+    let topic = topic.to_owned();
+    let reason = error.to_string();
+    match error.rdkafka_error_code() {
+        Some(Code::OffsetOutOfRange | Code::AutoOffsetReset) => {
+            Some(ConsumerError::OffsetOutOfRange { topic, reason })
+        }
+        // A topic that is being made or deleted is unknown for a while; so is one whose broker
+        // restarts. Waiting mends it, or an operator does.
+        Some(
+            Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::BrokerNotAvailable
+            | Code::NetworkException
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::KafkaStorageError,
+        ) => Some(ConsumerError::Unreachable { topic, reason }),
+        Some(Code::PartitionEOF | Code::NoError) => None,
+        _ => Some(ConsumerError::Fatal { topic, reason }),
+    }
+}
+
+fn fatal(topic: &str, error: &dyn std::fmt::Display) -> ConsumerError {
+    ConsumerError::Fatal {
+        topic: topic.to_owned(),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,80 @@
+//! Publishes keyed records to topics that are no journals, such as aggregate topics.
+//!
+//! Records are spread as the Java client does, and each is reported written before the next batch.
+
+use crate::settings::{KafkaSettings, SettingsError};
+use futures_util::future::try_join_all;
+use rdkafka::{
+    error::KafkaError,
+    producer::{FutureProducer, FutureRecord},
+    util::Timeout,
+};
+
+/// Longest time for one record, from call to acknowledgement, in milliseconds.
+const PUBLISH_TIMEOUT_MS: u64 = 10_000;
+/// Records under way at once.
+const UNDER_WAY_MAX: usize = 10_000;
+
+/// Why a record is not known to be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The client library refused.
+    #[error("the producer can't be made: {0}")]
+    Client(KafkaError),
+    /// It may stand in the topic or not.
+    #[error("topic {topic}: unknown outcome: {reason}")]
+    Unknown {
+        /// Where it was to go.
+        topic: String,
+        /// The client library's words.
+        reason: String,
+    },
+}
+
+/// An idempotent producer with awaited acknowledgements.
+#[derive(Clone)]
+pub struct Publisher {
+    producer: FutureProducer,
+}
+
+impl Publisher {
+    /// Makes the producer; `role` names it in the broker's logs.
+    pub fn new(settings: &KafkaSettings, role: &str) -> Result<Self, PublishError> {
+        settings.check()?;
+        let producer = settings
+            .client(role)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            .set("partitioner", "murmur2_random")
+            .set("message.timeout.ms", PUBLISH_TIMEOUT_MS.to_string())
+            .create()
+            .map_err(PublishError::Client)?;
+        Ok(Self { producer })
+    }
+
+    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error
+    /// some may stand in the topic; publishing them again is the caller's choice.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        records: &[(String, Vec<u8>)],
+    ) -> Result<(), PublishError> {
+        for chunk in records.chunks(UNDER_WAY_MAX) {
+            let sends = chunk.iter().map(|(key, value)| {
+                let record = FutureRecord::to(topic).key(key).payload(value);
+                self.producer.send(record, Timeout::Never)
+            });
+            try_join_all(sends)
+                .await
+                .map_err(|(error, _)| PublishError::Unknown {
+                    topic: topic.to_owned(),
+                    reason: error.to_string(),
+                })?;
+        }
+        Ok(())
+    }
+}
