@@ -1,0 +1,162 @@
+//! Sales as another system recorded them, priced line by line.
+
+use schemas::{
+    Currency, Quantity, Sku, Timestamp, UnitPrice,
+    money::{MoneyError, line_amount},
+    orders::SaleLine,
+};
+
+/// A sale or a credit note as the other system has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sale {
+    /// The number that the other system gave it.
+    pub invoice: String,
+    /// Opaque id; `None` where the source has none.
+    pub customer: Option<String>,
+    /// As the source names it.
+    pub country: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The currency of all its prices.
+    pub currency: Currency,
+    /// What was sold or taken back.
+    pub lines: Vec<Line>,
+}
+
+/// One line of a [`Sale`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What was sold.
+    pub sku: Sku,
+    /// As the source words it.
+    pub description: Option<String>,
+    /// Signed.
+    pub quantity: Quantity,
+    /// Signed.
+    pub unit_price: UnitPrice,
+}
+
+/// Why a sale can't be taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SaleRejection {
+    /// It has nothing to record.
+    #[error("invoice {invoice} has no lines")]
+    NoLines {
+        /// Its number.
+        invoice: String,
+    },
+    /// Beyond 64 bits of minor units.
+    #[error("invoice {invoice}, line {line}: the amount is too large")]
+    AmountTooLarge {
+        /// Its number.
+        invoice: String,
+        /// The first line at which it is, from 1.
+        line: usize,
+    },
+}
+
+impl SaleRejection {
+    /// The rejection's stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoLines { .. } => "SALE_WITHOUT_LINES",
+            Self::AmountTooLarge { .. } => "AMOUNT_TOO_LARGE",
+        }
+    }
+}
+
+impl Sale {
+    /// Its lines with their amounts, and the total. The source's zero and negative quantities and
+    /// prices are facts, so they stand.
+    pub(crate) fn priced(&self) -> Result<(Vec<SaleLine>, i64), SaleRejection> {
+        if self.lines.is_empty() {
+            return Err(SaleRejection::NoLines {
+                invoice: self.invoice.clone(),
+            });
+        }
+        let mut total = 0_i64;
+        let mut lines = Vec::with_capacity(self.lines.len());
+        for (index, line) in self.lines.iter().enumerate() {
+            let too_large = |_: MoneyError| self.too_large(index);
+            let amount =
+                line_amount(line.quantity, line.unit_price, self.currency).map_err(too_large)?;
+            total = total
+                .checked_add(amount)
+                .ok_or_else(|| self.too_large(index))?;
+            lines.push(SaleLine {
+                sku: line.sku.clone(),
+                description: line.description.clone(),
+                quantity: line.quantity,
+                unit_price: line.unit_price,
+                amount,
+            });
+        }
+        Ok((lines, total))
+    }
+
+    fn too_large(&self, index: usize) -> SaleRejection {
+        SaleRejection::AmountTooLarge {
+            invoice: self.invoice.clone(),
+            line: index + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod examples {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A sale with one line of the given quantity and price in millionths.
+    pub fn sale(lines: &[(i64, i64)]) -> Sale {
+        let line = |&(quantity, unit_price): &(i64, i64)| Line {
+            sku: Sku::parse("85123A").unwrap(),
+            description: None,
+            quantity: Quantity(quantity),
+            unit_price: UnitPrice(unit_price),
+        };
+        Sale {
+            invoice: "536365".into(),
+            customer: Some("17850".into()),
+            country: "United Kingdom".into(),
+            at: Timestamp(1_291_191_960_000_000),
+            currency: Currency::GBP,
+            lines: lines.iter().map(line).collect(),
+        }
+    }
+
+    /// Any sale, the impossible ones too.
+    pub fn any_sale() -> impl Strategy<Value = Sale> {
+        proptest::collection::vec((any::<i64>(), any::<i64>()), 0..4).prop_map(|lines| sale(&lines))
+    }
+
+    #[test]
+    fn a_total_is_the_sum_of_rounded_lines() {
+        let (lines, total) = sale(&[(1, 5_000), (3, 5_000), (-2, 2_550_000)])
+            .priced()
+            .unwrap();
+        assert_eq!(
+            lines.iter().map(|line| line.amount).collect::<Vec<_>>(),
+            [0, 2, -510]
+        );
+        assert_eq!(total, -508);
+    }
+
+    #[test]
+    fn names_the_line_that_is_too_large() {
+        let most = i64::MAX / 10_000;
+        let rejection = SaleRejection::AmountTooLarge {
+            invoice: "536365".into(),
+            line: 2,
+        };
+        assert_eq!(
+            sale(&[(1, 1), (i64::MAX, i64::MAX)]).priced(),
+            Err(rejection.clone())
+        );
+        // Each line fits, their sum does not.
+        assert_eq!(
+            sale(&[(10_000, i64::MAX), (10_000, most * 10_000)]).priced(),
+            Err(rejection)
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! axum's extractors with problem details for what they refuse.
+
+use crate::problem::Problem;
+use axum::{
+    extract::{
+        FromRequest, FromRequestParts, Request,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
+    },
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+/// A JSON body. 400 malformed, 413 too large, 415 of another type, 422 of another shape.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiJson<T>(pub T);
+
+/// The query string. 400 for unknown names and values that can't be read.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiQuery<T>(pub T);
+
+/// Parts of the path. 400 for values that can't be read.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiPath<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(json_problem(&rejection)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(query_problem(&rejection)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(path_problem(&rejection)),
+        }
+    }
+}
+
+fn json_problem(rejection: &JsonRejection) -> Problem {
+    let status = rejection.status();
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "CONTENT_TYPE_NOT_JSON",
+        StatusCode::UNPROCESSABLE_ENTITY => "BODY_INVALID",
+        _ => "BODY_MALFORMED",
+    };
+    Problem::new(status, code, rejection.body_text())
+}
+
+fn query_problem(rejection: &QueryRejection) -> Problem {
+    let status = StatusCode::BAD_REQUEST;
+    Problem::new(
+        status,
+        "UNKNOWN_OR_INVALID_PARAMETER",
+        rejection.body_text(),
+    )
+}
+
+fn path_problem(rejection: &PathRejection) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "PATH_INVALID",
+        rejection.body_text(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, body::Body, routing::post};
+    use serde::Deserialize;
+    use tower::ServiceExt;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Input {
+        #[expect(dead_code, reason = "only its reading is tested")]
+        count: u32,
+    }
+
+    async fn ask(query: &str, content_type: &str, body: &str) -> (StatusCode, String) {
+        let handler = |_: ApiQuery<Input>, _: ApiJson<Input>| async {};
+        let request = axum::http::Request::post(format!("/?{query}"))
+            .header("content-type", content_type)
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let router: Router = Router::new().route("/", post(handler));
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn names_what_is_wrong_and_where() {
+        const JSON: &str = "application/json";
+        for (query, content_type, body, status, part) in [
+            ("count=1", JSON, "{\"count\":1}", 200, ""),
+            ("count=1", JSON, "{\"count\":", 400, "BODY_MALFORMED"),
+            ("count=1", JSON, "{\"count\":\"1\"}", 422, "count"),
+            ("count=1", JSON, "{\"count\":-1}", 422, "BODY_INVALID"),
+            ("count=1", JSON, "{\"count\":1,\"more\":2}", 422, "more"),
+            ("count=1", "text/plain", "{}", 415, "CONTENT_TYPE_NOT_JSON"),
+            ("count=1&more=1", JSON, "{\"count\":1}", 400, "more"),
+            (
+                "count=x",
+                JSON,
+                "{\"count\":1}",
+                400,
+                "UNKNOWN_OR_INVALID_PARAMETER",
+            ),
+        ] {
+            let (found, text) = ask(query, content_type, body).await;
+            assert_eq!(found.as_u16(), status, "{query} {body}: {text}");
+            assert!(text.contains(part), "{query} {body}: {text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Problem details (RFC 9457): the one shape of every error that leaves over HTTP.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// The media type of problem details.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An error for the client. `code` is stable: programs may rely on it, people read `detail`.
+#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+pub struct Problem {
+    /// HTTP status.
+    #[schema(value_type = u16)]
+    pub status: StatusCode,
+    /// Stable, upper-case name of the error.
+    #[schema(value_type = String)]
+    pub code: &'static str,
+    /// What happened to this request, in words.
+    pub detail: String,
+    /// Further members.
+    #[schema(ignore)]
+    pub members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem without further members.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            members: Map::new(),
+        }
+    }
+
+    /// The same with one more member. A value that is no JSON is left out.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.members.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    /// The body: `type`, `title`, `status`, `code`, `detail`, then the further members.
+    pub fn body(&self) -> Value {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if let Some(object) = body.as_object_mut() {
+            object.extend(self.members.clone());
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    /// A 503 always says when to come again.
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body().to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_type_status_code_and_detail() {
+        let problem = Problem::new(StatusCode::CONFLICT, "PRICE_CHANGED", "it rose").with("old", 1);
+        assert_eq!(
+            problem.body(),
+            json!({"type": "about:blank", "title": "Conflict", "status": 409,
+                   "code": "PRICE_CHANGED", "detail": "it rose", "old": 1})
+        );
+        let response = problem.into_response();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+    }
+}

@@ -1,0 +1,44 @@
+//! Shutdown: one signal, heard by every task; then a bounded wait for them to end.
+
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Longest wait for tasks to end after the signal.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Gives a token that is cancelled at SIGTERM or SIGINT. A second signal ends the process at once.
+///
+/// # Errors
+/// If the process can't listen for signals.
+pub fn on_signal() -> std::io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        for count in 1..=2 {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!(count, "signal to stop");
+            match count {
+                1 => cancelled.cancel(),
+                _ => std::process::exit(130),
+            }
+        }
+    });
+    Ok(token)
+}
+
+/// Waits for all tasks; `false` if some did not end in time.
+pub async fn wait_for(tasks: &TaskTracker) -> bool {
+    tasks.close();
+    let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait())
+        .await
+        .is_ok();
+    if !ended {
+        tracing::error!(tasks = tasks.len(), "tasks did not end in time");
+    }
+    ended
+}
