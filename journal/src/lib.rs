@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod frame;
 pub mod metrics;
+pub mod owner;
 pub mod reader;
 pub mod rule;
 

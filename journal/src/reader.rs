@@ -425,7 +425,7 @@ impl Bodies {
 }
 
 /// Waits between tries: doubling, jittered, bounded, without an end.
-fn backoff() -> impl Iterator<Item = Duration> {
+pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
     backon::ExponentialBuilder::default()
         .with_min_delay(BACKOFF.0)
         .with_max_delay(BACKOFF.1)

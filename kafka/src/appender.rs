@@ -7,7 +7,7 @@ use crate::settings::{KafkaSettings, SettingsError};
 use rdkafka::{
     ClientContext, Message,
     error::KafkaError,
-    message::{DeliveryResult, OwnedHeaders},
+    message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
@@ -228,7 +228,7 @@ impl AppendLine {
             .fold(OwnedHeaders::new(), |headers, (key, value)| {
                 headers.insert(Header {
                     key,
-                    value: Some(value),
+                    value: Some(*value),
                 })
             });
         let record = BaseRecord::with_opaque_to(&self.topic, opaque)

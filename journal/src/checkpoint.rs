@@ -1,0 +1,250 @@
+//! A checkpoint: the void rule's whole state at an offset, with a probe of the log.
+//!
+//! Whoever starts in mid-log keeps one, in one transaction with what it made of the log. On load the
+//! probe tells whether the log still is the one that the checkpoint was taken from: the last valid
+//! record is read again and must give the same hash. It says nothing about records before that one,
+//! which only a reading from offset 0 proves.
+
+use crate::rule::{Hash, chain_hash, genesis_hash};
+use schemas::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The void rule's state after everything before `next_offset`. As text, hashes and ids are hex.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The journal.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// h(1), which names this log; `None` before the first valid record.
+    #[serde(with = "optional_hex")]
+    pub log_id: Option<Hash>,
+    /// The least offset that may come next.
+    pub next_offset: i64,
+    /// The current term's number; 0 before the first.
+    pub epoch: i64,
+    /// The current term; zeros before the first.
+    #[serde(with = "fixed_hex")]
+    pub term: [u8; 16],
+    /// The current term's last valid seq; 0 is its announcement's.
+    pub seq: i64,
+    /// h(n-1), the chain's hash before the last valid record; zeros before the first.
+    #[serde(with = "fixed_hex")]
+    pub prev_hash: Hash,
+    /// h(n), the chain's hash after the last valid record; h(0) before the first.
+    #[serde(with = "fixed_hex")]
+    pub hash: Hash,
+    /// Offset of the last valid record; `None` before the first.
+    pub probe_offset: Option<i64>,
+    /// The greatest `recorded_at` of valid records, and at least 1970.
+    pub log_time: Timestamp,
+}
+
+/// Why a log is not the one that a checkpoint was taken from, or can't be shown to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The checkpoint saw no valid record, so it can't tell one log from another: read from 0.
+    #[error("checkpoint of {topic}/{partition} has no record to probe")]
+    NothingToProbe {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
+    /// The caller read another record than [`Checkpoint::probe_offset`].
+    #[error("probe of {topic}/{partition}@{expected} was given offset {found}")]
+    OtherOffset {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The offset to read.
+        expected: i64,
+        /// The offset that was read.
+        found: i64,
+    },
+    /// Another record stands where the last valid one stood: another log, or an altered one.
+    #[error(
+        "another log: {topic}/{partition}@{offset} gives hash {found}, the checkpoint has {expected}"
+    )]
+    OtherRecord {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// The checkpoint's h(n), hex.
+        expected: String,
+        /// What the record gives, hex; `null` when it has no key or no value.
+        found: String,
+    },
+}
+
+impl Checkpoint {
+    /// Nothing read yet.
+    pub fn start(topic: &str, partition: i32) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            log_id: None,
+            next_offset: 0,
+            epoch: 0,
+            term: [0; 16],
+            seq: 0,
+            prev_hash: [0; 32],
+            hash: genesis_hash(topic, partition),
+            probe_offset: None,
+            log_time: Timestamp(0),
+        }
+    }
+
+    /// Compares the record at [`Checkpoint::probe_offset`], read again, with this checkpoint.
+    ///
+    /// # Errors
+    /// [`ProbeError`], when it is not shown that this is the same log.
+    pub fn probe(
+        &self,
+        offset: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), ProbeError> {
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        let Some(expected) = self.probe_offset else {
+            return Err(ProbeError::NothingToProbe { topic, partition });
+        };
+        if offset != expected {
+            return Err(ProbeError::OtherOffset {
+                topic,
+                partition,
+                expected,
+                found: offset,
+            });
+        }
+        let found = key
+            .zip(value)
+            .map(|(key, value)| chain_hash(&self.prev_hash, key, value));
+        if found == Some(self.hash) {
+            return Ok(());
+        }
+        Err(ProbeError::OtherRecord {
+            topic,
+            partition,
+            offset,
+            expected: hex::encode(self.hash),
+            found: found.map_or_else(|| "null".to_owned(), hex::encode),
+        })
+    }
+}
+
+/// Bytes of a fixed length as hex text.
+mod fixed_hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[u8; N], D::Error> {
+        read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    pub fn read<const N: usize>(text: &str) -> Result<[u8; N], hex::FromHexError> {
+        let mut bytes = [0; N];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The same, or nothing.
+mod optional_hex {
+    use crate::rule::Hash;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(hash: &Option<Hash>, serializer: S) -> Result<S::Ok, S::Error> {
+        hash.map(hex::encode).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Hash>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| super::fixed_hex::read(&text))
+            .transpose()
+            .map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint after one valid record, at offset 5.
+    fn taken() -> Checkpoint {
+        let start = Checkpoint::start("journal.orders", 2);
+        let hash = chain_hash(&start.hash, b"", b"value");
+        Checkpoint {
+            log_id: Some(hash),
+            next_offset: 9,
+            prev_hash: start.hash,
+            hash,
+            probe_offset: Some(5),
+            ..start
+        }
+    }
+
+    #[test]
+    fn the_same_record_proves_the_same_log() {
+        assert_eq!(taken().probe(5, Some(b""), Some(b"value")), Ok(()));
+    }
+
+    #[test]
+    fn another_record_shows_another_log() {
+        for (key, value) in [
+            (Some(&b"v"[..]), Some(&b"alue"[..])),
+            (Some(&b""[..]), Some(&b"values"[..])),
+            (None, Some(&b"value"[..])),
+            (Some(&b""[..]), None),
+        ] {
+            let probed = taken().probe(5, key, value);
+            assert!(matches!(probed, Err(ProbeError::OtherRecord { .. })));
+        }
+    }
+
+    #[test]
+    fn a_probe_needs_its_own_record() {
+        let probed = taken().probe(6, Some(b""), Some(b"value"));
+        assert!(matches!(
+            probed,
+            Err(ProbeError::OtherOffset {
+                expected: 5,
+                found: 6,
+                ..
+            })
+        ));
+        let probed = Checkpoint::start("journal.orders", 2).probe(0, Some(b""), Some(b"value"));
+        assert!(matches!(probed, Err(ProbeError::NothingToProbe { .. })));
+    }
+
+    #[test]
+    fn text_keeps_everything() {
+        for checkpoint in [taken(), Checkpoint::start("journal.catalog", 0)] {
+            let text = serde_json::to_string(&checkpoint).unwrap();
+            let read: Checkpoint = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, checkpoint);
+        }
+    }
+
+    #[test]
+    fn text_with_a_torn_hash_is_refused() {
+        let text = serde_json::to_string(&taken()).unwrap();
+        let torn = text.replace(&hex::encode(taken().hash), "00");
+        assert!(serde_json::from_str::<Checkpoint>(&torn).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! What an owner is asked, what it answers, and the rules it decides by.
+
+use schemas::{ContextEvent, Origin, Outcome, ids::CommandId};
+
+/// The rules of one context's aggregates; `commands` makes it from deciders.
+pub trait Machine: Send + 'static {
+    /// The context's facts.
+    type Event: ContextEvent;
+    /// What is known of one aggregate.
+    type State: Clone + Send + 'static;
+    /// What may be asked.
+    type Command: Send + 'static;
+
+    /// The state of an aggregate that does not exist yet.
+    fn blank(&self, aggregate_type: &str) -> Self::State;
+
+    /// The facts to record (none: already so), or the business's refusal.
+    fn decide(
+        &self,
+        state: &Self::State,
+        command: &Self::Command,
+    ) -> Result<Vec<Self::Event>, Outcome>;
+
+    /// Applies a fact. Total.
+    fn evolve(&self, state: Self::State, event: &Self::Event) -> Self::State;
+}
+
+/// One command, with everything that its commit will say of it.
+#[derive(Debug, Clone)]
+pub struct Request<C> {
+    /// The record's key, `<aggregate type>_<aggregate id>`.
+    pub key: String,
+    /// What is asked.
+    pub command: C,
+    /// The id that makes a retry the same command.
+    pub id: CommandId,
+    /// Keyed hash of the canonical command.
+    pub hash: [u8; 16],
+    /// Where the id comes from.
+    pub origin: Origin,
+    /// Opaque id of the principal.
+    pub actor: String,
+    /// Joins everything that one request set going.
+    pub correlation_id: [u8; 16],
+    /// The event that caused this command, if one did.
+    pub causation_id: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// The aggregate must have this version (`If-Match`).
+    pub expected_version: Option<i64>,
+}
+
+/// What a command came to. Given only when it is proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The journal's partition.
+    pub partition: i32,
+    /// The commit's offset; for an answer without a commit of its own, that of the last one before.
+    pub offset: i64,
+    /// The aggregate's version after it.
+    pub version: i64,
+    /// How many events were recorded.
+    pub events: usize,
+    /// `None`: accepted. Else the business's refusal, or "already so".
+    pub outcome: Option<Outcome>,
+    /// Whether an earlier command of the same id got it first.
+    pub replayed: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The same id came with another command before.
+    #[error("the idempotency key was used for another command before")]
+    KeyReused,
+    /// `If-Match` named another version.
+    #[error("the version is {current}, not {expected}")]
+    VersionMismatch {
+        /// The aggregate's version.
+        current: i64,
+        /// The one asked for.
+        expected: i64,
+    },
+    /// One commit is one record, which has a limit.
+    #[error("the commit would have {bytes} bytes, more than {bytes_max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The commit can't be encoded, which is a mistake in the code.
+    #[error("the commit can't be encoded: {0}")]
+    Unencodable(String),
+    /// Whether the command took effect is unknown or it did not; trying again is safe.
+    #[error("the journal is not available: {0}")]
+    Unavailable(String),
+}
+
+/// The outcome of a command that changed nothing, for what it asks is so already.
+pub(crate) fn already_so() -> Outcome {
+    Outcome {
+        status: 200,
+        code: "ALREADY_SO".into(),
+        detail: b"{}".to_vec(),
+    }
+}

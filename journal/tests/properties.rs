@@ -1,0 +1,284 @@
+//! What holds of the void rule for any log, honest or not.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    reason = "tests may panic, and their numbers are small"
+)]
+
+mod writer;
+
+use journal::{
+    checkpoint::Checkpoint,
+    frame::Frame,
+    rule::{Alarm, Rule, Verdict, VoidReason},
+};
+use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
+use writer::{A, B, KEY, Term, Written, announcement, decision, first_link, next_link, no_op};
+
+const TOPIC: &str = "journal.orders";
+const PARTITION: i32 = 1;
+
+/// The terms that arbitrary logs choose from: few, so that they meet.
+const TERMS: [Term; 3] = [A, B, [0; 16]];
+
+/// The next record of an arbitrary log, mostly near to what would be valid.
+#[derive(Debug, Clone)]
+enum Step {
+    Announce {
+        epoch_step: i64,
+        term: usize,
+    },
+    Commit {
+        epoch_step: i64,
+        term: Option<usize>,
+        seq_step: i64,
+        prev: Option<[u8; 32]>,
+        keyed: bool,
+    },
+    Bytes(Option<Vec<u8>>, Option<Vec<u8>>),
+    Again(prop::sample::Index),
+    /// Offsets without a record.
+    Leap(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let near = prop_oneof![6 => Just(1_i64), 1 => -1_i64..=3, 1 => any::<i64>()];
+    let same = prop_oneof![8 => Just(0_i64), 1 => -1_i64..=1];
+    let commit = (
+        same,
+        option::weighted(0.1, 0..TERMS.len()),
+        near.clone(),
+        option::weighted(0.05, any::<[u8; 32]>()),
+        any::<bool>(),
+    );
+    let bytes = || option::weighted(0.9, vec(any::<u8>(), 0..80));
+    prop_oneof![
+        3 => (near, 0..TERMS.len()).prop_map(|(epoch_step, term)| Step::Announce { epoch_step, term }),
+        8 => commit.prop_map(|(epoch_step, term, seq_step, prev, keyed)| Step::Commit {
+            epoch_step, term, seq_step, prev, keyed,
+        }),
+        1 => (bytes(), bytes()).prop_map(|(key, value)| Step::Bytes(key, value)),
+        2 => any::<prop::sample::Index>().prop_map(Step::Again),
+        1 => (0_i64..5).prop_map(Step::Leap),
+    ]
+}
+
+type Log = Vec<(i64, Written)>;
+
+fn judge(rule: &mut Rule, (offset, record): &(i64, Written)) -> Result<Verdict, Alarm> {
+    rule.judge(*offset, record.key.as_deref(), record.value.as_deref())
+}
+
+fn judge_all(rule: &mut Rule, log: &[(i64, Written)]) -> Vec<Result<Verdict, Alarm>> {
+    log.iter().map(|record| judge(rule, record)).collect()
+}
+
+/// Writes the steps. The rule is asked only to keep the log near to what is valid.
+fn write(steps: &[Step]) -> Log {
+    let mut rule = Rule::new(TOPIC, PARTITION);
+    let mut log = Log::new();
+    let mut offset = 0;
+    for step in steps {
+        let record = match step {
+            Step::Leap(offsets) => {
+                offset += offsets;
+                continue;
+            }
+            Step::Announce { epoch_step, term } => {
+                let epoch = rule.epoch().wrapping_add(*epoch_step);
+                announcement(epoch, TERMS[*term]).write(offset, &rule.hash())
+            }
+            Step::Commit {
+                epoch_step,
+                term,
+                seq_step,
+                prev,
+                keyed,
+            } => {
+                let epoch = rule.epoch() + epoch_step;
+                let seq = rule.seq().wrapping_add(*seq_step);
+                let term = term.map_or(rule.term(), |index| TERMS[index]);
+                let commit = if *keyed { decision } else { no_op };
+                let mut draft = commit(epoch, term, seq);
+                draft.prev = *prev;
+                draft.write(offset, &rule.hash())
+            }
+            Step::Bytes(key, value) => Written {
+                key: key.clone(),
+                value: value.clone(),
+            },
+            Step::Again(_) if log.is_empty() => continue,
+            Step::Again(index) => index.get(&log).1.clone(),
+        };
+        log.push((offset, record));
+        // An alarm leaves the rule as it was; the log goes on all the same.
+        let _ = judge(&mut rule, &log[log.len() - 1]);
+        offset += 1;
+    }
+    log
+}
+
+/// An honest log: terms of a few commits each, all valid. Written without the rule.
+fn honest(commits_by_term: &[usize]) -> Log {
+    let mut hash = first_link(TOPIC, PARTITION);
+    let mut log = Log::new();
+    for (epoch, commits) in (1..).zip(commits_by_term) {
+        let term = [epoch as u8; 16];
+        let drafts =
+            std::iter::once(announcement(epoch, term)).chain((1..).take(*commits).map(|seq| {
+                match seq % 3 {
+                    0 => no_op(epoch, term, seq),
+                    _ => decision(epoch, term, seq).key(Some(KEY)),
+                }
+            }));
+        for draft in drafts {
+            let offset = log.len() as i64;
+            let record = draft.write(offset, &hash);
+            hash = next_link(&hash, &record);
+            log.push((offset, record));
+        }
+    }
+    log
+}
+
+/// Whether a reader from the beginning halts, or meets a void record that no honest owner writes: of
+/// an epoch whose announcement isn't there, though its writer must have read it.
+fn is_noticed(log: &[(i64, Written)]) -> bool {
+    judge_all(&mut Rule::new(TOPIC, PARTITION), log)
+        .iter()
+        .any(|verdict| match verdict {
+            Ok(Verdict::Valid(_)) => false,
+            Ok(Verdict::Void(reason)) => matches!(
+                reason,
+                VoidReason::BeforeFirstTerm { .. }
+                    | VoidReason::FutureEpoch { .. }
+                    | VoidReason::AnnouncementSkipsEpoch { .. }
+            ),
+            Err(_) => true,
+        })
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(512)
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whoever starts from a checkpoint, anywhere, says what a reader from the beginning says; and a
+    /// verdict, once given, is the same whatever follows.
+    #[test]
+    fn no_reader_changes_its_mind(steps in vec(step(), 0..60), cut in any::<prop::sample::Index>()) {
+        let log = write(&steps);
+        let mut whole = Rule::new(TOPIC, PARTITION);
+        let verdicts = judge_all(&mut whole, &log);
+        let cut = cut.index(log.len() + 1);
+
+        let mut begun = Rule::new(TOPIC, PARTITION);
+        prop_assert_eq!(judge_all(&mut begun, &log[..cut]), &verdicts[..cut]);
+
+        let stored = serde_json::to_string(&begun.checkpoint()).unwrap();
+        let loaded: Checkpoint = serde_json::from_str(&stored).unwrap();
+        let mut resumed = Rule::from_checkpoint(&loaded);
+        prop_assert_eq!(judge_all(&mut resumed, &log[cut..]), &verdicts[cut..]);
+        prop_assert_eq!(resumed.checkpoint(), whole.checkpoint());
+    }
+
+    #[test]
+    fn the_last_valid_record_proves_a_checkpoint(steps in vec(step(), 0..60)) {
+        let log = write(&steps);
+        let mut rule = Rule::new(TOPIC, PARTITION);
+        for record in &log {
+            let before = rule.checkpoint();
+            let verdict = judge(&mut rule, record);
+            let after = rule.checkpoint();
+            let (key, value) = (record.1.key.as_deref(), record.1.value.as_deref());
+            match verdict {
+                Ok(Verdict::Valid(_)) => prop_assert_eq!(after.probe(record.0, key, value), Ok(())),
+                Ok(Verdict::Void(_)) => {
+                    let next_offset = record.0 + 1;
+                    prop_assert_eq!(after, Checkpoint { next_offset, ..before });
+                }
+                Err(_) => prop_assert_eq!(after, before),
+            }
+        }
+    }
+
+    /// Arbitrary records before, between and behind an honest log's take no commit's place.
+    #[test]
+    fn strangers_change_nothing(
+        commits in vec(0_usize..4, 1..4),
+        strangers in vec((any::<prop::sample::Index>(), vec(any::<u8>(), 0..80)), 0..8),
+    ) {
+        let log = honest(&commits);
+        let mut crowded: Vec<Written> = log.iter().map(|(_, record)| record.clone()).collect();
+        for (place, value) in strangers {
+            let key = Some(KEY.to_vec());
+            crowded.insert(place.index(crowded.len() + 1), Written { key, value: Some(value) });
+        }
+        let crowded: Log = (0..).zip(crowded).collect();
+        let (mut alone, mut among) = (Rule::new(TOPIC, PARTITION), Rule::new(TOPIC, PARTITION));
+        prop_assert!(judge_all(&mut alone, &log).iter().all(|verdict| matches!(verdict, Ok(Verdict::Valid(_)))));
+        prop_assert!(judge_all(&mut among, &crowded).iter().all(Result::is_ok));
+        prop_assert_eq!(alone.hash(), among.hash());
+        prop_assert_eq!(alone.seq(), among.seq());
+    }
+
+    /// Any byte changed before the last term is noticed, if that term has a commit: it confirms all
+    /// that stands before its announcement. Within the last term it need not be.
+    #[test]
+    fn an_altered_byte_before_the_last_term_is_noticed(
+        commits in vec(0_usize..4, 1..4),
+        place in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        change in 1_u8..,
+    ) {
+        let before = honest(&commits).len();
+        let mut log = honest(&[&commits[..], &[1]].concat());
+        prop_assert!(!is_noticed(&log));
+        let record = &mut log[place.index(before)].1;
+        let (key, value) = (record.key.as_mut().unwrap(), record.value.as_mut().unwrap());
+        let at = at.index(key.len() + value.len());
+        match key.len() {
+            keys if at < keys => key[at] ^= change,
+            keys => value[at - keys] ^= change,
+        }
+        prop_assert!(is_noticed(&log));
+    }
+
+    /// So is a record that is missing there.
+    #[test]
+    fn a_missing_record_before_the_last_term_is_noticed(
+        commits in vec(0_usize..4, 1..4),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let before = honest(&commits).len();
+        let mut log = honest(&[&commits[..], &[1]].concat());
+        log.remove(place.index(before));
+        prop_assert!(is_noticed(&log));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        offset in any::<i64>(),
+        key in option::of(vec(any::<u8>(), 0..8)),
+        value in option::of(vec(any::<u8>(), 0..300)),
+    ) {
+        if let Some(value) = &value {
+            let _ = Frame::read(value);
+        }
+        let mut rule = Rule::new(TOPIC, PARTITION);
+        let _ = judge(&mut rule, &(offset, Written { key, value }));
+    }
+
+    /// Bytes that begin as a frame does, so that the parts behind are reached.
+    #[test]
+    fn arbitrary_frames_never_panic(rest in vec(any::<u8>(), 0..120)) {
+        let value = [&[0; 53], &rest[..]].concat();
+        let _ = Frame::read(&value);
+    }
+}

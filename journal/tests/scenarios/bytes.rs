@@ -1,0 +1,210 @@
+//! Bytes that are no frame, and bytes that are one though they look odd.
+
+use super::{Log, Vector, scenario};
+use crate::writer::{A, Spoil, announcement, decision, long, no_op};
+
+/// Where the frame's varints begin, and where a no-op of these scenarios ends.
+const VARINTS: usize = 53;
+
+pub fn all() -> Vec<Vector> {
+    [short(), numbers(), announcements(), odd_but_valid()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A term whose next commit is spoilt in several ways, each void, and then comes unspoilt.
+fn spoilt(name: &str, why: &str, reason: &str, ways: &[Spoil]) -> Vector {
+    scenario(name, why, |log: &mut Log| {
+        log.valid(announcement(1, A));
+        for way in ways {
+            log.void(reason, no_op(1, A, 1).spoil(*way));
+        }
+        log.valid(no_op(1, A, 1));
+    })
+}
+
+/// The value with its varints replaced: 53 bytes of header, prev and term stay.
+fn with_varints(mut value: Vec<u8>, varints: &[&[u8]]) -> Option<Vec<u8>> {
+    value.truncate(VARINTS);
+    value.extend(varints.concat());
+    Some(value)
+}
+
+fn short() -> Vec<Vector> {
+    vec![
+        spoilt(
+            "value_cut_off",
+            "a value that ends within its frame, at each of its borders",
+            "malformed_truncated",
+            &[
+                |_| Some(vec![]),
+                |value| Some(value[..1].to_vec()),
+                |value| Some(value[..4].to_vec()),
+                |value| Some(value[..5].to_vec()),
+                |value| Some(value[..36].to_vec()),
+                |value| Some(value[..37].to_vec()),
+                |value| Some(value[..52].to_vec()),
+                |value| Some(value[..53].to_vec()),
+                |value| Some(value[..54].to_vec()),
+                |value| Some(value[..55].to_vec()),
+                |value| Some(value[..56].to_vec()),
+                |value| Some(value[..value.len() - 1].to_vec()),
+            ],
+        ),
+        spoilt(
+            "wire_format_unknown",
+            "the first byte is 0 in the wire format that we know",
+            "malformed_magic",
+            &[
+                |value| Some([&[1], &value[1..]].concat()),
+                |value| Some([&[0xff], &value[1..]].concat()),
+                |_| Some(vec![1]),
+            ],
+        ),
+        spoilt(
+            "garbage_text",
+            "records of other tools",
+            "malformed_magic",
+            &[
+                |_| Some(b"hello".to_vec()),
+                |_| Some(br#"{"key":"sale/536365","command":"ImportSale"}"#.to_vec()),
+                |_| {
+                    Some("\u{201c}quoted, and longer than a whole frame would be\u{201d}, \u{a3}1.50".into())
+                },
+            ],
+        ),
+        spoilt(
+            "zeros",
+            "zeros are a frame: epoch 0, seq 0, and an announcement cut off",
+            "malformed_truncated",
+            &[|_| Some(vec![0; 57])],
+        ),
+    ]
+}
+
+fn numbers() -> Vec<Vector> {
+    vec![
+        spoilt(
+            "varint_cut_off",
+            "a varint whose last byte says that more follows",
+            "malformed_truncated",
+            &[
+                |value| with_varints(value, &[&[0x82]]),
+                |value| with_varints(value, &[&[2, 2, 0x80, 0x80]]),
+                |value| with_varints(value, &[&[2, 2, 0, 0x82]]),
+            ],
+        ),
+        spoilt(
+            "varint_of_eleven_bytes",
+            "no 64 bits need more than ten bytes, however little the last ones add",
+            "malformed_varint",
+            &[
+                |value| with_varints(value, &[&[0x82], &[0x80; 9], &[0, 2, 0, 2]]),
+                |value| with_varints(value, &[&[2], &[0xff; 11], &[0, 0, 2]]),
+                |value| with_varints(value, &[&[2, 2], &[0x80; 200], &[0, 2]]),
+            ],
+        ),
+        spoilt(
+            "varint_beyond_64_bits",
+            "the tenth byte has room for one bit",
+            "malformed_range",
+            &[
+                |value| with_varints(value, &[&[0x82], &[0x80; 8], &[2, 2, 0, 2]]),
+                |value| with_varints(value, &[&[2], &[0xff; 9], &[0x7f, 0, 2]]),
+            ],
+        ),
+        spoilt(
+            "body_unknown",
+            "a fourth body is nothing that this version of the rule knows",
+            "malformed_body",
+            &[
+                |value| with_varints(value, &[&[2, 2, 0], &long(3)]),
+                |value| with_varints(value, &[&[2, 2, 0], &long(-1)]),
+                |value| with_varints(value, &[&[2, 2, 0], &long(i64::MAX)]),
+                |value| with_varints(value, &[&[2, 2, 0], &long(i64::MIN)]),
+            ],
+        ),
+    ]
+}
+
+fn announcements() -> Vec<Vector> {
+    let body = |parts: &[&[u8]]| announcement(1, A).body(parts.concat());
+    vec![
+        scenario(
+            "announcement_cut_off",
+            "an announcement's three fields are frozen too",
+            |log| {
+                log.void("malformed_truncated", body(&[&[0]]));
+                log.void("malformed_truncated", body(&[&[0, 2]]));
+                log.void("malformed_truncated", body(&[&[0, 2, 8]]));
+                log.void("malformed_truncated", body(&[&[0, 2, 8, 10], b"http"]));
+                log.void(
+                    "malformed_truncated",
+                    body(&[&[0, 2, 8], &long(i64::MAX), b"http"]),
+                );
+                log.valid(body(&[&[0, 2, 8, 8], b"http"]));
+            },
+        ),
+        scenario(
+            "announcement_beyond_32_bits",
+            "rule_version and partitions are ints",
+            |log| {
+                let (above, below) = (long(i64::from(i32::MAX) + 1), long(i64::from(i32::MIN) - 1));
+                log.void("malformed_range", body(&[&[0], &above, &[8, 0]]));
+                log.void("malformed_range", body(&[&[0, 2], &below, &[0]]));
+                log.valid(body(&[&[0, 2], &long(i64::from(i32::MIN)), &[0]]));
+            },
+        ),
+        scenario(
+            "announcement_url_is_no_text",
+            "a text has a length and is UTF-8",
+            |log| {
+                log.void("malformed_length", body(&[&[0, 2, 8], &long(-1)]));
+                log.void("malformed_length", body(&[&[0, 2, 8], &long(i64::MIN)]));
+                log.void("malformed_text", body(&[&[0, 2, 8, 4], &[0xc3, 0x28]]));
+                log.void(
+                    "malformed_text",
+                    body(&[&[0, 2, 8, 6], &[0xed, 0xa0, 0x80]]),
+                );
+                log.valid(body(&[&[0, 2, 8, 4], "\u{e9}".as_bytes()]));
+            },
+        ),
+    ]
+}
+
+fn odd_but_valid() -> Vec<Vector> {
+    vec![
+        scenario(
+            "fields_of_a_later_version",
+            "what follows the frame is not looked at, though the chain holds it",
+            |log| {
+                let mut body = announcement(1, A).body;
+                body.extend(*b"more");
+                log.valid(announcement(1, A).body(body));
+                log.valid(no_op(1, A, 1).body([&[2], &b"more"[..]].concat()));
+                log.valid(no_op(1, A, 2));
+            },
+        ),
+        scenario(
+            "decision_cut_off",
+            "a decision's fields are not the rule's business: valid, and readers of it halt",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1).body(vec![4]));
+                log.valid(decision(1, A, 2).body([4, 0xff, 0xff].to_vec()));
+            },
+        ),
+        scenario(
+            "varints_padded",
+            "a varint of up to ten bytes is taken, as other readers of Avro take it",
+            |log| {
+                log.valid(announcement(1, A));
+                let padded =
+                    |value| with_varints(value, &[&[0x82, 0], &[0x82], &[0x80; 8], &[0, 0, 2]]);
+                log.valid(no_op(1, A, 1).recorded_at(0).spoil(padded));
+                log.valid(no_op(1, A, 2));
+            },
+        ),
+    ]
+}

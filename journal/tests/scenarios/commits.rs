@@ -1,0 +1,247 @@
+//! Commits: their place in the term, and the chain.
+
+use super::{Log, Vector, scenario};
+use crate::writer::{A, B, KEY, RECORDED_AT_US, announcement, decision, no_op};
+
+pub fn all() -> Vec<Vector> {
+    [order(), chain(), keys(), limits()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A term with one commit.
+fn begin(log: &mut Log) {
+    log.valid(announcement(1, A));
+    log.valid(decision(1, A, 1));
+}
+
+fn order() -> Vec<Vector> {
+    vec![
+        scenario(
+            "commits_in_order",
+            "no-ops and decisions count alike",
+            |log| {
+                begin(log);
+                log.valid(no_op(1, A, 2));
+                log.valid(decision(1, A, 3));
+            },
+        ),
+        scenario("duplicate", "a commit is valid once", |log| {
+            begin(log);
+            log.void("seq_repeated", decision(1, A, 1));
+            log.valid(decision(1, A, 2));
+            log.void("seq_repeated", decision(1, A, 1));
+            log.valid(decision(1, A, 3));
+        }),
+        scenario(
+            "gap",
+            "after a lost commit everything of the term is void: each decided on what was lost",
+            |log| {
+                begin(log);
+                log.void("seq_gap", decision(1, A, 3));
+                log.void("seq_gap", decision(1, A, 4));
+                log.void("seq_gap", no_op(1, A, 5));
+            },
+        ),
+        scenario(
+            "gap_filled_late",
+            "the commit that was missing is valid when it comes, and so is what follows it then",
+            |log| {
+                begin(log);
+                log.void("seq_gap", decision(1, A, 3));
+                log.valid(decision(1, A, 2));
+                log.valid(decision(1, A, 3));
+            },
+        ),
+        scenario(
+            "gap_then_barrier",
+            "the owner's next announcement gets over a gap",
+            |log| {
+                begin(log);
+                log.void("seq_gap", decision(1, A, 3));
+                log.valid(announcement(2, B));
+                log.void("other_term", decision(1, A, 2));
+                log.valid(decision(2, B, 1));
+            },
+        ),
+        scenario(
+            "commit_with_seq_zero",
+            "seq 0 is the announcement's",
+            |log| {
+                log.valid(announcement(1, A));
+                log.void("seq_repeated", decision(1, A, 0));
+                log.void("seq_repeated", no_op(1, A, -1));
+                log.valid(no_op(1, A, 1));
+            },
+        ),
+        scenario(
+            "offsets_leap_forward",
+            "control records of a foreign transaction take offsets that no consumer sees",
+            |log| {
+                log.offset = 4;
+                log.valid(announcement(1, A));
+                log.offset = 17;
+                log.valid(decision(1, A, 1));
+                log.void("seq_repeated", decision(1, A, 1));
+                log.offset = 5_000_000_000;
+                log.valid(decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "offset_went_back",
+            "a record comes once; a log that became shorter is another log",
+            |log| {
+                begin(log);
+                log.offset = 1;
+                log.halt("offset_went_back", decision(1, A, 2));
+            },
+        ),
+    ]
+}
+
+fn chain() -> Vec<Vector> {
+    vec![
+        scenario(
+            "wrong_prev",
+            "right epoch, term and seq after another history: the log was altered",
+            |log| {
+                begin(log);
+                log.halt("chain_broken", decision(1, A, 2).prev([0xee; 32]));
+            },
+        ),
+        scenario("wrong_prev_in_no_op", "a no-op is a commit", |log| {
+            begin(log);
+            log.halt("chain_broken", no_op(1, A, 2).prev([0; 32]));
+        }),
+        scenario(
+            "wrong_prev_after_announcement",
+            "a term's first commit confirms what stood before its announcement",
+            |log| {
+                begin(log);
+                let before_announcement = log.hash;
+                log.valid(announcement(2, B));
+                log.halt("chain_broken", decision(2, B, 1).prev(before_announcement));
+            },
+        ),
+        scenario(
+            "wrong_prev_in_other_term",
+            "a zombie's prev is not looked at",
+            |log| {
+                begin(log);
+                log.valid(announcement(2, B));
+                log.void("other_term", decision(1, A, 2).prev([0xee; 32]));
+                log.valid(decision(2, B, 1));
+            },
+        ),
+        scenario(
+            "wrong_prev_after_gap",
+            "prev is looked at only where the seq is right",
+            |log| {
+                begin(log);
+                log.void("seq_gap", decision(1, A, 3).prev([0xee; 32]));
+                log.void("seq_repeated", decision(1, A, 1).prev([0xee; 32]));
+                log.valid(decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "void_records_are_not_chained",
+            "the chain runs over valid records only",
+            |log| {
+                begin(log);
+                let before = log.hash;
+                log.void("other_term", decision(1, B, 2));
+                log.void("null_key", decision(1, A, 2).key(None));
+                log.valid(decision(1, A, 2).prev(before));
+            },
+        ),
+    ]
+}
+
+fn keys() -> Vec<Vector> {
+    vec![
+        scenario("null_key", "no record of ours has a null key", |log| {
+            begin(log);
+            log.void("null_key", decision(1, A, 2).key(None));
+            log.void("null_key", no_op(1, A, 2).key(None));
+            log.valid(decision(1, A, 2));
+        }),
+        scenario("null_value", "a tombstone means nothing here", |log| {
+            begin(log);
+            log.void("null_value", decision(1, A, 2).spoil(|_| None));
+            log.void("null_key", decision(1, A, 2).key(None).spoil(|_| None));
+            log.valid(decision(1, A, 2));
+        }),
+        scenario("no_op_with_key", "a no-op is about no aggregate", |log| {
+            begin(log);
+            log.void("key_forbidden", no_op(1, A, 2).key(Some(KEY)));
+            log.valid(no_op(1, A, 2));
+        }),
+        scenario(
+            "decision_without_key",
+            "a decision is about one aggregate",
+            |log| {
+                begin(log);
+                log.void("key_missing", decision(1, A, 2).key(Some(b"")));
+                log.valid(decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "key_of_any_bytes",
+            "the rule does not judge what a key says, and the chain holds it",
+            |log| {
+                begin(log);
+                log.valid(decision(1, A, 2).key(Some(&[0, 0xff, b'\n'])));
+                log.valid(decision(1, A, 3).key(Some(&[b'k'; 300])));
+            },
+        ),
+    ]
+}
+
+fn limits() -> Vec<Vector> {
+    vec![
+        scenario(
+            "greatest_numbers",
+            "numbers at the limits of 64 bits neither wrap nor match",
+            |log| {
+                log.void("announcement_skips_epoch", announcement(i64::MAX, A));
+                log.void("announcement_too_late", announcement(i64::MIN, A));
+                begin(log);
+                log.void("announcement_skips_epoch", announcement(i64::MAX, B));
+                log.void("future_epoch", decision(i64::MAX, A, i64::MAX));
+                log.void("other_term", decision(i64::MIN, A, 2));
+                log.void("seq_gap", decision(1, A, i64::MAX));
+                log.void("seq_repeated", decision(1, A, i64::MIN));
+                log.valid(decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "log_time",
+            "the greatest recorded_at of valid records; a void record does not move it",
+            |log| {
+                log.valid(announcement(1, A).recorded_at(-5));
+                log.valid(no_op(1, A, 1).recorded_at(RECORDED_AT_US));
+                log.valid(no_op(1, A, 2).recorded_at(RECORDED_AT_US - 1));
+                log.void("other_term", no_op(1, B, 3).recorded_at(i64::MAX));
+            },
+        ),
+        scenario(
+            "recorded_at_is_not_judged",
+            "any 64 bits are a time",
+            |log| {
+                log.valid(announcement(1, A).recorded_at(i64::MIN));
+                log.valid(no_op(1, A, 1).recorded_at(i64::MAX));
+                log.valid(no_op(1, A, 2).recorded_at(0));
+            },
+        ),
+        scenario(
+            "schema_id_is_not_judged",
+            "no verdict waits for the registry",
+            |log| {
+                log.valid(announcement(1, A).schema_id(u32::MAX));
+                log.valid(decision(1, A, 1).schema_id(0));
+                log.valid(decision(1, A, 2).schema_id(0x8000_0000));
+            },
+        ),
+    ]
+}

@@ -1,0 +1,162 @@
+//! The scenarios behind the vectors: each record is written with the verdict that a person expects,
+//! and the chain follows those expectations, never the rule.
+
+mod bytes;
+mod commits;
+mod terms;
+
+use crate::writer::{Draft, Written, first_link, next_link};
+use serde::{Deserialize, Serialize};
+
+/// One file of vectors.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vector {
+    pub name: String,
+    pub why: String,
+    pub topic: String,
+    pub partition: i32,
+    pub records: Vec<Record>,
+    pub checkpoint: End,
+}
+
+/// One record, and what a reader has to make of it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub offset: i64,
+    /// Hex.
+    pub key: Option<String>,
+    /// Hex.
+    pub value: Option<String>,
+    pub expect: Expect,
+    /// The stable short name of why it is void, or of the alarm; `None` if valid.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    Valid,
+    Void,
+    /// The reader stops before this record; its state stays what it was.
+    Halt,
+}
+
+/// The checkpoint after the last record that did not halt the reader.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    pub topic: String,
+    pub partition: i32,
+    pub log_id: Option<String>,
+    pub next_offset: i64,
+    pub epoch: i64,
+    pub term: String,
+    pub seq: i64,
+    pub prev_hash: String,
+    pub hash: String,
+    pub probe_offset: Option<i64>,
+    pub log_time: i64,
+}
+
+/// Every scenario.
+pub fn all() -> Vec<Vector> {
+    [terms::all(), commits::all(), bytes::all()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn scenario(name: &str, why: &str, write: impl FnOnce(&mut Log)) -> Vector {
+    scenario_in("journal.orders", 3, name, why, write)
+}
+
+fn scenario_in(
+    topic: &str,
+    partition: i32,
+    name: &str,
+    why: &str,
+    write: impl FnOnce(&mut Log),
+) -> Vector {
+    let hash = first_link(topic, partition);
+    let mut log = Log {
+        hash,
+        offset: 0,
+        records: Vec::new(),
+        end: End {
+            topic: topic.into(),
+            partition,
+            log_id: None,
+            next_offset: 0,
+            epoch: 0,
+            term: hex::encode([0; 16]),
+            seq: 0,
+            prev_hash: hex::encode([0; 32]),
+            hash: hex::encode(hash),
+            probe_offset: None,
+            log_time: 0,
+        },
+    };
+    write(&mut log);
+    Vector {
+        name: name.into(),
+        why: why.into(),
+        topic: topic.into(),
+        partition,
+        records: log.records,
+        checkpoint: log.end,
+    }
+}
+
+/// A log in the making.
+struct Log {
+    /// The chain's hash after the last record that was called valid.
+    hash: [u8; 32],
+    /// Where the next record lands.
+    offset: i64,
+    records: Vec<Record>,
+    end: End,
+}
+
+impl Log {
+    fn valid(&mut self, draft: Draft) {
+        let record = draft.write(self.offset, &self.hash);
+        let before = self.hash;
+        self.hash = next_link(&before, &record);
+        self.end = End {
+            log_id: self.end.log_id.take().or(Some(hex::encode(self.hash))),
+            epoch: draft.epoch,
+            term: hex::encode(draft.term),
+            seq: draft.seq,
+            prev_hash: hex::encode(before),
+            hash: hex::encode(self.hash),
+            probe_offset: Some(self.offset),
+            log_time: self.end.log_time.max(draft.time_us(self.offset)),
+            ..self.end.clone()
+        };
+        self.push(record, Expect::Valid, None);
+    }
+
+    fn void(&mut self, reason: &str, draft: Draft) {
+        let record = draft.write(self.offset, &self.hash);
+        self.push(record, Expect::Void, Some(reason));
+    }
+
+    /// Always the last record.
+    fn halt(&mut self, reason: &str, draft: Draft) {
+        let record = draft.write(self.offset, &self.hash);
+        let next_offset = self.end.next_offset;
+        self.push(record, Expect::Halt, Some(reason));
+        self.end.next_offset = next_offset;
+    }
+
+    fn push(&mut self, record: Written, expect: Expect, reason: Option<&str>) {
+        self.records.push(Record {
+            offset: self.offset,
+            key: record.key.map(hex::encode),
+            value: record.value.map(hex::encode),
+            expect,
+            reason: reason.map(Into::into),
+        });
+        self.offset += 1;
+        self.end.next_offset = self.offset;
+    }
+}

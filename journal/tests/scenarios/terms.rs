@@ -1,0 +1,200 @@
+//! Announcements: how terms begin and end.
+
+use super::{Vector, scenario, scenario_in};
+use crate::writer::{A, B, KEY, announcement, decision, no_op};
+
+pub fn all() -> Vec<Vector> {
+    [first_terms(), refused(), take_over()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn first_terms() -> Vec<Vector> {
+    vec![
+        scenario("empty_log", "nothing was written", |_| {}),
+        scenario(
+            "first_announcement",
+            "the first epoch is 1; its hash is the log id",
+            |log| log.valid(announcement(1, A)),
+        ),
+        scenario_in(
+            "journal.catalog",
+            0,
+            "another_partition",
+            "h(0) binds the chain to topic and partition",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+            },
+        ),
+        scenario(
+            "garbage_before_first_announcement",
+            "a void record moves the next offset and nothing else",
+            |log| {
+                log.void("null_value", no_op(1, A, 1).spoil(|_| None));
+                log.valid(announcement(1, A));
+            },
+        ),
+        scenario(
+            "commit_before_any_announcement",
+            "no term is in force yet",
+            |log| {
+                log.void("before_first_term", decision(1, A, 1));
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+            },
+        ),
+        scenario(
+            "commit_of_epoch_zero",
+            "epoch 0, a term of zeros and the right prev are no term, though they look like the start",
+            |log| {
+                log.void("before_first_term", no_op(0, [0; 16], 1));
+                log.void("before_first_term", decision(0, [0; 16], 1));
+            },
+        ),
+        scenario(
+            "term_of_zeros",
+            "any 16 bytes are a term once they are announced",
+            |log| {
+                log.valid(announcement(1, [0; 16]));
+                log.valid(no_op(1, [0; 16], 1));
+            },
+        ),
+    ]
+}
+
+fn refused() -> Vec<Vector> {
+    vec![
+        scenario("first_epoch_zero", "the first epoch is 1", |log| {
+            log.void("announcement_too_late", announcement(0, A));
+        }),
+        scenario("first_epoch_two", "the first epoch is 1", |log| {
+            log.void("announcement_skips_epoch", announcement(2, A));
+        }),
+        scenario(
+            "epoch_skipped",
+            "nobody can have read an epoch that was never announced",
+            |log| {
+                log.valid(announcement(1, A));
+                log.void("announcement_skips_epoch", announcement(3, B));
+                log.valid(decision(1, A, 1));
+                log.void("future_epoch", decision(3, B, 1));
+                log.valid(announcement(2, B));
+            },
+        ),
+        scenario("epoch_repeated", "an epoch is given once", |log| {
+            log.valid(announcement(1, A));
+            log.void("announcement_too_late", announcement(1, B));
+            log.void("other_term", decision(1, B, 1));
+            log.valid(decision(1, A, 1));
+        }),
+        scenario("epoch_went_back", "epochs only rise", |log| {
+            log.valid(announcement(1, A));
+            log.valid(announcement(2, B));
+            log.void("announcement_too_late", announcement(1, A));
+            log.void("announcement_too_late", announcement(-1, A));
+            log.valid(no_op(2, B, 1));
+        }),
+        scenario(
+            "announcement_sent_again",
+            "the copy is void and does not set seq back to 0",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+                log.void("announcement_too_late", announcement(1, A));
+                log.valid(decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "announcement_with_seq",
+            "an announcement is its term's first record",
+            |log| {
+                let mut late = announcement(1, A);
+                late.seq = 1;
+                log.void("announcement_seq", late.clone());
+                late.seq = -1;
+                log.void("announcement_seq", late);
+                log.valid(announcement(1, A));
+            },
+        ),
+        scenario(
+            "announcement_with_key",
+            "an announcement is about no aggregate; its key is empty and not null",
+            |log| {
+                log.void("key_forbidden", announcement(1, A).key(Some(KEY)));
+                log.void("null_key", announcement(1, A).key(None));
+                log.valid(announcement(1, A));
+            },
+        ),
+    ]
+}
+
+fn take_over() -> Vec<Vector> {
+    vec![
+        scenario(
+            "announcements_race",
+            "of two with the same epoch the first counts",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+                log.valid(announcement(2, B));
+                log.void("announcement_too_late", announcement(2, A));
+                log.valid(decision(2, B, 1));
+                log.void("other_term", decision(2, A, 1));
+                log.valid(decision(2, B, 2));
+            },
+        ),
+        scenario(
+            "zombie_after_take_over",
+            "an announcement ends the term before it, whatever its owner still writes",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+                log.valid(announcement(2, B));
+                log.void("other_term", decision(1, A, 2));
+                log.valid(decision(2, B, 1));
+                log.void("other_term", no_op(1, A, 3));
+                log.valid(decision(2, B, 2));
+            },
+        ),
+        scenario(
+            "term_used_again",
+            "a term is its epoch and its id together",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+                log.valid(announcement(2, A));
+                log.void("other_term", decision(1, A, 2));
+                log.valid(decision(2, A, 1));
+            },
+        ),
+        scenario(
+            "announcement_after_announcement",
+            "a term may end before its first commit",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(announcement(2, B));
+                log.valid(announcement(3, A));
+                log.valid(decision(3, A, 1));
+            },
+        ),
+        scenario(
+            "announcement_with_any_prev",
+            "an announcement's prev is not checked; the chain runs through its bytes all the same",
+            |log| {
+                log.valid(announcement(1, A).prev([0xee; 32]));
+                log.valid(decision(1, A, 1));
+            },
+        ),
+        scenario(
+            "owner_without_url",
+            "what an announcement says is not judged",
+            |log| {
+                let body = [0, 2, 8, 0].to_vec();
+                log.valid(announcement(1, A).body(body));
+                log.valid(no_op(1, A, 1));
+            },
+        ),
+    ]
+}
