@@ -1,1 +1,17 @@
-//! The write side: HTTP commands, their identity, and the owners that decide them.
+//! The write side: takes commands over HTTP, gives each its identity, and lets the owner of its
+//! partition decide it.
+//!
+//! A command's way: `http` reads it, [`wire`] checks its fields, [`identity`] names it, [`WriteSide`]
+//! finds the owner, [`contexts`] holds the rules that the owner decides by.
+
+pub mod contexts;
+pub mod http;
+pub mod identity;
+pub mod metrics;
+pub mod outcome;
+pub mod settings;
+pub mod wire;
+pub mod write_side;
+
+pub use settings::CommandsSettings;
+pub use write_side::WriteSide;

@@ -12,3 +12,4 @@ pub mod sale;
 mod spec;
 
 pub use decider::{Decider, fold};
+pub use {credit_note::CreditNote, order::Order, product::Product};

@@ -1,0 +1,282 @@
+//! Many commands in one request, streamed both ways: a line in, a line out, in order.
+//!
+//! Commands of one partition are decided in the order of their lines, for one task hands them in.
+//! At most [`LINES_UNDER_WAY_MAX`] lines are read ahead of their answers.
+
+use super::{
+    headers::position,
+    lines::{LINE_BYTES_MAX, Line, Lines},
+    products::{create_request, field_problem},
+};
+use crate::{
+    contexts::orders,
+    identity::{IdempotencyKey, Principal},
+    metrics as names,
+    outcome::{Done, problem, settle},
+    wire::{ProductBody, SaleBody},
+    write_side::{Ask, Coming, WriteSide, answer, submit},
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use domain::{CreditNote, Decider, Order, credit_note, order, sale::Sale};
+use futures_util::StreamExt;
+use schemas::context::{CATALOG, ORDERS};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use service::problem::Problem;
+use std::convert::Infallible;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Most lines handed in without an answer written.
+pub const LINES_UNDER_WAY_MAX: usize = 1_024;
+/// Answers written together, if they are there.
+const LINES_TOGETHER_MAX: usize = 256;
+/// The media type, both ways.
+pub const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// One line of the request.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandLine<'a> {
+    /// The idempotency key.
+    #[schema(example = "sale/536365")]
+    key: String,
+    /// Which command.
+    command: CommandName,
+    /// Its fields: a `SaleBody` or a `ProductBody`.
+    #[serde(borrow)]
+    #[schema(value_type = Object)]
+    body: &'a RawValue,
+}
+
+/// The commands that can be sent so.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+pub enum CommandName {
+    /// Takes over a sale.
+    ImportSale,
+    /// Takes over a credit note.
+    ImportCreditNote,
+    /// Puts a product on the books.
+    CreateProduct,
+}
+
+/// A line that was handed in, or refused before.
+struct Under {
+    line: u64,
+    /// What it is about.
+    id: String,
+    topic: &'static str,
+    command: &'static str,
+    coming: Result<Coming, Problem>,
+}
+
+/// Takes many commands, one JSON object a line, and answers each with a line, in order.
+#[utoipa::path(post, path = "/admin/commands", tag = "operations",
+    request_body(content = String, content_type = "application/x-ndjson",
+        description = "Lines {\"key\", \"command\": ImportSale | ImportCreditNote | CreateProduct, \"body\"}, at most 1 MiB each; the body as a whole has no limit."),
+    responses(
+        (status = 200, content_type = "application/x-ndjson", body = String,
+            description = "A line for each: {line, status, id, version, events, position, replayed}, or problem details with the line's number."),
+        (status = 415, description = "Not application/x-ndjson.", body = Problem)))]
+pub async fn commands(
+    State(write_side): State<WriteSide>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = media_type
+        .and_then(|text| text.split(';').next())
+        .map(str::trim);
+    if media_type != Some(MEDIA_TYPE) {
+        let detail = format!("the body must be {MEDIA_TYPE}");
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "CONTENT_TYPE_NOT_NDJSON",
+            detail,
+        ));
+    }
+    let (sender, under_way) = mpsc::channel(LINES_UNDER_WAY_MAX);
+    tokio::spawn(hand_in(write_side, body, sender));
+    let answers = ReceiverStream::new(under_way).then(answer_line);
+    let chunks = answers
+        .ready_chunks(LINES_TOGETHER_MAX)
+        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
+    Ok((
+        [(header::CONTENT_TYPE, MEDIA_TYPE)],
+        Body::from_stream(chunks),
+    )
+        .into_response())
+}
+
+/// Reads lines and hands their commands in, one after the other, until the body or its reader ends.
+async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>) {
+    let mut lines = Lines::new(body.into_data_stream());
+    for number in 1.. {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::info!(line = number, %error, "the client went away in mid-batch");
+                return;
+            }
+        };
+        let under = hand_in_line(&write_side, number, &line).await;
+        if sender.send(under).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn hand_in_line(write_side: &WriteSide, line: u64, text: &Line) -> Under {
+    let refused = |problem| Under {
+        line,
+        id: String::new(),
+        topic: ORDERS.topic,
+        command: "none",
+        coming: Err(problem),
+    };
+    let Line::Text(text) = text else {
+        let detail = format!("a line has at most {LINE_BYTES_MAX} bytes");
+        return refused(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "LINE_TOO_LONG",
+            detail,
+        ));
+    };
+    let command: CommandLine = match read(text) {
+        Ok(command) => command,
+        Err(problem) => return refused(problem),
+    };
+    match command.hand_in(write_side, line).await {
+        Ok(under) => under,
+        Err(problem) => refused(problem),
+    }
+}
+
+impl CommandLine<'_> {
+    async fn hand_in(self, write_side: &WriteSide, line: u64) -> Result<Under, Problem> {
+        let key = IdempotencyKey::parse(&self.key).map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "IDEMPOTENCY_KEY_INVALID",
+                error.to_string(),
+            )
+        })?;
+        let principal = Principal::import();
+        let ask = |route: &'static str| Ask {
+            route,
+            principal: &principal,
+            key: Some(&key),
+            expected_version: None,
+            traceparent: None,
+        };
+        let body = self.body.get().as_bytes();
+        match self.command {
+            CommandName::ImportSale => {
+                let of = |sale| orders::Command::Order(order::Command::ImportSale(sale));
+                let ask = ask("ImportSale");
+                import(write_side, &ask, line, Order::AGGREGATE_TYPE, body, of).await
+            }
+            CommandName::ImportCreditNote => {
+                let of = |note| {
+                    orders::Command::CreditNote(credit_note::Command::ImportCreditNote(note))
+                };
+                let ask = ask("ImportCreditNote");
+                import(write_side, &ask, line, CreditNote::AGGREGATE_TYPE, body, of).await
+            }
+            CommandName::CreateProduct => {
+                let body = read::<ProductBody>(body)?;
+                let id = body.sku.clone();
+                let request = create_request(write_side, &ask("CreateProduct"), body);
+                let request = request.map_err(field_problem)?;
+                let coming = submit(&write_side.catalog, request).await.map_err(problem);
+                Ok(Under {
+                    line,
+                    id,
+                    topic: CATALOG.topic,
+                    command: "CreateProduct",
+                    coming,
+                })
+            }
+        }
+    }
+}
+
+/// Hands in the taking over of a sale or a credit note.
+async fn import(
+    write_side: &WriteSide,
+    ask: &Ask<'_>,
+    line: u64,
+    aggregate_type: &str,
+    body: &[u8],
+    command: impl FnOnce(Sale) -> orders::Command,
+) -> Result<Under, Problem> {
+    let body: SaleBody = read(body)?;
+    let sale = body.to_sale().map_err(field_problem)?;
+    let request = write_side.creation(ask, aggregate_type, &body, command(sale));
+    let request = request.map_err(field_problem)?;
+    let (id, command) = (request.key.clone(), ask.route);
+    let coming = submit(&write_side.orders, request).await.map_err(problem);
+    Ok(Under {
+        line,
+        id,
+        topic: ORDERS.topic,
+        command,
+        coming,
+    })
+}
+
+/// Reads JSON of a known shape; says where it is not.
+fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(text).map_err(|error| {
+        let (status, code) = match error.classify() {
+            serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "BODY_INVALID"),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => (StatusCode::BAD_REQUEST, "BODY_MALFORMED"),
+        };
+        Problem::new(status, code, error.to_string())
+    })
+}
+
+/// Waits for a line's answer and writes it.
+async fn answer_line(under: Under) -> Vec<u8> {
+    let Under {
+        line,
+        id,
+        topic,
+        command,
+        coming,
+    } = under;
+    let settled = match coming {
+        Ok(coming) => settle(answer(coming).await),
+        Err(problem) => Err(problem),
+    };
+    let status = settled
+        .as_ref()
+        .map_or_else(|problem| problem.status, |done| done.status);
+    metrics::counter!(names::COMMANDS, "command" => command, "status" => status.as_u16().to_string())
+        .increment(1);
+    let body = match settled {
+        Ok(Done { status, answer }) => json!({
+            "line": line,
+            "status": status.as_u16(),
+            "id": id,
+            "version": answer.version,
+            "events": answer.events,
+            "position": position(topic, answer.partition, answer.offset),
+            "replayed": answer.replayed,
+        }),
+        Err(problem) => problem.with("line", line).body(),
+    };
+    let mut text = body.to_string().into_bytes();
+    text.push(b'\n');
+    text
+}

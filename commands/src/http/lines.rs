@@ -1,0 +1,120 @@
+//! Lines of a streamed body, each within a bound.
+
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
+
+/// Longest line, in bytes.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// One line of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Without its line feed.
+    Text(Vec<u8>),
+    /// Longer than [`LINE_BYTES_MAX`]; what it was is gone.
+    TooLong,
+}
+
+/// Cuts a stream of chunks into lines.
+pub struct Lines<S> {
+    chunks: S,
+    chunk: Bytes,
+    line: Vec<u8>,
+    too_long: bool,
+}
+
+impl<S, E> Lines<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    pub fn new(chunks: S) -> Self {
+        Self {
+            chunks,
+            chunk: Bytes::new(),
+            line: Vec::new(),
+            too_long: false,
+        }
+    }
+
+    /// The next line; `None` at the end. The last line needs no line feed.
+    ///
+    /// # Errors
+    /// The client went away in the middle.
+    pub async fn next(&mut self) -> Result<Option<Line>, E> {
+        loop {
+            if let Some(end) = self.chunk.iter().position(|byte| *byte == b'\n') {
+                let rest = self.chunk.split_to(end + 1);
+                self.extend(&rest[..end]);
+                return Ok(Some(self.take()));
+            }
+            let chunk = std::mem::take(&mut self.chunk);
+            self.extend(&chunk);
+            match self.chunks.next().await {
+                Some(chunk) => self.chunk = chunk?,
+                None if self.line.is_empty() && !self.too_long => return Ok(None),
+                None => return Ok(Some(self.take())),
+            }
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.too_long || self.line.len() + bytes.len() > LINE_BYTES_MAX {
+            self.too_long = true;
+            self.line = Vec::new();
+        } else {
+            self.line.extend_from_slice(bytes);
+        }
+    }
+
+    fn take(&mut self) -> Line {
+        let line = std::mem::take(&mut self.line);
+        match std::mem::take(&mut self.too_long) {
+            true => Line::TooLong,
+            false => Line::Text(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::convert::Infallible;
+
+    async fn lines(chunks: Vec<Vec<u8>>) -> Vec<Line> {
+        let chunks = chunks
+            .into_iter()
+            .map(|chunk| Ok::<_, Infallible>(Bytes::from(chunk)));
+        let mut lines = Lines::new(futures_util::stream::iter(chunks));
+        let mut all = Vec::new();
+        while let Ok(Some(line)) = lines.next().await {
+            all.push(line);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_costs_only_itself() {
+        let chunks = vec![
+            b"a\n".to_vec(),
+            vec![b'x'; LINE_BYTES_MAX],
+            b"x\nb".to_vec(),
+        ];
+        let text = |line: &[u8]| Line::Text(line.to_vec());
+        assert_eq!(lines(chunks).await, [text(b"a"), Line::TooLong, text(b"b")]);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_do_not_matter(chunks in proptest::collection::vec("[a\n]{0,5}", 0..8)) {
+            let whole: String = chunks.concat();
+            let mut expected: Vec<_> = whole.split('\n').map(|l| Line::Text(l.into())).collect();
+            if whole.is_empty() || whole.ends_with('\n') {
+                expected.pop();
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let chunks = chunks.into_iter().map(String::into_bytes).collect();
+            prop_assert_eq!(runtime.block_on(lines(chunks)), expected);
+        }
+    }
+}

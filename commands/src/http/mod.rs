@@ -1,0 +1,18 @@
+//! The write side's HTTP interface.
+
+pub mod batch;
+mod headers;
+mod lines;
+pub mod products;
+
+use crate::write_side::WriteSide;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The routes under `/api/v1`.
+pub fn routes(write_side: WriteSide) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(products::create))
+        .routes(routes!(products::change_price))
+        .routes(routes!(batch::commands))
+        .with_state(write_side)
+}

@@ -1,0 +1,123 @@
+//! What makes a retried command the same command: its id, and the hash of what it asks.
+
+use schemas::ids::CommandId;
+use serde::Serialize;
+
+/// Longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// A client's name for a command, so that a retry is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// A text that is no idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to {KEY_BYTES_MAX} printable ASCII characters")]
+pub struct KeyError;
+
+impl IdempotencyKey {
+    /// Takes 1 to [`KEY_BYTES_MAX`] printable ASCII characters.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        match printable && (1..=KEY_BYTES_MAX).contains(&text.len()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(KeyError),
+        }
+    }
+}
+
+/// Who asks. Until sign-in exists, everyone who reaches the loopback address is this service.
+#[derive(Debug, Clone)]
+pub struct Principal(pub String);
+
+impl Principal {
+    /// The only principal there is so far.
+    pub fn import() -> Self {
+        Self("service:import".into())
+    }
+
+    /// The id of a command of theirs: of its key if it has one, else a fresh one.
+    pub fn command_id(&self, route: &str, key: Option<&IdempotencyKey>) -> CommandId {
+        match key {
+            Some(key) => CommandId::keyed(&self.0, route, &key.0),
+            None => CommandId::fresh(),
+        }
+    }
+}
+
+/// Hashes commands under the deployment's key, so that a hash in the log tells nobody what was
+/// asked.
+#[derive(Clone)]
+pub struct Hasher {
+    key: [u8; 32],
+}
+
+impl Hasher {
+    /// `key` is one for the whole deployment, for ever.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self { key }
+    }
+
+    /// The first 16 bytes of keyed BLAKE3 over the route and the command's canonical JSON (RFC 8785).
+    pub fn hash(&self, route: &str, body: &impl Serialize) -> Result<[u8; 16], serde_json::Error> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(route.as_bytes()).update(&[0]);
+        hasher.update(&serde_json_canonicalizer::to_vec(body)?);
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_names_a_command_of_one_principal_and_route() {
+        let (me, you) = (Principal("me".into()), Principal("you".into()));
+        let key = IdempotencyKey::parse("k").unwrap();
+        assert_eq!(
+            me.command_id("R", Some(&key)),
+            me.command_id("R", Some(&key))
+        );
+        assert_ne!(
+            me.command_id("R", Some(&key)),
+            you.command_id("R", Some(&key))
+        );
+        assert_ne!(
+            me.command_id("R", Some(&key)),
+            me.command_id("S", Some(&key))
+        );
+        assert_ne!(me.command_id("R", None), me.command_id("R", None));
+    }
+
+    #[test]
+    fn keys_are_printable_and_bounded() {
+        assert!(IdempotencyKey::parse(&"k".repeat(255)).is_ok());
+        for bad in [
+            String::new(),
+            "k".repeat(256),
+            "k\n".into(),
+            "\u{e9}".into(),
+        ] {
+            assert_eq!(IdempotencyKey::parse(&bad), Err(KeyError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_of_what_is_asked_not_of_how_it_is_written() {
+        let hasher = Hasher::new([7; 32]);
+        let one = hasher.hash("R", &json!({"a": 1, "b": [2]})).unwrap();
+        assert_eq!(one, hasher.hash("R", &json!({"b": [2], "a": 1})).unwrap());
+        assert_ne!(one, hasher.hash("R", &json!({"a": 1, "b": [3]})).unwrap());
+        assert_ne!(one, hasher.hash("S", &json!({"a": 1, "b": [2]})).unwrap());
+        assert_ne!(
+            one,
+            Hasher::new([8; 32])
+                .hash("R", &json!({"a": 1, "b": [2]}))
+                .unwrap()
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! Finds the owner of a command's aggregate and gets its answer.
+
+use crate::{
+    contexts::{
+        catalog::Catalog,
+        orders::{self, Orders},
+    },
+    identity::{Hasher, IdempotencyKey, Principal},
+    wire::FieldError,
+};
+use domain::product;
+use journal::{
+    Source,
+    owner::{Answer, Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
+};
+use kafka::{Appender, Encoder};
+use schemas::{Context, ContextEvent, Origin, topics::PARTITIONS};
+use serde::Serialize;
+use service::health::{Component, Health};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Longest wait for one answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Everything that takes commands in this process.
+#[derive(Clone)]
+pub struct WriteSide {
+    pub(crate) orders: Arc<[OwnerHandle<orders::Command>]>,
+    pub(crate) catalog: Arc<[OwnerHandle<product::Command>]>,
+    hasher: Hasher,
+}
+
+/// What an owner needs of its process.
+pub struct Process<'a> {
+    /// Where journals are read from.
+    pub source: Source,
+    /// The process's producer.
+    pub appender: Appender,
+    /// Gets a component per context.
+    pub health: &'a Health,
+    /// Where this process takes commands.
+    pub owner_url: String,
+    /// Holds the tasks.
+    pub tasks: &'a TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
+}
+
+/// Who asks for what, under which key, on which condition.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// The command's name, such as `CreateProduct`.
+    pub route: &'static str,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The client's name for it.
+    pub key: Option<&'a IdempotencyKey>,
+    /// `If-Match`.
+    pub expected_version: Option<i64>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// The answer to come.
+pub type Coming = oneshot::Receiver<Result<Answer, Refusal>>;
+
+impl WriteSide {
+    /// Starts an owner for every partition of every context. `encoders` are those of
+    /// [`crate::contexts`]' journals, by context.
+    pub fn start(
+        process: &Process<'_>,
+        encoders: impl Fn(&'static Context) -> Encoder,
+        hasher: Hasher,
+    ) -> Self {
+        Self {
+            orders: start(process, &encoders, Orders),
+            catalog: start(process, &encoders, Catalog),
+            hasher,
+        }
+    }
+
+    /// A request about the aggregate that its command creates: its id is made of the command's.
+    pub(crate) fn creation<C>(
+        &self,
+        ask: &Ask<'_>,
+        aggregate_type: &str,
+        body: &impl Serialize,
+        command: C,
+    ) -> Result<Request<C>, FieldError> {
+        let id = ask.principal.command_id(ask.route, ask.key);
+        // A TypeID is `<type>_<suffix>`, which is a record's key as it stands.
+        self.request(ask, id.aggregate_id(aggregate_type), body, id, command)
+    }
+
+    /// A request about a given aggregate.
+    pub(crate) fn about<C>(
+        &self,
+        ask: &Ask<'_>,
+        key: String,
+        body: &impl Serialize,
+        command: C,
+    ) -> Result<Request<C>, FieldError> {
+        let id = ask.principal.command_id(ask.route, ask.key);
+        self.request(ask, key, body, id, command)
+    }
+
+    fn request<C>(
+        &self,
+        ask: &Ask<'_>,
+        key: String,
+        body: &impl Serialize,
+        id: schemas::ids::CommandId,
+        command: C,
+    ) -> Result<Request<C>, FieldError> {
+        let hash = self
+            .hasher
+            .hash(ask.route, body)
+            .map_err(|error| FieldError {
+                field: "body".into(),
+                reason: format!("has no canonical form: {error}"),
+            })?;
+        Ok(Request {
+            key,
+            command,
+            id,
+            hash,
+            origin: if ask.key.is_some() {
+                Origin::Keyed
+            } else {
+                Origin::Server
+            },
+            actor: ask.principal.0.clone(),
+            // A command from outside begins a story of its own.
+            correlation_id: id.0,
+            causation_id: None,
+            traceparent: ask.traceparent.clone(),
+            expected_version: ask.expected_version,
+        })
+    }
+}
+
+/// Hands a request to the owner of its key's partition; waits while the owner's queue is full.
+pub(crate) async fn submit<C>(
+    owners: &[OwnerHandle<C>],
+    request: Request<C>,
+) -> Result<Coming, Refusal> {
+    let partition = kafka::partition::of_key(request.key.as_bytes(), PARTITIONS);
+    let owner = usize::try_from(partition)
+        .ok()
+        .and_then(|index| owners.get(index));
+    owner
+        .expect("there is an owner for every partition")
+        .submit(request)
+        .await
+}
+
+/// Waits for an answer, at most [`ANSWER_TIMEOUT`].
+pub(crate) async fn answer(coming: Coming) -> Result<Answer, Refusal> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, coming).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Refusal::Unavailable("the owner has ended".into())),
+        Err(_) => Err(Refusal::Unavailable(format!(
+            "no answer within {ANSWER_TIMEOUT:?}"
+        ))),
+    }
+}
+
+/// Starts the owners of one context, and keeps its health.
+fn start<M: Machine + Copy>(
+    process: &Process<'_>,
+    encoders: impl Fn(&'static Context) -> Encoder,
+    machine: M,
+) -> Arc<[OwnerHandle<M::Command>]> {
+    let context = M::Event::CONTEXT;
+    let encoder = encoders(context);
+    let mut handles = Vec::new();
+    let mut statuses = Vec::new();
+    for partition in 0..PARTITIONS {
+        let (owner, handle) = Owner::new(
+            machine,
+            partition,
+            encoder.clone(),
+            process.source.clone(),
+            &process.appender,
+            OwnerSettings {
+                owner_url: process.owner_url.clone(),
+            },
+        );
+        statuses.push(handle.status());
+        handles.push(handle);
+        process.tasks.spawn(owner.run(process.stop.clone()));
+    }
+    let component = process
+        .health
+        .component(format!("journal.{}", context.name));
+    process
+        .tasks
+        .spawn(watch_owners(statuses, component, process.stop.clone()));
+    handles.into()
+}
+
+/// A context is ready while all its partitions are served.
+async fn watch_owners(
+    mut statuses: Vec<watch::Receiver<Status>>,
+    component: Component,
+    stop: CancellationToken,
+) {
+    loop {
+        let trouble =
+            statuses
+                .iter_mut()
+                .enumerate()
+                .find_map(|(partition, status)| match &*status.borrow_and_update() {
+                    Status::InOffice { .. } => None,
+                    Status::TakingOver(reason) | Status::Ended(reason) => {
+                        Some(format!("partition {partition}: {reason}"))
+                    }
+                });
+        match trouble {
+            None => component.ready(),
+            Some(reason) => component.not_ready(reason),
+        }
+        let changes = statuses.iter_mut().map(|status| Box::pin(status.changed()));
+        tokio::select! {
+            (changed, _, _) = futures_util::future::select_all(changes) => {
+                if changed.is_err() {
+                    return component.not_ready("an owner has ended");
+                }
+            }
+            () = stop.cancelled() => return component.not_ready("shutting down"),
+        }
+    }
+}

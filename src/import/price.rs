@@ -1,0 +1,105 @@
+//! Prices as the file writes them, read exactly: no floats.
+
+use schemas::UnitPrice;
+
+/// Most digits after the point: a unit price is stored in millionths.
+pub const DECIMALS_MAX: usize = 6;
+
+/// Why a text is no price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not digits, a point and digits.
+    #[error("the price is not a decimal number")]
+    NotDecimal,
+    /// Finer than a millionth.
+    #[error("the price has more than {DECIMALS_MAX} decimals")]
+    TooFine,
+    /// Beyond 64 bits of millionths.
+    #[error("the price is out of range")]
+    OutOfRange,
+}
+
+/// Reads a price of the major unit such as `2.55`, `-11062.06` or `165`.
+pub fn parse(text: &str) -> Result<UnitPrice, Error> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, decimals) = match digits.split_once('.') {
+        Some((whole, decimals)) if is_digits(decimals) => (whole, decimals),
+        Some(_) => return Err(Error::NotDecimal),
+        None => (digits, ""),
+    };
+    if !is_digits(whole) {
+        return Err(Error::NotDecimal);
+    }
+    if decimals.len() > DECIMALS_MAX {
+        return Err(Error::TooFine);
+    }
+    let missing = std::iter::repeat_n(b'0', DECIMALS_MAX - decimals.len());
+    let mut millionths: i64 = 0;
+    for digit in whole.bytes().chain(decimals.bytes()).chain(missing) {
+        let digit = i64::from(digit - b'0');
+        // Counted on the side of its sign, for the least number has no positive twin.
+        let step = if negative { -digit } else { digit };
+        millionths = millionths
+            .checked_mul(10)
+            .and_then(|shifted| shifted.checked_add(step))
+            .ok_or(Error::OutOfRange)?;
+    }
+    Ok(UnitPrice(millionths))
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_decimals_exactly() {
+        for (text, millionths) in [
+            ("2.55", 2_550_000),
+            ("-11062.06", -11_062_060_000),
+            ("165", 165_000_000),
+            ("0.001", 1_000),
+            ("0", 0),
+            ("0.000001", 1),
+            ("-9223372036854.775808", i64::MIN),
+        ] {
+            assert_eq!(parse(text), Ok(UnitPrice(millionths)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "", "-", ".", ".5", "5.", "+1", "1e3", "1,5", " 1", "1 ", "--1", "1.2.3", "٣", "NaN",
+        ] {
+            assert_eq!(parse(text), Err(Error::NotDecimal), "{text:?}");
+        }
+        assert_eq!(parse("0.0000010"), Err(Error::TooFine));
+        assert_eq!(parse("9223372036854.775808"), Err(Error::OutOfRange));
+        assert_eq!(parse(&"9".repeat(400)), Err(Error::OutOfRange));
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(millionths: i64) {
+            let sign = if millionths < 0 { "-" } else { "" };
+            let (whole, rest) = (
+                millionths.unsigned_abs() / 1_000_000,
+                millionths.unsigned_abs() % 1_000_000,
+            );
+            prop_assert_eq!(parse(&format!("{sign}{whole}.{rest:06}")), Ok(UnitPrice(millionths)));
+        }
+
+        #[test]
+        fn any_text_gives_a_price_or_an_error(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+    }
+}
