@@ -1,2 +1,88 @@
-//! The `daybook` binary.
-fn main() {}
+//! The `daybook` binary: one binary, a subcommand per role and tool.
+
+mod config;
+mod import;
+mod reconcile;
+mod serve;
+mod setup;
+
+use clap::{Parser, Subcommand};
+use config::Config;
+use std::{path::PathBuf, process::ExitCode};
+
+/// Event-sourced commerce on plain Kafka topics
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// A TOML file with settings; the environment (DAYBOOK_<SECTION>_<FIELD>) overrides it
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all roles in one process
+    Serve,
+    /// Kafka topics
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Avro schemas in the registry
+    #[command(subcommand)]
+    Schemas(SchemasCommand),
+    /// Bring data in, through the service's own commands
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Read the journals independently of the services
+    Audit(audit::Args),
+    /// Compare the totals of the journal, of the views and of the aggregate topics
+    Reconcile(reconcile::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsCommand {
+    /// Create what is missing and check what is there
+    Create,
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemasCommand {
+    /// Register every schema, BACKWARD_TRANSITIVE
+    Register,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImportCommand {
+    /// Import UCI Online Retail
+    OnlineRetail(import::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // The importer is a client: it needs nothing but the service's address.
+    if let Command::Import(ImportCommand::OnlineRetail(args)) = cli.command {
+        return import::run(args).await;
+    }
+    let config = Config::load(cli.config.as_deref())?;
+    service::telemetry::init_logs(&config.log)?;
+    match cli.command {
+        Command::Serve => serve::run(config).await,
+        Command::Topics(TopicsCommand::Create) => setup::create_topics(&config).await,
+        Command::Schemas(SchemasCommand::Register) => setup::register_schemas(&config).await,
+        Command::Audit(args) => audit::run(args, &config.kafka, &config.registry).await,
+        Command::Reconcile(args) => reconcile::run(args, &config).await,
+        Command::Import(_) => unreachable!("handled above"),
+    }
+}

@@ -14,4 +14,4 @@ pub mod wire;
 pub mod write_side;
 
 pub use settings::CommandsSettings;
-pub use write_side::WriteSide;
+pub use write_side::{Process, Slot, WriteSide};

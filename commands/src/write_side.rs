@@ -1,5 +1,6 @@
 //! Finds the owner of a command's aggregate and gets its answer.
 
+use crate::outcome::problem;
 use crate::{
     contexts::{
         catalog::Catalog,
@@ -8,6 +9,7 @@ use crate::{
     identity::{Hasher, IdempotencyKey, Principal},
     wire::FieldError,
 };
+use axum::{extract::FromRequestParts, http::request::Parts};
 use domain::product;
 use journal::{
     Source,
@@ -16,8 +18,14 @@ use journal::{
 use kafka::{Appender, Encoder};
 use schemas::{Context, ContextEvent, Origin, topics::PARTITIONS};
 use serde::Serialize;
-use service::health::{Component, Health};
-use std::{sync::Arc, time::Duration};
+use service::{
+    health::{Component, Health},
+    problem::Problem,
+};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,6 +38,31 @@ pub struct WriteSide {
     pub(crate) orders: Arc<[OwnerHandle<orders::Command>]>,
     pub(crate) catalog: Arc<[OwnerHandle<product::Command>]>,
     hasher: Hasher,
+}
+
+/// Where the write side will be once Kafka and the registry have answered. Until then its commands
+/// are turned away.
+#[derive(Clone, Default)]
+pub struct Slot(Arc<OnceLock<WriteSide>>);
+
+impl Slot {
+    /// Lets commands in. Once.
+    pub fn fill(&self, write_side: WriteSide) {
+        if self.0.set(write_side).is_err() {
+            tracing::error!("the write side was started twice; the first one stays");
+        }
+    }
+}
+
+impl FromRequestParts<Slot> for WriteSide {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, slot: &Slot) -> Result<Self, Problem> {
+        slot.0.get().cloned().ok_or_else(|| {
+            let reason = "the service is starting and has not reached kafka and the registry yet";
+            problem(Refusal::Unavailable(reason.into()))
+        })
+    }
 }
 
 /// What an owner needs of its process.

@@ -12,12 +12,12 @@ fail() {
 progress_interval_s=5
 
 # Waits until a check succeeds and says every few seconds what it waits for.
-# Returns 1 when the time is over, 2 as soon as the second check says that waiting has no point any more.
-wait_until() { # WHAT SECONDS_MAX STILL_POSSIBLE CHECK; both checks are names of functions or commands without arguments
-  local what=$1 seconds_max=$2 still_possible=$3 check=$4
-  local started=$SECONDS said=$SECONDS
-  until $check; do
-    $still_possible || return 2
+# Returns 1 when the time is over, 2 as soon as the process that is watched has ended: then waiting has no point.
+wait_until() { # WHAT SECONDS_MAX WATCHED CHECK...; WATCHED is NAME:PID, or - for none
+  local what=$1 seconds_max=$2 watched=$3 started=$SECONDS said=$SECONDS
+  shift 3
+  until "$@"; do
+    if [ "$watched" != - ] && ! is_ours "${watched%%:*}" "${watched#*:}"; then return 2; fi
     if [ $((SECONDS - started)) -ge "$seconds_max" ]; then return 1; fi
     if [ $((SECONDS - said)) -ge $progress_interval_s ]; then
       said=$SECONDS

@@ -4,10 +4,13 @@
 # the folder that it works in. Nothing here ever signals a process that was not proved to be ours.
 
 # Text that only our process of that name carries, and a word of its command line to look it up by.
-process_marker() {
+process_markers() { # NAME; one a line
   case $1 in
     serve) echo "DEV_PROCESS=$stack_dir/serve" ;;
-    postgres) echo "-D $(postgres_dir)/db" ;;
+    postgres)
+      echo "-D $stack_dir/postgres/db"
+      echo "-D $(postgres_folder_elsewhere)/db"
+      ;;
     *) echo "-Ddaybook.server=$stack_dir/$1" ;;
   esac
 }
@@ -20,17 +23,18 @@ process_word() {
 }
 
 is_ours() { # NAME PID
-  local marker
+  local text marker
   [[ $2 =~ ^[0-9]+$ ]] || return 1
-  [ -r "/proc/$2/cmdline" ] || return 1
-  marker=$(process_marker "$1")
-  # The blank behind the marker keeps `.../kafka` apart from `.../kafka2`.
-  {
-    tr '\0' ' ' < "/proc/$2/cmdline"
-    echo ' '
-    tr '\0' ' ' < "/proc/$2/environ"
-  } 2> /dev/null | grep -qF -- "$marker "
+  # The process may end at any moment, which reads as an empty text.
+  text=$({ cat "/proc/$2/cmdline"; echo; cat "/proc/$2/environ"; } 2> /dev/null | tr '\0' ' ' || true)
+  while read -r marker; do
+    # The blank behind the marker keeps `.../kafka` apart from `.../kafka2`.
+    if [[ $text == *"$marker "* ]]; then return 0; fi
+  done < <(process_markers "$1")
+  return 1
 }
+
+is_gone() { ! is_ours "$1" "$2"; } # NAME PID
 
 running_pid() { # NAME; prints the pid, or fails when nothing of ours runs under the pid file
   local pid
@@ -48,14 +52,17 @@ orphan_pids() { # NAME
   done
 }
 
+# Postgres: INT is its fast shutdown; TERM would wait for every client to leave.
+declare -A stop_signal=([kafka]=TERM [registry]=TERM [postgres]=INT [cassandra]=TERM [serve]=TERM)
+declare -A stop_seconds_max=([kafka]=40 [registry]=20 [postgres]=20 [cassandra]=40 [serve]=15)
+
 stop_pid() { # NAME PID SIGNAL SECONDS_MAX
   local name=$1 pid=$2 signal=$3 seconds_max=$4
   kill -s "$signal" "$pid" 2> /dev/null || true
-  gone() { ! is_ours "$name" "$pid"; }
-  if ! wait_until "$name (pid $pid) to stop" "$seconds_max" true gone; then
+  if ! wait_until "$name (pid $pid) to stop" "$seconds_max" - is_gone "$name" "$pid"; then
     warn "$name (pid $pid) does not stop within $seconds_max s: killed"
     kill -s KILL "$pid" 2> /dev/null || true
-    wait_until "$name (pid $pid) to be gone" 10 true gone || fail "$name (pid $pid) cannot be killed"
+    wait_until "$name (pid $pid) to be gone" 10 - is_gone "$name" "$pid" || fail "$name (pid $pid) cannot be killed"
   fi
 }
 
@@ -63,18 +70,18 @@ stop_orphans() { # NAME
   local pid
   for pid in $(orphan_pids "$1"); do
     say "$1: stopping pid $pid, which an interrupted start left behind"
-    stop_pid "$1" "$pid" TERM 20
+    stop_pid "$1" "$pid" "${stop_signal[$1]}" "${stop_seconds_max[$1]}"
   done
 }
 
-# Detached from this terminal and from our locks (file descriptors 7 to 9), so that it outlives us and holds nothing.
+# Detached from this terminal and from our locks (file descriptors 7 to 9): it outlives us and must hold nothing of ours.
 launch() { # NAME COMMAND...; writes the pid file and sets launched_pid
   local name=$1 directory=$stack_dir/$1 log_bytes_max=10000000
   shift
   if [ -f "$directory/log" ] && [ "$(stat -c %s "$directory/log")" -gt $log_bytes_max ]; then
     mv "$directory/log" "$directory/log.old"
   fi
-  setsid "$@" >> "$directory/log" 2>&1 < /dev/null 7>&- 8>&- 9>&- &
+  (cd "$directory" && exec setsid "$@") >> "$directory/log" 2>&1 < /dev/null 7>&- 8>&- 9>&- &
   launched_pid=$!
   echo "$launched_pid" > "$directory/pid"
 }
@@ -88,4 +95,10 @@ take_lock() { # NAME SECONDS_MAX
     fail "another ./dev $1 is running (pid $(cat "$lock" 2> /dev/null)); wait for it, or stop it first"
   fi
   echo $$ > "$lock"
+}
+
+# For a subshell: what runs in it must not hold the lock, should it outlive us.
+without_lock() { # COMMAND...
+  exec 9>&-
+  "$@"
 }

@@ -56,6 +56,7 @@ load_ports() {
   if [ -f "$stack_dir/ports" ]; then
     while IFS='=' read -r name value; do port[$name]=$value; done < "$stack_dir/ports"
   fi
+  if [ "$DEV_STACK" = up ] && [ -n "${DAYBOOK_HTTP_LISTEN:-}" ]; then port[http]=${DAYBOOK_HTTP_LISTEN##*:}; fi
   for name in "${port_names[@]}"; do
     variable=$(port_variable "$name")
     port[$name]=${!variable:-${port[$name]}}
@@ -76,14 +77,21 @@ save_ports() {
 # The addresses under which the servers of this stack are reached. What the environment sets wins, except for the tests,
 # which always run on servers of their own.
 export_addresses() {
-  local kafka=127.0.0.1:${port[kafka]} cql=127.0.0.1:${port[cql]}
-  local registry=http://127.0.0.1:${port[registry]}/apis/ccompat/v7
-  local postgres=postgres://daybook@127.0.0.1:${port[postgres]}/daybook
+  local name variable
   if [ "$DEV_STACK" = test ]; then
-    unset "${!DAYBOOK_@}"
+    for variable in "${!DAYBOOK_@}"; do unset "$variable"; done
   fi
-  export DAYBOOK_KAFKA_BROKERS=${DAYBOOK_KAFKA_BROKERS:-$kafka}
-  export DAYBOOK_REGISTRY_URL=${DAYBOOK_REGISTRY_URL:-$registry}
-  export DAYBOOK_POSTGRES_URL=${DAYBOOK_POSTGRES_URL:-$postgres}
-  export DAYBOOK_CQL_NODES=${DAYBOOK_CQL_NODES:-$cql}
+  for name in "${server_names[@]}"; do
+    variable=${address_variable[$name]}
+    export "$variable=${!variable:-$(own_address "$name")}"
+  done
+}
+
+own_address() { # NAME of a server
+  case $1 in
+    kafka) echo "127.0.0.1:${port[kafka]}" ;;
+    registry) echo "http://127.0.0.1:${port[registry]}/apis/ccompat/v7" ;;
+    postgres) echo "postgres://daybook@127.0.0.1:${port[postgres]}/daybook" ;;
+    cassandra) echo "127.0.0.1:${port[cql]}" ;;
+  esac
 }

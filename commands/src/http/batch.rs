@@ -18,7 +18,6 @@ use crate::{
 };
 use axum::{
     body::{Body, Bytes},
-    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -84,7 +83,7 @@ struct Under {
             description = "A line for each: {line, status, id, version, events, position, replayed}, or problem details with the line's number."),
         (status = 415, description = "Not application/x-ndjson.", body = Problem)))]
 pub async fn commands(
-    State(write_side): State<WriteSide>,
+    write_side: WriteSide,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {

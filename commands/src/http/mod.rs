@@ -5,14 +5,14 @@ mod headers;
 mod lines;
 pub mod products;
 
-use crate::write_side::WriteSide;
+use crate::write_side::Slot;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes under `/api/v1`.
-pub fn routes(write_side: WriteSide) -> OpenApiRouter {
+pub fn routes(slot: Slot) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(products::create))
         .routes(routes!(products::change_price))
         .routes(routes!(batch::commands))
-        .with_state(write_side)
+        .with_state(slot)
 }

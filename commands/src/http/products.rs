@@ -10,7 +10,6 @@ use crate::{
     write_side::{WriteSide, answer, submit},
 };
 use axum::{
-    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -39,7 +38,7 @@ const TOPIC: &str = <contexts::catalog::Catalog as Machine>::Event::CONTEXT.topi
         (status = 422, description = "A field can't be taken, or the key was used for another command.", body = Problem),
         (status = 503, description = "The journal is not available; try again.", body = Problem)))]
 pub async fn create(
-    State(write_side): State<WriteSide>,
+    write_side: WriteSide,
     headers: HeaderMap,
     ApiJson(body): ApiJson<ProductBody>,
 ) -> Result<Response, Problem> {
@@ -62,7 +61,7 @@ pub async fn create(
         (status = 422, description = "A field can't be taken, or PRICE_NOT_POSITIVE.", body = Problem),
         (status = 503, description = "The journal is not available; try again.", body = Problem)))]
 pub async fn change_price(
-    State(write_side): State<WriteSide>,
+    write_side: WriteSide,
     ApiPath(sku): ApiPath<String>,
     headers: HeaderMap,
     ApiJson(body): ApiJson<PriceBody>,

@@ -1,0 +1,123 @@
+# shellcheck shell=bash
+# What the machine must have, and how it gets there: Debian's and Ubuntu's packages, Rust by rustup, Python's packages in
+# a virtual environment of this checkout. Only what is missing is installed, and nothing is ever upgraded or removed.
+
+# The tools, each with the package that brings it. One line of doctor's table each.
+tool_names=(cc make git curl certificates cargo java mvn postgres python3 ss pgrep setpriv)
+declare -A tool_package=(
+  [cc]=build-essential [make]=build-essential [git]=git [curl]=curl [certificates]=ca-certificates [cargo]=""
+  [java]=openjdk-17-jre-headless [mvn]=maven [postgres]=postgresql [python3]="python3 python3-venv" [ss]=iproute2
+  [pgrep]=procps [setpriv]=util-linux
+)
+
+# Only native servers need these.
+is_native_only() { case $1 in java | mvn | postgres) return 0 ;; *) return 1 ;; esac }
+
+tool_version() { # NAME; prints a version, or fails when the tool is missing or too old
+  case $1 in
+    cc | make | git | curl | setpriv | pgrep) command -v "$1" > /dev/null && "$1" --version 2>&1 | sed -n 1p ;;
+    certificates) [ -s /etc/ssl/certs/ca-certificates.crt ] && echo present ;;
+    cargo) (cd "$root" && cargo --version 2> /dev/null) ;;
+    java) find_java > /dev/null && "$(find_java)" -version 2>&1 | sed -n 1p ;;
+    mvn) command -v mvn > /dev/null && mvn --version 2> /dev/null | sed -n '1s/\x1b\[[0-9;]*m//gp' ;;
+    postgres) postgres_tool initdb > /dev/null && "$(postgres_tool postgres)" --version ;;
+    python3) python3 -c 'import ensurepip, venv, sys; print("Python", sys.version.split()[0])' 2> /dev/null ;;
+    ss) command -v ss > /dev/null && ss -V ;;
+  esac
+}
+
+has_tool() { tool_version "$1" > /dev/null 2>&1; }
+
+# rustup puts cargo where a shell that runs already doesn't look.
+find_cargo() {
+  if ! command -v cargo > /dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+}
+
+install_tools() { # METHOD: native | docker
+  local name package packages=() had_postgres=yes
+  find_cargo
+  for name in "${tool_names[@]}"; do
+    if [ "$1" = docker ] && is_native_only "$name"; then continue; fi
+    if [ "$name" = cargo ] || has_tool "$name"; then continue; fi
+    if [ "$name" = postgres ]; then had_postgres=no; fi
+    for package in ${tool_package[$name]}; do
+      if [[ " ${packages[*]} " != *" $package "* ]]; then packages+=("$package"); fi
+    done
+  done
+  if [ ${#packages[@]} -gt 0 ]; then
+    heading "installing ${packages[*]}"
+    install_packages "${packages[@]}"
+    if [ $had_postgres = no ]; then retire_new_cluster; fi
+  fi
+  if ! has_tool cargo; then install_rust; fi
+}
+
+install_packages() { # PACKAGE...
+  local as=() package packages=() log=$state_dir/install.log
+  if ! command -v apt-get > /dev/null; then
+    fail "this is neither Debian nor Ubuntu; please install what these packages bring: $*"
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo > /dev/null; then
+      fail "neither root nor sudo; please have these packages installed: apt-get install $*"
+    fi
+    as=(sudo)
+    # Here a person can type the password; below the output goes to a file.
+    sudo -v || fail "sudo refuses; please have these packages installed: apt-get install $*"
+  fi
+  as+=(env DEBIAN_FRONTEND=noninteractive)
+  run_quietly "reading the lists of packages" "$log" "${as[@]}" apt-get -o DPkg::Lock::Timeout=120 update
+  for package in "$@"; do
+    # Newer releases have no Java 17 any more.
+    if [ "$package" = openjdk-17-jre-headless ] && ! apt-cache show "$package" > /dev/null 2>&1; then
+      package=openjdk-21-jre-headless
+    fi
+    packages+=("$package")
+  done
+  run_quietly "installing packages" "$log" \
+    "${as[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}"
+  say "installed: ${packages[*]}"
+}
+
+# The package makes a cluster and starts it. Nobody asked for it, so it doesn't run now and not after a reboot either;
+# `pg_ctlcluster VERSION NAME start` starts it.
+retire_new_cluster() {
+  local as=() version name rest
+  command -v pg_lsclusters > /dev/null || return 0
+  if [ "$(id -u)" != 0 ]; then as=(sudo); fi
+  while read -r version name rest; do
+    "${as[@]}" pg_ctlcluster "$version" "$name" stop > /dev/null 2>&1 || true
+    "${as[@]}" sed -i 's/^auto$/manual/' "/etc/postgresql/$version/$name/start.conf"
+    say "the new Postgres cluster $version/$name was stopped: Daybook has one of its own"
+  done < <(pg_lsclusters --no-header)
+}
+
+install_rust() {
+  local channel installer
+  channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
+  heading "installing Rust $channel"
+  if ! command -v rustup > /dev/null; then
+    installer=$state_dir/rustup-init.sh
+    curl --proto '=https' --tlsv1.2 -sSf -o "$installer" https://sh.rustup.rs ||
+      fail "rustup cannot be downloaded; please install Rust $channel with cargo, clippy and rustfmt"
+    run_quietly "rustup installs itself" "$state_dir/install.log" \
+      sh "$installer" -y --profile minimal --default-toolchain none
+    find_cargo
+  fi
+  run_quietly "rustup installs Rust $channel" "$state_dir/install.log" \
+    rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt
+  has_tool cargo || fail "cargo still does not work; see $state_dir/install.log"
+}
+
+# Sets python to the interpreter of the virtual environment that holds tests/python/requirements.txt.
+install_python_packages() {
+  local venv=$state_dir/venv wanted=$root/tests/python/requirements.txt stamp
+  python=$venv/bin/python
+  stamp=$(cat "$wanted" <(python3 --version) | sha256sum | cut -c1-16)
+  if [ "$(cat "$venv/stamp" 2> /dev/null)" = "$stamp" ]; then return; fi
+  rm -rf "$venv"
+  run_quietly "making a virtual environment" "$state_dir/install.log" python3 -m venv "$venv"
+  run_quietly "pip installs the tests' packages" "$state_dir/install.log" \
+    "$venv/bin/pip" install --disable-pip-version-check -r "$wanted"
+  echo "$stamp" > "$venv/stamp"
+}

@@ -1,0 +1,91 @@
+# shellcheck shell=bash
+# Postgres from the distribution's package, with a data folder and a port of our own; a cluster of the distribution is
+# never touched. Postgres refuses to run as root, so root runs it as the package's user `postgres`.
+# It trusts every local user: it holds nothing but this checkout's data and listens on 127.0.0.1 only.
+
+postgres_tool() { # NAME; prints its path, or fails
+  local directory
+  for directory in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV) "$(pg_config --bindir 2> /dev/null || true)"; do
+    if [ -x "$directory/$1" ]; then
+      echo "$directory/$1"
+      return
+    fi
+  done
+  command -v "$1"
+}
+
+as_postgres() {
+  if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
+}
+
+# Where the data lies: in the state folder if the server's user can get there, else (a checkout under a closed home,
+# worked on by root) in a folder of its own that is noted in `elsewhere`.
+postgres_dir() {
+  cat "$stack_dir/postgres/elsewhere" 2> /dev/null || echo "$stack_dir/postgres"
+}
+postgres_folder_elsewhere() { echo "/var/tmp/daybook-$(checkout_hash)-$DEV_STACK"; }
+
+postgres_forget_folder() {
+  local elsewhere
+  elsewhere=$(postgres_folder_elsewhere)
+  # Anyone can make a folder in /var/tmp; only one that is ours is removed.
+  if [ -d "$elsewhere" ] && [ -O "$elsewhere" ]; then rm -rf "$elsewhere"; fi
+}
+
+postgres_fetch() { :; }
+
+postgres_prepare() {
+  local directory=$stack_dir/postgres
+  if [ "$(id -u)" = 0 ] && [ ! -f "$directory/elsewhere" ] && ! as_postgres test -x "$directory"; then
+    # What an earlier checkout of this path left there belongs to a journal that is gone.
+    postgres_forget_folder
+    directory=$(postgres_folder_elsewhere)
+    mkdir -m 755 "$directory" || fail "cannot make $directory, the place for Postgres' data"
+    echo "$directory" > "$stack_dir/postgres/elsewhere"
+    say "postgres: its user cannot enter this checkout, so its data lies in $directory"
+  fi
+  directory=$(postgres_dir)
+  mkdir -p "$directory/db"
+  chmod 700 "$directory/db"
+  if [ "$(id -u)" = 0 ]; then chown postgres: "$directory/db"; fi
+  if [ ! -f "$directory/db/initialized" ]; then
+    find "$directory/db" -mindepth 1 -delete
+    (cd "$directory/db" && as_postgres "$(postgres_tool initdb)" -D "$directory/db" -U daybook -A trust \
+      --encoding=UTF8 --locale=C) >> "$stack_dir/postgres/log" 2>&1
+    # Without this file an `initdb` that was interrupted would be taken for a database.
+    touch "$directory/db/initialized"
+  fi
+  # After `kill -9` its children need a moment to notice; until then a new server refuses the folder.
+  wait_until "the processes of a killed Postgres to end" 20 - postgres_has_left "$directory/db" ||
+    fail "processes of an earlier Postgres are still at work in $directory/db"
+  # Nobody works here, so this names a process of the past, and after a reboot perhaps a stranger of the same number.
+  rm -f "$directory/db/postmaster.pid"
+}
+
+postgres_has_left() { # FOLDER; every process of Postgres has the data folder as its working directory
+  local link
+  for link in /proc/[0-9]*/cwd; do
+    if [ "$(readlink "$link" 2> /dev/null)" = "$1" ]; then return 1; fi
+  done
+}
+
+postgres_start() {
+  local directory as=()
+  directory=$(postgres_dir)
+  if [ "$(id -u)" = 0 ]; then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
+  # No unix socket: its path may be at most 107 bytes long, and a checkout may lie deeper.
+  launch postgres "${as[@]}" "$(postgres_tool postgres)" -D "$directory/db" -p "${port[postgres]}" \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories=
+}
+
+postgres_query() { # SQL
+  "$(postgres_tool psql)" -X -q -A -t -h 127.0.0.1 -p "${port[postgres]}" -U daybook -d postgres -c "$1" < /dev/null
+}
+
+postgres_answers() { postgres_query 'select 1' > /dev/null 2>&1; }
+
+postgres_finish() {
+  if [ -z "$(postgres_query "select 1 from pg_database where datname = 'daybook'")" ]; then
+    postgres_query 'create database daybook'
+  fi
+}

@@ -1,0 +1,201 @@
+# shellcheck shell=bash
+# Starts and stops the four servers of a stack. For each one: the address that the environment names (then nothing is
+# started), else Docker when an engine answers, else a native process as its folder's native.sh describes it.
+#
+# A native.sh defines, for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
+# `<name>_start` (calls launch), `<name>_answers` (is it ready?), `<name>_finish` (what must be there once it answers).
+
+declare -A start_seconds_max=([kafka]=60 [registry]=90 [postgres]=60 [cassandra]=120)
+
+# The environment names a server, and it is not the one that we would start ourselves (as after a shell has read
+# .daybook/up/environment).
+is_external() { # NAME
+  local variable=${address_variable[$1]:-} address
+  [ "$DEV_STACK" = up ] && [ -n "$variable" ] || return 1
+  address=${!variable:-}
+  [ -n "$address" ] && [ "$address" != "$(own_address "$1")" ]
+}
+
+docker_answers() {
+  command -v docker > /dev/null && timeout 10 docker info > /dev/null 2>&1 &&
+    docker compose version > /dev/null 2>&1
+}
+
+# Docker or native is decided once per stack and then kept, because the data lies with the one or the other.
+decide_method() {
+  local kept
+  kept=$(cat "$stack_dir/method" 2> /dev/null || true)
+  if [ -n "${DEV_NATIVE:-}" ]; then method=native; elif docker_answers; then method=docker; else method=native; fi
+  case $kept:$method in
+    docker:native) fail "the data of this stack is in Docker, and Docker is not to be used or does not answer:" \
+      "start it, or drop the data with ./dev down --wipe" ;;
+    native:docker) method=native ;;
+  esac
+  # A stack without a past starts with empty volumes, even if an earlier checkout of this path left some.
+  if [ "$method" = docker ] && [ -z "$kept" ]; then compose down -v > /dev/null 2>&1; fi
+  mkdir -p "$stack_dir"
+  echo "$method" > "$stack_dir/method"
+}
+
+# In Docker a server shows its clients' port only.
+needed_ports() { # NAME
+  if [ "$(kept_method)" = docker ]; then echo "${server_ports[$1]%% *}"; else echo "${server_ports[$1]}"; fi
+}
+
+kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
+
+# Two checkouts, and the two stacks of one checkout, are different Compose projects.
+compose() {
+  local project
+  project=daybook-$(checkout_hash)-$DEV_STACK
+  DEV_KAFKA_PORT=${port[kafka]} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
+    DEV_CQL_PORT=${port[cql]} docker compose -p "$project" -f "$root/docker-compose.kafka.yml" "$@"
+}
+checkout_hash() { printf %s "$root" | sha256sum | cut -c1-10; }
+compose_service() { if [ "$1" = cassandra ]; then echo scylla; else echo "$1"; fi; }
+
+is_running() { # NAME
+  if [ "$1" != serve ] && [ "$(kept_method)" = docker ]; then
+    [ -n "$(compose ps --status running -q "$(compose_service "$1")" 2> /dev/null)" ]
+  else
+    running_pid "$1" > /dev/null
+  fi
+}
+
+start_server() { # NAME; returns once the server answers
+  local name=$1 started=$SECONDS
+  if is_external "$name"; then
+    say "$name: not started, ${address_variable[$name]} is set"
+    return
+  fi
+  mkdir -p "$stack_dir/$name"
+  # A start that was interrupted may still be at work: let it end first.
+  exec 8>> "$stack_dir/$name/lock"
+  flock -w 180 8 || fail "$name: another start of it does not end"
+  if [ "$(kept_method)" = docker ]; then
+    run_quietly "$name: Docker fetches the image and starts it" "$stack_dir/$name/compose.log" \
+      compose up -d --wait "$(compose_service "$name")"
+    say "$name: ready on port $(client_port "$name") (Docker, $((SECONDS - started)) s)"
+  else
+    start_native "$name"
+  fi
+  flock -u 8
+}
+
+client_port() { # NAME
+  local name=${server_ports[$1]%% *}
+  echo "${port[$name]}"
+}
+
+start_native() { # NAME
+  local name=$1 pid ports="" port_name started=$SECONDS outcome=0
+  for port_name in ${server_ports[$name]}; do ports+="${port[$port_name]} "; done
+  pid=$(running_pid "$name" || true)
+  if [ -n "$pid" ] && [ "$(cat "$stack_dir/$name/ports" 2> /dev/null)" != "$ports" ]; then
+    say "$name: restarting it on other ports"
+    stop_pid "$name" "$pid" "${stop_signal[$name]}" "${stop_seconds_max[$name]}"
+    pid=""
+  fi
+  if [ -n "$pid" ] && "${name}_answers"; then
+    "${name}_finish"
+    say "$name: runs already on port $(client_port "$name")"
+    return
+  fi
+  if [ -z "$pid" ]; then
+    stop_orphans "$name"
+    require_ports "$name"
+    "${name}_fetch"
+    "${name}_prepare"
+    echo "$ports" > "$stack_dir/$name/ports"
+    "${name}_start"
+    pid=$launched_pid
+  fi
+  # The first moments belong to `setsid` and `setpriv`: the same pid, but not yet the server's own command line.
+  wait_until "$name: its process" 5 - is_ours "$name" "$pid" || true
+  wait_until "$name: an answer on port $(client_port "$name")" "${start_seconds_max[$name]}" \
+    "$name:$pid" "${name}_answers" || outcome=$?
+  if [ $outcome != 0 ]; then
+    tail -n 20 "$stack_dir/$name/log" >&2
+    if [ $outcome = 2 ]; then fail "$name ended while starting; its log is $stack_dir/$name/log"; fi
+    fail "$name does not answer within ${start_seconds_max[$name]} s; its log is $stack_dir/$name/log"
+  fi
+  "${name}_finish"
+  say "$name: ready on port $(client_port "$name") (pid $pid, $((SECONDS - started)) s)"
+}
+
+stop_server() { # NAME [kill]
+  local name=$1 how=${2:-stop} pid signal
+  signal=${stop_signal[$name]}
+  if [ "$how" = kill ]; then signal=KILL; fi
+  if [ "$name" != serve ] && [ "$(kept_method)" = docker ]; then
+    compose "$how" "$(compose_service "$name")" > /dev/null 2>&1 || fail "$name: Docker does not stop it"
+    say "$name: stopped (Docker)"
+  elif pid=$(running_pid "$name"); then
+    stop_pid "$name" "$pid" "$signal" "${stop_seconds_max[$name]}"
+    say "$name: stopped (pid $pid)"
+  fi
+  if [ "$how" != kill ]; then stop_orphans "$name"; fi
+  rm -f "$stack_dir/$name/pid"
+}
+
+# All four side by side. `start_servers` returns at once; `await_servers` waits and tells whether all are ready.
+declare -A starter_pid=()
+start_servers() {
+  local name
+  for name in "${server_names[@]}"; do
+    (without_lock start_server "$name") &
+    starter_pid[$name]=$!
+  done
+}
+
+await_servers() {
+  local name failed=""
+  for name in "${server_names[@]}"; do
+    wait "${starter_pid[$name]}" || failed+=" $name"
+    unset "starter_pid[$name]"
+  done
+  if [ -n "$failed" ]; then
+    warn "not started:$failed"
+    return 1
+  fi
+}
+
+stop_starters() {
+  local name
+  for name in "${!starter_pid[@]}"; do kill "${starter_pid[$name]}" 2> /dev/null || true; done
+}
+
+stop_servers() {
+  local name
+  for name in "${server_names[@]}"; do stop_server "$name" & done
+  wait
+}
+
+wipe_stack() {
+  local dropped=$state_dir/$DEV_STACK.dropped
+  if [ "$(kept_method)" = docker ]; then compose down -v > /dev/null 2>&1 || warn "Docker does not answer"; fi
+  postgres_forget_folder
+  # First out of the way in one step, so that a wipe that is interrupted leaves no half of the data behind.
+  if [ -d "$stack_dir" ]; then
+    rm -rf "$dropped"
+    mv "$stack_dir" "$dropped"
+  fi
+  rm -rf "$dropped"
+}
+
+# Jars are fetched once per pom and shared by both stacks.
+fetch_jars() { # NAME; prints nothing, sets jars
+  local name=$1 pom=$local_dir/$1/pom.xml maven_plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+  jars=$jars_dir/$name-$(sha256sum "$pom" | cut -c1-10)
+  if [ -d "$jars" ]; then return; fi
+  mkdir -p "$jars_dir"
+  exec 7>> "$jars_dir/$name.lock"
+  flock -w 600 7 || fail "$name: another fetch of its jars does not end"
+  if [ ! -d "$jars" ]; then
+    rm -rf "$jars.partial"
+    run_quietly "$name: Maven fetches the jars" "$stack_dir/$name/maven.log" \
+      mvn -B -f "$pom" "$maven_plugin:copy-dependencies" -DincludeScope=runtime "-DoutputDirectory=$jars.partial"
+    mv "$jars.partial" "$jars"
+  fi
+  flock -u 7
+}

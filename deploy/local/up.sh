@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# `./dev up` and `./dev down`: the whole of Daybook with real data, running on this machine.
+
+serve_seconds_max=90
+
+up() {
+  local started=$SECONDS
+  trap 'stop_starters; exit 130' INT TERM
+  use_stack up
+  load_ports
+  take_lock up 0
+  decide_method
+  install_tools "$method"
+  require_ports_of_up
+  save_ports
+
+  heading "servers and build"
+  start_servers
+  find_cargo
+  (cd "$root" && without_lock cargo build --release --locked --bin daybook) || { stop_starters; fail "the build failed"; }
+  await_servers || fail "./dev up goes on from here once that is mended"
+
+  heading "service"
+  write_environment
+  start_serve
+
+  heading "real data: data/online-retail.csv.gz"
+  daybook import online-retail "$root/data/online-retail.csv.gz" --url "$(http_url)" \
+    --report "$stack_dir/import.json" --rejects "$stack_dir/rejects.csv" || fail "the import did not end well"
+
+  heading "totals, from every place that has them"
+  daybook reconcile --report "$stack_dir/import.json" || fail "the totals differ; see above"
+  print_next_steps $((SECONDS - started))
+}
+
+require_ports_of_up() {
+  local name wanted=(serve)
+  for name in "${server_names[@]}"; do is_external "$name" || wanted+=("$name"); done
+  require_ports "${wanted[@]}"
+}
+
+daybook_binary() { echo "$target_dir/release/daybook"; }
+daybook() { (cd "$stack_dir" && without_lock "$(daybook_binary)" "$@"); }
+http_url() { echo "http://$DAYBOOK_HTTP_LISTEN"; }
+
+# What the service is told, in a file that a shell can read, so that any subcommand can be tried by hand.
+write_environment() {
+  local secrets=$stack_dir/secrets variable
+  if [ -z "${DAYBOOK_COMMANDS_HASH_KEY_FILE:-}" ] && [ ! -s "$secrets/hash.key" ]; then
+    mkdir -p "$secrets"
+    chmod 700 "$secrets"
+    (umask 077 && od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n' > "$secrets/hash.key.new")
+    mv "$secrets/hash.key.new" "$secrets/hash.key"
+  fi
+  export_addresses
+  export DAYBOOK_HTTP_LISTEN=${DAYBOOK_HTTP_LISTEN:-127.0.0.1:${port[http]}}
+  export DAYBOOK_COMMANDS_HASH_KEY_FILE=${DAYBOOK_COMMANDS_HASH_KEY_FILE:-$secrets/hash.key}
+  # An address may hold a password.
+  (
+    umask 077
+    for variable in "${!DAYBOOK_@}"; do printf 'export %s=%q\n' "$variable" "${!variable}"; done > "$stack_dir/environment"
+  )
+}
+
+serve_answers() { curl -sf --max-time 5 "$(http_url)/health/ready" > /dev/null 2>&1; }
+
+# What a running service was started with: the binary and every setting. Another value of it asks for a restart.
+serve_fingerprint() {
+  { stat -c '%i %Y %s' "$(daybook_binary)"; cat "$stack_dir/environment"; } | sha256sum | cut -c1-16
+}
+
+start_serve() {
+  local directory=$stack_dir/serve pid fingerprint outcome=0 started=$SECONDS
+  mkdir -p "$directory"
+  fingerprint=$(serve_fingerprint)
+  pid=$(running_pid serve || true)
+  if [ -n "$pid" ] && [ "$(cat "$directory/fingerprint" 2> /dev/null)" = "$fingerprint" ] && serve_answers; then
+    say "serve: runs already at $(http_url)"
+    return
+  fi
+  if [ -n "$pid" ]; then say "serve: restarting it (new binary, new settings, or not ready)"; fi
+  stop_server serve
+  echo "$fingerprint" > "$directory/fingerprint"
+  launch serve env "DEV_PROCESS=$directory" "$(daybook_binary)" serve
+  pid=$launched_pid
+  ln -sfn serve/log "$stack_dir/serve.log"
+  wait_until "serve: its process" 5 - is_ours serve "$pid" || true
+  wait_until "serve to be ready at $(http_url)/health/ready" $serve_seconds_max "serve:$pid" serve_answers || outcome=$?
+  if [ $outcome != 0 ]; then
+    tail -n 20 "$directory/log" >&2
+    if [ $outcome = 2 ]; then fail "serve ended; its log is $stack_dir/serve.log"; fi
+    curl -s --max-time 5 "$(http_url)/health/ready" >&2 || true
+    fail "serve is not ready within $serve_seconds_max s; its log is $stack_dir/serve.log"
+  fi
+  say "serve: ready at $(http_url) (pid $pid, $((SECONDS - started)) s)"
+}
+
+print_next_steps() { # SECONDS
+  local api binary
+  binary=$(daybook_binary)
+  binary=${binary#"$root"/}
+  api=$(http_url)/api/v1
+  cat << TEXT
+
+== Daybook is up ($1 s)
+   documentation of the API   $(http_url)/docs
+   metrics                    $(http_url)/metrics
+   log of the service         .daybook/up/serve.log
+
+   What to try next:
+   curl '$api/orders?country=France&limit=3'
+   curl '$api/customers/17850/orders?limit=3'
+   curl '$api/analytics/series?job=revenue_by_country&window=day&country=France&from=2010-12-01T00:00:00Z&to=2010-12-08T00:00:00Z'
+   curl '$api/admin/progress'
+   (. .daybook/up/environment && $binary audit verify)
+   ./dev down            stops it; ./dev down --wipe drops its data too
+TEXT
+}
+
+down() {
+  local wipe=no
+  case ${1:-} in
+    "") ;;
+    --wipe) wipe=yes ;;
+    *) fail "./dev down [--wipe]: what is '$1'?" ;;
+  esac
+  use_stack up
+  load_ports
+  take_lock up 3
+  stop_server serve
+  stop_servers
+  # A `./dev test` that was killed could not stop its own servers.
+  stop_idle_tests
+  if [ $wipe = yes ]; then
+    wipe_stack
+    say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars stay"
+  fi
+  say "down"
+}
+
+# Stops what a killed test run left behind, unless a test run is going on right now.
+stop_idle_tests() {
+  [ -d "$state_dir/test" ] || return 0
+  if flock -n "$state_dir/test.lock" true; then DEV_STACK=test "$local_dir/server.sh" stop all; fi
+}

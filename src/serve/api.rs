@@ -1,0 +1,119 @@
+//! The HTTP interface as a whole: every part's routes, one OpenAPI document, metrics, fallbacks.
+
+use super::progress;
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use commands::Slot;
+use kafka::Admin;
+use metrics_exporter_prometheus::PrometheusHandle;
+use projections::Databases;
+use service::{health::Health, problem::Problem, progress::Progress};
+use std::time::Instant;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    trace::TraceLayer,
+};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+/// Largest body of a request that is not streamed, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Counter by method, path and status.
+const REQUESTS: &str = "daybook_http_requests_total";
+/// Histogram by method and path.
+const REQUEST_SECONDS: &str = "daybook_http_request_seconds";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Daybook",
+        description = "Event-sourced commerce on plain Kafka topics. Every error is a problem detail (RFC 9457) with a stable `code`."
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// What the routes work on.
+pub struct Parts {
+    pub slot: Slot,
+    pub databases: Databases,
+    pub series: streams::Series,
+    pub health: Health,
+    pub progress: Progress,
+    pub admin: Admin,
+    pub metrics: PrometheusHandle,
+}
+
+/// All routes.
+pub fn router(parts: Parts) -> Router {
+    let progress_sources = progress::Sources { progress: parts.progress, admin: parts.admin };
+    let api = OpenApiRouter::new()
+        .merge(commands::http::routes(parts.slot))
+        .merge(projections::routes(parts.databases))
+        .merge(streams::routes(parts.series))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(progress::progress))
+                .with_state(progress_sources),
+        );
+    let health = OpenApiRouter::new()
+        .routes(routes!(service::health::live))
+        .routes(routes!(service::health::ready))
+        .with_state(parts.health);
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .nest("/api/v1", api)
+        .merge(health)
+        .split_for_parts();
+    let metrics = parts.metrics;
+    router
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(measure))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+async fn not_found(request: Request) -> Problem {
+    let detail = format!("there is nothing at {}", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let detail = format!("{} does not take {}", request.uri().path(), request.method());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+}
+
+/// The panic's own words are for the log; the client only learns that it was not its fault.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = words.unwrap_or("no words"), "a handler panicked");
+    let detail = "the service made a mistake; it was logged";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail).into_response()
+}
+
+async fn measure(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let arrived = Instant::now();
+    let method = request.method().to_string();
+    let path = matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::counter!(REQUESTS, "method" => method.clone(), "path" => path.clone(), "status" => status)
+        .increment(1);
+    metrics::histogram!(REQUEST_SECONDS, "method" => method, "path" => path)
+        .record(arrived.elapsed());
+    response
+}

@@ -1,0 +1,189 @@
+//! `daybook serve`: all roles in one process.
+//!
+//! HTTP answers at once; everything behind it comes up as the servers that it needs do, and says in
+//! `/health/ready` what it waits for. Only what no waiting mends ends the process: a wrong setting,
+//! a topic or a schema that is not as it must be.
+
+mod api;
+mod probes;
+mod progress;
+
+pub use progress::ProgressAnswer;
+
+use crate::{config::Config, setup};
+use anyhow::{Context, bail};
+use axum::serve::ListenerExt;
+use commands::{Process, Slot, WriteSide, identity::Hasher, settings::read_hash_key};
+use journal::Source;
+use kafka::{Admin, Appender, Registry};
+use projections::Databases;
+use service::{health::Health, progress::Progress, shutdown};
+use std::{process::ExitCode, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How often the journals' topics are compared with what they must be.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// The same, while they are not.
+const TOPIC_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Everything that runs.
+struct Service {
+    config: Config,
+    source: Source,
+    hasher: Hasher,
+    health: Health,
+    progress: Progress,
+    slot: Slot,
+    databases: Databases,
+    job: streams::Job,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Runs until a signal, or until something is wrong that no waiting mends.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let listener = listen(&config).await?;
+    let commands = config.commands.as_ref().context("setting commands.hash_key_file is missing")?;
+    let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
+    let metrics = service::telemetry::init_metrics()?;
+    let stop = shutdown::on_signal()?;
+    let (health, progress) = (Health::default(), Progress::default());
+    let source = Source {
+        kafka: config.kafka.clone(),
+        admin: Admin::new(&config.kafka)?,
+        registry: Registry::new(&config.registry)?,
+    };
+    let databases = Databases::new(&config.postgres, &config.cql)?;
+    let job = streams::Job::new(source.clone(), health.component("job.revenue_by_country"), progress.clone());
+    let (slot, tasks) = (Slot::default(), TaskTracker::new());
+    let router = api::router(api::Parts {
+        slot: slot.clone(),
+        databases: databases.clone(),
+        series: job.series(),
+        health: health.clone(),
+        progress: progress.clone(),
+        admin: source.admin.clone(),
+        metrics,
+    });
+    let http = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let (http_tasks, log_address) = (tasks.clone(), config.http.listen);
+    http_tasks.spawn(async move {
+        if let Err(error) = http.await {
+            tracing::error!(%error, "http ended");
+        }
+    });
+    tracing::info!(address = %log_address, "listening");
+    let service =
+        Service { config, source, hasher, health, progress, slot, databases, job, tasks, stop };
+    service.run().await
+}
+
+impl Service {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        let started = self.start().await;
+        if started.is_ok() {
+            stop.cancelled().await;
+        }
+        stop.cancel();
+        let ended = shutdown::wait_for(&tasks).await;
+        tracing::info!(ended, "stopped");
+        started.map(|()| if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Starts every role once topics and schemas are there.
+    async fn start(self) -> anyhow::Result<()> {
+        self.tasks.spawn(probes::run(
+            self.source.clone(),
+            self.databases.clone(),
+            self.health.clone(),
+            self.stop.clone(),
+        ));
+        let Some(encoders) = self.prepare().await? else { return Ok(()) };
+        let process = Process {
+            source: self.source.clone(),
+            appender: Appender::new(&self.config.kafka)?,
+            health: &self.health,
+            owner_url: format!("http://{}", self.config.http.listen),
+            tasks: &self.tasks,
+            stop: self.stop.clone(),
+        };
+        let encoder = |context: &schemas::Context| encoders[context.topic].clone();
+        self.slot.fill(WriteSide::start(&process, encoder, self.hasher));
+        projections::spawn(
+            &self.source,
+            &self.databases,
+            &self.health,
+            &self.progress,
+            &self.tasks,
+            &self.stop,
+        );
+        self.tasks.spawn(self.job.run(self.stop.clone()));
+        self.tasks.spawn(check_topics(self.source.admin.clone(), self.health, self.stop));
+        Ok(())
+    }
+
+    /// Topics and schemas, waited for; `None` if the process is to stop before.
+    async fn prepare(&self) -> anyhow::Result<Option<setup::Encoders>> {
+        let component = self.health.component("topics and schemas");
+        for wait in service::backoff() {
+            match setup::prepare(&self.source.admin, &self.source.registry).await {
+                Ok(encoders) => {
+                    component.ready();
+                    return Ok(Some(encoders));
+                }
+                Err(error) if error.is_transient() => component.not_ready(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {},
+                () = self.stop.cancelled() => return Ok(None),
+            }
+        }
+        bail!("the waits between tries have no end, yet they ended")
+    }
+}
+
+async fn listen(config: &Config) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
+    let address = config.http.listen;
+    if !address.ip().is_loopback() {
+        bail!("http.listen is {address}: until sign-in exists it must be a loopback address");
+    }
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("http.listen {address} can't be listened on"))?;
+    // Small answers must not wait for the acknowledgements of earlier ones.
+    Ok(listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    }))
+}
+
+/// A topic whose configuration was changed under us endangers what stands in it.
+async fn check_topics(admin: Admin, health: Health, stop: CancellationToken) {
+    let component = health.component("topics");
+    loop {
+        let mut interval = TOPIC_CHECK_INTERVAL;
+        match check_all(&admin).await {
+            Ok(()) => component.ready(),
+            Err(error) => {
+                tracing::error!(%error, "topics are not as they must be, or can't be checked");
+                component.not_ready(error.to_string());
+                interval = TOPIC_RECHECK_INTERVAL;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {},
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn check_all(admin: &Admin) -> Result<(), kafka::admin::AdminError> {
+    for topic in &schemas::topics::TOPICS {
+        admin.check(topic).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What must be there before anything is read or written: topics and schemas.
+
+use crate::config::Config;
+use kafka::{Admin, Encoder, Registry, RegistryError, admin::AdminError};
+use schemas::topics::TOPICS;
+use std::{collections::HashMap, process::ExitCode};
+
+/// The encoder of every topic's values, by topic.
+pub type Encoders = HashMap<&'static str, Encoder>;
+
+/// Why topics and schemas are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The topics.
+    #[error(transparent)]
+    Topics(#[from] AdminError),
+    /// The schemas.
+    #[error(transparent)]
+    Schemas(#[from] RegistryError),
+    /// Our own schema is none.
+    #[error("topic {topic}: {source}")]
+    Schema {
+        /// Whose values it is for.
+        topic: &'static str,
+        /// Why not.
+        source: kafka::CodecError,
+    },
+}
+
+impl SetupError {
+    /// Whether another try may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Topics(error) => error.is_transient(),
+            Self::Schemas(error) => error.is_transient(),
+            Self::Schema { .. } => false,
+        }
+    }
+}
+
+/// Creates missing topics and registers schemas; checks those that are there.
+pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, SetupError> {
+    for name in admin.ensure(&TOPICS).await? {
+        tracing::info!(topic = name, "topic created");
+    }
+    let mut encoders = Encoders::new();
+    for topic in TOPICS {
+        let schema = topic.schema();
+        let id = registry.ensure(topic.subject, &schema).await?;
+        let encoder = Encoder::new(id, &schema)
+            .map_err(|source| SetupError::Schema { topic: topic.name, source })?;
+        encoders.insert(topic.name, encoder);
+    }
+    Ok(encoders)
+}
+
+/// `daybook topics create`
+pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
+    let made = Admin::new(&config.kafka)?.ensure(&TOPICS).await?;
+    for topic in TOPICS {
+        let state = if made.contains(&topic.name) { "created" } else { "as it must be" };
+        println!("{:<40} {} partitions, {state}", topic.name, topic.partitions);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `daybook schemas register`
+pub async fn register_schemas(config: &Config) -> anyhow::Result<ExitCode> {
+    let registry = Registry::new(&config.registry)?;
+    for topic in TOPICS {
+        let id = registry.ensure(topic.subject, &topic.schema()).await?;
+        println!("{:<48} id {id}", topic.subject);
+    }
+    Ok(ExitCode::SUCCESS)
+}
