@@ -5,6 +5,7 @@
 
 use crate::{config::Config, serve::ProgressAnswer};
 use anyhow::{Context, bail};
+use kafka::{Admin, Registry};
 use projections::Databases;
 use schemas::{Currency, Money};
 use serde::Deserialize;
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 
 /// Longest wait for the views to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest wait for a connection to the CQL store.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two words about what is waited for.
@@ -59,7 +62,7 @@ macro_rules! totals_from {
     )+};
 }
 
-totals_from!(audit::Totals, projections::Totals, streams::Totals);
+totals_from!(audit::Totals, projections::totals::Totals, streams::Totals);
 
 /// Prints the table; exit code 1 if two sources differ.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
@@ -70,10 +73,15 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let journal = audit::journal_totals(&config.kafka, &config.registry).await?;
     rows.push(("journal (daybook audit)".into(), journal.into()));
-    let databases = Databases::new(&config.postgres, &config.cql)?;
-    rows.push(("Postgres orders_v1".into(), databases.postgres_totals().await?.into()));
-    rows.push(("CQL orders_by_customer_v1".into(), databases.cql_totals().await?.into()));
-    let topics = streams::topic_totals(&config.kafka, &config.registry).await?;
+    let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
+    let postgres = projections::totals::postgres_totals(&databases.postgres).await?;
+    rows.push(("Postgres orders_v1".into(), postgres.into()));
+    let session = databases.cql.session_within(CONNECT_TIMEOUT).await?;
+    let cql = projections::totals::cql_totals(&session).await?;
+    rows.push(("CQL orders_by_customer_v1".into(), cql.into()));
+    let registry = Registry::new(&config.registry)?;
+    let topics =
+        streams::topic_totals(&config.kafka, &registry, &Admin::new(&config.kafka)?).await?;
     rows.push(("aggregate topic, days".into(), topics.day.into()));
     rows.push(("aggregate topic, hours".into(), topics.hour.into()));
     print(&rows);
@@ -98,7 +106,11 @@ fn print(rows: &[(String, Totals)]) {
         "", "invoices", "sales", "credit notes", "lines", "total"
     );
     for (source, totals) in rows {
-        let total = Money { amount: totals.total_minor, currency: Currency::GBP }.to_string();
+        let total = Money {
+            amount: totals.total_minor,
+            currency: Currency::GBP,
+        }
+        .to_string();
         println!(
             "{source:<28}{:>10}{:>10}{:>14}{:>10}{total:>22}",
             totals.invoices, totals.sales, totals.credit_notes, totals.lines
@@ -120,7 +132,10 @@ async fn wait_until_caught_up(url: &str) -> anyhow::Result<()> {
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    bail!("the views have not caught up within {} s", CATCH_UP_TIMEOUT.as_secs())
+    bail!(
+        "the views have not caught up within {} s",
+        CATCH_UP_TIMEOUT.as_secs()
+    )
 }
 
 async fn look(url: &str) -> anyhow::Result<ProgressAnswer> {
@@ -134,7 +149,12 @@ fn lagging(answer: &ProgressAnswer) -> String {
         .readers
         .iter()
         .filter(|reader| reader.lag > 0)
-        .map(|reader| format!("{} ({}/{}: {} to go)", reader.reader, reader.topic, reader.partition, reader.lag))
+        .map(|reader| {
+            format!(
+                "{} ({}/{}: {} to go)",
+                reader.reader, reader.topic, reader.partition, reader.lag
+            )
+        })
         .collect();
     match lagging.is_empty() {
         true => "the views to begin".into(),

@@ -47,8 +47,10 @@ pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, Set
     for topic in TOPICS {
         let schema = topic.schema();
         let id = registry.ensure(topic.subject, &schema).await?;
-        let encoder = Encoder::new(id, &schema)
-            .map_err(|source| SetupError::Schema { topic: topic.name, source })?;
+        let encoder = Encoder::new(id, &schema).map_err(|source| SetupError::Schema {
+            topic: topic.name,
+            source,
+        })?;
         encoders.insert(topic.name, encoder);
     }
     Ok(encoders)
@@ -58,8 +60,15 @@ pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, Set
 pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
     let made = Admin::new(&config.kafka)?.ensure(&TOPICS).await?;
     for topic in TOPICS {
-        let state = if made.contains(&topic.name) { "created" } else { "as it must be" };
-        println!("{:<40} {} partitions, {state}", topic.name, topic.partitions);
+        let state = if made.contains(&topic.name) {
+            "created"
+        } else {
+            "as it must be"
+        };
+        println!(
+            "{:<40} {} partitions, {state}",
+            topic.name, topic.partitions
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,1 +1,26 @@
 //! The event replay tools: an independent reader of the log, and its proofs.
+//!
+//! It shares `schemas` and `kafka` with the rest and nothing else: the void rule and the chain are
+//! written here a second time ([`frame`], [`model`]), so that each checks the other. [`evidence`]
+//! tells honest void records from altered ones, [`check`] adds what must hold of decisions, [`verify`]
+//! and [`log`] are the commands, [`copy`] is the log as a file. It writes to no topic.
+
+pub mod body;
+pub mod check;
+pub mod cli;
+pub mod command_ids;
+pub mod copy;
+pub mod evidence;
+pub mod export;
+pub mod finding;
+pub mod frame;
+pub mod log;
+pub mod model;
+pub mod report;
+pub mod schemas_seen;
+pub mod source;
+pub mod totals;
+pub mod verify;
+
+pub use cli::{Args, run};
+pub use totals::{Totals, TotalsError, journal_totals};

@@ -54,10 +54,13 @@ pub struct Parts {
 
 /// All routes.
 pub fn router(parts: Parts) -> Router {
-    let progress_sources = progress::Sources { progress: parts.progress, admin: parts.admin };
+    let progress_sources = progress::Sources {
+        progress: parts.progress,
+        admin: parts.admin,
+    };
     let api = OpenApiRouter::new()
         .merge(commands::http::routes(parts.slot))
-        .merge(projections::routes(parts.databases))
+        .merge(projections::routes(&parts.databases))
         .merge(streams::routes(parts.series))
         .merge(
             OpenApiRouter::new()
@@ -92,7 +95,11 @@ async fn not_found(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!("{} does not take {}", request.uri().path(), request.method());
+    let detail = format!(
+        "{} does not take {}",
+        request.uri().path(),
+        request.method()
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 

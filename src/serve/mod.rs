@@ -44,7 +44,10 @@ struct Service {
 /// Runs until a signal, or until something is wrong that no waiting mends.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let listener = listen(&config).await?;
-    let commands = config.commands.as_ref().context("setting commands.hash_key_file is missing")?;
+    let commands = config
+        .commands
+        .as_ref()
+        .context("setting commands.hash_key_file is missing")?;
     let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
     let metrics = service::telemetry::init_metrics()?;
     let stop = shutdown::on_signal()?;
@@ -54,8 +57,12 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         admin: Admin::new(&config.kafka)?,
         registry: Registry::new(&config.registry)?,
     };
-    let databases = Databases::new(&config.postgres, &config.cql)?;
-    let job = streams::Job::new(source.clone(), health.component("job.revenue_by_country"), progress.clone());
+    let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
+    let job = streams::Job::new(
+        source.clone(),
+        health.component("job.revenue_by_country"),
+        progress.clone(),
+    );
     let (slot, tasks) = (Slot::default(), TaskTracker::new());
     let router = api::router(api::Parts {
         slot: slot.clone(),
@@ -74,8 +81,18 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         }
     });
     tracing::info!(address = %log_address, "listening");
-    let service =
-        Service { config, source, hasher, health, progress, slot, databases, job, tasks, stop };
+    let service = Service {
+        config,
+        source,
+        hasher,
+        health,
+        progress,
+        slot,
+        databases,
+        job,
+        tasks,
+        stop,
+    };
     service.run().await
 }
 
@@ -89,7 +106,13 @@ impl Service {
         stop.cancel();
         let ended = shutdown::wait_for(&tasks).await;
         tracing::info!(ended, "stopped");
-        started.map(|()| if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        started.map(|()| {
+            if ended {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        })
     }
 
     /// Starts every role once topics and schemas are there.
@@ -100,7 +123,9 @@ impl Service {
             self.health.clone(),
             self.stop.clone(),
         ));
-        let Some(encoders) = self.prepare().await? else { return Ok(()) };
+        let Some(encoders) = self.prepare().await? else {
+            return Ok(());
+        };
         let process = Process {
             source: self.source.clone(),
             appender: Appender::new(&self.config.kafka)?,
@@ -110,17 +135,22 @@ impl Service {
             stop: self.stop.clone(),
         };
         let encoder = |context: &schemas::Context| encoders[context.topic].clone();
-        self.slot.fill(WriteSide::start(&process, encoder, self.hasher));
-        projections::spawn(
-            &self.source,
-            &self.databases,
-            &self.health,
-            &self.progress,
-            &self.tasks,
-            &self.stop,
-        );
+        self.slot
+            .fill(WriteSide::start(&process, encoder, self.hasher));
+        let views = projections::Runtime {
+            source: self.source.clone(),
+            health: self.health.clone(),
+            progress: self.progress,
+            shutdown: self.stop.clone(),
+            tasks: self.tasks.clone(),
+        };
+        projections::run(&views, &self.databases);
         self.tasks.spawn(self.job.run(self.stop.clone()));
-        self.tasks.spawn(check_topics(self.source.admin.clone(), self.health, self.stop));
+        self.tasks.spawn(check_topics(
+            self.source.admin.clone(),
+            self.health,
+            self.stop,
+        ));
         Ok(())
     }
 
@@ -145,7 +175,9 @@ impl Service {
     }
 }
 
-async fn listen(config: &Config) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
+async fn listen(
+    config: &Config,
+) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
     let address = config.http.listen;
     if !address.ip().is_loopback() {
         bail!("http.listen is {address}: until sign-in exists it must be a loopback address");

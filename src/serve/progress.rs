@@ -51,17 +51,32 @@ pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAns
         let end = match ends.get(&place) {
             Some(end) => *end,
             None => {
-                let marks = sources.admin.watermarks(&topic, partition).await.map_err(away)?;
+                let marks = sources
+                    .admin
+                    .watermarks(&topic, partition)
+                    .await
+                    .map_err(away)?;
                 *ends.entry(place).or_insert(marks.high)
             }
         };
         let lag = (end - next_offset).max(0);
-        readers.push(ReaderProgress { reader, topic, partition, next_offset, end, lag });
+        readers.push(ReaderProgress {
+            reader,
+            topic,
+            partition,
+            next_offset,
+            end,
+            lag,
+        });
     }
     let caught_up = !readers.is_empty() && readers.iter().all(|reader| reader.lag == 0);
     Ok(Json(ProgressAnswer { caught_up, readers }))
 }
 
 fn away(error: kafka::admin::AdminError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "KAFKA_UNAVAILABLE", error.to_string())
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "KAFKA_UNAVAILABLE",
+        error.to_string(),
+    )
 }

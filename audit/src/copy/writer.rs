@@ -1,0 +1,139 @@
+//! Writes a copy.
+
+use crate::{
+    copy::line::{
+        Digest, End, FORMAT, Header, Line, RecordLine, SchemaLine, TopicPartitions, VERSION,
+    },
+    frame::Kind,
+    model::{Alarm, Entry, Model, Verdict},
+};
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+};
+
+/// Writes the lines of a copy, each when its record comes.
+pub struct CopyWriter<W> {
+    out: W,
+    schemas: HashSet<u32>,
+}
+
+/// What the end line of a partition is made from while its records are written.
+pub struct PartitionEnd {
+    topic: String,
+    partition: i32,
+    end_offset: i64,
+    model: Model,
+    digest: Digest,
+    records: u64,
+    /// Why the rule stopped; the records behind are written all the same.
+    pub alarm: Option<Alarm>,
+}
+
+impl PartitionEnd {
+    /// Before the first record. `end_offset` is the log's end when the export began.
+    pub fn new(topic: &str, partition: i32, end_offset: i64) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            end_offset,
+            model: Model::new(topic, partition),
+            digest: Digest::default(),
+            records: 0,
+            alarm: None,
+        }
+    }
+
+    /// Takes the next record; gives the schema id that its body needs, if it has one.
+    pub fn take(&mut self, entry: Entry<'_>) -> Option<u32> {
+        self.digest.take(entry);
+        self.records += 1;
+        if self.alarm.is_some() {
+            return None;
+        }
+        match self.model.judge(entry) {
+            Ok(Verdict::Valid(frame)) => {
+                matches!(frame.kind, Kind::Decision).then_some(frame.schema_id)
+            }
+            Ok(Verdict::Void(_)) => None,
+            Err(alarm) => {
+                self.alarm = Some(alarm);
+                None
+            }
+        }
+    }
+}
+
+impl<W: Write> CopyWriter<W> {
+    /// Writes the header. `topics` are the topics that will be written, whole.
+    pub fn new(out: W, topics: Vec<TopicPartitions>) -> io::Result<Self> {
+        let mut writer = Self {
+            out,
+            schemas: HashSet::new(),
+        };
+        let format = FORMAT.to_owned();
+        writer.line(&Line::Header(Header {
+            format,
+            version: VERSION,
+            topics,
+        }))?;
+        Ok(writer)
+    }
+
+    /// Whether a schema's line is still to be written.
+    pub fn lacks(&self, schema_id: u32) -> bool {
+        !self.schemas.contains(&schema_id)
+    }
+
+    /// Writes a schema; its id is then known. Without a text (the registry does not have it) the copy
+    /// lacks it.
+    pub fn schema(&mut self, schema_id: u32, text: Option<&str>) -> io::Result<()> {
+        self.schemas.insert(schema_id);
+        match text {
+            Some(text) => self.line(&Line::Schema(SchemaLine {
+                schema_id,
+                schema: text.to_owned(),
+            })),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a record.
+    pub fn record(&mut self, end: &PartitionEnd, entry: Entry<'_>) -> io::Result<()> {
+        self.line(&Line::Record(RecordLine {
+            topic: end.topic.clone(),
+            partition: end.partition,
+            offset: entry.offset,
+            timestamp_ms: entry.timestamp_ms,
+            key: entry.key.map(<[u8]>::to_vec),
+            value: entry.value.map(<[u8]>::to_vec),
+        }))
+    }
+
+    /// Writes a partition's end line.
+    pub fn end(&mut self, end: &PartitionEnd) -> io::Result<()> {
+        self.line(&Line::End(End {
+            topic: end.topic.clone(),
+            partition: end.partition,
+            end_offset: end.end_offset,
+            last_hash: end.model.hash(),
+            records: end.records,
+            digest: end.digest.value(),
+        }))
+    }
+
+    /// Writes out what is still held back.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Gives back what was written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        self.out.write_all(b"\n")
+    }
+}

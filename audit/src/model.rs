@@ -1,0 +1,436 @@
+//! The void rule, a second time: what one partition's log means, record by record.
+//!
+//! Written apart from the writers' own implementation on purpose, so that each checks the other
+//! against the vectors in `schemas/golden/journal`. Pure: it is given records in the order of their
+//! offsets, from the first on, and says of each whether it counts.
+
+use crate::frame::{Frame, Kind, Malformed};
+use schemas::Timestamp;
+
+/// A BLAKE3 hash.
+pub type Hash = [u8; 32];
+
+/// Stands before topic and partition in h(0).
+const CHAIN_NAME: &[u8] = b"daybook/1";
+
+/// One record of a partition, borrowed from wherever it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// When the broker took it, in milliseconds since 1970; -1 if unknown.
+    pub timestamp_ms: i64,
+    /// `None` is not the same as empty.
+    pub key: Option<&'a [u8]>,
+    /// `None` is not the same as empty.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What the rule says of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It counts, and the chain runs through it.
+    Valid(Frame),
+    /// It is nobody's truth.
+    Void(Void),
+}
+
+/// A record that does not count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Void {
+    /// Why not.
+    pub reason: VoidReason,
+    /// Its frame, if it has one.
+    pub frame: Option<Frame>,
+}
+
+/// Why a record does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VoidReason {
+    /// Keys may be empty, never null.
+    #[error("the key is null")]
+    NullKey,
+    /// A tombstone means nothing in a journal.
+    #[error("the value is null")]
+    NullValue,
+    /// Its bytes can't be a commit.
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// An announcement or a no-op is about no aggregate.
+    #[error("an announcement or a no-op has a key")]
+    KeyForbidden,
+    /// A decision is about one aggregate.
+    #[error("a decision has no key")]
+    KeyMissing,
+    /// An announcement is its term's first record.
+    #[error("an announcement has seq {seq}, not 0")]
+    AnnouncementSeq {
+        /// What it has.
+        seq: i64,
+    },
+    /// Another one was first, or it was sent again.
+    #[error("an announcement of epoch {found} comes when {current} is current")]
+    AnnouncementTooLate {
+        /// The epoch in force.
+        current: i64,
+        /// Its epoch.
+        found: i64,
+    },
+    /// Epochs are announced one by one.
+    #[error("an announcement of epoch {found} comes when {current} is current")]
+    AnnouncementSkipsEpoch {
+        /// The epoch in force.
+        current: i64,
+        /// Its epoch.
+        found: i64,
+    },
+    /// Nobody is in office yet.
+    #[error("no term was announced yet")]
+    BeforeFirstTerm,
+    /// A term that was not announced.
+    #[error("epoch {found} was not announced; {current} is current")]
+    FutureEpoch {
+        /// The epoch in force.
+        current: i64,
+        /// Its epoch.
+        found: i64,
+    },
+    /// An owner that is deposed, or never was one.
+    #[error("its term is not the current one (its epoch is {epoch})")]
+    OtherTerm {
+        /// Its epoch.
+        epoch: i64,
+    },
+    /// A duplicate.
+    #[error("seq {found} was there before; {expected} comes next")]
+    SeqRepeated {
+        /// What comes next.
+        expected: i64,
+        /// Its seq.
+        found: i64,
+    },
+    /// A commit before it is missing.
+    #[error("seq {found} comes where {expected} should")]
+    SeqGap {
+        /// What comes next.
+        expected: i64,
+        /// Its seq.
+        found: i64,
+    },
+}
+
+/// The log was altered or truncated: nothing after this can be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// The right commit names another history than the one that was read.
+    #[error(
+        "topic {topic} partition {partition}: the chain is broken at offset {offset}: {}",
+        suspects(*.since, *.offset, *.is_predecessor)
+    )]
+    ChainBroken {
+        /// The journal's topic.
+        topic: String,
+        /// The topic's partition.
+        partition: i32,
+        /// The record whose `prev` is not the chain's hash.
+        offset: i64,
+        /// The first valid record that no later commit had confirmed.
+        since: i64,
+        /// Whether no other valid record stands between the two.
+        is_predecessor: bool,
+    },
+    /// A record that comes twice, or a log that became shorter.
+    #[error("topic {topic} partition {partition}: offset {offset} comes when {next} is next")]
+    OffsetWentBack {
+        /// The journal's topic.
+        topic: String,
+        /// The topic's partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// The least that could come.
+        next: i64,
+    },
+}
+
+/// Who may have been altered, if the chain breaks at `offset`.
+fn suspects(since: i64, offset: i64, is_predecessor: bool) -> String {
+    match is_predecessor {
+        true => {
+            format!(
+                "the record at offset {offset}, or its predecessor at offset {since}, was altered"
+            )
+        }
+        false => {
+            format!("one of the valid records from offset {since} to offset {offset} was altered")
+        }
+    }
+}
+
+/// Everything that the rule knows of a partition after some prefix of its log.
+#[derive(Debug, Clone)]
+pub struct Model {
+    topic: String,
+    partition: i32,
+    term: Option<Term>,
+    hash: Hash,
+    previous_hash: Hash,
+    log_id: Option<Hash>,
+    next_offset: i64,
+    last_valid: Option<i64>,
+    unconfirmed: Option<i64>,
+    log_time: Timestamp,
+}
+
+/// One owner's time in office.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// Its random id.
+    pub id: [u8; 16],
+    /// Its number.
+    pub epoch: i64,
+    /// The seq of its last valid record.
+    pub seq: i64,
+}
+
+/// h(0): binds the chain to its partition.
+pub fn first_hash(topic: &str, partition: i32) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(CHAIN_NAME);
+    hasher.update(&length(topic.as_bytes()));
+    hasher.update(topic.as_bytes());
+    hasher.update(&partition.to_be_bytes());
+    hasher.finalize().into()
+}
+
+/// h(n) of a valid record: `before` is h(n-1), `value` has its wire header.
+pub fn next_hash(before: &Hash, key: &[u8], value: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before);
+    hasher.update(&length(key));
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().into()
+}
+
+fn length(bytes: &[u8]) -> [u8; 4] {
+    let length = u32::try_from(bytes.len()).expect("no record of kafka has 4 GiB");
+    length.to_be_bytes()
+}
+
+impl Model {
+    /// Of a log that nothing was read of.
+    pub fn new(topic: &str, partition: i32) -> Self {
+        let hash = first_hash(topic, partition);
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            term: None,
+            hash,
+            previous_hash: [0; 32],
+            log_id: None,
+            next_offset: 0,
+            last_valid: None,
+            unconfirmed: None,
+            log_time: Timestamp::default(),
+        }
+    }
+
+    /// Judges the next record. Offsets may leap, for control records of a foreign transactional
+    /// producer take offsets that no consumer sees; they never go back. After an alarm nothing has
+    /// changed, and the partition must not be read on.
+    pub fn judge(&mut self, entry: Entry<'_>) -> Result<Verdict, Alarm> {
+        if entry.offset < self.next_offset {
+            return Err(Alarm::OffsetWentBack {
+                topic: self.topic.clone(),
+                partition: self.partition,
+                offset: entry.offset,
+                next: self.next_offset,
+            });
+        }
+        let verdict = match read(entry) {
+            Err(reason) => Verdict::Void(Void {
+                reason,
+                frame: None,
+            }),
+            Ok((key, value, frame)) => match self.void_reason(key, &frame) {
+                Some(reason) => Verdict::Void(Void {
+                    reason,
+                    frame: Some(frame),
+                }),
+                None => {
+                    self.check_chain(entry.offset, &frame)?;
+                    self.take(entry.offset, key, value, &frame);
+                    Verdict::Valid(frame)
+                }
+            },
+        };
+        self.next_offset = entry.offset.saturating_add(1);
+        Ok(verdict)
+    }
+
+    /// Everything of the rule but the chain; `None` if the record counts.
+    fn void_reason(&self, key: &[u8], frame: &Frame) -> Option<VoidReason> {
+        match &frame.kind {
+            Kind::Announcement(_) | Kind::NoOp if !key.is_empty() => {
+                return Some(VoidReason::KeyForbidden);
+            }
+            Kind::Decision if key.is_empty() => return Some(VoidReason::KeyMissing),
+            Kind::Announcement(_) => return self.announcement_void_reason(frame),
+            Kind::NoOp | Kind::Decision => {}
+        }
+        let Some(term) = self.term else {
+            return Some(VoidReason::BeforeFirstTerm);
+        };
+        if frame.epoch > term.epoch {
+            return Some(VoidReason::FutureEpoch {
+                current: term.epoch,
+                found: frame.epoch,
+            });
+        }
+        if (frame.epoch, frame.term) != (term.epoch, term.id) {
+            return Some(VoidReason::OtherTerm { epoch: frame.epoch });
+        }
+        if frame.seq <= term.seq {
+            return Some(VoidReason::SeqRepeated {
+                expected: term.seq.saturating_add(1),
+                found: frame.seq,
+            });
+        }
+        // No overflow: a greater seq was found just now.
+        let expected = term.seq + 1;
+        (frame.seq != expected).then_some(VoidReason::SeqGap {
+            expected,
+            found: frame.seq,
+        })
+    }
+
+    fn announcement_void_reason(&self, frame: &Frame) -> Option<VoidReason> {
+        let current = self.epoch();
+        if frame.seq != 0 {
+            return Some(VoidReason::AnnouncementSeq { seq: frame.seq });
+        }
+        if frame.epoch <= current {
+            return Some(VoidReason::AnnouncementTooLate {
+                current,
+                found: frame.epoch,
+            });
+        }
+        // No overflow: a greater epoch was found just now.
+        (frame.epoch != current + 1).then_some(VoidReason::AnnouncementSkipsEpoch {
+            current,
+            found: frame.epoch,
+        })
+    }
+
+    /// A commit confirms all that came before it; an announcement confirms nothing.
+    fn check_chain(&self, offset: i64, frame: &Frame) -> Result<(), Alarm> {
+        if frame.is_announcement() || frame.prev == self.hash {
+            return Ok(());
+        }
+        let since = self.unconfirmed.unwrap_or(offset);
+        Err(Alarm::ChainBroken {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset,
+            since,
+            is_predecessor: self.last_valid == Some(since),
+        })
+    }
+
+    fn take(&mut self, offset: i64, key: &[u8], value: &[u8], frame: &Frame) {
+        self.previous_hash = self.hash;
+        self.hash = next_hash(&self.hash, key, value);
+        self.log_id.get_or_insert(self.hash);
+        self.term = Some(Term {
+            id: frame.term,
+            epoch: frame.epoch,
+            seq: frame.seq,
+        });
+        self.log_time = match self.last_valid {
+            Some(_) => self.log_time.max(frame.recorded_at),
+            None => frame.recorded_at,
+        };
+        self.last_valid = Some(offset);
+        if !frame.is_announcement() || self.unconfirmed.is_none() {
+            self.unconfirmed = Some(offset);
+        }
+    }
+
+    /// The term in force.
+    pub fn term(&self) -> Option<Term> {
+        self.term
+    }
+
+    /// The number of the term in force; 0 before the first.
+    pub fn epoch(&self) -> i64 {
+        self.term.map_or(0, |term| term.epoch)
+    }
+
+    /// h(n) of the last valid record.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// h(n-1) of the last valid record; zero before the first.
+    pub fn previous_hash(&self) -> Hash {
+        self.previous_hash
+    }
+
+    /// h(1), once there is one.
+    pub fn log_id(&self) -> Option<Hash> {
+        self.log_id
+    }
+
+    /// The least offset that may come.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// The offset of the last valid record.
+    pub fn last_valid(&self) -> Option<i64> {
+        self.last_valid
+    }
+
+    /// The greatest `recorded_at` of valid records; 1970 before the first.
+    pub fn log_time(&self) -> Timestamp {
+        self.log_time
+    }
+}
+
+fn read<'a>(entry: Entry<'a>) -> Result<(&'a [u8], &'a [u8], Frame), VoidReason> {
+    let key = entry.key.ok_or(VoidReason::NullKey)?;
+    let value = entry.value.ok_or(VoidReason::NullValue)?;
+    Ok((key, value, Frame::read(value)?))
+}
+
+impl VoidReason {
+    /// Short and stable: what reports count by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NullKey => "null_key",
+            Self::NullValue => "null_value",
+            Self::Malformed(malformed) => malformed.name(),
+            Self::KeyForbidden => "key_forbidden",
+            Self::KeyMissing => "key_missing",
+            Self::AnnouncementSeq { .. } => "announcement_seq",
+            Self::AnnouncementTooLate { .. } => "announcement_too_late",
+            Self::AnnouncementSkipsEpoch { .. } => "announcement_skips_epoch",
+            Self::BeforeFirstTerm => "before_first_term",
+            Self::FutureEpoch { .. } => "future_epoch",
+            Self::OtherTerm { .. } => "other_term",
+            Self::SeqRepeated { .. } => "seq_repeated",
+            Self::SeqGap { .. } => "seq_gap",
+        }
+    }
+}
+
+impl Alarm {
+    /// Short and stable.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ChainBroken { .. } => "chain_broken",
+            Self::OffsetWentBack { .. } => "offset_went_back",
+        }
+    }
+}

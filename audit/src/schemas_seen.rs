@@ -1,0 +1,68 @@
+//! The schemas that a log's records were written with, each fetched and parsed once.
+
+use crate::body::WriterSchema;
+use kafka::{Registry, RegistryError};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// How often a registry that does not answer is asked for one schema.
+const FETCH_TRIES: u32 = 5;
+/// Wait before the second try; it doubles each time.
+const FETCH_BACK_OFF: Duration = Duration::from_millis(200);
+
+/// A schema, or why there is none.
+pub type Known = Result<Arc<WriterSchema>, String>;
+
+/// Schemas by id.
+#[derive(Debug, Default)]
+pub struct SchemasSeen {
+    known: HashMap<u32, Known>,
+}
+
+impl SchemasSeen {
+    /// Takes the schema of an id as it stands in a copy.
+    pub fn insert(&mut self, schema_id: u32, text: &str) {
+        let parsed = WriterSchema::parse(text).map_err(|error| error.to_string());
+        self.known.insert(schema_id, parsed.map(Arc::new));
+    }
+
+    /// The schema of an id that was inserted before.
+    pub fn get(&self, schema_id: u32) -> Known {
+        let unknown = || Err(format!("schema id {schema_id} is not in the copy"));
+        self.known.get(&schema_id).cloned().unwrap_or_else(unknown)
+    }
+
+    /// The schema of an id, from the registry if it is new. An id that the registry does not have is
+    /// an inner error; the outer one is a registry that does not answer.
+    pub async fn fetch(
+        &mut self,
+        registry: &Registry,
+        schema_id: u32,
+    ) -> Result<Known, RegistryError> {
+        if let Some(known) = self.known.get(&schema_id) {
+            return Ok(known.clone());
+        }
+        match fetch_text(registry, schema_id).await {
+            Ok(text) => self.insert(schema_id, &text),
+            Err(error @ RegistryError::UnknownId { .. }) => {
+                self.known.insert(schema_id, Err(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(self.get(schema_id))
+    }
+}
+
+async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, RegistryError> {
+    let mut wait = FETCH_BACK_OFF;
+    for _ in 1..FETCH_TRIES {
+        match registry.schema_text(schema_id).await {
+            Err(error @ RegistryError::Unreachable { .. }) => {
+                tracing::warn!(schema_id, %error, "asking the registry again");
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+            other => return other,
+        }
+    }
+    registry.schema_text(schema_id).await
+}

@@ -1,0 +1,236 @@
+//! `daybook audit verify`: checks journal topics, or a copy of them.
+
+use crate::{
+    check::{PartitionCheck, PartitionReport},
+    copy::{CopyError, CopyReader, Digest, End, Header, Line, Read},
+    finding::{Finding, Place, Problem},
+    model::Entry,
+    report::Report,
+    schemas_seen::SchemasSeen,
+    source::{SourceError, Span, SpanReader, spans},
+};
+use kafka::{KafkaSettings, Record, Registry, RegistrySettings};
+use schemas::Context;
+use std::{collections::BTreeMap, io::BufRead};
+
+/// Most findings about a copy's lines that are kept word by word.
+const LINE_FINDINGS_KEPT_MAX: usize = 100;
+
+/// A record of a consumer, as the rule sees it.
+pub(crate) fn entry(record: &Record) -> Entry<'_> {
+    Entry {
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+    }
+}
+
+/// Checks the journals of some contexts, to their ends as they stand now.
+pub async fn verify_topics(
+    kafka: &KafkaSettings,
+    registry: &RegistrySettings,
+    contexts: &[&'static Context],
+) -> Result<Report, SourceError> {
+    let registry = Registry::new(registry)?;
+    let mut schemas = SchemasSeen::default();
+    let mut report = Report::default();
+    for span in spans(kafka, contexts).await? {
+        let partition = verify_span(kafka, &registry, &mut schemas, span).await?;
+        report.partitions.push(partition);
+    }
+    Ok(report)
+}
+
+async fn verify_span(
+    kafka: &KafkaSettings,
+    registry: &Registry,
+    schemas: &mut SchemasSeen,
+    span: Span,
+) -> Result<PartitionReport, SourceError> {
+    let mut check = PartitionCheck::new(span.context.topic, span.partition);
+    if span.low > 0 {
+        check.find(None, Problem::BeginningGone { low: span.low });
+        return Ok(check.finish());
+    }
+    let mut reader = SpanReader::start(kafka, span)?;
+    while let Some(batch) = reader.next_batch().await? {
+        for record in &batch {
+            let entry = entry(record);
+            if let Some(frame) = check.record(entry) {
+                let schema = schemas.fetch(registry, frame.schema_id).await?;
+                check.decision(entry, &frame, schema);
+            }
+        }
+    }
+    Ok(check.finish())
+}
+
+/// Checks a copy, alone by what stands in it: the topics of `contexts`, or all if there are none.
+pub fn verify_copy(
+    input: impl BufRead,
+    contexts: &[&'static Context],
+) -> Result<Report, CopyError> {
+    let (mut reader, header) = CopyReader::new(input)?;
+    let mut copy = CopyCheck::new(&header, contexts);
+    while let Some(read) = reader.next_line()? {
+        match read {
+            Read::Line(line) => copy.line(reader.line(), line),
+            Read::Unreadable(reason) => copy.unreadable(reader.line(), reason),
+        }
+    }
+    Ok(copy.finish())
+}
+
+/// A copy under examination.
+struct CopyCheck<'a> {
+    contexts: &'a [&'static Context],
+    schemas: SchemasSeen,
+    partitions: BTreeMap<Place, CopiedPartition>,
+    findings: Vec<Finding>,
+    findings_total: u64,
+    /// The record that was read last.
+    last: Option<(Place, i64)>,
+}
+
+struct CopiedPartition {
+    check: PartitionCheck,
+    digest: Digest,
+    /// The offset after the record that was read last.
+    next_offset: i64,
+    end: Option<End>,
+}
+
+impl<'a> CopyCheck<'a> {
+    fn new(header: &Header, contexts: &'a [&'static Context]) -> Self {
+        let mut partitions = BTreeMap::new();
+        for topic in &header.topics {
+            for partition in 0..topic.partitions {
+                let place = Place {
+                    topic: topic.topic.clone(),
+                    partition,
+                };
+                let copied = CopiedPartition {
+                    check: PartitionCheck::new(&topic.topic, partition),
+                    digest: Digest::default(),
+                    next_offset: 0,
+                    end: None,
+                };
+                if is_wanted(contexts, &topic.topic) {
+                    partitions.insert(place, copied);
+                }
+            }
+        }
+        Self {
+            contexts,
+            schemas: SchemasSeen::default(),
+            partitions,
+            findings: Vec::new(),
+            findings_total: 0,
+            last: None,
+        }
+    }
+
+    fn line(&mut self, number: u64, line: Line) {
+        let (topic, partition) = match &line {
+            Line::Record(record) => (record.topic.clone(), record.partition),
+            Line::End(end) => (end.topic.clone(), end.partition),
+            Line::Schema(schema) => {
+                return self.schemas.insert(schema.schema_id, &schema.schema);
+            }
+            Line::Header(_) => return self.unreadable(number, "a second header".into()),
+        };
+        let place = Place { topic, partition };
+        let Some(copied) = self.partitions.get_mut(&place) else {
+            if is_wanted(self.contexts, &place.topic) {
+                self.unreadable(number, format!("the header does not name {place}"));
+            }
+            return;
+        };
+        match line {
+            Line::Record(_) | Line::End(_) if copied.end.is_some() => {
+                self.unreadable(number, format!("{place} has ended before"));
+            }
+            Line::Record(record) => {
+                let entry = record.entry();
+                copied.digest.take(entry);
+                copied.next_offset = entry.offset.saturating_add(1);
+                if let Some(frame) = copied.check.record(entry) {
+                    let schema = self.schemas.get(frame.schema_id);
+                    copied.check.decision(entry, &frame, schema);
+                }
+                self.last = Some((place, record.offset));
+            }
+            Line::End(end) => copied.end = Some(end),
+            Line::Schema(_) | Line::Header(_) => {}
+        }
+    }
+
+    fn unreadable(&mut self, line: u64, reason: String) {
+        self.findings_total += 1;
+        if self.findings.len() >= LINE_FINDINGS_KEPT_MAX {
+            return;
+        }
+        let reason = match &self.last {
+            Some((place, offset)) => {
+                format!("{reason} (the record before it is {place} offset {offset})")
+            }
+            None => reason,
+        };
+        self.findings.push(Finding {
+            place: None,
+            offset: None,
+            problem: Problem::UnreadableLine { line, reason },
+        });
+    }
+
+    fn finish(self) -> Report {
+        let partitions = self.partitions.into_values();
+        Report {
+            partitions: partitions.map(CopiedPartition::finish).collect(),
+            findings: self.findings,
+            findings_total: self.findings_total,
+        }
+    }
+}
+
+impl CopiedPartition {
+    fn finish(mut self) -> PartitionReport {
+        let (offset, trace) = self.check.first_trace();
+        match &self.end {
+            None => self.check.find(offset, Problem::Truncated),
+            Some(end) => {
+                let differences = self.differences(end);
+                if !differences.is_empty() {
+                    let differences = differences.join(", ");
+                    let problem = Problem::CopyDiffers { differences, trace };
+                    self.check.find(offset, problem);
+                }
+            }
+        }
+        self.check.finish()
+    }
+
+    fn differences(&self, end: &End) -> Vec<String> {
+        let mut differences = Vec::new();
+        if end.records != self.check.records() {
+            let found = self.check.records();
+            differences.push(format!("{found} records instead of {}", end.records));
+        }
+        if end.end_offset != self.next_offset {
+            let next = self.next_offset;
+            differences.push(format!("it ends at {next} instead of {}", end.end_offset));
+        }
+        if end.last_hash != self.check.model().hash() {
+            differences.push("another last hash".into());
+        }
+        if end.digest != self.digest.value() {
+            differences.push("another digest of all records".into());
+        }
+        differences
+    }
+}
+
+fn is_wanted(contexts: &[&'static Context], topic: &str) -> bool {
+    contexts.is_empty() || contexts.iter().any(|context| context.topic == topic)
+}

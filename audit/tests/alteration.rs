@@ -1,0 +1,269 @@
+//! What `daybook audit verify` finds of each way to alter a log or a copy of it.
+// Clippy takes only test functions for tests, not what they call.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use audit::copy::RecordLine;
+use support::{
+    Journal, PARTITION, copy, copy_altered, is_end, names, no_op, problems, text, verify,
+};
+
+/// Offsets of valid records, by the model itself.
+fn valid_offsets(records: &[RecordLine]) -> Vec<i64> {
+    use audit::model::{Model, Verdict};
+    let mut model = Model::new(support::TOPIC, PARTITION);
+    let valid = |record: &&RecordLine| matches!(model.judge(record.entry()), Ok(Verdict::Valid(_)));
+    records
+        .iter()
+        .filter(valid)
+        .map(|record| record.offset)
+        .collect()
+}
+
+/// Each byte of each valid record's key and value, altered in three ways.
+fn each_altered_byte(records: &[RecordLine], mut take: impl FnMut(i64, &str, &[RecordLine])) {
+    let valid = valid_offsets(records);
+    for index in 0..records.len() {
+        let record = &records[index];
+        if !valid.contains(&record.offset) {
+            continue;
+        }
+        let key_bytes = record.key.as_ref().unwrap().len();
+        let value_bytes = record.value.as_ref().unwrap().len();
+        for at in 0..key_bytes + value_bytes {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut altered = records.to_vec();
+                let (part, byte) = match at.checked_sub(key_bytes) {
+                    None => ("key", &mut altered[index].key.as_mut().unwrap()[at]),
+                    Some(at) => ("value", &mut altered[index].value.as_mut().unwrap()[at]),
+                };
+                *byte ^= mask;
+                let what = format!("offset {}: {part} byte {at} ^ {mask:#04x}", record.offset);
+                take(record.offset, &what, &altered);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_honest_log_is_sound() {
+    let journal = Journal::with_every_kind();
+    let report = verify(&copy(&journal.records));
+    assert_eq!(problems(&report), Vec::<&str>::new(), "{}", text(&report));
+    let partition = &report.partitions[usize::try_from(PARTITION).unwrap()];
+    assert_eq!(partition.counts.announcements, 3);
+    assert_eq!(partition.counts.commits(), 7);
+    assert_eq!(partition.counts.events, 5);
+    assert_eq!(partition.aggregates, 3);
+    let void: Vec<_> = partition.counts.void.clone().into_iter().collect();
+    assert_eq!(
+        void,
+        [
+            ("malformed_magic", 1),
+            ("other_term", 1),
+            ("seq_repeated", 1)
+        ]
+    );
+    assert_eq!(partition.last_hash, journal.hash);
+    let text = text(&report);
+    assert_eq!(
+        text.lines().last(),
+        Some("verified 7 commits in 4 partitions, 0 findings")
+    );
+}
+
+#[test]
+fn each_altered_byte_of_a_copy_is_found_and_its_record_named() {
+    let journal = Journal::with_every_kind();
+    each_altered_byte(&journal.records, |offset, what, altered| {
+        let report = verify(&copy_altered(&journal.records, altered));
+        assert_ne!(report.findings_total(), 0, "{what}");
+        assert!(names(&report, offset), "{what}\n{}", text(&report));
+    });
+}
+
+/// As in the topic itself, where no end line says what it was.
+#[test]
+fn the_rule_alone_finds_each_altered_byte_but_of_the_last_record() {
+    let journal = Journal::with_every_kind();
+    let last = *valid_offsets(&journal.records).last().unwrap();
+    each_altered_byte(&journal.records, |offset, what, altered| {
+        let report = verify(&copy(altered));
+        if offset != last {
+            assert_ne!(report.findings_total(), 0, "{what}");
+            assert!(names(&report, offset), "{what}\n{}", text(&report));
+        }
+    });
+}
+
+#[test]
+fn altered_void_records_and_times_of_a_copy_are_found() {
+    let journal = Journal::with_every_kind();
+    for index in 0..journal.records.len() {
+        let mut altered = journal.records.clone();
+        altered[index].timestamp_ms += 1;
+        let report = verify(&copy_altered(&journal.records, &altered));
+        assert_eq!(problems(&report), ["copy_differs"]);
+    }
+    let garbage = journal
+        .records
+        .iter()
+        .position(|record| record.value == Some(b"hello".to_vec()));
+    let mut altered = journal.records.clone();
+    altered[garbage.unwrap()].value = Some(b"hallo".to_vec());
+    let report = verify(&copy_altered(&journal.records, &altered));
+    assert_eq!(problems(&report), ["copy_differs"]);
+}
+
+#[test]
+fn each_removed_record_is_found() {
+    let journal = Journal::with_every_kind();
+    for index in 0..journal.records.len() {
+        let mut altered = journal.records.clone();
+        let removed = altered.remove(index);
+        let report = verify(&copy_altered(&journal.records, &altered));
+        let problems = problems(&report);
+        assert!(
+            problems.contains(&"copy_differs"),
+            "{}: {problems:?}",
+            removed.offset
+        );
+    }
+}
+
+#[test]
+fn each_pair_of_swapped_records_is_found() {
+    let journal = Journal::with_every_kind();
+    for index in 1..journal.records.len() {
+        let mut lines_swapped = journal.records.clone();
+        lines_swapped.swap(index - 1, index);
+        let report = verify(&copy_altered(&journal.records, &lines_swapped));
+        assert!(problems(&report).contains(&"offset_went_back"), "{index}");
+
+        let mut contents_swapped = lines_swapped;
+        contents_swapped[index - 1].offset -= 1;
+        contents_swapped[index].offset += 1;
+        if contents_swapped == journal.records {
+            continue; // A duplicate beside its original.
+        }
+        let report = verify(&copy_altered(&journal.records, &contents_swapped));
+        assert!(problems(&report).contains(&"copy_differs"), "{index}");
+    }
+}
+
+#[test]
+fn each_added_record_of_the_current_term_is_found() {
+    for position in 1..=3 {
+        for seq_ahead in [-1, 0, 1, 2, 5] {
+            let mut journal = Journal::new();
+            let mut original = Journal::new();
+            for journal in [&mut journal, &mut original] {
+                journal.announce();
+                journal.decide("order_1", 0, 1);
+            }
+            for added in 1..=3 {
+                if added == position {
+                    let (value, key) = journal.encoded(journal.seq + seq_ahead, no_op());
+                    journal.push(key, value);
+                }
+                journal.no_op();
+                original.no_op();
+            }
+            let report = verify(&copy_altered(&original.records, &journal.records));
+            let case = format!("position {position}, seq ahead by {seq_ahead}");
+            assert!(problems(&report).contains(&"copy_differs"), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_without_its_end_is_truncated() {
+    let journal = Journal::with_every_kind();
+    let whole = copy(&journal.records);
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    for kept in 1..lines.len() {
+        let report = verify(&lines[..kept].concat());
+        assert!(
+            problems(&report).contains(&"truncated_copy"),
+            "{kept} lines"
+        );
+    }
+    let cut_in_a_line = &whole[..whole.len() - 10];
+    let report = verify(cut_in_a_line);
+    assert_eq!(problems(&report), ["truncated_copy", "unreadable_line"]);
+}
+
+/// Not only in the bytes that it holds: in the file itself.
+#[test]
+fn each_altered_byte_of_the_file_is_found_unless_it_means_the_same() {
+    let mut journal = Journal::new();
+    journal.announce();
+    journal.decide("order_1", 0, 1);
+    journal.no_op();
+    let whole = copy(&journal.records);
+    let schema_line = whole
+        .windows(11)
+        .position(|window| window == b"\"schema_id\"")
+        .unwrap();
+    let schema_end = schema_line
+        + whole[schema_line..]
+            .iter()
+            .position(|b| *b == b'\n')
+            .unwrap();
+    for at in 0..whole.len() {
+        // A schema's documentation may say anything.
+        if (schema_line..schema_end).contains(&at) {
+            continue;
+        }
+        for mask in [0x01, 0x10] {
+            let mut altered = whole.clone();
+            altered[at] ^= mask;
+            let Ok(report) = audit::verify::verify_copy(altered.as_slice(), &[]) else {
+                continue; // The header; that the file is no copy is said too.
+            };
+            let means_the_same = parsed(&altered) == parsed(&whole);
+            assert!(
+                report.findings_total() > 0 || means_the_same,
+                "byte {at} ^ {mask:#04x}"
+            );
+        }
+    }
+}
+
+fn parsed(copy: &[u8]) -> Option<Vec<audit::copy::Line>> {
+    let lines = copy
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).ok())
+        .collect()
+}
+
+#[test]
+fn lines_that_do_not_belong_are_found() {
+    let journal = Journal::with_every_kind();
+    let whole = copy(&journal.records);
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let end = lines.iter().rposition(|line| is_end(line)).unwrap();
+    let strange: [&[u8]; 4] = [b"{}\n", b"\xff\xfe\n", lines[0], lines[end]];
+    for line in strange {
+        let mut altered = lines.clone();
+        altered.push(line);
+        let report = verify(&altered.concat());
+        assert_eq!(problems(&report), ["unreadable_line"], "{line:?}");
+    }
+}
+
+#[test]
+fn what_is_no_copy_is_an_error() {
+    for text in ["", "hello\n", "{\"topic\":\"journal.orders\"}\n"] {
+        assert!(
+            audit::verify::verify_copy(text.as_bytes(), &[]).is_err(),
+            "{text}"
+        );
+    }
+    let huge = "{\"format\":\"daybook-log-copy\",\"version\":1,\
+                \"topics\":[{\"topic\":\"journal.orders\",\"partitions\":2000000000}]}\n";
+    assert!(audit::verify::verify_copy(huge.as_bytes(), &[]).is_err());
+}

@@ -1,0 +1,289 @@
+//! Builds small journals and copies of them. Each test file uses a part of it.
+#![allow(dead_code)]
+
+use audit::{
+    copy::{CopyWriter, PartitionEnd, RecordLine, TopicPartitions},
+    finding::Problem,
+    model::{Alarm, first_hash, next_hash},
+    report::Report,
+    verify::verify_copy,
+};
+use schemas::{
+    Announcement, Body, Commit, Currency, Decision, NoOp, Origin, Quantity, Sku, Timestamp,
+    UnitPrice,
+    orders::{Event, SaleImported, SaleLine},
+};
+
+pub const TOPIC: &str = "journal.orders";
+pub const PARTITION: i32 = 2;
+pub const SCHEMA_ID: u32 = 7;
+const START_US: i64 = 1_700_000_000_000_000;
+
+/// An owner that writes a log in memory, by the rules.
+pub struct Journal {
+    pub records: Vec<RecordLine>,
+    pub hash: [u8; 32],
+    pub epoch: i64,
+    pub seq: i64,
+    pub term: [u8; 16],
+    commands: u8,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        Self {
+            records: Vec::new(),
+            hash: first_hash(TOPIC, PARTITION),
+            epoch: 0,
+            seq: 0,
+            term: [0; 16],
+            commands: 0,
+        }
+    }
+
+    /// A log of three terms, with an empty one and honest void records.
+    pub fn with_every_kind() -> Self {
+        let mut journal = Self::new();
+        journal.announce();
+        journal.decide("order_1", 0, 1);
+        journal.no_op();
+        journal.decide("order_1", 1, 1);
+        let zombie = journal.clone_owner();
+        journal.repeat_last();
+        journal.announce();
+        journal.announce();
+        journal.decide("order_2", 0, 2);
+        let (value, key) = zombie.encoded(zombie.seq + 1, no_op());
+        journal.push(key, value);
+        journal.push(b"garbage".to_vec(), b"hello".to_vec());
+        journal.decide("order_2", 2, 0);
+        journal.no_op();
+        journal.decide("order_3", 0, 1);
+        journal
+    }
+
+    pub fn clone_owner(&self) -> Self {
+        Self {
+            records: Vec::new(),
+            ..*self
+        }
+    }
+
+    pub fn announce(&mut self) {
+        self.epoch += 1;
+        self.seq = 0;
+        let epoch = u8::try_from(self.epoch).unwrap();
+        self.term = [0x40 + epoch; 16];
+        let (value, key) = self.encoded(
+            0,
+            Body::Announcement(Announcement {
+                rule_version: 1,
+                partitions: 4,
+                owner_url: "http://127.0.0.1:8080".into(),
+            }),
+        );
+        self.count(key, value);
+    }
+
+    pub fn no_op(&mut self) {
+        let (value, key) = self.encoded(self.seq + 1, no_op());
+        self.seq += 1;
+        self.count(key, value);
+    }
+
+    pub fn decide(&mut self, key: &str, version: i64, events: usize) {
+        self.commands += 1;
+        let command_id = [self.commands; 16];
+        self.decide_as(key, version, events, command_id);
+    }
+
+    pub fn decide_as(&mut self, key: &str, version: i64, events: usize, command_id: [u8; 16]) {
+        let body = decision(version, events, command_id);
+        let (value, _) = self.encoded(self.seq + 1, body);
+        self.seq += 1;
+        self.count(key.as_bytes().to_vec(), value);
+    }
+
+    /// A commit of this term that is not written.
+    pub fn lose(&mut self) {
+        let (value, key) = self.encoded(self.seq + 1, no_op());
+        self.seq += 1;
+        self.hash = next_hash(&self.hash, &key, &value);
+    }
+
+    /// The record that was written last comes again.
+    pub fn repeat_last(&mut self) {
+        let last = self.records.last().unwrap().clone();
+        self.push(last.key.unwrap(), last.value.unwrap());
+    }
+
+    /// Value and key of this owner's next record, if its seq were `seq`.
+    pub fn encoded(&self, seq: i64, body: Body<Event>) -> (Vec<u8>, Vec<u8>) {
+        let is_announcement = matches!(body, Body::Announcement(_));
+        let key = match body {
+            Body::Decision(_) => b"order_9".to_vec(),
+            Body::Announcement(_) | Body::NoOp(_) => Vec::new(),
+        };
+        let commit = Commit {
+            prev: if is_announcement { [0; 32] } else { self.hash },
+            term: self.term,
+            epoch: self.epoch,
+            seq,
+            recorded_at: Timestamp(START_US + i64::try_from(self.records.len()).unwrap()),
+            body,
+        };
+        (encode(&commit), key)
+    }
+
+    /// Appends a record that is valid.
+    fn count(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.hash = next_hash(&self.hash, &key, &value);
+        self.push(key, value);
+    }
+
+    /// Appends any record; the chain does not run through it.
+    pub fn push(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        let offset = self.records.last().map_or(0, |last| last.offset + 1);
+        self.records.push(RecordLine {
+            topic: TOPIC.into(),
+            partition: PARTITION,
+            offset,
+            timestamp_ms: START_US / 1_000,
+            key: Some(key),
+            value: Some(value),
+        });
+    }
+}
+
+pub fn no_op() -> Body<Event> {
+    Body::NoOp(NoOp {})
+}
+
+pub fn decision(version: i64, events: usize, command_id: [u8; 16]) -> Body<Event> {
+    let line = SaleLine {
+        sku: Sku::parse("85123A").unwrap(),
+        description: None,
+        quantity: Quantity(1),
+        unit_price: UnitPrice(1_000_000),
+        amount: 100,
+    };
+    let sale = Event::SaleImported(SaleImported {
+        invoice: "536365".into(),
+        customer: None,
+        country: "EIRE".into(),
+        ordered_at: Timestamp(0),
+        currency: Currency::GBP,
+        lines: vec![line],
+        total: 100,
+    });
+    Body::Decision(Decision {
+        aggregate_type: "order".into(),
+        version,
+        command_id,
+        command_hash: [9; 16],
+        origin: Origin::Keyed,
+        actor: "service:import".into(),
+        correlation_id: [3; 16],
+        causation_id: None,
+        traceparent: None,
+        outcome: None,
+        events: vec![sale; events],
+    })
+}
+
+fn encode(commit: &Commit<Event>) -> Vec<u8> {
+    let schema: serde_avro_fast::Schema = schema().parse().unwrap();
+    let mut value = vec![0];
+    value.extend(SCHEMA_ID.to_be_bytes());
+    let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
+    serde_avro_fast::to_datum(commit, value, &mut config).unwrap()
+}
+
+pub fn schema() -> String {
+    schemas::context::ORDERS.schema()
+}
+
+/// The lines of a copy, as the export writes them.
+pub fn copy(records: &[RecordLine]) -> Vec<u8> {
+    let end_offset = records.last().map_or(0, |last| last.offset + 1);
+    let topics = vec![TopicPartitions {
+        topic: TOPIC.into(),
+        partitions: 4,
+    }];
+    let mut copy = CopyWriter::new(Vec::new(), topics).unwrap();
+    for partition in 0..4 {
+        let is_ours = partition == PARTITION;
+        let mut end = PartitionEnd::new(TOPIC, partition, if is_ours { end_offset } else { 0 });
+        for record in records.iter().filter(|_| is_ours) {
+            if let Some(id) = end.take(record.entry()).filter(|id| copy.lacks(*id)) {
+                copy.schema(
+                    id,
+                    Some(&schema())
+                        .filter(|_| id == SCHEMA_ID)
+                        .map(|s| s.as_str()),
+                )
+                .unwrap();
+            }
+            copy.record(&end, record.entry()).unwrap();
+        }
+        copy.end(&end).unwrap();
+    }
+    copy.into_inner()
+}
+
+/// A copy whose records are others than those that its end lines were made of.
+pub fn copy_altered(original: &[RecordLine], altered: &[RecordLine]) -> Vec<u8> {
+    let is_record = |line: &&[u8]| line.starts_with(b"{\"topic\"") && !is_end(line);
+    let original = copy(original);
+    let lines = || original.split_inclusive(|byte| *byte == b'\n');
+    let first = lines().position(|line| is_record(&line)).unwrap();
+    let mut result: Vec<u8> = lines().take(first).flatten().copied().collect();
+    for schema in lines().filter(|line| line.starts_with(b"{\"schema_id\"")) {
+        result.extend(schema);
+    }
+    for record in altered {
+        result.extend(serde_json::to_vec(record).unwrap());
+        result.push(b'\n');
+    }
+    let rest = lines().skip(first).filter(|line| is_end(line));
+    result.extend(rest.flatten());
+    result
+}
+
+pub fn is_end(line: &[u8]) -> bool {
+    line.windows(12).any(|window| window == b"\"end_offset\"")
+}
+
+pub fn verify(copy: &[u8]) -> Report {
+    verify_copy(copy, &[]).unwrap()
+}
+
+pub fn problems(report: &Report) -> Vec<&'static str> {
+    report
+        .findings()
+        .map(|finding| finding.problem.name())
+        .collect()
+}
+
+pub fn text(report: &Report) -> String {
+    let mut text = Vec::new();
+    report.write_text(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Whether a finding points at the record of this offset.
+pub fn names(report: &Report, wanted: i64) -> bool {
+    report.findings().any(|finding| match &finding.problem {
+        Problem::Alarm(Alarm::ChainBroken { since, offset, .. }) => {
+            (*since..=*offset).contains(&wanted)
+        }
+        Problem::TermNotAnnounced { announcement, .. } => {
+            *announcement == Some(wanted) || finding.offset == Some(wanted)
+        }
+        Problem::NotAnOwners { suspect, .. } => {
+            *suspect == Some(wanted) || finding.offset == Some(wanted)
+        }
+        Problem::SeqTwice { first, .. } => *first == wanted || finding.offset == Some(wanted),
+        _ => finding.offset == Some(wanted),
+    })
+}

@@ -1,0 +1,104 @@
+//! What a client is told when a database can't answer.
+
+use crate::{cql::CqlError, postgres};
+use axum::http::StatusCode;
+use service::problem::Problem;
+use std::time::Duration;
+
+/// Longest time for one query.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A query's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// Postgres.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The CQL store.
+    #[error(transparent)]
+    Cql(#[from] CqlError),
+    /// A stored value that we never write.
+    #[error("column {column} holds {value:?}")]
+    Value {
+        /// The column.
+        column: &'static str,
+        /// What it holds.
+        value: String,
+    },
+}
+
+/// Waits for a query, at most [`QUERY_TIMEOUT`].
+pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
+    match tokio::time::timeout(QUERY_TIMEOUT, query).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(problem(&error)),
+        Err(_) => {
+            let waited = QUERY_TIMEOUT.as_secs();
+            Err(unavailable(&format!("no answer within {waited} s")))
+        }
+    }
+}
+
+fn problem(error: &QueryError) -> Problem {
+    let (is_transient, is_schema_missing) = match error {
+        QueryError::Postgres(error) => (
+            postgres::is_transient(error),
+            postgres::is_schema_missing(error),
+        ),
+        QueryError::Cql(error) => (error.is_transient(), error.is_schema_missing()),
+        QueryError::Value { .. } => (false, false),
+    };
+    if is_transient {
+        return unavailable(&error.to_string());
+    }
+    if is_schema_missing {
+        return unavailable("the view is not set up yet");
+    }
+    tracing::error!(%error, "a query failed");
+    let detail = "the query failed; the log says why";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
+}
+
+fn unavailable(reason: &str) -> Problem {
+    tracing::warn!(reason, "a database can't answer");
+    let detail = "the database of this view does not answer; try again";
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "DATABASE_UNAVAILABLE",
+        detail,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn code_of(error: QueryError) -> (u16, &'static str) {
+        let refused = answer::<()>(async { Err(error) }).await.unwrap_err();
+        (refused.status.as_u16(), refused.code)
+    }
+
+    #[tokio::test]
+    async fn tells_an_absent_database_from_a_mistake_of_ours() {
+        assert_eq!(
+            code_of(sqlx::Error::PoolTimedOut.into()).await,
+            (503, "DATABASE_UNAVAILABLE")
+        );
+        assert_eq!(
+            code_of(sqlx::Error::RowNotFound.into()).await,
+            (500, "INTERNAL_ERROR")
+        );
+        let value = "LOAN".to_owned();
+        let column = "kind";
+        assert_eq!(
+            code_of(QueryError::Value { column, value }).await,
+            (500, "INTERNAL_ERROR")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_without_an_end_is_given_up() {
+        let refused = answer::<()>(std::future::pending()).await.unwrap_err();
+        assert_eq!(refused.code, "DATABASE_UNAVAILABLE");
+    }
+}

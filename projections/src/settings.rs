@@ -1,0 +1,188 @@
+//! How to reach the databases.
+
+use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
+use std::str::FromStr;
+
+/// How to reach Postgres.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresSettings {
+    /// Address, role and database. Default `postgres://daybook@127.0.0.1:5432/daybook`. A database
+    /// that is not there is created.
+    pub url: String,
+    /// Most connections that this process holds at once. Default 10.
+    pub connections_max: u32,
+}
+
+/// How to reach the CQL store (Scylla or Cassandra).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CqlSettings {
+    /// Nodes to begin with, `host:port` with commas between them. Default `127.0.0.1:9042`. The
+    /// others are found through them.
+    pub nodes: String,
+    /// The keyspace of all our tables. Default `daybook`. One that is not there is created.
+    pub keyspace: String,
+    /// Copies of each row per data centre in a keyspace that we create. Default 1; production wants
+    /// 3.
+    pub replication_factor: u16,
+}
+
+/// A setting that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Not an address of Postgres. The address itself is not repeated: it may hold a password.
+    #[error("postgres.url is no address of a postgres database: {reason}")]
+    PostgresUrl {
+        /// Why not.
+        reason: String,
+    },
+    /// No connection at all.
+    #[error("postgres.connections_max must be at least 1")]
+    NoConnections,
+    /// Nowhere to connect to.
+    #[error("cql.nodes names no node")]
+    NoNodes,
+    /// Not a plain name.
+    #[error(
+        "cql.keyspace {keyspace:?} must be 1 to 48 lower-case letters, digits and underscores, \
+         beginning with a letter"
+    )]
+    Keyspace {
+        /// What was set.
+        keyspace: String,
+    },
+    /// No copy at all.
+    #[error("cql.replication_factor must be at least 1")]
+    ReplicationFactor,
+}
+
+/// Longest name of a keyspace.
+const KEYSPACE_BYTES_MAX: usize = 48;
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            url: "postgres://daybook@127.0.0.1:5432/daybook".into(),
+            connections_max: 10,
+        }
+    }
+}
+
+impl std::fmt::Debug for PostgresSettings {
+    /// Without the address, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSettings")
+            .field("connections_max", &self.connections_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresSettings {
+    /// Refuses what can't work.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.connections_max == 0 {
+            return Err(SettingsError::NoConnections);
+        }
+        self.options().map(|_| ())
+    }
+
+    pub(crate) fn options(&self) -> Result<PgConnectOptions, SettingsError> {
+        PgConnectOptions::from_str(&self.url).map_err(|error| SettingsError::PostgresUrl {
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl Default for CqlSettings {
+    fn default() -> Self {
+        Self {
+            nodes: "127.0.0.1:9042".into(),
+            keyspace: "daybook".into(),
+            replication_factor: 1,
+        }
+    }
+}
+
+impl CqlSettings {
+    /// Refuses what can't work.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.known_nodes().next().is_none() {
+            return Err(SettingsError::NoNodes);
+        }
+        if self.replication_factor == 0 {
+            return Err(SettingsError::ReplicationFactor);
+        }
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let is_name = self.keyspace.starts_with(|c: char| c.is_ascii_lowercase())
+            && self.keyspace.chars().all(plain)
+            && self.keyspace.len() <= KEYSPACE_BYTES_MAX;
+        match is_name {
+            true => Ok(()),
+            false => Err(SettingsError::Keyspace {
+                keyspace: self.keyspace.clone(),
+            }),
+        }
+    }
+
+    pub(crate) fn known_nodes(&self) -> impl Iterator<Item = &str> {
+        self.nodes
+            .split(',')
+            .map(str::trim)
+            .filter(|node| !node.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be_used() {
+        assert_eq!(PostgresSettings::default().check(), Ok(()));
+        assert_eq!(CqlSettings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_what_is_no_database() {
+        let of = |url: &str, connections_max| PostgresSettings {
+            url: url.into(),
+            connections_max,
+        };
+        assert!(matches!(
+            of("127.0.0.1:5432", 1).check(),
+            Err(SettingsError::PostgresUrl { .. })
+        ));
+        assert_eq!(
+            of("postgres://localhost/a", 0).check(),
+            Err(SettingsError::NoConnections)
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_plain_keyspace() {
+        let of = |nodes: &str, keyspace: &str| CqlSettings {
+            nodes: nodes.into(),
+            keyspace: keyspace.into(),
+            replication_factor: 1,
+        };
+        assert_eq!(of(" a:1, b:2 ,", "daybook_1").check(), Ok(()));
+        assert_eq!(of(" , ", "daybook").check(), Err(SettingsError::NoNodes));
+        for keyspace in ["", "1a", "Daybook", "a; DROP", &"a".repeat(49)] {
+            assert!(matches!(
+                of("a:1", keyspace).check(),
+                Err(SettingsError::Keyspace { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let settings = PostgresSettings {
+            url: "postgres://me:secret@localhost/a".into(),
+            connections_max: 1,
+        };
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}

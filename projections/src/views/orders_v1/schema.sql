@@ -1,0 +1,35 @@
+-- Orders and credit notes, for lists with filters and for one order with its lines.
+CREATE TABLE IF NOT EXISTS orders_v1 (
+  -- The whole record key: order_<26 characters> or creditnote_<26 characters>.
+  order_id    text        PRIMARY KEY,
+  kind        text        NOT NULL CHECK (kind IN ('SALE', 'CREDIT_NOTE')),
+  invoice     text        NOT NULL,
+  customer_id text,
+  country     text        NOT NULL,
+  ordered_at  timestamptz NOT NULL,
+  currency    text        NOT NULL,
+  -- Minor units, signed.
+  total       bigint      NOT NULL,
+  line_count  int         NOT NULL,
+  version     bigint      NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS orders_v1_lines (
+  order_id    text   NOT NULL,
+  -- From 1, in the order of the fact.
+  line_number int    NOT NULL,
+  sku         text   NOT NULL,
+  description text,
+  quantity    bigint NOT NULL,
+  -- Millionths of the major unit.
+  unit_price  bigint NOT NULL,
+  -- Minor units, signed.
+  amount      bigint NOT NULL,
+  PRIMARY KEY (order_id, line_number)
+);
+
+-- Every list goes by (ordered_at, order_id) downwards, so that a page ends where the next one begins.
+CREATE INDEX IF NOT EXISTS orders_v1_by_time ON orders_v1 (ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v1_by_customer ON orders_v1 (customer_id, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v1_by_country ON orders_v1 (country, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v1_by_kind ON orders_v1 (kind, ordered_at DESC, order_id DESC);

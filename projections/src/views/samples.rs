@@ -1,0 +1,45 @@
+//! Facts for the views' tests.
+
+use schemas::{
+    Currency, Quantity, Sku, Timestamp, UnitPrice,
+    orders::{CreditNoteIssued, Event, SaleImported, SaleLine},
+};
+
+pub fn line(sku: &str, quantity: i64, amount: i64) -> SaleLine {
+    SaleLine {
+        sku: Sku::parse(sku).unwrap(),
+        description: Some("HEART".into()),
+        quantity: Quantity(quantity),
+        unit_price: UnitPrice(2_550_000),
+        amount,
+    }
+}
+
+pub fn sale(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) -> Event {
+    Event::SaleImported(SaleImported {
+        invoice: invoice.into(),
+        customer: customer.map(str::to_owned),
+        country: "United Kingdom".into(),
+        ordered_at: ordered_at(),
+        currency: Currency::GBP,
+        total: lines.iter().map(|line| line.amount).sum(),
+        lines,
+    })
+}
+
+pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) -> Event {
+    Event::CreditNoteIssued(CreditNoteIssued {
+        invoice: invoice.into(),
+        order_id: None,
+        customer: customer.map(str::to_owned),
+        country: "United Kingdom".into(),
+        issued_at: ordered_at(),
+        currency: Currency::GBP,
+        total: lines.iter().map(|line| line.amount).sum(),
+        lines,
+    })
+}
+
+fn ordered_at() -> Timestamp {
+    Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
+}

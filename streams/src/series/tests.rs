@@ -1,0 +1,152 @@
+//! The query over HTTP, without a server.
+
+use super::*;
+use axum::{body::Body, http::Request, http::header, response::Response};
+use proptest::prelude::*;
+use schemas::{
+    Currency,
+    orders::{Event, SaleImported},
+};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+const DAYS: &str = "job=revenue_by_country&window=day";
+
+fn series_of(sales: &[(&str, &str, i64)]) -> Series {
+    let series = Series::default();
+    for (time, country, total) in sales {
+        let sale = SaleImported {
+            invoice: "536365".into(),
+            customer: None,
+            country: (*country).into(),
+            ordered_at: Timestamp::parse(time).unwrap(),
+            currency: Currency::GBP,
+            lines: Vec::new(),
+            total: *total,
+        };
+        series
+            .update(|windows| windows.apply(&Event::SaleImported(sale)))
+            .unwrap();
+    }
+    series.caught_up();
+    series
+}
+
+async fn response(series: &Series, query: &str) -> Response {
+    let (router, _) = routes(series.clone()).split_for_parts();
+    let request = Request::get(format!("/api/v1/analytics/series?{query}"));
+    router
+        .oneshot(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn ask(series: &Series, query: &str) -> (u16, Value) {
+    let response = response(series, query).await;
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
+    (status, serde_json::from_slice(&body.unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn answers_with_windows_in_order() {
+    let series = series_of(&[
+        ("2010-12-02T09:00:00Z", "EIRE", 4),
+        ("2010-12-01T08:26:00Z", "France", 250),
+        ("2010-12-01T09:26:00Z", "France", -50),
+    ]);
+    let (status, body) = ask(&series, &format!("{DAYS}&country=France")).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        json!({"job": "revenue_by_country", "window": "day", "next_cursor": null, "series": [{
+            "window_start": "2010-12-01T00:00:00Z", "window_end": "2010-12-02T00:00:00Z",
+            "country": "France", "currency": "GBP", "orders": 2, "credit_notes": 0, "lines": 0,
+            "revenue": {"amount": 200, "currency": "GBP"}}]})
+    );
+    let cut = "from=2010-12-02T00:00:00Z&to=2010-12-03T00:00:00Z";
+    let (_, body) = ask(&series, &format!("{DAYS}&{cut}")).await;
+    assert_eq!(body["series"][0]["country"], "EIRE");
+    assert_eq!(body["series"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_join() {
+    let series = series_of(&[
+        ("2010-12-01T08:00:00Z", "France", 1),
+        ("2010-12-01T08:00:00Z", "EIRE", 2),
+        ("2010-12-01T10:00:00Z", "France", 3),
+    ]);
+    let hours = "job=revenue_by_country&window=hour&limit=2";
+    let (_, first) = ask(&series, hours).await;
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let (_, second) = ask(&series, &format!("{hours}&cursor={cursor}")).await;
+    assert_eq!(second["next_cursor"], Value::Null);
+    let pages = [first, second];
+    let revenues: Vec<_> = pages
+        .iter()
+        .flat_map(|page| page["series"].as_array().unwrap())
+        .map(|window| window["revenue"]["amount"].as_i64().unwrap())
+        .collect();
+    assert_eq!(revenues, [2, 1, 3]);
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_a_query() {
+    let series = series_of(&[]);
+    for (query, code) in [
+        ("job=revenue&window=day", "UNKNOWN_JOB"),
+        ("job=revenue_by_country&window=minute", "UNKNOWN_WINDOW"),
+        (&format!("{DAYS}&from=yesterday"), "INVALID_TIME"),
+        (&format!("{DAYS}&to=2010-13-01T00:00:00Z"), "INVALID_TIME"),
+        (&format!("{DAYS}&limit=0"), "INVALID_LIMIT"),
+        (&format!("{DAYS}&limit=1001"), "INVALID_LIMIT"),
+        (&format!("{DAYS}&limit=-1"), "UNKNOWN_OR_INVALID_PARAMETER"),
+        (&format!("{DAYS}&cursor=abc"), "INVALID_CURSOR"),
+        (&format!("{DAYS}&cursor=ff2f"), "INVALID_CURSOR"),
+        (&format!("{DAYS}&shop=1"), "UNKNOWN_OR_INVALID_PARAMETER"),
+        ("window=day", "UNKNOWN_OR_INVALID_PARAMETER"),
+    ] {
+        let (status, body) = ask(&series, query).await;
+        assert_eq!((status, &body["code"]), (400, &json!(code)), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn is_unavailable_until_all_history_is_read_and_after_a_stop() {
+    let series = Series::default();
+    let answer = response(&series, DAYS).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key(header::RETRY_AFTER));
+    let (_, body) = ask(&series, DAYS).await;
+    assert_eq!(body["code"], "JOB_NOT_READY");
+    series.caught_up();
+    assert_eq!(ask(&series, DAYS).await.0, 200);
+    series.stop("journal.orders/1@7: an overflow".into());
+    let (status, body) = ask(&series, DAYS).await;
+    assert_eq!((status, &body["code"]), (503, &json!("JOB_STOPPED")));
+    assert!(body["detail"].as_str().unwrap().contains("@7"), "{body}");
+}
+
+proptest! {
+    #[test]
+    fn no_cursor_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+        let _ = cursor(&hex::encode(bytes));
+        let _ = cursor(&text);
+    }
+
+    #[test]
+    fn a_cursor_leads_back(start in any::<i64>(), country in any::<String>()) {
+        let result = RevenueByCountry {
+            window_start: Timestamp(start),
+            window_end: Timestamp(start),
+            country: country.clone(),
+            currency: Currency::GBP,
+            orders: 0,
+            credit_notes: 0,
+            lines: 0,
+            revenue: 0,
+        };
+        prop_assert_eq!(cursor(&cursor_after(&result)), Ok((Timestamp(start), country)));
+    }
+}

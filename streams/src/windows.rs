@@ -1,0 +1,314 @@
+//! The job's sums: from events to windows by country. Pure: no I/O, no clock.
+//!
+//! The sums don't depend on the order of events. An event that can't be added changes nothing.
+
+use crate::window::Window;
+use schemas::{Currency, Timestamp, aggregates::RevenueByCountry, orders::Event};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+/// Most windows in memory, of all sizes together: by the size of their entries about 120 bytes each,
+/// and 45 more while they wait to be published, so about a third of a gigabyte. 200 countries that
+/// sell in every hour of a year need 1,825,000.
+pub const WINDOWS_MAX: usize = 2_000_000;
+
+/// Why an event can't be added. Nothing but a change of the program or of its input mends it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WindowsError {
+    /// The window's key has no currency, so both would be one sum.
+    #[error("the {} window {key} is in {held} and can't take {brought}", window.name())]
+    SecondCurrency {
+        /// The window's size.
+        window: Window,
+        /// The window's key in its topic.
+        key: String,
+        /// The currency of the events so far.
+        held: Currency,
+        /// The currency of this event.
+        brought: Currency,
+    },
+    /// A sum beyond 64 bits.
+    #[error("the {} window {key} overflows: its {sum} is beyond 64 bits", window.name())]
+    Overflow {
+        /// The window's size.
+        window: Window,
+        /// The window's key in its topic.
+        key: String,
+        /// Which of its sums.
+        sum: &'static str,
+    },
+    /// The event's time lies at the end of what 64 bits can say.
+    #[error("no {} window can hold {time}", window.name())]
+    NoWindow {
+        /// The window's size.
+        window: Window,
+        /// The event's own time.
+        time: Timestamp,
+    },
+    /// The bound on memory.
+    #[error("there are {windows_max} windows in memory already, which is the most")]
+    TooMany {
+        /// The bound.
+        windows_max: usize,
+    },
+}
+
+/// All windows of the job.
+#[derive(Debug)]
+pub struct Windows {
+    hours: Tumbling,
+    days: Tumbling,
+    /// One copy of each country's name; keys share it.
+    countries: HashSet<Arc<str>>,
+    windows_max: usize,
+}
+
+/// Which windows a reader asks for.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Of this size.
+    pub window: Window,
+    /// Of this country only.
+    pub country: Option<String>,
+    /// That begin at this time or later.
+    pub from: Option<Timestamp>,
+    /// That begin before this time.
+    pub to: Option<Timestamp>,
+    /// That come after this start and country.
+    pub after: Option<(Timestamp, String)>,
+    /// Not more than this many.
+    pub count_max: usize,
+}
+
+/// A window's start and country. The order is the series' order.
+type Key = (Timestamp, Arc<str>);
+
+/// The windows of one size.
+#[derive(Debug)]
+struct Tumbling {
+    window: Window,
+    sums: BTreeMap<Key, Sums>,
+    /// Changed since they were last taken.
+    changed: BTreeSet<Key>,
+}
+
+/// A window's sums, or what one event adds to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sums {
+    currency: Currency,
+    orders: i64,
+    credit_notes: i64,
+    lines: i64,
+    revenue: i64,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::bounded(WINDOWS_MAX)
+    }
+}
+
+impl Windows {
+    fn bounded(windows_max: usize) -> Self {
+        Self {
+            hours: Tumbling::new(Window::Hour),
+            days: Tumbling::new(Window::Day),
+            countries: HashSet::new(),
+            windows_max,
+        }
+    }
+
+    /// Adds an event to its windows: to all of them, or after an error to none.
+    pub fn apply(&mut self, event: &Event) -> Result<(), WindowsError> {
+        let (time, country, sums) = match event {
+            Event::SaleImported(sale) => {
+                let sums = Sums::of(sale.currency, (1, 0), sale.lines.len(), sale.total);
+                (sale.ordered_at, &sale.country, sums)
+            }
+            Event::CreditNoteIssued(note) => {
+                let sums = Sums::of(note.currency, (0, 1), note.lines.len(), note.total);
+                (note.issued_at, &note.country, sums)
+            }
+        };
+        let country = self.interned(country);
+        let hour = self.hours.after_adding(time, &country, sums)?;
+        let day = self.days.after_adding(time, &country, sums)?;
+        let new = usize::from(!self.hours.holds(&hour.0)) + usize::from(!self.days.holds(&day.0));
+        let windows_max = self.windows_max;
+        if self.hours.sums.len() + self.days.sums.len() + new > windows_max {
+            return Err(WindowsError::TooMany { windows_max });
+        }
+        self.hours.put(hour);
+        self.days.put(day);
+        Ok(())
+    }
+
+    /// Takes up to `count_max` of the windows that changed since they were last taken.
+    pub fn take_changed(&mut self, window: Window, count_max: usize) -> Vec<RevenueByCountry> {
+        let tumbling = self.of_mut(window);
+        let mut taken = Vec::with_capacity(count_max.min(tumbling.changed.len()));
+        while taken.len() < count_max
+            && let Some(key) = tumbling.changed.pop_first()
+        {
+            taken.push(tumbling.sums[&key].result(window, &key));
+        }
+        taken
+    }
+
+    /// Marks windows as changed again, for what was taken of them could not be published.
+    pub fn mark_changed(&mut self, window: Window, taken: &[RevenueByCountry]) {
+        for result in taken {
+            let key = (result.window_start, self.interned(&result.country));
+            let tumbling = self.of_mut(window);
+            if tumbling.holds(&key) {
+                tumbling.changed.insert(key);
+            }
+        }
+    }
+
+    /// How many windows of a size are in memory.
+    pub fn count(&self, window: Window) -> usize {
+        self.of(window).sums.len()
+    }
+
+    /// The windows asked for, by start and then by country.
+    pub fn series(&self, selection: &Selection) -> Vec<RevenueByCountry> {
+        let first = selection.from.unwrap_or(Timestamp(i64::MIN));
+        let after = selection.after.as_ref();
+        let lower = match after {
+            Some((start, country)) if *start >= first => (*start, Arc::from(country.as_str())),
+            Some(_) | None => (first, Arc::from("")),
+        };
+        let country = selection.country.as_deref();
+        self.of(selection.window)
+            .sums
+            .range(lower..)
+            .take_while(|((start, _), _)| selection.to.is_none_or(|to| *start < to))
+            .filter(|((_, held), _)| country.is_none_or(|country| **held == *country))
+            .filter(|((start, held), _)| {
+                after.is_none_or(|(last, country)| (*start, &**held) != (*last, country))
+            })
+            .take(selection.count_max)
+            .map(|(key, sums)| sums.result(selection.window, key))
+            .collect()
+    }
+
+    fn interned(&mut self, country: &str) -> Arc<str> {
+        if let Some(known) = self.countries.get(country) {
+            return known.clone();
+        }
+        let name: Arc<str> = country.into();
+        self.countries.insert(name.clone());
+        name
+    }
+
+    fn of(&self, window: Window) -> &Tumbling {
+        match window {
+            Window::Hour => &self.hours,
+            Window::Day => &self.days,
+        }
+    }
+
+    fn of_mut(&mut self, window: Window) -> &mut Tumbling {
+        match window {
+            Window::Hour => &mut self.hours,
+            Window::Day => &mut self.days,
+        }
+    }
+}
+
+impl Tumbling {
+    fn new(window: Window) -> Self {
+        Self {
+            window,
+            sums: BTreeMap::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    fn holds(&self, key: &Key) -> bool {
+        self.sums.contains_key(key)
+    }
+
+    /// The window that an event belongs to, and its sums with the event. Nothing is changed yet.
+    fn after_adding(
+        &self,
+        time: Timestamp,
+        country: &Arc<str>,
+        event: Sums,
+    ) -> Result<(Key, Sums), WindowsError> {
+        let window = self.window;
+        let (start, _) = window
+            .around(time)
+            .ok_or(WindowsError::NoWindow { window, time })?;
+        let key = (start, country.clone());
+        let Some(held) = self.sums.get(&key) else {
+            return Ok((key, event));
+        };
+        let name = || event.result(window, &key).key();
+        if held.currency != event.currency {
+            return Err(WindowsError::SecondCurrency {
+                window,
+                key: name(),
+                held: held.currency,
+                brought: event.currency,
+            });
+        }
+        let sums = held
+            .checked_add(event)
+            .map_err(|sum| WindowsError::Overflow {
+                window,
+                key: name(),
+                sum,
+            })?;
+        Ok((key, sums))
+    }
+
+    fn put(&mut self, (key, sums): (Key, Sums)) {
+        self.changed.insert(key.clone());
+        self.sums.insert(key, sums);
+    }
+}
+
+impl Sums {
+    /// What one event adds: its kind as one sale or one credit note, its lines, its total.
+    fn of(currency: Currency, kind: (i64, i64), lines: usize, total: i64) -> Self {
+        Self {
+            currency,
+            orders: kind.0,
+            credit_notes: kind.1,
+            lines: i64::try_from(lines).expect("a record of a megabyte has fewer lines than 2^63"),
+            revenue: total,
+        }
+    }
+
+    /// The sums of both, or the name of the first that overflows. The currency is the same.
+    fn checked_add(self, other: Self) -> Result<Self, &'static str> {
+        let add = |name, left: i64, right: i64| left.checked_add(right).ok_or(name);
+        Ok(Self {
+            currency: self.currency,
+            orders: add("orders", self.orders, other.orders)?,
+            credit_notes: add("credit_notes", self.credit_notes, other.credit_notes)?,
+            lines: add("lines", self.lines, other.lines)?,
+            revenue: add("revenue", self.revenue, other.revenue)?,
+        })
+    }
+
+    fn result(&self, window: Window, (start, country): &Key) -> RevenueByCountry {
+        RevenueByCountry {
+            window_start: *start,
+            window_end: Timestamp(start.0 + window.width_us()),
+            country: country.to_string(),
+            currency: self.currency,
+            orders: self.orders,
+            credit_notes: self.credit_notes,
+            lines: self.lines,
+            revenue: self.revenue,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
