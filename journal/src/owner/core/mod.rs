@@ -14,6 +14,8 @@
 //! drops it whole.
 
 mod decide;
+#[cfg(test)]
+mod tests;
 
 use super::{
     request::{Answer, Machine, Refusal, Request},
@@ -25,9 +27,7 @@ use crate::{
     rule::{Hash, RULE_VERSION},
 };
 use kafka::{Encoder, Report};
-use schemas::{
-    Announcement, Body, Commit, Decision, NoOp, Timestamp, ids::CommandId,
-};
+use schemas::{Announcement, Body, Commit, Decision, NoOp, Timestamp, ids::CommandId};
 use std::collections::{HashMap, VecDeque};
 
 /// How often a command is decided again after a barrier before its client is told to come back.

@@ -1,0 +1,464 @@
+//! The protocol against a log in memory: what is lost, doubled, late or foreign is put there by hand.
+
+use super::*;
+use crate::rule::{Rule, Verdict};
+use kafka::appender::AppendError;
+use kafka::appender::RECORD_BYTES_MAX;
+use schemas::{
+    ContextEvent, Sku,
+    catalog::{Event, ProductCreated},
+    topics::PARTITIONS,
+};
+use schemas::{Origin, Outcome};
+
+const TOPIC: &str = Event::CONTEXT.topic;
+const NOW: Timestamp = Timestamp(1_000_000);
+
+/// A product that can be created once; `command` is its description, and "bad" is refused.
+struct Products;
+
+impl Machine for Products {
+    type Event = Event;
+    type State = bool;
+    type Command = &'static str;
+
+    fn blank(&self, _: &str) -> bool {
+        false
+    }
+
+    fn decide(&self, created: &bool, command: &&'static str) -> Result<Vec<Event>, Outcome> {
+        let description = (*command).to_owned();
+        match (created, *command) {
+            (_, "bad") => Err(Outcome {
+                status: 409,
+                code: "NO".into(),
+                detail: b"{}".to_vec(),
+            }),
+            (true, _) => Ok(vec![]),
+            (false, _) => Ok(vec![Event::ProductCreated(ProductCreated {
+                sku: Sku::parse("A").unwrap(),
+                description,
+            })]),
+        }
+    }
+
+    fn evolve(&self, _: bool, _: &Event) -> bool {
+        true
+    }
+}
+
+/// A partition: what the broker has, and how far it was read.
+struct Log {
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+    schema: serde_avro_fast::Schema,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            records: Vec::new(),
+            schema: Event::CONTEXT.schema().parse().unwrap(),
+        }
+    }
+
+    /// The broker takes a record; gives its offset.
+    fn append(&mut self, outgoing: &Outgoing) -> i64 {
+        self.records
+            .push((outgoing.key.clone().into_bytes(), outgoing.value.clone()));
+        i64::try_from(self.records.len()).unwrap() - 1
+    }
+
+    /// What a reader makes of the records after a checkpoint.
+    fn batch(&self, from: &Checkpoint) -> Batch<Event> {
+        let mut rule = Rule::from_checkpoint(from);
+        let mut commits = Vec::new();
+        let mut void = 0;
+        let start = usize::try_from(from.next_offset).unwrap();
+        for (index, (key, value)) in self.records.iter().enumerate().skip(start) {
+            let offset = i64::try_from(index).unwrap();
+            match rule.judge(offset, Some(key), Some(value)).unwrap() {
+                Verdict::Void(_) => void += 1,
+                Verdict::Valid(_) => {
+                    let commit =
+                        serde_avro_fast::from_datum_slice(&value[5..], &self.schema).unwrap();
+                    commits.push(Valid {
+                        offset,
+                        key: key.clone().into(),
+                        commit,
+                    });
+                }
+            }
+        }
+        Batch {
+            partition: 0,
+            from: from.next_offset,
+            commits,
+            void,
+            checkpoint: rule.checkpoint(),
+        }
+    }
+}
+
+type TestCore = Core<Products, u32>;
+
+fn core() -> TestCore {
+    let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
+    Core::new(Products, TOPIC, 0, encoder)
+}
+
+fn announce(core: &mut TestCore, term: u8) -> Outgoing {
+    core.announce("http://here", PARTITIONS, [term; 16], NOW)
+        .unwrap()
+}
+
+/// An owner that has taken office on this log.
+fn take_over(core: &mut TestCore, log: &mut Log, term: u8) {
+    core.read(&log.batch(core.checkpoint()));
+    let announcement = announce(core, term);
+    log.append(&announcement);
+    core.read(&log.batch(core.checkpoint()));
+    core.take_office(NOW);
+}
+
+fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static str> {
+    Request {
+        key: "product_A".into(),
+        command,
+        id: CommandId([id; 16]),
+        hash: [command.len().try_into().unwrap(); 16],
+        origin,
+        actor: "me".into(),
+        correlation_id: [id; 16],
+        causation_id: None,
+        traceparent: None,
+        expected_version: None,
+    }
+}
+
+fn ask(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
+    core.submit(request, reply, NOW);
+    core.settle(NOW);
+}
+
+/// The broker takes everything and reports truly.
+fn deliver(core: &mut TestCore, log: &mut Log) {
+    for outgoing in core.take_appends() {
+        let offset = log.append(&outgoing);
+        core.delivered(&Report {
+            number: outgoing.number,
+            result: Ok(offset),
+        })
+        .unwrap();
+    }
+}
+
+fn unknown(number: u64) -> Report {
+    let (topic, reason) = (TOPIC.to_owned(), "timed out".to_owned());
+    Report {
+        number,
+        result: Err(AppendError::Unknown {
+            topic,
+            partition: 0,
+            reason,
+        }),
+    }
+}
+
+/// What the log says now, to anyone: how many product-created events are valid.
+fn created(log: &Log) -> usize {
+    let batch = log.batch(&Checkpoint::start(TOPIC, 0));
+    batch
+        .commits
+        .iter()
+        .filter_map(Valid::decision)
+        .map(|decision| decision.events.len())
+        .sum()
+}
+
+#[test]
+fn answers_only_what_is_proved() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    assert!(core.take_replies().is_empty());
+    deliver(&mut core, &mut log);
+    let replies = core.take_replies();
+    let answer = replies[0].1.as_ref().unwrap();
+    assert_eq!(
+        (replies[0].0, answer.offset, answer.version, answer.events),
+        (1, 1, 1, 1)
+    );
+    assert_eq!(
+        core.checkpoint(),
+        &log.batch(&Checkpoint::start(TOPIC, 0)).checkpoint
+    );
+}
+
+#[test]
+fn a_retry_gets_the_same_answer_and_another_command_under_its_id_none() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    for reply in 1..=2 {
+        ask(&mut core, reply, request(1, Origin::Keyed, "lamp"));
+    }
+    ask(&mut core, 3, request(1, Origin::Keyed, "chair"));
+    deliver(&mut core, &mut log);
+    ask(&mut core, 4, request(1, Origin::Keyed, "lamp"));
+    assert!(
+        core.take_replies().iter().all(|(reply, _)| *reply < 4),
+        "not without a proof"
+    );
+    deliver(&mut core, &mut log);
+    ask(&mut core, 5, request(1, Origin::Keyed, "chair"));
+    deliver(&mut core, &mut log);
+    assert_eq!(created(&log), 1);
+    // After a restart the answer is in the log.
+    let mut next = self::core();
+    take_over(&mut next, &mut log, 2);
+    ask(&mut next, 6, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut next, &mut log);
+    let answer = next.take_replies().remove(0).1.unwrap();
+    assert_eq!((answer.offset, answer.replayed), (1, true));
+}
+
+#[test]
+fn a_refusal_waits_for_a_proof_of_office_that_all_share() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    for reply in 1..=3 {
+        core.submit(
+            request(u8::try_from(reply).unwrap(), Origin::Server, "bad"),
+            reply,
+            NOW,
+        );
+    }
+    core.settle(NOW);
+    assert!(core.take_replies().is_empty());
+    deliver(&mut core, &mut log);
+    assert_eq!(core.take_replies().len(), 3);
+    assert_eq!(log.records.len(), 2, "the announcement and one no-op");
+}
+
+#[test]
+fn a_keyed_refusal_is_a_commit_without_events() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Keyed, "bad"));
+    deliver(&mut core, &mut log);
+    let answer = core.take_replies().remove(0).1.unwrap();
+    assert_eq!(
+        (answer.version, answer.outcome.unwrap().code),
+        (0, "NO".into())
+    );
+    ask(&mut core, 2, request(2, Origin::Keyed, "lamp"));
+    deliver(&mut core, &mut log);
+    assert_eq!(core.take_replies().remove(0).1.unwrap().version, 1);
+}
+
+#[test]
+fn a_wrong_expected_version_is_refused_with_the_right_one() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(
+        &mut core,
+        1,
+        Request {
+            expected_version: Some(4),
+            ..request(1, Origin::Keyed, "lamp")
+        },
+    );
+    deliver(&mut core, &mut log);
+    let refusal = core.take_replies().remove(0).1.unwrap_err();
+    assert_eq!(
+        refusal,
+        Refusal::VersionMismatch {
+            current: 0,
+            expected: 4
+        }
+    );
+}
+
+#[test]
+fn an_unknown_outcome_that_landed_is_answered_once() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Server, "lamp"));
+    let outgoing = core.take_appends().remove(0);
+    log.append(&outgoing);
+    core.delivered(&unknown(outgoing.number)).unwrap_err();
+    core.leave_office();
+    take_over(&mut core, &mut log, 2);
+    deliver(&mut core, &mut log);
+    let answer = core.take_replies().remove(0).1.unwrap();
+    assert_eq!(
+        (answer.offset, answer.replayed, created(&log)),
+        (1, false, 1)
+    );
+}
+
+#[test]
+fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    let lost = core.take_appends().remove(0);
+    core.delivered(&unknown(lost.number)).unwrap_err();
+    core.leave_office();
+    take_over(&mut core, &mut log, 2);
+    log.append(&lost);
+    // The late copy took the offset that would have proved the first commit of the new term.
+    let again = core.take_appends().remove(0);
+    let offset = log.append(&again);
+    core.delivered(&Report {
+        number: again.number,
+        result: Ok(offset),
+    })
+    .unwrap_err();
+    core.leave_office();
+    take_over(&mut core, &mut log, 3);
+    deliver(&mut core, &mut log);
+    let answer = core.take_replies().remove(0).1.unwrap();
+    assert_eq!((answer.offset, created(&log)), (3, 1));
+}
+
+#[test]
+fn offsets_of_duplicates_prove_nothing() {
+    for offset in [-1001, -1, 0, 3] {
+        let (mut log, mut core) = (Log::new(), core());
+        take_over(&mut core, &mut log, 1);
+        ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+        let outgoing = core.take_appends().remove(0);
+        let barrier = core.delivered(&Report {
+            number: outgoing.number,
+            result: Ok(offset),
+        });
+        assert!(
+            barrier.is_err() && core.take_replies().is_empty(),
+            "{offset}"
+        );
+    }
+}
+
+#[test]
+fn a_report_out_of_turn_proves_nothing() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    for (reply, command) in [(1, "lamp"), (2, "bad")] {
+        ask(
+            &mut core,
+            reply,
+            request(u8::try_from(reply).unwrap(), Origin::Keyed, command),
+        );
+    }
+    let appends = core.take_appends();
+    log.append(&appends[0]);
+    log.append(&appends[1]);
+    core.delivered(&Report {
+        number: appends[1].number,
+        result: Ok(2),
+    })
+    .unwrap_err();
+}
+
+#[test]
+fn a_deposed_owner_answers_nothing() {
+    let (mut log, mut core, mut other) = (Log::new(), core(), self::core());
+    take_over(&mut core, &mut log, 1);
+    take_over(&mut other, &mut log, 2);
+    ask(&mut core, 1, request(1, Origin::Server, "bad"));
+    ask(&mut core, 2, request(2, Origin::Keyed, "lamp"));
+    for outgoing in core.take_appends() {
+        let offset = log.append(&outgoing);
+        let report = Report {
+            number: outgoing.number,
+            result: Ok(offset),
+        };
+        if core.delivered(&report).is_err() {
+            core.leave_office();
+        }
+    }
+    assert!(core.take_replies().is_empty());
+    assert_eq!(created(&log), 0);
+    core.read(&log.batch(core.checkpoint()));
+    assert_eq!(core.checkpoint().term, [2; 16]);
+}
+
+#[test]
+fn of_two_announcements_the_first_stands_and_the_other_gets_a_new_epoch() {
+    let (mut log, mut core, mut other) = (Log::new(), core(), self::core());
+    let (first, second) = (announce(&mut other, 2), announce(&mut core, 1));
+    log.append(&first);
+    log.append(&second);
+    core.read(&log.batch(core.checkpoint()));
+    assert!(!core.announced_is_read() && core.announcement_is_lost());
+    let third = announce(&mut core, 3);
+    log.append(&third);
+    // Sent again, it is the same, and void.
+    assert_eq!(announce(&mut core, 4).term, third.term);
+    log.append(&third);
+    core.read(&log.batch(core.checkpoint()));
+    assert!(core.announced_is_read());
+    assert_eq!(
+        (core.checkpoint().epoch, core.checkpoint().term),
+        (2, [3; 16])
+    );
+}
+
+#[test]
+fn gives_up_after_some_tries_and_says_so() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    for term in 2.. {
+        let Some(outgoing) = core.take_appends().pop() else {
+            break;
+        };
+        core.delivered(&unknown(outgoing.number)).unwrap_err();
+        core.leave_office();
+        take_over(&mut core, &mut log, term);
+    }
+    let replies = core.take_replies();
+    assert!(matches!(replies[..], [(1, Err(Refusal::Unavailable(_)))]));
+    assert_eq!((core.unanswered(), created(&log)), (0, 0));
+}
+
+#[test]
+fn log_time_never_falls() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    core.submit(request(1, Origin::Keyed, "lamp"), 1, Timestamp(7_000_000));
+    core.submit(request(2, Origin::Keyed, "bad"), 2, Timestamp(3));
+    deliver(&mut core, &mut log);
+    let batch = log.batch(&Checkpoint::start(TOPIC, 0));
+    let times: Vec<i64> = batch
+        .commits
+        .iter()
+        .map(|valid| valid.commit.recorded_at.0)
+        .collect();
+    assert_eq!(times, [1_000_000, 7_000_000, 7_000_000]);
+}
+
+#[test]
+fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    let large: &'static str = "x".repeat(RECORD_BYTES_MAX).leak();
+    core.submit(
+        Request {
+            hash: [0; 16],
+            ..request(1, Origin::Keyed, "lamp")
+        },
+        1,
+        NOW,
+    );
+    let mut too_large = request(2, Origin::Keyed, "bad");
+    too_large.key = "product_B".into();
+    too_large.command = large;
+    core.submit(too_large, 2, NOW);
+    assert!(matches!(
+        core.take_replies()[..],
+        [(2, Err(Refusal::TooLarge { .. }))]
+    ));
+    deliver(&mut core, &mut log);
+    assert!(matches!(core.take_replies()[..], [(1, Ok(_))]));
+}
