@@ -3,7 +3,11 @@
 use crate::config::Config;
 use kafka::{Admin, Encoder, Registry, RegistryError, admin::AdminError};
 use schemas::topics::TOPICS;
-use std::{collections::HashMap, process::ExitCode};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How long a topic may be refused that was made a moment ago: not every broker knows it at once.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The encoder of every topic's values, by topic.
 pub type Encoders = HashMap<&'static str, Encoder>;
@@ -38,9 +42,24 @@ impl SetupError {
     }
 }
 
+/// Creates missing topics and checks all. Gives the names of those that the last try made.
+async fn ensure_topics(admin: &Admin) -> Result<Vec<&'static str>, AdminError> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut waits = service::backoff();
+    loop {
+        match (admin.ensure(&TOPICS).await, waits.next()) {
+            (Err(error @ AdminError::Refused { .. }), Some(wait)) if Instant::now() < deadline => {
+                tracing::debug!(%error, "topics have not settled yet");
+                sleep(wait).await;
+            }
+            (ended, _) => return ended,
+        }
+    }
+}
+
 /// Creates missing topics and registers schemas; checks those that are there.
 pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, SetupError> {
-    for name in admin.ensure(&TOPICS).await? {
+    for name in ensure_topics(admin).await? {
         tracing::info!(topic = name, "topic created");
     }
     let mut encoders = Encoders::new();
@@ -58,7 +77,7 @@ pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, Set
 
 /// `daybook topics create`
 pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
-    let made = Admin::new(&config.kafka)?.ensure(&TOPICS).await?;
+    let made = ensure_topics(&Admin::new(&config.kafka)?).await?;
     for topic in TOPICS {
         let state = if made.contains(&topic.name) {
             "created"

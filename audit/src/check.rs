@@ -9,7 +9,7 @@ use crate::{
     evidence::{Evidence, Note},
     finding::{Finding, Place, Problem},
     frame::{Frame, Kind},
-    model::{Alarm, Entry, Model, Verdict},
+    model::{Entry, Model, Verdict},
     schemas_seen::Known,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ pub struct PartitionCheck {
     counts: Counts,
     findings: Vec<Finding>,
     findings_total: u64,
-    alarm: Option<Alarm>,
+    is_halted: bool,
 }
 
 /// What was counted in one partition.
@@ -74,8 +74,6 @@ pub struct PartitionReport {
     pub findings_total: u64,
     /// What was seen that is not wrong by itself.
     pub notes: Vec<Note>,
-    /// The offset of the first void record.
-    pub first_void: Option<i64>,
 }
 
 impl PartitionCheck {
@@ -94,7 +92,7 @@ impl PartitionCheck {
             counts: Counts::default(),
             findings: Vec::new(),
             findings_total: 0,
-            alarm: None,
+            is_halted: false,
         }
     }
 
@@ -102,7 +100,7 @@ impl PartitionCheck {
     /// [`Self::decision`].
     pub fn record(&mut self, entry: Entry<'_>) -> Option<Frame> {
         self.counts.records += 1;
-        if self.alarm.is_some() {
+        if self.is_halted {
             self.counts.not_judged += 1;
             return None;
         }
@@ -127,8 +125,8 @@ impl PartitionCheck {
             }
             Err(alarm) => {
                 self.counts.not_judged += 1;
-                self.alarm = Some(alarm.clone());
-                self.find(Some(entry.offset), Problem::Alarm(alarm));
+                self.find(Some(entry.offset), Problem::Alarm(alarm.reason));
+                self.is_halted = true;
             }
         }
         None
@@ -205,25 +203,21 @@ impl PartitionCheck {
         self.counts.records
     }
 
-    /// Where an alteration shows first, in words; with its offset.
+    /// Where an alteration shows first: a record, and in words.
     pub fn first_trace(&self) -> (Option<i64>, String) {
-        let finding = self.findings.iter().filter_map(|finding| finding.offset);
-        let note = self.evidence.notes().iter().map(|note| note.offset);
-        if let Some(offset) = finding.chain(note).min() {
-            let text = format!("its first trace is at offset {offset}");
-            return (Some(offset), text);
+        let findings = self.findings.iter();
+        let found = findings.flat_map(|finding| [finding.problem.since(), finding.offset]);
+        let noted = self.evidence.notes().iter().map(|note| note.offset);
+        if let Some(offset) = found.flatten().chain(noted).min() {
+            return (Some(offset), "its first trace is here".to_owned());
         }
-        let last = match self.model.last_valid() {
-            Some(last) => format!(
-                "the rule is kept throughout, so it is in the last valid record, at offset {last}, after it, or in what the rule does not judge: void records and times"
+        match self.model.last_valid() {
+            Some(last) => (
+                Some(last),
+                "all is well up to the last valid record, which is this one".to_owned(),
             ),
-            None => "there is no valid record".to_owned(),
-        };
-        let text = match self.evidence.first_void() {
-            Some(void) => format!("{last} (the first void record is at offset {void})"),
-            None => last,
-        };
-        (self.model.last_valid(), text)
+            None => (None, "there is no valid record".to_owned()),
+        }
     }
 
     /// What it came to.
@@ -239,7 +233,6 @@ impl PartitionCheck {
             findings: self.findings,
             findings_total: self.findings_total,
             notes: self.evidence.notes().to_vec(),
-            first_void: self.evidence.first_void(),
         }
     }
 }

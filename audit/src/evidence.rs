@@ -35,7 +35,8 @@
 //! altered in both seq and `prev`, looks like a gap. Gaps are therefore *notes*, not findings: whether
 //! a copy was altered, its end line decides (it holds the last hash, the number of records and a
 //! digest of all, void ones included), and the earliest note says where to look. A note without an
-//! end line to decide it, in the topic itself, is for the reader to compare with an older copy.
+//! end line to decide it, in the topic itself, is for the reader to compare with an older copy. So is
+//! the last valid record: no later one confirms it yet, which is why its hash is always reported.
 //!
 //! Pure; memory is bounded but for one small entry per term.
 
@@ -125,7 +126,6 @@ pub struct Evidence {
     /// The note of a gap that no announcement has ended yet.
     open_gap: Option<usize>,
     in_gap: bool,
-    first_void: Option<i64>,
 }
 
 impl Evidence {
@@ -156,7 +156,6 @@ impl Evidence {
 
     /// To be called for each void record; `model` has judged it.
     pub fn void(&mut self, model: &Model, entry: Entry<'_>, void: &Void) -> Option<Problem> {
-        self.first_void.get_or_insert(entry.offset);
         if continues_chain(model, entry) {
             return Some(Problem::FrameAltered {
                 reason: void.reason.to_string(),
@@ -237,11 +236,6 @@ impl Evidence {
     /// The notes, in the order of their offsets.
     pub fn notes(&self) -> &[Note] {
         &self.notes
-    }
-
-    /// The offset of the first void record.
-    pub fn first_void(&self) -> Option<i64> {
-        self.first_void
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn export(
         while let Some(batch) = reader.next_batch().await? {
             for record in &batch {
                 records += 1;
-                let needed = end.take(entry(record));
+                let (line, needed) = end.take(entry(record));
                 if let Some(schema_id) = needed.filter(|id| copy.lacks(*id)) {
                     let fetched = schemas.fetch(&registry, schema_id).await;
                     let schema = fetched.map_err(SourceError::from)?;
@@ -50,7 +50,7 @@ pub async fn export(
                     let text = schema.as_ref().ok().map(|schema| schema.text.as_str());
                     copy.schema(schema_id, text)?;
                 }
-                copy.record(&end, entry(record))?;
+                copy.record(line)?;
             }
         }
         if let Some(alarm) = &end.alarm {

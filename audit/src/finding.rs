@@ -1,6 +1,6 @@
 //! What an audit may find wrong.
 
-use crate::model::Alarm;
+use crate::model::AlarmReason;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 /// One thing that is wrong with a log or with a copy of it.
@@ -28,7 +28,7 @@ pub struct Place {
 pub enum Problem {
     /// The rule halts; the partition was not judged further.
     #[error("{0}; the partition was not judged any further")]
-    Alarm(Alarm),
+    Alarm(AlarmReason),
     /// The record continues the chain, yet it is void.
     #[error("a void record ({reason}) continues the chain: its frame or its key was altered")]
     FrameAltered {
@@ -107,6 +107,14 @@ pub enum Problem {
         /// Where the first trace of it is.
         trace: String,
     },
+    /// The line of a record is not as it was exported.
+    #[error("the record is not the one that was exported: its check is {expected}, not {found}")]
+    RecordAltered {
+        /// The check that its line has.
+        expected: String,
+        /// The check of what the line says.
+        found: String,
+    },
     /// A line of the copy is none.
     #[error("line {line} of the copy can't be read: {reason}")]
     UnreadableLine {
@@ -133,7 +141,7 @@ impl Problem {
     /// Short and stable.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Alarm(alarm) => alarm.name(),
+            Self::Alarm(reason) => reason.name(),
             Self::FrameAltered { .. } => "frame_altered",
             Self::SeqTwice { .. } => "seq_twice",
             Self::TermNotAnnounced { .. } => "term_not_announced",
@@ -144,7 +152,28 @@ impl Problem {
             Self::BeginningGone { .. } => "beginning_gone",
             Self::Truncated => "truncated_copy",
             Self::CopyDiffers { .. } => "copy_differs",
+            Self::RecordAltered { .. } => "record_altered",
             Self::UnreadableLine { .. } => "unreadable_line",
+        }
+    }
+
+    /// A record before the finding's own that may have been altered instead.
+    pub fn since(&self) -> Option<i64> {
+        match self {
+            Self::Alarm(AlarmReason::ChainBroken { since, .. }) => Some(*since),
+            Self::SeqTwice { first, .. } => Some(*first),
+            Self::TermNotAnnounced { announcement, .. } => *announcement,
+            Self::NotAnOwners { suspect, .. } => *suspect,
+            Self::Alarm(AlarmReason::OffsetWentBack { .. })
+            | Self::FrameAltered { .. }
+            | Self::VersionGap { .. }
+            | Self::CommandTwice { .. }
+            | Self::Undecodable { .. }
+            | Self::BeginningGone { .. }
+            | Self::Truncated
+            | Self::CopyDiffers { .. }
+            | Self::RecordAltered { .. }
+            | Self::UnreadableLine { .. } => None,
         }
     }
 }
@@ -170,7 +199,7 @@ impl std::fmt::Display for Place {
 
 impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Finding", 5)?;
+        let mut fields = serializer.serialize_struct("Finding", 6)?;
         fields.serialize_field("problem", self.problem.name())?;
         fields.serialize_field("topic", &self.place.as_ref().map(|place| &place.topic))?;
         fields.serialize_field(
@@ -178,6 +207,7 @@ impl Serialize for Finding {
             &self.place.as_ref().map(|place| place.partition),
         )?;
         fields.serialize_field("offset", &self.offset)?;
+        fields.serialize_field("since", &self.problem.since())?;
         fields.serialize_field("detail", &self.problem.to_string())?;
         fields.end()
     }

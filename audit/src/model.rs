@@ -121,49 +121,42 @@ pub enum VoidReason {
 
 /// The log was altered or truncated: nothing after this can be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
+#[error("topic {topic} partition {partition} offset {offset}: {reason}")]
+pub struct Alarm {
+    /// The journal's topic.
+    pub topic: String,
+    /// The topic's partition.
+    pub partition: i32,
+    /// The record that can't be.
+    pub offset: i64,
+    /// Why it can't be.
+    pub reason: AlarmReason,
+}
+
+/// Why a record can't be in a log that was not altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AlarmReason {
     /// The right commit names another history than the one that was read.
-    #[error(
-        "topic {topic} partition {partition}: the chain is broken at offset {offset}: {}",
-        suspects(*.since, *.offset, *.is_predecessor)
-    )]
+    #[error("the chain is broken: {}", suspects(*.since, *.is_predecessor))]
     ChainBroken {
-        /// The journal's topic.
-        topic: String,
-        /// The topic's partition.
-        partition: i32,
-        /// The record whose `prev` is not the chain's hash.
-        offset: i64,
         /// The first valid record that no later commit had confirmed.
         since: i64,
-        /// Whether no other valid record stands between the two.
+        /// Whether no other valid record stands between that and the alarm's.
         is_predecessor: bool,
     },
     /// A record that comes twice, or a log that became shorter.
-    #[error("topic {topic} partition {partition}: offset {offset} comes when {next} is next")]
+    #[error("the offset went back, {next} is next")]
     OffsetWentBack {
-        /// The journal's topic.
-        topic: String,
-        /// The topic's partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
         /// The least that could come.
         next: i64,
     },
 }
 
-/// Who may have been altered, if the chain breaks at `offset`.
-fn suspects(since: i64, offset: i64, is_predecessor: bool) -> String {
+/// Who may have been altered, if the chain breaks.
+fn suspects(since: i64, is_predecessor: bool) -> String {
     match is_predecessor {
-        true => {
-            format!(
-                "the record at offset {offset}, or its predecessor at offset {since}, was altered"
-            )
-        }
-        false => {
-            format!("one of the valid records from offset {since} to offset {offset} was altered")
-        }
+        true => format!("the record, or its predecessor at offset {since}, was altered"),
+        false => format!("it, or one of the valid records from offset {since} on, was altered"),
     }
 }
 
@@ -241,12 +234,8 @@ impl Model {
     /// changed, and the partition must not be read on.
     pub fn judge(&mut self, entry: Entry<'_>) -> Result<Verdict, Alarm> {
         if entry.offset < self.next_offset {
-            return Err(Alarm::OffsetWentBack {
-                topic: self.topic.clone(),
-                partition: self.partition,
-                offset: entry.offset,
-                next: self.next_offset,
-            });
+            let next = self.next_offset;
+            return Err(self.alarm(entry.offset, AlarmReason::OffsetWentBack { next }));
         }
         let verdict = match read(entry) {
             Err(reason) => Verdict::Void(Void {
@@ -329,13 +318,21 @@ impl Model {
             return Ok(());
         }
         let since = self.unconfirmed.unwrap_or(offset);
-        Err(Alarm::ChainBroken {
+        let is_predecessor = self.last_valid == Some(since);
+        let reason = AlarmReason::ChainBroken {
+            since,
+            is_predecessor,
+        };
+        Err(self.alarm(offset, reason))
+    }
+
+    fn alarm(&self, offset: i64, reason: AlarmReason) -> Alarm {
+        Alarm {
             topic: self.topic.clone(),
             partition: self.partition,
             offset,
-            since,
-            is_predecessor: self.last_valid == Some(since),
-        })
+            reason,
+        }
     }
 
     fn take(&mut self, offset: i64, key: &[u8], value: &[u8], frame: &Frame) {
@@ -425,9 +422,9 @@ impl VoidReason {
     }
 }
 
-impl Alarm {
+impl AlarmReason {
     /// Short and stable.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::ChainBroken { .. } => "chain_broken",
             Self::OffsetWentBack { .. } => "offset_went_back",

@@ -2,7 +2,7 @@
 
 use crate::{
     check::{PartitionCheck, PartitionReport},
-    copy::{CopyError, CopyReader, Digest, End, Header, Line, Read},
+    copy::{CopyError, CopyReader, Digest, End, Header, Line, Read, RecordLine, check, hash},
     finding::{Finding, Place, Problem},
     model::Entry,
     report::Report,
@@ -153,8 +153,7 @@ impl<'a> CopyCheck<'a> {
             }
             Line::Record(record) => {
                 let entry = record.entry();
-                copied.digest.take(entry);
-                copied.next_offset = entry.offset.saturating_add(1);
+                copied.take(&record);
                 if let Some(frame) = copied.check.record(entry) {
                     let schema = self.schemas.get(frame.schema_id);
                     copied.check.decision(entry, &frame, schema);
@@ -195,6 +194,19 @@ impl<'a> CopyCheck<'a> {
 }
 
 impl CopiedPartition {
+    fn take(&mut self, record: &RecordLine) {
+        let hash = hash(&record.topic, record.partition, record.entry());
+        self.digest.take(&hash);
+        self.next_offset = record.offset.saturating_add(1);
+        if check(&hash) != record.check {
+            let problem = Problem::RecordAltered {
+                expected: hex::encode(record.check),
+                found: hex::encode(check(&hash)),
+            };
+            self.check.find(Some(record.offset), problem);
+        }
+    }
+
     fn finish(mut self) -> PartitionReport {
         let (offset, trace) = self.check.first_trace();
         match &self.end {

@@ -89,7 +89,7 @@ fn this_reader_agrees_with_every_vector() {
             let (expect, reason) = match model.judge(entry) {
                 Ok(Verdict::Valid(_)) => ("valid", None),
                 Ok(Verdict::Void(void)) => ("void", Some(void.reason.name().to_owned())),
-                Err(alarm) => ("halt", Some(alarm.name().to_owned())),
+                Err(alarm) => ("halt", Some(alarm.reason.name().to_owned())),
             };
             let place = format!("{} offset {}", vector.name, record.offset);
             assert_eq!(

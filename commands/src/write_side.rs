@@ -38,6 +38,8 @@ pub struct WriteSide {
     pub(crate) orders: Arc<[OwnerHandle<orders::Command>]>,
     pub(crate) catalog: Arc<[OwnerHandle<product::Command>]>,
     hasher: Hasher,
+    /// Ends the reading of batches, which may otherwise go on for as long as their clients like.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Where the write side will be once Kafka and the registry have answered. Until then its commands
@@ -111,6 +113,7 @@ impl WriteSide {
             orders: start(process, &encoders, Orders),
             catalog: start(process, &encoders, Catalog),
             hasher,
+            stop: process.stop.clone(),
         }
     }
 

@@ -250,6 +250,10 @@ impl<E: ContextEvent> Reader<E> {
                     trouble(None);
                     return Ok(batch);
                 }
+                // The client itself tries again, at its own pace.
+                Err(error @ ReadError::Consumer(_)) if error.is_transient() => {
+                    trouble(Some(&error))
+                }
                 Err(error) if error.is_transient() => {
                     trouble(Some(&error));
                     tokio::time::sleep(waits.next().unwrap_or(BACKOFF.1)).await;

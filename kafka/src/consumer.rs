@@ -189,11 +189,29 @@ fn run(
 }
 
 /// What is there now, up to a batch's limits; `None` when nothing came within the time-out.
+///
+/// While the brokers are away the client queues an error for each of its tries. A reader needs to
+/// hear of the trouble once, not of every error long after it has ended: those that are queued
+/// behind the first go with it.
 fn poll_batch(consumer: &BaseConsumer, topic: &str) -> Option<Result<Vec<Record>, ConsumerError>> {
-    let mut batch = match consumer.poll(POLL_TIMEOUT)? {
-        Ok(message) => vec![record(&message)],
-        Err(error) => return classify(topic, &error).map(Err),
+    let mut trouble = None;
+    let first = loop {
+        let timeout = if trouble.is_none() {
+            POLL_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
+        match consumer.poll(timeout) {
+            Some(Ok(message)) => break record(&message),
+            Some(Err(error)) => match classify(topic, &error) {
+                Some(error) if error.is_transient() => trouble = Some(error),
+                Some(error) => return Some(Err(error)),
+                None => {}
+            },
+            None => return trouble.map(Err),
+        }
     };
+    let mut batch = vec![first];
     let mut bytes = batch[0].value.as_ref().map_or(0, Bytes::len);
     while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
         match consumer.poll(Duration::ZERO) {

@@ -45,9 +45,7 @@ impl Databases {
     /// Asks the CQL store for a sign of life.
     pub async fn ping_cql(&self) -> Result<(), CqlError> {
         let session = self.cql.session()?;
-        session
-            .execute_unpaged("SELECT key FROM system.local", ())
-            .await?;
+        session.execute("SELECT key FROM system.local", ()).await?;
         Ok(())
     }
 }

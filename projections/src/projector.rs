@@ -229,10 +229,11 @@ impl<S: Store> Projector<S> {
                 }
                 Err(error) => error,
             };
+            let (partition, from) = (batch.partition, batch.from);
             if let PostError::Overtaken { .. } = error {
                 counter!(names::EVENTS_LEFT, "view" => view).increment(events);
+                return Err(error);
             }
-            let (partition, from) = (batch.partition, batch.from);
             if !error.is_transient() {
                 tracing::error!(view, partition, from, %error, "a batch can't be posted");
                 return Err(error);

@@ -1,7 +1,10 @@
 //! What a whole view adds up to, to be compared with the journal and with the source.
 
-use crate::{cql::CqlError, problems::QueryError, views};
-use scylla::client::caching_session::CachingSession;
+use crate::{
+    cql::{CqlError, Session},
+    problems::QueryError,
+    views,
+};
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -37,7 +40,7 @@ pub async fn postgres_totals(pool: &PgPool) -> Result<Totals, TotalsError> {
 }
 
 /// What `orders_by_customer_v1` adds up to.
-pub async fn cql_totals(session: &CachingSession) -> Result<Totals, TotalsError> {
+pub async fn cql_totals(session: &Session) -> Result<Totals, TotalsError> {
     let view = "orders_by_customer_v1";
     views::orders_by_customer_v1::totals(session)
         .await

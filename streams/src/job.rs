@@ -62,6 +62,17 @@ impl JobError {
             Self::Read(_) | Self::Admin(_) | Self::Output(_) => false,
         }
     }
+
+    /// Whether waiting may mend it, without anybody's help.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_transient(),
+            Self::Admin(error) => error.is_transient(),
+            Self::Output(OutputError::Registry(error)) => error.is_transient(),
+            Self::Output(OutputError::Codec { .. } | OutputError::Publish(_)) => false,
+            Self::Event { .. } => false,
+        }
+    }
 }
 
 /// The job, ready to run.
@@ -76,8 +87,9 @@ pub struct Job {
     reads: Retry,
     looks: Retry,
     publications: Retry,
-    /// The last read failed at the brokers, so their answer to anything else shows them back.
-    brokers_away: bool,
+    /// Whether reading goes well is in doubt: the reader is new, or the brokers were away when it
+    /// last heard of them.
+    in_doubt: bool,
 }
 
 impl Job {
@@ -94,7 +106,7 @@ impl Job {
             reads: Retry::new(),
             looks: Retry::new(),
             publications: Retry::new(),
-            brokers_away: false,
+            in_doubt: false,
         }
     }
 
@@ -123,7 +135,11 @@ impl Job {
                 self.hindrances.halt(error.to_string());
                 return;
             }
-            tracing::warn!(job = JOB, %error, "the job can't read or can't start; it tries again");
+            if error.is_transient() {
+                tracing::warn!(job = JOB, %error, "the job can't read yet; it tries again");
+            } else {
+                tracing::error!(job = JOB, %error, "the job can't read; it tries again");
+            }
             self.hindrances.set_reading(Some(error.to_string()));
             self.reads.put_off();
             tokio::time::sleep_until(self.reads.due()).await;
@@ -136,7 +152,8 @@ impl Job {
         let ends = journal_ends(&self.source.admin).await?;
         self.reading.set_ends(ends);
         let reader = Reader::open(&self.source, JOB, self.reading.starts()).await?;
-        self.hindrances.set_reading(None);
+        // It may still find that this is another log than the one it left.
+        self.in_doubt = true;
         Ok((reader, output))
     }
 
@@ -213,10 +230,10 @@ impl Job {
         if let ReadError::Consumer(_) = error {
             // The client goes on by itself, and its reports of one outage queue up: to wait after
             // each would be to hear of it long after its end.
-            if !self.brokers_away {
+            if !self.in_doubt {
                 tracing::warn!(job = JOB, %error, "reading fails until the brokers are back");
             }
-            self.brokers_away = true;
+            self.in_doubt = true;
         } else {
             tracing::warn!(job = JOB, %error, "reading fails; it is tried again");
             self.reads.put_off();
@@ -225,9 +242,9 @@ impl Job {
     }
 
     /// After an outage of the brokers nothing may come for long, for nothing is written. That they
-    /// answer, and that nothing is left to read, shows that it is over.
+    /// answer, and that nothing is left to read, shows that reading goes well.
     async fn look_for_brokers(&mut self) {
-        if !self.brokers_away || !self.looks.is_due() {
+        if !self.in_doubt || !self.looks.is_due() {
             return;
         }
         match journal_ends(&self.source.admin).await {
@@ -242,7 +259,7 @@ impl Job {
     }
 
     fn reading_goes_well(&mut self) {
-        self.brokers_away = false;
+        self.in_doubt = false;
         self.reads.reset();
         self.looks.reset();
         self.hindrances.set_reading(None);

@@ -178,7 +178,7 @@ pub fn routes(series: Series) -> OpenApiRouter {
 ///
 /// They are those of the process that answers, as of now: the aggregate topic has the same values
 /// shortly after.
-#[utoipa::path(get, path = "/api/v1/analytics/series", tag = "analytics",
+#[utoipa::path(get, path = "/analytics/series", tag = "analytics",
     params(SeriesParameters), responses(
         (status = 200, description = "The windows asked for; perhaps none.", body = SeriesAnswer),
         (status = 400, description = "UNKNOWN_JOB, UNKNOWN_WINDOW, INVALID_TIME, INVALID_LIMIT, \

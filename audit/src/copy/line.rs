@@ -26,9 +26,9 @@ pub enum Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Always [`FORMAT`].
+    /// Always `daybook-log-copy`.
     pub format: String,
-    /// [`VERSION`].
+    /// The version of the lines' form.
     pub version: u32,
     /// What was exported.
     pub topics: Vec<TopicPartitions>,
@@ -72,6 +72,9 @@ pub struct RecordLine {
     /// Hexadecimal digits; null is not the same as empty.
     #[serde(with = "optional_hex")]
     pub value: Option<Vec<u8>>,
+    /// See [`check`].
+    #[serde(with = "hex::serde")]
+    pub check: [u8; 8],
 }
 
 /// The end of a partition in the copy.
@@ -94,12 +97,49 @@ pub struct End {
     pub digest: [u8; 32],
 }
 
-/// BLAKE3 of all records of a partition, each as offset, time, key and value, the latter two with
-/// their lengths before them (-1: null), numbers as eight bytes, big-endian.
+/// BLAKE3 of all records of a partition: of their [`hash`]es, one after the other.
 #[derive(Debug, Clone, Default)]
 pub struct Digest(blake3::Hasher);
 
+/// BLAKE3 of a record: topic, key and value, each with its length before it (-1: null), and partition,
+/// offset and time as eight bytes, big-endian, with their lengths too; in the order of the line's fields.
+pub fn hash(topic: &str, partition: i32, entry: Entry<'_>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = |bytes: Option<&[u8]>| {
+        let length = bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+        hasher.update(&length.to_be_bytes());
+        hasher.update(bytes.unwrap_or_default());
+    };
+    bytes(Some(topic.as_bytes()));
+    for number in [i64::from(partition), entry.offset, entry.timestamp_ms] {
+        bytes(Some(&number.to_be_bytes()));
+    }
+    bytes(entry.key);
+    bytes(entry.value);
+    hasher.finalize().into()
+}
+
+/// The first bytes of a record's [`hash`]. It tells at once which line was damaged; against somebody
+/// who can write it anew stand the chain and the end line.
+pub fn check(hash: &[u8; 32]) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    [a, b, c, d, e, f, g, h]
+}
+
 impl RecordLine {
+    /// The line of a record.
+    pub fn new(topic: &str, partition: i32, entry: Entry<'_>) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            offset: entry.offset,
+            timestamp_ms: entry.timestamp_ms,
+            key: entry.key.map(<[u8]>::to_vec),
+            value: entry.value.map(<[u8]>::to_vec),
+            check: check(&hash(topic, partition, entry)),
+        }
+    }
+
     /// The record itself.
     pub fn entry(&self) -> Entry<'_> {
         Entry {
@@ -112,15 +152,9 @@ impl RecordLine {
 }
 
 impl Digest {
-    /// Takes the next record.
-    pub fn take(&mut self, entry: Entry<'_>) {
-        self.0.update(&entry.offset.to_be_bytes());
-        self.0.update(&entry.timestamp_ms.to_be_bytes());
-        for bytes in [entry.key, entry.value] {
-            let length = bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-            self.0.update(&length.to_be_bytes());
-            self.0.update(bytes.unwrap_or_default());
-        }
+    /// Takes the next record's hash.
+    pub fn take(&mut self, hash: &[u8; 32]) {
+        self.0.update(hash);
     }
 
     /// Of all records so far.

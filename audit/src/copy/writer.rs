@@ -2,7 +2,7 @@
 
 use crate::{
     copy::line::{
-        Digest, End, FORMAT, Header, Line, RecordLine, SchemaLine, TopicPartitions, VERSION,
+        Digest, End, FORMAT, Header, Line, RecordLine, SchemaLine, TopicPartitions, VERSION, hash,
     },
     frame::Kind,
     model::{Alarm, Entry, Model, Verdict},
@@ -44,9 +44,14 @@ impl PartitionEnd {
         }
     }
 
-    /// Takes the next record; gives the schema id that its body needs, if it has one.
-    pub fn take(&mut self, entry: Entry<'_>) -> Option<u32> {
-        self.digest.take(entry);
+    /// Takes the next record; gives its line, and the schema id that its body needs if it has one.
+    pub fn take(&mut self, entry: Entry<'_>) -> (RecordLine, Option<u32>) {
+        self.digest.take(&hash(&self.topic, self.partition, entry));
+        let line = RecordLine::new(&self.topic, self.partition, entry);
+        (line, self.judge(entry))
+    }
+
+    fn judge(&mut self, entry: Entry<'_>) -> Option<u32> {
         self.records += 1;
         if self.alarm.is_some() {
             return None;
@@ -99,15 +104,8 @@ impl<W: Write> CopyWriter<W> {
     }
 
     /// Writes a record.
-    pub fn record(&mut self, end: &PartitionEnd, entry: Entry<'_>) -> io::Result<()> {
-        self.line(&Line::Record(RecordLine {
-            topic: end.topic.clone(),
-            partition: end.partition,
-            offset: entry.offset,
-            timestamp_ms: entry.timestamp_ms,
-            key: entry.key.map(<[u8]>::to_vec),
-            value: entry.value.map(<[u8]>::to_vec),
-        }))
+    pub fn record(&mut self, line: RecordLine) -> io::Result<()> {
+        self.line(&Line::Record(line))
     }
 
     /// Writes a partition's end line.

@@ -4,7 +4,7 @@
 use audit::{
     copy::{CopyWriter, PartitionEnd, RecordLine, TopicPartitions},
     finding::Problem,
-    model::{Alarm, first_hash, next_hash},
+    model::{AlarmReason, Entry, first_hash, next_hash},
     report::Report,
     verify::verify_copy,
 };
@@ -144,14 +144,13 @@ impl Journal {
     /// Appends any record; the chain does not run through it.
     pub fn push(&mut self, key: Vec<u8>, value: Vec<u8>) {
         let offset = self.records.last().map_or(0, |last| last.offset + 1);
-        self.records.push(RecordLine {
-            topic: TOPIC.into(),
-            partition: PARTITION,
+        let entry = Entry {
             offset,
             timestamp_ms: START_US / 1_000,
-            key: Some(key),
-            value: Some(value),
-        });
+            key: Some(&key),
+            value: Some(&value),
+        };
+        self.records.push(RecordLine::new(TOPIC, PARTITION, entry));
     }
 }
 
@@ -215,16 +214,12 @@ pub fn copy(records: &[RecordLine]) -> Vec<u8> {
         let is_ours = partition == PARTITION;
         let mut end = PartitionEnd::new(TOPIC, partition, if is_ours { end_offset } else { 0 });
         for record in records.iter().filter(|_| is_ours) {
-            if let Some(id) = end.take(record.entry()).filter(|id| copy.lacks(*id)) {
-                copy.schema(
-                    id,
-                    Some(&schema())
-                        .filter(|_| id == SCHEMA_ID)
-                        .map(|s| s.as_str()),
-                )
-                .unwrap();
+            let (line, needed) = end.take(record.entry());
+            if let Some(id) = needed.filter(|id| copy.lacks(*id)) {
+                let text = (id == SCHEMA_ID).then(schema);
+                copy.schema(id, text.as_deref()).unwrap();
             }
-            copy.record(&end, record.entry()).unwrap();
+            copy.record(line).unwrap();
         }
         copy.end(&end).unwrap();
     }
@@ -274,16 +269,9 @@ pub fn text(report: &Report) -> String {
 /// Whether a finding points at the record of this offset.
 pub fn names(report: &Report, wanted: i64) -> bool {
     report.findings().any(|finding| match &finding.problem {
-        Problem::Alarm(Alarm::ChainBroken { since, offset, .. }) => {
-            (*since..=*offset).contains(&wanted)
+        Problem::Alarm(AlarmReason::ChainBroken { since, .. }) => {
+            (*since..=finding.offset.unwrap()).contains(&wanted)
         }
-        Problem::TermNotAnnounced { announcement, .. } => {
-            *announcement == Some(wanted) || finding.offset == Some(wanted)
-        }
-        Problem::NotAnOwners { suspect, .. } => {
-            *suspect == Some(wanted) || finding.offset == Some(wanted)
-        }
-        Problem::SeqTwice { first, .. } => *first == wanted || finding.offset == Some(wanted),
-        _ => finding.offset == Some(wanted),
+        problem => finding.offset == Some(wanted) || problem.since() == Some(wanted),
     })
 }

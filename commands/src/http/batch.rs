@@ -114,14 +114,19 @@ pub async fn commands(
         .into_response())
 }
 
-/// Reads lines and hands their commands in, one after the other, until the body or its reader ends.
+/// Reads lines and hands their commands in, one after the other, until the body, its reader or the
+/// service ends. Lines that were handed in before get their answers.
 async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>) {
     let mut lines = Lines::new(body.into_data_stream());
     for number in 1.. {
-        let line = match lines.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return,
-            Err(error) => {
+        let line = match write_side.stop.run_until_cancelled(lines.next()).await {
+            None => {
+                tracing::info!(line = number, "a batch is broken off, for the service stops");
+                return;
+            }
+            Some(Ok(Some(line))) => line,
+            Some(Ok(None)) => return,
+            Some(Err(error)) => {
                 tracing::info!(line = number, %error, "the client went away in mid-batch");
                 return;
             }

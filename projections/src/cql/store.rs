@@ -4,7 +4,7 @@
 //! again, or late, changes nothing: the later offset wins whenever it is written. A row is fed by
 //! one aggregate, hence by one partition, so its offsets compare.
 
-use super::{Cql, CqlError, execute, fetch, idempotent, run_all};
+use super::{Cql, CqlError, Session};
 use crate::{
     facts,
     store::{PostError, Projection, Store, complete},
@@ -13,8 +13,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use journal::{Batch, Checkpoint};
 use schemas::ContextEvent;
 use scylla::{
-    client::caching_session::CachingSession,
-    errors::ExecutionError,
     serialize::row::SerializeRow,
     statement::{
         batch::{Batch as CqlBatch, BatchType},
@@ -29,9 +27,9 @@ const ROWS_PER_REQUEST_MAX: usize = 100;
 const REQUESTS_MAX: usize = 32;
 
 const READ_CHECKPOINTS: &str =
-    "SELECT checkpoint FROM view_checkpoints WHERE view = ? AND topic = ?";
-const WRITE_CHECKPOINT: &str = "INSERT INTO view_checkpoints \
-    (view, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    "SELECT checkpoint FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
+const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
+    (view_name, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
 /// A view whose rows are in the CQL store. Its changes are its rows.
 pub trait CqlView: Projection<Changes = Vec<Self::Row>> {
@@ -81,10 +79,10 @@ impl<V: CqlView> Store for CqlStore<V> {
     async fn open(&self) -> Result<Vec<Checkpoint>, PostError> {
         let session = self.cql.session()?;
         for schema in [include_str!("checkpoints.cql"), V::SCHEMA] {
-            run_all(&session, schema).await?;
+            session.run_all(schema).await?;
         }
         let key = (V::NAME, V::Event::CONTEXT.topic);
-        let stored = fetch::<(String,)>(&session, READ_CHECKPOINTS, key).await?;
+        let stored = session.fetch::<(String,)>(READ_CHECKPOINTS, key).await?;
         let stored: Result<Vec<Checkpoint>, _> = stored
             .iter()
             .map(|(checkpoint,)| serde_json::from_str(checkpoint))
@@ -114,20 +112,17 @@ impl<V: CqlView> Store for CqlStore<V> {
             text,
             write_timestamp(checkpoint.next_offset - 1),
         );
-        execute(&session, WRITE_CHECKPOINT, values).await?;
+        session.execute(WRITE_CHECKPOINT, values).await?;
         Ok(())
     }
 }
 
-async fn write_rows<V: CqlView>(session: &CachingSession, rows: &[V::Row]) -> Result<(), CqlError> {
+async fn write_rows<V: CqlView>(session: &Session, rows: &[V::Row]) -> Result<(), CqlError> {
     let mut by_partition: BTreeMap<&str, Vec<&V::Row>> = BTreeMap::new();
     for row in rows {
         by_partition.entry(V::partition(row)).or_default().push(row);
     }
-    let upsert = session
-        .add_prepared_statement(&idempotent(V::UPSERT))
-        .await
-        .map_err(ExecutionError::from)?;
+    let upsert = session.prepare(V::UPSERT).await?;
     let chunks = by_partition
         .values()
         .flat_map(|rows| rows.chunks(ROWS_PER_REQUEST_MAX));
@@ -143,7 +138,7 @@ async fn write_rows<V: CqlView>(session: &CachingSession, rows: &[V::Row]) -> Re
 
 /// Writes rows of one partition, in one request.
 async fn write_chunk<V: CqlView>(
-    session: &CachingSession,
+    session: &Session,
     upsert: &PreparedStatement,
     rows: &[&V::Row],
 ) -> Result<(), CqlError> {
@@ -153,7 +148,7 @@ async fn write_chunk<V: CqlView>(
         batch.append_statement(upsert.clone());
     }
     let values: Vec<_> = rows.iter().map(|row| V::values(row)).collect();
-    session.batch(&batch, values).await?;
+    session.driver().batch(&batch, values).await?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! The checkpoint moves only from where this projector believes it to be, so of two projectors one
 //! fails before it writes a row.
 
-use super::begin_creating_database;
+use super::pool::begin_creating_database;
 use crate::{
     facts,
     store::{PostError, Projection, Store, complete},
@@ -71,7 +71,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         }
         let topic = V::Event::CONTEXT.topic;
         let stored: Vec<Json<Checkpoint>> = sqlx::query_scalar(
-            "SELECT checkpoint FROM view_checkpoints WHERE view = $1 AND topic = $2",
+            "SELECT checkpoint FROM view_checkpoints WHERE view_name = $1 AND topic = $2",
         )
         .bind(V::NAME)
         .bind(topic)
@@ -82,7 +82,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         let checkpoints = complete::<V::Event>(stored.collect());
         for checkpoint in &checkpoints {
             sqlx::query(
-                "INSERT INTO view_checkpoints (view, topic, partition, next_offset, checkpoint) \
+                "INSERT INTO view_checkpoints (view_name, topic, partition, next_offset, checkpoint) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
             )
             .bind(V::NAME)
@@ -103,7 +103,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         // The guard comes first: it locks the row, so a second projector waits here, then fails.
         let moved = sqlx::query(
             "UPDATE view_checkpoints SET next_offset = $5, checkpoint = $6 \
-             WHERE view = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
+             WHERE view_name = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
         )
         .bind(V::NAME)
         .bind(&batch.checkpoint.topic)

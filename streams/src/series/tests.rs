@@ -34,7 +34,7 @@ fn series_of(sales: &[(&str, &str, i64)]) -> Series {
 
 async fn response(series: &Series, query: &str) -> Response {
     let (router, _) = routes(series.clone()).split_for_parts();
-    let request = Request::get(format!("/api/v1/analytics/series?{query}"));
+    let request = Request::get(format!("/analytics/series?{query}"));
     router
         .oneshot(request.body(Body::empty()).unwrap())
         .await

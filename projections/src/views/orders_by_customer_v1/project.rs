@@ -72,7 +72,7 @@ impl Projection for View {
 impl CqlView for View {
     type Row = Row;
     const SCHEMA: &'static str = include_str!("schema.cql");
-    const UPSERT: &'static str = "INSERT INTO orders_by_customer_v1 (customer_id, ordered_at_us, \
+    const UPSERT: &'static str = "INSERT INTO {keyspace}.orders_by_customer_v1 (customer_id, ordered_at_us, \
         order_id, kind, invoice, country, currency, total, line_count, version) \
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 

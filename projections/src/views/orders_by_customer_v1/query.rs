@@ -2,7 +2,7 @@
 
 use super::project::partition_of;
 use crate::{
-    cql::{self, Cql, CqlError},
+    cql::{Cql, CqlError, Session},
     order::{Header, Kind, OrderPage, OrderSummary},
     paging::{self, Cursor},
     problems::{QueryError, answer},
@@ -11,7 +11,6 @@ use crate::{
 use axum::{Json, extract::State};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use schemas::Timestamp;
-use scylla::client::caching_session::CachingSession;
 use serde::Deserialize;
 use service::{
     extract::{ApiPath, ApiQuery},
@@ -26,11 +25,11 @@ const SCAN_PARTS: i32 = 16;
 const SCANS_MAX: usize = 4;
 
 const FIRST_PAGE: &str = "SELECT order_id, kind, invoice, country, ordered_at_us, currency, total, \
-    line_count, version FROM orders_by_customer_v1 WHERE customer_id = ? LIMIT ?";
+    line_count, version FROM {keyspace}.orders_by_customer_v1 WHERE customer_id = ? LIMIT ?";
 const NEXT_PAGE: &str = "SELECT order_id, kind, invoice, country, ordered_at_us, currency, total, \
-    line_count, version FROM orders_by_customer_v1 \
+    line_count, version FROM {keyspace}.orders_by_customer_v1 \
     WHERE customer_id = ? AND (ordered_at_us, order_id) < (?, ?) LIMIT ?";
-const SCAN: &str = "SELECT kind, line_count, total FROM orders_by_customer_v1 \
+const SCAN: &str = "SELECT kind, line_count, total FROM {keyspace}.orders_by_customer_v1 \
     WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
 
 /// Which page.
@@ -52,7 +51,7 @@ pub(super) fn routes() -> OpenApiRouter<Cql> {
 }
 
 /// One customer's orders and credit notes, newest first. A customer that nobody knows has none.
-#[utoipa::path(get, path = "/api/v1/customers/{id}/orders", tag = "orders",
+#[utoipa::path(get, path = "/customers/{id}/orders", tag = "orders",
     params(("id" = String, Path, description = "Opaque id of the customer", example = "17850"),
         HistoryQuery),
     responses(
@@ -92,10 +91,10 @@ async fn find(
     let partition = partition_of(Some(customer), Timestamp::default());
     let count = i32::from(limit) + 1;
     let rows: Vec<Row> = match after {
-        None => cql::fetch(&session, FIRST_PAGE, (partition, count)).await?,
+        None => session.fetch(FIRST_PAGE, (partition, count)).await?,
         Some(Cursor { ordered_at, id }) => {
             let values = (partition, ordered_at.0, id, count);
-            cql::fetch(&session, NEXT_PAGE, values).await?
+            session.fetch(NEXT_PAGE, values).await?
         }
     };
     rows.into_iter().map(|row| header(row, customer)).collect()
@@ -125,7 +124,7 @@ fn known(kind: &str) -> Result<Kind, QueryError> {
 }
 
 /// What the whole view adds up to: the ring is read from one end to the other, in parts.
-pub async fn totals(session: &CachingSession) -> Result<Totals, QueryError> {
+pub async fn totals(session: &Session) -> Result<Totals, QueryError> {
     stream::iter(parts_of_the_ring())
         .map(|(from, to)| scan(session, from, to))
         .buffer_unordered(SCANS_MAX)
@@ -141,8 +140,9 @@ pub async fn totals(session: &CachingSession) -> Result<Totals, QueryError> {
         .await
 }
 
-async fn scan(session: &CachingSession, from: i64, to: i64) -> Result<Totals, QueryError> {
-    let pager = session.execute_iter(SCAN, (from, to)).await;
+async fn scan(session: &Session, from: i64, to: i64) -> Result<Totals, QueryError> {
+    let scan = session.statement(SCAN);
+    let pager = session.driver().execute_iter(scan, (from, to)).await;
     let mut rows = pager
         .map_err(CqlError::from)?
         .rows_stream::<(String, i32, i64)>()

@@ -91,7 +91,7 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
 }
 
 /// Orders and credit notes, newest first.
-#[utoipa::path(get, path = "/api/v1/orders", tag = "orders", params(ListQuery), responses(
+#[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(
     (status = 200, description = "One page.", body = OrderPage),
     (status = 400, description = "UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, \
         INVALID_LIMIT or INVALID_CURSOR.", body = Problem),
@@ -114,7 +114,7 @@ async fn list(
 }
 
 /// One order or credit note with its lines.
-#[utoipa::path(get, path = "/api/v1/orders/{id}", tag = "orders",
+#[utoipa::path(get, path = "/orders/{id}", tag = "orders",
     params(("id" = String, Path, description = "TypeID of an order or a credit note",
         example = "order_01h455vb4pex5vsknk084sn02q")),
     responses(

@@ -1,0 +1,78 @@
+//! Which of Postgres's errors another try may mend.
+
+/// SQLSTATEs of what waiting or another try mends, beside the classes below.
+const TRANSIENT_STATES: [&str; 9] = [
+    "25006", // read-only: a standby that is about to be promoted
+    "40001", // serialization failure
+    "40P01", // deadlock
+    "55P03", // lock not available
+    "57014", // cancelled: a statement took too long
+    "57P01", // the server is shut down
+    "57P02", // the server crashed
+    "57P03", // the server starts up
+    "57P05", // idle for too long
+];
+/// Connections, authorization (an operator mends it, the batch is not at fault), and resources:
+/// memory, disk, connections.
+const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
+/// SQLSTATE of a database that does not exist.
+pub(super) const NO_DATABASE: &str = "3D000";
+/// SQLSTATE of a table that does not exist.
+const NO_TABLE: &str = "42P01";
+
+/// Whether another try may help.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        error => state(error).is_some_and(|state| is_transient_state(&state)),
+    }
+}
+
+/// Whether a query found no database or no table, because no projector made it yet.
+pub fn is_schema_missing(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| [NO_DATABASE, NO_TABLE].contains(&&*state))
+}
+
+fn is_transient_state(state: &str) -> bool {
+    let mut classes = TRANSIENT_CLASSES.iter();
+    TRANSIENT_STATES.contains(&state) || classes.any(|class| state.starts_with(class))
+}
+
+/// The SQLSTATE, if the server said one.
+pub(super) fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+    error.as_database_error()?.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waiting_mends_is_transient() {
+        for state in [
+            "57P01", "57P02", "57P03", "53300", "53100", "40001", "40P01", "57014", "08006",
+            "28P01", "25006",
+        ] {
+            assert!(is_transient_state(state), "{state}");
+        }
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(is_transient(&sqlx::Error::Io(reset)));
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+    }
+
+    #[test]
+    fn what_the_batch_is_at_fault_for_is_not() {
+        for state in [
+            "22021", "22003", "22008", "23502", "23505", "42P01", "42501", "3D000", "XX000",
+        ] {
+            assert!(!is_transient_state(state), "{state}");
+        }
+        assert!(!is_transient(&sqlx::Error::RowNotFound));
+        assert!(!is_transient(&sqlx::Error::PoolClosed));
+        assert!(!is_transient(&sqlx::Error::Encode("no".into())));
+    }
+}

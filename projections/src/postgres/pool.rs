@@ -1,0 +1,65 @@
+//! The pool, and the database itself.
+
+use super::errors::{NO_DATABASE, state};
+use crate::settings::{PostgresSettings, SettingsError};
+use sqlx::{
+    Connection, PgConnection, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::time::Duration;
+
+/// Longest wait for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest time for one statement on the server, in milliseconds.
+const STATEMENT_TIMEOUT_MS: &str = "10000";
+/// Where one connects to create another database.
+const MAINTENANCE_DATABASE: &str = "postgres";
+
+/// SQLSTATEs of a database that was created meanwhile.
+const DATABASE_EXISTS: [&str; 2] = ["42P04", "23505"];
+
+/// A pool that connects when it is first used.
+pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsError> {
+    settings.check()?;
+    let options = settings.options()?.application_name("daybook").options([
+        ("statement_timeout", STATEMENT_TIMEOUT_MS),
+        // "already exists, skipping" is no news.
+        ("client_min_messages", "warning"),
+    ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(settings.connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options))
+}
+
+/// Begins a transaction; creates the database first if it is not there.
+pub(super) async fn begin_creating_database(
+    pool: &PgPool,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    match pool.begin().await {
+        Err(error) if state(&error).is_some_and(|state| state == NO_DATABASE) => {
+            create_database(&pool.connect_options()).await?;
+            pool.begin().await
+        }
+        begun => begun,
+    }
+}
+
+async fn create_database(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    // Without a name of its own, a connection means the database of its role's name.
+    let name = options.get_database().unwrap_or(options.get_username());
+    tracing::info!(database = name, "creating the database");
+    let maintenance = options.clone().database(MAINTENANCE_DATABASE);
+    let mut connection = PgConnection::connect_with(&maintenance).await?;
+    let quoted = name.replace('"', "\"\"");
+    // The name is quoted: no other text ends the identifier.
+    let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{quoted}\""));
+    let created = sqlx::raw_sql(statement).execute(&mut connection).await;
+    connection.close().await?;
+    match created {
+        Err(error) if state(&error).is_none_or(|state| !DATABASE_EXISTS.contains(&&*state)) => {
+            Err(error)
+        }
+        Err(_) | Ok(_) => Ok(()),
+    }
+}

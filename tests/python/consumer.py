@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Reads the journal of orders and the aggregate topics as an outsider does: Confluent's client with its Avro
+deserialiser and the registry, and no code of ours.
+
+It knows nothing of the void rule, so it is right only where nothing is void. Prints one JSON object: for each topic what
+it adds up to, the aggregate topics by the last value of each key.
+
+    consumer.py BROKERS REGISTRY-URL
+"""
+
+import json
+import sys
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+JOURNAL = "journal.orders"
+AGGREGATES = ["aggregates.revenue_by_country_day", "aggregates.revenue_by_country_hour"]
+MESSAGES_MAX = 1_000
+TIMEOUT_S = 10.0
+NAMESPACE = "daybook.orders."
+
+
+class Reader:
+    """Reads whole topics."""
+
+    def __init__(self, brokers, registry_url):
+        self.settings = {
+            "bootstrap.servers": brokers,
+            "group.id": "an-outsider",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": False,
+        }
+        registry = SchemaRegistryClient({"url": registry_url})
+        # A union's members are told apart by their names.
+        self.deserialise = AvroDeserializer(registry, return_record_name=True)
+
+    def values(self, topic):
+        """Yields (key, value) of every record that the topic has now."""
+        consumer = Consumer(self.settings)
+        try:
+            for message in self.messages(consumer, topic):
+                context = SerializationContext(topic, MessageField.VALUE)
+                yield message.key(), self.deserialise(message.value(), context)
+        finally:
+            consumer.close()
+
+    @staticmethod
+    def messages(consumer, topic):
+        partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
+        ends = {}
+        for partition in partitions:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            if end > 0:
+                ends[partition] = end
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        while ends:
+            messages = consumer.consume(MESSAGES_MAX, timeout=TIMEOUT_S)
+            if not messages:
+                raise SystemExit(f"{topic}: nothing came for {TIMEOUT_S} s; still to come: {ends}")
+            for message in messages:
+                if message.error():
+                    raise SystemExit(f"{topic}: {message.error()}")
+                yield message
+                if message.offset() + 1 >= ends.get(message.partition(), 0):
+                    ends.pop(message.partition(), None)
+
+
+def journal_totals(reader):
+    """Adds up the events of all decisions."""
+    totals = dict.fromkeys(["invoices", "sales", "credit_notes", "lines", "total_minor"], 0)
+    kinds = {NAMESPACE + "SaleImported": "sales", NAMESPACE + "CreditNoteIssued": "credit_notes"}
+    for _, commit in reader.values(JOURNAL):
+        name, body = commit["body"]
+        if name != NAMESPACE + "Decision":
+            continue
+        for name, event in body["events"]:
+            totals["invoices"] += 1
+            totals[kinds[name]] += 1
+            totals["lines"] += len(event["lines"])
+            totals["total_minor"] += sum(line["amount"] for line in event["lines"])
+    return totals
+
+
+def aggregate_totals(reader, topic):
+    """Adds up the last value of each key."""
+    latest = dict(reader.values(topic))
+    totals = {
+        "sales": sum(value["orders"] for value in latest.values()),
+        "credit_notes": sum(value["credit_notes"] for value in latest.values()),
+        "lines": sum(value["lines"] for value in latest.values()),
+        "total_minor": sum(value["revenue"] for value in latest.values()),
+    }
+    totals["invoices"] = totals["sales"] + totals["credit_notes"]
+    return totals
+
+
+def main():
+    reader = Reader(*sys.argv[1:])
+    totals = {JOURNAL: journal_totals(reader)}
+    for topic in AGGREGATES:
+        totals[topic] = aggregate_totals(reader, topic)
+    json.dump(totals, sys.stdout)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+//! An HTTP client of the service, and what it answers.
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::{Body, Method, RequestBuilder, header::HeaderMap};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Longest wait for one answer: longer than the service waits for anything.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A client of one service.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Method and path of the request, for messages.
+    pub request: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Response headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
+}
+
+impl Client {
+    /// A client of the service at `base`, such as `http://127.0.0.1:8080`.
+    pub fn new(base: String) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { http, base })
+    }
+
+    /// The service's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request to be completed; `path` begins with a slash.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.base);
+        self.http.request(method, url).timeout(ANSWER_TIMEOUT)
+    }
+
+    /// GET
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        send(self.request(Method::GET, path)).await
+    }
+
+    /// GET; the body of a 200 as JSON.
+    pub async fn get_json(&self, path: &str) -> Result<Value> {
+        self.get(path).await?.expect(200)?.json()
+    }
+
+    /// POST of JSON, under an idempotency key if there is one.
+    pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Answer> {
+        let request = self.request(Method::POST, path).json(body);
+        send(match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        })
+        .await
+    }
+
+    /// POST of lines to the batch endpoint; the answers' lines.
+    pub async fn post_lines(&self, body: impl Into<Body>) -> Result<Vec<Value>> {
+        let request = self
+            .request(Method::POST, "/api/v1/admin/commands")
+            .header("content-type", "application/x-ndjson")
+            .body(body);
+        let answer = send(request).await?;
+        let lines = answer.expect(200)?.text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).with_context(|| format!("answer {line:?}")))
+            .collect()
+    }
+
+    /// The sum of a counter over all its labels; 0 where it has not been counted yet.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let answer = self.get("/metrics").await?;
+        let mut sum = 0.0;
+        for line in answer.expect(200)?.text.lines() {
+            let Some(rest) = line.strip_prefix(name) else {
+                continue;
+            };
+            if rest.starts_with(['{', ' ']) {
+                let value = rest.rsplit(' ').next().unwrap_or_default();
+                sum += value.parse::<f64>().with_context(|| line.to_owned())?;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+/// Sends a request and reads its answer.
+pub async fn send(request: RequestBuilder) -> Result<Answer> {
+    let (http, request) = request.build_split();
+    let request = request?;
+    let name = format!("{} {}", request.method(), request.url().path());
+    let response = http.execute(request).await.with_context(|| name.clone())?;
+    Ok(Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        text: response.text().await.with_context(|| name.clone())?,
+        request: name,
+    })
+}
+
+impl Answer {
+    /// Itself if it has this status.
+    pub fn expect(&self, status: u16) -> Result<&Self> {
+        if self.status == status {
+            return Ok(self);
+        }
+        bail!("{}: {} instead of {status}: {}", self.request, self.status, self.text)
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.text).with_context(|| format!("{}: {}", self.request, self.text))
+    }
+
+    /// A header's text; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
+    }
+
+    /// The body of an error, which must be problem details with this status and code, and must say
+    /// when to come again if that makes sense.
+    pub fn problem(&self, status: u16, code: &str) -> Result<Value> {
+        let body = self.expect(status)?.json()?;
+        let media_type = self.header("content-type");
+        ensure!(media_type == "application/problem+json", "{}: {media_type}", self.request);
+        check_problem(&body, status, code).with_context(|| self.request.clone())?;
+        let says_when = !self.header("retry-after").is_empty();
+        ensure!(status != 503 || says_when, "{}: no Retry-After", self.request);
+        Ok(body)
+    }
+}
+
+/// Whether a JSON object is problem details with this status and code.
+pub fn check_problem(body: &Value, status: u16, code: &str) -> Result<()> {
+    ensure!(body["status"] == status, "status is not {status}: {body}");
+    ensure!(body["code"] == code, "code is not {code}: {body}");
+    for member in ["type", "title", "detail"] {
+        ensure!(body[member].is_string(), "{member} is no text: {body}");
+    }
+    Ok(())
+}

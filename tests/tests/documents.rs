@@ -1,0 +1,309 @@
+//! Documents say only what is there: whatever the Markdown files of the root name is looked up. Needs
+//! no server.
+//!
+//! Names stand in backticks; each is a command, a path, a variable, an address of the interface, or
+//! else must occur in the sources. Blocks marked `sh` are held to the same. Each test tells all that
+//! it finds.
+
+mod checkout;
+mod manual;
+
+use anyhow::{Context, Result, ensure};
+use checkout::{File, files, root};
+use manual::{Command, Document, Program, Sources, commands, setting_names, words};
+use std::collections::HashSet;
+
+/// Under which names documents call the binary.
+const BINARY: [&str; 3] = ["daybook", "target/debug/daybook", "target/release/daybook"];
+/// What is there only after the first `./dev up` or build.
+const MADE_LATER: [&str; 2] = [".daybook/", "target/"];
+/// The document that must be complete.
+const GUIDE: &str = "README.md";
+/// What the interface's addresses begin with.
+const API: &str = "/api/v1";
+/// Beginnings of paths that only one machine has. Put together here, so that this file has none.
+const OF_ONE_MACHINE: [&str; 4] = [
+    concat!("/", "work/"),
+    concat!("/", "root/"),
+    concat!("/", "home/"),
+    concat!("/", "Users/"),
+];
+
+#[test]
+fn every_path_and_link_is_there() -> Result<()> {
+    let files = files()?;
+    let sources = Sources::of(&files);
+    let mut wrong = Vec::new();
+    for (file, document) in documents(&files)? {
+        for piece in document.pieces() {
+            let tokens: Vec<&str> = piece
+                .text
+                .split([' ', '\'', '"', '=', '(', ')', '@'])
+                .collect();
+            let is_feature = |index: usize| index > 0 && tokens[index - 1] == "--features";
+            let paths = tokens
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| !is_feature(*index));
+            let paths = paths.map(|(_, token)| *token);
+            let paths = paths.filter(|token| sources.begins_like_a_path(token));
+            for path in paths.filter(|path| !is_path(&sources, path)) {
+                wrong.push(format!("{}: there is no {path}", piece.place));
+            }
+        }
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for link in document.links.iter().filter(|link| !link.text.is_empty()) {
+            let path = format!("{folder}/{}", link.text);
+            if !is_path(&sources, path.trim_start_matches('/')) {
+                wrong.push(format!("{}: a link to {}", link.place, link.text));
+            }
+        }
+    }
+    none(&wrong)
+}
+
+#[test]
+fn every_call_of_the_binary_is_understood() -> Result<()> {
+    let files = files()?;
+    let mut program = Program::find()?;
+    let (mut told, mut wrong) = (Vec::new(), Vec::new());
+    for (file, document) in documents(&files)? {
+        for Command { place, arguments } in commands(&document, &BINARY) {
+            if let Err(error) = program.check(&arguments) {
+                wrong.push(format!("{place}: {error:#}"));
+            }
+            if file.path == GUIDE {
+                told.push(arguments.join(" "));
+            }
+        }
+    }
+    for leaf in program.leaves()? {
+        if !told.iter().any(|call| call.starts_with(&leaf)) {
+            wrong.push(format!("{GUIDE} does not tell of `daybook {leaf}`"));
+        }
+    }
+    none(&wrong)
+}
+
+#[test]
+fn every_call_of_dev_is_understood() -> Result<()> {
+    let files = files()?;
+    let usage = dev_usage()?;
+    let (mut told, mut wrong) = (HashSet::new(), Vec::new());
+    for (file, document) in documents(&files)? {
+        for Command { place, arguments } in commands(&document, &["./dev"]) {
+            let Some((name, rest)) = arguments.split_first() else {
+                continue;
+            };
+            let line = usage.iter().find(|line| dev_command(line) == name);
+            let mut options = rest.iter().filter(|argument| argument.starts_with('-'));
+            if !line.is_some_and(|line| options.all(|option| line.contains(option.as_str()))) {
+                wrong.push(format!("{place}: ./dev {}", arguments.join(" ")));
+            }
+            if file.path == GUIDE {
+                told.insert(name.clone());
+            }
+        }
+    }
+    for name in usage.iter().map(|line| dev_command(line)) {
+        if !told.contains(name) {
+            wrong.push(format!("{GUIDE} does not tell of `./dev {name}`"));
+        }
+    }
+    none(&wrong)
+}
+
+#[test]
+fn every_setting_is_told_and_every_variable_is_there() -> Result<()> {
+    let files = files()?;
+    let sources = Sources::of(&files);
+    let variable = |name: &String| format!("DAYBOOK_{}", name.replace('.', "_").to_uppercase());
+    let settings: HashSet<String> = setting_names(&files)?.iter().map(variable).collect();
+    let (mut told, mut wrong) = (HashSet::new(), Vec::new());
+    for (file, document) in documents(&files)? {
+        for piece in document.pieces() {
+            // `DAYBOOK_<SECTION>_<FIELD>` is all of them.
+            for word in words(&piece.text).filter(|word| !word.ends_with('_')) {
+                let is_there = match word.split_once('_') {
+                    Some(("DAYBOOK", _)) => settings.contains(word),
+                    Some(("DEV", _)) => sources.know_word(word),
+                    _ => true,
+                };
+                if !is_there {
+                    wrong.push(format!("{}: nothing reads {word}", piece.place));
+                }
+                if file.path == GUIDE {
+                    told.insert(word.to_owned());
+                }
+            }
+        }
+    }
+    for setting in settings.difference(&told) {
+        wrong.push(format!("{GUIDE} does not tell of {setting}"));
+    }
+    none(&wrong)
+}
+
+#[test]
+fn every_address_of_the_interface_is_served() -> Result<()> {
+    let files = files()?;
+    let routes = routes(&files);
+    ensure!(!routes.is_empty(), "there are no routes at all");
+    let mut wrong = Vec::new();
+    for (_, document) in documents(&files)? {
+        for piece in document.pieces() {
+            for (start, _) in piece.text.match_indices(API) {
+                let path = &piece.text[start + API.len()..];
+                let end = path.find(['?', '\'', '"', ' ']).unwrap_or(path.len());
+                let path = path[..end].trim_end_matches(['/', '.']);
+                if !path.is_empty() && !routes.iter().any(|route| fits(route, path)) {
+                    wrong.push(format!("{}: nothing is at {API}{path}", piece.place));
+                }
+            }
+        }
+    }
+    none(&wrong)
+}
+
+#[test]
+fn every_other_name_occurs_in_the_sources() -> Result<()> {
+    let files = files()?;
+    let sources = Sources::of(&files);
+    let mut wrong = Vec::new();
+    for (_, document) in documents(&files)? {
+        for piece in &document.spans {
+            let text = piece.text.trim_end_matches("()");
+            let first = text.split(' ').next().unwrap_or_default();
+            let is_there = match first {
+                "cargo" => is_cargo_call(&files, text),
+                // These have tests of their own.
+                "./dev" => true,
+                _ if BINARY.contains(&first) || first.starts_with("DAYBOOK_") => true,
+                _ if text.contains(API) => true,
+                _ => is_path(&sources, text) || sources.know(text),
+            };
+            if !is_there {
+                wrong.push(format!("{}: `{text}` is in no source", piece.place));
+            }
+        }
+    }
+    none(&wrong)
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() -> Result<()> {
+    let mut wrong = Vec::new();
+    for file in files()? {
+        for (index, line) in file.text.lines().enumerate() {
+            let mut hits = OF_ONE_MACHINE
+                .iter()
+                .flat_map(|path| line.match_indices(path));
+            if hits.any(|(start, _)| !continues_a_path(&line[..start])) {
+                wrong.push(format!("{}:{}: {}", file.path, index + 1, line.trim()));
+            }
+        }
+    }
+    none(&wrong)
+}
+
+/// Fails with everything that is wrong.
+fn none(wrong: &[String]) -> Result<()> {
+    ensure!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// The Markdown files of the root and of `bench`, taken apart. Others describe data, not code.
+fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
+    let is_document = |path: &str| {
+        let name = path.strip_prefix("bench/").unwrap_or(path);
+        name.ends_with(".md") && !name.contains('/')
+    };
+    for name in [GUIDE, "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let is_there = files.iter().any(|file| file.path == name);
+        ensure!(is_there, "there is no {name}");
+    }
+    let documents = files.iter().filter(|file| is_document(&file.path));
+    documents
+        .map(|file| Ok((file, Document::read(&file.path, &file.text)?)))
+        .collect()
+}
+
+/// Whether a path is there, up to the first folder whose name is a placeholder.
+fn is_path(sources: &Sources, path: &str) -> bool {
+    let path = match path.split_once('<') {
+        Some((before, _)) => before.rsplit_once('/').map_or("", |(folder, _)| folder),
+        None => path.trim_end_matches([':', ',', '.']),
+    };
+    // Packed data is no text, so `sources` has not seen it.
+    let is_there = || path.contains('/') && !path.starts_with('/') && root().join(path).exists();
+    sources.has_path(path) || MADE_LATER.iter().any(|made| path.starts_with(made)) || is_there()
+}
+
+/// The lines of `./dev help` that name a command.
+fn dev_usage() -> Result<Vec<String>> {
+    let output = std::process::Command::new(root().join("dev"))
+        .arg("help")
+        .output()
+        .context("./dev help")?;
+    let text = String::from_utf8(output.stdout)?;
+    let lines = text.lines().filter(|line| line.starts_with("./dev "));
+    let lines: Vec<String> = lines.map(str::to_owned).collect();
+    ensure!(!lines.is_empty(), "./dev help names no commands");
+    Ok(lines)
+}
+
+fn dev_command(usage: &str) -> &str {
+    usage.split_whitespace().nth(1).unwrap_or_default()
+}
+
+/// The paths of all handlers, below [`API`].
+fn routes(files: &[File]) -> Vec<String> {
+    let is_ours = |path: &str| path.starts_with("src/") || path.contains("/src/");
+    let rust = files.iter().filter(|file| is_ours(&file.path));
+    let paths = rust.flat_map(|file| file.text.split("path = \"").skip(1));
+    let paths = paths.filter_map(|text| text.split('"').next());
+    let paths = paths.filter(|path| path.starts_with('/'));
+    let paths = paths.map(|path| path.strip_prefix(API).unwrap_or(path));
+    paths.map(str::to_owned).collect()
+}
+
+/// Whether a path is one of a route's; a part in braces stands for any.
+fn fits(route: &str, path: &str) -> bool {
+    let (route, path): (Vec<&str>, Vec<&str>) =
+        (route.split('/').collect(), path.split('/').collect());
+    let fits = |(wanted, found): (&&str, &&str)| wanted.starts_with('{') || wanted == found;
+    route.len() == path.len() && route.iter().zip(&path).all(fits)
+}
+
+/// Whether the packages and tests that a call of cargo names are there.
+fn is_cargo_call(files: &[File], call: &str) -> bool {
+    let words: Vec<&str> = call.split_whitespace().collect();
+    words.windows(2).all(|pair| match pair {
+        ["-p" | "--package", name] => {
+            let line = format!("name = \"{name}\"\n");
+            let mut manifests = files
+                .iter()
+                .filter(|file| file.path.ends_with("Cargo.toml"));
+            manifests.any(|file| file.text.contains(&line))
+        }
+        ["--test", name] => {
+            let ends = [
+                format!("/tests/{name}.rs"),
+                format!("/tests/{name}/main.rs"),
+            ];
+            let mut paths = files.iter().map(|file| &file.path);
+            paths.any(|path| ends.iter().any(|end| path.ends_with(end)))
+        }
+        _ => true,
+    })
+}
+
+/// Whether what stands before a slash makes it the middle of a path or of an address.
+fn continues_a_path(before: &str) -> bool {
+    before.ends_with(|c: char| c.is_alphanumeric() || "._-}$~*)>".contains(c))
+}
