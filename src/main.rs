@@ -8,6 +8,7 @@ mod setup;
 
 use clap::{Parser, Subcommand};
 use config::Config;
+use service::telemetry::Reader;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Event-sourced commerce on plain Kafka topics
@@ -76,7 +77,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return import::run(args).await;
     }
     let config = Config::load(cli.config.as_deref())?;
-    service::telemetry::init_logs(&config.log)?;
+    let reader = match cli.command {
+        Command::Serve => Reader::Service,
+        _ => Reader::Person,
+    };
+    service::telemetry::init_logs(&config.log, reader)?;
     match cli.command {
         Command::Serve => serve::run(config).await,
         Command::Topics(TopicsCommand::Create) => setup::create_topics(&config).await,

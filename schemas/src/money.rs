@@ -117,17 +117,24 @@ impl std::fmt::Display for Currency {
 }
 
 impl std::fmt::Display for Money {
-    /// `GBP -12.34`
+    /// For people: `GBP -1,234.05`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sign = if self.amount < 0 { "-" } else { "" };
         let unit = 10_u64.pow(self.currency.exponent());
-        let (major, minor) = (
-            self.amount.unsigned_abs() / unit,
-            self.amount.unsigned_abs() % unit,
-        );
+        let digits = (self.amount.unsigned_abs() / unit).to_string();
+        let minor = self.amount.unsigned_abs() % unit;
+        write!(f, "{} {sign}", self.currency)?;
+        for (index, digit) in digits.char_indices() {
+            let separator = if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                ","
+            } else {
+                ""
+            };
+            write!(f, "{separator}{digit}")?;
+        }
         match self.currency.exponent() as usize {
-            0 => write!(f, "{} {sign}{major}", self.currency),
-            width => write!(f, "{} {sign}{major}.{minor:0width$}", self.currency),
+            0 => Ok(()),
+            width => write!(f, ".{minor:0width$}"),
         }
     }
 }
@@ -170,6 +177,11 @@ mod tests {
     fn knows_minor_units() {
         let yen = Currency::parse("JPY").unwrap();
         assert_eq!(line_amount(Quantity(2), UnitPrice(1_500_000), yen), Ok(3));
+        let total = Money {
+            amount: 974_774_793,
+            currency: Currency::GBP,
+        };
+        assert_eq!(total.to_string(), "GBP 9,747,747.93");
         assert!(Currency::parse("gbp").is_err());
         assert!(Currency::parse("XXX").is_err());
         assert_eq!(
@@ -186,7 +198,7 @@ mod tests {
                 currency: yen
             }
             .to_string(),
-            "JPY 1234"
+            "JPY 1,234"
         );
     }
 

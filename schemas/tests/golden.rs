@@ -2,6 +2,8 @@
 //! records written with it. A change of a schema or of its encoding is a visible diff there; every
 //! version stays readable for ever. `UPDATE_GOLDEN=1 cargo test -p schemas` writes the newest.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use schemas::{
     Announcement, Body, Commit, ContextEvent, Currency, Decision, Money, NoOp, Origin, Outcome,
     Quantity, Sku, Timestamp, UnitPrice, aggregates::RevenueByCountry, catalog, orders,

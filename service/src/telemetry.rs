@@ -5,13 +5,14 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged, and how.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// `json` (default), one object a line, or `text`, for people.
-    pub format: LogFormat,
-    /// Which spans and events, as `tracing-subscriber` has it. Default `info`.
-    pub filter: String,
+    /// `json`, one object a line, or `text`, for people. Default: `json` in services, `text` in tools.
+    pub format: Option<LogFormat>,
+    /// Which spans and events, as `tracing-subscriber` has it. Default: `info` in services, `warn`
+    /// in tools.
+    pub filter: Option<String>,
 }
 
 /// How a log line looks.
@@ -40,25 +41,30 @@ pub enum TelemetryError {
     Twice(String),
 }
 
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Json,
-            filter: "info".into(),
-        }
-    }
+/// Who reads the log, where the settings don't say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A log store: everything, as JSON.
+    Service,
+    /// A person at a terminal: what is wrong, as text.
+    Person,
 }
 
 /// Sets up logging for the process.
-pub fn init_logs(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.filter).map_err(|error| TelemetryError::Filter {
-        filter: settings.filter.clone(),
+pub fn init_logs(settings: &LogSettings, reader: Reader) -> Result<(), TelemetryError> {
+    let (format, filter) = match reader {
+        Reader::Service => (LogFormat::Json, "info"),
+        Reader::Person => (LogFormat::Text, "warn"),
+    };
+    let filter = settings.filter.as_deref().unwrap_or(filter);
+    let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
+        filter: filter.to_owned(),
         reason: error.to_string(),
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let result = match settings.format {
+    let result = match settings.format.unwrap_or(format) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.try_init(),
     };

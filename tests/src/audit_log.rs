@@ -84,7 +84,10 @@ pub async fn read(
     };
     let status = timeout(crate::world::COMMAND_TIMEOUT, reading).await;
     let status = status.context("daybook audit log did not end in time")??;
-    ensure!(status.success(), "daybook audit log {arguments:?}: {status}");
+    ensure!(
+        status.success(),
+        "daybook audit log {arguments:?}: {status}"
+    );
     Ok(())
 }
 
@@ -101,7 +104,9 @@ pub async fn decisions(world: &World, arguments: &[&str]) -> Result<Vec<Decision
 
 /// `daybook audit verify` must find nothing wrong; gives its report.
 pub async fn verify(world: &World) -> Result<Value> {
-    let output = world.run_well(&["audit", "verify", "--format", "json"]).await?;
+    let output = world
+        .run_well(&["audit", "verify", "--format", "json"])
+        .await?;
     let report: Value = serde_json::from_str(&output.stdout)?;
     ensure!(report["findings_total"] == 0, "findings: {report:#}");
     Ok(report)

@@ -45,7 +45,10 @@ pub async fn output_of(mut command: Command, limit: Duration) -> Result<Output> 
     let output = output.with_context(|| format!("{name} did not end within {limit:?}"))?;
     let output = output.with_context(|| name.clone())?;
     Ok(Output {
-        code: output.status.code().with_context(|| format!("{name}: {}", output.status))?,
+        code: output
+            .status
+            .code()
+            .with_context(|| format!("{name}: {}", output.status))?,
         stdout: String::from_utf8(output.stdout)?,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
@@ -71,7 +74,11 @@ impl Daybook {
             .spawn()
             .context("daybook serve can't be started")?;
         let client = Client::new(format!("http://{listen}"))?;
-        let mut daybook = Self { child, client, log: log.to_owned() };
+        let mut daybook = Self {
+            child,
+            client,
+            log: log.to_owned(),
+        };
         let live = until("daybook serve to answer", LIVE_TIMEOUT, async || {
             daybook.check_running()?;
             let live = daybook.client.get("/health/live").await;
@@ -141,7 +148,10 @@ impl Daybook {
         ensure!(sent.success(), "kill -TERM {pid}: {sent}");
         match timeout(limit, self.child.wait()).await {
             Ok(status) => Ok((status?, started.elapsed())),
-            Err(_) => bail!("still running {limit:?} after SIGTERM\n{}", self.last_words()),
+            Err(_) => bail!(
+                "still running {limit:?} after SIGTERM\n{}",
+                self.last_words()
+            ),
         }
     }
 

@@ -116,7 +116,12 @@ impl Answer {
         if self.status == status {
             return Ok(self);
         }
-        bail!("{}: {} instead of {status}: {}", self.request, self.status, self.text)
+        bail!(
+            "{}: {} instead of {status}: {}",
+            self.request,
+            self.status,
+            self.text
+        )
     }
 
     /// The body as JSON.
@@ -135,10 +140,18 @@ impl Answer {
     pub fn problem(&self, status: u16, code: &str) -> Result<Value> {
         let body = self.expect(status)?.json()?;
         let media_type = self.header("content-type");
-        ensure!(media_type == "application/problem+json", "{}: {media_type}", self.request);
+        ensure!(
+            media_type == "application/problem+json",
+            "{}: {media_type}",
+            self.request
+        );
         check_problem(&body, status, code).with_context(|| self.request.clone())?;
         let says_when = !self.header("retry-after").is_empty();
-        ensure!(status != 503 || says_when, "{}: no Retry-After", self.request);
+        ensure!(
+            status != 503 || says_when,
+            "{}: no Retry-After",
+            self.request
+        );
         Ok(body)
     }
 }

@@ -34,7 +34,10 @@ pub async fn of_journal(world: &World) -> Result<Totals> {
     let (mut invoices, mut commands) = (HashSet::new(), HashSet::new());
     audit_log::read(world, &["--context", "orders"], |decision| {
         let position = decision.position();
-        ensure!(commands.insert(decision.command_id), "{position}: a command twice");
+        ensure!(
+            commands.insert(decision.command_id),
+            "{position}: a command twice"
+        );
         for event in decision.events {
             let invoice = event.invoice.with_context(|| position.clone())?;
             ensure!(invoices.insert(invoice), "{position}: an invoice twice");
@@ -44,7 +47,10 @@ pub async fn of_journal(world: &World) -> Result<Totals> {
                 other => anyhow::bail!("{position}: what is a {other}?"),
             }
             let sum: i64 = event.lines.iter().map(|line| line.amount).sum();
-            ensure!(event.total == Some(sum), "{position}: the lines add up to {sum}");
+            ensure!(
+                event.total == Some(sum),
+                "{position}: the lines add up to {sum}"
+            );
             totals.invoices += 1;
             totals.lines += i64::try_from(event.lines.len())?;
             totals.total_minor += sum;
@@ -78,18 +84,23 @@ pub async fn of_postgres(world: &World) -> Result<Totals> {
         )
         .fetch_one(&pool)
         .await?;
-    let (lines_found, lines_total): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v1_lines",
-    )
-    .fetch_one(&pool)
-    .await?;
+    let (lines_found, lines_total): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v1_lines")
+            .fetch_one(&pool)
+            .await?;
     pool.close().await;
     ensure!(
         (lines_found, lines_total) == (lines, total_minor),
         "orders_v1 speaks of {lines} lines and {total_minor}, orders_v1_lines has {lines_found} \
          lines that add up to {lines_total}"
     );
-    Ok(Totals { invoices, sales, credit_notes, lines, total_minor })
+    Ok(Totals {
+        invoices,
+        sales,
+        credit_notes,
+        lines,
+        total_minor,
+    })
 }
 
 /// What the view in the CQL store holds.
@@ -97,7 +108,10 @@ pub async fn of_cql(world: &World) -> Result<Totals> {
     let session = world.cql_session().await?;
     let table = format!("{}.orders_by_customer_v1", world.keyspace());
     let rows = session
-        .query_iter(format!("SELECT order_id, kind, line_count, total FROM {table}"), ())
+        .query_iter(
+            format!("SELECT order_id, kind, line_count, total FROM {table}"),
+            (),
+        )
         .await?;
     let mut rows = rows.rows_stream::<(String, String, i32, i64)>()?;
     let (mut totals, mut ids) = (Totals::default(), HashSet::new());
@@ -145,7 +159,10 @@ impl Aggregates {
                     let value: RevenueByCountry = decoder.decode(&value).await?;
                     let key = String::from_utf8(record.key.unwrap_or_default().to_vec())?;
                     aggregates.latest.insert(key, value);
-                    if ends.get(&record.partition).is_some_and(|end| record.offset + 1 >= *end) {
+                    if ends
+                        .get(&record.partition)
+                        .is_some_and(|end| record.offset + 1 >= *end)
+                    {
                         ends.remove(&record.partition);
                     }
                 }
@@ -190,7 +207,10 @@ pub fn compare_windows(source: &str, found: &Windows, expected: &Windows) -> Res
     let starts: HashSet<&String> = found.keys().chain(expected.keys()).collect();
     for start in starts {
         let (found, expected) = (found.get(start), expected.get(start));
-        ensure!(found == expected, "{source}, {start}: {found:?} instead of {expected:?}");
+        ensure!(
+            found == expected,
+            "{source}, {start}: {found:?} instead of {expected:?}"
+        );
     }
     Ok(())
 }

@@ -16,8 +16,14 @@ pub async fn python(
     limit: Duration,
 ) -> Result<String> {
     let mut command = Command::new(&environment.python);
-    command.arg(checkout("tests/python").join(program)).args(arguments);
-    let Output { code, stdout, stderr } = output_of(command, limit).await?;
+    command
+        .arg(checkout("tests/python").join(program))
+        .args(arguments);
+    let Output {
+        code,
+        stdout,
+        stderr,
+    } = output_of(command, limit).await?;
     ensure!(code == 0, "{program} ended with {code}: {stderr}");
     Ok(stdout)
 }

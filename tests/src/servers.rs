@@ -73,7 +73,14 @@ impl Server {
 async fn control(environment: &Environment, action: &str, name: &str) -> Result<()> {
     let mut command = Command::new(&environment.server_control);
     command.args([action, name]);
-    let Output { code, stdout, stderr } = output_of(command, TIMEOUT).await?;
-    ensure!(code == 0, "{action} {name} ended with {code}: {stdout}{stderr}");
+    let Output {
+        code,
+        stdout,
+        stderr,
+    } = output_of(command, TIMEOUT).await?;
+    ensure!(
+        code == 0,
+        "{action} {name} ended with {code}: {stdout}{stderr}"
+    );
     Ok(())
 }

@@ -76,14 +76,18 @@ impl World {
         for topic in TOPICS {
             until("topics to be gone", WIPE_TIMEOUT, async || {
                 let partitions = admin.partitions(topic.name).await;
-                Ok(Look::at(partitions.is_err(), || format!("{} is there", topic.name)))
+                Ok(Look::at(partitions.is_err(), || {
+                    format!("{} is there", topic.name)
+                }))
             })
             .await?;
             self.forget_subject(topic.subject).await?;
         }
         let postgres = self.connect_postgres("postgres").await?;
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&postgres).await?;
+        sqlx::raw_sql(AssertSqlSafe(drop))
+            .execute(&postgres)
+            .await?;
         let drop = format!("DROP KEYSPACE IF EXISTS {}", self.name);
         self.cql_session().await?.query_unpaged(drop, ()).await?;
         Ok(())
@@ -96,7 +100,10 @@ impl World {
         // A registry deletes for good only what was deleted before.
         for url in [url.clone(), format!("{url}?permanent=true")] {
             let status = http.delete(&url).send().await?.status();
-            ensure!(status.is_success() || status.as_u16() == 404, "DELETE {url}: {status}");
+            ensure!(
+                status.is_success() || status.as_u16() == 404,
+                "DELETE {url}: {status}"
+            );
         }
         Ok(())
     }
@@ -109,7 +116,10 @@ impl World {
             .env("DAYBOOK_HTTP_LISTEN", self.listen.to_string())
             .env("DAYBOOK_POSTGRES_URL", self.postgres_url(&self.name))
             .env("DAYBOOK_CQL_KEYSPACE", &self.name)
-            .env("DAYBOOK_COMMANDS_HASH_KEY_FILE", self.folder.join("hash.key"));
+            .env(
+                "DAYBOOK_COMMANDS_HASH_KEY_FILE",
+                self.folder.join("hash.key"),
+            );
         command
     }
 
@@ -144,8 +154,15 @@ impl World {
     /// The same; it must end with exit code 0.
     pub async fn run_well(&self, arguments: &[&str]) -> Result<Output> {
         let output = self.run(arguments).await?;
-        let Output { code, stdout, stderr } = &output;
-        ensure!(*code == 0, "daybook {arguments:?} ended with {code}:\n{stdout}\n{stderr}");
+        let Output {
+            code,
+            stdout,
+            stderr,
+        } = &output;
+        ensure!(
+            *code == 0,
+            "daybook {arguments:?} ended with {code}:\n{stdout}\n{stderr}"
+        );
         Ok(output)
     }
 
@@ -195,7 +212,9 @@ impl World {
 
     fn postgres_url(&self, database: &str) -> String {
         let url = &self.environment.postgres_url;
-        let server = url.rsplit_once('/').map_or(url.as_str(), |(server, _)| server);
+        let server = url
+            .rsplit_once('/')
+            .map_or(url.as_str(), |(server, _)| server);
         format!("{server}/{database}")
     }
 

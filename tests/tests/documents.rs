@@ -17,6 +17,8 @@ use std::collections::HashSet;
 const BINARY: [&str; 3] = ["daybook", "target/debug/daybook", "target/release/daybook"];
 /// What is there only after the first `./dev up` or build.
 const MADE_LATER: [&str; 2] = [".daybook/", "target/"];
+/// Beginnings of names that stand for any name.
+const PLACEHOLDERS: [&str; 3] = ["<", "NAME", "FILE"];
 /// The document that must be complete.
 const GUIDE: &str = "README.md";
 /// What the interface's addresses begin with.
@@ -233,11 +235,13 @@ fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
         .collect()
 }
 
-/// Whether a path is there, up to the first folder whose name is a placeholder.
+/// Whether a path is there, up to the first name that is a placeholder.
 fn is_path(sources: &Sources, path: &str) -> bool {
-    let path = match path.split_once('<') {
-        Some((before, _)) => before.rsplit_once('/').map_or("", |(folder, _)| folder),
-        None => path.trim_end_matches([':', ',', '.']),
+    let path = path.trim_end_matches([':', ',', '.']);
+    let placeholder = PLACEHOLDERS.iter().filter_map(|mark| path.find(mark)).min();
+    let path = match placeholder {
+        Some(start) => path[..start].rsplit_once('/').map_or("", |(folder, _)| folder),
+        None => path,
     };
     // Packed data is no text, so `sources` has not seen it.
     let is_there = || path.contains('/') && !path.starts_with('/') && root().join(path).exists();

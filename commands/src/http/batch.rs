@@ -121,7 +121,10 @@ async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>)
     for number in 1.. {
         let line = match write_side.stop.run_until_cancelled(lines.next()).await {
             None => {
-                tracing::info!(line = number, "a batch is broken off, for the service stops");
+                tracing::info!(
+                    line = number,
+                    "a batch is broken off, for the service stops"
+                );
                 return;
             }
             Some(Ok(Some(line))) => line,

@@ -12,9 +12,17 @@ const FINDINGS: i32 = 1;
 pub async fn check_copies(world: &World) -> Result<()> {
     let path = world.folder.join("journals.copy");
     let name = path.to_str().context("the folder's name is no text")?;
-    world.run_well(&["audit", "log", "--raw", "--output", name]).await?;
-    let verified = world.run_well(&["audit", "verify", "--from-file", name]).await?;
-    ensure!(verified.stdout.contains(", 0 findings"), "{}", verified.stdout);
+    world
+        .run_well(&["audit", "log", "--raw", "--output", name])
+        .await?;
+    let verified = world
+        .run_well(&["audit", "verify", "--from-file", name])
+        .await?;
+    ensure!(
+        verified.stdout.contains(", 0 findings"),
+        "{}",
+        verified.stdout
+    );
 
     let copy = fs::read_to_string(&path)?;
     let lines: Vec<&str> = copy.lines().collect();
@@ -30,7 +38,10 @@ async fn expect_finding(world: &World, path: &Path, copy: &str, finding: &str) -
     let output = world.run(&["audit", "verify", "--from-file", name]).await?;
     let said = format!("{}{}", output.stdout, output.stderr);
     ensure!(output.code == FINDINGS, "exit code {}: {said}", output.code);
-    ensure!(said.contains(finding), "it does not say {finding:?}: {said}");
+    ensure!(
+        said.contains(finding),
+        "it does not say {finding:?}: {said}"
+    );
     Ok(())
 }
 
@@ -39,11 +50,18 @@ async fn expect_finding(world: &World, path: &Path, copy: &str, finding: &str) -
 fn with_a_byte_changed(lines: &[&str]) -> Result<(String, String)> {
     let is_record = |line: &&str| line.contains("\"offset\"") && line.contains("\"value\"");
     let (before, after) = lines.split_at(lines.len() / 2);
-    let next = after.iter().position(|line| is_record(&line)).context("no record after it")?;
+    let next = after
+        .iter()
+        .position(|line| is_record(&line))
+        .context("no record after it")?;
     let mut record: Value = serde_json::from_str(after[next])?;
     let mut value = record["value"].as_str().context("no value")?.to_owned();
     let middle = value.len() / 2;
-    let other = if &value[middle..=middle] == "0" { "1" } else { "0" };
+    let other = if &value[middle..=middle] == "0" {
+        "1"
+    } else {
+        "0"
+    };
     value.replace_range(middle..=middle, other);
     record["value"] = value.into();
     let place = format!(

@@ -22,7 +22,11 @@ async fn an_import_is_the_same_in_every_ledger() -> Result<()> {
     let first = import(&world).await?;
     check_report(&first, &expectation)?;
     let commands = expectation.totals.invoices + expectation.products;
-    ensure!(first["answers"]["new"] == commands, "answers: {}", first["answers"]);
+    ensure!(
+        first["answers"]["new"] == commands,
+        "answers: {}",
+        first["answers"]
+    );
     keep_measurements(&world, &daybook, &first)?;
     daybook.caught_up().await?;
     check_ledgers(&world, &expectation).await?;
@@ -32,8 +36,16 @@ async fn an_import_is_the_same_in_every_ledger() -> Result<()> {
 
     let again = import(&world).await?;
     check_report(&again, &expectation)?;
-    ensure!(again["answers"]["new"] == 0, "answers: {}", again["answers"]);
-    ensure!(again["answers"]["already"] == commands, "answers: {}", again["answers"]);
+    ensure!(
+        again["answers"]["new"] == 0,
+        "answers: {}",
+        again["answers"]
+    );
+    ensure!(
+        again["answers"]["already"] == commands,
+        "answers: {}",
+        again["answers"]
+    );
     daybook.caught_up().await?;
     check_ledgers(&world, &expectation).await?;
     alteration::check_copies(&world).await
@@ -43,7 +55,12 @@ async fn an_import_is_the_same_in_every_ledger() -> Result<()> {
 pub async fn import(world: &World) -> Result<Value> {
     let path = report_path(world);
     let output = output_of(world.import(&online_retail(), &path), COMMAND_TIMEOUT).await?;
-    ensure!(output.code == 0, "the import ended with {}: {}", output.code, output.stderr);
+    ensure!(
+        output.code == 0,
+        "the import ended with {}: {}",
+        output.code,
+        output.stderr
+    );
     let (_, report) = ledgers::of_report(&path)?;
     Ok(report)
 }
@@ -55,12 +72,31 @@ fn report_path(world: &World) -> PathBuf {
 
 fn check_report(report: &Value, expectation: &Expectation) -> Result<()> {
     let totals: Totals = serde_json::from_value(report.clone())?;
-    ensure!(totals == expectation.totals, "the importer counted {totals:?}");
-    ensure!(report["products"] == expectation.products, "products: {}", report["products"]);
+    ensure!(
+        totals == expectation.totals,
+        "the importer counted {totals:?}"
+    );
+    ensure!(
+        report["products"] == expectation.products,
+        "products: {}",
+        report["products"]
+    );
     let traps: BTreeMap<String, u64> = serde_json::from_value(report["traps"].clone())?;
-    ensure!(traps == expectation.traps, "traps: {traps:?}, expected {:?}", expectation.traps);
-    ensure!(report["rejected_rows"] == 0, "rejected rows: {}", report["rejected_rows"]);
-    ensure!(report["answers"]["refused"] == 0, "answers: {}", report["answers"]);
+    ensure!(
+        traps == expectation.traps,
+        "traps: {traps:?}, expected {:?}",
+        expectation.traps
+    );
+    ensure!(
+        report["rejected_rows"] == 0,
+        "rejected rows: {}",
+        report["rejected_rows"]
+    );
+    ensure!(
+        report["answers"]["refused"] == 0,
+        "answers: {}",
+        report["answers"]
+    );
     Ok(())
 }
 
@@ -68,18 +104,41 @@ fn check_report(report: &Value, expectation: &Expectation) -> Result<()> {
 pub async fn check_ledgers(world: &World, expectation: &Expectation) -> Result<()> {
     let expected = expectation.totals;
     let journal = ledgers::of_journal(world).await.context("the journal")?;
-    ensure!(journal == expected, "the journal: {journal:?} instead of {expected:?}");
+    ensure!(
+        journal == expected,
+        "the journal: {journal:?} instead of {expected:?}"
+    );
     let products = ledgers::products_in_journal(world).await?;
-    ensure!(products == expectation.products, "{products} products in the journal");
+    ensure!(
+        products == expectation.products,
+        "{products} products in the journal"
+    );
     let postgres = ledgers::of_postgres(world).await.context("Postgres")?;
-    ensure!(postgres == expected, "Postgres: {postgres:?} instead of {expected:?}");
+    ensure!(
+        postgres == expected,
+        "Postgres: {postgres:?} instead of {expected:?}"
+    );
     let cql = ledgers::of_cql(world).await.context("the CQL store")?;
-    ensure!(cql == expected, "the CQL store: {cql:?} instead of {expected:?}");
-    for (size, topic) in [("day", REVENUE_BY_COUNTRY_DAY), ("hour", REVENUE_BY_COUNTRY_HOUR)] {
+    ensure!(
+        cql == expected,
+        "the CQL store: {cql:?} instead of {expected:?}"
+    );
+    for (size, topic) in [
+        ("day", REVENUE_BY_COUNTRY_DAY),
+        ("hour", REVENUE_BY_COUNTRY_HOUR),
+    ] {
         let aggregates = Aggregates::read(world, &topic).await.context(topic.name)?;
         let totals = aggregates.totals();
-        ensure!(totals == expected, "{}: {totals:?} instead of {expected:?}", topic.name);
-        compare_windows(topic.name, &aggregates.windows(), expectation.windows(size)?)?;
+        ensure!(
+            totals == expected,
+            "{}: {totals:?} instead of {expected:?}",
+            topic.name
+        );
+        compare_windows(
+            topic.name,
+            &aggregates.windows(),
+            expectation.windows(size)?,
+        )?;
     }
     Ok(())
 }
@@ -89,24 +148,42 @@ async fn check_commands(world: &World) -> Result<()> {
     let report = report_path(world);
     let report = report.to_str().context("the folder's name is no text")?;
     let url = format!("http://{}", world.listen());
-    let table = world.run_well(&["reconcile", "--report", report, "--url", &url]).await?;
-    let rows = table.stdout.lines().filter(|line| line.ends_with("GBP 9747747.93"));
-    ensure!(rows.count() == 6, "not six rows of the same total:\n{}", table.stdout);
+    let table = world
+        .run_well(&["reconcile", "--report", report, "--url", &url])
+        .await?;
+    let rows = table
+        .stdout
+        .lines()
+        .filter(|line| line.ends_with("GBP 9747747.93"));
+    ensure!(
+        rows.count() == 6,
+        "not six rows of the same total:\n{}",
+        table.stdout
+    );
     let verified = audit_log::verify(world).await?;
     let voids = verified["partitions"].as_array().into_iter().flatten();
     let voids: Vec<&Value> = voids.map(|partition| &partition["void"]).collect();
-    ensure!(voids.iter().all(|void| **void == json!({})), "void records: {voids:?}");
+    ensure!(
+        voids.iter().all(|void| **void == json!({})),
+        "void records: {voids:?}"
+    );
     Ok(())
 }
 
 /// A program without any code of ours must read the same from the log.
 async fn check_outsider(world: &World, expected: &Totals) -> Result<()> {
-    let (brokers, registry) = (&world.environment.kafka_brokers, &world.environment.registry_url);
+    let (brokers, registry) = (
+        &world.environment.kafka_brokers,
+        &world.environment.registry_url,
+    );
     let found = world.python("consumer.py", &[brokers, registry]).await?;
     let found: BTreeMap<String, Totals> = serde_json::from_str(&found)?;
     ensure!(found.len() == 3, "topics read: {found:?}");
     for (topic, totals) in found {
-        ensure!(totals == *expected, "an outsider reads from {topic}: {totals:?}");
+        ensure!(
+            totals == *expected,
+            "an outsider reads from {topic}: {totals:?}"
+        );
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::{collections::HashMap, process::Stdio, time::Duration};
 use system_tests::{
-    Daybook, Expectation, Look, World, audit_log, daybook::Output, environment::online_retail, until,
+    Daybook, Expectation, Look, World, audit_log, daybook::Output, environment::online_retail,
+    until,
 };
 use tokio::{process::Child, sync::mpsc, time::timeout};
 
@@ -29,14 +30,29 @@ async fn killed_in_mid_import_and_imported_again_it_is_as_if_nothing_had_happene
     answered(&daybook, ANSWERED).await?;
     daybook.kill().await?;
     let output = end_of(importer).await?;
-    ensure!(output.code == 1, "the importer ended with {}: {}", output.code, output.stderr);
-    ensure!(output.stderr.contains("import again"), "the importer said: {}", output.stderr);
+    ensure!(
+        output.code == 1,
+        "the importer ended with {}: {}",
+        output.code,
+        output.stderr
+    );
+    ensure!(
+        output.stderr.contains("import again"),
+        "the importer said: {}",
+        output.stderr
+    );
 
     let mut daybook = world.serve().await?;
     let report = import(&world).await?;
     let (new, already) = (&report["answers"]["new"], &report["answers"]["already"]);
-    ensure!(already.as_f64() >= Some(ANSWERED), "{already} already there, {new} new");
-    ensure!(new.as_u64() > Some(0), "the service was killed too late to show anything");
+    ensure!(
+        already.as_f64() >= Some(ANSWERED),
+        "{already} already there, {new} new"
+    );
+    ensure!(
+        new.as_u64() > Some(0),
+        "the service was killed too late to show anything"
+    );
     daybook.caught_up().await?;
     check_ledgers(&world, &expectation).await?;
     audit_log::verify(&world).await.map(drop)
@@ -56,8 +72,17 @@ async fn told_to_stop_in_mid_import_it_ends_in_order_and_forgets_nothing() -> Re
     ensure!(status.success(), "it ended with {status} after {time:?}");
 
     let output = end_of(importer).await?;
-    ensure!(output.code == 1, "the importer ended with {}: {}", output.code, output.stderr);
-    ensure!(output.stderr.contains("import again"), "the importer said: {}", output.stderr);
+    ensure!(
+        output.code == 1,
+        "the importer ended with {}: {}",
+        output.code,
+        output.stderr
+    );
+    ensure!(
+        output.stderr.contains("import again"),
+        "the importer said: {}",
+        output.stderr
+    );
     let acknowledged = batch.acknowledged().await?;
     ensure!(!acknowledged.is_empty(), "nothing was acknowledged");
     let mut keys = HashMap::new();
@@ -68,21 +93,32 @@ async fn told_to_stop_in_mid_import_it_ends_in_order_and_forgets_nothing() -> Re
     .await?;
     for (position, sku) in acknowledged {
         let key = keys.get(&position);
-        ensure!(key == Some(&format!("product_{sku}")), "{position}: {key:?}, not {sku}");
+        ensure!(
+            key == Some(&format!("product_{sku}")),
+            "{position}: {key:?}, not {sku}"
+        );
     }
     audit_log::verify(&world).await.map(drop)
 }
 
 fn begin_import(world: &World) -> Result<Child> {
     let mut command = world.import(&online_retail(), &world.folder.join("broken-off.json"));
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     Ok(command.kill_on_drop(true).spawn()?)
 }
 
 async fn answered(daybook: &Daybook, count: f64) -> Result<()> {
     until("commands to be answered", ANSWERS_TIMEOUT, async || {
-        let answered = daybook.client().metric("daybook_commands_answered_total").await?;
-        Ok(Look::at(answered >= count, || format!("{answered} of {count}")))
+        let answered = daybook
+            .client()
+            .metric("daybook_commands_answered_total")
+            .await?;
+        Ok(Look::at(answered >= count, || {
+            format!("{answered} of {count}")
+        }))
     })
     .await
 }
@@ -110,7 +146,9 @@ impl Batch {
             let line = sent.recv().await?;
             Some((anyhow::Ok(line), sent))
         });
-        let request = daybook.client().request(Method::POST, "/api/v1/admin/commands");
+        let request = daybook
+            .client()
+            .request(Method::POST, "/api/v1/admin/commands");
         let request = request
             .header("content-type", "application/x-ndjson")
             .body(reqwest::Body::wrap_stream(sent));
@@ -123,7 +161,9 @@ impl Batch {
             }
             // The last line may be cut off where the connection ended.
             let lines = text.split_inclusive(|byte| *byte == b'\n');
-            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+            lines
+                .filter_map(|line| serde_json::from_slice(line).ok())
+                .collect()
         });
         Ok(Self { lines, answers })
     }
@@ -141,6 +181,8 @@ impl Batch {
         let done = answers.iter().filter(|answer| answer["status"] == 201);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let pairs = done.map(|answer| Some((text(&answer["position"])?, text(&answer["id"])?)));
-        pairs.collect::<Option<_>>().context("an answer without position or id")
+        pairs
+            .collect::<Option<_>>()
+            .context("an answer without position or id")
     }
 }

@@ -5,6 +5,10 @@
 //! names.
 
 mod alteration;
+mod bad_records;
+mod bad_requests;
+mod bad_settings;
 mod import;
 mod interface;
 mod interruption;
+mod outage;

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Writes what is no commit of ours into a topic, as a stray program would: bytes that are not Avro, an empty value, no
+value, no key, a schema id that nobody registered, and a true record a second time. Prints how many records it wrote.
+
+    garbage.py BROKERS TOPIC PARTITION
+"""
+
+import sys
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+TIMEOUT_S = 10.0
+UNKNOWN_SCHEMA_ID = 1_000_000_000
+
+
+def first_record(brokers, topic, partition):
+    """The partition's first record, which is its owner's announcement."""
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "garbage", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        message = consumer.poll(TIMEOUT_S)
+        if message is None or message.error():
+            raise SystemExit(f"{topic}/{partition} cannot be read: {message and message.error()}")
+        return message.key(), message.value()
+    finally:
+        consumer.close()
+
+
+def garbage(brokers, topic, partition):
+    """Keys and values that must not count."""
+    key, value = first_record(brokers, topic, partition)
+    return [
+        (b"product_X", b"this is not Avro"),
+        (b"product_X", b""),
+        (b"product_X", None),
+        (None, b"a value without a key"),
+        (None, None),
+        (b"product_X", b"\x00" + UNKNOWN_SCHEMA_ID.to_bytes(4, "big") + value[5:]),
+        (b"product_X", value[:20]),
+        (b"\xff\xfe", bytes(range(256))),
+        (key, value),
+    ]
+
+
+def main():
+    brokers, topic, partition = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    failures = []
+    producer = Producer({"bootstrap.servers": brokers, "acks": "all"})
+    records = garbage(brokers, topic, partition)
+    for key, value in records:
+        producer.produce(
+            topic,
+            key=key,
+            value=value,
+            partition=partition,
+            on_delivery=lambda error, _: failures.append(error) if error else None,
+        )
+    left = producer.flush(TIMEOUT_S)
+    if left or failures:
+        raise SystemExit(f"not written: {left} records, {failures}")
+    print(len(records))
+
+
+if __name__ == "__main__":
+    main()
