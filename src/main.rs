@@ -79,7 +79,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli.config.as_deref())?;
     let reader = match cli.command {
         Command::Serve => Reader::Service,
-        _ => Reader::Person,
+        Command::Topics(_)
+        | Command::Schemas(_)
+        | Command::Import(_)
+        | Command::Audit(_)
+        | Command::Reconcile(_) => Reader::Person,
     };
     service::telemetry::init_logs(&config.log, reader)?;
     match cli.command {

@@ -35,7 +35,7 @@ def garbage(brokers, topic, partition):
         (b"product_X", None),
         (None, b"a value without a key"),
         (None, None),
-        (b"product_X", b"\x00" + UNKNOWN_SCHEMA_ID.to_bytes(4, "big") + value[5:]),
+        (b"product_X", b"\x00" + UNKNOWN_SCHEMA_ID.to_bytes(4, "big") + b"what another program wrote"),
         (b"product_X", value[:20]),
         (b"\xff\xfe", bytes(range(256))),
         (key, value),

@@ -240,7 +240,9 @@ fn is_path(sources: &Sources, path: &str) -> bool {
     let path = path.trim_end_matches([':', ',', '.']);
     let placeholder = PLACEHOLDERS.iter().filter_map(|mark| path.find(mark)).min();
     let path = match placeholder {
-        Some(start) => path[..start].rsplit_once('/').map_or("", |(folder, _)| folder),
+        Some(start) => path[..start]
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder),
         None => path,
     };
     // Packed data is no text, so `sources` has not seen it.

@@ -29,7 +29,8 @@ fn command(piece: &Piece, programs: &[&str]) -> Option<Command> {
         .text
         .split_whitespace()
         .map(|word| word.trim_matches(['[', ']', '\'', '"']));
-    let program = words.next()?;
+    // Settings for the one call may stand before it.
+    let program = words.find(|word| !word.contains('='))?;
     programs.contains(&program).then(|| Command {
         place: piece.place.clone(),
         arguments: words.map(str::to_owned).collect(),

@@ -98,7 +98,7 @@ fn bodies<'a>() -> Vec<Case<'a>> {
         raw(JSON, "", 400, "BODY_MALFORMED", "EOF"),
         raw(JSON, "{\"sku\":", 400, "BODY_MALFORMED", "column"),
         raw(JSON, "{\"sku\":\"\u{1}\"}", 400, "BODY_MALFORMED", "column"),
-        raw(JSON, "[]", 422, "BODY_INVALID", "description"),
+        raw(JSON, "[]", 422, "BODY_INVALID", "ProductBody"),
         raw(JSON, &huge, 413, "BODY_TOO_LARGE", ""),
         raw(
             "text/plain",
@@ -278,7 +278,7 @@ const QUERIES: &[(&str, &str, &str)] = &[
     ),
     ("/api/v1/orders?cursor=zz", "INVALID_CURSOR", "cursor"),
     (
-        "/api/v1/orders?cursor=01ffffffffffffffff61",
+        "/api/v1/orders?cursor=017fffffffffffffff61",
         "INVALID_CURSOR",
         "cursor",
     ),

@@ -154,7 +154,7 @@ async fn check_commands(world: &World) -> Result<()> {
     let rows = table
         .stdout
         .lines()
-        .filter(|line| line.ends_with("GBP 9747747.93"));
+        .filter(|line| line.ends_with("GBP 9,747,747.93"));
     ensure!(
         rows.count() == 6,
         "not six rows of the same total:\n{}",
