@@ -9,7 +9,7 @@ mod setup;
 use clap::{Parser, Subcommand};
 use config::Config;
 use service::telemetry::Reader;
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Event-sourced commerce on plain Kafka topics
 #[derive(Debug, Parser)]
@@ -59,16 +59,24 @@ enum ImportCommand {
     OnlineRetail(import::Args),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long calls of client libraries that block may keep the process from ending.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli).await {
-        Ok(code) => code,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("error: the async runtime can't be started: {error}");
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let ended = runtime.block_on(run(cli));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest wait for a connection to the CQL store.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for one look.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two words about what is waited for.
@@ -140,7 +142,8 @@ async fn wait_until_caught_up(url: &str) -> anyhow::Result<()> {
 
 async fn look(url: &str) -> anyhow::Result<ProgressAnswer> {
     let url = format!("{}/api/v1/admin/progress", url.trim_end_matches('/'));
-    let answer = reqwest::get(&url).await.with_context(|| url.clone())?;
+    let client = reqwest::Client::builder().timeout(LOOK_TIMEOUT).build()?;
+    let answer = client.get(&url).send().await.with_context(|| url.clone())?;
     answer.error_for_status()?.json().await.with_context(|| url)
 }
 

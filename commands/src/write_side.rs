@@ -21,15 +21,19 @@ use serde::Serialize;
 use service::{
     health::{Component, Health},
     problem::Problem,
+    shutdown::supervise,
 };
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Longest wait for one answer.
+/// Longest time from a command's arrival to its answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Everything that takes commands in this process.
@@ -177,24 +181,27 @@ impl WriteSide {
     }
 }
 
-/// Hands a request to the owner of its key's partition; waits while the owner's queue is full.
+/// Hands a request to the owner of its key's partition; waits for room in the owner's queue until
+/// `deadline`.
 pub(crate) async fn submit<C>(
     owners: &[OwnerHandle<C>],
     request: Request<C>,
+    deadline: Instant,
 ) -> Result<Coming, Refusal> {
     let partition = kafka::partition::of_key(request.key.as_bytes(), PARTITIONS);
     let owner = usize::try_from(partition)
         .ok()
-        .and_then(|index| owners.get(index));
-    owner
-        .expect("there is an owner for every partition")
-        .submit(request)
-        .await
+        .and_then(|index| owners.get(index))
+        .expect("there is an owner for every partition");
+    match tokio::time::timeout_at(deadline, owner.submit(request)).await {
+        Ok(submitted) => submitted,
+        Err(_) => Err(Refusal::Unavailable("its owner's queue is full".into())),
+    }
 }
 
-/// Waits for an answer, at most [`ANSWER_TIMEOUT`].
-pub(crate) async fn answer(coming: Coming) -> Result<Answer, Refusal> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, coming).await {
+/// Waits for an answer until `deadline`.
+pub(crate) async fn answer(coming: Coming, deadline: Instant) -> Result<Answer, Refusal> {
+    match tokio::time::timeout_at(deadline, coming).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Refusal::Unavailable("the owner has ended".into())),
         Err(_) => Err(Refusal::Unavailable(format!(
@@ -226,14 +233,18 @@ fn start<M: Machine + Copy>(
         );
         statuses.push(handle.status());
         handles.push(handle);
-        process.tasks.spawn(owner.run(process.stop.clone()));
+        let task = owner.run(process.stop.clone());
+        process
+            .tasks
+            .spawn(supervise("owner", process.stop.clone(), task));
     }
     let component = process
         .health
         .component(format!("journal.{}", context.name));
+    let watch = watch_owners(statuses, component, process.stop.clone());
     process
         .tasks
-        .spawn(watch_owners(statuses, component, process.stop.clone()));
+        .spawn(supervise("owners' health", process.stop.clone(), watch));
     handles.into()
 }
 
@@ -243,6 +254,7 @@ async fn watch_owners(
     component: Component,
     stop: CancellationToken,
 ) {
+    let mut ended = false;
     loop {
         let trouble =
             statuses
@@ -258,12 +270,14 @@ async fn watch_owners(
             None => component.ready(),
             Some(reason) => component.not_ready(reason),
         }
+        if ended {
+            return;
+        }
         let changes = statuses.iter_mut().map(|status| Box::pin(status.changed()));
         tokio::select! {
             (changed, _, _) = futures_util::future::select_all(changes) => {
-                if changed.is_err() {
-                    return component.not_ready("an owner has ended");
-                }
+                // Its last word stays: why it ended.
+                ended = changed.is_err();
             }
             () = stop.cancelled() => return component.not_ready("shutting down"),
         }

@@ -1,10 +1,13 @@
 //! Sales as another system recorded them, priced line by line.
 
 use schemas::{
-    Currency, Quantity, Sku, Timestamp, UnitPrice,
-    money::{MoneyError, line_amount},
-    orders::SaleLine,
+    Currency, Quantity, Sku, Timestamp, UnitPrice, money::line_amount, orders::SaleLine,
 };
+
+/// Largest amount of a line and of a total, above and below zero, in minor units: a hundred thousand
+/// million pounds. Those who add sales up, such as a window of the stream job, do so in 64 bits and
+/// can't go past a sum that does not fit; at this bound that takes over 900,000 sales in one sum.
+pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 
 /// A sale or a credit note as the other system has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +48,7 @@ pub enum SaleRejection {
         /// Its number.
         invoice: String,
     },
-    /// Beyond 64 bits of minor units.
+    /// A line's amount, or the total up to it, is beyond [`TOTAL_MAX`].
     #[error("invoice {invoice}, line {line}: the amount is too large")]
     AmountTooLarge {
         /// Its number.
@@ -77,11 +80,12 @@ impl Sale {
         let mut total = 0_i64;
         let mut lines = Vec::with_capacity(self.lines.len());
         for (index, line) in self.lines.iter().enumerate() {
-            let too_large = |_: MoneyError| self.too_large(index);
-            let amount =
-                line_amount(line.quantity, line.unit_price, self.currency).map_err(too_large)?;
-            total = total
-                .checked_add(amount)
+            let amount = line_amount(line.quantity, line.unit_price, self.currency)
+                .ok()
+                .filter(is_within_bound)
+                .ok_or_else(|| self.too_large(index))?;
+            total = Some(total + amount)
+                .filter(is_within_bound)
                 .ok_or_else(|| self.too_large(index))?;
             lines.push(SaleLine {
                 sku: line.sku.clone(),
@@ -100,6 +104,10 @@ impl Sale {
             line: index + 1,
         }
     }
+}
+
+fn is_within_bound(amount: &i64) -> bool {
+    (-TOTAL_MAX..=TOTAL_MAX).contains(amount)
 }
 
 #[cfg(test)]
@@ -142,21 +150,38 @@ pub(crate) mod examples {
         assert_eq!(total, -508);
     }
 
+    /// The price of one piece, in millionths, that makes a line of the given pence.
+    fn pence(amount: i64) -> (i64, i64) {
+        (1, amount * 10_000)
+    }
+
+    #[test]
+    fn an_amount_at_the_bound_is_taken() {
+        for sign in [1, -1] {
+            let (lines, total) = sale(&[pence(sign * (TOTAL_MAX - 1)), pence(sign)])
+                .priced()
+                .unwrap();
+            assert_eq!(lines[0].amount, sign * (TOTAL_MAX - 1));
+            assert_eq!(total, sign * TOTAL_MAX);
+        }
+    }
+
     #[test]
     fn names_the_line_that_is_too_large() {
-        let most = i64::MAX / 10_000;
-        let rejection = SaleRejection::AmountTooLarge {
+        let rejection = Err(SaleRejection::AmountTooLarge {
             invoice: "536365".into(),
             line: 2,
-        };
-        assert_eq!(
-            sale(&[(1, 1), (i64::MAX, i64::MAX)]).priced(),
-            Err(rejection.clone())
-        );
-        // Each line fits, their sum does not.
-        assert_eq!(
-            sale(&[(10_000, i64::MAX), (10_000, most * 10_000)]).priced(),
-            Err(rejection)
-        );
+        });
+        for lines in [
+            // Beyond 64 bits.
+            vec![(1, 1), (i64::MAX, i64::MAX)],
+            vec![pence(-TOTAL_MAX), pence(TOTAL_MAX + 1)],
+            vec![pence(TOTAL_MAX), pence(-TOTAL_MAX - 1)],
+            // Each line fits, their sum does not, though a later line would bring it back.
+            vec![pence(TOTAL_MAX), pence(1), pence(-1)],
+            vec![pence(-TOTAL_MAX), pence(-1), pence(1)],
+        ] {
+            assert_eq!(sale(&lines).priced(), rejection, "{lines:?}");
+        }
     }
 }

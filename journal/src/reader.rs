@@ -13,7 +13,7 @@ use backon::BackoffBuilder;
 use bytes::Bytes;
 use kafka::{
     Admin, BatchConsumer, CodecError, ConsumerError, Decoder, KafkaSettings, Record, Registry,
-    admin::AdminError,
+    RegistryError, admin::AdminError,
 };
 use schemas::{Body, Commit, ContextEvent, Decision, ids};
 use std::{
@@ -442,12 +442,15 @@ pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
 fn unreadable(topic: &str, record: &Record, error: CodecError) -> ReadError {
     let (topic, partition, offset) = (topic.to_owned(), record.partition, record.offset);
     match error {
-        CodecError::Registry(error) if error.is_transient() => ReadError::Codec {
-            topic,
-            partition,
-            offset,
-            source: CodecError::Registry(error),
-        },
+        // A schema that can't be had says nothing about the record: wait.
+        CodecError::Registry(error) if !matches!(error, RegistryError::NotAvro { .. }) => {
+            ReadError::Codec {
+                topic,
+                partition,
+                offset,
+                source: CodecError::Registry(error),
+            }
+        }
         error => ReadError::Unreadable {
             topic,
             partition,

@@ -123,6 +123,7 @@ impl Admin {
         match results.map_err(|error| self.unreachable(&error))?.pop() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, code))) if is_passing(code) => Err(self.unreachable(&code)),
             Some(Err((topic, code))) => Err(AdminError::Refused {
                 topic,
                 reason: code.to_string(),
@@ -251,4 +252,17 @@ fn options() -> AdminOptions {
     AdminOptions::new()
         .operation_timeout(Some(ADMIN_TIMEOUT))
         .request_timeout(Some(ADMIN_TIMEOUT))
+}
+
+/// Whether brokers that are still starting say so. Too few of them for the copies asked for is such
+/// a word as well: they may be on their way.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::NotController
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::InvalidReplicationFactor
+            | RDKafkaErrorCode::BrokerNotAvailable
+    )
 }

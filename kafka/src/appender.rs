@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest record, key and value together, in bytes; the broker's own default bounds it.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
+/// What headers and framing may add to a record; the sum stays below the broker's default limit.
+const RECORD_OVERHEAD_BYTES: usize = 8_192;
 /// Bits of a producer's opaque word that hold the caller's own number.
 const NUMBER_BITS: u32 = 48;
 const _: () = assert!(
@@ -156,7 +158,10 @@ impl Appender {
             .set("linger.ms", "0")
             .set("message.timeout.ms", &timeout_ms)
             .set("socket.timeout.ms", &timeout_ms)
-            .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
+            .set(
+                "message.max.bytes",
+                (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string(),
+            )
             .set("queue.buffering.max.messages", "1000000")
             .create_with_context(Lines::default())?;
         Ok(Self {

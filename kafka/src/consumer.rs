@@ -145,6 +145,8 @@ fn consumer(
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")
+        // Journals know no transactions; a foreign one, left open, must not hide what comes after.
+        .set("isolation.level", "read_uncommitted")
         // A start offset that is gone must be an error: the tripwire for lost history.
         .set("auto.offset.reset", "error")
         // The default of 1,000 pins catch-up at a fraction of its speed.
@@ -175,59 +177,56 @@ fn run(
     stop: &AtomicBool,
 ) {
     while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
-        let polled = poll_batch(consumer, topic);
-        let ends = matches!(&polled, Some(Err(error)) if !error.is_transient());
-        if let Some(batch) = polled
-            && sender.blocking_send(batch).is_err()
-        {
-            break;
+        let Polled { records, error } = poll_batch(consumer, topic);
+        let ends = error.as_ref().is_some_and(|error| !error.is_transient());
+        let records = (!records.is_empty()).then_some(Ok(records));
+        for sent in records.into_iter().chain(error.map(Err)) {
+            if sender.blocking_send(sent).is_err() {
+                return;
+            }
         }
         if ends {
-            break;
+            return;
         }
     }
 }
 
-/// What is there now, up to a batch's limits; `None` when nothing came within the time-out.
+/// What one round of polling gave: records, then the error that came behind them.
+struct Polled {
+    records: Vec<Record>,
+    error: Option<ConsumerError>,
+}
+
+/// What is there now, up to a batch's limits; nothing if nothing came within the time-out.
 ///
 /// While the brokers are away the client queues an error for each of its tries. A reader needs to
-/// hear of the trouble once, not of every error long after it has ended: those that are queued
-/// behind the first go with it.
-fn poll_batch(consumer: &BaseConsumer, topic: &str) -> Option<Result<Vec<Record>, ConsumerError>> {
-    let mut trouble = None;
-    let first = loop {
-        let timeout = if trouble.is_none() {
-            POLL_TIMEOUT
-        } else {
-            Duration::ZERO
-        };
+/// hear of the trouble once, not of every error long after it has ended: passing ones are told only
+/// if no record came. An error for good comes only once, so it must not be lost behind records.
+fn poll_batch(consumer: &BaseConsumer, topic: &str) -> Polled {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    let (mut trouble, mut timeout) = (None, POLL_TIMEOUT);
+    while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
         match consumer.poll(timeout) {
-            Some(Ok(message)) => break record(&message),
+            Some(Ok(message)) => {
+                bytes += message.payload_len();
+                records.push(record(&message));
+            }
             Some(Err(error)) => match classify(topic, &error) {
                 Some(error) if error.is_transient() => trouble = Some(error),
-                Some(error) => return Some(Err(error)),
+                Some(error) => {
+                    return Polled {
+                        records,
+                        error: Some(error),
+                    };
+                }
                 None => {}
             },
-            None => return trouble.map(Err),
-        }
-    };
-    let mut batch = vec![first];
-    let mut bytes = batch[0].value.as_ref().map_or(0, Bytes::len);
-    while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
-        match consumer.poll(Duration::ZERO) {
-            Some(Ok(message)) => {
-                batch.push(record(&message));
-                bytes += message.payload_len();
-            }
-            // An error here comes again, or was a passing one: the records at hand go first.
-            Some(Err(error)) => {
-                tracing::debug!(topic, %error, "while filling a batch");
-                break;
-            }
             None => break,
         }
+        timeout = Duration::ZERO;
     }
-    Some(Ok(batch))
+    let error = trouble.filter(|_| records.is_empty());
+    Polled { records, error }
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {

@@ -178,8 +178,19 @@ impl Registry {
 
     /// Asks for anything at all, to see whether the registry is there.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        let answer = self.client.get(format!("{}/config", self.url)).send().await;
-        answer.map(|_| ()).map_err(|error| self.unreachable(&error))
+        let answer = self
+            .client
+            .get(format!("{}/config", self.url))
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        match answer.status().is_server_error() {
+            false => Ok(()),
+            true => Err(RegistryError::Unreachable {
+                url: self.url.to_string(),
+                reason: answer.status().to_string(),
+            }),
+        }
     }
 
     async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
@@ -237,7 +248,7 @@ impl Registry {
             Some(cause) => format!("{}: {cause}", error.error),
             None => error.error.clone(),
         };
-        match refused && !error.retriable {
+        match refused && !error.retriable && !is_passing(&error.error) {
             true => RegistryError::Refused {
                 url,
                 what: what.to_owned(),
@@ -246,6 +257,14 @@ impl Registry {
             false => RegistryError::Unreachable { url, reason },
         }
     }
+}
+
+/// Whether the client library's words name an HTTP status that says "not now": the registry's own
+/// trouble, a proxy's, or too many questions.
+fn is_passing(text: &str) -> bool {
+    text.split_whitespace()
+        .filter_map(|word| word.parse::<u16>().ok())
+        .any(|status| status >= 500 || status == 408 || status == 429)
 }
 
 fn is_incompatible(reason: &str) -> bool {
@@ -261,4 +280,24 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_registrys_own_trouble_from_a_refusal() {
+        let text = |status| format!("HTTP request to schema registry failed with status {status}");
+        for status in [
+            "500 Internal Server Error",
+            "504 Gateway Timeout",
+            "429 Too Many Requests",
+        ] {
+            assert!(is_passing(&text(status)), "{status}");
+        }
+        for status in ["404 Not Found", "409 Conflict", "422 Unprocessable Entity"] {
+            assert!(!is_passing(&text(status)), "{status}");
+        }
+    }
 }

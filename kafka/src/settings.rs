@@ -53,8 +53,13 @@ pub enum SettingsError {
 }
 
 /// Properties that the appender's and the consumer's guarantees rest on.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 14] = [
     "bootstrap.servers",
+    "metadata.broker.list",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "delivery.report.only.error",
+    "message.max.bytes",
     "acks",
     "request.required.acks",
     "enable.idempotence",

@@ -45,6 +45,11 @@ impl Runtime {
     /// Starts the projector of a view, as a task of its own.
     pub fn project<S: Store>(&self, store: S) {
         let component = self.health.component(format!("view.{}", store.name()));
+        // Until it has said how far it is, it is nowhere.
+        for partition in 0..PARTITIONS {
+            self.progress
+                .set(store.name(), S::Event::CONTEXT.topic, partition, 0);
+        }
         gauge!(names::STOPPED, "view" => store.name()).set(0);
         let shutdown = self.shutdown.clone();
         let projector = Projector {
@@ -52,10 +57,13 @@ impl Runtime {
             runtime: self.clone(),
             component,
         };
-        self.tasks.spawn(async move {
+        let (name, supervised) = (projector.store.name(), shutdown.clone());
+        let task = async move {
             // Dropping it anywhere is safe: what was not committed is read and posted again.
             shutdown.run_until_cancelled(projector.run()).await;
-        });
+        };
+        self.tasks
+            .spawn(service::shutdown::supervise(name, supervised, task));
     }
 }
 

@@ -46,6 +46,8 @@ pub enum MoneyError {
 impl Currency {
     /// Pound sterling.
     pub const GBP: Self = Self(iso_currency::Currency::GBP);
+    /// The least of all currencies, by code: where a range over them begins.
+    pub const FIRST: Self = Self(iso_currency::Currency::AED);
 
     /// Reads an upper-case code such as `GBP`. Codes without a minor unit (gold, test codes) are
     /// no currencies to us.
@@ -66,6 +68,19 @@ impl Currency {
     /// How many decimal digits the minor unit has: 2 for GBP, 0 for JPY.
     pub fn exponent(self) -> u32 {
         u32::from(self.0.exponent().unwrap_or(0))
+    }
+}
+
+impl Ord for Currency {
+    /// By code.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.code().cmp(other.code())
+    }
+}
+
+impl PartialOrd for Currency {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -200,6 +215,16 @@ mod tests {
             .to_string(),
             "JPY 1,234"
         );
+    }
+
+    #[test]
+    fn no_currency_comes_before_the_first() {
+        let letters = || 'A'..='Z';
+        let codes = letters().flat_map(|a| {
+            letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c])))
+        });
+        let least = codes.filter_map(|code| Currency::parse(&code).ok()).min();
+        assert_eq!(least, Some(Currency::FIRST));
     }
 
     #[test]

@@ -52,7 +52,7 @@ const fn journal_topic(name: &'static str, subject: &'static str) -> TopicSpec {
 }
 
 const fn aggregate_topic(name: &'static str, subject: &'static str) -> TopicSpec {
-    let key = "<window start, RFC 3339>/<country>";
+    let key = "<window start, RFC 3339>/<country>/<currency>";
     TopicSpec {
         name,
         key,

@@ -239,7 +239,7 @@ fn results_are_as_they_were() {
         lines: 14,
         revenue: -5,
     };
-    assert_eq!(result.key(), "2010-12-01T08:00:00Z/United Kingdom");
+    assert_eq!(result.key(), "2010-12-01T08:00:00Z/United Kingdom/GBP");
     for topic in [
         "aggregates.revenue_by_country_hour",
         "aggregates.revenue_by_country_day",

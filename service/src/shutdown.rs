@@ -1,11 +1,19 @@
 //! Shutdown: one signal, heard by every task; then a bounded wait for them to end.
 
-use std::time::Duration;
+use futures_util::FutureExt;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest wait for tasks to end after the signal.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Whether a supervised task has panicked.
+static PANICKED: AtomicBool = AtomicBool::new(false);
 
 /// Gives a token that is cancelled at SIGTERM or SIGINT. A second signal ends the process at once.
 ///
@@ -31,7 +39,21 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Waits for all tasks; `false` if some did not end in time.
+/// Runs a task of the process. Should it panic, the process ends: a part that is gone without a word
+/// would leave the rest looking well.
+pub async fn supervise(
+    name: &'static str,
+    stop: CancellationToken,
+    task: impl Future<Output = ()>,
+) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!(task = name, "a task panicked; the process ends");
+        PANICKED.store(true, Ordering::Relaxed);
+        stop.cancel();
+    }
+}
+
+/// Waits for all tasks; `false` if some did not end in time, or one has panicked.
 pub async fn wait_for(tasks: &TaskTracker) -> bool {
     tasks.close();
     let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait())
@@ -40,5 +62,5 @@ pub async fn wait_for(tasks: &TaskTracker) -> bool {
     if !ended {
         tracing::error!(tasks = tasks.len(), "tasks did not end in time");
     }
-    ended
+    ended && !PANICKED.load(Ordering::Relaxed)
 }

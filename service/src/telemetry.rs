@@ -2,7 +2,12 @@
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// How often samples are folded into histograms.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -71,9 +76,22 @@ pub fn init_logs(settings: &LogSettings, reader: Reader) -> Result<(), Telemetry
     result.map_err(|error| TelemetryError::Twice(error.to_string()))
 }
 
-/// Sets up metrics for the process; the handle renders what `/metrics` shows.
+/// Sets up metrics for the process; the handle renders what `/metrics` shows. Run [`keep_metrics`]
+/// beside it.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| TelemetryError::Twice(error.to_string()))
+}
+
+/// Folds samples into their histograms, which otherwise only a scrape does: they would grow while
+/// nobody scrapes.
+pub async fn keep_metrics(handle: PrometheusHandle, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))
+        .await
+        .is_some()
+    {
+        handle.run_upkeep();
+    }
 }

@@ -1,10 +1,10 @@
 //! The HTTP interface as a whole: every part's routes, one OpenAPI document, metrics, fallbacks.
 
-use super::progress;
+use super::{linger::linger, progress};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -82,6 +82,7 @@ pub fn router(parts: Parts) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(measure))
+        .layer(middleware::from_fn(linger))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
@@ -113,13 +114,30 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail).into_response()
 }
 
+/// Clients may make methods up; metrics have no room for that.
+fn method_name(method: &Method) -> &'static str {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let names = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"];
+    known
+        .iter()
+        .position(|known| known == method)
+        .map_or("other", |index| names[index])
+}
+
 async fn measure(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let arrived = Instant::now();
-    let method = request.method().to_string();
+    let method = method_name(request.method());
     let path = matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_u16().to_string();
-    metrics::counter!(REQUESTS, "method" => method.clone(), "path" => path.clone(), "status" => status)
+    metrics::counter!(REQUESTS, "method" => method, "path" => path.clone(), "status" => status)
         .increment(1);
     metrics::histogram!(REQUEST_SECONDS, "method" => method, "path" => path)
         .record(arrived.elapsed());

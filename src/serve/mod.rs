@@ -5,6 +5,7 @@
 //! a topic or a schema that is not as it must be.
 
 mod api;
+mod linger;
 mod probes;
 mod progress;
 
@@ -17,7 +18,12 @@ use commands::{Process, Slot, WriteSide, identity::Hasher, settings::read_hash_k
 use journal::Source;
 use kafka::{Admin, Appender, Registry};
 use projections::Databases;
-use service::{health::Health, progress::Progress, shutdown};
+use service::{
+    health::Health,
+    progress::Progress,
+    shutdown::{self, supervise},
+    telemetry::{init_metrics, keep_metrics},
+};
 use std::{process::ExitCode, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,7 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         .as_ref()
         .context("setting commands.hash_key_file is missing")?;
     let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
-    let metrics = service::telemetry::init_metrics()?;
+    let metrics_handle = init_metrics()?;
     let stop = shutdown::on_signal()?;
     let (health, progress) = (Health::default(), Progress::default());
     let source = Source {
@@ -71,7 +77,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         health: health.clone(),
         progress: progress.clone(),
         admin: source.admin.clone(),
-        metrics,
+        metrics: metrics_handle.clone(),
     });
     let http = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let (http_tasks, log_address) = (tasks.clone(), config.http.listen);
@@ -80,6 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             tracing::error!(%error, "http ended");
         }
     });
+    tasks.spawn(keep_metrics(metrics_handle, stop.clone()));
     tracing::info!(address = %log_address, "listening");
     let service = Service {
         config,
@@ -117,12 +124,14 @@ impl Service {
 
     /// Starts every role once topics and schemas are there.
     async fn start(self) -> anyhow::Result<()> {
-        self.tasks.spawn(probes::run(
+        let probes = probes::run(
             self.source.clone(),
             self.databases.clone(),
             self.health.clone(),
             self.stop.clone(),
-        ));
+        );
+        let stop = self.stop.clone();
+        self.tasks.spawn(supervise("probes", stop.clone(), probes));
         let Some(encoders) = self.prepare().await? else {
             return Ok(());
         };
@@ -145,12 +154,10 @@ impl Service {
             tasks: self.tasks.clone(),
         };
         projections::run(&views, &self.databases);
-        self.tasks.spawn(self.job.run(self.stop.clone()));
-        self.tasks.spawn(check_topics(
-            self.source.admin.clone(),
-            self.health,
-            self.stop,
-        ));
+        let job = self.job.run(stop.clone());
+        self.tasks.spawn(supervise("job", stop.clone(), job));
+        let check = check_topics(self.source.admin.clone(), self.health, stop.clone());
+        self.tasks.spawn(supervise("topics", stop, check));
         Ok(())
     }
 
@@ -158,13 +165,15 @@ impl Service {
     async fn prepare(&self) -> anyhow::Result<Option<setup::Encoders>> {
         let component = self.health.component("topics and schemas");
         for wait in service::backoff() {
-            match setup::prepare(&self.source.admin, &self.source.registry).await {
-                Ok(encoders) => {
+            let prepared = setup::prepare(&self.source.admin, &self.source.registry);
+            match self.stop.run_until_cancelled(prepared).await {
+                Some(Ok(encoders)) => {
                     component.ready();
                     return Ok(Some(encoders));
                 }
-                Err(error) if error.is_transient() => component.not_ready(error.to_string()),
-                Err(error) => return Err(error.into()),
+                Some(Err(error)) if error.is_transient() => component.not_ready(error.to_string()),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Ok(None),
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {},
@@ -198,9 +207,10 @@ async fn check_topics(admin: Admin, health: Health, stop: CancellationToken) {
     let component = health.component("topics");
     loop {
         let mut interval = TOPIC_CHECK_INTERVAL;
-        match check_all(&admin).await {
-            Ok(()) => component.ready(),
-            Err(error) => {
+        match stop.run_until_cancelled(check_all(&admin)).await {
+            None => return,
+            Some(Ok(())) => component.ready(),
+            Some(Err(error)) => {
                 tracing::error!(%error, "topics are not as they must be, or can't be checked");
                 component.not_ready(error.to_string());
                 interval = TOPIC_RECHECK_INTERVAL;

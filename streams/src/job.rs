@@ -96,6 +96,10 @@ impl Job {
     /// A job that will tell `component` whether it does its work, and `progress` what is published:
     /// everything of a journal partition before the offset.
     pub fn new(source: Source, component: Component, progress: Progress) -> Self {
+        // Until it has said how far it is, it is nowhere.
+        for partition in 0..PARTITIONS {
+            progress.set(JOB, JOURNAL, partition, 0);
+        }
         Self {
             source,
             progress,

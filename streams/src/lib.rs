@@ -2,7 +2,8 @@
 //!
 //! The job reads the valid events of `journal.orders`, adds them up by country in tumbling windows of
 //! an hour and of a day (UTC, by the events' own time), and publishes the windows to an aggregate
-//! topic each. The latest record of a key holds the window's whole value, so records may repeat.
+//! topic each. Each currency has windows of its own, for nothing here converts money. The latest
+//! record of a key holds the window's whole value, so records may repeat.
 //!
 //! What it does not promise:
 //! - No state is kept: a start reads the journal from offset 0. Until it has come to where the log
@@ -11,7 +12,6 @@
 //! - There are no transactions and it is not exactly-once: a record may be published again, and two
 //!   processes that run the job publish over each other.
 //! - A window never closes. All stay in memory, up to [`windows::WINDOWS_MAX`].
-//! - A window has one currency, for its key has none: an event with a second one stops the job.
 //! - `GET /api/v1/analytics/series` answers from the job's memory, so only the process that runs the
 //!   job answers it, and it may be ahead of the topics by one publication.
 

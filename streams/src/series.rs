@@ -6,7 +6,7 @@ use crate::{
     windows::{Selection, Windows},
 };
 use axum::{Json, extract::State, http::StatusCode};
-use schemas::{Timestamp, aggregates::RevenueByCountry};
+use schemas::{Currency, Timestamp, aggregates::RevenueByCountry};
 use serde::{Deserialize, Serialize};
 use service::{extract::ApiQuery, problem::Problem};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -69,7 +69,7 @@ pub struct SeriesParameters {
     cursor: Option<String>,
 }
 
-/// Windows by start, then by country.
+/// Windows by start, then by country, then by currency.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeriesAnswer {
     /// The stream job.
@@ -84,7 +84,7 @@ pub struct SeriesAnswer {
     next_cursor: Option<String>,
 }
 
-/// One country's sales in one window.
+/// One country's sales in one currency in one window.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WindowAnswer {
     /// Inclusive.
@@ -174,7 +174,7 @@ pub fn routes(series: Series) -> OpenApiRouter {
         .with_state(series)
 }
 
-/// A stream job's windows, by start and then by country.
+/// A stream job's windows, by start, then by country, then by currency.
 ///
 /// They are those of the process that answers, as of now: the aggregate topic has the same values
 /// shortly after.
@@ -252,15 +252,19 @@ fn time(text: &str) -> Result<Timestamp, Problem> {
 
 /// An opaque text for "after this window".
 fn cursor_after(result: &RevenueByCountry) -> String {
-    hex::encode(format!("{}/{}", result.window_start.0, result.country))
+    let (start, country) = (result.window_start.0, &result.country);
+    hex::encode(format!("{start}/{country}/{}", result.currency))
 }
 
-/// The window start and country that a cursor holds.
-fn cursor(text: &str) -> Result<(Timestamp, String), Problem> {
+/// The window start, country and currency that a cursor holds.
+fn cursor(text: &str) -> Result<(Timestamp, String, Currency), Problem> {
     let read = || {
         let plain = String::from_utf8(hex::decode(text).ok()?).ok()?;
-        let (start, country) = plain.split_once('/')?;
-        Some((Timestamp(start.parse().ok()?), country.to_owned()))
+        // A country may hold a slash, the others can't.
+        let (start, rest) = plain.split_once('/')?;
+        let (country, currency) = rest.rsplit_once('/')?;
+        let start = Timestamp(start.parse().ok()?);
+        Some((start, country.to_owned(), Currency::parse(currency).ok()?))
     };
     read().ok_or_else(|| {
         let detail = "cursor is not the next_cursor of an earlier answer".to_owned();

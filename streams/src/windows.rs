@@ -1,4 +1,4 @@
-//! The job's sums: from events to windows by country. Pure: no I/O, no clock.
+//! The job's sums: from events to windows by country and currency. Pure: no I/O, no clock.
 //!
 //! The sums don't depend on the order of events. An event that can't be added changes nothing.
 
@@ -6,29 +6,18 @@ use crate::window::Window;
 use schemas::{Currency, Timestamp, aggregates::RevenueByCountry, orders::Event};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    ops::Bound,
     sync::Arc,
 };
 
 /// Most windows in memory, of all sizes together: by the size of their entries about 120 bytes each,
-/// and 45 more while they wait to be published, so about a third of a gigabyte. 200 countries that
-/// sell in every hour of a year need 1,825,000.
+/// and 60 more while they wait to be published, so about a third of a gigabyte. 200 countries that
+/// sell in every hour of a year, in one currency each, need 1,825,000.
 pub const WINDOWS_MAX: usize = 2_000_000;
 
 /// Why an event can't be added. Nothing but a change of the program or of its input mends it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowsError {
-    /// The window's key has no currency, so both would be one sum.
-    #[error("the {} window {key} is in {held} and can't take {brought}", window.name())]
-    SecondCurrency {
-        /// The window's size.
-        window: Window,
-        /// The window's key in its topic.
-        key: String,
-        /// The currency of the events so far.
-        held: Currency,
-        /// The currency of this event.
-        brought: Currency,
-    },
     /// A sum beyond 64 bits.
     #[error("the {} window {key} overflows: its {sum} is beyond 64 bits", window.name())]
     Overflow {
@@ -76,14 +65,14 @@ pub struct Selection {
     pub from: Option<Timestamp>,
     /// That begin before this time.
     pub to: Option<Timestamp>,
-    /// That come after this start and country.
-    pub after: Option<(Timestamp, String)>,
+    /// That come after this start, country and currency.
+    pub after: Option<(Timestamp, String, Currency)>,
     /// Not more than this many.
     pub count_max: usize,
 }
 
-/// A window's start and country. The order is the series' order.
-type Key = (Timestamp, Arc<str>);
+/// A window's start, country and currency. The order is the series' order.
+type Key = (Timestamp, Arc<str>, Currency);
 
 /// The windows of one size.
 #[derive(Debug)]
@@ -97,7 +86,6 @@ struct Tumbling {
 /// A window's sums, or what one event adds to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sums {
-    currency: Currency,
     orders: i64,
     credit_notes: i64,
     lines: i64,
@@ -122,19 +110,19 @@ impl Windows {
 
     /// Adds an event to its windows: to all of them, or after an error to none.
     pub fn apply(&mut self, event: &Event) -> Result<(), WindowsError> {
-        let (time, country, sums) = match event {
+        let (time, country, currency, sums) = match event {
             Event::SaleImported(sale) => {
-                let sums = Sums::of(sale.currency, (1, 0), sale.lines.len(), sale.total);
-                (sale.ordered_at, &sale.country, sums)
+                let sums = Sums::of((1, 0), sale.lines.len(), sale.total);
+                (sale.ordered_at, &sale.country, sale.currency, sums)
             }
             Event::CreditNoteIssued(note) => {
-                let sums = Sums::of(note.currency, (0, 1), note.lines.len(), note.total);
-                (note.issued_at, &note.country, sums)
+                let sums = Sums::of((0, 1), note.lines.len(), note.total);
+                (note.issued_at, &note.country, note.currency, sums)
             }
         };
         let country = self.interned(country);
-        let hour = self.hours.after_adding(time, &country, sums)?;
-        let day = self.days.after_adding(time, &country, sums)?;
+        let hour = self.hours.after_adding(time, &country, currency, sums)?;
+        let day = self.days.after_adding(time, &country, currency, sums)?;
         let new = usize::from(!self.hours.holds(&hour.0)) + usize::from(!self.days.holds(&day.0));
         let windows_max = self.windows_max;
         if self.hours.sums.len() + self.days.sums.len() + new > windows_max {
@@ -160,7 +148,8 @@ impl Windows {
     /// Marks windows as changed again, for what was taken of them could not be published.
     pub fn mark_changed(&mut self, window: Window, taken: &[RevenueByCountry]) {
         for result in taken {
-            let key = (result.window_start, self.interned(&result.country));
+            let country = self.interned(&result.country);
+            let key = (result.window_start, country, result.currency);
             let tumbling = self.of_mut(window);
             if tumbling.holds(&key) {
                 tumbling.changed.insert(key);
@@ -173,23 +162,21 @@ impl Windows {
         self.of(window).sums.len()
     }
 
-    /// The windows asked for, by start and then by country.
+    /// The windows asked for, by start, then by country, then by the currency's code.
     pub fn series(&self, selection: &Selection) -> Vec<RevenueByCountry> {
         let first = selection.from.unwrap_or(Timestamp(i64::MIN));
-        let after = selection.after.as_ref();
-        let lower = match after {
-            Some((start, country)) if *start >= first => (*start, Arc::from(country.as_str())),
-            Some(_) | None => (first, Arc::from("")),
+        let lower = match &selection.after {
+            Some((start, country, currency)) if *start >= first => {
+                Bound::Excluded((*start, Arc::from(country.as_str()), *currency))
+            }
+            Some(_) | None => Bound::Included((first, Arc::from(""), Currency::FIRST)),
         };
         let country = selection.country.as_deref();
         self.of(selection.window)
             .sums
-            .range(lower..)
-            .take_while(|((start, _), _)| selection.to.is_none_or(|to| *start < to))
-            .filter(|((_, held), _)| country.is_none_or(|country| **held == *country))
-            .filter(|((start, held), _)| {
-                after.is_none_or(|(last, country)| (*start, &**held) != (*last, country))
-            })
+            .range((lower, Bound::Unbounded))
+            .take_while(|((start, _, _), _)| selection.to.is_none_or(|to| *start < to))
+            .filter(|((_, held, _), _)| country.is_none_or(|country| **held == *country))
             .take(selection.count_max)
             .map(|(key, sums)| sums.result(selection.window, key))
             .collect()
@@ -237,30 +224,22 @@ impl Tumbling {
         &self,
         time: Timestamp,
         country: &Arc<str>,
+        currency: Currency,
         event: Sums,
     ) -> Result<(Key, Sums), WindowsError> {
         let window = self.window;
         let (start, _) = window
             .around(time)
             .ok_or(WindowsError::NoWindow { window, time })?;
-        let key = (start, country.clone());
+        let key = (start, country.clone(), currency);
         let Some(held) = self.sums.get(&key) else {
             return Ok((key, event));
         };
-        let name = || event.result(window, &key).key();
-        if held.currency != event.currency {
-            return Err(WindowsError::SecondCurrency {
-                window,
-                key: name(),
-                held: held.currency,
-                brought: event.currency,
-            });
-        }
         let sums = held
             .checked_add(event)
             .map_err(|sum| WindowsError::Overflow {
                 window,
-                key: name(),
+                key: event.result(window, &key).key(),
                 sum,
             })?;
         Ok((key, sums))
@@ -274,9 +253,8 @@ impl Tumbling {
 
 impl Sums {
     /// What one event adds: its kind as one sale or one credit note, its lines, its total.
-    fn of(currency: Currency, kind: (i64, i64), lines: usize, total: i64) -> Self {
+    fn of(kind: (i64, i64), lines: usize, total: i64) -> Self {
         Self {
-            currency,
             orders: kind.0,
             credit_notes: kind.1,
             lines: i64::try_from(lines).expect("a record of a megabyte has fewer lines than 2^63"),
@@ -284,11 +262,10 @@ impl Sums {
         }
     }
 
-    /// The sums of both, or the name of the first that overflows. The currency is the same.
+    /// The sums of both, or the name of the first that overflows.
     fn checked_add(self, other: Self) -> Result<Self, &'static str> {
         let add = |name, left: i64, right: i64| left.checked_add(right).ok_or(name);
         Ok(Self {
-            currency: self.currency,
             orders: add("orders", self.orders, other.orders)?,
             credit_notes: add("credit_notes", self.credit_notes, other.credit_notes)?,
             lines: add("lines", self.lines, other.lines)?,
@@ -296,12 +273,12 @@ impl Sums {
         })
     }
 
-    fn result(&self, window: Window, (start, country): &Key) -> RevenueByCountry {
+    fn result(&self, window: Window, (start, country, currency): &Key) -> RevenueByCountry {
         RevenueByCountry {
             window_start: *start,
             window_end: Timestamp(start.0 + window.width_us()),
             country: country.to_string(),
-            currency: self.currency,
+            currency: *currency,
             orders: self.orders,
             credit_notes: self.credit_notes,
             lines: self.lines,

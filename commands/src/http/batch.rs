@@ -14,7 +14,7 @@ use crate::{
     metrics as names,
     outcome::{Done, problem, settle},
     wire::{ProductBody, SaleBody},
-    write_side::{Ask, Coming, WriteSide, answer, submit},
+    write_side::{ANSWER_TIMEOUT, Ask, Coming, WriteSide, answer, submit},
 };
 use axum::{
     body::{Body, Bytes},
@@ -28,7 +28,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use service::problem::Problem;
 use std::convert::Infallible;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Most lines handed in without an answer written.
@@ -71,6 +71,8 @@ struct Under {
     id: String,
     topic: &'static str,
     command: &'static str,
+    /// When it must have its answer.
+    deadline: Instant,
     coming: Result<Coming, Problem>,
 }
 
@@ -147,6 +149,7 @@ async fn hand_in_line(write_side: &WriteSide, line: u64, text: &Line) -> Under {
         id: String::new(),
         topic: ORDERS.topic,
         command: "none",
+        deadline: Instant::now(),
         coming: Err(problem),
     };
     let Line::Text(text) = text else {
@@ -203,13 +206,15 @@ impl CommandLine<'_> {
                 let id = body.sku.clone();
                 let request = create_request(write_side, &ask("CreateProduct"), body);
                 let request = request.map_err(field_problem)?;
-                let coming = submit(&write_side.catalog, request).await.map_err(problem);
+                let deadline = Instant::now() + ANSWER_TIMEOUT;
+                let coming = submit(&write_side.catalog, request, deadline).await;
                 Ok(Under {
                     line,
                     id,
                     topic: CATALOG.topic,
                     command: "CreateProduct",
-                    coming,
+                    deadline,
+                    coming: coming.map_err(problem),
                 })
             }
         }
@@ -230,13 +235,15 @@ async fn import(
     let request = write_side.creation(ask, aggregate_type, &body, command(sale));
     let request = request.map_err(field_problem)?;
     let (id, command) = (request.key.clone(), ask.route);
-    let coming = submit(&write_side.orders, request).await.map_err(problem);
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let coming = submit(&write_side.orders, request, deadline).await;
     Ok(Under {
         line,
         id,
         topic: ORDERS.topic,
         command,
-        coming,
+        deadline,
+        coming: coming.map_err(problem),
     })
 }
 
@@ -260,10 +267,11 @@ async fn answer_line(under: Under) -> Vec<u8> {
         id,
         topic,
         command,
+        deadline,
         coming,
     } = under;
     let settled = match coming {
-        Ok(coming) => settle(answer(coming).await),
+        Ok(coming) => settle(answer(coming, deadline).await),
         Err(problem) => Err(problem),
     };
     let status = settled

@@ -5,9 +5,9 @@ use crate::{
     contexts,
     identity::Principal,
     metrics as names,
-    outcome::{problem, settle},
+    outcome::settle,
     wire::{self, FieldError, PriceBody, ProductBody},
-    write_side::{WriteSide, answer, submit},
+    write_side::{ANSWER_TIMEOUT, WriteSide, answer, submit},
 };
 use axum::{
     http::{HeaderMap, StatusCode},
@@ -107,15 +107,12 @@ async fn run(
 ) -> Result<Response, Problem> {
     let arrived = std::time::Instant::now();
     let key = request.key.clone();
-    let answered = async { answer(submit(&write_side.catalog, request).await?).await };
-    // The queue of an owner that is away may be full, so that waiting for room has its bound too.
-    let answered = tokio::time::timeout(crate::write_side::ANSWER_TIMEOUT, answered).await;
-    let settled = match answered {
-        Ok(answered) => settle(answered),
-        Err(_) => Err(problem(journal::owner::Refusal::Unavailable(
-            "its queue is full".into(),
-        ))),
+    let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+    let answered = match submit(&write_side.catalog, request, deadline).await {
+        Ok(coming) => answer(coming, deadline).await,
+        Err(refusal) => Err(refusal),
     };
+    let settled = settle(answered);
     let status = settled
         .as_ref()
         .map_or_else(|problem| problem.status, |done| done.status);

@@ -73,6 +73,8 @@ pub struct Owner<M: Machine> {
 
 /// Why a take-over did not come about.
 enum Failure {
+    /// Nothing was read for so long; another try may help.
+    Silent(Duration),
     /// Another try may help.
     Again(String),
     /// No try will.
@@ -188,7 +190,11 @@ impl<M: Machine> Owner<M> {
                     );
                     return Err(reason);
                 }
-                Err(Failure::Again(reason)) => {
+                Err(failure) => {
+                    let reason = match failure {
+                        Failure::Silent(time) => format!("nothing was read for {time:?}"),
+                        Failure::Again(reason) | Failure::End(reason) => reason,
+                    };
                     tracing::warn!(
                         topic = topic::<M>(),
                         partition = self.partition,
@@ -205,31 +211,24 @@ impl<M: Machine> Owner<M> {
     /// Reads to the end of the log, announces, and reads up to the announcement.
     async fn try_take_over(&mut self) -> Result<(), Failure> {
         let (topic, partition) = (topic::<M>(), self.partition);
+        // What the reports of the last term say, reading the log says better.
+        while self.reports.try_recv().is_ok() {
+            self.unreported = self.unreported.saturating_sub(1);
+        }
         let end = self.source.admin.watermarks(topic, partition).await;
         let end = end.map_err(|error| Failure::Again(error.to_string()))?.high;
         let start = self.core.checkpoint().clone();
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
         let mut reader = Reader::open(&self.source, &role, vec![start]).await?;
         while self.core.checkpoint().next_offset < end {
-            self.read(&mut reader, READ_TIMEOUT).await?;
-        }
-        self.check_not_deposed()?;
-        let term = uuid::Uuid::now_v7().into_bytes();
-        let announcement = self
-            .core
-            .announce(&self.settings.owner_url, PARTITIONS, term, now())
-            .map_err(|refusal| Failure::End(refusal.to_string()))?;
-        self.append(&announcement)
-            .map_err(|barrier| Failure::Again(barrier.reason))?;
-        while !self.core.announced_is_read() {
-            self.read(&mut reader, ANNOUNCEMENT_TIMEOUT).await?;
-            if self.core.announcement_is_lost() {
-                self.check_not_deposed()?;
-                return Err(Failure::Again(
-                    "another owner announced itself first".into(),
-                ));
+            match self.read(&mut reader, READ_TIMEOUT).await {
+                // The end may be a foreign transaction's marker, which nobody is given. Should there
+                // be more after all, the rule makes the announcement void.
+                Err(Failure::Silent(_)) => break,
+                read => read?,
             }
         }
+        self.announce_and_read(&mut reader).await?;
         self.core.take_office(now());
         let checkpoint = self.core.checkpoint();
         let epoch = checkpoint.epoch;
@@ -246,6 +245,32 @@ impl<M: Machine> Owner<M> {
         Ok(())
     }
 
+    /// Makes the own announcement the last one read. One that an earlier try sent may stand in the
+    /// log by now.
+    async fn announce_and_read(&mut self, reader: &mut Reader<M::Event>) -> Result<(), Failure> {
+        if self.core.announced_is_read() {
+            return Ok(());
+        }
+        self.core.announcement_is_lost();
+        self.check_not_deposed()?;
+        let term = uuid::Uuid::now_v7().into_bytes();
+        let announcement = self
+            .core
+            .announce(&self.settings.owner_url, PARTITIONS, term, now())
+            .map_err(|refusal| Failure::End(refusal.to_string()))?;
+        self.append(&announcement)
+            .map_err(|barrier| Failure::Again(barrier.reason))?;
+        while !self.core.announced_is_read() {
+            self.read(reader, ANNOUNCEMENT_TIMEOUT).await?;
+            if self.core.announcement_is_lost() {
+                self.check_not_deposed()?;
+                let reason = "another owner announced itself first";
+                return Err(Failure::Again(reason.into()));
+            }
+        }
+        Ok(())
+    }
+
     async fn read(
         &mut self,
         reader: &mut Reader<M::Event>,
@@ -256,7 +281,7 @@ impl<M: Machine> Owner<M> {
                 self.core.read(&batch?);
                 Ok(())
             }
-            Err(_) => Err(Failure::Again(format!("nothing was read for {timeout:?}"))),
+            Err(_) => Err(Failure::Silent(timeout)),
         }
     }
 

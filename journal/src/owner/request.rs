@@ -55,7 +55,8 @@ pub struct Request<C> {
 pub struct Answer {
     /// The journal's partition.
     pub partition: i32,
-    /// The commit's offset; for an answer without a commit of its own, that of the last one before.
+    /// The commit's offset; for an answer without a commit of its own, that of the record that proved
+    /// it: whoever has read so far has read all that the answer rests on.
     pub offset: i64,
     /// The aggregate's version after it.
     pub version: i64,

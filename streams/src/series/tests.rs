@@ -3,33 +3,35 @@
 use super::*;
 use axum::{body::Body, http::Request, http::header, response::Response};
 use proptest::prelude::*;
-use schemas::{
-    Currency,
-    orders::{Event, SaleImported},
-};
+use schemas::orders::{Event, SaleImported};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 const DAYS: &str = "job=revenue_by_country&window=day";
 
+/// Of sales in pounds: time, country, total.
 fn series_of(sales: &[(&str, &str, i64)]) -> Series {
     let series = Series::default();
     for (time, country, total) in sales {
-        let sale = SaleImported {
-            invoice: "536365".into(),
-            customer: None,
-            country: (*country).into(),
-            ordered_at: Timestamp::parse(time).unwrap(),
-            currency: Currency::GBP,
-            lines: Vec::new(),
-            total: *total,
-        };
-        series
-            .update(|windows| windows.apply(&Event::SaleImported(sale)))
-            .unwrap();
+        take_sale(&series, time, country, Currency::GBP, *total);
     }
     series.caught_up();
     series
+}
+
+fn take_sale(series: &Series, time: &str, country: &str, currency: Currency, total: i64) {
+    let sale = SaleImported {
+        invoice: "536365".into(),
+        customer: None,
+        country: country.into(),
+        ordered_at: Timestamp::parse(time).unwrap(),
+        currency,
+        lines: Vec::new(),
+        total,
+    };
+    series
+        .update(|windows| windows.apply(&Event::SaleImported(sale)))
+        .unwrap();
 }
 
 async fn response(series: &Series, query: &str) -> Response {
@@ -92,8 +94,33 @@ async fn pages_join() {
 }
 
 #[tokio::test]
+async fn currencies_have_windows_of_their_own() {
+    let series = series_of(&[("2010-12-01T08:00:00Z", "France", 1)]);
+    for (code, total) in [("JPY", 4), ("EUR", 2)] {
+        let currency = Currency::parse(code).unwrap();
+        take_sale(&series, "2010-12-01T09:00:00Z", "France", currency, total);
+    }
+    let (mut query, mut found) = (format!("{DAYS}&limit=1"), Vec::new());
+    for _ in 0..3 {
+        let (_, body) = ask(&series, &query).await;
+        let window = &body["series"][0];
+        assert_eq!(window["currency"], window["revenue"]["currency"]);
+        found.push(window["revenue"].clone());
+        if let Some(cursor) = body["next_cursor"].as_str() {
+            query = format!("{DAYS}&limit=1&cursor={cursor}");
+        }
+    }
+    let revenue = |amount: i64, currency: &str| json!({"amount": amount, "currency": currency});
+    assert_eq!(
+        found,
+        [revenue(2, "EUR"), revenue(1, "GBP"), revenue(4, "JPY")]
+    );
+}
+
+#[tokio::test]
 async fn says_what_is_wrong_with_a_query() {
     let series = series_of(&[]);
+    let cursor_of = |plain: &str| format!("{DAYS}&cursor={}", hex::encode(plain));
     for (query, code) in [
         ("job=revenue&window=day", "UNKNOWN_JOB"),
         ("job=revenue_by_country&window=minute", "UNKNOWN_WINDOW"),
@@ -104,6 +131,10 @@ async fn says_what_is_wrong_with_a_query() {
         (&format!("{DAYS}&limit=-1"), "UNKNOWN_OR_INVALID_PARAMETER"),
         (&format!("{DAYS}&cursor=abc"), "INVALID_CURSOR"),
         (&format!("{DAYS}&cursor=ff2f"), "INVALID_CURSOR"),
+        (&cursor_of("7/EIRE"), "INVALID_CURSOR"),
+        (&cursor_of("7/EIRE/"), "INVALID_CURSOR"),
+        (&cursor_of("7/EIRE/PND"), "INVALID_CURSOR"),
+        (&cursor_of("x/EIRE/GBP"), "INVALID_CURSOR"),
         (&format!("{DAYS}&shop=1"), "UNKNOWN_OR_INVALID_PARAMETER"),
         ("window=day", "UNKNOWN_OR_INVALID_PARAMETER"),
     ] {
@@ -136,17 +167,23 @@ proptest! {
     }
 
     #[test]
-    fn a_cursor_leads_back(start in any::<i64>(), country in any::<String>()) {
+    fn a_cursor_leads_back(
+        start in any::<i64>(),
+        country in any::<String>(),
+        code in prop::sample::select(vec!["EUR", "GBP", "JPY"]),
+    ) {
+        let currency = Currency::parse(code).unwrap();
         let result = RevenueByCountry {
             window_start: Timestamp(start),
             window_end: Timestamp(start),
             country: country.clone(),
-            currency: Currency::GBP,
+            currency,
             orders: 0,
             credit_notes: 0,
             lines: 0,
             revenue: 0,
         };
-        prop_assert_eq!(cursor(&cursor_after(&result)), Ok((Timestamp(start), country)));
+        let found = cursor(&cursor_after(&result));
+        prop_assert_eq!(found, Ok((Timestamp(start), country, currency)));
     }
 }

@@ -100,16 +100,16 @@ fn sales_and_credit_notes_add_up_by_country_and_window() {
     assert_eq!(
         short(&windows.series(&everything(Window::Hour))),
         [
-            (key("2010-12-01T08:00:00Z/France"), 1, 1, 3, 380),
-            (key("2010-12-01T09:00:00Z/EIRE"), 1, 0, 3, 11),
-            (key("2010-12-01T09:00:00Z/France"), 1, 0, 1, 7),
+            (key("2010-12-01T08:00:00Z/France/GBP"), 1, 1, 3, 380),
+            (key("2010-12-01T09:00:00Z/EIRE/GBP"), 1, 0, 3, 11),
+            (key("2010-12-01T09:00:00Z/France/GBP"), 1, 0, 1, 7),
         ]
     );
     assert_eq!(
         short(&windows.series(&everything(Window::Day))),
         [
-            (key("2010-12-01T00:00:00Z/EIRE"), 1, 0, 3, 11),
-            (key("2010-12-01T00:00:00Z/France"), 2, 1, 4, 387),
+            (key("2010-12-01T00:00:00Z/EIRE/GBP"), 1, 0, 3, 11),
+            (key("2010-12-01T00:00:00Z/France/GBP"), 2, 1, 4, 387),
         ]
     );
 }
@@ -133,22 +133,30 @@ fn changed_windows_are_taken_once_unless_they_are_marked_again() {
 }
 
 #[test]
-fn a_second_currency_in_a_window_is_refused() {
-    let mut windows = folded(&[sale("2010-12-01T08:26:00Z", "France", 1, 1)]);
-    let euros = |time| in_currency(sale(time, "France", 1, 1), EUR);
-    let error = windows.apply(&euros("2010-12-01T08:59:00Z")).unwrap_err();
+fn a_second_currency_gets_windows_of_its_own() {
+    let euros = |time, total| in_currency(sale(time, "France", 1, total), EUR);
+    let note = Timestamp::parse("2010-12-01T08:45:00Z").unwrap();
+    let mut windows = folded(&[
+        sale("2010-12-01T08:26:00Z", "France", 1, 1),
+        euros("2010-12-01T08:59:00Z", 20),
+        in_currency(credit_note_at(note, "France", 1, -5), EUR),
+        euros("2010-12-01T09:00:00Z", 300),
+    ]);
+    let key = |text: &str| text.to_owned();
+    let hours = [
+        (key("2010-12-01T08:00:00Z/France/EUR"), 1, 1, 2, 15),
+        (key("2010-12-01T08:00:00Z/France/GBP"), 1, 0, 1, 1),
+        (key("2010-12-01T09:00:00Z/France/EUR"), 1, 0, 1, 300),
+    ];
+    assert_eq!(short(&windows.series(&everything(Window::Hour))), hours);
     assert_eq!(
-        error.to_string(),
-        "the hour window 2010-12-01T08:00:00Z/France is in GBP and can't take EUR"
+        short(&windows.series(&everything(Window::Day))),
+        [
+            (key("2010-12-01T00:00:00Z/France/EUR"), 2, 1, 3, 315),
+            (key("2010-12-01T00:00:00Z/France/GBP"), 1, 0, 1, 1),
+        ]
     );
-    // Another hour of the same day: the day refuses it, and the hour stays without it.
-    let error = windows.apply(&euros("2010-12-01T09:00:00Z")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the day window 2010-12-01T00:00:00Z/France is in GBP and can't take EUR"
-    );
-    assert_eq!(windows.count(Window::Hour), 1);
-    windows.apply(&euros("2010-12-02T00:00:00Z")).unwrap();
+    assert_eq!(short(&windows.take_changed(Window::Hour, 9)), hours);
 }
 
 #[test]
@@ -160,7 +168,7 @@ fn an_overflow_is_refused_and_changes_nothing() {
         windows.apply(&more),
         Err(WindowsError::Overflow {
             window: Window::Hour,
-            key: "2010-12-01T08:00:00Z/France".into(),
+            key: "2010-12-01T08:00:00Z/France/GBP".into(),
             sum: "revenue"
         })
     );
@@ -240,24 +248,27 @@ fn a_series_can_be_cut_by_time_and_by_country() {
     assert!(revenue(upside_down).is_empty());
 }
 
-/// Some hours of three days around 1970, of three countries, so that windows are shared.
+/// Some hours of three days around 1970, of three countries and two currencies, so that windows are
+/// shared.
 fn events() -> impl Strategy<Value = Vec<Event>> {
     const HOUR_US: i64 = 3_600_000_000;
     let time = (-30_i64..30, 0..HOUR_US).prop_map(|(hour, rest)| Timestamp(hour * HOUR_US + rest));
     let country = prop::sample::select(vec!["France", "EIRE", "United Kingdom"]);
+    let code = prop::sample::select(vec!["EUR", "GBP"]);
     let event = (
         time,
-        country,
+        (country, code),
         1_usize..4,
         -1_000_000_i64..1_000_000,
         any::<bool>(),
     )
-        .prop_map(
-            |(time, country, line_count, total, is_sale)| match is_sale {
+        .prop_map(|(time, (country, code), line_count, total, is_sale)| {
+            let event = match is_sale {
                 true => sale_at(time, country, line_count, total),
                 false => credit_note_at(time, country, line_count, total),
-            },
-        );
+            };
+            in_currency(event, code)
+        });
     prop::collection::vec(event, 0..60)
 }
 
@@ -309,13 +320,12 @@ proptest! {
         for hour in windows.series(&everything(Window::Hour)) {
             let (day, _) = Window::Day.around(hour.window_start).unwrap();
             let sums = Sums {
-                currency: hour.currency,
                 orders: hour.orders,
                 credit_notes: hour.credit_notes,
                 lines: hour.lines,
                 revenue: hour.revenue,
             };
-            days.entry((day, hour.country.as_str().into()))
+            days.entry((day, hour.country.as_str().into(), hour.currency))
                 .and_modify(|day| *day = day.checked_add(sums).unwrap())
                 .or_insert(sums);
         }
@@ -335,7 +345,7 @@ proptest! {
         for _ in 0..=events.len() {
             let page = windows.series(&Selection { after: after.clone(), count_max, ..all.clone() });
             let Some(last) = page.last() else { break };
-            after = Some((last.window_start, last.country.clone()));
+            after = Some((last.window_start, last.country.clone(), last.currency));
             pages.extend(page);
         }
         prop_assert_eq!(pages, windows.series(&all));

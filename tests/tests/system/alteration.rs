@@ -52,7 +52,7 @@ fn with_a_byte_changed(lines: &[&str]) -> Result<(String, String)> {
     let (before, after) = lines.split_at(lines.len() / 2);
     let next = after
         .iter()
-        .position(|line| is_record(&line))
+        .position(is_record)
         .context("no record after it")?;
     let mut record: Value = serde_json::from_str(after[next])?;
     let mut value = record["value"].as_str().context("no value")?.to_owned();

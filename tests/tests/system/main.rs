@@ -5,6 +5,7 @@
 //! names.
 
 mod alteration;
+mod bad_batches;
 mod bad_records;
 mod bad_requests;
 mod bad_settings;
@@ -12,3 +13,4 @@ mod import;
 mod interface;
 mod interruption;
 mod outage;
+mod retries;

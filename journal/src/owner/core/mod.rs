@@ -377,7 +377,14 @@ impl<M: Machine, R> Core<M, R> {
             .front()
             .is_some_and(|waiting| waiting.seq <= pending.seq)
         {
-            if let Some(waiting) = self.waiting.pop_front() {
+            if let Some(mut waiting) = self.waiting.pop_front() {
+                // Decided on commits that were under way: all of them stand before this record.
+                if let Ok(answer) = &mut waiting.answer
+                    && !answer.replayed
+                    && answer.outcome.is_some()
+                {
+                    answer.offset = answer.offset.max(offset);
+                }
                 self.reply(waiting.asked.replies, &waiting.answer);
             }
         }

@@ -405,6 +405,22 @@ fn of_two_announcements_the_first_stands_and_the_other_gets_a_new_epoch() {
 }
 
 #[test]
+fn an_announcement_that_landed_unseen_is_taken_up_on_the_next_try() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    core.leave_office();
+    // It is sent, and reading up to it fails; the next try finds it while catching up.
+    let announcement = announce(&mut core, 2);
+    log.append(&announcement);
+    core.read(&log.batch(core.checkpoint()));
+    assert!(core.announced_is_read() && !core.announcement_is_lost());
+    core.take_office(NOW);
+    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut core, &mut log);
+    assert_eq!(core.take_replies().remove(0).1.unwrap().offset, 2);
+}
+
+#[test]
 fn gives_up_after_some_tries_and_says_so() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
