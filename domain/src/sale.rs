@@ -4,9 +4,9 @@ use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice, money::line_amount, orders::SaleLine,
 };
 
-/// Largest amount of a line and of a total, above and below zero, in minor units: a hundred thousand
-/// million pounds. Those who add sales up, such as a window of the stream job, do so in 64 bits and
-/// can't go past a sum that does not fit; at this bound that takes over 900,000 sales in one sum.
+/// Largest amount of a line and of a total, above and below zero, in minor units: a hundred
+/// thousand million pounds. Sums over a window of the stream job must stay within 64 bits, for the
+/// job can't go past one that does not fit; at this bound that takes over 900,000 sales in a window.
 pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 
 /// A sale or a credit note as the other system has it.

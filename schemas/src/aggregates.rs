@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The Avro schema of [`RevenueByCountry`], as JSON text.
 pub const REVENUE_BY_COUNTRY_AVSC: &str = include_str!("../avro/revenue_by_country.avsc");
 
-/// Sales of one country in one currency in one window of event time; the latest record of a key is the
-/// whole value.
+/// Sales of one country in one currency in one window of event time; the latest record of a key is
+/// the whole value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RevenueByCountry {
     /// Inclusive.
@@ -30,8 +30,8 @@ pub struct RevenueByCountry {
 
 impl RevenueByCountry {
     /// The record's key: `<window start>/<country>/<currency>`, so that the latest record of a key
-    /// holds the window's value. The country may hold a `/`, the others can't. Plain text rather than
-    /// Avro, for a key must not change with a schema's id.
+    /// holds the window's value. The country may hold a `/`, the others can't. Plain text rather
+    /// than Avro, for a key must not change with a schema's id.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.window_start, self.country, self.currency)
     }

@@ -71,6 +71,7 @@ mod tests {
     #[expect(clippy::result_large_err, reason = "the signature is figment's")]
     fn the_environment_overrides_the_file() {
         Jail::expect_with(|jail| {
+            jail.clear_env();
             jail.create_file("c.toml", "[http]\nlisten = \"a:1\"\nbody_bytes_max = 7\n")?;
             jail.set_env("DAYBOOK_HTTP_LISTEN", "b:2");
             let config: Sections = load(Some(Path::new("c.toml"))).unwrap();
@@ -89,6 +90,7 @@ mod tests {
     #[expect(clippy::result_large_err, reason = "the signature is figment's")]
     fn a_misspelt_name_is_an_error_that_names_it() {
         Jail::expect_with(|jail| {
+            jail.clear_env();
             jail.set_env("DAYBOOK_HTTP_LISTN", "b:2");
             let error = load::<Sections>(None).unwrap_err().to_string();
             assert!(error.contains("listn"), "{error}");
