@@ -10,6 +10,7 @@ it adds up to, the aggregate topics by the last value of each key.
 
 import json
 import sys
+import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -19,7 +20,8 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 JOURNAL = "journal.orders"
 AGGREGATES = ["aggregates.revenue_by_country_day", "aggregates.revenue_by_country_hour"]
 MESSAGES_MAX = 1_000
-TIMEOUT_S = 10.0
+BATCH_TIMEOUT_S = 0.2
+TIMEOUT_S = 20.0
 NAMESPACE = "daybook.orders."
 
 
@@ -57,9 +59,13 @@ class Reader:
             if end > 0:
                 ends[partition] = end
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        heard = time.monotonic()
         while ends:
-            messages = consumer.consume(MESSAGES_MAX, timeout=TIMEOUT_S)
-            if not messages:
+            # This waits for all of them or for the whole time, so it is a short one.
+            messages = consumer.consume(MESSAGES_MAX, timeout=BATCH_TIMEOUT_S)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > TIMEOUT_S:
                 raise SystemExit(f"{topic}: nothing came for {TIMEOUT_S} s; still to come: {ends}")
             for message in messages:
                 if message.error():

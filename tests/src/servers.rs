@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// Stops it in order.
-    pub async fn stop(self, environment: &Environment) -> Result<()> {
+    async fn stop(self, environment: &Environment) -> Result<()> {
         control(environment, "stop", self.name()).await
     }
 
@@ -61,6 +61,12 @@ impl Server {
     /// Starts it, and returns once it answers; nothing happens if it runs.
     pub async fn start(self, environment: &Environment) -> Result<()> {
         control(environment, "start", self.name()).await
+    }
+
+    /// Stops all of them, side by side.
+    pub async fn stop_all(environment: &Environment) -> Result<()> {
+        let stops = Self::ALL.map(|server| server.stop(environment));
+        futures_util::future::try_join_all(stops).await.map(drop)
     }
 
     /// Starts all that do not run, side by side.

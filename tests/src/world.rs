@@ -241,9 +241,17 @@ impl World {
     }
 }
 
-/// An address that nobody listens on now, and that no outgoing connection is given meanwhile.
+/// An address that nobody listens on now, and that no outgoing connection is given meanwhile. Test
+/// runs beside each other look from different ports on, lest both choose the same before either
+/// listens.
 pub fn free_address() -> Result<SocketAddr> {
-    let mut addresses = PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let count = PORTS.len();
+    let first = usize::try_from(std::process::id())? * 101 % count;
+    let mut addresses = PORTS
+        .cycle()
+        .skip(first)
+        .take(count)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let free = addresses.find(|address| TcpListener::bind(address).is_ok());
     free.with_context(|| format!("no free port in {PORTS:?}"))
 }
