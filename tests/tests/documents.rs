@@ -10,7 +10,7 @@ mod manual;
 
 use anyhow::{Context, Result, ensure};
 use checkout::{File, files, root};
-use manual::{Command, Document, Program, Sources, commands, setting_names, words};
+use manual::{Command, Document, Program, Sources, commands, program, setting_names, words};
 use std::collections::HashSet;
 
 /// Under which names documents call the binary.
@@ -175,12 +175,11 @@ fn every_other_name_occurs_in_the_sources() -> Result<()> {
     for (_, document) in documents(&files)? {
         for piece in &document.spans {
             let text = piece.text.trim_end_matches("()");
-            let first = text.split(' ').next().unwrap_or_default();
-            let is_there = match first {
+            let is_there = match program(text) {
                 "cargo" => is_cargo_call(&files, text),
                 // These have tests of their own.
                 "./dev" => true,
-                _ if BINARY.contains(&first) || first.starts_with("DAYBOOK_") => true,
+                first if BINARY.contains(&first) || text.starts_with("DAYBOOK_") => true,
                 _ if text.contains(API) => true,
                 _ => is_path(&sources, text) || sources.know(text),
             };

@@ -25,16 +25,24 @@ pub fn commands(document: &Document, programs: &[&str]) -> Vec<Command> {
 }
 
 fn command(piece: &Piece, programs: &[&str]) -> Option<Command> {
-    let mut words = piece
-        .text
-        .split_whitespace()
-        .map(|word| word.trim_matches(['[', ']', '\'', '"']));
-    // Settings for the one call may stand before it.
-    let program = words.find(|word| !word.contains('='))?;
+    let mut words = call_words(&piece.text);
+    let program = words.next()?;
     programs.contains(&program).then(|| Command {
         place: piece.place.clone(),
         arguments: words.map(str::to_owned).collect(),
     })
+}
+
+/// What a call calls; empty if it calls nothing.
+pub fn program(call: &str) -> &str {
+    call_words(call).next().unwrap_or_default()
+}
+
+/// The words of a call, without the settings for it alone that may stand before it.
+fn call_words(call: &str) -> impl Iterator<Item = &str> {
+    let words = call.split_whitespace();
+    let words = words.map(|word| word.trim_matches(['[', ']', '\'', '"']));
+    words.skip_while(|word| word.contains('='))
 }
 
 /// The calls in a line, without its comment.

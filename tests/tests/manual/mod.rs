@@ -5,7 +5,7 @@ mod program;
 mod settings;
 mod sources;
 
-pub use commands::{Command, commands};
+pub use commands::{Command, commands, program};
 pub use program::Program;
 pub use settings::setting_names;
 pub use sources::Sources;
