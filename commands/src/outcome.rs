@@ -83,7 +83,7 @@ pub fn problem(refusal: Refusal) -> Problem {
             "COMMIT_UNENCODABLE",
             detail,
         ),
-        Refusal::Unavailable(_) => Problem::new(
+        Refusal::Busy(_) | Refusal::NotOwner(_) | Refusal::Unavailable(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "JOURNAL_UNAVAILABLE",
             detail,

@@ -11,6 +11,14 @@ pub struct CommandsSettings {
     /// deployment, for ever: with another key a retried command would look like a different one. A
     /// secret, so it has no default.
     pub hash_key_file: PathBuf,
+    /// Directory of the owners' state stores: a cache of the log, made if it is missing, one per
+    /// process. Default `daybook-state`.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+}
+
+fn default_state_dir() -> PathBuf {
+    "daybook-state".into()
 }
 
 /// A hash key that can't be used.

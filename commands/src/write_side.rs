@@ -12,10 +12,11 @@ use crate::{
 use axum::{extract::FromRequestParts, http::request::Parts};
 use domain::product;
 use journal::{
-    Source,
+    Kafka,
     owner::{Answer, Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
+    store::Disk,
 };
-use kafka::{Appender, Encoder};
+use kafka::Encoder;
 use schemas::{Context, ContextEvent, Origin, topics::PARTITIONS};
 use serde::Serialize;
 use service::{
@@ -73,10 +74,10 @@ impl FromRequestParts<Slot> for WriteSide {
 
 /// What an owner needs of its process.
 pub struct Process<'a> {
-    /// Where journals are read from.
-    pub source: Source,
-    /// The process's producer.
-    pub appender: Appender,
+    /// Where journals are.
+    pub log: Kafka,
+    /// Where owners keep what they have folded.
+    pub state: Disk,
     /// Gets a component per context.
     pub health: &'a Health,
     /// Where this process takes commands.
@@ -225,15 +226,19 @@ fn start<M: Machine + Copy>(
             machine,
             partition,
             encoder.clone(),
-            process.source.clone(),
-            &process.appender,
-            OwnerSettings {
-                owner_url: process.owner_url.clone(),
-            },
+            process.log.clone(),
+            process.state.partition(context.topic, partition),
+            OwnerSettings::new(process.owner_url.clone()),
         );
         statuses.push(handle.status());
         handles.push(handle);
-        let task = owner.run(process.stop.clone());
+        // One process owns everything, so far.
+        let (assign, assigned) = watch::channel(true);
+        let run = owner.run(process.stop.clone(), assigned);
+        let task = async move {
+            run.await;
+            drop(assign);
+        };
         process
             .tasks
             .spawn(supervise("owner", process.stop.clone(), task));
@@ -262,6 +267,7 @@ async fn watch_owners(
                 .enumerate()
                 .find_map(|(partition, status)| match &*status.borrow_and_update() {
                     Status::InOffice { .. } => None,
+                    Status::Standby => Some(format!("partition {partition}: stands by")),
                     Status::TakingOver(reason) | Status::Ended(reason) => {
                         Some(format!("partition {partition}: {reason}"))
                     }

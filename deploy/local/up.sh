@@ -55,6 +55,7 @@ write_environment() {
   export_addresses
   export DAYBOOK_HTTP_LISTEN=${DAYBOOK_HTTP_LISTEN:-127.0.0.1:${port[http]}}
   export DAYBOOK_COMMANDS_HASH_KEY_FILE=${DAYBOOK_COMMANDS_HASH_KEY_FILE:-$secrets/hash.key}
+  export DAYBOOK_COMMANDS_STATE_DIR=${DAYBOOK_COMMANDS_STATE_DIR:-$stack_dir/serve/state}
   # An address may hold a password.
   (
     umask 077

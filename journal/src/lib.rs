@@ -2,10 +2,14 @@
 
 pub mod checkpoint;
 pub mod frame;
+pub mod log;
 pub mod metrics;
 pub mod owner;
+pub mod protocol;
 pub mod reader;
 pub mod rule;
+pub mod store;
 
 pub use checkpoint::Checkpoint;
-pub use reader::{Batch, ReadError, Reader, Source, Valid};
+pub use log::{Kafka, Source};
+pub use reader::{Batch, ReadError, Reader, Valid};

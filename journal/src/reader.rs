@@ -6,14 +6,14 @@
 
 use crate::{
     checkpoint::{Checkpoint, ProbeError},
+    log::{Feed, ReadLog, Source},
     metrics as names,
     rule::{Alarm, Rule, Verdict},
 };
 use backon::BackoffBuilder;
 use bytes::Bytes;
 use kafka::{
-    Admin, BatchConsumer, CodecError, ConsumerError, Decoder, KafkaSettings, Record, Registry,
-    RegistryError, admin::AdminError,
+    CodecError, ConsumerError, Decoder, Record, Registry, RegistryError, admin::AdminError,
 };
 use schemas::{Body, Commit, ContextEvent, Decision, ids};
 use std::{
@@ -25,17 +25,6 @@ use std::{
 pub const BATCH_COMMITS_MAX: usize = 2_000;
 /// First and longest wait between tries while the brokers or the registry are away.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// Where journals are read from.
-#[derive(Clone)]
-pub struct Source {
-    /// How to reach the brokers.
-    pub kafka: KafkaSettings,
-    /// Measures the log at start.
-    pub admin: Admin,
-    /// Knows the writers' schemas.
-    pub registry: Registry,
-}
 
 /// A valid commit.
 #[derive(Debug, Clone)]
@@ -151,9 +140,9 @@ impl ReadError {
 }
 
 /// Reads some partitions of one journal.
-pub struct Reader<E> {
+pub struct Reader<E, L: ReadLog = Source> {
     topic: &'static str,
-    consumer: BatchConsumer,
+    feed: L::Feed,
     decoder: Bodies,
     raw: VecDeque<Record>,
     partitions: BTreeMap<i32, Partition<E>>,
@@ -167,24 +156,22 @@ struct Partition<E> {
     probe: Option<Checkpoint>,
     /// The last batch's `next_offset`.
     posted: i64,
+    /// When the broker took the last record.
+    last_stamp_ms: Option<i64>,
     building: Vec<Valid<E>>,
     void: u64,
     halted: bool,
 }
 
-impl<E: ContextEvent> Reader<E> {
+impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     /// Begins to read the event type's journal after the given checkpoints, one per partition
     /// ([`Checkpoint::start`]: from the beginning). `role` names the client.
-    pub async fn open(
-        source: &Source,
-        role: &str,
-        starts: Vec<Checkpoint>,
-    ) -> Result<Self, ReadError> {
+    pub async fn open(log: &L, role: &str, starts: Vec<Checkpoint>) -> Result<Self, ReadError> {
         let topic = E::CONTEXT.topic;
         let mut partitions = BTreeMap::new();
         let mut offsets = Vec::with_capacity(starts.len());
         for start in starts {
-            let end = source.admin.watermarks(topic, start.partition).await?.high;
+            let end = log.end(topic, start.partition).await?;
             if end < start.next_offset {
                 return Err(ReadError::LogTooShort {
                     topic: topic.to_owned(),
@@ -198,11 +185,11 @@ impl<E: ContextEvent> Reader<E> {
             offsets.push((start.partition, start.probe_offset.unwrap_or(0)));
             partitions.insert(start.partition, Partition::new(start));
         }
-        let consumer = BatchConsumer::start(&source.kafka, role, topic, &offsets)?;
+        let feed = log.feed(role, topic, &offsets)?;
         Ok(Self {
             topic,
-            consumer,
-            decoder: Bodies::new(&source.registry),
+            feed,
+            decoder: Bodies::new(log.registry()),
             raw: VecDeque::new(),
             partitions,
             ready: VecDeque::new(),
@@ -231,7 +218,7 @@ impl<E: ContextEvent> Reader<E> {
                 }
                 // What came before the error goes first; the error will come again.
                 Err(_) => {}
-                Ok(()) if self.ready.is_empty() => self.raw.extend(self.consumer.next().await?),
+                Ok(()) if self.ready.is_empty() => self.raw.extend(self.feed.next().await?),
                 Ok(()) => {}
             }
         }
@@ -289,6 +276,13 @@ impl<E: ContextEvent> Reader<E> {
         Ok(())
     }
 
+    /// When the broker took the last record of a partition that was judged, in milliseconds since 1970;
+    /// `None` before the first, or if the broker does not say.
+    pub fn last_stamp_ms(&self, partition: i32) -> Option<i64> {
+        let stamp = self.partitions.get(&partition)?.last_stamp_ms;
+        stamp.filter(|stamp| *stamp >= 0)
+    }
+
     /// Makes batches of what was worked through.
     fn collect(&mut self) {
         for (number, partition) in &mut self.partitions {
@@ -316,6 +310,7 @@ impl<E> Partition<E> {
             },
             probe: known.then_some(start),
             posted,
+            last_stamp_ms: None,
             building: Vec::new(),
             void: 0,
             halted: false,
@@ -354,6 +349,7 @@ impl<E> Partition<E> {
         record: &Record,
         commit: Option<Commit<E>>,
     ) -> Result<(), ReadError> {
+        self.last_stamp_ms = Some(record.timestamp_ms);
         let (key, value) = (record.key.clone(), record.value.as_deref());
         match (
             self.rule.judge(record.offset, key.as_deref(), value)?,

@@ -1,7 +1,8 @@
 //! Appends records to journal partitions: one idempotent producer per process.
 //!
 //! It promises nothing but what the broker said of each record. What a delivery report proves is the
-//! journal's business.
+//! journal's business. A producer with a fatal error never works again; [`AppendLine::mend`] puts a
+//! new one in its place.
 
 use crate::settings::{KafkaSettings, SettingsError};
 use rdkafka::{
@@ -89,22 +90,26 @@ pub enum AppenderError {
 /// Takes records and reports on each, exactly once, to the line that appended it.
 #[derive(Clone)]
 pub struct Appender {
-    producer: Arc<ThreadedProducer<Lines>>,
+    settings: KafkaSettings,
+    producer: Arc<RwLock<Arc<ThreadedProducer<Lines>>>>,
+    senders: Senders,
 }
 
 /// Where one partition's owner appends, and hears what became of it.
 #[derive(Clone)]
 pub struct AppendLine {
-    producer: Arc<ThreadedProducer<Lines>>,
+    appender: Appender,
     topic: Arc<str>,
     partition: i32,
     slot: usize,
 }
 
-/// The receivers of reports, by slot.
-#[derive(Default)]
+/// The receivers of reports, by slot; every producer's.
+type Senders = Arc<RwLock<Vec<mpsc::Sender<Report>>>>;
+
+/// Hears a producer's reports.
 struct Lines {
-    senders: RwLock<Vec<mpsc::Sender<Report>>>,
+    senders: Senders,
 }
 
 impl ClientContext for Lines {
@@ -148,24 +153,12 @@ impl Appender {
     /// Makes the process's producer.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AppenderError> {
         settings.check()?;
-        let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
-        let producer: ThreadedProducer<Lines> = settings
-            .client("appender")
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            // While a request is under way the next batch gathers by itself.
-            .set("linger.ms", "0")
-            .set("message.timeout.ms", &timeout_ms)
-            .set("socket.timeout.ms", &timeout_ms)
-            .set(
-                "message.max.bytes",
-                (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string(),
-            )
-            .set("queue.buffering.max.messages", "1000000")
-            .create_with_context(Lines::default())?;
+        let senders = Senders::default();
+        let producer = producer(settings, &senders)?;
         Ok(Self {
-            producer: Arc::new(producer),
+            settings: settings.clone(),
+            producer: Arc::new(RwLock::new(Arc::new(producer))),
+            senders,
         })
     }
 
@@ -178,32 +171,90 @@ impl Appender {
         under_way_max: usize,
     ) -> (AppendLine, mpsc::Receiver<Report>) {
         let (sender, reports) = mpsc::channel(under_way_max);
-        let mut senders = self
-            .producer
-            .context()
-            .senders
-            .write()
-            .expect("no holder panics");
+        let mut senders = self.senders.write().expect("no holder panics");
         senders.push(sender);
         let slot = senders.len() - 1;
-        (
-            AppendLine {
-                producer: self.producer.clone(),
-                topic: topic.into(),
-                partition,
-                slot,
-            },
-            reports,
-        )
+        let line = AppendLine {
+            appender: self.clone(),
+            topic: topic.into(),
+            partition,
+            slot,
+        };
+        (line, reports)
     }
 
     /// Waits until nothing is under way, at most `timeout`. Blocks.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.flush(timeout)
+        self.current().flush(timeout)
+    }
+
+    fn current(&self) -> Arc<ThreadedProducer<Lines>> {
+        self.producer.read().expect("no holder panics").clone()
+    }
+
+    /// Replaces the producer if it had a fatal error. Whichever line asks first does it; the old one
+    /// still reports what it had under way.
+    fn mend(&self) -> Result<(), AppenderError> {
+        let mut current = self.producer.write().expect("no holder panics");
+        let Some((code, reason)) = current.client().fatal_error() else {
+            return Ok(());
+        };
+        tracing::error!(%code, reason, "the producer had a fatal error and is replaced");
+        let new = Arc::new(producer(&self.settings, &self.senders)?);
+        let old = std::mem::replace(&mut *current, new);
+        // Its end joins a thread, for which nobody should wait.
+        std::thread::spawn(move || drop(old));
+        Ok(())
+    }
+
+    /// Makes the producer fail for good, as after an error that idempotence can't survive.
+    #[cfg(feature = "faults")]
+    #[expect(unsafe_code, reason = "the client library has no safe call for it")]
+    pub fn fail_fatally(&self) {
+        let current = self.current();
+        // SAFETY: the handle is alive as long as `current`, and the text ends in a zero byte.
+        unsafe {
+            rdkafka::bindings::rd_kafka_test_fatal_error(
+                current.client().native_ptr(),
+                rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+                c"a test".as_ptr(),
+            );
+        }
     }
 }
 
+fn producer(
+    settings: &KafkaSettings,
+    senders: &Senders,
+) -> Result<ThreadedProducer<Lines>, AppenderError> {
+    let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
+    let producer = settings
+        .client("appender")
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        // While a request is under way the next batch gathers by itself.
+        .set("linger.ms", "0")
+        .set("message.timeout.ms", &timeout_ms)
+        .set("socket.timeout.ms", &timeout_ms)
+        .set(
+            "message.max.bytes",
+            (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string(),
+        )
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", "262144")
+        .create_with_context(Lines {
+            senders: senders.clone(),
+        })?;
+    Ok(producer)
+}
+
 impl AppendLine {
+    /// Makes a new producer if the present one had a fatal error.
+    pub fn mend(&self) -> Result<(), AppenderError> {
+        self.appender.mend()
+    }
+
     /// Hands one record to the producer; its [`Report`] will bear `number` (48 bits).
     ///
     /// An error means that nothing was sent, and no report will come.
@@ -241,7 +292,7 @@ impl AppendLine {
             .key(key)
             .payload(value)
             .headers(headers);
-        match self.producer.send(record) {
+        match self.appender.current().send(record) {
             Ok(()) => Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 Err(AppendError::QueueFull {

@@ -15,7 +15,7 @@ use crate::{config::Config, setup};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
 use commands::{Process, Slot, WriteSide, identity::Hasher, settings::read_hash_key};
-use journal::Source;
+use journal::{Kafka, Source, store::Disk};
 use kafka::{Admin, Appender, Registry};
 use projections::Databases;
 use service::{
@@ -38,6 +38,7 @@ struct Service {
     config: Config,
     source: Source,
     hasher: Hasher,
+    state: Disk,
     health: Health,
     progress: Progress,
     slot: Slot,
@@ -55,6 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         .as_ref()
         .context("setting commands.hash_key_file is missing")?;
     let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
+    let state = Disk::open(&commands.state_dir)?;
     let metrics_handle = init_metrics()?;
     let stop = shutdown::on_signal()?;
     let (health, progress) = (Health::default(), Progress::default());
@@ -92,6 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         config,
         source,
         hasher,
+        state,
         health,
         progress,
         slot,
@@ -136,8 +139,11 @@ impl Service {
             return Ok(());
         };
         let process = Process {
-            source: self.source.clone(),
-            appender: Appender::new(&self.config.kafka)?,
+            log: Kafka {
+                source: self.source.clone(),
+                appender: Appender::new(&self.config.kafka)?,
+            },
+            state: self.state,
             health: &self.health,
             owner_url: format!("http://{}", self.config.http.listen),
             tasks: &self.tasks,

@@ -40,7 +40,8 @@ const MAY_NAME: [(&str, &[&str]); 10] = [
 const SYSTEM_TESTS: &str = "system-tests";
 
 /// Libraries that one crate alone names, so that the others can't get round it.
-const HOMES: [(&str, &str); 4] = [
+const HOMES: [(&str, &str); 5] = [
+    ("fjall", "journal"),
     ("rdkafka", "kafka"),
     ("schema_registry_converter", "kafka"),
     ("sqlx", "projections"),
@@ -48,7 +49,7 @@ const HOMES: [(&str, &str); 4] = [
 ];
 
 /// All that the rules are made of.
-const DOMAIN_IS_MADE_OF: [&str; 2] = ["schemas", "thiserror"];
+const DOMAIN_IS_MADE_OF: [&str; 3] = ["schemas", "serde", "thiserror"];
 
 /// Words of clocks, randomness, threads and I/O. The contract has one place with a clock:
 /// `CommandId::fresh`, which the rules must not call.

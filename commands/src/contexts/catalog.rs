@@ -13,6 +13,7 @@ use schemas::{Outcome, catalog::Event};
 pub struct Catalog;
 
 impl Machine for Catalog {
+    const FOLD_VERSION: u32 = 1;
     type Event = Event;
     type State = product::State;
     type Command = product::Command;

@@ -4,13 +4,14 @@ use crate::outcome::refusal;
 use domain::{CreditNote, Decider, Order, credit_note, order};
 use journal::owner::Machine;
 use schemas::{Outcome, orders::Event};
+use serde::{Deserialize, Serialize};
 
 /// Decides for orders and credit notes.
 #[derive(Debug, Clone, Copy)]
 pub struct Orders;
 
 /// What is known of an aggregate of this context.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum State {
     /// An order.
     Order(order::State),
@@ -28,6 +29,7 @@ pub enum Command {
 }
 
 impl Machine for Orders {
+    const FOLD_VERSION: u32 = 1;
     type Event = Event;
     type State = State;
     type Command = Command;

@@ -5,12 +5,13 @@ use crate::{
     sale::{Sale, SaleRejection},
 };
 use schemas::orders::{CreditNoteIssued, Event};
+use serde::{Deserialize, Serialize};
 
 /// The aggregate `creditnote`.
 pub struct CreditNote;
 
 /// A credit note's life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It does not exist.
     #[default]

@@ -5,12 +5,13 @@ use crate::{
     sale::{Sale, SaleRejection},
 };
 use schemas::orders::{Event, SaleImported};
+use serde::{Deserialize, Serialize};
 
 /// The aggregate `order`.
 pub struct Order;
 
 /// An order's life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It does not exist.
     #[default]

@@ -5,12 +5,13 @@ use schemas::{
     Money, Sku,
     catalog::{Event, ProductCreated, ProductPriceChanged},
 };
+use serde::{Deserialize, Serialize};
 
 /// The aggregate `product`; its id is its SKU.
 pub struct Product;
 
 /// A product's life.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum State {
     /// It is not on the books.
     #[default]

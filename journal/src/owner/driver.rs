@@ -1,383 +1,237 @@
-//! Drives an owner over Kafka: takes over, serves, and takes over again after a barrier.
+//! Drives an owner's protocol over a log: stands by, takes over, serves, and takes over again after a
+//! barrier.
 
 use super::{
     core::{Barrier, Core, Outgoing},
-    request::{Answer, Machine, Refusal, Request},
+    handle::{OwnerHandle, OwnerSettings, Reply, Status, Submission},
+    request::{Machine, Refusal},
 };
 use crate::{
+    log::{Line, Log, ReadLog},
     metrics as names,
-    reader::{ReadError, Reader, Source},
+    store::{StateStore, StoreError},
 };
-use kafka::{Appender, Encoder, Report, appender::AppendLine};
-use schemas::{ContextEvent, Timestamp, topics::PARTITIONS};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot, watch};
+use futures_util::future::BoxFuture;
+use kafka::{Encoder, Report};
+use schemas::{ContextEvent, Timestamp};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Most commands of one partition without an answer, and as many again in its queue.
 pub const UNANSWERED_MAX: usize = 4_096;
-/// Commands taken from the queue, or reports taken, in one go.
-const RUN_MAX: usize = 512;
-/// How long the own announcement may take to be read before it is sent again; longer than the
-/// producer tries.
-const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long the log may be silent where it is known to go on.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long commits under way may take to be proved at shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
-
-type Reply = oneshot::Sender<Result<Answer, Refusal>>;
-
-/// How an owner is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// It does not serve yet, or not at the moment; it goes on trying.
-    TakingOver(String),
-    /// It serves.
-    InOffice {
-        /// The term's number.
-        epoch: i64,
-    },
-    /// It serves no more: another process announced itself, or the log can't be read on.
-    Ended(String),
-}
-
-/// What an owner needs to know of its process.
-#[derive(Debug, Clone)]
-pub struct OwnerSettings {
-    /// Where this process takes commands, as others reach it.
-    pub owner_url: String,
-}
-
-/// Takes commands for one partition.
-pub struct OwnerHandle<C> {
-    queue: mpsc::Sender<(Request<C>, Reply)>,
-    status: watch::Receiver<Status>,
-}
+/// Commits that are worth a write of the state store.
+const SAVE_COMMITS: usize = 5_000;
+/// How long a write of the state store that failed is not tried again.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
+/// How long the last write may take when an owner ends; a longer one only costs the next start time.
+const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One partition's owner, to be run as a task of its own.
-pub struct Owner<M: Machine> {
-    core: Core<M, Reply>,
-    partition: i32,
-    settings: OwnerSettings,
-    source: Source,
-    line: AppendLine,
-    reports: mpsc::Receiver<Report>,
+pub struct Owner<M: Machine, L: Log> {
+    pub(super) core: Core<M, Reply, <L as ReadLog>::Protocol>,
+    pub(super) partition: i32,
+    pub(super) settings: OwnerSettings,
+    pub(super) log: L,
+    pub(super) line: L::Line,
+    pub(super) reports: mpsc::Receiver<Report>,
     /// Appends whose report has not come yet.
-    unreported: usize,
-    queue: mpsc::Receiver<(Request<M::Command>, Reply)>,
-    status: watch::Sender<Status>,
-    /// The term that was last held; another one in the log means that this owner was deposed.
-    held: Option<[u8; 16]>,
+    pub(super) unreported: usize,
+    pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
+    pub(super) status: watch::Sender<Status>,
+    /// Whether the state store was looked into.
+    pub(super) restored: bool,
+    /// The write of the state store that is under way.
+    pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    pub(super) save_not_before: Instant,
+    /// The term that was last held and not handed over; another one in the log means that this owner
+    /// was deposed.
+    pub(super) held: Option<[u8; 16]>,
+    pub(super) in_office_since: Instant,
+    /// How often this owner was deposed of late.
+    pub(super) depositions: u32,
 }
 
-/// Why a take-over did not come about.
-enum Failure {
-    /// Nothing was read for so long; another try may help.
-    Silent(Duration),
-    /// Another try may help.
-    Again(String),
-    /// No try will.
-    End(String),
+/// Why serving ended.
+pub(super) enum Served {
+    /// The process stops.
+    Stopped,
+    /// The partition is assigned to somebody else.
+    Unassigned,
+    /// An outcome is unknown.
+    Barrier(Barrier),
+    /// The state store can't be read.
+    Broken(StoreError),
 }
 
-impl<C> OwnerHandle<C> {
-    /// Hands a command in, and waits while the queue is full. The answer comes through the receiver;
-    /// if that closes without one, the owner has ended.
-    pub async fn submit(
-        &self,
-        request: Request<C>,
-    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
-        if let Status::Ended(reason) = &*self.status.borrow() {
-            return Err(Refusal::Unavailable(reason.clone()));
-        }
-        let (reply, answer) = oneshot::channel();
-        match self.queue.send((request, reply)).await {
-            Ok(()) => Ok(answer),
-            Err(_) => Err(Refusal::Unavailable("the owner has ended".into())),
-        }
-    }
-
-    /// How the owner is doing, now and from now on.
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-}
-
-impl<M: Machine> Owner<M> {
+impl<M: Machine, L: Log> Owner<M, L> {
     /// An owner that has done nothing yet, and the handle to its queue.
     pub fn new(
         machine: M,
         partition: i32,
         encoder: Encoder,
-        source: Source,
-        appender: &Appender,
+        log: L,
+        store: Arc<dyn StateStore>,
         settings: OwnerSettings,
     ) -> (Self, OwnerHandle<M::Command>) {
         let topic = M::Event::CONTEXT.topic;
         // Reports of a term that ended may come beside those of the next ones.
-        let (line, reports) = appender.line(topic, partition, 4 * UNANSWERED_MAX);
+        let (line, reports) = log.line(topic, partition, 4 * UNANSWERED_MAX);
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
-        let core = Core::new(machine, topic, partition, encoder);
         let owner = Self {
-            core,
+            core: Core::new(machine, topic, partition, encoder, store),
             partition,
             settings,
-            source,
+            log,
             line,
             reports,
             unreported: 0,
             queue,
             status,
+            restored: false,
+            saving: None,
+            save_not_before: Instant::now(),
             held: None,
+            in_office_since: Instant::now(),
+            depositions: 0,
         };
-        (
-            owner,
-            OwnerHandle {
-                queue: sender,
-                status: watched,
-            },
-        )
+        (owner, OwnerHandle::new(sender, watched))
     }
 
-    /// Takes over and serves, until `stop` or for good. Commands that are under way at `stop` still
+    /// Serves while `assigned`, until `stop` or for good. Commands that are under way at `stop` still
     /// get their answers.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, mut assigned: watch::Receiver<bool>) {
         loop {
+            if !self.stand_by(&stop, &mut assigned).await {
+                return self.end("shutting down").await;
+            }
             let taken = tokio::select! {
-                taken = self.take_over() => taken,
+                biased;
                 () = stop.cancelled() => Err("shutting down".to_owned()),
+                _ = becomes(&mut assigned, false) => continue,
+                taken = self.take_over() => taken,
             };
             if let Err(reason) = taken {
-                return self.end(&reason);
+                return self.end(&reason).await;
             }
-            match self.serve(&stop).await {
-                Ok(()) => return self.end("shutting down"),
-                Err(barrier) => {
+            match self.serve(&stop, &mut assigned).await {
+                Served::Stopped => return self.end("shutting down").await,
+                Served::Unassigned => {}
+                Served::Barrier(barrier) => {
                     tracing::warn!(topic = topic::<M>(), partition = self.partition, %barrier);
                     metrics::counter!(names::BARRIERS, self.labels()).increment(1);
-                    let _ = self.status.send(Status::TakingOver(barrier.to_string()));
+                    self.tell(Status::TakingOver(barrier.to_string()));
                     self.core.leave_office();
                     self.send_replies();
                 }
+                Served::Broken(error) => {
+                    tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
+                    self.tell(Status::TakingOver(error.to_string()));
+                    self.core.leave_office();
+                    self.send_replies();
+                    self.recover_store(&error);
+                }
             }
         }
     }
 
-    fn end(mut self, reason: &str) {
-        let _ = self.status.send(Status::Ended(reason.to_owned()));
-        self.core.refuse_all(reason);
+    /// Waits for the partition; `false` if the process stops first. Whoever asks meanwhile is turned
+    /// away.
+    async fn stand_by(
+        &mut self,
+        stop: &CancellationToken,
+        assigned: &mut watch::Receiver<bool>,
+    ) -> bool {
+        if *assigned.borrow_and_update() {
+            return !stop.is_cancelled();
+        }
+        self.tell(Status::Standby);
+        let refusal = Refusal::NotOwner("the partition is assigned to another process".into());
+        self.core.refuse_all(&refusal);
+        self.send_replies();
+        self.held = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                is_assigned = becomes(assigned, true) => {
+                    // Without a sender nobody will ever assign it.
+                    if !is_assigned {
+                        stop.cancelled().await;
+                        return false;
+                    }
+                    self.tell(Status::TakingOver("the partition was assigned".into()));
+                    return true;
+                }
+                Some((_, reply)) = self.queue.recv() => {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+            }
+        }
+    }
+
+    async fn end(mut self, reason: &str) {
+        self.tell(Status::Ended(reason.to_owned()));
+        self.core.refuse_all(&Refusal::NotOwner(reason.to_owned()));
         self.send_replies();
         self.queue.close();
         while let Ok((_, reply)) = self.queue.try_recv() {
-            let _ = reply.send(Err(Refusal::Unavailable(reason.to_owned())));
+            let _ = reply.send(Err(Refusal::NotOwner(reason.to_owned())));
         }
-    }
-
-    /// Tries until this owner is in office; an error is for good.
-    async fn take_over(&mut self) -> Result<(), String> {
-        let mut waits = crate::reader::backoff();
-        loop {
-            match self.try_take_over().await {
-                Ok(()) => return Ok(()),
-                Err(Failure::End(reason)) => {
-                    tracing::error!(
-                        topic = topic::<M>(),
-                        partition = self.partition,
-                        reason,
-                        "owner ends"
-                    );
-                    return Err(reason);
-                }
-                Err(failure) => {
-                    let reason = match failure {
-                        Failure::Silent(time) => format!("nothing was read for {time:?}"),
-                        Failure::Again(reason) | Failure::End(reason) => reason,
-                    };
-                    tracing::warn!(
-                        topic = topic::<M>(),
-                        partition = self.partition,
-                        reason,
-                        "no take-over yet"
-                    );
-                    let _ = self.status.send(Status::TakingOver(reason));
-                    tokio::time::sleep(waits.next().unwrap_or(READ_TIMEOUT)).await;
+        let saved = tokio::time::timeout(LAST_SAVE_TIMEOUT, async {
+            // The write under way, then one with all that came since.
+            for _ in 0..2 {
+                self.start_saving(1);
+                if self.saving.is_some() {
+                    let saved = next_saved(&mut self.saving).await;
+                    self.is_saved(saved);
                 }
             }
-        }
-    }
-
-    /// Reads to the end of the log, announces, and reads up to the announcement.
-    async fn try_take_over(&mut self) -> Result<(), Failure> {
-        let (topic, partition) = (topic::<M>(), self.partition);
-        // What the reports of the last term say, reading the log says better.
-        while self.reports.try_recv().is_ok() {
-            self.unreported = self.unreported.saturating_sub(1);
-        }
-        let end = self.source.admin.watermarks(topic, partition).await;
-        let end = end.map_err(|error| Failure::Again(error.to_string()))?.high;
-        let start = self.core.checkpoint().clone();
-        let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
-        let mut reader = Reader::open(&self.source, &role, vec![start]).await?;
-        while self.core.checkpoint().next_offset < end {
-            match self.read(&mut reader, READ_TIMEOUT).await {
-                // The end may be a foreign transaction's marker, which nobody is given. Should there
-                // be more after all, the rule makes the announcement void.
-                Err(Failure::Silent(_)) => break,
-                read => read?,
-            }
-        }
-        self.announce_and_read(&mut reader).await?;
-        self.core.take_office(now());
-        let checkpoint = self.core.checkpoint();
-        let epoch = checkpoint.epoch;
-        self.held = Some(checkpoint.term);
-        metrics::counter!(names::TAKEOVERS, self.labels()).increment(1);
-        tracing::info!(
-            topic,
-            partition,
-            epoch,
-            offset = checkpoint.next_offset,
-            "in office"
-        );
-        let _ = self.status.send(Status::InOffice { epoch });
-        Ok(())
-    }
-
-    /// Makes the own announcement the last one read. One that an earlier try sent may stand in the
-    /// log by now.
-    async fn announce_and_read(&mut self, reader: &mut Reader<M::Event>) -> Result<(), Failure> {
-        if self.core.announced_is_read() {
-            return Ok(());
-        }
-        self.core.announcement_is_lost();
-        self.check_not_deposed()?;
-        let term = uuid::Uuid::now_v7().into_bytes();
-        let announcement = self
-            .core
-            .announce(&self.settings.owner_url, PARTITIONS, term, now())
-            .map_err(|refusal| Failure::End(refusal.to_string()))?;
-        self.append(&announcement)
-            .map_err(|barrier| Failure::Again(barrier.reason))?;
-        while !self.core.announced_is_read() {
-            self.read(reader, ANNOUNCEMENT_TIMEOUT).await?;
-            if self.core.announcement_is_lost() {
-                self.check_not_deposed()?;
-                let reason = "another owner announced itself first";
-                return Err(Failure::Again(reason.into()));
-            }
-        }
-        Ok(())
-    }
-
-    async fn read(
-        &mut self,
-        reader: &mut Reader<M::Event>,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
-        match tokio::time::timeout(timeout, reader.next()).await {
-            Ok(batch) => {
-                self.core.read(&batch?);
-                Ok(())
-            }
-            Err(_) => Err(Failure::Silent(timeout)),
-        }
-    }
-
-    /// Until owners are assigned, whoever announced itself last serves, and stays in office.
-    fn check_not_deposed(&self) -> Result<(), Failure> {
-        let checkpoint = self.core.checkpoint();
-        match self.held {
-            Some(held) if held != checkpoint.term => Err(Failure::End(format!(
-                "deposed: another process announced itself with epoch {}",
-                checkpoint.epoch
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Serves until `stop` (and until nothing is under way any more), or until an outcome is
-    /// unknown.
-    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), Barrier> {
-        self.send_all()?;
-        loop {
-            let room =
-                self.core.unanswered() < UNANSWERED_MAX && self.unreported < 2 * UNANSWERED_MAX;
-            tokio::select! {
-                biased;
-                report = self.reports.recv() => self.take_reports(report)?,
-                submission = self.queue.recv(), if room => match submission {
-                    Some(submission) => self.take_submissions(submission),
-                    None => return self.drain().await,
-                },
-                () = stop.cancelled() => return self.drain().await,
-            }
-            self.core.settle(now());
-            self.send_all()?;
-        }
-    }
-
-    /// Waits for what is under way, and takes nothing new.
-    async fn drain(&mut self) -> Result<(), Barrier> {
-        let _ = self.status.send(Status::Ended("shutting down".into()));
-        let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
-            while self.core.unproved() > 0 {
-                let report = self.reports.recv().await;
-                self.take_reports(report)?;
-                self.send_all()?;
-            }
-            Ok(())
         });
-        drained.await.unwrap_or(Ok(()))
-    }
-
-    fn take_submissions(&mut self, first: (Request<M::Command>, Reply)) {
-        let now = now();
-        let mut next = Some(first);
-        for _ in 0..RUN_MAX {
-            let Some((request, reply)) = next else { break };
-            self.core.submit(request, reply, now);
-            next = match self.core.unanswered() < UNANSWERED_MAX {
-                true => self.queue.try_recv().ok(),
-                false => None,
-            };
-        }
-        if let Some((request, reply)) = next {
-            self.core.submit(request, reply, now);
+        if saved.await.is_err() {
+            tracing::warn!(
+                topic = topic::<M>(),
+                partition = self.partition,
+                "the state store was not saved to the end"
+            );
         }
     }
 
-    fn take_reports(&mut self, first: Option<Report>) -> Result<(), Barrier> {
-        let mut next = first;
-        for _ in 0..RUN_MAX {
-            let Some(report) = next else { break };
-            self.unreported = self.unreported.saturating_sub(1);
-            self.core.delivered(&report)?;
-            next = self.reports.try_recv().ok();
+    /// Begins a write of the state store if `commits` or more are not in it.
+    pub(super) fn start_saving(&mut self, commits: usize) {
+        let is_due = self.core.unsaved() >= commits && Instant::now() >= self.save_not_before;
+        if self.saving.is_none()
+            && is_due
+            && let Some(changes) = self.core.save()
+        {
+            self.saving = Some(self.core.store().write(changes));
         }
-        if let Some(report) = next {
-            self.unreported = self.unreported.saturating_sub(1);
-            self.core.delivered(&report)?;
-        }
-        Ok(())
     }
 
-    /// Appends and answers what has come up. After an append that failed nothing more is appended:
-    /// there would be a gap.
-    fn send_all(&mut self) -> Result<(), Barrier> {
-        let appends = self.core.take_appends();
-        metrics::counter!(names::APPENDS, self.labels()).increment(appends.len() as u64);
-        for outgoing in &appends {
-            self.append(outgoing)?;
-        }
-        self.send_replies();
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of some thousands")]
-        metrics::gauge!(names::UNPROVED, self.labels()).set(self.core.unproved() as f64);
-        Ok(())
+    pub(super) fn start_saving_if_many(&mut self) {
+        self.start_saving(SAVE_COMMITS);
     }
 
-    fn append(&mut self, outgoing: &Outgoing) -> Result<(), Barrier> {
+    pub(super) fn is_saved(&mut self, saved: Result<(), StoreError>) {
+        self.saving = None;
+        self.core.is_saved(saved.is_ok());
+        if let Err(error) = saved {
+            if let StoreError::Reopened { .. } = &error {
+                self.core.lose_store(error.clone());
+            }
+            // Serving goes on for as long as memory may hold what is not saved.
+            self.save_not_before = Instant::now() + SAVE_RETRY;
+            tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
+            metrics::counter!(names::STORE_ERRORS, self.labels()).increment(1);
+        }
+    }
+
+    pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), Barrier> {
         let kind = format!("daybook.{}.Commit", M::Event::CONTEXT.name);
         let id = format!("{}/{}", hex::encode(outgoing.term), outgoing.seq);
         let time = outgoing.recorded_at.to_string();
@@ -404,7 +258,7 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    fn send_replies(&mut self) {
+    pub(super) fn send_replies(&mut self) {
         for (reply, answer) in self.core.take_replies() {
             if answer.as_ref().is_ok_and(|answer| answer.replayed) {
                 metrics::counter!(names::REPLAYS, "topic" => topic::<M>()).increment(1);
@@ -414,7 +268,19 @@ impl<M: Machine> Owner<M> {
         }
     }
 
-    fn labels(&self) -> Vec<metrics::Label> {
+    pub(super) fn tell(&self, status: Status) {
+        self.status.send_if_modified(|told| {
+            let is_new = *told != status;
+            *told = status;
+            is_new
+        });
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.settings.clock)()
+    }
+
+    pub(super) fn labels(&self) -> Vec<metrics::Label> {
         vec![
             metrics::Label::from_static_parts("topic", topic::<M>()),
             metrics::Label::new("partition", self.partition.to_string()),
@@ -422,23 +288,24 @@ impl<M: Machine> Owner<M> {
     }
 }
 
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        match error.is_transient() {
-            true => Self::Again(error.to_string()),
-            false => Self::End(error.to_string()),
-        }
+/// Waits until it is `value`; `false` if it never will be.
+async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
+    assigned
+        .wait_for(|assigned| *assigned == value)
+        .await
+        .is_ok()
+}
+
+/// The outcome of the write under way; never, if there is none.
+pub(super) async fn next_saved(
+    saving: &mut Option<BoxFuture<'static, Result<(), StoreError>>>,
+) -> Result<(), StoreError> {
+    match saving {
+        Some(saving) => saving.await,
+        None => std::future::pending().await,
     }
 }
 
-fn topic<M: Machine>() -> &'static str {
+pub(super) fn topic<M: Machine>() -> &'static str {
     M::Event::CONTEXT.topic
-}
-
-/// The machine's clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

@@ -1,16 +1,22 @@
 //! The owner: the one process that may append to a partition at present.
 //!
 //! [`Core`] is the protocol without any I/O: commands, delivery reports and what was read of the log
-//! go in; records to append and answers come out. [`Owner`] drives it over Kafka, one task a
+//! go in; records to append and answers come out. [`Owner`] drives it over a log, one task a
 //! partition.
 
 mod core;
 mod driver;
+mod handle;
+mod recent;
 mod request;
+mod saved;
+mod serve;
 mod tables;
+mod take_over;
 
 pub use self::{
-    core::{Barrier, Core, Outgoing},
-    driver::{Owner, OwnerHandle, OwnerSettings, Status, UNANSWERED_MAX},
+    core::{Barrier, Core, Outgoing, TRIES_MAX, UNANSWERED_OF_AGGREGATE_MAX},
+    driver::{Owner, UNANSWERED_MAX},
+    handle::{OwnerHandle, OwnerSettings, Reply, Status},
     request::{Answer, Machine, Refusal, Request},
 };

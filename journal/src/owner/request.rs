@@ -1,13 +1,17 @@
 //! What an owner is asked, what it answers, and the rules it decides by.
 
 use schemas::{ContextEvent, Origin, Outcome, ids::CommandId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The rules of one context's aggregates; `commands` makes it from deciders.
 pub trait Machine: Send + 'static {
+    /// Changes with whatever changes what a log folds to: a state's fields, their order, or
+    /// [`Machine::evolve`]. State stores of another version are made again from the log.
+    const FOLD_VERSION: u32;
     /// The context's facts.
     type Event: ContextEvent;
     /// What is known of one aggregate.
-    type State: Clone + Send + 'static;
+    type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
     /// What may be asked.
     type Command: Send + 'static;
 
@@ -51,7 +55,7 @@ pub struct Request<C> {
 }
 
 /// What a command came to. Given only when it is proved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The journal's partition.
     pub partition: i32,
@@ -93,6 +97,13 @@ pub enum Refusal {
     /// The commit can't be encoded, which is a mistake in the code.
     #[error("the commit can't be encoded: {0}")]
     Unencodable(String),
+    /// So many commands of this aggregate wait that one more has no room. It had no effect.
+    #[error("the aggregate is too busy: {0}")]
+    Busy(String),
+    /// Somebody else owns the partition. Whether the command took effect is unknown or it did not; the
+    /// owner knows it by its id.
+    #[error("this process does not own the partition: {0}")]
+    NotOwner(String),
     /// Whether the command took effect is unknown or it did not; trying again is safe.
     #[error("the journal is not available: {0}")]
     Unavailable(String),

@@ -1,35 +1,73 @@
 //! Decides commands on what is proved and what is under way, and puts the outcome into the term.
 
-use super::{Asked, Core, Decided, Head, Outgoing, Pending, Waiting};
+use super::{Asked, Barrier, Core, Decided, Head, Outgoing, Pending, Waiting};
 use crate::{
     owner::{
         request::{Answer, Machine, Refusal, Request, already_so},
         tables::Aggregate,
     },
+    protocol::Protocol,
     rule::chain_hash,
+    store::StoreError,
 };
-use kafka::appender::RECORD_BYTES_MAX;
-use schemas::{Body, Commit, Decision, Origin, Outcome, Timestamp};
+use kafka::{Report, appender::RECORD_BYTES_MAX};
+use schemas::{Body, Commit, Decision, NoOp, Origin, Outcome, Timestamp};
+use std::sync::Arc;
 
-impl<M: Machine, R> Core<M, R> {
-    /// Decides a command on what is proved and what is under way.
+impl<M: Machine, R, P: Protocol> Core<M, R, P> {
+    /// Decides a command on what is proved and what is under way. If the state store can't be read,
+    /// the command stays to be decided again.
     pub(super) fn decide(&mut self, asked: Asked<M, R>, now: Timestamp) {
+        match self.known(&asked, now) {
+            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer),
+            Ok(Known::UnderWay(seq)) => self.join(seq, asked),
+            Ok(Known::Aggregate(base)) => self.decide_on(asked, base, now),
+            Err(error) => {
+                self.broken = Some(error);
+                self.again.push_back(asked);
+            }
+        }
+    }
+
+    /// What is known already of a command or, if nothing is, of its aggregate.
+    fn known(
+        &mut self,
+        asked: &Asked<M, R>,
+        now: Timestamp,
+    ) -> Result<Known<M::State>, StoreError> {
         let request = &asked.request;
-        if let Some(stored) = self.tables.answer(request.id) {
+        let log_time = match P::ANSWERS_EXPIRE_BY_CLOCK {
+            true => now,
+            false => self.proved.log_time,
+        };
+        if let Some(stored) = self.tables.answer(request.id, log_time)? {
             let answer = match stored.hash == request.hash {
                 // After a barrier it is the command's own first answer.
                 true => Ok(Answer {
                     replayed: asked.tries == 0,
-                    ..stored.answer.clone()
+                    ..stored.answer
                 }),
                 false => Err(Refusal::KeyReused),
             };
-            return self.wait_for_proof(asked, answer);
+            return Ok(Known::Answer(answer));
         }
         if let Some(seq) = self.under_way.get(&request.id) {
-            return self.join(*seq, asked);
+            return Ok(Known::UnderWay(*seq));
         }
-        let base = self.aggregate(&request.key);
+        let overlaid = self.overlay.get(&asked.key);
+        Ok(Known::Aggregate(match overlaid {
+            Some((_, aggregate)) => Some(aggregate.clone()),
+            None => self.tables.aggregate(&asked.key)?,
+        }))
+    }
+
+    fn decide_on(
+        &mut self,
+        asked: Asked<M, R>,
+        base: Option<Arc<Aggregate<M::State>>>,
+        now: Timestamp,
+    ) {
+        let request = &asked.request;
         let version = base.as_ref().map_or(0, |aggregate| aggregate.version);
         if let Some(expected) = request.expected_version
             && expected != version
@@ -40,7 +78,7 @@ impl<M: Machine, R> Core<M, R> {
             };
             return self.wait_for_proof(asked, Err(refusal));
         }
-        let base = base.unwrap_or_else(|| self.tables.after(&request.key, None, &[]));
+        let base = base.unwrap_or_else(|| Arc::new(self.tables.after(&asked.key, None, &[])));
         let (events, outcome) = match self.tables.machine.decide(&base.state, &request.command) {
             Ok(events) if events.is_empty() => (events, Some(already_so())),
             Ok(events) => (events, None),
@@ -62,15 +100,9 @@ impl<M: Machine, R> Core<M, R> {
             }
             (Some(_), Origin::Keyed | Origin::Policy | Origin::Timer) | (None, _) => {
                 let decision = decision(request, version, outcome, events);
-                self.commit(asked, base, decision, now);
+                self.commit(asked, &base, decision, now);
             }
         }
-    }
-
-    /// What is known of an aggregate, the commits under way included.
-    fn aggregate(&self, key: &str) -> Option<Aggregate<M::State>> {
-        let overlaid = self.overlay.get(key).map(|(_, aggregate)| aggregate);
-        overlaid.or_else(|| self.tables.aggregate(key)).cloned()
     }
 
     /// The same command is under way: both get its answer, if it is the same.
@@ -83,8 +115,8 @@ impl<M: Machine, R> Core<M, R> {
             .get_mut(index)
             .and_then(|pending| pending.decided.as_mut());
         match pending {
-            Some((first, _)) if first.request.hash == asked.request.hash => {
-                first.replies.extend(asked.replies);
+            Some(first) if first.asked.request.hash == asked.request.hash => {
+                first.asked.replies.extend(asked.replies);
             }
             _ => self.wait_for_proof(asked, Err(Refusal::KeyReused)),
         }
@@ -93,6 +125,9 @@ impl<M: Machine, R> Core<M, R> {
     /// Holds an answer back until a record that is appended after the question is proved: so an
     /// owner that was deposed without knowing it can't give it.
     fn wait_for_proof(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+        if P::REFUSES_WITHOUT_PROOF {
+            return self.reply(asked, &answer);
+        }
         let seq = self.office.as_ref().map_or(0, |head| head.seq) + 1;
         self.waiting.push_back(Waiting { seq, asked, answer });
     }
@@ -100,77 +135,107 @@ impl<M: Machine, R> Core<M, R> {
     fn commit(
         &mut self,
         asked: Asked<M, R>,
-        base: Aggregate<M::State>,
+        base: &Aggregate<M::State>,
         decision: Decision<M::Event>,
         now: Timestamp,
     ) {
-        let (key, id) = (asked.request.key.clone(), asked.request.id);
+        let (key, id) = (asked.key.clone(), asked.request.id);
         let traceparent = decision.traceparent.clone();
-        let after = self.tables.after(&key, Some(base), &decision.events);
-        let changes = !decision.events.is_empty();
-        let body = Body::Decision(decision.clone());
-        let appended = self.append(key.clone(), body, traceparent, now, Some((asked, decision)));
-        if let Some(seq) = appended {
-            self.under_way.insert(id, seq);
-            if changes {
-                self.overlay.insert(key, (seq, after));
-            }
+        let after = (!decision.events.is_empty())
+            .then(|| Arc::new(self.tables.after(&key, Some(base), &decision.events)));
+        let body = Body::Decision(decision);
+        let Some(head) = &self.office else { return };
+        let commit = self.next_commit(head, body, now);
+        let outgoing = match self.outgoing(&key, &commit, traceparent) {
+            Ok(outgoing) => outgoing,
+            Err(refusal) => return self.reply(asked, &Err(refusal)),
+        };
+        let Body::Decision(decision) = commit.body else {
+            unreachable!("a decision was put in just now")
+        };
+        let decided = Decided {
+            asked,
+            decision,
+            after: after.clone(),
+        };
+        let seq = self.append(commit.seq, commit.recorded_at, outgoing, Some(decided));
+        self.under_way.insert(id, seq);
+        if let Some(after) = after {
+            self.overlay.insert(key, (seq, after));
         }
     }
 
-    /// Adds a record to the term; gives its seq. One that can't be written answers its command.
-    pub(super) fn append(
-        &mut self,
-        key: String,
-        body: Body<M::Event>,
-        traceparent: Option<String>,
-        now: Timestamp,
-        decided: Option<Decided<M, R>>,
-    ) -> Option<i64> {
-        let head = self.office.as_ref()?;
-        let recorded_at = now.max(head.log_time);
-        let (term, epoch, seq, prev) = (head.term, head.epoch, head.seq + 1, head.hash);
-        let commit = Commit {
-            prev,
-            term,
-            epoch,
-            seq,
-            recorded_at,
+    /// Appends a record that says nothing but that its owner is in office.
+    pub(super) fn append_no_op(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        let Some(head) = &self.office else {
+            return Ok(());
+        };
+        let commit = self.next_commit(head, Body::NoOp(NoOp {}), now);
+        let outgoing = self.outgoing("", &commit, None)?;
+        self.append(commit.seq, commit.recorded_at, outgoing, None);
+        Ok(())
+    }
+
+    /// The term's next commit.
+    fn next_commit(&self, head: &Head, body: Body<M::Event>, now: Timestamp) -> Commit<M::Event> {
+        Commit {
+            prev: head.hash,
+            term: head.term,
+            epoch: head.epoch,
+            seq: head.seq + 1,
+            recorded_at: now.max(head.log_time),
             body,
-        };
-        let outgoing = match self.outgoing(key, &commit, traceparent) {
-            Ok(outgoing) => outgoing,
-            Err(refusal) => {
-                self.reply(
-                    decided.map_or(vec![], |(asked, _)| asked.replies),
-                    &Err(refusal),
-                );
-                return None;
-            }
-        };
-        let hash = chain_hash(&prev, outgoing.key.as_bytes(), &outgoing.value);
-        self.office = Some(Head {
-            term,
-            epoch,
-            seq,
-            hash,
-            log_time: recorded_at,
-        });
-        let number = outgoing.number;
+        }
+    }
+
+    /// Adds a record to the term; gives its seq.
+    fn append(
+        &mut self,
+        seq: i64,
+        recorded_at: Timestamp,
+        outgoing: Outgoing,
+        decided: Option<Decided<M, R>>,
+    ) -> i64 {
+        let head = self
+            .office
+            .as_mut()
+            .expect("only an owner in office appends");
+        head.hash = chain_hash(&head.hash, outgoing.key.as_bytes(), &outgoing.value);
+        (head.seq, head.log_time) = (seq, recorded_at);
+        let bytes = outgoing.key.len() + outgoing.value.len();
+        self.unproved_bytes += bytes;
         self.pending.push_back(Pending {
-            number,
+            number: outgoing.number,
             seq,
-            hash,
+            hash: head.hash,
             recorded_at,
+            bytes,
             decided,
         });
         self.appends.push(outgoing);
-        Some(seq)
+        seq
+    }
+
+    /// A mistake that the simulator makes on purpose: no barrier.
+    pub(super) fn decide_again_in_term(&mut self, report: &Report) -> Result<(), Barrier> {
+        let Some(first) = self.pending.front() else {
+            return Ok(());
+        };
+        let now = first.recorded_at;
+        if report.number == first.number
+            && let Some(Decided { mut asked, .. }) =
+                self.pending.pop_front().and_then(|p| p.decided)
+        {
+            self.under_way.remove(&asked.request.id);
+            asked.tries += 1;
+            self.decide(asked, now);
+        }
+        Ok(())
     }
 
     pub(super) fn outgoing(
         &mut self,
-        key: String,
+        key: &str,
         commit: &Commit<M::Event>,
         traceparent: Option<String>,
     ) -> Result<Outgoing, Refusal> {
@@ -190,7 +255,7 @@ impl<M: Machine, R> Core<M, R> {
         let (term, seq, recorded_at) = (commit.term, commit.seq, commit.recorded_at);
         Ok(Outgoing {
             number,
-            key,
+            key: key.to_owned(),
             value,
             term,
             seq,
@@ -198,6 +263,16 @@ impl<M: Machine, R> Core<M, R> {
             traceparent,
         })
     }
+}
+
+/// What a command finds.
+enum Known<S> {
+    /// Its answer, which still needs a proof of office.
+    Answer(Result<Answer, Refusal>),
+    /// Its own commit, by seq.
+    UnderWay(i64),
+    /// Its aggregate, the commits under way included; `None` if it does not exist.
+    Aggregate(Option<Arc<Aggregate<S>>>),
 }
 
 fn decision<C, E>(

@@ -14,24 +14,39 @@
 //! drops it whole.
 
 mod decide;
+mod office;
+mod proof;
+#[cfg(test)]
+mod store_tests;
 #[cfg(test)]
 mod tests;
 
 use super::{
     request::{Answer, Machine, Refusal, Request},
-    tables::{Aggregate, Tables},
+    tables::{Aggregate, Tables, UNSAVED_MAX},
 };
 use crate::{
     checkpoint::Checkpoint,
+    protocol::{Protocol, Sound},
     reader::{Batch, Valid},
-    rule::{Hash, RULE_VERSION},
+    rule::Hash,
+    store::{MakeChanges, StateStore, StoreError},
 };
-use kafka::{Encoder, Report};
-use schemas::{Announcement, Body, Commit, Decision, NoOp, Timestamp, ids::CommandId};
-use std::collections::{HashMap, VecDeque};
+use kafka::Encoder;
+use schemas::{Decision, Timestamp, ids::CommandId};
+use std::{
+    collections::{HashMap, VecDeque},
+    marker::PhantomData,
+    sync::Arc,
+};
 
 /// How often a command is decided again after a barrier before its client is told to come back.
 pub const TRIES_MAX: u32 = 3;
+/// Most commands of one aggregate without an answer: half of a partition's, so that one that
+/// everybody wants leaves room for the others.
+pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
+/// Most bytes of records without a report.
+const UNPROVED_BYTES_MAX: usize = 32 << 20;
 
 /// A record to append.
 #[derive(Debug, Clone)]
@@ -61,10 +76,12 @@ pub struct Barrier {
 }
 
 /// One partition's owner. `R` is where an answer goes.
-pub struct Core<M: Machine, R> {
+pub struct Core<M: Machine, R, P: Protocol = Sound> {
     topic: &'static str,
     encoder: Encoder,
     tables: Tables<M>,
+    /// Why the state store can't be used any more.
+    broken: Option<StoreError>,
     /// The rule's state after the last record that is read or proved.
     proved: Checkpoint,
     /// The own term, once its announcement was read; `None` while out of office.
@@ -74,7 +91,12 @@ pub struct Core<M: Machine, R> {
     pending: VecDeque<Pending<M, R>>,
     /// Seqs of the commits under way, by command.
     under_way: HashMap<CommandId, i64>,
-    overlay: HashMap<String, (i64, Aggregate<M::State>)>,
+    /// The last commit under way of an aggregate, by seq, and what it comes to.
+    overlay: HashMap<Arc<str>, (i64, Shared<M>)>,
+    /// Commands without an answer, by aggregate.
+    of_aggregate: HashMap<Arc<str>, usize>,
+    unanswered: usize,
+    unproved_bytes: usize,
     /// Answers that wait for a proof that this owner is still in office.
     waiting: VecDeque<Waiting<M, R>>,
     /// What a barrier left to be decided again, in order.
@@ -82,7 +104,11 @@ pub struct Core<M: Machine, R> {
     appends: Vec<Outgoing>,
     replies: Vec<(R, Result<Answer, Refusal>)>,
     next_number: u64,
+    protocol: PhantomData<P>,
 }
+
+/// An aggregate that several have hold of.
+type Shared<M> = Arc<Aggregate<<M as Machine>::State>>;
 
 /// The end of the own term as appended, proved or not.
 struct Head {
@@ -95,13 +121,19 @@ struct Head {
 
 /// A command, and who waits for its answer.
 struct Asked<M: Machine, R> {
+    key: Arc<str>,
     request: Request<M::Command>,
     replies: Vec<R>,
     tries: u32,
 }
 
 /// A command with what it came to.
-type Decided<M, R> = (Asked<M, R>, Decision<<M as Machine>::Event>);
+struct Decided<M: Machine, R> {
+    asked: Asked<M, R>,
+    decision: Decision<M::Event>,
+    /// The aggregate after it; `None` if it did not change.
+    after: Option<Shared<M>>,
+}
 
 /// An appended commit without proof.
 struct Pending<M: Machine, R> {
@@ -110,6 +142,7 @@ struct Pending<M: Machine, R> {
     /// The chain's hash after it.
     hash: Hash,
     recorded_at: Timestamp,
+    bytes: usize,
     /// `None`: a no-op.
     decided: Option<Decided<M, R>>,
 }
@@ -122,25 +155,101 @@ struct Waiting<M: Machine, R> {
     answer: Result<Answer, Refusal>,
 }
 
-impl<M: Machine, R> Core<M, R> {
-    /// An owner out of office that has read nothing.
-    pub fn new(machine: M, topic: &'static str, partition: i32, encoder: Encoder) -> Self {
+impl<M: Machine, R, P: Protocol> Core<M, R, P> {
+    /// An owner out of office that has read nothing, and has not looked into its store.
+    pub fn new(
+        machine: M,
+        topic: &'static str,
+        partition: i32,
+        encoder: Encoder,
+        store: Arc<dyn StateStore>,
+    ) -> Self {
         Self {
             topic,
             encoder,
-            tables: Tables::new(machine, partition),
+            tables: Tables::new(machine, partition, store),
+            broken: None,
             proved: Checkpoint::start(topic, partition),
             office: None,
             announced: None,
             pending: VecDeque::new(),
             under_way: HashMap::new(),
             overlay: HashMap::new(),
+            of_aggregate: HashMap::new(),
+            unanswered: 0,
+            unproved_bytes: 0,
             waiting: VecDeque::new(),
             again: VecDeque::new(),
             appends: Vec::new(),
             replies: Vec::new(),
             next_number: 0,
+            protocol: PhantomData,
         }
+    }
+
+    /// Out of office: goes on from what the store has. Whether the log still is the one that the
+    /// store was made from, reading shows.
+    pub fn restore(&mut self) -> Result<(), StoreError> {
+        let partition = self.proved.partition;
+        self.broken = None;
+        let restored = self.tables.restore(self.topic)?;
+        self.proved = restored.unwrap_or_else(|| Checkpoint::start(self.topic, partition));
+        if P::CHECKPOINT_WITHOUT_EPOCH {
+            (self.proved.epoch, self.proved.term, self.proved.seq) = (0, [0; 16], 0);
+        }
+        Ok(())
+    }
+
+    /// Out of office: begins with nothing, and empties the store.
+    pub fn start_over(&mut self) -> Result<(), StoreError> {
+        self.tables.clear()?;
+        self.broken = None;
+        self.proved = Checkpoint::start(self.topic, self.proved.partition);
+        Ok(())
+    }
+
+    /// Why the state store can't be read any more, if so: [`Core::leave_office`], then
+    /// [`Core::start_over`].
+    pub fn broken(&self) -> Option<&StoreError> {
+        self.broken.as_ref()
+    }
+
+    /// The store does not have what it should.
+    pub fn lose_store(&mut self, error: StoreError) {
+        self.broken = Some(error);
+    }
+
+    /// What is to be written to [`Core::store`] now; the outcome goes to [`Core::is_saved`]. `None` if
+    /// there is nothing, or an earlier write is under way.
+    pub fn save(&mut self) -> Option<MakeChanges> {
+        self.tables.save(&self.proved)
+    }
+
+    /// Hears what became of the last write.
+    pub fn is_saved(&mut self, written: bool) {
+        self.tables.is_saved(written);
+    }
+
+    /// The state store.
+    pub fn store(&self) -> Arc<dyn StateStore> {
+        self.tables.store()
+    }
+
+    /// Commits that are not in the state store.
+    pub fn unsaved(&self) -> usize {
+        self.tables.unsaved()
+    }
+
+    /// Whether so many commits are not in the state store that no command should come on top.
+    pub fn is_behind_with_saving(&self) -> bool {
+        self.tables.unsaved() >= UNSAVED_MAX
+    }
+
+    /// Whether a command may be submitted.
+    pub fn has_room(&self, unanswered_max: usize) -> bool {
+        self.unanswered < unanswered_max
+            && self.unproved_bytes < UNPROVED_BYTES_MAX
+            && !self.is_behind_with_saving()
     }
 
     /// Where reading goes on.
@@ -155,7 +264,7 @@ impl<M: Machine, R> Core<M, R> {
 
     /// Commands that have no answer yet.
     pub fn unanswered(&self) -> usize {
-        self.pending.len() + self.waiting.len() + self.again.len()
+        self.unanswered
     }
 
     /// Whether it may append.
@@ -174,129 +283,58 @@ impl<M: Machine, R> Core<M, R> {
     }
 
     /// Takes in what was read of the log. Not in office: an owner does not read its own commits.
-    pub fn read(&mut self, batch: &Batch<M::Event>) {
+    ///
+    /// # Errors
+    /// The state store can't be read; [`Core::start_over`].
+    pub fn read(&mut self, batch: &Batch<M::Event>) -> Result<(), StoreError> {
+        let before = (self.proved.epoch, self.proved.term);
         for valid in &batch.commits {
-            self.read_one(valid);
+            let is_foreign = (valid.commit.epoch, valid.commit.term) != before;
+            if P::BARRIER_ABOVE_FOREIGN_TERM && is_foreign && !self.again.is_empty() {
+                continue;
+            }
+            self.read_one(valid)?;
         }
         self.proved = batch.checkpoint.clone();
+        Ok(())
     }
 
-    fn read_one(&mut self, valid: &Valid<M::Event>) {
-        if let Some(decision) = valid.decision() {
-            let key = valid.key_text();
-            self.tables
-                .take(&key, valid.offset, valid.commit.recorded_at, decision);
-        }
-    }
-
-    /// The announcement of a new term after everything read; again the same until it was read as
-    /// valid or the log went on without it. `term` must be fresh.
-    pub fn announce(
-        &mut self,
-        owner_url: &str,
-        partitions: i32,
-        term: [u8; 16],
-        now: Timestamp,
-    ) -> Result<Outgoing, Refusal> {
-        if let Some((_, announced)) = &self.announced {
-            return Ok(announced.clone());
-        }
-        let epoch = self.proved.epoch + 1;
-        let commit = Commit::<M::Event> {
-            prev: [0; 32],
-            term,
-            epoch,
-            seq: 0,
-            recorded_at: now.max(self.proved.log_time),
-            body: Body::Announcement(Announcement {
-                rule_version: RULE_VERSION,
-                partitions,
-                owner_url: owner_url.to_owned(),
-            }),
+    fn read_one(&mut self, valid: &Valid<M::Event>) -> Result<(), StoreError> {
+        let Some(decision) = valid.decision() else {
+            return Ok(());
         };
-        let outgoing = self.outgoing(String::new(), &commit, None)?;
-        self.announced = Some((epoch, outgoing.clone()));
-        Ok(outgoing)
-    }
-
-    /// Whether the last announcement read is the own one.
-    pub fn announced_is_read(&self) -> bool {
-        self.announced
-            .as_ref()
-            .is_some_and(|(_, own)| own.term == self.proved.term)
-    }
-
-    /// Forgets the announcement under way if it can't become valid any more, for another one took
-    /// its epoch. The next one gets a new epoch and needs a fresh term.
-    pub fn announcement_is_lost(&mut self) -> bool {
-        let lost = self.announced.as_ref().is_some_and(|(epoch, own)| {
-            *epoch <= self.proved.epoch && own.term != self.proved.term
-        });
-        if lost {
-            self.announced = None;
-        }
-        lost
-    }
-
-    /// Takes office: the own announcement was read. What a barrier left is decided again.
-    ///
-    /// # Panics
-    /// If the own announcement was not the last record read.
-    pub fn take_office(&mut self, now: Timestamp) {
-        assert!(
-            self.announced_is_read() && self.proved.seq == 0,
-            "no announcement of ours was read"
-        );
-        self.announced = None;
-        self.office = Some(Head {
-            term: self.proved.term,
-            epoch: self.proved.epoch,
-            seq: 0,
-            hash: self.proved.hash,
-            log_time: self.proved.log_time,
-        });
-        for asked in std::mem::take(&mut self.again) {
-            self.decide(asked, now);
-        }
-        self.settle(now);
-    }
-
-    /// Leaves office: nothing is appended any more, and all that is unanswered is kept to be decided
-    /// again. The overlay goes.
-    pub fn leave_office(&mut self) {
-        self.office = None;
-        self.overlay.clear();
-        self.under_way.clear();
-        let pending = self.pending.drain(..).filter_map(|pending| pending.decided);
-        let waiting = self.waiting.drain(..).map(|waiting| waiting.asked);
-        // Those of `waiting` were decided on the pending ones, so they come after them.
-        let unanswered: Vec<_> = pending.map(|(asked, _)| asked).chain(waiting).collect();
-        for mut asked in unanswered {
-            asked.tries += 1;
-            if asked.tries > TRIES_MAX {
-                let reason = format!("no proof after {TRIES_MAX} tries");
-                self.reply(asked.replies, &Err(Refusal::Unavailable(reason)));
-            } else {
-                self.again.push_back(asked);
-            }
-        }
+        let (key, recorded_at) = (valid.key_text(), valid.commit.recorded_at);
+        let folded = self
+            .tables
+            .fold::<P>(&key, valid.offset, recorded_at, decision);
+        folded.inspect_err(|error| self.broken = Some(error.clone()))
     }
 
     /// Turns everyone away who waits.
-    pub fn refuse_all(&mut self, reason: &str) {
+    pub fn refuse_all(&mut self, refusal: &Refusal) {
         self.leave_office();
         for asked in std::mem::take(&mut self.again) {
-            self.reply(asked.replies, &Err(Refusal::Unavailable(reason.to_owned())));
+            self.reply(asked, &Err(refusal.clone()));
         }
     }
 
     /// Takes a command. Out of office it waits to be decided.
     pub fn submit(&mut self, request: Request<M::Command>, reply: R, now: Timestamp) {
+        let key: Arc<str> = request.key.as_str().into();
+        let of_aggregate = self.of_aggregate.entry(key.clone()).or_default();
+        *of_aggregate += 1;
+        self.unanswered += 1;
+        let is_busy = *of_aggregate > UNANSWERED_OF_AGGREGATE_MAX;
         let asked = Asked {
+            key,
             request,
             replies: vec![reply],
             tries: 0,
         };
+        if is_busy {
+            let reason = format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait");
+            return self.reply(asked, &Err(Refusal::Busy(reason)));
+        }
         match self.office {
             Some(_) => self.decide(asked, now),
             None => self.again.push_back(asked),
@@ -314,84 +352,8 @@ impl<M: Machine, R> Core<M, R> {
             .back()
             .is_some_and(|waiting| waiting.seq > head_seq)
         {
-            self.append(String::new(), Body::NoOp(NoOp {}), None, now, None);
+            // A no-op is some 80 bytes of our own making.
+            self.append_no_op(now).expect("a no-op can be encoded");
         }
-    }
-
-    /// Takes a delivery report.
-    ///
-    /// # Errors
-    /// The outcome of this append is unknown: [`Core::leave_office`], and take over again.
-    pub fn delivered(&mut self, report: &Report) -> Result<(), Barrier> {
-        // Reports of an earlier term say nothing that the barrier did not settle.
-        let Some(first) = self.pending.front() else {
-            return Ok(());
-        };
-        if report.number < first.number {
-            return Ok(());
-        }
-        let expected = self.proved.next_offset;
-        let barrier = |reason| Err(Barrier { reason });
-        match &report.result {
-            _ if report.number != first.number => {
-                let (found, first) = (report.number, first.number);
-                barrier(format!("report {found} came before report {first}"))
-            }
-            Ok(offset) if *offset == expected => {
-                self.prove(expected);
-                Ok(())
-            }
-            Ok(offset) => barrier(format!("offset {offset} where {expected} would prove it")),
-            Err(error) => barrier(error.to_string()),
-        }
-    }
-
-    /// The first pending commit is valid and stands at `offset`.
-    fn prove(&mut self, offset: i64) {
-        let Some(pending) = self.pending.pop_front() else {
-            return;
-        };
-        let proved = &mut self.proved;
-        proved.prev_hash = std::mem::replace(&mut proved.hash, pending.hash);
-        proved.seq = pending.seq;
-        proved.probe_offset = Some(offset);
-        proved.next_offset = offset + 1;
-        proved.log_time = pending.recorded_at;
-        if let Some((asked, decision)) = pending.decided {
-            self.under_way.remove(&asked.request.id);
-            let key = &asked.request.key;
-            let answer = self
-                .tables
-                .take(key, offset, pending.recorded_at, &decision);
-            if self
-                .overlay
-                .get(key)
-                .is_some_and(|(seq, _)| *seq == pending.seq)
-            {
-                self.overlay.remove(key);
-            }
-            self.reply(asked.replies, &Ok(answer));
-        }
-        while self
-            .waiting
-            .front()
-            .is_some_and(|waiting| waiting.seq <= pending.seq)
-        {
-            if let Some(mut waiting) = self.waiting.pop_front() {
-                // Decided on commits that were under way: all of them stand before this record.
-                if let Ok(answer) = &mut waiting.answer
-                    && !answer.replayed
-                    && answer.outcome.is_some()
-                {
-                    answer.offset = answer.offset.max(offset);
-                }
-                self.reply(waiting.asked.replies, &waiting.answer);
-            }
-        }
-    }
-
-    fn reply(&mut self, replies: Vec<R>, answer: &Result<Answer, Refusal>) {
-        self.replies
-            .extend(replies.into_iter().map(|reply| (reply, answer.clone())));
     }
 }

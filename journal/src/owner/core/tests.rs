@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::rule::{Rule, Verdict};
+use crate::store::Memory;
+use kafka::Report;
 use kafka::appender::AppendError;
 use kafka::appender::RECORD_BYTES_MAX;
 use schemas::{
@@ -15,9 +17,10 @@ const TOPIC: &str = Event::CONTEXT.topic;
 const NOW: Timestamp = Timestamp(1_000_000);
 
 /// A product that can be created once; `command` is its description, and "bad" is refused.
-struct Products;
+pub(super) struct Products;
 
 impl Machine for Products {
+    const FOLD_VERSION: u32 = 1;
     type Event = Event;
     type State = bool;
     type Command = &'static str;
@@ -48,13 +51,13 @@ impl Machine for Products {
 }
 
 /// A partition: what the broker has, and how far it was read.
-struct Log {
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+pub(super) struct Log {
+    pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
     schema: serde_avro_fast::Schema,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             records: Vec::new(),
             schema: Event::CONTEXT.schema().parse().unwrap(),
@@ -69,7 +72,7 @@ impl Log {
     }
 
     /// What a reader makes of the records after a checkpoint.
-    fn batch(&self, from: &Checkpoint) -> Batch<Event> {
+    pub(super) fn batch(&self, from: &Checkpoint) -> Batch<Event> {
         let mut rule = Rule::from_checkpoint(from);
         let mut commits = Vec::new();
         let mut void = 0;
@@ -99,11 +102,11 @@ impl Log {
     }
 }
 
-type TestCore = Core<Products, u32>;
+pub(super) type TestCore = Core<Products, u32>;
 
 fn core() -> TestCore {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
-    Core::new(Products, TOPIC, 0, encoder)
+    Core::new(Products, TOPIC, 0, encoder, Arc::new(Memory::default()))
 }
 
 fn announce(core: &mut TestCore, term: u8) -> Outgoing {
@@ -112,15 +115,15 @@ fn announce(core: &mut TestCore, term: u8) -> Outgoing {
 }
 
 /// An owner that has taken office on this log.
-fn take_over(core: &mut TestCore, log: &mut Log, term: u8) {
-    core.read(&log.batch(core.checkpoint()));
+pub(super) fn take_over(core: &mut TestCore, log: &mut Log, term: u8) {
+    core.read(&log.batch(core.checkpoint())).unwrap();
     let announcement = announce(core, term);
     log.append(&announcement);
-    core.read(&log.batch(core.checkpoint()));
+    core.read(&log.batch(core.checkpoint())).unwrap();
     core.take_office(NOW);
 }
 
-fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static str> {
+pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static str> {
     Request {
         key: "product_A".into(),
         command,
@@ -135,13 +138,13 @@ fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static st
     }
 }
 
-fn ask(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
+pub(super) fn ask(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
     core.submit(request, reply, NOW);
     core.settle(NOW);
 }
 
 /// The broker takes everything and reports truly.
-fn deliver(core: &mut TestCore, log: &mut Log) {
+pub(super) fn deliver(core: &mut TestCore, log: &mut Log) {
     for outgoing in core.take_appends() {
         let offset = log.append(&outgoing);
         core.delivered(&Report {
@@ -165,7 +168,7 @@ fn unknown(number: u64) -> Report {
 }
 
 /// What the log says now, to anyone: how many product-created events are valid.
-fn created(log: &Log) -> usize {
+pub(super) fn created(log: &Log) -> usize {
     let batch = log.batch(&Checkpoint::start(TOPIC, 0));
     batch
         .commits
@@ -379,7 +382,7 @@ fn a_deposed_owner_answers_nothing() {
     }
     assert!(core.take_replies().is_empty());
     assert_eq!(created(&log), 0);
-    core.read(&log.batch(core.checkpoint()));
+    core.read(&log.batch(core.checkpoint())).unwrap();
     assert_eq!(core.checkpoint().term, [2; 16]);
 }
 
@@ -389,14 +392,14 @@ fn of_two_announcements_the_first_stands_and_the_other_gets_a_new_epoch() {
     let (first, second) = (announce(&mut other, 2), announce(&mut core, 1));
     log.append(&first);
     log.append(&second);
-    core.read(&log.batch(core.checkpoint()));
+    core.read(&log.batch(core.checkpoint())).unwrap();
     assert!(!core.announced_is_read() && core.announcement_is_lost());
     let third = announce(&mut core, 3);
     log.append(&third);
     // Sent again, it is the same, and void.
     assert_eq!(announce(&mut core, 4).term, third.term);
     log.append(&third);
-    core.read(&log.batch(core.checkpoint()));
+    core.read(&log.batch(core.checkpoint())).unwrap();
     assert!(core.announced_is_read());
     assert_eq!(
         (core.checkpoint().epoch, core.checkpoint().term),
@@ -412,7 +415,7 @@ fn an_announcement_that_landed_unseen_is_taken_up_on_the_next_try() {
     // It is sent, and reading up to it fails; the next try finds it while catching up.
     let announcement = announce(&mut core, 2);
     log.append(&announcement);
-    core.read(&log.batch(core.checkpoint()));
+    core.read(&log.batch(core.checkpoint())).unwrap();
     assert!(core.announced_is_read() && !core.announcement_is_lost());
     core.take_office(NOW);
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));

@@ -1,0 +1,165 @@
+//! Owners that go on from their stores.
+
+use super::tests::{Log, Products, TestCore, ask, created, deliver, request, take_over};
+use super::*;
+use crate::{
+    owner::request::already_so,
+    store::{Disk, Memory, StateStore},
+};
+use schemas::{ContextEvent, Origin, catalog::Event};
+
+const TOPIC: &str = Event::CONTEXT.topic;
+const HOUR_US: i64 = 3_600_000_000;
+
+fn core(store: Arc<dyn StateStore>) -> TestCore {
+    let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
+    let mut core = Core::new(Products, TOPIC, 0, encoder, store);
+    core.restore().unwrap();
+    core
+}
+
+async fn save(core: &mut TestCore) {
+    let changes = core.save().unwrap();
+    core.store().write(changes).await.unwrap();
+    core.is_saved(true);
+}
+
+#[tokio::test]
+async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::new();
+    let disk = Disk::open(folder.path()).unwrap();
+    let mut first = core(disk.partition(TOPIC, 0));
+    take_over(&mut first, &mut log, 1);
+    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut first, &mut log);
+    save(&mut first).await;
+    let saved = first.checkpoint().clone();
+    // These are in the log only.
+    ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
+    deliver(&mut first, &mut log);
+    drop((first, disk));
+
+    let disk = Disk::open(folder.path()).unwrap();
+    let mut next = core(disk.partition(TOPIC, 0));
+    assert_eq!(next.checkpoint(), &saved);
+    take_over(&mut next, &mut log, 2);
+    for (reply, command) in [(3, "lamp"), (4, "bad")] {
+        let id = u8::try_from(reply - 2).unwrap();
+        ask(&mut next, reply, request(id, Origin::Keyed, command));
+    }
+    // The product is there: the same wish under another id is already so.
+    ask(&mut next, 5, request(9, Origin::Keyed, "lamp"));
+    deliver(&mut next, &mut log);
+    let mut replies = next.take_replies();
+    replies.sort_by_key(|(reply, _)| *reply);
+    let answers: Vec<_> = replies
+        .into_iter()
+        .map(|(_, answer)| answer.unwrap())
+        .collect();
+    assert_eq!((answers[0].offset, answers[0].replayed), (1, true));
+    assert_eq!((answers[1].offset, answers[1].replayed), (2, true));
+    assert_eq!(
+        (answers[2].version, answers[2].outcome.clone()),
+        (1, Some(already_so()))
+    );
+    assert_eq!(created(&log), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_failed_is_made_good_by_the_next_one() {
+    let store = Arc::new(Memory::default());
+    let (mut log, mut first) = (Log::new(), core(store.clone()));
+    take_over(&mut first, &mut log, 1);
+    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut first, &mut log);
+    drop(first.save().unwrap());
+    assert!(first.save().is_none(), "one at a time");
+    first.is_saved(false);
+    assert_eq!(first.unsaved(), 1);
+    ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
+    deliver(&mut first, &mut log);
+    save(&mut first).await;
+    assert_eq!(first.unsaved(), 0);
+    let mut next = core(store);
+    assert_eq!(next.checkpoint(), first.checkpoint());
+    take_over(&mut next, &mut log, 2);
+    ask(&mut next, 3, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut next, &mut log);
+    assert!(next.take_replies().remove(0).1.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
+    let store = Arc::new(Memory::default());
+    let (mut log, mut core) = (Log::new(), core(store.clone()));
+    take_over(&mut core, &mut log, 1);
+    let commands = [(1, Origin::Keyed), (2, Origin::Server), (3, Origin::Policy)];
+    for (id, origin) in commands {
+        let request = Request {
+            key: format!("product_{id}"),
+            ..request(id, origin, "lamp")
+        };
+        ask(&mut core, u32::from(id), request);
+    }
+    deliver(&mut core, &mut log);
+    save(&mut core).await;
+    let kept = |store: &Memory| -> Vec<bool> {
+        let get = |(id, _): &(u8, Origin)| store.get(crate::store::Table::Answers, &[*id; 16]);
+        commands
+            .iter()
+            .map(|command| get(command).unwrap().is_some())
+            .collect()
+    };
+    for (hours, left) in [(1, [true, false, true]), (25, [false, false, true])] {
+        let later = Timestamp(1_000_000 + hours * HOUR_US);
+        let other = Request {
+            key: format!("product_later_{hours}"),
+            ..request(100 + u8::try_from(hours).unwrap(), Origin::Policy, "lamp")
+        };
+        core.submit(other, 9, later);
+        deliver(&mut core, &mut log);
+        save(&mut core).await;
+        assert_eq!(kept(&store), left, "after {hours} hours");
+    }
+    core.take_replies();
+    // The id is free again, and what it decides now is remembered.
+    let later = Timestamp(1_000_000 + 25 * HOUR_US);
+    core.submit(request(1, Origin::Keyed, "lamp"), 10, later);
+    deliver(&mut core, &mut log);
+    assert!(!core.take_replies().remove(0).1.unwrap().replayed);
+    save(&mut core).await;
+    assert_eq!(kept(&store), [true, false, true]);
+}
+
+#[tokio::test]
+async fn a_store_of_another_fold_is_made_again() {
+    let store = Arc::new(Memory::default());
+    let (mut log, mut first) = (Log::new(), core(store.clone()));
+    take_over(&mut first, &mut log, 1);
+    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut first, &mut log);
+    save(&mut first).await;
+    for (from, to) in [
+        ("\"fold_version\":1", "\"fold_version\":2"),
+        ("\"layout_version\":1", "\"layout_version\":9"),
+        ("{", ""),
+    ] {
+        let stamp = String::from_utf8(store.stamp().unwrap().unwrap()).unwrap();
+        assert!(stamp.contains(from), "{stamp}");
+        store.apply(vec![crate::store::Change {
+            table: crate::store::Table::Meta,
+            key: crate::store::STAMP_KEY.to_vec(),
+            value: Some(stamp.replacen(from, to, 1).into_bytes()),
+        }]);
+        let mut next = core(store.clone());
+        assert_eq!(next.checkpoint(), &Checkpoint::start(TOPIC, 0));
+        assert_eq!(
+            store.get(crate::store::Table::Answers, &[1; 16]).unwrap(),
+            None
+        );
+        take_over(&mut next, &mut log, 2);
+        save(&mut next).await;
+        log.records.pop();
+    }
+}

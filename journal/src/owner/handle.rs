@@ -1,0 +1,97 @@
+//! What the rest of the process has of an owner: its queue, and how it is doing.
+
+use super::request::{Answer, Refusal, Request};
+use schemas::Timestamp;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+/// A command, and where its answer goes.
+pub(super) type Submission<C> = (Request<C>, Reply);
+
+/// How an owner is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// The partition is assigned to somebody else. Commands are turned away.
+    Standby,
+    /// It does not serve yet, or not at the moment; it goes on trying. Commands wait.
+    TakingOver(String),
+    /// It serves.
+    InOffice {
+        /// The term's number.
+        epoch: i64,
+        /// The term.
+        term: [u8; 16],
+    },
+    /// It serves no more: the process stops, or the log can't be read on.
+    Ended(String),
+}
+
+/// What an owner needs to know of its process.
+#[derive(Clone)]
+pub struct OwnerSettings {
+    /// Where this process takes commands, as others reach it.
+    pub owner_url: String,
+    /// The process's clock.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Gives a fresh random id.
+    pub fresh_term: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+}
+
+/// Takes commands for one partition.
+pub struct OwnerHandle<C> {
+    queue: mpsc::Sender<Submission<C>>,
+    status: watch::Receiver<Status>,
+}
+
+impl OwnerSettings {
+    /// With the machine's clock and randomness.
+    pub fn new(owner_url: String) -> Self {
+        Self {
+            owner_url,
+            clock: Arc::new(now),
+            fresh_term: Arc::new(|| uuid::Uuid::new_v4().into_bytes()),
+        }
+    }
+}
+
+impl<C> OwnerHandle<C> {
+    pub(super) fn new(queue: mpsc::Sender<Submission<C>>, status: watch::Receiver<Status>) -> Self {
+        Self { queue, status }
+    }
+
+    /// Hands a command in, and waits while the queue is full. The answer comes through the receiver;
+    /// if that closes without one, the owner has ended.
+    pub async fn submit(
+        &self,
+        request: Request<C>,
+    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+        match &*self.status.borrow() {
+            Status::Ended(reason) => return Err(Refusal::Unavailable(reason.clone())),
+            Status::Standby => return Err(Refusal::NotOwner("it stands by".into())),
+            Status::TakingOver(_) | Status::InOffice { .. } => {}
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.queue.send((request, reply)).await {
+            Ok(()) => Ok(answer),
+            Err(_) => Err(Refusal::Unavailable("the owner has ended".into())),
+        }
+    }
+
+    /// How the owner is doing, now and from now on.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+}
+
+/// The machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,181 @@
+//! An owner in office: commands in, records out, answers back once they are proved.
+
+use super::{
+    core::Barrier,
+    driver::{Owner, Served, UNANSWERED_MAX, next_saved},
+    handle::{Status, Submission},
+    request::{Machine, Refusal},
+};
+use crate::{log::Log, metrics as names};
+use kafka::Report;
+use std::time::Duration;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Commands taken from the queue, or reports taken, in one go.
+const RUN_MAX: usize = 512;
+/// How long commits under way may take to be proved when an owner leaves office in order.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long no report may come while commits wait for one. The client library reports within its own
+/// time-out; a report that is lost between it and us must not be waited for.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often metrics are brought up to date and what is left of the state store is written.
+const TICK: Duration = Duration::from_millis(200);
+
+impl<M: Machine, L: Log> Owner<M, L> {
+    /// Serves until `stop` or until the partition is `assigned` to another process (and until nothing
+    /// is under way any more), or until an outcome is unknown.
+    pub(super) async fn serve(
+        &mut self,
+        stop: &CancellationToken,
+        assigned: &mut watch::Receiver<bool>,
+    ) -> Served {
+        match self.serve_until(stop, assigned).await {
+            Ok(served) => served,
+            Err(barrier) => Served::Barrier(barrier),
+        }
+    }
+
+    async fn serve_until(
+        &mut self,
+        stop: &CancellationToken,
+        assigned: &mut watch::Receiver<bool>,
+    ) -> Result<Served, Barrier> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut last_report = Instant::now();
+        self.send_all()?;
+        loop {
+            if stop.is_cancelled() {
+                return self.drain(Served::Stopped).await;
+            }
+            if !*assigned.borrow() {
+                return self.drain(Served::Unassigned).await;
+            }
+            if let Some(error) = self.core.broken() {
+                return Ok(Served::Broken(error.clone()));
+            }
+            let room = self.core.has_room(UNANSWERED_MAX) && self.unreported < 2 * UNANSWERED_MAX;
+            tokio::select! {
+                biased;
+                report = self.reports.recv() => {
+                    last_report = Instant::now();
+                    self.take_reports(report)?;
+                }
+                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+                submission = self.queue.recv(), if room => match submission {
+                    Some(submission) => {
+                        if self.core.unproved() == 0 {
+                            last_report = Instant::now();
+                        }
+                        self.take_submissions(submission);
+                    }
+                    None => return self.drain(Served::Stopped).await,
+                },
+                _ = tick.tick() => {
+                    self.check_reports(last_report)?;
+                    self.start_saving(1);
+                    self.show();
+                }
+                () = stop.cancelled() => {}
+                _ = assigned.changed() => {}
+            }
+            self.core.settle(self.now());
+            self.send_all()?;
+            self.start_saving_if_many();
+        }
+    }
+
+    fn check_reports(&self, last_report: Instant) -> Result<(), Barrier> {
+        if self.core.unproved() == 0 || last_report.elapsed() < REPORT_TIMEOUT {
+            return Ok(());
+        }
+        Err(Barrier {
+            reason: format!("no delivery report came for {REPORT_TIMEOUT:?}"),
+        })
+    }
+
+    /// Waits for what is under way, and takes nothing new.
+    async fn drain(&mut self, served: Served) -> Result<Served, Barrier> {
+        self.tell(match served {
+            Served::Unassigned => Status::Standby,
+            Served::Stopped | Served::Barrier(_) | Served::Broken(_) => {
+                Status::Ended("shutting down".into())
+            }
+        });
+        let refusal = Refusal::NotOwner("it leaves office".into());
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while self.core.unproved() > 0 {
+            tokio::select! {
+                biased;
+                report = self.reports.recv() => self.take_reports(report)?,
+                Some((_, reply)) = self.queue.recv() => {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+            self.send_all()?;
+        }
+        // Whose outcome is unknown by now finds it at the next owner, by its id.
+        self.core.refuse_all(&refusal);
+        self.send_replies();
+        self.held = None;
+        Ok(served)
+    }
+
+    fn take_submissions(&mut self, first: Submission<M::Command>) {
+        let now = self.now();
+        let mut next = Some(first);
+        for _ in 0..RUN_MAX {
+            let Some((request, reply)) = next else { return };
+            self.core.submit(request, reply, now);
+            next = match self.core.has_room(UNANSWERED_MAX) {
+                true => self.queue.try_recv().ok(),
+                false => None,
+            };
+        }
+        if let Some((request, reply)) = next {
+            self.core.submit(request, reply, now);
+        }
+    }
+
+    fn take_reports(&mut self, first: Option<Report>) -> Result<(), Barrier> {
+        let mut next = first;
+        for _ in 0..RUN_MAX {
+            let Some(report) = next else { return Ok(()) };
+            self.unreported = self.unreported.saturating_sub(1);
+            self.core.delivered(&report)?;
+            next = self.reports.try_recv().ok();
+        }
+        if let Some(report) = next {
+            self.unreported = self.unreported.saturating_sub(1);
+            self.core.delivered(&report)?;
+        }
+        Ok(())
+    }
+
+    /// Appends and answers what has come up. After an append that failed nothing more is appended:
+    /// there would be a gap.
+    fn send_all(&mut self) -> Result<(), Barrier> {
+        let appends = self.core.take_appends();
+        if !appends.is_empty() {
+            metrics::counter!(names::APPENDS, self.labels()).increment(appends.len() as u64);
+        }
+        for outgoing in &appends {
+            self.append(outgoing)?;
+        }
+        self.send_replies();
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
+    fn show(&self) {
+        metrics::gauge!(names::UNPROVED, self.labels()).set(self.core.unproved() as f64);
+        metrics::gauge!(names::UNANSWERED, self.labels()).set(self.core.unanswered() as f64);
+        metrics::gauge!(names::QUEUED, self.labels()).set(self.queue.len() as f64);
+        metrics::gauge!(names::UNSAVED, self.labels()).set(self.core.unsaved() as f64);
+    }
+}

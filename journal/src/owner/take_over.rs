@@ -1,0 +1,308 @@
+//! How an owner comes into office: from its store or from nothing, through the log, by announcement.
+
+use super::{
+    driver::{Owner, next_saved, topic},
+    handle::Status,
+    request::{Machine, Refusal},
+};
+use crate::{
+    log::{Line, Log, ReadLog},
+    metrics as names,
+    protocol::Protocol,
+    reader::{ReadError, Reader},
+    store::StoreError,
+};
+use schemas::{ContextEvent, topics::PARTITIONS};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the own announcement may take to be read before it is sent again; longer than the
+/// producer tries.
+const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long the log may be silent where it is known to go on.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How far the clock may be off the broker's.
+const CLOCK_DIFFERENCE_MS_MAX: i64 = 5_000;
+/// How long an owner with a wrong clock waits before it announces itself again, for each announcement
+/// ends the term of whoever serves.
+const CLOCK_RETRY: Duration = Duration::from_secs(60);
+/// First wait of an owner that was deposed; it doubles with every time.
+const DEPOSED_WAIT: Duration = Duration::from_millis(250);
+/// So often at most.
+const DEPOSED_DOUBLINGS_MAX: u32 = 6;
+/// An owner that was in office for so long begins again with the first wait.
+const CALM: Duration = Duration::from_secs(60);
+/// Commits between two words on how far a long reading is.
+const PROGRESS_COMMITS: i64 = 100_000;
+
+/// Why a take-over did not come about.
+pub(super) enum Failure {
+    /// Another try may help.
+    Again(String),
+    /// Another try may help, after a while.
+    After(Duration, String),
+    /// The state store is of no use.
+    Store(StoreError),
+    /// No try will help.
+    End(String),
+}
+
+type LogReader<M, L> = Reader<<M as Machine>::Event, L>;
+
+impl<M: Machine, L: Log> Owner<M, L> {
+    /// Tries until this owner is in office; an error is for good.
+    pub(super) async fn take_over(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        let mut waits = crate::reader::backoff();
+        loop {
+            let failure = match self.try_take_over().await {
+                Ok(()) => {
+                    metrics::histogram!(names::TAKEOVER_SECONDS, self.labels())
+                        .record(started.elapsed());
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            let wait = waits.next().unwrap_or(READ_TIMEOUT);
+            let (wait, reason) = match failure {
+                Failure::Again(reason) => (wait, reason),
+                Failure::After(wait, reason) => (wait, reason),
+                Failure::Store(error) => {
+                    self.recover_store(&error);
+                    (wait, error.to_string())
+                }
+                Failure::End(reason) => {
+                    let topic = topic::<M>();
+                    tracing::error!(topic, partition = self.partition, reason, "owner ends");
+                    return Err(reason);
+                }
+            };
+            let topic = topic::<M>();
+            tracing::warn!(
+                topic,
+                partition = self.partition,
+                reason,
+                "no take-over yet"
+            );
+            self.tell(Status::TakingOver(reason));
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Reads to the end of the log, announces, and reads up to the announcement.
+    async fn try_take_over(&mut self) -> Result<(), Failure> {
+        let (topic, partition) = (topic::<M>(), self.partition);
+        self.line
+            .mend()
+            .map_err(|error| Failure::Again(error.to_string()))?;
+        // What the reports of the last term say, reading the log says better.
+        while self.reports.try_recv().is_ok() {
+            self.unreported = self.unreported.saturating_sub(1);
+        }
+        self.restore()?;
+        let end = self.log.end(topic, partition).await;
+        let end = end.map_err(|error| Failure::Again(error.to_string()))?;
+        let start = self.core.checkpoint().clone();
+        let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
+        let mut reader = Reader::open(&self.log, &role, vec![start]).await?;
+        self.catch_up(&mut reader, end).await?;
+        self.announce_and_read(&mut reader).await?;
+        self.core.take_office(self.now());
+        self.restored = true;
+        let checkpoint = self.core.checkpoint();
+        let (epoch, term) = (checkpoint.epoch, checkpoint.term);
+        self.held = Some(term);
+        self.in_office_since = Instant::now();
+        metrics::counter!(names::TAKEOVERS, self.labels()).increment(1);
+        let offset = checkpoint.next_offset;
+        tracing::info!(topic, partition, epoch, offset, "in office");
+        self.tell(Status::InOffice { epoch, term });
+        Ok(())
+    }
+
+    /// After trouble with the state store, out of office: goes on from what it has, if it only lost
+    /// its end; else everything is read again from the log.
+    pub(super) fn recover_store(&mut self, error: &StoreError) {
+        let recovered = match error {
+            StoreError::Reopened { .. } => self.core.restore(),
+            StoreError::InUse { .. }
+            | StoreError::Unusable { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::Unwritable { .. } => self.core.start_over(),
+        };
+        self.restored = recovered.is_ok();
+        if let Err(error) = recovered {
+            tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
+        }
+    }
+
+    /// Looks into the state store, the first time.
+    fn restore(&mut self) -> Result<(), Failure> {
+        if !self.restored {
+            self.core.restore().map_err(Failure::Store)?;
+            self.restored = true;
+            let offset = self.core.checkpoint().next_offset;
+            tracing::info!(
+                topic = topic::<M>(),
+                partition = self.partition,
+                offset,
+                "starts from its state store"
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads everything before `end`.
+    async fn catch_up(&mut self, reader: &mut LogReader<M, L>, end: i64) -> Result<(), Failure> {
+        let mut told = self.core.checkpoint().next_offset;
+        while self.core.checkpoint().next_offset < end {
+            // The end may be a foreign transaction's marker, which nobody is given. Should there be
+            // more after all, the rule makes the announcement void.
+            if !self.read(reader, READ_TIMEOUT).await? {
+                break;
+            }
+            let next_offset = self.core.checkpoint().next_offset;
+            if next_offset - told >= PROGRESS_COMMITS {
+                told = next_offset;
+                let progress = format!("reading the log: {next_offset} of {end}");
+                tracing::info!(topic = topic::<M>(), partition = self.partition, progress);
+                self.tell(Status::TakingOver(progress));
+            }
+        }
+        self.check_not_deposed()
+    }
+
+    /// Makes the own announcement the last one read. One that an earlier try sent may stand in the
+    /// log by now.
+    async fn announce_and_read(&mut self, reader: &mut LogReader<M, L>) -> Result<(), Failure> {
+        if self.core.announced_is_read() {
+            return Ok(());
+        }
+        self.core.announcement_is_lost();
+        let (now, term) = (self.now(), (self.settings.fresh_term)());
+        let announcement = self
+            .core
+            .announce(&self.settings.owner_url, PARTITIONS, term, now)
+            .map_err(|refusal| Failure::End(refusal.to_string()))?;
+        self.append(&announcement)
+            .map_err(|barrier| Failure::Again(barrier.reason))?;
+        if <L as ReadLog>::Protocol::SERVES_BEFORE_READING {
+            return self.believe_report(announcement.number).await;
+        }
+        while !self.core.announced_is_read() {
+            if !self.read(reader, ANNOUNCEMENT_TIMEOUT).await? {
+                let reason = format!("the announcement was not read for {ANNOUNCEMENT_TIMEOUT:?}");
+                return Err(Failure::Again(reason));
+            }
+            if self.core.announcement_is_lost() {
+                self.check_not_deposed()?;
+                let reason = "another owner announced itself first";
+                return Err(Failure::Again(reason.into()));
+            }
+        }
+        let stamp_ms = reader.last_stamp_ms(self.partition).unwrap_or(-1);
+        self.check_clock(now.0 / 1_000, stamp_ms)
+    }
+
+    /// A mistake that the simulator makes on purpose.
+    async fn believe_report(&mut self, number: u64) -> Result<(), Failure> {
+        for _ in 0..2 {
+            let report = tokio::time::timeout(ANNOUNCEMENT_TIMEOUT, self.reports.recv()).await;
+            match report {
+                Ok(Some(report)) if report.number == number => {
+                    let offset = report.result.map_err(|e| Failure::Again(e.to_string()))?;
+                    self.core.believe_announcement(offset);
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        Err(Failure::Again("no report".into()))
+    }
+
+    /// The own announcement's time against the broker's.
+    fn check_clock(&mut self, clock_ms: i64, stamp_ms: i64) -> Result<(), Failure> {
+        let difference_ms = clock_ms - stamp_ms;
+        if stamp_ms < 0 || difference_ms.abs() <= CLOCK_DIFFERENCE_MS_MAX {
+            return Ok(());
+        }
+        self.core.forget_announcement();
+        Err(Failure::After(
+            CLOCK_RETRY,
+            format!(
+                "this machine's clock is {difference_ms} ms off the broker's, which is more than \
+                 {CLOCK_DIFFERENCE_MS_MAX}"
+            ),
+        ))
+    }
+
+    /// Reads a batch; `false` if none came for so long.
+    async fn read(
+        &mut self,
+        reader: &mut LogReader<M, L>,
+        timeout: Duration,
+    ) -> Result<bool, Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Memory holds only so much that is not saved.
+            let may_read = !self.core.is_behind_with_saving();
+            tokio::select! {
+                biased;
+                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+                batch = reader.next(), if may_read => {
+                    self.core.read(&batch?).map_err(Failure::Store)?;
+                    self.start_saving_if_many();
+                    return Ok(true);
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    if may_read {
+                        return Ok(false);
+                    }
+                    return Err(Failure::Again("the state store can't be written".into()));
+                }
+            }
+            self.start_saving_if_many();
+        }
+    }
+
+    /// Whoever waits for an answer of an owner that was deposed is sent on to the new one, which finds
+    /// by its id what became of the command. Should the partition still be assigned to this one, it
+    /// comes back, but each time later.
+    fn check_not_deposed(&mut self) -> Result<(), Failure> {
+        let checkpoint = self.core.checkpoint();
+        let (epoch, term) = (checkpoint.epoch, checkpoint.term);
+        if self.held.is_none_or(|held| held == term) {
+            return Ok(());
+        }
+        self.held = None;
+        if self.in_office_since.elapsed() > CALM {
+            self.depositions = 0;
+        }
+        let reason = format!("deposed: another process announced itself with epoch {epoch}");
+        self.core.refuse_all(&Refusal::NotOwner(reason.clone()));
+        self.send_replies();
+        self.depositions = (self.depositions + 1).min(DEPOSED_DOUBLINGS_MAX);
+        let wait = DEPOSED_WAIT * 2_u32.pow(self.depositions - 1);
+        // Two that depose each other must not do it in step.
+        let jitter = f64::from(term[0]) / f64::from(u8::MAX);
+        Err(Failure::After(wait.mul_f64(1.0 + jitter), reason))
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::Probe(_) | ReadError::LogTooShort { .. } => Self::End(format!(
+                "{error}; should this log be the right one all the same, delete the state store's \
+                 directory, and it is made again"
+            )),
+            error if error.is_transient() => Self::Again(error.to_string()),
+            ReadError::Alarm(_)
+            | ReadError::Unreadable { .. }
+            | ReadError::Consumer(_)
+            | ReadError::Admin(_)
+            | ReadError::Codec { .. } => Self::End(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The stores of one process, in an LSM tree on disk: one database, a few keyspaces per partition.
+//!
+//! Nothing is synced: a killed process loses nothing, a machine without power loses some of the end,
+//! and what is left is still whole. The library closes itself after a write that failed, as on a full
+//! disk; then the database is opened anew before the next use. A database that can't be opened is
+//! thrown away, for it is a cache of the log. Whoever used it before is told if it does not have what
+//! was written: an owner keeps only part of it in memory, and must not take the rest for absent.
+
+use super::{Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use futures_util::future::BoxFuture;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, RwLock},
+};
+
+/// Blocks kept in memory, of all partitions together.
+const CACHE_BYTES: u64 = 16 << 20;
+/// A table's part in memory, before it is written out.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// The library's log of what was not written out yet; its least.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// In the order of [`Table`]'s variants.
+const TABLE_NAMES: [&str; 4] = ["meta", "aggregates", "answers", "expiry"];
+
+/// The stores of one process.
+#[derive(Clone)]
+pub struct Disk {
+    path: PathBuf,
+    open: Arc<RwLock<Slot>>,
+}
+
+/// The database, while it is open.
+struct Slot {
+    open: Option<Open>,
+    /// How often it was opened.
+    opened: u64,
+}
+
+struct Open {
+    database: Database,
+    /// By partition, then in the order of [`Table`]'s variants.
+    keyspaces: HashMap<String, [Keyspace; TABLE_NAMES.len()]>,
+}
+
+/// One partition's part of it.
+struct DiskPartition {
+    disk: Disk,
+    name: String,
+    known: Mutex<Known>,
+}
+
+/// What a partition's user takes for granted.
+struct Known {
+    /// [`Slot::opened`] when it was last looked at.
+    opened: u64,
+    /// The stamp that was read or written last.
+    stamp: Option<Vec<u8>>,
+}
+
+impl Disk {
+    /// Opens the directory, or makes it. What can't be opened is thrown away.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it; [`StoreError::Unusable`] if a new one can't be
+    /// made either.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = open_or_make(path)?;
+        let slot = Slot {
+            open: Some(open),
+            opened: 1,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            open: Arc::new(RwLock::new(slot)),
+        })
+    }
+
+    /// One partition's store.
+    pub fn partition(&self, topic: &str, partition: i32) -> Arc<dyn StateStore> {
+        let known = Known {
+            opened: 0,
+            stamp: None,
+        };
+        Arc::new(DiskPartition {
+            disk: self.clone(),
+            name: format!("{topic}-{partition}"),
+            known: Mutex::new(known),
+        })
+    }
+
+    /// Closes the database, so that the next use opens it again.
+    fn close(&self) {
+        self.open.write().expect("no holder panics").open = None;
+    }
+
+    /// Does something with a partition's keyspaces, which it opens if need be; gives
+    /// [`Slot::opened`] as well.
+    fn with<T>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Database, &[Keyspace; TABLE_NAMES.len()]) -> fjall::Result<T>,
+    ) -> Result<(T, u64), String> {
+        self.ensure(name)?;
+        let slot = self.open.read().expect("no holder panics");
+        let open = slot.open.as_ref();
+        let found = open.and_then(|open| Some((&open.database, open.keyspaces.get(name)?)));
+        let (database, keyspaces) = found.ok_or("it was closed meanwhile")?;
+        let worked = work(database, keyspaces).map_err(|error| error.to_string())?;
+        Ok((worked, slot.opened))
+    }
+
+    /// Opens what is closed: the database, and a partition's keyspaces.
+    fn ensure(&self, name: &str) -> Result<(), String> {
+        let is_open = |slot: &Slot| {
+            let open = slot.open.as_ref();
+            open.is_some_and(|open| open.keyspaces.contains_key(name))
+        };
+        if is_open(&self.open.read().expect("no holder panics")) {
+            return Ok(());
+        }
+        let mut slot = self.open.write().expect("no holder panics");
+        if slot.open.is_none() {
+            slot.open = Some(open_or_make(&self.path).map_err(|error| error.to_string())?);
+            slot.opened += 1;
+        }
+        let open = slot.open.as_mut().expect("it was opened just now");
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let keyspace = |table: &str| open.database.keyspace(&format!("{name}-{table}"), options);
+        let [meta, aggregates, answers, expiry] = TABLE_NAMES.map(keyspace);
+        let opened = (|| Ok([meta?, aggregates?, answers?, expiry?]))();
+        let opened = opened.map_err(|error: fjall::Error| error.to_string())?;
+        open.keyspaces.insert(name.to_owned(), opened);
+        Ok(())
+    }
+}
+
+fn open_or_make(path: &Path) -> Result<Open, StoreError> {
+    match open(path) {
+        Err(StoreError::Unusable { reason, .. }) => {
+            let path_text = path.display();
+            tracing::warn!(path = %path_text, reason, "the state store is thrown away and made again from the log");
+            std::fs::remove_dir_all(path).map_err(|error| unusable(path, &error))?;
+            open(path)
+        }
+        opened => opened,
+    }
+}
+
+fn open(path: &Path) -> Result<Open, StoreError> {
+    let database = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(1)
+        .open();
+    match database {
+        Ok(database) => Ok(Open {
+            database,
+            keyspaces: HashMap::new(),
+        }),
+        Err(fjall::Error::Locked) => Err(StoreError::InUse {
+            path: path.display().to_string(),
+        }),
+        Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unusable {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    }
+}
+
+impl DiskPartition {
+    fn unreadable(&self, reason: String) -> StoreError {
+        StoreError::Unreadable {
+            partition: self.name.clone(),
+            reason,
+        }
+    }
+
+    fn unwritable(&self, reason: String) -> StoreError {
+        StoreError::Unwritable {
+            partition: self.name.clone(),
+            reason,
+        }
+    }
+
+    /// Makes sure that a database that was opened again has what its user left in it.
+    fn check_known(&self) -> Result<(), StoreError> {
+        let mut known = self.known.lock().expect("no holder panics");
+        if known.opened == self.disk.open.read().expect("no holder panics").opened {
+            return Ok(());
+        }
+        let found = self.disk.with(&self.name, |_, tables| {
+            tables[Table::Meta as usize].get(STAMP_KEY)
+        });
+        let (stamp, opened) = found.map_err(|reason| self.unreadable(reason))?;
+        if stamp.as_deref() != known.stamp.as_deref() {
+            return Err(StoreError::Reopened {
+                partition: self.name.clone(),
+            });
+        }
+        known.opened = opened;
+        Ok(())
+    }
+
+    /// Takes what is there for what its user knows.
+    fn adopt(&self, stamp: Option<Vec<u8>>, opened: u64) {
+        *self.known.lock().expect("no holder panics") = Known { opened, stamp };
+    }
+
+    fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
+        self.check_known()?;
+        let mut stamp = None;
+        let written = self.disk.with(&self.name, |database, tables| {
+            let mut batch = database.batch();
+            for change in changes() {
+                let table = &tables[change.table as usize];
+                if change.table == Table::Meta {
+                    stamp.clone_from(&change.value);
+                }
+                match change.value {
+                    Some(value) => batch.insert(table, change.key, value),
+                    None => batch.remove(table, change.key),
+                }
+            }
+            batch.commit()
+        });
+        match written {
+            Ok(((), opened)) => {
+                self.adopt(stamp, opened);
+                Ok(())
+            }
+            Err(reason) => {
+                // It takes no more writes after one that failed.
+                self.disk.close();
+                Err(self.unwritable(reason))
+            }
+        }
+    }
+}
+
+impl StateStore for DiskPartition {
+    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.disk.with(&self.name, |_, tables| {
+            tables[Table::Meta as usize].get(STAMP_KEY)
+        });
+        let (stamp, opened) = found.map_err(|reason| self.unreadable(reason))?;
+        let stamp = stamp.map(|stamp| stamp.to_vec());
+        self.adopt(stamp.clone(), opened);
+        Ok(stamp)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check_known()?;
+        let found = self
+            .disk
+            .with(&self.name, |_, tables| tables[table as usize].get(key));
+        let (found, _) = found.map_err(|reason| self.unreadable(reason))?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    fn first(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let found = self.disk.with(&self.name, |_, tables| {
+            let entries = tables[table as usize].range(start.to_vec()..end.to_vec());
+            let entries = entries.take(count).map(|entry| {
+                let (key, value) = entry.into_inner()?;
+                Ok((key.to_vec(), value.to_vec()))
+            });
+            entries.collect()
+        });
+        let (found, _) = found.map_err(|reason| self.unreadable(reason))?;
+        Ok(found)
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
+        let partition = self.name.clone();
+        Box::pin(async move {
+            let written = tokio::task::spawn_blocking(move || self.write_now(changes)).await;
+            written.unwrap_or_else(|error| {
+                Err(StoreError::Unwritable {
+                    partition,
+                    reason: error.to_string(),
+                })
+            })
+        })
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        let cleared = self.disk.with(&self.name, |_, tables| {
+            tables.iter().try_for_each(Keyspace::clear)
+        });
+        match cleared {
+            Ok(((), opened)) => {
+                self.adopt(None, opened);
+                Ok(())
+            }
+            Err(reason) => {
+                self.disk.close();
+                Err(self.unwritable(reason))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Change;
+
+    fn change(table: Table, key: &[u8], value: Option<&[u8]>) -> Change {
+        Change {
+            table,
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        }
+    }
+
+    fn stamped(stamp: &'static [u8], change: Change) -> MakeChanges {
+        Box::new(move || vec![change, self::change(Table::Meta, STAMP_KEY, Some(stamp))])
+    }
+
+    async fn write(store: &Arc<dyn StateStore>, stamp: &'static [u8], key: &'static [u8]) {
+        let entry = change(Table::Answers, key, Some(b"value"));
+        store.clone().write(stamped(stamp, entry)).await.unwrap();
+    }
+
+    /// As after a write that failed, but with all that was written before.
+    fn reopen(disk: &Disk) {
+        disk.close();
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_there_after_a_restart_and_apart_from_other_partitions() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let (store, other) = (
+            disk.partition("journal.x", 0),
+            disk.partition("journal.x", 1),
+        );
+        write(&store, b"1", b"a").await;
+        assert_eq!(other.stamp().unwrap(), None);
+        assert_eq!(other.get(Table::Answers, b"a").unwrap(), None);
+        let taken = Disk::open(folder.path()).err().unwrap();
+        assert!(matches!(taken, StoreError::InUse { .. }), "{taken}");
+        drop((disk, store, other));
+        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
+        assert_eq!(store.stamp().unwrap(), Some(b"1".to_vec()));
+        assert_eq!(
+            store.get(Table::Answers, b"a").unwrap(),
+            Some(b"value".to_vec())
+        );
+        store.clear().unwrap();
+        assert_eq!(store.stamp().unwrap(), None);
+        assert_eq!(store.get(Table::Answers, b"a").unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_first_entries_come_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
+        for key in [b"c", b"a", b"b", b"d"] {
+            let entry = change(Table::Expiry, key, Some(b""));
+            store.clone().write(stamped(b"1", entry)).await.unwrap();
+        }
+        let keys = |start: &[u8], end: &[u8], count| -> Vec<Vec<u8>> {
+            let found = store.first(Table::Expiry, start, end, count).unwrap();
+            found.into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(keys(b"", b"d", 9), [b"a", b"b", b"c"]);
+        assert_eq!(keys(b"b", b"z", 2), [b"b", b"c"]);
+    }
+
+    /// An owner keeps only part of it in memory: it must not take the rest for absent.
+    #[tokio::test]
+    async fn who_used_a_store_that_lost_its_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let (store, thief) = (
+            disk.partition("journal.x", 0),
+            disk.partition("journal.x", 0),
+        );
+        write(&store, b"1", b"a").await;
+        reopen(&disk);
+        assert!(
+            store.get(Table::Answers, b"a").unwrap().is_some(),
+            "all is there"
+        );
+        thief.clear().unwrap();
+        reopen(&disk);
+        for told in [
+            store.get(Table::Answers, b"a").err(),
+            store
+                .clone()
+                .write(stamped(b"2", change(Table::Answers, b"b", Some(b""))))
+                .await
+                .err(),
+        ] {
+            assert!(
+                matches!(told, Some(StoreError::Reopened { .. })),
+                "{told:?}"
+            );
+        }
+        assert_eq!(store.stamp().unwrap(), None);
+        assert_eq!(
+            store.get(Table::Answers, b"a").unwrap(),
+            None,
+            "it knows now"
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_opened_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Disk::open(folder.path()).unwrap());
+        let marker = folder.path().join("version");
+        assert!(marker.exists(), "the library's marker of its format");
+        std::fs::write(&marker, b"torn").unwrap();
+        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
+        assert_eq!(store.stamp().unwrap(), None);
+    }
+}

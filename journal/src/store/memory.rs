@@ -1,0 +1,71 @@
+//! A store in memory: for tests, and for an owner that is to start from the log every time.
+
+use super::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+use futures_util::future::{BoxFuture, ready};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex},
+};
+
+/// Where an entry stands.
+type Place = (Table, Vec<u8>);
+
+/// Loses everything with the process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    entries: Mutex<BTreeMap<Place, Vec<u8>>>,
+}
+
+impl Memory {
+    /// Applies changes at once.
+    pub fn apply(&self, changes: Vec<Change>) {
+        let mut entries = self.entries.lock().expect("no holder panics");
+        for change in changes {
+            let place = (change.table, change.key);
+            match change.value {
+                Some(value) => entries.insert(place, value),
+                None => entries.remove(&place),
+            };
+        }
+    }
+}
+
+impl StateStore for Memory {
+    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(Table::Meta, STAMP_KEY)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let entries = self.entries.lock().expect("no holder panics");
+        Ok(entries.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn first(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let entries = self.entries.lock().expect("no holder panics");
+        let range = (
+            Bound::Included((table, start.to_vec())),
+            Bound::Excluded((table, end.to_vec())),
+        );
+        let found = entries.range(range).take(count);
+        Ok(found
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.apply(changes());
+        Box::pin(ready(Ok(())))
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.entries.lock().expect("no holder panics").clear();
+        Ok(())
+    }
+}
