@@ -83,6 +83,8 @@ launch() { # NAME COMMAND...; writes the pid file and sets launched_pid
   fi
   (cd "$directory" && exec setsid "$@") >> "$directory/log" 2>&1 < /dev/null 7>&- 8>&- 9>&- &
   launched_pid=$!
+  # Not a job of this shell: should it be killed, bash would print a line of its own in the middle of ours.
+  disown "$launched_pid"
   echo "$launched_pid" > "$directory/pid"
 }
 

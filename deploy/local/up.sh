@@ -26,7 +26,7 @@ up() {
 
   heading "real data: data/online-retail.csv.gz"
   daybook import online-retail "$root/data/online-retail.csv.gz" --url "$(http_url)" \
-    --report "$stack_dir/import.json" --rejects "$stack_dir/rejects.csv" || fail "the import did not end well"
+    --report "$stack_dir/import.json" --rejects "$stack_dir/rejects.csv" || fail_import
 
   heading "totals, from every place that has them"
   daybook reconcile --report "$stack_dir/import.json" || fail "the totals differ; see above"
@@ -94,6 +94,15 @@ start_serve() {
     fail "serve is not ready within $serve_seconds_max s; its log is $stack_dir/serve.log"
   fi
   say "serve: ready at $(http_url) (pid $pid, $((SECONDS - started)) s)"
+}
+
+# An import that breaks off has said why; whether its service is still there is ours to say.
+fail_import() {
+  if ! running_pid serve > /dev/null; then
+    tail -n 3 "$stack_dir/serve/log" >&2
+    fail "serve has ended in mid-import; its log is $stack_dir/serve.log; ./dev up goes on from here"
+  fi
+  fail "the import did not end well; ./dev up goes on from here"
 }
 
 print_next_steps() { # SECONDS
