@@ -39,17 +39,22 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Runs a task of the process. Should it panic, the process ends: a part that is gone without a word
-/// would leave the rest looking well.
+/// Runs a task of the process until `stop`. Should it panic, the process ends: a part that is gone
+/// without a word would leave the rest looking well. Should it end by itself, the log says so; the
+/// task's own component says why.
 pub async fn supervise(
     name: &'static str,
     stop: CancellationToken,
     task: impl Future<Output = ()>,
 ) {
-    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-        tracing::error!(task = name, "a task panicked; the process ends");
-        PANICKED.store(true, Ordering::Relaxed);
-        stop.cancel();
+    match AssertUnwindSafe(task).catch_unwind().await {
+        Ok(()) if stop.is_cancelled() => {}
+        Ok(()) => tracing::error!(task = name, "a task ended by itself; the others go on"),
+        Err(_) => {
+            tracing::error!(task = name, "a task panicked; the process ends");
+            PANICKED.store(true, Ordering::Relaxed);
+            stop.cancel();
+        }
     }
 }
 

@@ -95,3 +95,23 @@ pub async fn keep_metrics(handle: PrometheusHandle, stop: CancellationToken) {
         handle.run_upkeep();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_are_folded_though_nobody_scrapes() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (handle, stop) = (recorder.handle(), CancellationToken::new());
+        metrics::with_local_recorder(&recorder, || metrics::histogram!("seconds").record(1.0));
+        // Rendering would fold them itself, so that only the recorder's insides tell.
+        let nothing_folded = "distributions: RwLock { data: {}";
+        assert!(format!("{handle:?}").contains(nothing_folded), "{handle:?}");
+        let upkeep = tokio::spawn(keep_metrics(handle.clone(), stop.clone()));
+        tokio::time::sleep(UPKEEP_INTERVAL * 2).await;
+        assert!(!format!("{handle:?}").contains(nothing_folded));
+        stop.cancel();
+        upkeep.await.unwrap();
+    }
+}

@@ -82,14 +82,15 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         metrics: metrics_handle.clone(),
     });
     let http = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let (http_tasks, log_address) = (tasks.clone(), config.http.listen);
-    http_tasks.spawn(async move {
+    let http = async move {
         if let Err(error) = http.await {
             tracing::error!(%error, "http ended");
         }
-    });
-    tasks.spawn(keep_metrics(metrics_handle, stop.clone()));
-    tracing::info!(address = %log_address, "listening");
+    };
+    let upkeep = keep_metrics(metrics_handle, stop.clone());
+    tasks.spawn(supervise("http", stop.clone(), http));
+    tasks.spawn(supervise("metrics", stop.clone(), upkeep));
+    tracing::info!(address = %config.http.listen, "listening");
     let service = Service {
         config,
         source,

@@ -1,0 +1,77 @@
+//! What a task's end means to its process. One test, in a program of its own: that a task has panicked
+//! is known to the whole process.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program; clippy knows only its test functions"
+)]
+
+use service::shutdown::{supervise, wait_for};
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// What was logged since the last call.
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a task to its end under supervision; whether the process may call that a good end.
+async fn ended_well(stop: &CancellationToken, task: impl Future<Output = ()>) -> bool {
+    let tasks = TaskTracker::new();
+    tasks
+        .track_future(supervise("the task", stop.clone(), task))
+        .await;
+    wait_for(&tasks).await
+}
+
+#[tokio::test]
+async fn an_end_is_reported_unless_it_was_asked_for_and_a_panic_ends_the_process() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert!(ended_well(&stop, stop.clone().cancelled_owned()).await);
+    assert_eq!(log.take(), "");
+
+    let stop = CancellationToken::new();
+    assert!(ended_well(&stop, async {}).await);
+    assert!(!stop.is_cancelled());
+    let words = log.take();
+    assert!(
+        words.contains("ended by itself") && words.contains("the task"),
+        "{words}"
+    );
+
+    assert!(!ended_well(&stop, async { panic!("on purpose") }).await);
+    assert!(stop.is_cancelled());
+    let words = log.take();
+    assert!(
+        words.contains("panicked") && words.contains("the task"),
+        "{words}"
+    );
+}
