@@ -102,7 +102,10 @@ impl BatchConsumer {
         let (stopped, name) = (stop.clone(), topic.to_owned());
         std::thread::Builder::new()
             .name(format!("consume-{role}"))
-            .spawn(move || run(&consumer, &name, &sender, &stopped))
+            .spawn(move || {
+                let poll = |timeout| Some(consumer.poll(timeout)?.map(|message| record(&message)));
+                run(poll, &name, &sender, &stopped);
+            })
             .map_err(|error| fatal(topic, &error))?;
         Ok(Self {
             topic: topic.to_owned(),
@@ -171,13 +174,13 @@ fn consumer(
 
 /// The thread: polls until it is stopped, its reader is gone, or the error is one for good.
 fn run(
-    consumer: &BaseConsumer,
+    mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
     topic: &str,
     sender: &mpsc::Sender<Result<Vec<Record>, ConsumerError>>,
     stop: &AtomicBool,
 ) {
     while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
-        let Polled { records, error } = poll_batch(consumer, topic);
+        let Polled { records, error } = poll_batch(&mut poll, topic);
         let ends = error.as_ref().is_some_and(|error| !error.is_transient());
         let records = (!records.is_empty()).then_some(Ok(records));
         for sent in records.into_iter().chain(error.map(Err)) {
@@ -202,14 +205,17 @@ struct Polled {
 /// While the brokers are away the client queues an error for each of its tries. A reader needs to
 /// hear of the trouble once, not of every error long after it has ended: passing ones are told only
 /// if no record came. An error for good comes only once, so it must not be lost behind records.
-fn poll_batch(consumer: &BaseConsumer, topic: &str) -> Polled {
+fn poll_batch(
+    mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
+    topic: &str,
+) -> Polled {
     let (mut records, mut bytes) = (Vec::new(), 0);
     let (mut trouble, mut timeout) = (None, POLL_TIMEOUT);
     while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
-        match consumer.poll(timeout) {
-            Some(Ok(message)) => {
-                bytes += message.payload_len();
-                records.push(record(&message));
+        match poll(timeout) {
+            Some(Ok(record)) => {
+                bytes += record.value.as_ref().map_or(0, Bytes::len);
+                records.push(record);
             }
             Some(Err(error)) => match classify(topic, &error) {
                 Some(error) if error.is_transient() => trouble = Some(error),
@@ -276,5 +282,106 @@ fn fatal(topic: &str, error: &dyn std::fmt::Display) -> ConsumerError {
     ConsumerError::Fatal {
         topic: topic.to_owned(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    const TOPIC: &str = "journal.orders";
+
+    type Polls = VecDeque<Option<Result<Record, KafkaError>>>;
+
+    fn at(offset: i64) -> Record {
+        Record {
+            partition: 0,
+            offset,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+        }
+    }
+
+    fn error(code: RDKafkaErrorCode) -> Option<Result<Record, KafkaError>> {
+        Some(Err(KafkaError::MessageConsumption(code)))
+    }
+
+    /// What a reader is told, batch by batch, of what the client gives. The thread is stopped once
+    /// the client has nothing more.
+    fn told(mut polls: Polls) -> Vec<Result<Vec<i64>, ConsumerError>> {
+        let stop = AtomicBool::new(false);
+        let (sender, mut batches) = mpsc::channel(8);
+        let poll = |_| {
+            stop.store(polls.len() <= 1, Ordering::Relaxed);
+            polls.pop_front().flatten()
+        };
+        run(poll, TOPIC, &sender, &stop);
+        drop(sender);
+        let offsets = |records: Vec<Record>| records.iter().map(|record| record.offset).collect();
+        std::iter::from_fn(|| batches.blocking_recv())
+            .map(|batch| batch.map(offsets))
+            .collect()
+    }
+
+    #[test]
+    fn an_error_for_good_is_told_behind_the_records_before_it_and_is_the_last_word() {
+        for code in [
+            RDKafkaErrorCode::AutoOffsetReset,
+            RDKafkaErrorCode::OffsetOutOfRange,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+        ] {
+            let told = told(Polls::from([
+                Some(Ok(at(4))),
+                Some(Ok(at(5))),
+                error(code),
+                Some(Ok(at(6))),
+            ]));
+            let [Ok(offsets), Err(error)] = &told[..] else {
+                panic!("{code:?}: {told:?}");
+            };
+            assert_eq!(offsets, &[4, 5], "{code:?}");
+            assert!(!error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_passing_error_is_told_only_where_no_record_came() {
+        let down = || error(RDKafkaErrorCode::AllBrokersDown);
+        let told = told(Polls::from([
+            down(),
+            down(),
+            None,
+            down(),
+            Some(Ok(at(4))),
+            None,
+            Some(Ok(at(5))),
+            None,
+        ]));
+        let [Err(error), Ok(first), Ok(second)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!(error.is_transient(), "{error}");
+        assert_eq!((&first[..], &second[..]), (&[4][..], &[5][..]));
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_limits() {
+        let full = (0..3).map(|_| at(0)).collect::<Vec<_>>();
+        let value = Some(Bytes::from(vec![0; BATCH_BYTES_MAX / 2]));
+        let mut large = full.into_iter().map(|record| {
+            Some(Ok(Record {
+                value: value.clone(),
+                ..record
+            }))
+        });
+        let batch = poll_batch(|_| large.next().flatten(), TOPIC);
+        assert_eq!((batch.records.len(), batch.error), (2, None));
+        let batch = poll_batch(|_| Some(Ok(at(0))), TOPIC);
+        assert_eq!(
+            (batch.records.len(), batch.error),
+            (BATCH_RECORDS_MAX, None)
+        );
     }
 }
