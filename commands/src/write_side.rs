@@ -34,6 +34,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(test)]
+mod tests;
+
 /// Longest time from a command's arrival to its answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 

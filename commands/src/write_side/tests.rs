@@ -1,0 +1,200 @@
+//! Deadlines, with owners that never take anything from their queues. The clock is paused: it jumps to
+//! the next deadline as soon as nothing else is left to do.
+
+use super::*;
+use crate::http::{batch, products};
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, HeaderValue, header},
+};
+use journal::owner::UNANSWERED_MAX;
+use kafka::{Admin, KafkaSettings, Registry, RegistrySettings};
+use serde_json::{Value, json};
+use service::extract::ApiJson;
+
+/// Longer than anything here may take; where a deadline is missing, the test ends here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Handles<M> = Arc<[OwnerHandle<<M as Machine>::Command>]>;
+
+/// Nobody listens on port 1, and nobody asks.
+fn silent_owners<M: Machine + Copy>(machine: M) -> (Handles<M>, Vec<Owner<M>>) {
+    let kafka = KafkaSettings {
+        brokers: "127.0.0.1:1".into(),
+        ..KafkaSettings::default()
+    };
+    let source = Source {
+        admin: Admin::new(&kafka).unwrap(),
+        registry: Registry::new(&RegistrySettings::default()).unwrap(),
+        kafka: kafka.clone(),
+    };
+    let appender = Appender::new(&kafka).unwrap();
+    let encoder = Encoder::new(1, &M::Event::CONTEXT.schema()).unwrap();
+    let settings = OwnerSettings {
+        owner_url: String::new(),
+    };
+    let owner = |partition| {
+        let (encoder, source) = (encoder.clone(), source.clone());
+        Owner::new(
+            machine,
+            partition,
+            encoder,
+            source,
+            &appender,
+            settings.clone(),
+        )
+    };
+    let (owners, handles): (Vec<_>, Vec<_>) = (0..PARTITIONS).map(owner).unzip();
+    (handles.into(), owners)
+}
+
+/// A write side whose owners are kept, but never run, by the second value.
+fn silent() -> (WriteSide, impl Sized) {
+    let (orders, orders_owners) = silent_owners(Orders);
+    let (catalog, catalog_owners) = silent_owners(Catalog);
+    let write_side = WriteSide {
+        orders,
+        catalog,
+        hasher: Hasher::new([7; 32]),
+        stop: CancellationToken::new(),
+    };
+    (write_side, (orders_owners, catalog_owners))
+}
+
+fn product(sku: &str) -> Value {
+    json!({"sku": sku, "description": "a product"})
+}
+
+/// A command about the product `A`.
+fn request(write_side: &WriteSide) -> Request<product::Command> {
+    let principal = Principal::import();
+    let ask = Ask {
+        route: "CreateProduct",
+        principal: &principal,
+        key: None,
+        expected_version: None,
+        traceparent: None,
+    };
+    let command = product::Command::Create {
+        sku: schemas::Sku::parse("A").unwrap(),
+        description: "a product".into(),
+    };
+    let request = write_side.about(&ask, "product_A".into(), &product("A"), command);
+    request.unwrap()
+}
+
+/// Fills the queue of the owner of product `A`; the answers to come must be kept.
+async fn fill(write_side: &WriteSide) -> Vec<Coming> {
+    let mut coming = Vec::new();
+    for _ in 0..UNANSWERED_MAX {
+        let request = request(write_side);
+        let submitted = submit(&write_side.catalog, request, Instant::now()).await;
+        coming.push(submitted.unwrap());
+    }
+    coming
+}
+
+/// Hands a batch in, and gives its answers and how long they took.
+async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration) {
+    let begun = Instant::now();
+    let media_type = HeaderValue::from_static(batch::MEDIA_TYPE);
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
+    let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let answered = async {
+        let response = batch::commands(write_side.clone(), headers, Body::from(body)).await;
+        to_bytes(response.unwrap().into_body(), 1 << 20).await
+    };
+    let answered = tokio::time::timeout(PATIENCE, answered).await;
+    let bytes = answered.expect("a line has no deadline").unwrap();
+    let answers = bytes.split_inclusive(|byte| *byte == b'\n');
+    let answers = answers.map(|line| serde_json::from_slice(line).unwrap());
+    (answers.collect(), begun.elapsed())
+}
+
+fn create_line(sku: &str) -> Value {
+    json!({"key": sku, "command": "CreateProduct", "body": product(sku)})
+}
+
+fn sale_line(invoice: &str) -> Value {
+    let line = json!({"sku": "A", "quantity": 1, "unit_price": 1_000_000});
+    let body = json!({"invoice": invoice, "country": "EIRE", "currency": "GBP",
+        "ordered_at": "2010-12-01T08:26:00Z", "lines": [line]});
+    json!({"key": invoice, "command": "ImportSale", "body": body})
+}
+
+#[track_caller]
+fn assert_is_unavailable(problem: &Value, reason: &str) {
+    assert_eq!(problem["status"], 503, "{problem}");
+    assert_eq!(problem["code"], "JOURNAL_UNAVAILABLE", "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(reason), "{problem}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submission_waits_for_room_until_its_deadline() {
+    let (write_side, _owners) = silent();
+    let _coming = fill(&write_side).await;
+    let (begun, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(3));
+    let request = request(&write_side);
+    let submitted = submit(&write_side.catalog, request, deadline);
+    let submitted = tokio::time::timeout(PATIENCE, submitted).await;
+    let refusal = submitted.expect("it waits for ever").unwrap_err();
+    assert!(refusal.to_string().contains("queue is full"), "{refusal}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_until_its_deadline() {
+    let (sender, coming) = oneshot::channel();
+    let (begun, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(3));
+    let answered = tokio::time::timeout(PATIENCE, answer(coming, deadline)).await;
+    let refusal = answered.expect("it waits for ever").unwrap_err();
+    assert!(refusal.to_string().contains("no answer"), "{refusal}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    drop(sender);
+
+    let (sender, coming) = oneshot::channel();
+    drop(sender);
+    let refusal = answer(coming, deadline).await.unwrap_err();
+    assert!(refusal.to_string().contains("has ended"), "{refusal}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_line_of_a_batch_has_its_answer_in_time() {
+    let (write_side, _owners) = silent();
+    let lines = [
+        create_line("A"),
+        sale_line("1"),
+        create_line("B"),
+        sale_line("2"),
+    ];
+    let (answers, time) = batch(&write_side, &lines).await;
+    assert_eq!(answers.len(), lines.len());
+    for (number, answer) in (1..).zip(&answers) {
+        assert_eq!(answer["line"], number, "{answer}");
+        assert_is_unavailable(answer, "no answer within 15s");
+    }
+    // All of them wait at once, each from its own arrival on.
+    assert_eq!(time, ANSWER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_finds_no_room_is_refused_in_time() {
+    let (write_side, _owners) = silent();
+    let _coming = fill(&write_side).await;
+    let (answers, time) = batch(&write_side, &[create_line("A")]).await;
+    assert_is_unavailable(&answers[0], "queue is full");
+    assert_eq!(time, ANSWER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_of_its_own_has_its_answer_in_time() {
+    let (write_side, _owners) = silent();
+    let begun = Instant::now();
+    let body = serde_json::from_value(product("A")).unwrap();
+    let created = products::create(write_side.clone(), HeaderMap::new(), ApiJson(body));
+    let created = tokio::time::timeout(PATIENCE, created).await;
+    let problem = created.expect("it waits for ever").unwrap_err();
+    assert_is_unavailable(&problem.body(), "no answer within 15s");
+    assert_eq!(begun.elapsed(), ANSWER_TIMEOUT);
+}
