@@ -133,4 +133,31 @@ mod tests {
             StatusCode::CREATED
         );
     }
+
+    #[test]
+    fn each_refusal_has_a_status_and_a_code_of_its_own() {
+        let (current, expected, bytes, bytes_max) = (2, 1, 9, 8);
+        for (refusal, status, code) in [
+            (Refusal::KeyReused, 422, "IDEMPOTENCY_KEY_REUSED"),
+            (
+                Refusal::VersionMismatch { current, expected },
+                412,
+                "VERSION_MISMATCH",
+            ),
+            (
+                Refusal::TooLarge { bytes, bytes_max },
+                413,
+                "COMMIT_TOO_LARGE",
+            ),
+            (Refusal::Unencodable("no".into()), 500, "COMMIT_UNENCODABLE"),
+            (
+                Refusal::Unavailable("no".into()),
+                503,
+                "JOURNAL_UNAVAILABLE",
+            ),
+        ] {
+            let problem = problem(refusal);
+            assert_eq!((problem.status.as_u16(), problem.code), (status, code));
+        }
+    }
 }

@@ -167,6 +167,13 @@ pub(crate) mod examples {
     }
 
     #[test]
+    fn a_rejection_has_a_stable_code() {
+        let code_of = |sale: Sale| sale.priced().unwrap_err().code();
+        assert_eq!(code_of(sale(&[])), "SALE_WITHOUT_LINES");
+        assert_eq!(code_of(sale(&[pence(TOTAL_MAX + 1)])), "AMOUNT_TOO_LARGE");
+    }
+
+    #[test]
     fn names_the_line_that_is_too_large() {
         let rejection = Err(SaleRejection::AmountTooLarge {
             invoice: "536365".into(),

@@ -143,3 +143,20 @@ async fn measure(matched: Option<MatchedPath>, request: Request, next: Next) -> 
         .record(arrived.elapsed());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use serde_json::Value;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_keeps_its_words_to_itself() {
+        let response = panicked(Box::new("the password is 7"));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body(), 1 << 10).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("password"), "{body}");
+    }
+}

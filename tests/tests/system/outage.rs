@@ -143,7 +143,11 @@ async fn check_queries(client: &Client, away: Server) -> Result<()> {
             false => answer.expect(200).map(drop)?,
         }
     }
-    Ok(())
+    let progress = client.get("/api/v1/admin/progress").await?;
+    match away == Server::Kafka {
+        true => progress.problem(503, "KAFKA_UNAVAILABLE").map(drop),
+        false => progress.expect(200).map(drop),
+    }
 }
 
 fn body_of(sku: &str) -> Value {
