@@ -137,7 +137,8 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
-    /// Reads the topic from its beginning to its end as of now.
+    /// Reads the topic from its beginning to its end as of now. A window only ever grows, so none may
+    /// be published with less in it than before, as one that was only half read again would be.
     pub async fn read(world: &World, topic: &TopicSpec) -> Result<Self> {
         let (mut starts, mut ends) = (Vec::new(), BTreeMap::new());
         let admin = world.admin()?;
@@ -158,7 +159,13 @@ impl Aggregates {
                     let value = record.value.context("a record without a value")?;
                     let value: RevenueByCountry = decoder.decode(&value).await?;
                     let key = String::from_utf8(record.key.unwrap_or_default().to_vec())?;
-                    aggregates.latest.insert(key, value);
+                    let (lines, place) = (value.lines, record.offset);
+                    let before = aggregates.latest.insert(key.clone(), value);
+                    ensure!(
+                        before.is_none_or(|before| before.lines <= lines),
+                        "{}, {key}: at offset {place} it has less in it than before",
+                        topic.name
+                    );
                     if ends
                         .get(&record.partition)
                         .is_some_and(|end| record.offset + 1 >= *end)

@@ -48,6 +48,11 @@ async fn an_import_is_the_same_in_every_ledger() -> Result<()> {
     );
     daybook.caught_up().await?;
     check_ledgers(&world, &expectation).await?;
+
+    // The stream job reads everything again, and must publish nothing until it has.
+    daybook.kill().await?;
+    world.serve().await?.caught_up().await?;
+    check_ledgers(&world, &expectation).await?;
     alteration::check_copies(&world).await
 }
 

@@ -14,3 +14,4 @@ mod interface;
 mod interruption;
 mod outage;
 mod retries;
+mod schema_outage;
