@@ -1,4 +1,7 @@
 //! From the file to the book: every row is either in it or among the rejects.
+//!
+//! An invoice is taken whole or not at all: where one of its rows can't be taken, the others are held
+//! back, wherever they stand. So a file with faults is read twice.
 
 use crate::import::{
     book::{self, Book, BookBuilder},
@@ -8,6 +11,10 @@ use crate::import::{
     source::{self, ROW_BYTES_MAX, Row, Rows},
     traps::RowText,
 };
+use std::collections::{BTreeMap, HashMap};
+
+/// Most rows with faults; a file with more of them is something else.
+pub const FAULTS_MAX: usize = 100_000;
 
 /// Why the file as a whole can't be imported.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,16 @@ pub enum Error {
         /// The limit.
         source: book::Error,
     },
+    /// It's hardly what it should be.
+    #[error(
+        "at line {line}: more than {FAULTS_MAX} rows cannot be taken, this one because {reason}"
+    )]
+    TooManyFaults {
+        /// The first row that is too much.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What is wrong with it can't be written down.
     #[error(transparent)]
     Rejects(#[from] rejects::Error),
@@ -43,16 +60,41 @@ enum RejectReason {
     Row(#[from] RowError),
     #[error(transparent)]
     Book(#[from] book::Error),
+    #[error("held back, for line {line} of the same invoice cannot be taken")]
+    HeldBack { line: u64 },
 }
 
-/// Reads all rows into a book.
-pub fn read(mut rows: Rows, rejects: &mut Rejects) -> Result<Book, Error> {
-    let header = match rows.next_row()? {
-        Some(row) => Header::parse(&row.text().text)?,
-        None => return Err(Error::Empty),
-    };
-    let clock = Clock::new();
-    let mut builder = BookBuilder::default();
+/// What is wrong with a file.
+#[derive(Default)]
+struct Faults {
+    /// By line, the reason.
+    reasons: BTreeMap<u64, String>,
+    /// The invoices that they spoil, each with the first line that does.
+    spoilt: HashMap<String, u64>,
+}
+
+/// Reads all rows into a book. `again` gives the same rows once more, if there are faults.
+pub fn read(
+    mut rows: Rows,
+    again: impl FnOnce() -> Result<Rows, source::Error>,
+    rejects: &mut Rejects,
+) -> Result<Book, Error> {
+    let (book, faults) = read_all(&mut rows)?;
+    if faults.reasons.is_empty() {
+        return Ok(book);
+    }
+    // Half of its memory would be in the way of the other one.
+    drop(book);
+    let book = read_but(&faults, &mut again()?, rejects)?;
+    rejects.flush()?;
+    Ok(book)
+}
+
+/// Takes every row that can be taken, and notes the others.
+fn read_all(rows: &mut Rows) -> Result<(Book, Faults), Error> {
+    let header = read_header(rows)?;
+    let (clock, mut builder, mut faults) =
+        (Clock::new(), BookBuilder::default(), Faults::default());
     while let Some(row) = rows.next_row()? {
         let line = row.line;
         match add(&mut builder, &header, &clock, &row) {
@@ -60,11 +102,51 @@ pub fn read(mut rows: Rows, rejects: &mut Rejects) -> Result<Book, Error> {
             Err(RejectReason::Book(source @ book::Error::TooManyLines)) => {
                 return Err(Error::TooLarge { line, source });
             }
-            Err(reason) => rejects.add_row(line, &reason.to_string(), row.bytes)?,
+            Err(reason) if faults.reasons.len() == FAULTS_MAX => {
+                let reason = reason.to_string();
+                return Err(Error::TooManyFaults { line, reason });
+            }
+            Err(reason) => {
+                if let Some(invoice) = header.invoice_of(&row.text().text) {
+                    faults.spoilt.entry(invoice).or_insert(line);
+                }
+                faults.reasons.insert(line, reason.to_string());
+            }
         }
     }
-    rejects.flush()?;
+    Ok((builder.finish(), faults))
+}
+
+/// Takes the rows of invoices without a fault, and lists all the others.
+fn read_but(faults: &Faults, rows: &mut Rows, rejects: &mut Rejects) -> Result<Book, Error> {
+    let header = read_header(rows)?;
+    let (clock, mut builder) = (Clock::new(), BookBuilder::default());
+    while let Some(row) = rows.next_row()? {
+        let reason = match faults.reasons.get(&row.line) {
+            Some(reason) => Some(reason.clone()),
+            None => match header.invoice_of(&row.text().text) {
+                Some(invoice) if faults.spoilt.contains_key(&invoice) => {
+                    let line = faults.spoilt[&invoice];
+                    Some(RejectReason::HeldBack { line }.to_string())
+                }
+                // Whoever changes the file meanwhile may bring a fault in.
+                Some(_) | None => add(&mut builder, &header, &clock, &row)
+                    .err()
+                    .map(|reason| reason.to_string()),
+            },
+        };
+        if let Some(reason) = reason {
+            rejects.add_row(row.line, &reason, row.bytes)?;
+        }
+    }
     Ok(builder.finish())
+}
+
+fn read_header(rows: &mut Rows) -> Result<Header, Error> {
+    match rows.next_row()? {
+        Some(row) => Ok(Header::parse(&row.text().text)?),
+        None => Err(Error::Empty),
+    }
 }
 
 fn add(
@@ -102,37 +184,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rejects.csv");
         let mut rejects = Rejects::create(&path).unwrap();
-        let result = read(Rows::new(Cursor::new(bytes)).unwrap(), &mut rejects);
+        let rows = || Rows::new(Cursor::new(bytes.clone())).unwrap();
+        let result = read(rows(), || Ok(rows()), &mut rejects);
         rejects.flush().unwrap();
         (result, rejects.rows(), std::fs::read(&path).unwrap())
     }
 
     #[test]
-    fn takes_good_rows_and_lists_bad_ones() {
+    fn takes_whole_invoices_and_lists_every_row_of_the_others() {
         let rows: &[&[u8]] = &[
             b"1,A,gift \xa310,1,12/1/2010 8:26,1.00,7,France",
             b"1,A,\"open,1,12/1/2010 8:26,1.00,7,France",
             b"2,A,,many,12/1/2010 8:26,1.00,7,France",
-            b"1,A,,1,12/1/2010 8:26,1.00,8,France",
+            b"4,A,,1,12/1/2010 8:26,1.00,8,France",
             b"3,B,\xc2\xa3,1,12/1/2010 8:26,1.00,7,France",
+            b"C5,B,gift \xa310,1,12/1/2010 8:26,1.00,7,France",
+            b"4,A,,1,12/1/2010 8:26,1.00,9,France",
+            b"1,A,,1,12/1/2010 8:26,1.00,7,France",
         ];
         let (book, rejected, written) =
             read_bytes([HEADER.as_bytes(), &rows.join(&b'\n')].concat());
         let book = book.unwrap();
-        assert_eq!((book.invoices.len(), book.lines, rejected), (2, 2, 3));
-        assert_eq!(book.products[0].description.as_deref(), Some("gift £10"));
+        let taken: Vec<&str> = book.invoices.iter().map(|i| &*i.number).collect();
+        assert_eq!((&taken[..], book.lines, rejected), (&["3", "C5"][..], 2, 6));
+        let products: Vec<&str> = book.products.iter().map(|p| &*p.sku).collect();
+        assert_eq!(products, ["B"]);
         assert_eq!(book.traps.lines_beyond_ascii, 2);
         assert_eq!(book.traps.lines_read_as_windows_1252, 1);
         let listed: Vec<_> = csv::Reader::from_reader(&*written)
-            .deserialize::<(u64, String, String, String)>()
-            .map(|record| record.map(|(line, _, reason, _)| (line, reason)).unwrap())
+            .byte_records()
+            .map(|record| {
+                let record = record.unwrap();
+                let text = |index: usize| str::from_utf8(&record[index]).unwrap().to_owned();
+                (text(0).parse().unwrap(), text(2))
+            })
             .collect();
         assert_eq!(
             listed,
             [
+                (
+                    2,
+                    "held back, for line 3 of the same invoice cannot be taken"
+                ),
                 (3, "a quoted field is not closed on its line"),
                 (4, "the quantity is not a whole number, or out of range"),
-                (5, "the customer is not that of the invoice's first line"),
+                (
+                    5,
+                    "held back, for line 8 of the same invoice cannot be taken"
+                ),
+                (8, "the customer is not that of the invoice's first line"),
+                (
+                    9,
+                    "held back, for line 3 of the same invoice cannot be taken"
+                ),
             ]
             .map(|(line, reason)| (line, reason.to_owned()))
         );
@@ -168,7 +272,8 @@ mod tests {
     fn assert_is_online_retail(rows: Rows, lines_read_as_windows_1252: u64) {
         let folder = tempfile::tempdir().unwrap();
         let mut rejects = Rejects::create(&folder.path().join("rejects.csv")).unwrap();
-        let book = read(rows, &mut rejects).unwrap();
+        let again = || panic!("a file without faults is read once");
+        let book = read(rows, again, &mut rejects).unwrap();
         assert_eq!(rejects.rows(), 0);
         assert_eq!(book.invoices.len(), 25_900);
         assert_eq!(book.count(Kind::Sale), 22_064);

@@ -1,6 +1,6 @@
 //! The file of what could not be imported: CSV with the columns `line`, `command`, `reason`, `row`.
 //!
-//! A rejected row has its line, the reason and itself as it stood; a command that the service
+//! A rejected row, or one held back with it, has its line, the reason and itself as it stood; a command that the service
 //! refused has the line of its first row, its key and the reason. The file is written anew by each
 //! import, and has only its header when nothing was rejected.
 
@@ -47,7 +47,7 @@ impl Rejects {
         }
     }
 
-    /// Takes up a row that could not be read.
+    /// Takes up a row that is not imported.
     pub fn add_row(&mut self, line: u64, reason: &str, row: &[u8]) -> Result<(), Error> {
         self.rows += 1;
         self.write(line, "", reason, row)
@@ -58,7 +58,7 @@ impl Rejects {
         self.write(line, key, reason, b"")
     }
 
-    /// How many rows could not be read.
+    /// How many rows are not imported.
     pub fn rows(&self) -> u64 {
         self.rows
     }

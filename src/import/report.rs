@@ -31,7 +31,7 @@ pub struct Report {
     pub products: u64,
     /// What was odd.
     pub traps: Traps,
-    /// Rows that could not be read; in none of the figures above.
+    /// Rows that could not be taken, and those of the same invoices; in none of the figures above.
     pub rejected_rows: u64,
     /// What the service said.
     pub answers: Tally,

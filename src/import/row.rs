@@ -137,6 +137,20 @@ impl Header {
         }
     }
 
+    /// The invoice that a row names which may be unfit for anything else; `None` if it names none.
+    pub fn invoice_of(&self, row: &str) -> Option<String> {
+        let position = self.positions[0];
+        let invoice = match fields::split(row) {
+            Ok(fields) => fields.get(position).map(|invoice| invoice.to_string()),
+            // Whatever is wrong with the quotes, what stands before the first of them is as it stands.
+            Err(_) => row
+                .split(',')
+                .nth(position)
+                .map(|invoice| invoice.trim_matches('"').to_owned()),
+        };
+        invoice.filter(|invoice| !invoice.trim().is_empty())
+    }
+
     /// Reads the fields that [`Header::split`] gave.
     pub fn read<'a>(
         &self,
@@ -200,6 +214,25 @@ mod tests {
                 .map(|entry| format!("{entry:?}"))
         });
         result.expect_err("the row must be refused").to_string()
+    }
+
+    #[test]
+    fn finds_the_invoice_of_a_row_that_is_broken() {
+        let header = Header::parse(HEADER).unwrap();
+        for (row, invoice) in [
+            (ROW, Some("536365")),
+            ("C1", Some("C1")),
+            ("1,A,\"open,1", Some("1")),
+            ("\"1\",A,\"open,1", Some("1")),
+            ("\"1,A", Some("1")),
+            (" ,A,B", None),
+            ("", None),
+        ] {
+            assert_eq!(header.invoice_of(row).as_deref(), invoice, "{row}");
+        }
+        let other = Header::parse(&format!("Note,{HEADER}")).unwrap();
+        assert_eq!(other.invoice_of("x,7,\"A").as_deref(), Some("7"));
+        assert_eq!(other.invoice_of("x"), None);
     }
 
     #[test]

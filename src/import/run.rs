@@ -119,7 +119,8 @@ async fn read_rows(
     mut rejects: Rejects,
 ) -> anyhow::Result<(Arc<Book>, Rejects)> {
     tokio::task::spawn_blocking(move || {
-        let book = reading::read(rows, &mut rejects).with_context(|| cannot_import(&path))?;
+        let book = reading::read(rows, || Rows::open(&path), &mut rejects);
+        let book = book.with_context(|| cannot_import(&path))?;
         Ok((Arc::new(book), rejects))
     })
     .await
