@@ -125,7 +125,9 @@ impl PartitionCheck {
             }
             Err(alarm) => {
                 self.counts.not_judged += 1;
-                self.find(Some(entry.offset), Problem::Alarm(alarm.reason));
+                let reason = alarm.reason;
+                let suspect = self.evidence.alarm(entry, reason);
+                self.find(Some(entry.offset), Problem::Alarm { reason, suspect });
                 self.is_halted = true;
             }
         }

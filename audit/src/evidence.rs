@@ -12,8 +12,13 @@
 //!   quicker, or nobody took over yet). The lost commit may even land late, and then counts.
 //! - Whatever other tools put there by mistake: no commits at all.
 //!
-//! Four things are in no such log, however unlucky its owners; each is a finding, in the topic as
-//! in a copy, and names its offset:
+//! What the rule itself halts at, no such log has either: a chain that is broken, epochs that are
+//! left out, and commits of a term that is not in force under an epoch that is, or is to come. For
+//! those this module only adds which record may have been altered instead of the one that the alarm
+//! names.
+//!
+//! Four things more are in no such log, however unlucky its owners, though the rule goes on behind
+//! them; each is a finding, in the topic as in a copy, and names its offset:
 //!
 //! 1. *A void record whose `prev` is the chain's present hash.* `prev` commits to the whole history,
 //!    so its writer was the current owner, and it was that owner's next record. It would have
@@ -24,12 +29,11 @@
 //! 2. *A second, different record under the number of the last valid one.* A number is given once.
 //!    (Further back, duplicates are taken for what they seem; the hashes of all records of a term
 //!    would be needed to tell.)
-//! 3. *A commit of an epoch and term that no valid announcement made.* An owner serves only after it
-//!    has read its own announcement as valid; so the announcement was altered, or this record was, or
-//!    no owner wrote it.
+//! 3. *A commit of an ended epoch under a term that no valid announcement made for it.* An owner
+//!    serves only after it has read its own announcement as valid; so this record was altered, or no
+//!    owner wrote it. (Under the epoch in force the rule halts at such a commit.)
 //! 4. *An announcement or commit such as no owner writes*: with a key where none belongs or without
-//!    one, an announcement with a seq, or one of an epoch that leaves out another (its owner announces
-//!    the epoch after the one that it has read; so the announcement in between was altered).
+//!    one, or an announcement with a seq.
 //!
 //! What an alteration leaves behind besides is not a proof: a record removed from a copy, or one
 //! altered in both seq and `prev`, looks like a gap. Gaps are therefore *notes*, not findings: whether
@@ -43,7 +47,7 @@
 use crate::{
     finding::Problem,
     frame::{Frame, PREV_BYTES},
-    model::{Entry, Model, Void, VoidReason, next_hash},
+    model::{AlarmReason, Entry, Model, Void, VoidReason, next_hash},
 };
 use std::collections::{HashMap, HashSet};
 
@@ -161,7 +165,6 @@ impl Evidence {
                 reason: void.reason.to_string(),
             });
         }
-        let suspect = self.suspect;
         let Some(frame) = &void.frame else {
             self.suspect = Some(entry.offset);
             return None;
@@ -174,13 +177,13 @@ impl Evidence {
         }
         if is_not_an_owners(void.reason) {
             let reason = void.reason.to_string();
-            return Some(Problem::NotAnOwners { reason, suspect });
+            return Some(Problem::NotAnOwners { reason });
         }
         if frame.is_announcement() {
             return None;
         }
         if !self.announced.contains(&(frame.epoch, frame.term)) {
-            return self.not_announced(model, frame);
+            return self.not_announced(frame);
         }
         if let VoidReason::SeqGap { expected, found } = void.reason {
             self.gap(entry.offset, expected, found);
@@ -188,19 +191,39 @@ impl Evidence {
         seq_twice(model, entry, frame)
     }
 
-    fn not_announced(&mut self, model: &Model, frame: &Frame) -> Option<Problem> {
+    /// To be called for the record at which the rule halts: which record before it may have been
+    /// altered instead, where the alarm does not say so itself.
+    pub fn alarm(&self, entry: Entry<'_>, reason: AlarmReason) -> Option<i64> {
+        match reason {
+            AlarmReason::AnnouncementSkipsEpoch { .. } => self.suspect,
+            AlarmReason::BeforeFirstTerm | AlarmReason::FutureEpoch { .. } => {
+                self.lost_announcement(&frame(entry)?)
+            }
+            AlarmReason::TermUnknown { .. } => {
+                let lost = self.void_announcements.get(&frame(entry)?.term);
+                lost.copied().or(self.announcement)
+            }
+            AlarmReason::ChainBroken { .. }
+            | AlarmReason::OffsetWentBack { .. }
+            | AlarmReason::NewerRule { .. } => None,
+        }
+    }
+
+    /// The void record that was most likely the announcement of a commit's term.
+    fn lost_announcement(&self, frame: &Frame) -> Option<i64> {
+        let announcement = self.void_announcements.get(&frame.term);
+        announcement.copied().or(self.suspect)
+    }
+
+    fn not_announced(&mut self, frame: &Frame) -> Option<Problem> {
         let term = (frame.epoch, frame.term);
         if self.reported.len() >= TERMS_MAX || !self.reported.insert(term) {
             return None;
         }
-        let is_current_epoch = frame.epoch == model.epoch();
-        let announcement = self.void_announcements.get(&frame.term).copied();
         Some(Problem::TermNotAnnounced {
             epoch: frame.epoch,
             term: hex::encode(frame.term),
-            announcement: announcement
-                .or(self.announcement.filter(|_| is_current_epoch))
-                .or(self.suspect),
+            announcement: self.lost_announcement(frame),
         })
     }
 
@@ -242,20 +265,21 @@ impl Evidence {
 /// Whether a record with a readable frame is void for a reason that no honest log gives.
 fn is_not_an_owners(reason: VoidReason) -> bool {
     match reason {
-        VoidReason::KeyForbidden
-        | VoidReason::KeyMissing
-        | VoidReason::AnnouncementSeq { .. }
-        | VoidReason::AnnouncementSkipsEpoch { .. } => true,
+        VoidReason::KeyForbidden | VoidReason::KeyMissing | VoidReason::AnnouncementSeq { .. } => {
+            true
+        }
         VoidReason::NullKey
         | VoidReason::NullValue
         | VoidReason::Malformed(_)
         | VoidReason::AnnouncementTooLate { .. }
-        | VoidReason::BeforeFirstTerm
-        | VoidReason::FutureEpoch { .. }
         | VoidReason::OtherTerm { .. }
         | VoidReason::SeqRepeated { .. }
         | VoidReason::SeqGap { .. } => false,
     }
+}
+
+fn frame(entry: Entry<'_>) -> Option<Frame> {
+    Frame::read(entry.value?).ok()
 }
 
 fn continues_chain(model: &Model, entry: Entry<'_>) -> bool {

@@ -27,8 +27,13 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The rule halts; the partition was not judged further.
-    #[error("{0}; the partition was not judged any further")]
-    Alarm(AlarmReason),
+    #[error("{reason}{}; the partition was not judged any further", or_the_one_before(*.suspect))]
+    Alarm {
+        /// Why it halts.
+        reason: AlarmReason,
+        /// A record before it that may have been altered instead.
+        suspect: Option<i64>,
+    },
     /// The record continues the chain, yet it is void.
     #[error("a void record ({reason}) continues the chain: its frame or its key was altered")]
     FrameAltered {
@@ -57,12 +62,10 @@ pub enum Problem {
         announcement: Option<i64>,
     },
     /// An announcement or commit such as no owner writes.
-    #[error("no owner writes such a record ({reason}){}", or_the_one_before(*.suspect))]
+    #[error("no owner writes such a record ({reason})")]
     NotAnOwners {
         /// Why it is void.
         reason: String,
-        /// A void record before it that may have been altered instead.
-        suspect: Option<i64>,
     },
     /// Versions count events without a gap.
     #[error("{key} is at version {expected}, but the decision was taken at version {found}")]
@@ -133,7 +136,7 @@ fn hint(announcement: Option<i64>) -> String {
 
 fn or_the_one_before(offset: Option<i64>) -> String {
     offset.map_or_else(String::new, |offset| {
-        format!("; it, or the void record at offset {offset}, was altered")
+        format!("; it, or the record at offset {offset}, was altered")
     })
 }
 
@@ -141,7 +144,7 @@ impl Problem {
     /// Short and stable.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Alarm(reason) => reason.name(),
+            Self::Alarm { reason, .. } => reason.name(),
             Self::FrameAltered { .. } => "frame_altered",
             Self::SeqTwice { .. } => "seq_twice",
             Self::TermNotAnnounced { .. } => "term_not_announced",
@@ -160,12 +163,15 @@ impl Problem {
     /// A record before the finding's own that may have been altered instead.
     pub fn since(&self) -> Option<i64> {
         match self {
-            Self::Alarm(AlarmReason::ChainBroken { since, .. }) => Some(*since),
+            Self::Alarm {
+                reason: AlarmReason::ChainBroken { since, .. },
+                ..
+            } => Some(*since),
+            Self::Alarm { suspect, .. } => *suspect,
             Self::SeqTwice { first, .. } => Some(*first),
             Self::TermNotAnnounced { announcement, .. } => *announcement,
-            Self::NotAnOwners { suspect, .. } => *suspect,
-            Self::Alarm(AlarmReason::OffsetWentBack { .. })
-            | Self::FrameAltered { .. }
+            Self::FrameAltered { .. }
+            | Self::NotAnOwners { .. }
             | Self::VersionGap { .. }
             | Self::CommandTwice { .. }
             | Self::Undecodable { .. }

@@ -10,6 +10,8 @@ use schemas::Timestamp;
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
 
+/// The version of the rule that is written here.
+const KNOWN_RULE_VERSION: i32 = 1;
 /// Stands before topic and partition in h(0).
 const CHAIN_NAME: &[u8] = b"daybook/1";
 
@@ -76,27 +78,8 @@ pub enum VoidReason {
         /// Its epoch.
         found: i64,
     },
-    /// Epochs are announced one by one.
-    #[error("an announcement of epoch {found} comes when {current} is current")]
-    AnnouncementSkipsEpoch {
-        /// The epoch in force.
-        current: i64,
-        /// Its epoch.
-        found: i64,
-    },
-    /// Nobody is in office yet.
-    #[error("no term was announced yet")]
-    BeforeFirstTerm,
-    /// A term that was not announced.
-    #[error("epoch {found} was not announced; {current} is current")]
-    FutureEpoch {
-        /// The epoch in force.
-        current: i64,
-        /// Its epoch.
-        found: i64,
-    },
     /// An owner that is deposed, or never was one.
-    #[error("its term is not the current one (its epoch is {epoch})")]
+    #[error("its epoch, {epoch}, has ended")]
     OtherTerm {
         /// Its epoch.
         epoch: i64,
@@ -119,7 +102,7 @@ pub enum VoidReason {
     },
 }
 
-/// The log was altered or truncated: nothing after this can be judged.
+/// The log was altered or truncated, or goes on by a later rule: nothing after this can be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("topic {topic} partition {partition} offset {offset}: {reason}")]
 pub struct Alarm {
@@ -133,7 +116,7 @@ pub struct Alarm {
     pub reason: AlarmReason,
 }
 
-/// Why a record can't be in a log that was not altered.
+/// Why a record can't be in a log that was not altered, or can't be judged by this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmReason {
     /// The right commit names another history than the one that was read.
@@ -150,6 +133,47 @@ pub enum AlarmReason {
         /// The least that could come.
         next: i64,
     },
+    /// Epochs are announced one by one, by owners who have read the one before.
+    #[error("an announcement of epoch {found} comes when {current} is current")]
+    AnnouncementSkipsEpoch {
+        /// The epoch in force.
+        current: i64,
+        /// Its epoch.
+        found: i64,
+    },
+    /// Owners commit when they have read their own announcement; here is none at all.
+    #[error("a commit comes before any announcement")]
+    BeforeFirstTerm,
+    /// The same, of a later epoch.
+    #[error("a commit of epoch {found} comes when {current} is current")]
+    FutureEpoch {
+        /// The epoch in force.
+        current: i64,
+        /// Its epoch.
+        found: i64,
+    },
+    /// The same, under an epoch that another term has.
+    #[error("a commit of epoch {epoch} comes from another term than the one that announced it")]
+    TermUnknown {
+        /// The epoch in force.
+        epoch: i64,
+    },
+    /// The log may be sound, but this program is too old for it.
+    #[error(
+        "version {found} of the rule begins here, newer software than this ({known}) is needed"
+    )]
+    NewerRule {
+        /// What this program knows.
+        known: i32,
+        /// What the announcement names.
+        found: i32,
+    },
+}
+
+/// Why a record does not count: harmlessly, or not.
+enum Refused {
+    Void(VoidReason),
+    Alarm(AlarmReason),
 }
 
 /// Who may have been altered, if the chain breaks.
@@ -242,11 +266,12 @@ impl Model {
                 reason,
                 frame: None,
             }),
-            Ok((key, value, frame)) => match self.void_reason(key, &frame) {
-                Some(reason) => Verdict::Void(Void {
+            Ok((key, value, frame)) => match self.refused(key, &frame) {
+                Some(Refused::Void(reason)) => Verdict::Void(Void {
                     reason,
                     frame: Some(frame),
                 }),
+                Some(Refused::Alarm(reason)) => return Err(self.alarm(entry.offset, reason)),
                 None => {
                     self.check_chain(entry.offset, &frame)?;
                     self.take(entry.offset, key, value, &frame);
@@ -259,57 +284,63 @@ impl Model {
     }
 
     /// Everything of the rule but the chain; `None` if the record counts.
-    fn void_reason(&self, key: &[u8], frame: &Frame) -> Option<VoidReason> {
-        match &frame.kind {
-            Kind::Announcement(_) | Kind::NoOp if !key.is_empty() => {
-                return Some(VoidReason::KeyForbidden);
+    fn refused(&self, key: &[u8], frame: &Frame) -> Option<Refused> {
+        let has_key = !key.is_empty();
+        let announcement = match &frame.kind {
+            Kind::Announcement(_) | Kind::NoOp if has_key => {
+                return Some(Refused::Void(VoidReason::KeyForbidden));
             }
-            Kind::Decision if key.is_empty() => return Some(VoidReason::KeyMissing),
-            Kind::Announcement(_) => return self.announcement_void_reason(frame),
-            Kind::NoOp | Kind::Decision => {}
-        }
-        let Some(term) = self.term else {
-            return Some(VoidReason::BeforeFirstTerm);
+            Kind::Decision if !has_key => return Some(Refused::Void(VoidReason::KeyMissing)),
+            Kind::Announcement(announcement) => Some(announcement),
+            Kind::NoOp | Kind::Decision => None,
         };
-        if frame.epoch > term.epoch {
-            return Some(VoidReason::FutureEpoch {
-                current: term.epoch,
-                found: frame.epoch,
-            });
+        match announcement {
+            Some(announcement) => self.announcement_refused(frame, announcement.rule_version),
+            None => self.commit_refused(frame),
         }
-        if (frame.epoch, frame.term) != (term.epoch, term.id) {
-            return Some(VoidReason::OtherTerm { epoch: frame.epoch });
-        }
-        if frame.seq <= term.seq {
-            return Some(VoidReason::SeqRepeated {
-                expected: term.seq.saturating_add(1),
-                found: frame.seq,
-            });
-        }
-        // No overflow: a greater seq was found just now.
-        let expected = term.seq + 1;
-        (frame.seq != expected).then_some(VoidReason::SeqGap {
-            expected,
-            found: frame.seq,
-        })
     }
 
-    fn announcement_void_reason(&self, frame: &Frame) -> Option<VoidReason> {
-        let current = self.epoch();
-        if frame.seq != 0 {
-            return Some(VoidReason::AnnouncementSeq { seq: frame.seq });
+    fn commit_refused(&self, frame: &Frame) -> Option<Refused> {
+        let found = frame.epoch;
+        let Some(term) = self.term else {
+            return Some(Refused::Alarm(AlarmReason::BeforeFirstTerm));
+        };
+        let current = term.epoch;
+        if found < current {
+            return Some(Refused::Void(VoidReason::OtherTerm { epoch: found }));
         }
-        if frame.epoch <= current {
-            return Some(VoidReason::AnnouncementTooLate {
-                current,
-                found: frame.epoch,
-            });
+        if found > current {
+            return Some(Refused::Alarm(AlarmReason::FutureEpoch { current, found }));
+        }
+        if frame.term != term.id {
+            return Some(Refused::Alarm(AlarmReason::TermUnknown { epoch: current }));
+        }
+        let (found, expected) = (frame.seq, term.seq.saturating_add(1));
+        if found <= term.seq {
+            return Some(Refused::Void(VoidReason::SeqRepeated { expected, found }));
+        }
+        (found != expected).then_some(Refused::Void(VoidReason::SeqGap { expected, found }))
+    }
+
+    fn announcement_refused(&self, frame: &Frame, rule_version: i32) -> Option<Refused> {
+        let (current, found) = (self.epoch(), frame.epoch);
+        if frame.seq != 0 {
+            let reason = VoidReason::AnnouncementSeq { seq: frame.seq };
+            return Some(Refused::Void(reason));
+        }
+        if found <= current {
+            let reason = VoidReason::AnnouncementTooLate { current, found };
+            return Some(Refused::Void(reason));
         }
         // No overflow: a greater epoch was found just now.
-        (frame.epoch != current + 1).then_some(VoidReason::AnnouncementSkipsEpoch {
-            current,
-            found: frame.epoch,
-        })
+        if found != current + 1 {
+            let reason = AlarmReason::AnnouncementSkipsEpoch { current, found };
+            return Some(Refused::Alarm(reason));
+        }
+        (rule_version > KNOWN_RULE_VERSION).then_some(Refused::Alarm(AlarmReason::NewerRule {
+            known: KNOWN_RULE_VERSION,
+            found: rule_version,
+        }))
     }
 
     /// A commit confirms all that came before it; an announcement confirms nothing.
@@ -344,10 +375,10 @@ impl Model {
             epoch: frame.epoch,
             seq: frame.seq,
         });
-        self.log_time = match self.last_valid {
-            Some(_) => self.log_time.max(frame.recorded_at),
-            None => frame.recorded_at,
-        };
+        // Who announces itself may have a wrong clock; who commits has had it compared.
+        if !frame.is_announcement() {
+            self.log_time = self.log_time.max(frame.recorded_at);
+        }
         self.last_valid = Some(offset);
         if !frame.is_announcement() || self.unconfirmed.is_none() {
             self.unconfirmed = Some(offset);
@@ -389,7 +420,7 @@ impl Model {
         self.last_valid
     }
 
-    /// The greatest `recorded_at` of valid records; 1970 before the first.
+    /// The greatest `recorded_at` of valid commits, not of announcements; never below 1970.
     pub fn log_time(&self) -> Timestamp {
         self.log_time
     }
@@ -412,9 +443,6 @@ impl VoidReason {
             Self::KeyMissing => "key_missing",
             Self::AnnouncementSeq { .. } => "announcement_seq",
             Self::AnnouncementTooLate { .. } => "announcement_too_late",
-            Self::AnnouncementSkipsEpoch { .. } => "announcement_skips_epoch",
-            Self::BeforeFirstTerm => "before_first_term",
-            Self::FutureEpoch { .. } => "future_epoch",
             Self::OtherTerm { .. } => "other_term",
             Self::SeqRepeated { .. } => "seq_repeated",
             Self::SeqGap { .. } => "seq_gap",
@@ -428,6 +456,11 @@ impl AlarmReason {
         match self {
             Self::ChainBroken { .. } => "chain_broken",
             Self::OffsetWentBack { .. } => "offset_went_back",
+            Self::AnnouncementSkipsEpoch { .. } => "announcement_skips_epoch",
+            Self::BeforeFirstTerm => "before_first_term",
+            Self::FutureEpoch { .. } => "future_epoch",
+            Self::TermUnknown { .. } => "term_unknown",
+            Self::NewerRule { .. } => "newer_rule",
         }
     }
 }

@@ -154,11 +154,13 @@ fn a_second_record_under_one_number_is_found() {
 }
 
 #[test]
-fn a_commit_of_nobody_is_found_once() {
+fn a_commit_of_nobody_is_found_once_per_term() {
     let mut journal = Journal::new();
+    journal.announce();
     journal.announce();
     journal.no_op();
     let mut stranger = journal.clone_owner();
+    stranger.epoch = 1;
     stranger.term = [0xee; 16];
     stranger.hash = [0xdd; 32];
     for seq in 2..5 {
@@ -167,6 +169,77 @@ fn a_commit_of_nobody_is_found_once() {
     }
     let report = verify(&copy(&journal.records));
     assert_eq!(problems(&report), ["term_not_announced"]);
+}
+
+/// What the rule halts at, and which record may have been altered instead.
+#[track_caller]
+fn assert_halts(journal: &Journal, alarm: &str, suspect: Option<i64>) {
+    let report = verify(&copy(&journal.records));
+    assert_eq!(problems(&report), [alarm], "{}", text(&report));
+    let finding = report.findings().next().unwrap();
+    assert_eq!(
+        finding.offset,
+        journal.records.last().map(|last| last.offset)
+    );
+    assert_eq!(finding.problem.since(), suspect);
+}
+
+#[test]
+fn a_commit_of_another_term_under_the_same_epoch_halts() {
+    let mut journal = Journal::new();
+    journal.announce();
+    journal.no_op();
+    journal.term = [0xee; 16];
+    journal.no_op();
+    assert_halts(&journal, "term_unknown", Some(0));
+}
+
+#[test]
+fn a_commit_before_any_announcement_halts() {
+    let mut journal = Journal::new();
+    journal.push(b"x".to_vec(), b"hello".to_vec());
+    journal.epoch = 1;
+    journal.no_op();
+    assert_halts(&journal, "before_first_term", Some(0));
+}
+
+#[test]
+fn a_lost_announcement_halts() {
+    let mut journal = Journal::new();
+    journal.announce();
+    journal.no_op();
+    journal.announce();
+    journal.records.pop();
+    let mut empty = journal.clone_owner();
+    empty.records = journal.records.clone();
+    journal.no_op();
+    assert_halts(&journal, "future_epoch", None);
+    empty.announce();
+    assert_halts(&empty, "announcement_skips_epoch", None);
+}
+
+#[test]
+fn an_announcement_of_a_newer_rule_halts() {
+    let mut journal = Journal::new();
+    journal.announce();
+    journal.no_op();
+    journal.announce_version(2);
+    assert_halts(&journal, "newer_rule", None);
+}
+
+/// An owner with a wrong clock announces itself and never serves, so nobody's ids expire by it.
+#[test]
+fn an_announcement_does_not_move_log_time() {
+    let mut journal = Journal::new();
+    journal.announce();
+    journal.decide_as("order_1", 0, 1, [1; 16]);
+    journal.clock_us = 10 * 365 * 86_400 * 1_000_000;
+    journal.announce();
+    journal.clock_us = 0;
+    journal.announce();
+    journal.decide_as("order_1", 1, 0, [1; 16]);
+    let report = verify(&copy(&journal.records));
+    assert_eq!(problems(&report), ["command_twice"]);
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub struct Checkpoint {
     pub hash: Hash,
     /// Offset of the last valid record; `None` before the first.
     pub probe_offset: Option<i64>,
-    /// The greatest `recorded_at` of valid records, and at least 1970.
+    /// Log time: the greatest `recorded_at` of valid commits, and at least 1970. Announcements don't
+    /// count.
     pub log_time: Timestamp,
 }
 

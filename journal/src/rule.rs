@@ -7,21 +7,48 @@
 //! - An *announcement* is valid iff its seq is 0 and its epoch is the current epoch + 1; the first
 //!   epoch is 1. It begins a term and ends the one before. Its `prev` is not checked, for its writer
 //!   can't know what lands before it; the chain runs through it all the same.
-//! - A *commit* (no-op or decision) is valid iff epoch and term are the current ones and its seq is
-//!   the last valid seq + 1. If all that holds and its `prev` is not the chain's hash, the log was
-//!   altered or has lost records: an alarm, at which the reader halts.
-//! - Everything else is *void*: read, counted, skipped.
+//! - A *commit* (no-op or decision) is valid iff epoch and term are the current ones, its seq is the
+//!   last valid seq + 1 and its `prev` is the chain's hash.
+//! - Everything else is *void*: read, counted, skipped. Except what no honest run gives: that is an
+//!   *alarm*, at which the reader halts.
+//!
+//! **Why no honest run gives an alarm.** An owner announces the epoch after the one that it has read
+//! to be in force, under a term that nobody else uses; commits only after it has read its own
+//! announcement as valid; and gives each seq of its term to one record. A log keeps what was once
+//! read of it. So:
+//!
+//! - An announcement of epoch e stands behind the valid one of e - 1. When it is judged, the current
+//!   epoch is e - 1 or later: it is the next or too late, and never skips one.
+//! - A commit of epoch e and term t stands behind the valid announcement of both. When it is judged,
+//!   the current epoch is e or later; and if it is e, the term is t, for an epoch is announced
+//!   validly once. So it is never before the first term, of an epoch to come, or of another term
+//!   under the current epoch. A zombie's commit is of an epoch that has ended, which is void.
+//! - Of a term's seqs each names one record, so the one that was judged valid before a commit is the
+//!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
+//!   seq are right, `prev` is.
+//!
+//! Each holds for late, lost and doubled appends and for zombies, for it speaks of what a writer had
+//! read before it wrote, which delays don't undo. A reader that meets one of these hasn't the log
+//! that its writer read: an announcement was altered or is lost, or records before it are. It would
+//! be wrong to go on in silence, for all that follows might be void only for that. `journal/tests/`
+//! has a model of owners that shows the same by trying every run.
+//!
+//! **Later versions.** An announcement names the version of the rule that its owner follows. One that
+//! would be valid but for a later version than [`RULE_VERSION`] is an alarm too: "newer software
+//! needed". So a later version may change everything but the frame up to the announcement's fields.
 //!
 //! Limits. The chain confirms a record when the next valid commit comes, so it can't speak for the
-//! last valid record. And an altered record may be void rather than an alarm: then all that follows
-//! it in its term is void too, and behind an altered announcement all that follows. Signs of that are
-//! [`VoidReason::BeforeFirstTerm`], [`VoidReason::FutureEpoch`] and
-//! [`VoidReason::AnnouncementSkipsEpoch`], which no honest owner's records meet with, and within the
-//! last term a gap in seq that no announcement follows.
+//! last valid record. And a commit may be altered so that it is void rather than an alarm; then all
+//! that follows in its term is void too, and the alarm comes with the first commit of the next term,
+//! whose `prev` tells of them. Whoever may write to the topic can halt its readers.
+
+mod verdict;
+
+pub use verdict::{Alarm, Breach, Verdict, VoidReason};
 
 use crate::{
     checkpoint::Checkpoint,
-    frame::{Frame, FrameError, Kind},
+    frame::{Frame, Kind},
 };
 use schemas::Timestamp;
 
@@ -59,162 +86,29 @@ fn length_prefix(bytes: &[u8]) -> [u8; 4] {
         .to_be_bytes()
 }
 
+/// Why a record is not valid.
+enum Objection {
+    Void(VoidReason),
+    Breach(Breach),
+}
+
+impl From<VoidReason> for Objection {
+    fn from(reason: VoidReason) -> Self {
+        Self::Void(reason)
+    }
+}
+
+impl From<Breach> for Objection {
+    fn from(breach: Breach) -> Self {
+        Self::Breach(breach)
+    }
+}
+
 /// The rule over one partition, and all it knows of the records that it has judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// The checkpoint is the rule's whole state; there is nothing beside it to get out of step.
     state: Checkpoint,
-}
-
-/// What a record is worth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Part of the log's truth; an announcement too.
-    Valid(Frame),
-    /// Nobody's truth.
-    Void(VoidReason),
-}
-
-/// Why a record is void. Of several reasons the first in this order is given; the reason is for
-/// people and metrics, and nothing may depend on it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VoidReason {
-    /// A key is there in every record of ours, though it may be empty.
-    #[error("key is null")]
-    NullKey,
-    /// A tombstone; journals are never compacted, and know none.
-    #[error("value is null")]
-    NullValue,
-    /// Not a record of ours.
-    #[error("malformed: {0}")]
-    Malformed(#[from] FrameError),
-    /// An announcement or a no-op with a key.
-    #[error("announcement or no-op has a key")]
-    KeyForbidden,
-    /// A decision about no aggregate.
-    #[error("decision has an empty key")]
-    KeyMissing,
-    /// An announcement that is not its term's first record.
-    #[error("announcement has seq {found}, not 0")]
-    AnnouncementSeq {
-        /// Its seq.
-        found: i64,
-    },
-    /// An announcement that another overtook, or one that was sent again.
-    #[error("announcement of epoch {found} in epoch {current}")]
-    AnnouncementTooLate {
-        /// The epoch in force.
-        current: i64,
-        /// The announcement's.
-        found: i64,
-    },
-    /// An announcement by somebody who can't have read the epoch before it.
-    #[error("announcement of epoch {found} in epoch {current} skips what lies between")]
-    AnnouncementSkipsEpoch {
-        /// The epoch in force.
-        current: i64,
-        /// The announcement's.
-        found: i64,
-    },
-    /// A commit before any valid announcement.
-    #[error("commit of epoch {found} before any announcement")]
-    BeforeFirstTerm {
-        /// Its epoch.
-        found: i64,
-    },
-    /// A commit of an epoch that nobody announced. An owner commits only after it has read its
-    /// announcement, so this hints at a log that was altered or has lost records.
-    #[error("commit of epoch {found} in epoch {current}, before its announcement")]
-    FutureEpoch {
-        /// The epoch in force.
-        current: i64,
-        /// The commit's.
-        found: i64,
-    },
-    /// A zombie's commit: of a term that has ended, or one that never began.
-    #[error("commit of epoch {found}, term {term}, which is not in force; the epoch is {current}", term = hex::encode(found_term))]
-    OtherTerm {
-        /// The epoch in force.
-        current: i64,
-        /// The commit's epoch.
-        found: i64,
-        /// The commit's term.
-        found_term: [u8; 16],
-    },
-    /// A commit that came twice, or one that a lost commit should have come before.
-    #[error("commit has seq {found} where {expected} comes next")]
-    SeqOutOfOrder {
-        /// The only seq that would be valid.
-        expected: i64,
-        /// The commit's.
-        found: i64,
-    },
-}
-
-impl VoidReason {
-    /// A stable short name, for metrics and vectors.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NullKey => "null_key",
-            Self::NullValue => "null_value",
-            Self::Malformed(error) => error.name(),
-            Self::KeyForbidden => "key_forbidden",
-            Self::KeyMissing => "key_missing",
-            Self::AnnouncementSeq { .. } => "announcement_seq",
-            Self::AnnouncementTooLate { .. } => "announcement_too_late",
-            Self::AnnouncementSkipsEpoch { .. } => "announcement_skips_epoch",
-            Self::BeforeFirstTerm { .. } => "before_first_term",
-            Self::FutureEpoch { .. } => "future_epoch",
-            Self::OtherTerm { .. } => "other_term",
-            Self::SeqOutOfOrder { expected, found } if found < expected => "seq_repeated",
-            Self::SeqOutOfOrder { .. } => "seq_gap",
-        }
-    }
-}
-
-/// Why a reader has to halt: what it was given can't be the log that it has read so far.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
-    /// A commit in its right place that follows another history. Altered is this record, the last
-    /// valid record ([`Checkpoint::probe_offset`]) or, if that is an announcement, one before it
-    /// that no commit had confirmed yet.
-    #[error(
-        "chain broken at {topic}/{partition}@{offset}: record has prev {found}, the log before it gives {expected}"
-    )]
-    ChainBroken {
-        /// Topic.
-        topic: String,
-        /// Partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// The chain's hash, hex.
-        expected: String,
-        /// The record's `prev`, hex.
-        found: String,
-    },
-    /// A record that was judged before, or a log that became shorter.
-    #[error("offset went back at {topic}/{partition}@{offset}: next is {next_offset}")]
-    OffsetWentBack {
-        /// Topic.
-        topic: String,
-        /// Partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// The least offset that may come.
-        next_offset: i64,
-    },
-}
-
-impl Alarm {
-    /// A stable short name, for metrics and vectors.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::ChainBroken { .. } => "chain_broken",
-            Self::OffsetWentBack { .. } => "offset_went_back",
-        }
-    }
 }
 
 impl Rule {
@@ -251,14 +145,11 @@ impl Rule {
         }
         let verdict = match self.candidate(key, value) {
             Ok((key, value, frame)) => {
-                let chained = frame.prev == self.state.hash;
-                if !chained && !matches!(frame.kind, Kind::Announcement { .. }) {
-                    return Err(self.chain_broken(offset, &frame));
-                }
                 self.take(offset, key, value, &frame);
                 Verdict::Valid(frame)
             }
-            Err(reason) => Verdict::Void(reason),
+            Err(Objection::Void(reason)) => Verdict::Void(reason),
+            Err(Objection::Breach(breach)) => return Err(self.chain_broken(offset, breach)),
         };
         // Kafka gives no log 2^63 records; saturating keeps even that free of panics.
         self.state.next_offset = offset.saturating_add(1);
@@ -300,62 +191,81 @@ impl Rule {
         self.state.next_offset
     }
 
-    /// Log time: the greatest `recorded_at` of valid records, and at least 1970.
+    /// Log time: the greatest `recorded_at` of valid commits, and at least 1970. Announcements don't
+    /// count.
     pub fn log_time(&self) -> Timestamp {
         self.state.log_time
     }
 
-    /// What may be valid as far as its frame goes; the chain is still to be checked.
+    /// What is valid, in its parts.
     fn candidate<'a>(
         &self,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
-    ) -> Result<(&'a [u8], &'a [u8], Frame), VoidReason> {
+    ) -> Result<(&'a [u8], &'a [u8], Frame), Objection> {
         let key = key.ok_or(VoidReason::NullKey)?;
         let value = value.ok_or(VoidReason::NullValue)?;
-        let frame = Frame::read(value)?;
+        let frame = Frame::read(value).map_err(VoidReason::Malformed)?;
         match frame.kind {
             Kind::Announcement { .. } | Kind::NoOp if !key.is_empty() => {
-                return Err(VoidReason::KeyForbidden);
+                return Err(VoidReason::KeyForbidden.into());
             }
-            Kind::Decision if key.is_empty() => return Err(VoidReason::KeyMissing),
-            Kind::Announcement { .. } => self.place_announcement(&frame)?,
+            Kind::Decision if key.is_empty() => return Err(VoidReason::KeyMissing.into()),
+            Kind::Announcement { rule_version, .. } => {
+                self.place_announcement(&frame, rule_version)?;
+            }
             Kind::NoOp | Kind::Decision => self.place_commit(&frame)?,
         }
         Ok((key, value, frame))
     }
 
-    fn place_announcement(&self, frame: &Frame) -> Result<(), VoidReason> {
+    fn place_announcement(&self, frame: &Frame, rule_version: i32) -> Result<(), Objection> {
         let (current, found) = (self.state.epoch, frame.epoch);
         if frame.seq != 0 {
-            Err(VoidReason::AnnouncementSeq { found: frame.seq })
+            Err(VoidReason::AnnouncementSeq { found: frame.seq }.into())
         } else if found <= current {
-            Err(VoidReason::AnnouncementTooLate { current, found })
+            Err(VoidReason::AnnouncementTooLate { current, found }.into())
         } else if !follows(current, found) {
-            Err(VoidReason::AnnouncementSkipsEpoch { current, found })
+            Err(Breach::AnnouncementSkipsEpoch { current, found }.into())
+        } else if rule_version > RULE_VERSION {
+            Err(Breach::NewerRule {
+                known: RULE_VERSION,
+                found: rule_version,
+            }
+            .into())
         } else {
             Ok(())
         }
     }
 
-    fn place_commit(&self, frame: &Frame) -> Result<(), VoidReason> {
+    fn place_commit(&self, frame: &Frame) -> Result<(), Objection> {
         let (current, found) = (self.state.epoch, frame.epoch);
         // Without this, a commit of epoch 0 and a term of zeros would match the state at the start.
         if self.state.log_id.is_none() {
-            Err(VoidReason::BeforeFirstTerm { found })
+            Err(Breach::BeforeFirstTerm { found }.into())
         } else if found > current {
-            Err(VoidReason::FutureEpoch { current, found })
-        } else if found < current || frame.term != self.state.term {
-            Err(VoidReason::OtherTerm {
-                current,
-                found,
-                found_term: frame.term,
-            })
+            Err(Breach::FutureEpoch { current, found }.into())
+        } else if found < current {
+            Err(VoidReason::OtherTerm { current, found }.into())
+        } else if frame.term != self.state.term {
+            Err(Breach::TermUnknown {
+                epoch: current,
+                current: hex::encode(self.state.term),
+                found: hex::encode(frame.term),
+            }
+            .into())
         } else if !follows(self.state.seq, frame.seq) {
             Err(VoidReason::SeqOutOfOrder {
                 expected: self.state.seq.saturating_add(1),
                 found: frame.seq,
-            })
+            }
+            .into())
+        } else if frame.prev != self.state.hash {
+            Err(Breach::OtherHistory {
+                expected: hex::encode(self.state.hash),
+                found: hex::encode(frame.prev),
+            }
+            .into())
         } else {
             Ok(())
         }
@@ -371,16 +281,20 @@ impl Rule {
         state.term = frame.term;
         state.seq = frame.seq;
         state.probe_offset = Some(offset);
-        state.log_time = state.log_time.max(frame.recorded_at);
+        match frame.kind {
+            // An owner with a wrong clock announces itself too, finds that out by the broker's stamp
+            // on its announcement and never commits; its clock must not expire anybody's ids.
+            Kind::Announcement { .. } => {}
+            Kind::NoOp | Kind::Decision => state.log_time = state.log_time.max(frame.recorded_at),
+        }
     }
 
-    fn chain_broken(&self, offset: i64, frame: &Frame) -> Alarm {
+    fn chain_broken(&self, offset: i64, breach: Breach) -> Alarm {
         Alarm::ChainBroken {
             topic: self.state.topic.clone(),
             partition: self.state.partition,
             offset,
-            expected: hex::encode(self.state.hash),
-            found: hex::encode(frame.prev),
+            breach,
         }
     }
 

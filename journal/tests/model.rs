@@ -10,7 +10,11 @@ mod partition;
 mod writer;
 
 use partition::{
-    Action, Announcing, Answering, Bounds, Design, Judging, OWNERS, Retrying, State, Worth,
+    Action, State, Worth,
+    design::{
+        Announcing, Answering, Asking, Bounds, Design, Judging, Naming, OWNERS, Reading, Retrying,
+        Serving, Speculating,
+    },
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::BTreeSet;
@@ -20,7 +24,9 @@ const DECIDED_ONCE: &str = "no command is valid twice";
 const VERSIONS_JOIN: &str = "versions of valid commits are gapless";
 const EPOCHS_JOIN: &str = "epochs of valid announcements are gapless";
 const NO_ALARM: &str = "no reader halts";
-const NOTHING_IMPOSSIBLE: &str = "no epoch comes before its announcement";
+const SAW_THE_TRUTH: &str =
+    "an answer without a commit saw valid commits, and all that were answered";
+const ALTERED_HALTS: &str = "whoever reads an altered log halts, or reads the same";
 const ZOMBIE_SEEN: &str = "a zombie's commit lands after a take-over";
 const ALL_ANSWERED: &str = "both owners answer all their commands";
 const DECIDED_AGAIN: &str = "a command is answered that was void at first";
@@ -29,11 +35,18 @@ const DESIGN: Design = Design {
     judging: Judging::Rule,
     answering: Answering::Proved,
     announcing: Announcing::AfterReading,
+    serving: Serving::AfterReading,
+    reading: Reading::Everything,
     retrying: Retrying::BehindBarrier,
+    speculating: Speculating::Dropped,
+    asking: Asking::BehindProof,
+    naming: Naming::Fresh,
     bounds: Bounds {
         terms: [2, 1],
         commands: [2, 1],
         duplicates: 1,
+        questions: 0,
+        alteration: false,
         records: 7,
     },
 };
@@ -47,8 +60,37 @@ const SMALLER: Design = Design {
     ..DESIGN
 };
 
-/// What nobody may ever see broken, whatever owners announce.
-const SAFETY: [&str; 4] = [ANSWERED_IS_VALID, DECIDED_ONCE, VERSIONS_JOIN, NO_ALARM];
+/// With a question that needs no commit.
+const ASKED: Design = Design {
+    bounds: Bounds {
+        commands: [1, 1],
+        duplicates: 0,
+        questions: 1,
+        ..DESIGN.bounds
+    },
+    ..DESIGN
+};
+
+/// With an altered log in the end, which may have lost what owners have read.
+const ALTERED: Design = Design {
+    bounds: Bounds {
+        commands: [1, 1],
+        alteration: true,
+        ..SMALLER.bounds
+    },
+    ..DESIGN
+};
+
+/// What nobody may ever see broken.
+const SAFETY: [&str; 7] = [
+    ANSWERED_IS_VALID,
+    DECIDED_ONCE,
+    VERSIONS_JOIN,
+    EPOCHS_JOIN,
+    NO_ALARM,
+    SAW_THE_TRUTH,
+    ALTERED_HALTS,
+];
 
 impl Model for Design {
     type State = State;
@@ -75,8 +117,8 @@ impl Model for Design {
                 answered.all(|command| times_valid(state, *command) == 1)
             }),
             Property::always(DECIDED_ONCE, |_, state: &State| {
-                let mut decided = state.valid().filter_map(|append| append.decision);
-                decided.all(|(command, _)| times_valid(state, command) == 1)
+                let mut decided = state.decided().into_iter();
+                decided.all(|command| times_valid(state, command) == 1)
             }),
             Property::always(VERSIONS_JOIN, |_, state: &State| {
                 let versions = state.valid().filter_map(|append| append.decision);
@@ -85,14 +127,25 @@ impl Model for Design {
                     .all(|(due, (_, version))| version == due)
             }),
             Property::always(EPOCHS_JOIN, |_, state: &State| {
-                let announcements = state.valid().filter(|append| append.decision.is_none());
+                let announcements = state.valid().filter(|append| append.is_announcement());
                 (1..)
                     .zip(announcements)
                     .all(|(due, append)| append.draft.epoch == due)
             }),
             Property::always(NO_ALARM, |_, state: &State| !state.has(Worth::Alarm)),
-            Property::always(NOTHING_IMPOSSIBLE, |_, state: &State| {
-                !state.has(Worth::Impossible)
+            Property::always(SAW_THE_TRUTH, |_, state: &State| {
+                let questions = state.owners.iter().filter_map(|o| o.question.as_ref());
+                let decided = state.decided();
+                questions
+                    .filter(|question| question.is_answered)
+                    .all(|question| {
+                        let mut due = question.due.iter();
+                        decided.starts_with(&question.seen)
+                            && due.all(|command| question.seen.contains(command))
+                    })
+            }),
+            Property::always(ALTERED_HALTS, |_, state: &State| {
+                state.altered.is_none_or(|is_noticed| is_noticed)
             }),
             Property::sometimes(ZOMBIE_SEEN, |_, state: &State| {
                 let void_commit = state
@@ -102,10 +155,16 @@ impl Model for Design {
                 void_commit && state.owners.iter().all(|owner| !owner.answered.is_empty())
             }),
             Property::sometimes(ALL_ANSWERED, |design: &Design, state: &State| {
-                (0..OWNERS).all(|index| {
-                    let answered = state.owners[index].answered.len();
-                    answered == usize::from(design.bounds.commands[index])
-                })
+                let is_unanswered = |o: &partition::Owner| {
+                    o.question
+                        .as_ref()
+                        .is_some_and(|question| !question.is_answered)
+                };
+                !state.owners.iter().any(is_unanswered)
+                    && (0..OWNERS).all(|index| {
+                        let answered = state.owners[index].answered.len();
+                        answered == usize::from(design.bounds.commands[index])
+                    })
             }),
             Property::sometimes(DECIDED_AGAIN, |_, state: &State| {
                 let mut answered = state.owners.iter().flat_map(|owner| &owner.answered);
@@ -137,6 +196,24 @@ fn check_all(name: &str, design: Design) -> impl Checker<Design> {
     checker
 }
 
+/// Looks through every run for one that breaks what nobody may see broken.
+#[track_caller]
+fn assert_safe(name: &str, design: Design) {
+    assert_safe_but(name, design, &[]);
+}
+
+/// The same, where some of it does not hold.
+#[track_caller]
+fn assert_safe_but(name: &str, design: Design, broken: &[&str]) {
+    let checker = check_all(name, design);
+    for property in SAFETY {
+        match broken.contains(&property) {
+            true => assert!(checker.discovery(property).is_some(), "{property:?} holds"),
+            false => checker.assert_no_discovery(property),
+        }
+    }
+}
+
 /// Looks for a run that breaks the property, and shows it.
 #[track_caller]
 fn assert_found_out(name: &str, design: Design, property: &'static str) {
@@ -163,42 +240,90 @@ fn the_design_holds_with_longer_terms() {
         ..DESIGN.bounds
     };
     let design = Design { bounds, ..DESIGN };
-    let checker = check_all("three commits against two", design);
-    for property in SAFETY {
-        checker.assert_no_discovery(property);
-    }
+    assert_safe("three commits against two", design);
 }
 
-/// The rule does not lean on owners that read before they announce themselves again.
 #[test]
-fn the_rule_holds_against_blind_announcements() {
+fn the_design_holds_with_more_terms() {
+    let bounds = Bounds {
+        terms: [2, 2],
+        commands: [1, 1],
+        ..DESIGN.bounds
+    };
+    let design = Design { bounds, ..DESIGN };
+    assert_safe("two terms against two", design);
+}
+
+#[test]
+fn answers_without_a_commit_saw_the_truth() {
+    check_all("a question", ASKED).assert_properties();
+}
+
+#[test]
+fn an_altered_log_halts_its_readers() {
+    assert_safe("an altered log", ALTERED);
+}
+
+/// Announcing without having read halts readers, so it is no way of taking office; it makes nothing
+/// true that is not.
+#[test]
+fn blind_announcements_are_found_out_and_do_no_other_harm() {
     let design = Design {
         announcing: Announcing::Blindly,
         ..SMALLER
     };
-    let checker = check_all("blind announcements", design);
-    for property in SAFETY {
-        checker.assert_no_discovery(property);
-    }
+    assert_safe_but("blind announcements", design, &[NO_ALARM]);
+}
+
+#[test]
+fn serving_before_the_announcement_is_read_is_found_out() {
+    let design = Design {
+        serving: Serving::AtOnce,
+        ..DESIGN
+    };
+    assert_found_out("serving at once", design, NO_ALARM);
 }
 
 /// Why an epoch has to be the next and not just a later one: not for the answers, which hold either
 /// way, but so that no epoch is ever missing, by which readers know that nothing was taken out.
 #[test]
-fn any_later_epoch_would_do_for_answers_and_not_for_audits() {
+fn any_later_epoch_would_do_for_answers_and_not_for_readers() {
     let design = Design {
         judging: Judging::AnyLaterEpoch,
         ..SMALLER
     };
-    let checker = check_all("any later epoch", design);
-    for property in SAFETY {
-        checker.assert_no_discovery(property);
-    }
-    let design = Design {
+    assert_safe("any later epoch", design);
+    let blind = Design {
         announcing: Announcing::Blindly,
         ..design
     };
-    assert_found_out("any later epoch, blindly", design, EPOCHS_JOIN);
+    assert_found_out("any later epoch, blindly", blind, EPOCHS_JOIN);
+    let altered = Design {
+        judging: Judging::AnyLaterEpoch,
+        ..ALTERED
+    };
+    assert_safe("any later epoch, altered", altered);
+}
+
+/// A barrier's owner need not read what others wrote, for its own epoch + 1 leaves them no room. The
+/// same above a foreign announcement is wrong; reading everything makes it good again.
+#[test]
+fn a_barrier_above_a_foreign_announcement_is_found_out() {
+    let own_epoch = Design {
+        reading: Reading::OwnTerm,
+        ..SMALLER
+    };
+    assert_safe("barrier at the own epoch + 1", own_epoch);
+    let above = Design {
+        announcing: Announcing::AboveForeign,
+        ..own_epoch
+    };
+    assert_found_out("barrier above a foreign epoch", above, VERSIONS_JOIN);
+    let read = Design {
+        reading: Reading::Everything,
+        ..above
+    };
+    assert_safe("the same, all read", read);
 }
 
 #[test]
@@ -217,6 +342,15 @@ fn answering_what_is_only_adjacent_is_found_out() {
         ..DESIGN
     };
     assert_found_out("adjacent, not proved", design, ANSWERED_IS_VALID);
+}
+
+#[test]
+fn answering_what_the_broker_has_already_is_found_out() {
+    let design = Design {
+        answering: Answering::KnownToBroker,
+        ..DESIGN
+    };
+    assert_found_out("a duplicate's offset", design, ANSWERED_IS_VALID);
 }
 
 #[test]
@@ -239,10 +373,65 @@ fn a_gap_in_seq_is_found_out() {
 }
 
 #[test]
+fn an_unchecked_prev_is_found_out() {
+    let design = Design {
+        judging: Judging::AnyPrev,
+        ..ALTERED
+    };
+    assert_found_out("prev not checked", design, ALTERED_HALTS);
+}
+
+#[test]
+fn silence_about_missing_announcements_is_found_out() {
+    let design = Design {
+        judging: Judging::SilentGaps,
+        ..ALTERED
+    };
+    assert_found_out("void instead of an alarm", design, ALTERED_HALTS);
+}
+
+#[test]
 fn a_retry_without_barrier_is_found_out() {
     let design = Design {
         retrying: Retrying::InTerm,
         ..DESIGN
     };
     assert_found_out("retry in the term", design, DECIDED_ONCE);
+}
+
+#[test]
+fn an_overlay_kept_over_a_barrier_is_found_out() {
+    let design = Design {
+        speculating: Speculating::Kept,
+        ..DESIGN
+    };
+    assert_found_out("overlay kept", design, VERSIONS_JOIN);
+}
+
+#[test]
+fn an_answer_on_the_overlay_is_found_out() {
+    let design = Design {
+        asking: Asking::OnOverlay,
+        ..ASKED
+    };
+    assert_found_out("refusal on the overlay", design, SAW_THE_TRUTH);
+}
+
+/// A zombie's state is proved too; what it lacks is everything since.
+#[test]
+fn an_answer_without_a_later_proof_is_found_out() {
+    let design = Design {
+        asking: Asking::OnProved,
+        ..ASKED
+    };
+    assert_found_out("refusal on old proofs", design, SAW_THE_TRUTH);
+}
+
+#[test]
+fn two_owners_under_one_term_are_found_out() {
+    let design = Design {
+        naming: Naming::ByEpoch,
+        ..DESIGN
+    };
+    assert_found_out("one term for two", design, NO_ALARM);
 }

@@ -11,7 +11,7 @@ mod writer;
 use journal::{
     checkpoint::Checkpoint,
     frame::Frame,
-    rule::{Alarm, Rule, Verdict, VoidReason},
+    rule::{Alarm, Rule, Verdict},
 };
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use writer::{A, B, KEY, Term, Written, announcement, decision, first_link, next_link, no_op};
@@ -142,21 +142,11 @@ fn honest(commits_by_term: &[usize]) -> Log {
     log
 }
 
-/// Whether a reader from the beginning halts, or meets a void record that no honest owner writes: of
-/// an epoch whose announcement isn't there, though its writer must have read it.
+/// Whether a reader from the beginning halts.
 fn is_noticed(log: &[(i64, Written)]) -> bool {
     judge_all(&mut Rule::new(TOPIC, PARTITION), log)
         .iter()
-        .any(|verdict| match verdict {
-            Ok(Verdict::Valid(_)) => false,
-            Ok(Verdict::Void(reason)) => matches!(
-                reason,
-                VoidReason::BeforeFirstTerm { .. }
-                    | VoidReason::FutureEpoch { .. }
-                    | VoidReason::AnnouncementSkipsEpoch { .. }
-            ),
-            Err(_) => true,
-        })
+        .any(Result::is_err)
 }
 
 fn config() -> ProptestConfig {
@@ -250,6 +240,23 @@ proptest! {
         prop_assert!(is_noticed(&log));
     }
 
+    /// So is any byte of an announcement, by the first record of its term or the next announcement.
+    #[test]
+    fn an_altered_announcement_is_noticed_by_the_next_record(
+        commits in vec(0_usize..4, 0..4),
+        at in any::<prop::sample::Index>(),
+        change in 1_u8..,
+        has_commit in any::<bool>(),
+    ) {
+        let next = if has_commit { vec![1] } else { vec![0, 1] };
+        let mut log = honest(&[&commits[..], &next].concat());
+        let place = honest(&commits).len();
+        let value = log[place].1.value.as_mut().unwrap();
+        let at = at.index(value.len());
+        value[at] ^= change;
+        prop_assert!(is_noticed(&log));
+    }
+
     /// So is a record that is missing there.
     #[test]
     fn a_missing_record_before_the_last_term_is_noticed(
@@ -281,4 +288,70 @@ proptest! {
         let value = [&[0; 53], &rest[..]].concat();
         let _ = Frame::read(&value);
     }
+}
+
+/// Each field of a checkpoint decides something: without it, the next record is judged otherwise.
+#[test]
+fn a_checkpoint_holds_nothing_that_it_could_do_without() {
+    let mut log = honest(&[2, 2]);
+    let next = log.pop().unwrap();
+    let mut rule = Rule::new(TOPIC, PARTITION);
+    judge_all(&mut rule, &log);
+    let whole = rule.checkpoint();
+    let start = Checkpoint::start(TOPIC, PARTITION);
+    let judged = |checkpoint: &Checkpoint, record| {
+        let mut rule = Rule::from_checkpoint(checkpoint);
+        let verdict = judge(&mut rule, record);
+        (verdict, rule.checkpoint().log_id)
+    };
+    let lacking = [
+        (
+            "log_id",
+            Checkpoint {
+                log_id: start.log_id,
+                ..whole.clone()
+            },
+        ),
+        (
+            "epoch",
+            Checkpoint {
+                epoch: start.epoch,
+                ..whole.clone()
+            },
+        ),
+        (
+            "term",
+            Checkpoint {
+                term: start.term,
+                ..whole.clone()
+            },
+        ),
+        (
+            "seq",
+            Checkpoint {
+                seq: start.seq,
+                ..whole.clone()
+            },
+        ),
+        (
+            "hash",
+            Checkpoint {
+                hash: start.hash,
+                ..whole.clone()
+            },
+        ),
+    ];
+    for (field, checkpoint) in lacking {
+        assert_ne!(judged(&checkpoint, &next), judged(&whole, &next), "{field}");
+    }
+    let again = &log[0];
+    let forgetful = Checkpoint {
+        next_offset: start.next_offset,
+        ..whole.clone()
+    };
+    assert_ne!(
+        judged(&forgetful, again),
+        judged(&whole, again),
+        "next_offset"
+    );
 }

@@ -1,6 +1,7 @@
 //! The void rule against its vectors: `schemas/golden/journal/<name>.json`, one scenario a file, for
 //! every reader of the log in any language. A file lists a partition's records in order, with keys
-//! and values in hex, the verdict of each and the checkpoint after the last one.
+//! and values in hex, the verdict of each and the checkpoint after the last one; the README there says
+//! so to a reader in another language.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p journal --test vectors` writes them.
 #![allow(
@@ -62,6 +63,9 @@ fn stored() -> Vec<Vector> {
     let mut vectors = Vec::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let vector: Vector =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
@@ -162,14 +166,37 @@ fn vectors_show_every_reason() {
         "malformed_text",
         "malformed_truncated",
         "malformed_varint",
+        "newer_rule",
         "null_key",
         "null_value",
         "offset_went_back",
         "other_term",
         "seq_gap",
         "seq_repeated",
+        "term_unknown",
     ];
     assert_eq!(shown, known.map(String::from).into());
+}
+
+/// Readers in other languages have the README only: it names every file, every reason, and nothing
+/// else in the same way.
+#[test]
+fn the_readme_names_every_vector_and_every_reason() {
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let (words, corners) = readme.split_once("## The corners").unwrap();
+    let in_code = |text: &str| -> BTreeSet<String> {
+        let spans = text.split('`').skip(1).step_by(2);
+        spans.map(String::from).collect()
+    };
+    let vectors = stored();
+    let names = vectors.iter().map(|vector| vector.name.clone()).collect();
+    assert_eq!(in_code(corners), names);
+    let told = in_code(words);
+    for record in vectors.iter().flat_map(|vector| &vector.records) {
+        if let Some(reason) = &record.reason {
+            assert!(told.contains(reason), "{reason}");
+        }
+    }
 }
 
 /// The frame is read by position; a reader with the schema finds the same, and the records of the

@@ -26,6 +26,8 @@ pub struct Journal {
     pub epoch: i64,
     pub seq: i64,
     pub term: [u8; 16],
+    /// How far this owner's clock is ahead.
+    pub clock_us: i64,
     commands: u8,
 }
 
@@ -37,6 +39,7 @@ impl Journal {
             epoch: 0,
             seq: 0,
             term: [0; 16],
+            clock_us: 0,
             commands: 0,
         }
     }
@@ -70,6 +73,10 @@ impl Journal {
     }
 
     pub fn announce(&mut self) {
+        self.announce_version(1);
+    }
+
+    pub fn announce_version(&mut self, rule_version: i32) {
         self.epoch += 1;
         self.seq = 0;
         let epoch = u8::try_from(self.epoch).unwrap();
@@ -77,7 +84,7 @@ impl Journal {
         let (value, key) = self.encoded(
             0,
             Body::Announcement(Announcement {
-                rule_version: 1,
+                rule_version,
                 partitions: 4,
                 owner_url: "http://127.0.0.1:8080".into(),
             }),
@@ -129,7 +136,9 @@ impl Journal {
             term: self.term,
             epoch: self.epoch,
             seq,
-            recorded_at: Timestamp(START_US + i64::try_from(self.records.len()).unwrap()),
+            recorded_at: Timestamp(
+                START_US + self.clock_us + i64::try_from(self.records.len()).unwrap(),
+            ),
             body,
         };
         (encode(&commit), key)
@@ -269,9 +278,10 @@ pub fn text(report: &Report) -> String {
 /// Whether a finding points at the record of this offset.
 pub fn names(report: &Report, wanted: i64) -> bool {
     report.findings().any(|finding| match &finding.problem {
-        Problem::Alarm(AlarmReason::ChainBroken { since, .. }) => {
-            (*since..=finding.offset.unwrap()).contains(&wanted)
-        }
+        Problem::Alarm {
+            reason: AlarmReason::ChainBroken { since, .. },
+            ..
+        } => (*since..=finding.offset.unwrap()).contains(&wanted),
         problem => finding.offset == Some(wanted) || problem.since() == Some(wanted),
     })
 }

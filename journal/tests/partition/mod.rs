@@ -2,80 +2,14 @@
 //! a network that loses, delays, reorders and duplicates, either of them a zombie at any time. The
 //! log's records are real, and the real rule judges them.
 
+pub mod design;
 mod owner;
 
 use crate::writer::{Draft, Written};
-use journal::rule::{Hash, Rule, Verdict, VoidReason};
-use owner::Owner;
-pub use owner::decides;
+use design::{Bounds, Design, Judging, OWNERS};
+use journal::rule::{Alarm, Breach, Hash, Rule, Verdict};
+pub use owner::{Owner, decides};
 use std::{hash, sync::Arc};
-
-pub const OWNERS: usize = 2;
-
-/// What the checker varies: the design, and ways to get it wrong.
-#[derive(Debug, Clone, Copy)]
-pub struct Design {
-    pub judging: Judging,
-    pub answering: Answering,
-    pub announcing: Announcing,
-    pub retrying: Retrying,
-    pub bounds: Bounds,
-}
-
-/// How far the checker looks. Beyond a bound nothing more happens, which is like a crash there.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Announcements of each owner.
-    pub terms: [u8; OWNERS],
-    /// Commands that each owner has to decide, one commit each and one more per retry.
-    pub commands: [u8; OWNERS],
-    /// Appends that land a second time, over the whole run.
-    pub duplicates: u8,
-    /// Records in the log.
-    pub records: usize,
-}
-
-/// Which announcements and commits are valid.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Judging {
-    /// As `journal::rule` says.
-    Rule,
-    /// Wrong: any later epoch begins a term, not only the next.
-    AnyLaterEpoch,
-    /// Wrong: an announcement of the current epoch begins it again.
-    SameEpochAgain,
-    /// Wrong: a commit may come after a gap in seq, and prev is not checked.
-    GapsInSeq,
-}
-
-/// When an owner answers a command.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Answering {
-    /// Its commit is proved: its offset follows its predecessor's, which is proved.
-    Proved,
-    /// Wrong: the broker has reported its commit.
-    Delivered,
-    /// Wrong: its offset follows its predecessor's, proved or not.
-    Adjacent,
-}
-
-/// When an owner announces itself again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Announcing {
-    /// Only once it has read how its last announcement was judged; until then it sends that again.
-    AfterReading,
-    /// Wrong: also before, one epoch further on.
-    Blindly,
-}
-
-/// What an owner does with commits whose outcome it doesn't know.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Retrying {
-    /// A barrier: it announces itself again, reads up to that, and decides again what is void.
-    BehindBarrier,
-    /// Wrong: it decides again at once, in the same term.
-    InTerm,
-}
 
 /// What an owner sends.
 #[derive(Debug)]
@@ -102,6 +36,12 @@ impl hash::Hash for Append {
     }
 }
 
+impl Append {
+    pub fn is_announcement(&self) -> bool {
+        self.draft.seq == 0
+    }
+}
+
 /// An append under way. A lost one is one that never lands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flight {
@@ -115,8 +55,6 @@ pub struct Flight {
 pub enum Worth {
     Valid,
     Void,
-    /// Void, and of an epoch whose announcement its writer can't have read.
-    Impossible,
     /// The reader halts.
     Alarm,
 }
@@ -130,13 +68,24 @@ pub struct Landed {
     pub hash: Hash,
 }
 
+/// What somebody does to the log itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alteration {
+    /// Behind the frame, which stays as it was.
+    Body,
+    Removal,
+}
+
+/// The partition, everybody who writes to it, and what is under way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub log: Vec<Landed>,
-    /// In the order of their bytes, so that states that differ in history only are one.
+    /// Sorted, since the network keeps no order.
     pub flights: Vec<Flight>,
     pub duplicates_left: u8,
     pub owners: [Owner; OWNERS],
+    /// Of an altered log: whether a reader from its beginning halts, or reads the same truth.
+    pub altered: Option<bool>,
     /// Follows from the log, so it is not compared.
     pub rule: Rule,
 }
@@ -148,9 +97,10 @@ impl hash::Hash for State {
             flights,
             duplicates_left,
             owners,
+            altered,
             rule: _,
         } = self;
-        (log, flights, duplicates_left, owners).hash(hasher);
+        (log, flights, duplicates_left, owners, altered).hash(hasher);
     }
 }
 
@@ -164,8 +114,17 @@ pub enum Action {
     Decide(usize),
     /// It decides an unproved command again in the same term, which is wrong.
     Retry(usize),
+    /// It is asked what needs no commit.
+    Ask(usize),
+    /// It appends a no-op for the sake of a question.
+    Confirm(usize),
     /// An append lands.
     Land { flight: usize, reported: bool },
+    /// A copy arrives that the broker knows for one: it lands nowhere, and is reported without its
+    /// offset.
+    Deduplicate { flight: usize },
+    /// Somebody alters a record that later ones confirm.
+    Alter(usize, Alteration),
 }
 
 impl State {
@@ -175,7 +134,8 @@ impl State {
             flights: Vec::new(),
             duplicates_left: bounds.duplicates,
             owners: [0, 1].map(|index| Owner::new(index, bounds.commands[index])),
-            rule: Rule::new("journal.orders", 0),
+            altered: None,
+            rule: new_rule(),
         }
     }
 
@@ -187,33 +147,75 @@ impl State {
             .map(|landed| landed.append.as_ref())
     }
 
+    /// The commands of valid decisions, in the order of the log.
+    pub fn decided(&self) -> Vec<u8> {
+        let decisions = self.valid().filter_map(|append| append.decision);
+        decisions.map(|(command, _)| command).collect()
+    }
+
     pub fn has(&self, worth: Worth) -> bool {
         self.log.iter().any(|landed| landed.worth == worth)
     }
 
     pub fn actions(&self, design: Design, actions: &mut Vec<Action>) {
+        // Nobody reads on behind an alarm, and nobody writes on in an altered log.
+        if self.has(Worth::Alarm) || self.altered.is_some() {
+            return;
+        }
+        let is_nobody_asked = self.owners.iter().all(|owner| owner.question.is_none());
+        let may_ask = design.bounds.questions > 0 && is_nobody_asked;
         for (index, owner) in self.owners.iter().enumerate() {
             let wishes = [
                 (owner.may_announce(design), Action::Announce(index)),
                 (owner.may_read(&self.log), Action::Read(index)),
                 (owner.may_decide(), Action::Decide(index)),
                 (owner.may_retry(design), Action::Retry(index)),
+                (may_ask && owner.is_in_office(), Action::Ask(index)),
+                (owner.may_confirm(), Action::Confirm(index)),
             ];
             actions.extend(wishes.iter().filter(|wish| wish.0).map(|wish| wish.1));
         }
-        if self.log.len() == design.bounds.records {
-            return;
+        self.arrivals(design, actions);
+        if design.bounds.alteration {
+            self.alterations(actions);
         }
+    }
+
+    fn arrivals(&self, design: Design, actions: &mut Vec<Action>) {
+        let has_room = self.log.len() < design.bounds.records;
         for (flight, append) in self.flights.iter().enumerate() {
-            if !append.landed || self.duplicates_left > 0 {
-                actions.push(Action::Land {
-                    flight,
-                    reported: true,
-                });
-                actions.push(Action::Land {
-                    flight,
-                    reported: false,
-                });
+            let may_land = !append.landed || self.duplicates_left > 0;
+            for reported in [true, false] {
+                if may_land && has_room {
+                    actions.push(Action::Land { flight, reported });
+                }
+            }
+            if append.landed && self.duplicates_left > 0 {
+                actions.push(Action::Deduplicate { flight });
+            }
+        }
+    }
+
+    /// Alterations of valid records that have to be noticed, since a valid commit came after them
+    /// that only follows them as they were. What is removed from within a term is confirmed by the
+    /// next term's first commit only: until then it looks like a lost append.
+    fn alterations(&self, actions: &mut Vec<Action>) {
+        for (index, landed) in self.log.iter().enumerate() {
+            let later = || {
+                self.log[index + 1..]
+                    .iter()
+                    .filter(|later| is_commit(later))
+            };
+            if landed.worth != Worth::Valid {
+                continue;
+            }
+            if later().next().is_some() {
+                actions.push(Action::Alter(index, Alteration::Body));
+            }
+            let epoch = landed.append.draft.epoch;
+            let of_later_term = |later: &Landed| later.append.draft.epoch > epoch;
+            if later().any(|later| landed.append.is_announcement() || of_later_term(later)) {
+                actions.push(Action::Alter(index, Alteration::Removal));
             }
         }
     }
@@ -221,16 +223,27 @@ impl State {
     pub fn act(&mut self, design: Design, action: Action) {
         match action {
             Action::Announce(index) => {
-                let append = self.owners[index].announce(&self.rule);
+                let append = self.owners[index].announce(design, &self.rule, &self.log);
                 self.send(append);
             }
-            Action::Read(index) => self.owners[index].read(&self.log),
+            Action::Read(index) => self.owners[index].read(design, &self.log),
             Action::Decide(index) => {
                 let append = self.owners[index].decide();
                 self.send(append);
             }
             Action::Retry(index) => self.owners[index].forget_unproved(),
+            Action::Ask(index) => {
+                let answered = self.owners.iter().flat_map(|owner| &owner.answered);
+                let answered = answered.copied().collect();
+                self.owners[index].ask(design, answered, &self.log);
+            }
+            Action::Confirm(index) => {
+                let append = self.owners[index].confirm();
+                self.send(append);
+            }
             Action::Land { flight, reported } => self.land(design, flight, reported),
+            Action::Deduplicate { flight } => self.deduplicate(design, flight),
+            Action::Alter(index, alteration) => self.alter(design, index, alteration),
         }
     }
 
@@ -248,9 +261,11 @@ impl State {
         flight.landed = true;
         let append = flight.append.clone();
         let offset = i64::try_from(self.log.len()).expect("a log of a few records");
-        let worth = design.judging.judge(&mut self.rule, offset, &append);
+        let worth = design
+            .judging
+            .judge(&mut self.rule, offset, &append.draft, &append.written);
         if reported {
-            self.owners[append.owner].report(design, &append, offset);
+            self.owners[append.owner].report(design, &append, Some(offset));
         }
         self.log.push(Landed {
             append,
@@ -258,6 +273,41 @@ impl State {
             hash: self.rule.hash(),
         });
         self.tidy();
+    }
+
+    fn deduplicate(&mut self, design: Design, flight: usize) {
+        self.duplicates_left -= 1;
+        let append = self.flights[flight].append.clone();
+        self.owners[append.owner].report(design, &append, None);
+        self.tidy();
+    }
+
+    /// Reads the log from its beginning as it would be with one record altered.
+    fn alter(&mut self, design: Design, altered: usize, alteration: Alteration) {
+        let mut rule = new_rule();
+        let mut is_noticed = false;
+        let mut valid = Vec::new();
+        for (index, landed) in self.log.iter().enumerate() {
+            let mut written = landed.append.written.clone();
+            match alteration {
+                Alteration::Body if index == altered => {
+                    let value = written.value.as_mut().expect("owners write values");
+                    value.push(0);
+                }
+                Alteration::Removal if index == altered => continue,
+                Alteration::Body | Alteration::Removal => {}
+            }
+            let offset = i64::try_from(index).expect("a log of a few records");
+            let worth = design
+                .judging
+                .judge(&mut rule, offset, &landed.append.draft, &written);
+            is_noticed |= worth == Worth::Alarm;
+            if worth == Worth::Valid {
+                valid.push(written);
+            }
+        }
+        // A copy right behind a record that is removed takes its place: all is as it was.
+        self.altered = Some(is_noticed || self.valid().map(|append| &append.written).eq(&valid));
     }
 
     /// Makes states equal that can't be told apart from now on.
@@ -270,14 +320,21 @@ impl State {
     }
 }
 
+fn new_rule() -> Rule {
+    Rule::new("journal.orders", 0)
+}
+
+fn is_commit(landed: &Landed) -> bool {
+    landed.worth == Worth::Valid && !landed.append.is_announcement()
+}
+
 impl Judging {
-    fn judge(self, rule: &mut Rule, offset: i64, append: &Append) -> Worth {
-        let draft = &append.draft;
-        let is_announcement = append.decision.is_none();
+    fn judge(self, rule: &mut Rule, offset: i64, draft: &Draft, written: &Written) -> Worth {
+        let is_announcement = draft.seq == 0;
         // A wrong rule is the real one, told that what it would object to is as it should be.
         let mut told = rule.checkpoint();
         match self {
-            Self::Rule => {}
+            Self::Rule | Self::SilentGaps => {}
             Self::AnyLaterEpoch if is_announcement && draft.epoch > told.epoch => {
                 told.epoch = draft.epoch - 1;
             }
@@ -288,10 +345,13 @@ impl Judging {
                 told.seq = draft.seq - 1;
                 told.hash = draft.prev.expect("owners say what their commits follow");
             }
-            Self::AnyLaterEpoch | Self::SameEpochAgain | Self::GapsInSeq => {}
+            Self::AnyPrev if !is_announcement => {
+                told.hash = draft.prev.expect("owners say what their commits follow");
+            }
+            Self::AnyLaterEpoch | Self::SameEpochAgain | Self::GapsInSeq | Self::AnyPrev => {}
         }
-        let (key, value) = (&append.written.key, &append.written.value);
-        let judge = |rule: &mut Rule| rule.judge(offset, key.as_deref(), value.as_deref());
+        let judge =
+            |rule: &mut Rule| rule.judge(offset, written.key.as_deref(), written.value.as_deref());
         let mut lenient = Rule::from_checkpoint(&told);
         if let Ok(Verdict::Valid(_)) = judge(&mut lenient) {
             *rule = lenient;
@@ -299,13 +359,23 @@ impl Judging {
         }
         match judge(rule) {
             Ok(Verdict::Valid(_)) => Worth::Valid,
-            Ok(Verdict::Void(
-                VoidReason::BeforeFirstTerm { .. }
-                | VoidReason::FutureEpoch { .. }
-                | VoidReason::AnnouncementSkipsEpoch { .. },
-            )) => Worth::Impossible,
             Ok(Verdict::Void(_)) => Worth::Void,
+            Err(alarm) if self == Self::SilentGaps && is_gap(&alarm) => Worth::Void,
             Err(_) => Worth::Alarm,
         }
+    }
+}
+
+/// Whether an announcement isn't there that somebody has read.
+fn is_gap(alarm: &Alarm) -> bool {
+    match alarm {
+        Alarm::ChainBroken { breach, .. } => match breach {
+            Breach::AnnouncementSkipsEpoch { .. }
+            | Breach::BeforeFirstTerm { .. }
+            | Breach::FutureEpoch { .. }
+            | Breach::TermUnknown { .. } => true,
+            Breach::NewerRule { .. } | Breach::OtherHistory { .. } => false,
+        },
+        Alarm::OffsetWentBack { .. } => false,
     }
 }

@@ -1,7 +1,12 @@
 //! An owner in the model: takes office, decides ahead of proof, answers what is proved.
 
-use super::{Announcing, Answering, Append, Design, Landed, Retrying, Worth};
-use crate::writer::{Draft, Term, announcement, decision_of, next_link};
+use super::{
+    Append, Landed, Worth,
+    design::{
+        Announcing, Answering, Asking, Design, Naming, Reading, Retrying, Serving, Speculating,
+    },
+};
+use crate::writer::{Draft, Term, announcement, decision_of, next_link, no_op};
 use journal::rule::{Hash, Rule};
 use std::sync::Arc;
 
@@ -13,9 +18,22 @@ pub struct Owner {
     waiting: Vec<u8>,
     /// Commands that were answered "done".
     pub answered: Vec<u8>,
+    /// What it was asked and has to answer, or has answered, without a commit.
+    pub question: Option<Question>,
     office: Office,
-    /// The commits of the term, in order of seq, with the offset that was reported.
-    commits: Vec<(Arc<Append>, Option<i64>)>,
+    /// The commits of the term, in order of seq, with the report.
+    commits: Vec<(Arc<Append>, Report)>,
+    /// What a wrong design carries over from one term into the next; 0 in a right one.
+    carried: i64,
+}
+
+/// What a broker has said of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Report {
+    None,
+    At(i64),
+    /// It was there before; librdkafka gives offsets of -1 and upwards then.
+    Duplicate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,16 +43,31 @@ enum Office {
     /// Has announced itself and not yet read how that was judged.
     Announced { epoch: i64, term: Term },
     /// Decides.
-    Held {
-        epoch: i64,
-        term: Term,
-        /// Its announcement's offset.
-        since: i64,
-        /// The chain's hash behind its last commit, proved or not.
-        hash: Hash,
-        /// The aggregate's version behind that.
-        version: i64,
-    },
+    Held(Held),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Held {
+    epoch: i64,
+    term: Term,
+    /// Its announcement's offset.
+    since: i64,
+    /// The chain's hash behind its last commit, proved or not.
+    hash: Hash,
+    /// The aggregate's version behind that.
+    version: i64,
+}
+
+/// A question, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The commands that the answer takes for decided.
+    pub seen: Vec<u8>,
+    /// The commands that had been answered when the question came.
+    pub due: Vec<u8>,
+    /// The seq that has to be proved first.
+    seq: i64,
+    pub is_answered: bool,
 }
 
 impl Owner {
@@ -46,9 +79,15 @@ impl Owner {
             announcements: 0,
             waiting: (first..first + commands).collect(),
             answered: Vec::new(),
+            question: None,
             office: Office::None,
             commits: Vec::new(),
+            carried: 0,
         }
+    }
+
+    pub fn is_in_office(&self) -> bool {
+        matches!(self.office, Office::Held(_))
     }
 
     pub fn may_announce(&self, design: Design) -> bool {
@@ -56,35 +95,63 @@ impl Owner {
         let wants = match self.office {
             Office::None => has_work,
             Office::Announced { .. } => design.announcing == Announcing::Blindly,
-            Office::Held { .. } => self.has_unproved(),
+            Office::Held(_) => self.has_unproved(),
         };
         wants && self.announcements < design.bounds.terms[self.index]
     }
 
     /// Takes office, or puts up a barrier. Somebody without office has read the whole log.
-    pub fn announce(&mut self, log: &Rule) -> Arc<Append> {
-        let epoch = match self.office {
-            Office::None => log.epoch() + 1,
-            Office::Announced { epoch, .. } | Office::Held { epoch, .. } => epoch + 1,
+    pub fn announce(&mut self, design: Design, rule: &Rule, log: &[Landed]) -> Arc<Append> {
+        let next = rule.epoch() + 1;
+        let epoch = match &self.office {
+            Office::None => next,
+            Office::Held(_) if design.announcing == Announcing::AboveForeign => next,
+            Office::Announced { epoch, .. } | Office::Held(Held { epoch, .. }) => epoch + 1,
         };
         self.announcements += 1;
         let mut term = [0; 16];
-        term[0] = u8::try_from(self.index).expect("two owners");
-        term[1] = self.announcements;
-        self.office = Office::Announced { epoch, term };
+        match design.naming {
+            Naming::Fresh => {
+                term[0] = u8::try_from(self.index).expect("two owners");
+                term[1] = self.announcements;
+            }
+            Naming::ByEpoch => term[1] = u8::try_from(epoch).expect("a few epochs"),
+        }
+        self.carried = match (&self.office, design.speculating, design.reading) {
+            (Office::Held(held), Speculating::Kept, _) => held.version,
+            (Office::Held(held), Speculating::Dropped, Reading::OwnTerm) => held.since + 1,
+            (Office::Held(_), Speculating::Dropped, Reading::Everything) => 0,
+            (Office::None | Office::Announced { .. }, _, _) => 0,
+        };
+        // It will be asked again in the next term.
+        self.question.take_if(|question| !question.is_answered);
         // A void announcement's prev means nothing, so it is zeros in all.
-        self.append(announcement(epoch, term), &[0; 32], None)
+        let append = self.append(announcement(epoch, term), &[0; 32], None);
+        self.office = match design.serving {
+            Serving::AfterReading => Office::Announced { epoch, term },
+            Serving::AtOnce => {
+                self.commits.clear();
+                Office::Held(Held {
+                    epoch,
+                    term,
+                    since: count(log.len()),
+                    hash: next_link(&rule.hash(), &append.written),
+                    version: count(decided(log).len()),
+                })
+            }
+        };
+        append
     }
 
     pub fn may_read(&self, log: &[Landed]) -> bool {
         match self.office {
             Office::Announced { epoch, term } => announcement_in(log, epoch, term).is_some(),
-            Office::None | Office::Held { .. } => false,
+            Office::None | Office::Held(_) => false,
         }
     }
 
     /// Reads up to its announcement; decides by the rule what became of the commits before it.
-    pub fn read(&mut self, log: &[Landed]) {
+    pub fn read(&mut self, design: Design, log: &[Landed]) {
         let Office::Announced { epoch, term } = self.office else {
             return;
         };
@@ -92,73 +159,128 @@ impl Owner {
             return;
         };
         let read = &log[..=since];
-        let valid = || read.iter().filter(|landed| landed.worth == Worth::Valid);
+        let decided = decided(read);
         let unproved = self.take_unproved();
         let (done, void): (Vec<u8>, Vec<u8>) = unproved
             .into_iter()
-            .partition(|command| valid().any(|landed| decides(&landed.append, *command)));
+            .partition(|command| decided.contains(command));
         self.answer(&done);
         self.waiting.splice(0..0, void);
         self.office = match read[since].worth {
-            Worth::Valid => Office::Held {
+            Worth::Valid => Office::Held(Held {
                 epoch,
                 term,
-                since: i64::try_from(since).expect("a log of a few records"),
+                since: count(since),
                 hash: read[since].hash,
-                version: i64::try_from(
-                    valid()
-                        .filter(|landed| landed.append.decision.is_some())
-                        .count(),
-                )
-                .expect("a log of a few records"),
-            },
-            Worth::Void | Worth::Impossible | Worth::Alarm => Office::None,
+                version: self.version(design, read),
+            }),
+            Worth::Void | Worth::Alarm => Office::None,
         };
+    }
+
+    /// The aggregate's version behind what was read, as this owner sees it.
+    fn version(&self, design: Design, read: &[Landed]) -> i64 {
+        let everything = count(decided(read).len());
+        match (design.speculating, design.reading) {
+            (Speculating::Kept, _) => everything.max(self.carried),
+            (Speculating::Dropped, Reading::Everything) => everything,
+            (Speculating::Dropped, Reading::OwnTerm) if self.carried == 0 => everything,
+            (Speculating::Dropped, Reading::OwnTerm) => {
+                let before = usize::try_from(self.carried).expect("an offset");
+                let own = |landed: &&Landed| landed.append.owner == self.index;
+                let since = read[before..].iter().filter(own).cloned();
+                count(decided(&read[..before]).len() + decided(&since.collect::<Vec<_>>()).len())
+            }
+        }
     }
 
     pub fn may_decide(&self) -> bool {
-        matches!(self.office, Office::Held { .. }) && !self.waiting.is_empty()
+        self.is_in_office() && !self.waiting.is_empty()
     }
 
     pub fn decide(&mut self) -> Arc<Append> {
-        let Office::Held {
-            epoch,
-            term,
-            since,
-            hash,
-            version,
-        } = self.office
-        else {
-            unreachable!("who decides holds office");
-        };
         let command = self.waiting.remove(0);
-        let seq = i64::try_from(self.commits.len()).expect("a few commits") + 1;
-        let draft = decision_of(epoch, term, seq, version, [command; 16]).prev(hash);
-        let append = self.append(draft, &hash, Some((command, version)));
-        self.commits.push((append.clone(), None));
-        self.office = Office::Held {
-            epoch,
-            term,
-            since,
-            hash: next_link(&hash, &append.written),
-            version: version + 1,
+        let seq = self.next_seq();
+        let held = self.held();
+        let version = held.version;
+        let draft = decision_of(held.epoch, held.term, seq, version, [command; 16]);
+        held.version += 1;
+        self.commit(draft, Some((command, version)))
+    }
+
+    /// Whether a question waits for a record that is not under way yet.
+    pub fn may_confirm(&self) -> bool {
+        let waits = |question: &Question| {
+            !question.is_answered && question.seq == count(self.commits.len()) + 1
         };
+        self.is_in_office() && self.question.as_ref().is_some_and(waits)
+    }
+
+    pub fn confirm(&mut self) -> Arc<Append> {
+        let seq = self.next_seq();
+        let held = self.held();
+        let draft = no_op(held.epoch, held.term, seq);
+        self.commit(draft, None)
+    }
+
+    fn next_seq(&self) -> i64 {
+        count(self.commits.len()) + 1
+    }
+
+    fn held(&mut self) -> &mut Held {
+        match &mut self.office {
+            Office::Held(held) => held,
+            Office::None | Office::Announced { .. } => unreachable!("who commits holds office"),
+        }
+    }
+
+    fn commit(&mut self, draft: Draft, decision: Option<(u8, i64)>) -> Arc<Append> {
+        let hash = self.held().hash;
+        let append = self.append(draft.prev(hash), &hash, decision);
+        self.commits.push((append.clone(), Report::None));
+        self.held().hash = next_link(&hash, &append.written);
         append
     }
 
-    /// Takes a delivery report; the first one of a commit counts.
-    pub fn report(&mut self, design: Design, append: &Arc<Append>, offset: i64) {
+    /// Takes a delivery report; the first one of a commit counts. `None`: a duplicate.
+    pub fn report(&mut self, design: Design, append: &Arc<Append>, offset: Option<i64>) {
         let sent = self.commits.iter_mut().find(|sent| sent.0 == *append);
-        if let Some((_, reported @ None)) = sent {
-            *reported = Some(offset);
+        if let Some((_, report @ Report::None)) = sent {
+            *report = offset.map_or(Report::Duplicate, Report::At);
         }
-        let done = self.known_done(design.answering);
+        let (done, seqs) = self.known_done(design.answering);
         self.answer(&done);
+        if let Some(question) = &mut self.question {
+            question.is_answered |= seqs.contains(&question.seq);
+        }
+    }
+
+    /// Takes a question; `due` are the commands that anybody was answered by now.
+    pub fn ask(&mut self, design: Design, mut due: Vec<u8>, log: &[Landed]) {
+        due.sort_unstable();
+        let seq = self.next_seq();
+        let since = usize::try_from(self.held().since).expect("an offset");
+        let mut seen = decided(&log[..=since]);
+        let (proved, _) = self.known_done(design.answering);
+        let all = self
+            .commits
+            .iter()
+            .filter_map(|(append, _)| append.decision);
+        match design.asking {
+            Asking::BehindProof | Asking::OnOverlay => seen.extend(all.map(|(command, _)| command)),
+            Asking::OnProved => seen.extend(proved),
+        }
+        self.question = Some(Question {
+            seen,
+            due,
+            seq,
+            is_answered: design.asking != Asking::BehindProof,
+        });
     }
 
     pub fn may_retry(&self, design: Design) -> bool {
         design.retrying == Retrying::InTerm
-            && matches!(self.office, Office::Held { .. })
+            && self.is_in_office()
             && self.has_unproved()
             // Once, so that the checker comes to an end.
             && self.commits.len() < usize::from(design.bounds.commands[self.index])
@@ -170,28 +292,37 @@ impl Owner {
         self.waiting.splice(0..0, again);
     }
 
-    /// Which commands of this term the reported offsets speak for.
-    fn known_done(&self, answering: Answering) -> Vec<u8> {
-        let Office::Held { since, .. } = self.office else {
-            return Vec::new();
+    /// Which commands of this term the reports speak for, and which seqs.
+    fn known_done(&self, answering: Answering) -> (Vec<u8>, Vec<i64>) {
+        let Office::Held(Held { since, .. }) = self.office else {
+            return (Vec::new(), Vec::new());
         };
         let mut before = Some(since);
-        let mut done = Vec::new();
-        for (append, offset) in &self.commits {
-            let follows = before.is_some_and(|before| *offset == Some(before + 1));
+        let (mut done, mut seqs) = (Vec::new(), Vec::new());
+        for (append, report) in &self.commits {
+            let place = match (report, answering) {
+                (Report::At(offset), _) => Some(*offset),
+                (Report::Duplicate, Answering::KnownToBroker) => before.map(|before| before + 1),
+                (Report::Duplicate | Report::None, _) => None,
+            };
+            let follows = before.is_some_and(|before| place == Some(before + 1));
             let known = match answering {
-                Answering::Proved | Answering::Adjacent => follows,
-                Answering::Delivered => offset.is_some(),
+                Answering::Proved | Answering::Adjacent | Answering::KnownToBroker => follows,
+                Answering::Delivered => place.is_some(),
             };
             if known {
                 done.extend(append.decision.map(|(command, _)| command));
+                seqs.push(append.draft.seq);
             }
             before = match answering {
-                Answering::Proved if !follows => None,
-                Answering::Proved | Answering::Delivered | Answering::Adjacent => *offset,
+                Answering::Proved | Answering::KnownToBroker if !follows => None,
+                Answering::Proved
+                | Answering::KnownToBroker
+                | Answering::Delivered
+                | Answering::Adjacent => place,
             };
         }
-        done
+        (done, seqs)
     }
 
     fn unproved(&self) -> Vec<u8> {
@@ -235,11 +366,23 @@ pub fn decides(append: &Append, command: u8) -> bool {
         .is_some_and(|(decided, _)| decided == command)
 }
 
+/// The commands that are decided in a stretch of the log, in order.
+fn decided(log: &[Landed]) -> Vec<u8> {
+    let valid = log.iter().filter(|landed| landed.worth == Worth::Valid);
+    valid
+        .filter_map(|landed| landed.append.decision.map(|(command, _)| command))
+        .collect()
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).expect("a log of a few records")
+}
+
 /// Where an announcement stands: its valid copy, else its first.
 fn announcement_in(log: &[Landed], epoch: i64, term: Term) -> Option<usize> {
     let is_ours = |landed: &Landed| {
         let draft = &landed.append.draft;
-        landed.append.decision.is_none() && draft.epoch == epoch && draft.term == term
+        landed.append.is_announcement() && draft.epoch == epoch && draft.term == term
     };
     let valid = |landed: &Landed| is_ours(landed) && landed.worth == Worth::Valid;
     log.iter()

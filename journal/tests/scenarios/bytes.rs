@@ -80,6 +80,12 @@ fn short() -> Vec<Vector> {
             "malformed_truncated",
             &[|_| Some(vec![0; 57])],
         ),
+        spoilt(
+            "more_zeros",
+            "60 zeros or more are an announcement of epoch 0",
+            "announcement_too_late",
+            &[|_| Some(vec![0; 60]), |_| Some(vec![0; 400])],
+        ),
     ]
 }
 
@@ -153,6 +159,8 @@ fn announcements() -> Vec<Vector> {
                 let (above, below) = (long(i64::from(i32::MAX) + 1), long(i64::from(i32::MIN) - 1));
                 log.void("malformed_range", body(&[&[0], &above, &[8, 0]]));
                 log.void("malformed_range", body(&[&[0, 2], &below, &[0]]));
+                // Out of range is malformed, and not a later version of the rule.
+                log.void("malformed_range", body(&[&[0], &long(i64::MAX), &[8, 0]]));
                 log.valid(body(&[&[0, 2], &long(i64::from(i32::MIN)), &[0]]));
             },
         ),
@@ -163,6 +171,13 @@ fn announcements() -> Vec<Vector> {
                 log.void("malformed_length", body(&[&[0, 2, 8], &long(-1)]));
                 log.void("malformed_length", body(&[&[0, 2, 8], &long(i64::MIN)]));
                 log.void("malformed_text", body(&[&[0, 2, 8, 4], &[0xc3, 0x28]]));
+                // Cut off, overlong, beyond the last code point.
+                log.void("malformed_text", body(&[&[0, 2, 8, 2], &[0xc3]]));
+                log.void("malformed_text", body(&[&[0, 2, 8, 4], &[0xc0, 0x80]]));
+                log.void(
+                    "malformed_text",
+                    body(&[&[0, 2, 8, 8], &[0xf4, 0x90, 0x80, 0x80]]),
+                );
                 log.void(
                     "malformed_text",
                     body(&[&[0, 2, 8, 6], &[0xed, 0xa0, 0x80]]),
@@ -199,7 +214,9 @@ fn odd_but_valid() -> Vec<Vector> {
             "varints_padded",
             "a varint of up to ten bytes is taken, as other readers of Avro take it",
             |log| {
-                log.valid(announcement(1, A));
+                // The body's branch, rule_version, partitions and the URL's length.
+                let body: [&[u8]; 5] = [&[0x80, 0], &[0x82, 0x80, 0], &[8], &[0x84, 0], b"ab"];
+                log.valid(announcement(1, A).body(body.concat()));
                 let padded =
                     |value| with_varints(value, &[&[0x82, 0], &[0x82], &[0x80; 8], &[0, 0, 2]]);
                 log.valid(no_op(1, A, 1).recorded_at(0).spoil(padded));

@@ -1,6 +1,8 @@
 //! The scenarios behind the vectors: each record is written with the verdict that a person expects,
-//! and the chain follows those expectations, never the rule.
+//! and the chain follows those expectations, never the rule. What the files say to a reader in
+//! another language, and which corners they show, is in `schemas/golden/journal/README.md`.
 
+mod alarms;
 mod bytes;
 mod commits;
 mod terms;
@@ -59,7 +61,7 @@ pub struct End {
 
 /// Every scenario.
 pub fn all() -> Vec<Vector> {
-    [terms::all(), commits::all(), bytes::all()]
+    [terms::all(), commits::all(), bytes::all(), alarms::all()]
         .into_iter()
         .flatten()
         .collect()
@@ -129,7 +131,10 @@ impl Log {
             prev_hash: hex::encode(before),
             hash: hex::encode(self.hash),
             probe_offset: Some(self.offset),
-            log_time: self.end.log_time.max(draft.time_us(self.offset)),
+            log_time: match draft.seq {
+                0 => self.end.log_time,
+                _ => self.end.log_time.max(draft.time_us(self.offset)),
+            },
             ..self.end.clone()
         };
         self.push(record, Expect::Valid, None);
@@ -138,6 +143,16 @@ impl Log {
     fn void(&mut self, reason: &str, draft: Draft) {
         let record = draft.write(self.offset, &self.hash);
         self.push(record, Expect::Void, Some(reason));
+    }
+
+    /// The chain's hash if this were the next record, and valid.
+    fn hash_after(&self, draft: &Draft) -> [u8; 32] {
+        self.hash_from(&self.hash, draft)
+    }
+
+    /// The same, were the chain at `hash`.
+    fn hash_from(&self, hash: &[u8; 32], draft: &Draft) -> [u8; 32] {
+        next_link(hash, &draft.write(self.offset, hash))
     }
 
     /// Always the last record.

@@ -1,7 +1,7 @@
 //! Announcements: how terms begin and end.
 
 use super::{Vector, scenario, scenario_in};
-use crate::writer::{A, B, KEY, announcement, decision, no_op};
+use crate::writer::{A, B, KEY, announcement, decision, long, no_op, text};
 
 pub fn all() -> Vec<Vector> {
     [first_terms(), refused(), take_over()]
@@ -28,29 +28,22 @@ fn first_terms() -> Vec<Vector> {
                 log.valid(decision(1, A, 1));
             },
         ),
+        scenario_in(
+            "journal.orders",
+            259,
+            "a_great_partition",
+            "h(0) has the partition as four bytes, big-endian, and the topic's length before the topic",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(no_op(1, A, 1));
+            },
+        ),
         scenario(
             "garbage_before_first_announcement",
             "a void record moves the next offset and nothing else",
             |log| {
                 log.void("null_value", no_op(1, A, 1).spoil(|_| None));
                 log.valid(announcement(1, A));
-            },
-        ),
-        scenario(
-            "commit_before_any_announcement",
-            "no term is in force yet",
-            |log| {
-                log.void("before_first_term", decision(1, A, 1));
-                log.valid(announcement(1, A));
-                log.valid(decision(1, A, 1));
-            },
-        ),
-        scenario(
-            "commit_of_epoch_zero",
-            "epoch 0, a term of zeros and the right prev are no term, though they look like the start",
-            |log| {
-                log.void("before_first_term", no_op(0, [0; 16], 1));
-                log.void("before_first_term", decision(0, [0; 16], 1));
             },
         ),
         scenario(
@@ -66,27 +59,19 @@ fn first_terms() -> Vec<Vector> {
 
 fn refused() -> Vec<Vector> {
     vec![
-        scenario("first_epoch_zero", "the first epoch is 1", |log| {
-            log.void("announcement_too_late", announcement(0, A));
-        }),
-        scenario("first_epoch_two", "the first epoch is 1", |log| {
-            log.void("announcement_skips_epoch", announcement(2, A));
-        }),
         scenario(
-            "epoch_skipped",
-            "nobody can have read an epoch that was never announced",
+            "first_epoch_zero",
+            "the first epoch is 1; what is below it comes too late, as epochs only rise",
             |log| {
+                log.void("announcement_too_late", announcement(0, A));
+                log.void("announcement_too_late", announcement(-1, A));
+                log.void("announcement_too_late", announcement(i64::MIN, A));
                 log.valid(announcement(1, A));
-                log.void("announcement_skips_epoch", announcement(3, B));
-                log.valid(decision(1, A, 1));
-                log.void("future_epoch", decision(3, B, 1));
-                log.valid(announcement(2, B));
             },
         ),
         scenario("epoch_repeated", "an epoch is given once", |log| {
             log.valid(announcement(1, A));
             log.void("announcement_too_late", announcement(1, B));
-            log.void("other_term", decision(1, B, 1));
             log.valid(decision(1, A, 1));
         }),
         scenario("epoch_went_back", "epochs only rise", |log| {
@@ -103,6 +88,7 @@ fn refused() -> Vec<Vector> {
                 log.valid(announcement(1, A));
                 log.valid(decision(1, A, 1));
                 log.void("announcement_too_late", announcement(1, A));
+                log.void("announcement_too_late", announcement(1, A).recorded_at(0));
                 log.valid(decision(1, A, 2));
             },
         ),
@@ -141,8 +127,22 @@ fn take_over() -> Vec<Vector> {
                 log.valid(announcement(2, B));
                 log.void("announcement_too_late", announcement(2, A));
                 log.valid(decision(2, B, 1));
-                log.void("other_term", decision(2, A, 1));
+                log.void("other_term", decision(1, A, 2));
                 log.valid(decision(2, B, 2));
+            },
+        ),
+        scenario(
+            "announcement_lands_late",
+            "a dead process's announcement of the next epoch counts, and the living one announces again",
+            |log| {
+                log.valid(announcement(1, A));
+                log.valid(decision(1, A, 1));
+                log.valid(announcement(2, B));
+                log.void("other_term", decision(1, A, 2));
+                log.void("announcement_too_late", announcement(2, A));
+                log.valid(announcement(3, A));
+                log.void("announcement_too_late", announcement(2, B));
+                log.valid(decision(3, A, 1));
             },
         ),
         scenario(
@@ -188,12 +188,18 @@ fn take_over() -> Vec<Vector> {
             },
         ),
         scenario(
-            "owner_without_url",
-            "what an announcement says is not judged",
+            "what_an_announcement_says",
+            "partitions, URL and an earlier version of the rule are not judged",
             |log| {
-                let body = [0, 2, 8, 0].to_vec();
-                log.valid(announcement(1, A).body(body));
-                log.valid(no_op(1, A, 1));
+                let body = |rule_version: i32, partitions: i64, url: &str| {
+                    let version = long(i64::from(rule_version));
+                    [long(0), version, long(partitions), text(url)].concat()
+                };
+                log.valid(announcement(1, A).body(body(1, 4, "")));
+                log.valid(announcement(2, B).body(body(0, -1, "no url at all")));
+                log.valid(announcement(3, A).body(body(i32::MIN, 0, &"long ".repeat(60))));
+                log.valid(announcement(4, B).body(body(-1, 4, "nul \0, \u{fffe}, \u{1f4d6}")));
+                log.valid(no_op(4, B, 1));
             },
         ),
     ]

@@ -1,0 +1,207 @@
+//! What the void rule may say of a record: valid, void and why, or an alarm and why.
+
+use crate::frame::{Frame, FrameError};
+
+/// What a record is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Part of the log's truth; an announcement too.
+    Valid(Frame),
+    /// Nobody's truth.
+    Void(VoidReason),
+}
+
+/// Why a record is void. Of several reasons the first in this order is given; the reason is for
+/// people and metrics, and nothing may depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VoidReason {
+    /// A key is there in every record of ours, though it may be empty.
+    #[error("key is null")]
+    NullKey,
+    /// A tombstone; journals are never compacted, and know none.
+    #[error("value is null")]
+    NullValue,
+    /// Not a record of ours.
+    #[error("malformed: {0}")]
+    Malformed(#[from] FrameError),
+    /// An announcement or a no-op with a key.
+    #[error("announcement or no-op has a key")]
+    KeyForbidden,
+    /// A decision about no aggregate.
+    #[error("decision has an empty key")]
+    KeyMissing,
+    /// An announcement that is not its term's first record.
+    #[error("announcement has seq {found}, not 0")]
+    AnnouncementSeq {
+        /// Its seq.
+        found: i64,
+    },
+    /// An announcement that another overtook, or one that was sent again.
+    #[error("announcement of epoch {found} in epoch {current}")]
+    AnnouncementTooLate {
+        /// The epoch in force.
+        current: i64,
+        /// The announcement's.
+        found: i64,
+    },
+    /// A zombie's commit: of a term that has ended.
+    #[error("commit of epoch {found} in epoch {current}")]
+    OtherTerm {
+        /// The epoch in force.
+        current: i64,
+        /// The commit's epoch.
+        found: i64,
+    },
+    /// A commit that came twice, or one that a lost commit should have come before.
+    #[error("commit has seq {found} where {expected} comes next")]
+    SeqOutOfOrder {
+        /// The only seq that would be valid.
+        expected: i64,
+        /// The commit's.
+        found: i64,
+    },
+}
+
+impl VoidReason {
+    /// A stable short name, for metrics and vectors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NullKey => "null_key",
+            Self::NullValue => "null_value",
+            Self::Malformed(error) => error.name(),
+            Self::KeyForbidden => "key_forbidden",
+            Self::KeyMissing => "key_missing",
+            Self::AnnouncementSeq { .. } => "announcement_seq",
+            Self::AnnouncementTooLate { .. } => "announcement_too_late",
+            Self::OtherTerm { .. } => "other_term",
+            Self::SeqOutOfOrder { expected, found } if found < expected => "seq_repeated",
+            Self::SeqOutOfOrder { .. } => "seq_gap",
+        }
+    }
+}
+
+/// Why a reader has to halt: what it was given can't be the log that it has read so far, or goes on
+/// by a rule that it does not know. No honest run gives one; the rule's own page says why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// A record that can't stand behind those that were read.
+    #[error("{} {topic}/{partition}@{offset}: {breach}", breach.headline())]
+    ChainBroken {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        breach: Breach,
+    },
+    /// A record that was judged before, or a log that became shorter.
+    #[error("offset went back at {topic}/{partition}@{offset}: next is {next_offset}")]
+    OffsetWentBack {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// The least offset that may come.
+        next_offset: i64,
+    },
+}
+
+/// Why a record can't stand behind those that were read. Of several reasons the first in this order
+/// is given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// An announcement by an owner who has read an epoch that is not here. An announcement that
+    /// stood before it was altered or is lost, or its own epoch was altered.
+    #[error("announcement of epoch {found} in epoch {current} skips what lies between")]
+    AnnouncementSkipsEpoch {
+        /// The epoch in force; 0 before the first.
+        current: i64,
+        /// The announcement's.
+        found: i64,
+    },
+    /// The next announcement, by an owner who follows a later rule. Nothing is wrong with the log;
+    /// nothing behind this can be judged by this rule.
+    #[error("announcement follows version {found} of the rule, this program knows version {known}")]
+    NewerRule {
+        /// The version of the rule that this program follows.
+        known: i32,
+        /// The announcement's.
+        found: i32,
+    },
+    /// A commit before any valid announcement. The log's beginning was altered or is lost.
+    #[error("commit of epoch {found} before any announcement")]
+    BeforeFirstTerm {
+        /// Its epoch.
+        found: i64,
+    },
+    /// A commit whose owner has read an announcement that is not here: that was altered or is lost,
+    /// or the commit's epoch was altered.
+    #[error("commit of epoch {found} in epoch {current}, before its announcement")]
+    FutureEpoch {
+        /// The epoch in force.
+        current: i64,
+        /// The commit's.
+        found: i64,
+    },
+    /// A commit of the epoch in force whose owner has read another announcement of it: that or the
+    /// commit was altered.
+    #[error("commit of epoch {epoch} bears term {found}, but term {current} announced that epoch")]
+    TermUnknown {
+        /// The epoch in force.
+        epoch: i64,
+        /// The term in force, hex.
+        current: String,
+        /// The commit's, hex.
+        found: String,
+    },
+    /// A commit in its right place that follows another history. Altered is this record, the last
+    /// valid record ([`Checkpoint::probe_offset`](crate::Checkpoint::probe_offset)) or, if that is
+    /// an announcement, one before it that no commit had confirmed yet; or records are lost.
+    #[error("record has prev {found}, the log before it gives {expected}")]
+    OtherHistory {
+        /// The chain's hash, hex.
+        expected: String,
+        /// The record's `prev`, hex.
+        found: String,
+    },
+}
+
+impl Alarm {
+    /// A stable short name, for metrics and vectors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ChainBroken { breach, .. } => breach.name(),
+            Self::OffsetWentBack { .. } => "offset_went_back",
+        }
+    }
+}
+
+impl Breach {
+    /// A stable short name, for metrics and vectors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AnnouncementSkipsEpoch { .. } => "announcement_skips_epoch",
+            Self::NewerRule { .. } => "newer_rule",
+            Self::BeforeFirstTerm { .. } => "before_first_term",
+            Self::FutureEpoch { .. } => "future_epoch",
+            Self::TermUnknown { .. } => "term_unknown",
+            Self::OtherHistory { .. } => "chain_broken",
+        }
+    }
+
+    /// What an operator is to look for: an altered log, or a newer program.
+    fn headline(&self) -> &'static str {
+        match self {
+            Self::NewerRule { .. } => "newer software needed at",
+            Self::AnnouncementSkipsEpoch { .. }
+            | Self::BeforeFirstTerm { .. }
+            | Self::FutureEpoch { .. }
+            | Self::TermUnknown { .. }
+            | Self::OtherHistory { .. } => "chain broken at",
+        }
+    }
+}
