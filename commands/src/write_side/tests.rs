@@ -7,8 +7,8 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, HeaderValue, header},
 };
-use journal::owner::UNANSWERED_MAX;
-use kafka::{Admin, KafkaSettings, Registry, RegistrySettings};
+use journal::{Source, owner::UNANSWERED_MAX, store::Memory};
+use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
 use serde_json::{Value, json};
 use service::extract::ApiJson;
 
@@ -18,30 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Handles<M> = Arc<[OwnerHandle<<M as Machine>::Command>]>;
 
 /// Nobody listens on port 1, and nobody asks.
-fn silent_owners<M: Machine + Copy>(machine: M) -> (Handles<M>, Vec<Owner<M>>) {
+fn silent_owners<M: Machine + Copy>(machine: M) -> (Handles<M>, Vec<Owner<M, Kafka>>) {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),
         ..KafkaSettings::default()
     };
-    let source = Source {
-        admin: Admin::new(&kafka).unwrap(),
-        registry: Registry::new(&RegistrySettings::default()).unwrap(),
-        kafka: kafka.clone(),
+    let log = Kafka {
+        appender: Appender::new(&kafka).unwrap(),
+        source: Source {
+            admin: Admin::new(&kafka).unwrap(),
+            registry: Registry::new(&RegistrySettings::default()).unwrap(),
+            kafka,
+        },
     };
-    let appender = Appender::new(&kafka).unwrap();
     let encoder = Encoder::new(1, &M::Event::CONTEXT.schema()).unwrap();
-    let settings = OwnerSettings {
-        owner_url: String::new(),
-    };
     let owner = |partition| {
-        let (encoder, source) = (encoder.clone(), source.clone());
         Owner::new(
             machine,
             partition,
-            encoder,
-            source,
-            &appender,
-            settings.clone(),
+            encoder.clone(),
+            log.clone(),
+            Arc::new(Memory::default()),
+            OwnerSettings::new(String::new()),
         )
     };
     let (owners, handles): (Vec<_>, Vec<_>) = (0..PARTITIONS).map(owner).unzip();
