@@ -13,26 +13,20 @@
 //! - Whatever other tools put there by mistake: no commits at all.
 //!
 //! What the rule itself halts at, no such log has either: a chain that is broken, epochs that are
-//! left out, and commits of a term that is not in force under an epoch that is, or is to come. For
-//! those this module only adds which record may have been altered instead of the one that the alarm
-//! names.
+//! left out, commits of a term that is not in force under an epoch that is, or is to come, and what
+//! would be void though its `prev` is the chain's present hash. For those this module only adds which
+//! record may have been altered instead of the one that the alarm names.
 //!
-//! Four things more are in no such log, however unlucky its owners, though the rule goes on behind
+//! Three things more are in no such log, however unlucky its owners, though the rule goes on behind
 //! them; each is a finding, in the topic as in a copy, and names its offset:
 //!
-//! 1. *A void record whose `prev` is the chain's present hash.* `prev` commits to the whole history,
-//!    so its writer was the current owner, and it was that owner's next record. It would have
-//!    counted, so something else of its frame or its key is not as it was written. A zombie's `prev`
-//!    lacks the announcement that deposed it; a duplicate's is older; a record behind a gap is ahead;
-//!    a void announcement's is zero. This holds even where the frame can't be read, for `prev` stands
-//!    at a fixed place.
-//! 2. *A second, different record under the number of the last valid one.* A number is given once.
+//! 1. *A second, different record under the number of the last valid one.* A number is given once.
 //!    (Further back, duplicates are taken for what they seem; the hashes of all records of a term
 //!    would be needed to tell.)
-//! 3. *A commit of an ended epoch under a term that no valid announcement made for it.* An owner
+//! 2. *A commit of an ended epoch under a term that no valid announcement made for it.* An owner
 //!    serves only after it has read its own announcement as valid; so this record was altered, or no
 //!    owner wrote it. (Under the epoch in force the rule halts at such a commit.)
-//! 4. *An announcement or commit such as no owner writes*: with a key where none belongs or without
+//! 3. *An announcement or commit such as no owner writes*: with a key where none belongs or without
 //!    one, or an announcement with a seq.
 //!
 //! What an alteration leaves behind besides is not a proof: a record removed from a copy, or one
@@ -46,7 +40,7 @@
 
 use crate::{
     finding::Problem,
-    frame::{Frame, PREV_BYTES},
+    frame::Frame,
     model::{AlarmReason, Entry, Model, Void, VoidReason, next_hash},
 };
 use std::collections::{HashMap, HashSet};
@@ -160,11 +154,6 @@ impl Evidence {
 
     /// To be called for each void record; `model` has judged it.
     pub fn void(&mut self, model: &Model, entry: Entry<'_>, void: &Void) -> Option<Problem> {
-        if continues_chain(model, entry) {
-            return Some(Problem::FrameAltered {
-                reason: void.reason.to_string(),
-            });
-        }
         let Some(frame) = &void.frame else {
             self.suspect = Some(entry.offset);
             return None;
@@ -205,6 +194,7 @@ impl Evidence {
             }
             AlarmReason::ChainBroken { .. }
             | AlarmReason::OffsetWentBack { .. }
+            | AlarmReason::Altered { .. }
             | AlarmReason::NewerRule { .. } => None,
         }
     }
@@ -280,11 +270,6 @@ fn is_not_an_owners(reason: VoidReason) -> bool {
 
 fn frame(entry: Entry<'_>) -> Option<Frame> {
     Frame::read(entry.value?).ok()
-}
-
-fn continues_chain(model: &Model, entry: Entry<'_>) -> bool {
-    let prev = entry.value.and_then(|value| value.get(PREV_BYTES));
-    prev == Some(&model.hash()[..])
 }
 
 fn seq_twice(model: &Model, entry: Entry<'_>, frame: &Frame) -> Option<Problem> {

@@ -34,12 +34,6 @@ pub enum Problem {
         /// A record before it that may have been altered instead.
         suspect: Option<i64>,
     },
-    /// The record continues the chain, yet it is void.
-    #[error("a void record ({reason}) continues the chain: its frame or its key was altered")]
-    FrameAltered {
-        /// Why it is void.
-        reason: String,
-    },
     /// An owner writes one record only under a number.
     #[error("another record than the one at offset {first} bears its term and seq {seq}")]
     SeqTwice {
@@ -145,7 +139,6 @@ impl Problem {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Alarm { reason, .. } => reason.name(),
-            Self::FrameAltered { .. } => "frame_altered",
             Self::SeqTwice { .. } => "seq_twice",
             Self::TermNotAnnounced { .. } => "term_not_announced",
             Self::NotAnOwners { .. } => "not_an_owners",
@@ -170,8 +163,7 @@ impl Problem {
             Self::Alarm { suspect, .. } => *suspect,
             Self::SeqTwice { first, .. } => Some(*first),
             Self::TermNotAnnounced { announcement, .. } => *announcement,
-            Self::FrameAltered { .. }
-            | Self::NotAnOwners { .. }
+            Self::NotAnOwners { .. }
             | Self::VersionGap { .. }
             | Self::CommandTwice { .. }
             | Self::Undecodable { .. }

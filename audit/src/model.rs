@@ -4,7 +4,7 @@
 //! against the vectors in `schemas/golden/journal`. Pure: it is given records in the order of their
 //! offsets, from the first on, and says of each whether it counts.
 
-use crate::frame::{Frame, Kind, Malformed};
+use crate::frame::{Frame, Kind, Malformed, PREV_BYTES};
 use schemas::Timestamp;
 
 /// A BLAKE3 hash.
@@ -158,6 +158,12 @@ pub enum AlarmReason {
         /// The epoch in force.
         epoch: i64,
     },
+    /// Whoever names this history as its own was the next commit; but it would not count.
+    #[error("the record was altered: it names the right history, but {reason}")]
+    Altered {
+        /// Why it would not count.
+        reason: VoidReason,
+    },
     /// The log may be sound, but this program is too old for it.
     #[error(
         "version {found} of the rule begins here, newer software than this ({known}) is needed"
@@ -262,15 +268,11 @@ impl Model {
             return Err(self.alarm(entry.offset, AlarmReason::OffsetWentBack { next }));
         }
         let verdict = match read(entry) {
-            Err(reason) => Verdict::Void(Void {
-                reason,
-                frame: None,
-            }),
+            Err(reason) => Verdict::Void(self.void(entry, reason, None)?),
             Ok((key, value, frame)) => match self.refused(key, &frame) {
-                Some(Refused::Void(reason)) => Verdict::Void(Void {
-                    reason,
-                    frame: Some(frame),
-                }),
+                Some(Refused::Void(reason)) => {
+                    Verdict::Void(self.void(entry, reason, Some(frame))?)
+                }
                 Some(Refused::Alarm(reason)) => return Err(self.alarm(entry.offset, reason)),
                 None => {
                     self.check_chain(entry.offset, &frame)?;
@@ -281,6 +283,20 @@ impl Model {
         };
         self.next_offset = entry.offset.saturating_add(1);
         Ok(verdict)
+    }
+
+    /// A record that does not count, unless it names the right history.
+    fn void(
+        &self,
+        entry: Entry<'_>,
+        reason: VoidReason,
+        frame: Option<Frame>,
+    ) -> Result<Void, Alarm> {
+        let named = entry.value.and_then(|value| value.get(PREV_BYTES));
+        if named == Some(&self.hash[..]) {
+            return Err(self.alarm(entry.offset, AlarmReason::Altered { reason }));
+        }
+        Ok(Void { reason, frame })
     }
 
     /// Everything of the rule but the chain; `None` if the record counts.
@@ -461,6 +477,7 @@ impl AlarmReason {
             Self::FutureEpoch { .. } => "future_epoch",
             Self::TermUnknown { .. } => "term_unknown",
             Self::NewerRule { .. } => "newer_rule",
+            Self::Altered { .. } => "altered",
         }
     }
 }

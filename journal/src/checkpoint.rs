@@ -101,6 +101,14 @@ impl Checkpoint {
         }
     }
 
+    /// Where reading goes on from it: behind the last valid record, which the probe proves. What was
+    /// void behind that is judged again, for nothing proves that it is still there: a log that lost
+    /// its end and grew again may have commits in its place.
+    pub fn resume_offset(&self) -> i64 {
+        self.probe_offset
+            .map_or(0, |offset| offset.saturating_add(1))
+    }
+
     /// Compares the record at [`Checkpoint::probe_offset`], read again, with this checkpoint.
     ///
     /// # Errors

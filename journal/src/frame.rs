@@ -20,6 +20,11 @@ use std::ops::Range;
 /// Where `prev` stands in a record's value.
 pub const PREV_RANGE: Range<usize> = 5..37;
 
+/// `prev` of a value that is long enough to have one, whatever else is wrong with it.
+pub fn prev(value: &[u8]) -> Option<&[u8; 32]> {
+    value.get(PREV_RANGE)?.try_into().ok()
+}
+
 /// Longest varint, in bytes: 64 bits, 7 a byte.
 const VARINT_BYTES_MAX: usize = 10;
 

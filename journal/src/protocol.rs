@@ -2,8 +2,10 @@
 //! simulator breaks one after the other, to show that each would be found out. They are types and not
 //! settings: no process that serves can be told to do any of this.
 
+use std::fmt::Debug;
+
 /// The mistakes.
-pub trait Protocol: Send + Sync + 'static {
+pub trait Protocol: Debug + Clone + PartialEq + Send + Sync + 'static {
     /// Answers as soon as the broker reports a record, wherever it stands.
     const ANSWERS_ON_BARE_DELIVERY: bool = false;
     /// Takes a commit for proved if it stands right behind the record that was reported before it,
@@ -34,7 +36,7 @@ pub trait Protocol: Send + Sync + 'static {
 }
 
 /// None of the mistakes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sound {}
 
 impl Protocol for Sound {}

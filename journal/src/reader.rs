@@ -8,6 +8,7 @@ use crate::{
     checkpoint::{Checkpoint, ProbeError},
     log::{Feed, ReadLog, Source},
     metrics as names,
+    protocol::Protocol,
     rule::{Alarm, Rule, Verdict},
 };
 use backon::BackoffBuilder;
@@ -145,13 +146,13 @@ pub struct Reader<E, L: ReadLog = Source> {
     feed: L::Feed,
     decoder: Bodies,
     raw: VecDeque<Record>,
-    partitions: BTreeMap<i32, Partition<E>>,
+    partitions: BTreeMap<i32, Partition<E, L::Protocol>>,
     ready: VecDeque<Batch<E>>,
 }
 
 /// One partition's progress.
-struct Partition<E> {
-    rule: Rule,
+struct Partition<E, P: Protocol> {
+    rule: Rule<P>,
     /// Compared with the log's record before anything is taken from it.
     probe: Option<Checkpoint>,
     /// The last batch's `next_offset`.
@@ -299,15 +300,12 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     }
 }
 
-impl<E> Partition<E> {
+impl<E, P: Protocol> Partition<E, P> {
     fn new(start: Checkpoint) -> Self {
         let posted = start.next_offset;
         let known = start.probe_offset.is_some();
         Self {
-            rule: match known {
-                true => Rule::from_checkpoint(&start),
-                false => Rule::new(&start.topic, start.partition),
-            },
+            rule: Rule::resume(&start),
             probe: known.then_some(start),
             posted,
             last_stamp_ms: None,

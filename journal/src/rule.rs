@@ -8,7 +8,8 @@
 //!   epoch is 1. It begins a term and ends the one before. Its `prev` is not checked, for its writer
 //!   can't know what lands before it; the chain runs through it all the same.
 //! - A *commit* (no-op or decision) is valid iff epoch and term are the current ones, its seq is the
-//!   last valid seq + 1 and its `prev` is the chain's hash.
+//!   last valid seq + 1 and its `prev` is the chain's hash. Who bears that hash and is not valid was
+//!   altered.
 //! - Everything else is *void*: read, counted, skipped. Except what no honest run gives: that is an
 //!   *alarm*, at which the reader halts.
 //!
@@ -26,6 +27,9 @@
 //! - Of a term's seqs each names one record, so the one that was judged valid before a commit is the
 //!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
 //!   seq are right, `prev` is.
+//! - The chain's hash names all valid records up to here. So a commit that bears it as `prev` was
+//!   written by one who had read or written exactly these, its term's announcement among them: it is
+//!   the term's next commit, with the next seq, and can't be void.
 //!
 //! Each holds for late, lost and doubled appends and for zombies, for it speaks of what a writer had
 //! read before it wrote, which delays don't undo. A reader that meets one of these hasn't the log
@@ -38,9 +42,9 @@
 //! needed". So a later version may change everything but the frame up to the announcement's fields.
 //!
 //! Limits. The chain confirms a record when the next valid commit comes, so it can't speak for the
-//! last valid record. And a commit may be altered so that it is void rather than an alarm; then all
-//! that follows in its term is void too, and the alarm comes with the first commit of the next term,
-//! whose `prev` tells of them. Whoever may write to the topic can halt its readers.
+//! last valid record. A commit that is lost, or that is altered in `prev` and elsewhere, leaves its
+//! term without a next seq: the rest of the term is void, and the alarm comes with the first commit of
+//! the next term, whose `prev` tells of them. Whoever may write to the topic can halt its readers.
 
 mod verdict;
 
@@ -48,9 +52,11 @@ pub use verdict::{Alarm, Breach, Verdict, VoidReason};
 
 use crate::{
     checkpoint::Checkpoint,
-    frame::{Frame, Kind},
+    frame::{self, Frame, Kind},
+    protocol::{Protocol, Sound},
 };
 use schemas::Timestamp;
+use std::marker::PhantomData;
 
 /// The version of the rule that announcements name.
 pub const RULE_VERSION: i32 = 1;
@@ -106,24 +112,44 @@ impl From<Breach> for Objection {
 
 /// The rule over one partition, and all it knows of the records that it has judged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rule {
+pub struct Rule<P: Protocol = Sound> {
     /// The checkpoint is the rule's whole state; there is nothing beside it to get out of step.
     state: Checkpoint,
+    protocol: PhantomData<P>,
 }
 
 impl Rule {
     /// The rule before the first record of a partition.
     pub fn new(topic: &str, partition: i32) -> Self {
-        Self {
-            state: Checkpoint::start(topic, partition),
-        }
+        Self::begin(topic, partition)
     }
 
-    /// The rule as it was when the checkpoint was taken. Whether the log is still that log, the
-    /// caller asks [`Checkpoint::probe`] first.
+    /// The rule as it was behind the checkpoint's last valid record; see [`Rule::resume`].
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Self {
+        Self::resume(checkpoint)
+    }
+}
+
+impl<P: Protocol> Rule<P> {
+    /// The rule, or a broken one, before the first record of a partition.
+    pub fn begin(topic: &str, partition: i32) -> Self {
+        Self::of(Checkpoint::start(topic, partition))
+    }
+
+    /// The rule, or a broken one, as it was behind the checkpoint's last valid record. Whether that
+    /// still is there, the caller asks [`Checkpoint::probe`] first. The void records behind it are to
+    /// be judged again, for no hash tells whether they are still the same.
+    pub fn resume(checkpoint: &Checkpoint) -> Self {
+        Self::of(Checkpoint {
+            next_offset: checkpoint.resume_offset(),
+            ..checkpoint.clone()
+        })
+    }
+
+    fn of(state: Checkpoint) -> Self {
         Self {
-            state: checkpoint.clone(),
+            state,
+            protocol: PhantomData,
         }
     }
 
@@ -147,6 +173,9 @@ impl Rule {
             Ok((key, value, frame)) => {
                 self.take(offset, key, value, &frame);
                 Verdict::Valid(frame)
+            }
+            Err(Objection::Void(reason)) if self.continues_chain(value) => {
+                return Err(self.chain_broken(offset, Breach::Altered { reason }));
             }
             Err(Objection::Void(reason)) => Verdict::Void(reason),
             Err(Objection::Breach(breach)) => return Err(self.chain_broken(offset, breach)),
@@ -197,6 +226,12 @@ impl Rule {
         self.state.log_time
     }
 
+    /// Whether a value bears the chain's hash where a commit has its `prev`.
+    fn continues_chain(&self, value: Option<&[u8]>) -> bool {
+        let prev = value.and_then(frame::prev);
+        !P::PREV_UNCHECKED && prev == Some(&self.state.hash)
+    }
+
     /// What is valid, in its parts.
     fn candidate<'a>(
         &self,
@@ -225,7 +260,7 @@ impl Rule {
             Err(VoidReason::AnnouncementSeq { found: frame.seq }.into())
         } else if found <= current {
             Err(VoidReason::AnnouncementTooLate { current, found }.into())
-        } else if !follows(current, found) {
+        } else if !follows(current, found) && !P::ANY_LATER_EPOCH {
             Err(Breach::AnnouncementSkipsEpoch { current, found }.into())
         } else if rule_version > RULE_VERSION {
             Err(Breach::NewerRule {
@@ -260,7 +295,7 @@ impl Rule {
                 found: frame.seq,
             }
             .into())
-        } else if frame.prev != self.state.hash {
+        } else if frame.prev != self.state.hash && !P::PREV_UNCHECKED {
             Err(Breach::OtherHistory {
                 expected: hex::encode(self.state.hash),
                 found: hex::encode(frame.prev),

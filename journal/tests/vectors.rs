@@ -151,6 +151,7 @@ fn vectors_show_every_reason() {
         .filter_map(|record| record.reason.clone())
         .collect();
     let known = [
+        "altered",
         "announcement_seq",
         "announcement_skips_epoch",
         "announcement_too_late",

@@ -168,6 +168,13 @@ pub enum Breach {
         /// The record's `prev`, hex.
         found: String,
     },
+    /// A record that bears the chain's hash as its `prev`, and so was the term's next commit, but
+    /// would be void. It was altered.
+    #[error("record continues the chain, but was altered: {reason}")]
+    Altered {
+        /// Why it would be void.
+        reason: VoidReason,
+    },
 }
 
 impl Alarm {
@@ -190,6 +197,7 @@ impl Breach {
             Self::FutureEpoch { .. } => "future_epoch",
             Self::TermUnknown { .. } => "term_unknown",
             Self::OtherHistory { .. } => "chain_broken",
+            Self::Altered { .. } => "altered",
         }
     }
 
@@ -201,7 +209,8 @@ impl Breach {
             | Self::BeforeFirstTerm { .. }
             | Self::FutureEpoch { .. }
             | Self::TermUnknown { .. }
-            | Self::OtherHistory { .. } => "chain broken at",
+            | Self::OtherHistory { .. }
+            | Self::Altered { .. } => "chain broken at",
         }
     }
 }

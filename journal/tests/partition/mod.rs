@@ -374,7 +374,9 @@ fn is_gap(alarm: &Alarm) -> bool {
             | Breach::BeforeFirstTerm { .. }
             | Breach::FutureEpoch { .. }
             | Breach::TermUnknown { .. } => true,
-            Breach::NewerRule { .. } | Breach::OtherHistory { .. } => false,
+            Breach::NewerRule { .. } | Breach::OtherHistory { .. } | Breach::Altered { .. } => {
+                false
+            }
         },
         Alarm::OffsetWentBack { .. } => false,
     }

@@ -9,6 +9,7 @@ pub fn all() -> Vec<Vector> {
         chain(),
         missing_epochs(),
         altered_announcements(),
+        altered_commits(),
         versions(),
     ]
     .into_iter()
@@ -224,6 +225,105 @@ fn altered_announcements() -> Vec<Vector> {
                 begin(log);
                 log.void("announcement_too_late", announcement(0, B));
                 log.halt("announcement_skips_epoch", announcement(3, A));
+            },
+        ),
+    ]
+}
+
+/// A term's next commit, altered so that it would be void; but it still bears the chain's hash.
+fn altered_commits() -> Vec<Vector> {
+    let commit = |name: &str, why: &str, alter: fn(Draft) -> Draft| {
+        scenario(name, why, |log| {
+            begin(log);
+            log.halt("altered", alter(decision(1, A, 2)));
+        })
+    };
+    vec![
+        commit(
+            "commit_altered_to_another_seq",
+            "the right prev names the seq",
+            |mut commit| {
+                commit.seq = 1;
+                commit
+            },
+        ),
+        commit(
+            "commit_altered_to_a_later_seq",
+            "a gap has another prev",
+            |mut commit| {
+                commit.seq = 3;
+                commit
+            },
+        ),
+        commit(
+            "commit_altered_to_an_ended_epoch",
+            "whoever names this history has read the current term",
+            |mut commit| {
+                commit.epoch = 0;
+                commit
+            },
+        ),
+        commit(
+            "commit_altered_to_announcement",
+            "an announcement's prev is not checked, but one with a seq is none",
+            |commit| {
+                let body = announcement(1, A).body;
+                commit.key(Some(b"")).body(body)
+            },
+        ),
+        commit("commit_altered_to_no_op", "a no-op has no key", |commit| {
+            let body = no_op(1, A, 2).body;
+            commit.body(body)
+        }),
+        commit(
+            "commit_altered_to_null_key",
+            "only the value tells what the record was",
+            |commit| commit.key(None),
+        ),
+        commit(
+            "commit_altered_to_empty_key",
+            "a decision is about an aggregate",
+            |commit| commit.key(Some(b"")),
+        ),
+        commit(
+            "commit_altered_to_another_wire_format",
+            "prev stands in its place whatever the first byte is",
+            |commit| commit.spoil(|value| Some([&[1], &value[1..]].concat())),
+        ),
+        commit(
+            "commit_cut_off_behind_prev",
+            "the least that tells what the record was",
+            |commit| commit.spoil(|value| Some(value[..37].to_vec())),
+        ),
+        scenario(
+            "commit_cut_off_within_prev",
+            "31 bytes of the right prev are anybody's",
+            |log| {
+                begin(log);
+                let commit = decision(1, A, 2).prev(log.hash);
+                log.void(
+                    "malformed_truncated",
+                    commit.spoil(|value| Some(value[..36].to_vec())),
+                );
+            },
+        ),
+        scenario(
+            "commit_altered_behind_announcement",
+            "a term's first commit too",
+            |log| {
+                begin(log);
+                log.valid(announcement(2, B));
+                log.halt("altered", decision(1, A, 2));
+            },
+        ),
+        scenario(
+            "prev_before_any_announcement",
+            "h(0) is no secret, but nobody commits behind it",
+            |log| {
+                log.halt(
+                    "altered",
+                    no_op(0, A, 0).spoil(|value| Some(value[..40].to_vec())),
+                );
             },
         ),
     ]
