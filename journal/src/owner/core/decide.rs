@@ -19,7 +19,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     /// the command stays to be decided again.
     pub(super) fn decide(&mut self, asked: Asked<M, R>, now: Timestamp) {
         match self.known(&asked, now) {
-            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer),
+            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer, true),
             Ok(Known::UnderWay(seq)) => self.join(seq, asked),
             Ok(Known::Aggregate(base)) => self.decide_on(asked, base, now),
             Err(error) => {
@@ -76,7 +76,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 current: version,
                 expected,
             };
-            return self.wait_for_proof(asked, Err(refusal));
+            return self.wait_for_proof(asked, Err(refusal), false);
         }
         let base = base.unwrap_or_else(|| Arc::new(self.tables.after(&asked.key, None, &[])));
         let (events, outcome) = match self.tables.machine.decide(&base.state, &request.command) {
@@ -96,7 +96,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                     outcome,
                     replayed: false,
                 };
-                self.wait_for_proof(asked, Ok(answer));
+                self.wait_for_proof(asked, Ok(answer), false);
             }
             (Some(_), Origin::Keyed | Origin::Policy | Origin::Timer) | (None, _) => {
                 let decision = decision(request, version, outcome, events);
@@ -118,18 +118,29 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             Some(first) if first.asked.request.hash == asked.request.hash => {
                 first.asked.replies.extend(asked.replies);
             }
-            _ => self.wait_for_proof(asked, Err(Refusal::KeyReused)),
+            _ => self.wait_for_proof(asked, Err(Refusal::KeyReused), false),
         }
     }
 
     /// Holds an answer back until a record that is appended after the question is proved: so an
-    /// owner that was deposed without knowing it can't give it.
-    fn wait_for_proof(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+    /// owner that was deposed without knowing it can't give it. `is_recorded`: the answer is that of
+    /// a commit in the log, so it names that commit's offset and not the proof's.
+    fn wait_for_proof(
+        &mut self,
+        asked: Asked<M, R>,
+        answer: Result<Answer, Refusal>,
+        is_recorded: bool,
+    ) {
         if P::REFUSES_WITHOUT_PROOF {
             return self.reply(asked, &answer);
         }
         let seq = self.office.as_ref().map_or(0, |head| head.seq) + 1;
-        self.waiting.push_back(Waiting { seq, asked, answer });
+        self.waiting.push_back(Waiting {
+            seq,
+            asked,
+            answer,
+            is_recorded,
+        });
     }
 
     fn commit(

@@ -153,6 +153,8 @@ struct Waiting<M: Machine, R> {
     seq: i64,
     asked: Asked<M, R>,
     answer: Result<Answer, Refusal>,
+    /// Whether it is the answer of a commit that the log has.
+    is_recorded: bool,
 }
 
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
