@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 /// The one partition.
 pub(super) const PARTITION: i32 = 0;
@@ -54,7 +54,8 @@ pub(super) struct Broker {
     pub world: Arc<World>,
     state: Mutex<State>,
     scheduled: Notify,
-    end: watch::Sender<usize>,
+    /// Not a watch channel: that wakes those who wait in an order that no seed decides.
+    landed: Notify,
 }
 
 #[derive(Default)]
@@ -102,7 +103,6 @@ struct ReportPlan {
 
 impl Broker {
     pub fn new(world: Arc<World>, records: Vec<Kept>) -> Self {
-        let end = watch::Sender::new(records.len());
         Self {
             world,
             state: Mutex::new(State {
@@ -110,7 +110,7 @@ impl Broker {
                 ..State::default()
             }),
             scheduled: Notify::new(),
-            end,
+            landed: Notify::new(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Broker {
         self.world
             .note(|| format!("@{offset} {}", super::show::record(&record)));
         state.records.push(record);
-        self.end.send_replace(state.records.len());
+        self.landed.notify_waiters();
         if let Some(plan) = report {
             let number = plan.number;
             let result = Ok(plan.offset.unwrap_or(offset));
@@ -285,9 +285,15 @@ impl Broker {
         i64::try_from(self.state().records.len()).expect("logs are short")
     }
 
-    /// Hears of every record that lands.
-    pub fn ends(&self) -> watch::Receiver<usize> {
-        self.end.subscribe()
+    /// Waits until the log goes beyond a position.
+    pub async fn goes_beyond(&self, position: usize) {
+        loop {
+            let landed = self.landed.notified();
+            if self.state().records.len() > position {
+                return;
+            }
+            landed.await;
+        }
     }
 
     /// Some records from an offset on.

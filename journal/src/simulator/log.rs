@@ -18,10 +18,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 /// Longest time in which reading stands still: longer than an owner waits.
 const SILENCE_MS_MAX: u64 = 14_000;
@@ -94,7 +91,6 @@ impl<P: Protocol> ReadLog for SimLog<P> {
         Ok(SimFeed {
             broker: self.broker.clone(),
             link: self.link.clone(),
-            ends: self.broker.ends(),
             topic: topic.to_owned(),
             position: usize::try_from(*start).map_err(|_| fatal("no such offset"))?,
             next: None,
@@ -143,7 +139,6 @@ impl Line for SimLine {
 pub(super) struct SimFeed {
     broker: Arc<Broker>,
     link: Arc<Link>,
-    ends: watch::Receiver<usize>,
     topic: String,
     position: usize,
     /// What comes next and when, once it is known that there is something; it outlives a reader that
@@ -153,11 +148,7 @@ pub(super) struct SimFeed {
 
 impl Feed for SimFeed {
     async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
-        let position = self.position;
-        if self.ends.wait_for(|end| *end > position).await.is_err() {
-            // The run is over.
-            std::future::pending::<()>().await;
-        }
+        self.broker.goes_beyond(self.position).await;
         let (at, fails) = match self.next {
             Some(next) => next,
             None => *self.next.insert(self.draw()),
