@@ -13,8 +13,6 @@ pub(super) struct Attempt {
     pub node: usize,
     /// The log's end when it was sent.
     pub sent_end: i64,
-    /// Whether the same command was sent before.
-    pub is_retry: bool,
     pub heard: Option<Heard>,
 }
 
@@ -66,12 +64,10 @@ impl Book {
     /// An attempt begins; gives its place.
     pub fn send(&self, order: Order, node: usize, sent_end: i64) -> usize {
         let mut attempts = self.attempts();
-        let is_retry = attempts.iter().any(|attempt| attempt.order == order);
         attempts.push(Attempt {
             order,
             node,
             sent_end,
-            is_retry,
             heard: None,
         });
         attempts.len() - 1

@@ -125,7 +125,7 @@ impl<'a> Judgement<'a> {
             };
             let judged = match &heard.answer {
                 None => Ok(()),
-                Some(Ok(answer)) => self.judge_answer(attempt, heard, answer),
+                Some(Ok(answer)) => self.judge_answer(number, attempt, heard, answer),
                 Some(Err(refusal)) => self.judge_refusal(attempt, heard, refusal),
             };
             if let Err(fault) = judged {
@@ -140,6 +140,7 @@ impl<'a> Judgement<'a> {
 
     fn judge_answer(
         &self,
+        number: usize,
         attempt: &Attempt,
         heard: &Heard,
         answer: &Answer,
@@ -152,8 +153,8 @@ impl<'a> Judgement<'a> {
             if right != *answer {
                 return Err(format!("the log gives {right:?}"));
             }
-            if answer.replayed && !attempt.is_retry {
-                return Err("it was called a repetition the first time".into());
+            if answer.replayed && !self.was_sent_twice(number, attempt, heard) {
+                return Err("it was called a repetition, and is none".into());
             }
             return Ok(());
         }
@@ -176,6 +177,14 @@ impl<'a> Judgement<'a> {
             true => Ok(()),
             false => Err("it was never so between question and answer".into()),
         }
+    }
+
+    /// Whether the same command was sent another time before this answer came.
+    fn was_sent_twice(&self, number: usize, attempt: &Attempt, heard: &Heard) -> bool {
+        let others = self.attempts.iter().enumerate();
+        others
+            .filter(|(other, _)| *other != number)
+            .any(|(_, other)| other.order == attempt.order && other.sent_end <= heard.end)
     }
 
     fn judge_refusal(

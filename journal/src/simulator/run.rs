@@ -172,6 +172,10 @@ async fn judge<P: Protocol>(parts: &Parts, nodes: &[Node<P>], readers: &[Arc<Rea
 /// A store is the fold of a prefix; the last owner's, of everything that was decided.
 fn judge_store<P: Protocol>(parts: &Parts, node: &Node<P>, truth: &Truth) {
     let number = node.number;
+    if node.store.has_torn_stamp() {
+        // Nobody has looked into it since.
+        return;
+    }
     let end = match inspect(&node.store, truth) {
         Ok(end) => end.unwrap_or(0),
         Err(fault) => {

@@ -32,6 +32,7 @@ struct State {
     entries: BTreeMap<Place, Vec<u8>>,
     undo: VecDeque<Undo>,
     is_torn: bool,
+    has_torn_stamp: bool,
     is_foreign: bool,
     /// It was opened again with less than its user knows.
     is_reopened: bool,
@@ -102,9 +103,16 @@ impl SimStore {
     /// Half of its stamp is left.
     pub fn tear_stamp(&self) {
         let place = (Table::Meta, STAMP_KEY.to_vec());
-        if let Some(stamp) = self.state().entries.get_mut(&place) {
+        let mut state = self.state();
+        if let Some(stamp) = state.entries.get_mut(&place) {
             stamp.truncate(stamp.len() / 2);
+            state.has_torn_stamp = true;
         }
+    }
+
+    /// Whether its stamp is torn, and its owner has not made it again.
+    pub fn has_torn_stamp(&self) -> bool {
+        self.state().has_torn_stamp
     }
 
     pub fn fill_until(&self, until_ms: u64) {
