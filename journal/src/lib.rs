@@ -8,6 +8,7 @@ pub mod owner;
 pub mod protocol;
 pub mod reader;
 pub mod rule;
+pub mod simulator;
 pub mod store;
 
 pub use checkpoint::Checkpoint;

@@ -115,7 +115,10 @@ impl Registry {
         self.set_compatibility(subject).await?;
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         match post_schema(&self.settings, subject.to_owned(), supplied).await {
-            Ok(registered) => Ok(registered.id),
+            Ok(registered) => {
+                self.remember(registered.id, schema)?;
+                Ok(registered.id)
+            }
             Err(error) => Err(match self.error(&format!("subject {subject}"), error) {
                 RegistryError::Refused { reason, .. } if is_incompatible(&reason) => {
                     let difference = self.difference(subject, schema).await.unwrap_or(reason);
@@ -135,6 +138,15 @@ impl Registry {
             return Ok(schema);
         }
         let text = self.schema_text(id).await?;
+        self.keep(id, &text)
+    }
+
+    /// Takes a schema as known under an id, so that the registry need not be asked for it.
+    pub fn remember(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
+        self.keep(id, schema).map(|_| ())
+    }
+
+    fn keep(&self, id: u32, text: &str) -> Result<Arc<serde_avro_fast::Schema>, RegistryError> {
         let schema: serde_avro_fast::Schema =
             text.parse()
                 .map_err(

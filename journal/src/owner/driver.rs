@@ -133,7 +133,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     self.tell(Status::TakingOver(error.to_string()));
                     self.core.leave_office();
                     self.send_replies();
-                    self.recover_store(&error);
+                    self.recover_store(&error).await;
                 }
             }
         }

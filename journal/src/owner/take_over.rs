@@ -68,7 +68,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 Failure::Again(reason) => (wait, reason),
                 Failure::After(wait, reason) => (wait, reason),
                 Failure::Store(error) => {
-                    self.recover_store(&error);
+                    self.recover_store(&error).await;
                     (wait, error.to_string())
                 }
                 Failure::End(reason) => {
@@ -122,7 +122,12 @@ impl<M: Machine, L: Log> Owner<M, L> {
 
     /// After trouble with the state store, out of office: goes on from what it has, if it only lost
     /// its end; else everything is read again from the log.
-    pub(super) fn recover_store(&mut self, error: &StoreError) {
+    pub(super) async fn recover_store(&mut self, error: &StoreError) {
+        // A write that is under way must not land on what the store is taken for from here on.
+        if self.saving.is_some() {
+            let saved = next_saved(&mut self.saving).await;
+            self.is_saved(saved);
+        }
         let recovered = match error {
             StoreError::Reopened { .. } => self.core.restore(),
             StoreError::InUse { .. }

@@ -4,7 +4,7 @@ use super::{Asked, Barrier, Core, Decided, Head, Outgoing, Pending, Waiting};
 use crate::{
     owner::{
         request::{Answer, Machine, Refusal, Request, already_so},
-        tables::Aggregate,
+        tables::{Aggregate, Stored},
     },
     protocol::Protocol,
     rule::chain_hash,
@@ -17,9 +17,19 @@ use std::sync::Arc;
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     /// Decides a command on what is proved and what is under way. If the state store can't be read,
     /// the command stays to be decided again.
-    pub(super) fn decide(&mut self, asked: Asked<M, R>, now: Timestamp) {
+    pub(super) fn decide(&mut self, mut asked: Asked<M, R>, now: Timestamp) {
+        let head_time = self.office.as_ref().map_or(now, |head| head.log_time);
+        let this_try = now.max(head_time);
+        let first_try = asked.first_try.map_or(this_try, |first| first.min(this_try));
+        asked.first_try = Some(first_try);
+        let kept_us = Stored::kept_us(asked.request.origin);
+        if kept_us.is_some_and(|kept_us| self.proved.log_time.0 - first_try.0 > kept_us) {
+            // An earlier try may stand in the log, with an answer that was forgotten meanwhile.
+            let reason = "it waited for longer than its answer would have been kept";
+            return self.reply(asked, &Err(Refusal::Unavailable(reason.into())));
+        }
         match self.known(&asked, now) {
-            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer),
+            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer, true),
             Ok(Known::UnderWay(seq)) => self.join(seq, asked),
             Ok(Known::Aggregate(base)) => self.decide_on(asked, base, now),
             Err(error) => {
@@ -76,7 +86,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 current: version,
                 expected,
             };
-            return self.wait_for_proof(asked, Err(refusal));
+            return self.wait_for_proof(asked, Err(refusal), false);
         }
         let base = base.unwrap_or_else(|| Arc::new(self.tables.after(&asked.key, None, &[])));
         let (events, outcome) = match self.tables.machine.decide(&base.state, &request.command) {
@@ -96,7 +106,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                     outcome,
                     replayed: false,
                 };
-                self.wait_for_proof(asked, Ok(answer));
+                self.wait_for_proof(asked, Ok(answer), false);
             }
             (Some(_), Origin::Keyed | Origin::Policy | Origin::Timer) | (None, _) => {
                 let decision = decision(request, version, outcome, events);
@@ -118,18 +128,29 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             Some(first) if first.asked.request.hash == asked.request.hash => {
                 first.asked.replies.extend(asked.replies);
             }
-            _ => self.wait_for_proof(asked, Err(Refusal::KeyReused)),
+            _ => self.wait_for_proof(asked, Err(Refusal::KeyReused), false),
         }
     }
 
     /// Holds an answer back until a record that is appended after the question is proved: so an
-    /// owner that was deposed without knowing it can't give it.
-    fn wait_for_proof(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+    /// owner that was deposed without knowing it can't give it. `is_recorded`: the answer is that of
+    /// a commit in the log, so it names that commit's offset and not the proof's.
+    fn wait_for_proof(
+        &mut self,
+        asked: Asked<M, R>,
+        answer: Result<Answer, Refusal>,
+        is_recorded: bool,
+    ) {
         if P::REFUSES_WITHOUT_PROOF {
             return self.reply(asked, &answer);
         }
         let seq = self.office.as_ref().map_or(0, |head| head.seq) + 1;
-        self.waiting.push_back(Waiting { seq, asked, answer });
+        self.waiting.push_back(Waiting {
+            seq,
+            asked,
+            answer,
+            is_recorded,
+        });
     }
 
     fn commit(

@@ -125,6 +125,8 @@ struct Asked<M: Machine, R> {
     request: Request<M::Command>,
     replies: Vec<R>,
     tries: u32,
+    /// The least log time that a commit of it can bear; `None` before it is decided.
+    first_try: Option<Timestamp>,
 }
 
 /// A command with what it came to.
@@ -153,6 +155,8 @@ struct Waiting<M: Machine, R> {
     seq: i64,
     asked: Asked<M, R>,
     answer: Result<Answer, Refusal>,
+    /// Whether it is the answer of a commit that the log has.
+    is_recorded: bool,
 }
 
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
@@ -330,6 +334,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             request,
             replies: vec![reply],
             tries: 0,
+            first_try: None,
         };
         if is_busy {
             let reason = format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait");

@@ -104,8 +104,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             if let Some(mut waiting) = self.waiting.pop_front() {
                 // Decided on commits that were under way: all of them stand before this record.
                 if let Ok(answer) = &mut waiting.answer
-                    && !answer.replayed
-                    && answer.outcome.is_some()
+                    && !waiting.is_recorded
                 {
                     answer.offset = answer.offset.max(offset);
                 }
