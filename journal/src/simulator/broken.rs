@@ -24,6 +24,7 @@ macro_rules! mistakes {
     ($($type:ident $constant:ident $name:literal)+) => {
         $(
             #[doc = concat!("Makes the mistake [`Protocol::", stringify!($constant), "`].")]
+            #[derive(Debug, Clone, PartialEq)]
             enum $type {}
 
             impl Protocol for $type {
@@ -48,4 +49,6 @@ mistakes! {
     OverlaySurvivesBarrier OVERLAY_SURVIVES_BARRIER "overlay-survives-barrier"
     AnswersExpireByClock ANSWERS_EXPIRE_BY_CLOCK "answers-expire-by-clock"
     CheckpointWithoutEpoch CHECKPOINT_WITHOUT_EPOCH "checkpoint-without-epoch"
+    AnyLaterEpoch ANY_LATER_EPOCH "any-later-epoch"
+    PrevUnchecked PREV_UNCHECKED "prev-unchecked"
 }
