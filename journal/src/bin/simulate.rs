@@ -5,7 +5,7 @@ use clap::Parser;
 use journal::simulator::{MISTAKES, Mistake, Run, SOUND, Tally};
 use std::process::ExitCode;
 
-/// Lines of a run's trace that are shown before and after its first violation.
+/// Lines of a trace that are shown, unless all are asked for: the last ones.
 const TRACE_LINES_MAX: usize = 200;
 
 /// Owners and readers of a journal, over a log in memory, with faults: all from one seed.

@@ -1,6 +1,9 @@
 //! The broker of a run: one partition in memory. Appends travel, land or get lost, and are reported on,
 //! in the order of one list of what is due, so that a run can be repeated.
 
+mod travel;
+
+use self::travel::Way;
 use super::{plan::Fate, tally::Happening, world::World};
 use bytes::Bytes;
 use kafka::{
@@ -314,132 +317,6 @@ impl Broker {
     /// The whole log.
     pub fn records(&self) -> Vec<Kept> {
         self.state().records.clone()
-    }
-}
-
-/// One append's way.
-struct Way {
-    line: usize,
-    number: u64,
-    now_ms: u64,
-    landing_ms: u64,
-    fate: Option<Fate>,
-}
-
-impl State {
-    fn plan(&mut self, at_ms: u64, due: Due) {
-        self.planned += 1;
-        self.due.insert((at_ms, self.planned), due);
-    }
-
-    fn travel(&mut self, world: &World, record: Kept, way: Way) {
-        let Way {
-            line,
-            number,
-            now_ms,
-            landing_ms,
-            fate,
-        } = way;
-        let way = &way;
-        let after_ms = world.dice().between(0, self.lines[line].delay_ms);
-        let truly = ReportPlan {
-            line,
-            number,
-            after_ms,
-            offset: None,
-        };
-        let error_ms = now_ms + world.dice().between(1, TIMEOUT_MS);
-        match fate {
-            None => {
-                let report = self.in_run_of_duplicates(world, truly, false);
-                self.land_in_order(way, record, Some(report));
-            }
-            Some(Fate::Lost) => {
-                world.count(Happening::AppendLost);
-                self.fail(line, number, error_ms);
-            }
-            Some(Fate::Unknown) => {
-                world.count(Happening::AppendUnknown);
-                self.land_in_order(way, record, None);
-                self.fail(line, number, error_ms.max(landing_ms));
-            }
-            Some(Fate::Late) => {
-                world.count(Happening::AppendLate);
-                self.fail(line, number, error_ms);
-                let late_ms = error_ms.max(landing_ms) + world.dice().between(1, LATE_MS_MAX);
-                self.plan(
-                    late_ms,
-                    Due::Land {
-                        record,
-                        report: None,
-                    },
-                );
-            }
-            Some(Fate::Doubled) => {
-                world.count(Happening::AppendDoubled);
-                let again_ms = landing_ms + world.dice().between(0, TIMEOUT_MS);
-                self.land_in_order(way, record.clone(), Some(truly));
-                self.plan(
-                    again_ms,
-                    Due::Land {
-                        record,
-                        report: None,
-                    },
-                );
-            }
-            Some(Fate::Duplicate) => {
-                let report = self.in_run_of_duplicates(world, truly, true);
-                self.land_in_order(way, record, Some(report));
-            }
-            Some(Fate::Implicit) => {
-                world.count(Happening::OffsetUnknown);
-                let offset = Some(OFFSET_INVALID);
-                self.land_in_order(way, record, Some(ReportPlan { offset, ..truly }));
-            }
-            Some(Fate::Unreported) => {
-                world.count(Happening::ReportLost);
-                self.land_in_order(way, record, None);
-            }
-            Some(Fate::ReportedLate) => {
-                world.count(Happening::ReportLate);
-                let after_ms = world.dice().between(1_000, TIMEOUT_MS);
-                self.land_in_order(way, record, Some(ReportPlan { after_ms, ..truly }));
-            }
-            Some(Fate::Refused | Fate::Broken) => {
-                unreachable!("these were not taken on the way")
-            }
-        }
-    }
-
-    /// A batch that the broker had already is reported with offsets from -1 on, whatever they were.
-    fn in_run_of_duplicates(
-        &mut self,
-        world: &World,
-        report: ReportPlan,
-        begins: bool,
-    ) -> ReportPlan {
-        let line = &mut self.lines[report.line];
-        let offset = match line.duplicate {
-            Some(offset) if world.fault(600) => Some(offset),
-            _ => begins.then_some(-1),
-        };
-        line.duplicate = offset.map(|offset| offset + 1);
-        if offset.is_some() {
-            world.count(Happening::OffsetUnknown);
-        }
-        ReportPlan { offset, ..report }
-    }
-
-    fn land_in_order(&mut self, way: &Way, record: Kept, report: Option<ReportPlan>) {
-        let landing_ms = way.landing_ms;
-        self.lines[way.line].last_landing_ms = landing_ms;
-        self.plan(landing_ms, Due::Land { record, report });
-    }
-
-    fn fail(&mut self, line: usize, number: u64, at_ms: u64) {
-        let result = Err(unknown("timed out"));
-        let report = Report { number, result };
-        self.plan(at_ms, Due::Report { line, report });
     }
 }
 

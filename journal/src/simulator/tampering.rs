@@ -100,6 +100,5 @@ async fn read<P: Protocol>(parts: &Parts, records: Vec<Kept>) -> Seen {
             .world
             .violate("a reader of an altered log never comes to an end".into());
     }
-    let seen = reading.seen().clone();
-    seen
+    reading.seen().clone()
 }

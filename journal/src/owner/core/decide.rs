@@ -20,7 +20,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     pub(super) fn decide(&mut self, mut asked: Asked<M, R>, now: Timestamp) {
         let head_time = self.office.as_ref().map_or(now, |head| head.log_time);
         let this_try = now.max(head_time);
-        let first_try = asked.first_try.map_or(this_try, |first| first.min(this_try));
+        let first_try = asked
+            .first_try
+            .map_or(this_try, |first| first.min(this_try));
         asked.first_try = Some(first_try);
         let kept_us = Stored::kept_us(asked.request.origin);
         if kept_us.is_some_and(|kept_us| self.proved.log_time.0 - first_try.0 > kept_us) {
