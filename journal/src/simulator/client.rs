@@ -27,7 +27,7 @@ const TRIES_MAX: u32 = 6;
 const IMPATIENT_MS_MAX: u64 = 12_000;
 /// How long anybody may wait for an answer, whatever happens: longer than all faults last, and what an
 /// owner may take after them.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Commands that others may send too.
 const POOL_MAX: usize = 12;
 
