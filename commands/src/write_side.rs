@@ -13,7 +13,9 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use domain::product;
 use journal::{
     Kafka,
-    owner::{Answer, Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
+    owner::{
+        Answer, Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status, machine_clock,
+    },
     store::Disk,
 };
 use kafka::Encoder;
@@ -181,6 +183,7 @@ impl WriteSide {
             causation_id: None,
             traceparent: ask.traceparent.clone(),
             expected_version: ask.expected_version,
+            received_at: machine_clock(),
         })
     }
 }

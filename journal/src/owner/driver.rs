@@ -9,6 +9,7 @@ use super::{
 use crate::{
     log::{Line, Log, ReadLog},
     metrics as names,
+    protocol::Protocol,
     store::{StateStore, StoreError},
 };
 use futures_util::future::BoxFuture;
@@ -50,6 +51,10 @@ pub struct Owner<M: Machine, L: Log> {
     /// The term that was last held and not handed over; another one in the log means that this owner
     /// was deposed.
     pub(super) held: Option<[u8; 16]>,
+    /// When the last announcement was made, by the clock that nobody sets.
+    pub(super) announced_at: Duration,
+    /// The broker's stamp on the announcement of the term in office, and when it was read.
+    pub(super) in_office_at: Option<(Timestamp, Duration)>,
     pub(super) in_office_since: Instant,
     /// How often this owner was deposed of late.
     pub(super) depositions: u32,
@@ -96,6 +101,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
             saving: None,
             save_not_before: Instant::now(),
             held: None,
+            announced_at: Duration::ZERO,
+            in_office_at: None,
             in_office_since: Instant::now(),
             depositions: 0,
         };
@@ -276,7 +283,21 @@ impl<M: Machine, L: Log> Owner<M, L> {
         });
     }
 
+    /// The time that commits bear: the broker's at take-over, and from there on by a clock that
+    /// nobody sets. So a machine whose clock leaps makes no answers expire.
     pub(super) fn now(&self) -> Timestamp {
+        match self.in_office_at {
+            Some((stamp, since)) if !<L as ReadLog>::Protocol::ANSWERS_EXPIRE_BY_CLOCK => {
+                let passed = (self.settings.uptime)().saturating_sub(since);
+                let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+                Timestamp(stamp.0.saturating_add(passed_us))
+            }
+            Some(_) | None => self.own_clock(),
+        }
+    }
+
+    /// The machine's clock, which may be wrong.
+    pub(super) fn own_clock(&self) -> Timestamp {
         (self.settings.clock)()
     }
 

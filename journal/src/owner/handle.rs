@@ -4,7 +4,7 @@ use super::request::{Answer, Refusal, Request};
 use schemas::Timestamp;
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -38,6 +38,8 @@ pub struct OwnerSettings {
     pub owner_url: String,
     /// The process's clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// A clock that nobody sets, from any beginning.
+    pub uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Gives a fresh random id.
     pub fresh_term: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
 }
@@ -51,9 +53,11 @@ pub struct OwnerHandle<C> {
 impl OwnerSettings {
     /// With the machine's clock and randomness.
     pub fn new(owner_url: String) -> Self {
+        let started = Instant::now();
         Self {
             owner_url,
-            clock: Arc::new(now),
+            clock: Arc::new(machine_clock),
+            uptime: Arc::new(move || started.elapsed()),
             fresh_term: Arc::new(|| uuid::Uuid::new_v4().into_bytes()),
         }
     }
@@ -88,8 +92,8 @@ impl<C> OwnerHandle<C> {
     }
 }
 
-/// The machine's clock.
-fn now() -> Timestamp {
+/// What the machine's clock shows, right or wrong.
+pub fn machine_clock() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -17,6 +17,6 @@ mod take_over;
 pub use self::{
     core::{Barrier, Core, Outgoing, TRIES_MAX, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
-    handle::{OwnerHandle, OwnerSettings, Reply, Status},
-    request::{Answer, Machine, Refusal, Request},
+    handle::{OwnerHandle, OwnerSettings, Reply, Status, machine_clock},
+    request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
 };

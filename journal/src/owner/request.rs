@@ -1,6 +1,6 @@
 //! What an owner is asked, what it answers, and the rules it decides by.
 
-use schemas::{ContextEvent, Origin, Outcome, ids::CommandId};
+use schemas::{ContextEvent, Origin, Outcome, Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The rules of one context's aggregates; `commands` makes it from deciders.
@@ -52,6 +52,35 @@ pub struct Request<C> {
     pub traceparent: Option<String>,
     /// The aggregate must have this version (`If-Match`).
     pub expected_version: Option<i64>,
+    /// When the process that the client asked took it, by that process's clock. It travels with the
+    /// command: whoever decides it late must know that.
+    pub received_at: Timestamp,
+}
+
+/// How much later than it was received a command may be decided, in log time. Less than any answer is
+/// kept: so whoever decides it, wherever it was before, would still know of an earlier decision.
+pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
+/// How far the clock of whoever received a command may be ahead of log time. Both together are less
+/// than any answer is kept.
+pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
+
+impl<C> Request<C> {
+    /// Whether it may be decided when log time is `now`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: a decision of it may have been forgotten by now.
+    pub(super) fn check_age(&self, now: Timestamp) -> Result<(), Refusal> {
+        let age_us = now.0.saturating_sub(self.received_at.0);
+        let reason = if age_us > DECIDED_WITHIN_US {
+            format!("the command was received {} s ago", age_us / 1_000_000)
+        } else if age_us < -RECEIVED_AHEAD_US_MAX {
+            let ahead = -(age_us / 1_000_000);
+            format!("the clock of the process that received the command is {ahead} s ahead")
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::Unavailable(reason))
+    }
 }
 
 /// What a command came to. Given only when it is proved.

@@ -72,7 +72,8 @@ impl Stored {
 
     /// Whether it has been kept for long enough.
     pub fn is_expired(&self, log_time: Timestamp) -> bool {
-        Self::kept_us(self.origin).is_some_and(|kept| log_time.0 - self.recorded_at.0 > kept)
+        Self::kept_us(self.origin)
+            .is_some_and(|kept| log_time.0.saturating_sub(self.recorded_at.0) > kept)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     reader::{ReadError, Reader},
     store::StoreError,
 };
-use schemas::{ContextEvent, topics::PARTITIONS};
+use schemas::{ContextEvent, Timestamp, topics::PARTITIONS};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,7 +22,9 @@ const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the log may be silent where it is known to go on.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the clock may be off the broker's.
-const CLOCK_DIFFERENCE_MS_MAX: i64 = 5_000;
+const CLOCK_DIFFERENCE_US_MAX: i64 = 5_000_000;
+/// How long after it was made an announcement may be read whose stamp is to say what time it is.
+const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long an owner with a wrong clock waits before it announces itself again, for each announcement
 /// ends the term of whoever serves.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
@@ -106,7 +108,11 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
         let mut reader = Reader::open(&self.log, &role, vec![start]).await?;
         self.catch_up(&mut reader, end).await?;
+        self.in_office_at = None;
         self.announce_and_read(&mut reader).await?;
+        if !<L as ReadLog>::Protocol::SERVES_BEFORE_READING {
+            self.set_clock(reader.last_stamp_ms(partition))?;
+        }
         self.core.take_office(self.now());
         self.restored = true;
         let checkpoint = self.core.checkpoint();
@@ -184,11 +190,14 @@ impl<M: Machine, L: Log> Owner<M, L> {
             return Ok(());
         }
         self.core.announcement_is_lost();
-        let (now, term) = (self.now(), (self.settings.fresh_term)());
+        let (now, term) = (self.own_clock(), (self.settings.fresh_term)());
         let announcement = self
             .core
             .announce(&self.settings.owner_url, PARTITIONS, term, now)
             .map_err(|refusal| Failure::End(refusal.to_string()))?;
+        if announcement.term == term {
+            self.announced_at = (self.settings.uptime)();
+        }
         self.append(&announcement)
             .map_err(|barrier| Failure::Again(barrier.reason))?;
         if <L as ReadLog>::Protocol::SERVES_BEFORE_READING {
@@ -205,8 +214,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 return Err(Failure::Again(reason.into()));
             }
         }
-        let stamp_ms = reader.last_stamp_ms(self.partition).unwrap_or(-1);
-        self.check_clock(now.0 / 1_000, stamp_ms)
+        Ok(())
     }
 
     /// A mistake that the simulator makes on purpose.
@@ -226,20 +234,42 @@ impl<M: Machine, L: Log> Owner<M, L> {
         Err(Failure::Again("no report".into()))
     }
 
-    /// The own announcement's time against the broker's.
-    fn check_clock(&mut self, clock_ms: i64, stamp_ms: i64) -> Result<(), Failure> {
-        let difference_ms = clock_ms - stamp_ms;
-        if stamp_ms < 0 || difference_ms.abs() <= CLOCK_DIFFERENCE_MS_MAX {
-            return Ok(());
+    /// Goes by the broker's clock from here on, if the own one does not contradict it: the broker took
+    /// the announcement after it was made and before it was read.
+    fn set_clock(&mut self, stamp_ms: Option<i64>) -> Result<(), Failure> {
+        let Some(stamp_ms) = stamp_ms else {
+            // An earlier try read it, and failed then.
+            self.core.forget_announcement();
+            let reason = "the announcement's stamp is not known any more";
+            return Err(Failure::Again(reason.into()));
+        };
+        let (stamp, uptime) = (
+            Timestamp(stamp_ms.saturating_mul(1_000)),
+            (self.settings.uptime)(),
+        );
+        let age = uptime.saturating_sub(self.announced_at);
+        if age > STAMP_AGE_MAX {
+            self.core.forget_announcement();
+            let reason = format!("the announcement was read only after {age:?}");
+            return Err(Failure::Again(reason));
         }
-        self.core.forget_announcement();
-        Err(Failure::After(
-            CLOCK_RETRY,
-            format!(
-                "this machine's clock is {difference_ms} ms off the broker's, which is more than \
-                 {CLOCK_DIFFERENCE_MS_MAX}"
-            ),
-        ))
+        let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        // What the own clock makes of the time since the broker took it: between nothing and all.
+        let since_us = self.own_clock().0.saturating_sub(stamp.0);
+        let off_us = match since_us {
+            ..0 => since_us,
+            since_us => since_us.saturating_sub(age_us).max(0),
+        };
+        if off_us.saturating_abs() > CLOCK_DIFFERENCE_US_MAX {
+            self.core.forget_announcement();
+            let (off_ms, max_ms) = (off_us / 1_000, CLOCK_DIFFERENCE_US_MAX / 1_000);
+            let reason = format!(
+                "this machine's clock is {off_ms} ms off the broker's, which is more than {max_ms}"
+            );
+            return Err(Failure::After(CLOCK_RETRY, reason));
+        }
+        self.in_office_at = Some((stamp, uptime));
+        Ok(())
     }
 
     /// Reads a batch; `false` if none came for so long.
@@ -277,7 +307,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
     fn check_not_deposed(&mut self) -> Result<(), Failure> {
         let checkpoint = self.core.checkpoint();
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);
-        if self.held.is_none_or(|held| held == term) {
+        let is_own = self.held.is_none_or(|held| held == term) || self.core.announced_is_read();
+        if is_own {
             return Ok(());
         }
         self.held = None;

@@ -3,7 +3,7 @@
 
 use super::machine::Ask;
 use crate::owner::{Answer, Refusal};
-use schemas::Origin;
+use schemas::{Origin, Timestamp};
 use std::sync::{Mutex, MutexGuard};
 
 /// One sending of a command to a node.
@@ -24,6 +24,8 @@ pub(super) struct Order {
     pub ask: Ask,
     pub origin: Origin,
     pub expected_version: Option<i64>,
+    /// When it was made; a client that tries again is received anew, but only with a key of its own.
+    pub made_at: Timestamp,
 }
 
 /// What came back.
@@ -42,6 +44,8 @@ pub(super) struct Office {
     pub epoch: i64,
     pub term: [u8; 16],
     pub since_ms: u64,
+    /// How far the node's clock was off then.
+    pub clock_offset_us: i64,
 }
 
 /// All of it.

@@ -12,7 +12,7 @@ use crate::{
     protocol::Protocol,
 };
 use futures_util::future::join_all;
-use schemas::{Origin, ids::CommandId};
+use schemas::{Origin, Timestamp, ids::CommandId};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -81,6 +81,7 @@ impl<P: Protocol> Clients<P> {
                 ask: Ask::Set { price: 1 },
                 origin: Origin::Keyed,
                 expected_version: None,
+                made_at: world.wall(),
             };
             let deadline = tokio::time::Instant::now() + PATIENCE;
             loop {
@@ -154,6 +155,7 @@ impl<P: Protocol> Clients<P> {
             ask,
             origin,
             expected_version,
+            made_at: world.wall(),
         };
         if origin == Origin::Keyed {
             if pool.len() == POOL_MAX {
@@ -240,7 +242,7 @@ impl<P: Protocol> Clients<P> {
             format!("#{attempt} {id} -> node {node}: {key} {ask:?} {origin:?} expects {expected_version:?}")
         });
         let asked = async {
-            let answer = handle?.submit(request(order)).await;
+            let answer = handle?.submit(request(order, world.wall())).await;
             match answer {
                 // Without an answer its sender is dead.
                 Ok(answer) => answer.await.ok(),
@@ -292,7 +294,7 @@ impl<P: Protocol> Clients<P> {
     }
 }
 
-fn request(order: &Order) -> Request<Ask> {
+fn request(order: &Order, now: Timestamp) -> Request<Ask> {
     Request {
         key: order.key.clone(),
         command: order.ask.clone(),
@@ -304,5 +306,9 @@ fn request(order: &Order) -> Request<Ask> {
         causation_id: None,
         traceparent: None,
         expected_version: order.expected_version,
+        received_at: match order.origin {
+            Origin::Server => order.made_at,
+            Origin::Keyed | Origin::Policy | Origin::Timer | Origin::Unknown => now,
+        },
     }
 }

@@ -252,8 +252,9 @@ impl<'a> Judgement<'a> {
             let kept = &records[usize::try_from(*offset).expect("offsets are not below 0")];
             let is_prompt = kept.landed_ms - kept.handed_ms < PROMPT_MS
                 && office.since_ms.saturating_sub(kept.landed_ms) < PROMPT_MS;
-            if is_prompt && kept.clock_offset_us.abs() >= WRONG_CLOCK_US {
-                let offset_us = kept.clock_offset_us;
+            // A clock that was set meanwhile is judged by what it shows at last.
+            let offset_us = office.clock_offset_us;
+            if is_prompt && offset_us.abs() >= WRONG_CLOCK_US && offset_us == kept.clock_offset_us {
                 self.world.violate(format!(
                     "node {node} serves with its clock off by {offset_us} us"
                 ));

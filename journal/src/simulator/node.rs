@@ -103,6 +103,7 @@ impl<P: Protocol> Node<P> {
         tokio::spawn(watch_status(
             self.number,
             handle.status(),
+            self.link.clone(),
             self.store.clone(),
             self.parts.clone(),
         ));
@@ -121,10 +122,11 @@ impl<P: Protocol> Node<P> {
             let offset_us = link.clock_offset_us.load(Ordering::Relaxed);
             Timestamp(world.wall().0 + offset_us)
         };
-        let world = self.parts.world.clone();
+        let (uptime, world) = (self.parts.world.clone(), self.parts.world.clone());
         OwnerSettings {
             owner_url: format!("node {}", self.number),
             clock: Arc::new(clock),
+            uptime: Arc::new(move || uptime.uptime()),
             fresh_term: Arc::new(move || world.dice().id()),
         }
     }
@@ -225,6 +227,7 @@ impl<P: Protocol> Node<P> {
 async fn watch_status(
     node: usize,
     mut status: watch::Receiver<Status>,
+    link: Arc<Link>,
     store: Arc<SimStore>,
     parts: Parts,
 ) {
@@ -253,6 +256,7 @@ async fn watch_status(
                     epoch,
                     term,
                     since_ms,
+                    clock_offset_us: link.clock_offset_us.load(Ordering::Relaxed),
                 });
             }
             Status::TakingOver(reason) => {

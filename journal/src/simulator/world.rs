@@ -70,6 +70,12 @@ impl World {
         Timestamp(BEGINNING_US + elapsed + self.leap_us.load(Ordering::Relaxed))
     }
 
+    /// How long the run has lasted by a clock that nobody sets.
+    pub fn uptime(&self) -> Duration {
+        let leaps_us = u64::try_from(self.leap_us.load(Ordering::Relaxed)).unwrap_or(0);
+        self.started.elapsed() + Duration::from_micros(leaps_us)
+    }
+
     /// Time passes, for everybody, in which nothing happens.
     pub fn leap(&self, us: i64) {
         self.leap_us.fetch_add(us, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use super::{Asked, Barrier, Core, Decided, Head, Outgoing, Pending, Waiting};
 use crate::{
     owner::{
         request::{Answer, Machine, Refusal, Request, already_so},
-        tables::{Aggregate, Stored},
+        tables::Aggregate,
     },
     protocol::Protocol,
     rule::chain_hash,
@@ -17,28 +17,25 @@ use std::sync::Arc;
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     /// Decides a command on what is proved and what is under way. If the state store can't be read,
     /// the command stays to be decided again.
-    pub(super) fn decide(&mut self, mut asked: Asked<M, R>, now: Timestamp) {
-        let head_time = self.office.as_ref().map_or(now, |head| head.log_time);
-        let this_try = now.max(head_time);
-        let first_try = asked
-            .first_try
-            .map_or(this_try, |first| first.min(this_try));
-        asked.first_try = Some(first_try);
-        let kept_us = Stored::kept_us(asked.request.origin);
-        if kept_us.is_some_and(|kept_us| self.proved.log_time.0 - first_try.0 > kept_us) {
-            // An earlier try may stand in the log, with an answer that was forgotten meanwhile.
-            let reason = "it waited for longer than its answer would have been kept";
-            return self.reply(asked, &Err(Refusal::Unavailable(reason.into())));
-        }
+    pub(super) fn decide(&mut self, asked: Asked<M, R>, now: Timestamp) {
         match self.known(&asked, now) {
             Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer, true),
             Ok(Known::UnderWay(seq)) => self.join(seq, asked),
-            Ok(Known::Aggregate(base)) => self.decide_on(asked, base, now),
+            Ok(Known::Aggregate(base)) => match asked.request.check_age(self.log_time(now)) {
+                Ok(()) => self.decide_on(asked, base, now),
+                Err(refusal) => self.reply(asked, &Err(refusal)),
+            },
             Err(error) => {
                 self.broken = Some(error);
                 self.again.push_back(asked);
             }
         }
+    }
+
+    /// The log time that a commit would bear now.
+    fn log_time(&self, now: Timestamp) -> Timestamp {
+        let head = self.office.as_ref().map(|head| head.log_time);
+        now.max(head.unwrap_or(self.proved.log_time))
     }
 
     /// What is known already of a command or, if nothing is, of its aggregate.

@@ -125,8 +125,6 @@ struct Asked<M: Machine, R> {
     request: Request<M::Command>,
     replies: Vec<R>,
     tries: u32,
-    /// The least log time that a commit of it can bear; `None` before it is decided.
-    first_try: Option<Timestamp>,
 }
 
 /// A command with what it came to.
@@ -334,7 +332,6 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             request,
             replies: vec![reply],
             tries: 0,
-            first_try: None,
         };
         if is_busy {
             let reason = format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait");

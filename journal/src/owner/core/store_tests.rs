@@ -115,6 +115,7 @@ async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
         let later = Timestamp(1_000_000 + hours * HOUR_US);
         let other = Request {
             key: format!("product_later_{hours}"),
+            received_at: later,
             ..request(100 + u8::try_from(hours).unwrap(), Origin::Policy, "lamp")
         };
         core.submit(other, 9, later);
@@ -125,7 +126,11 @@ async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
     core.take_replies();
     // The id is free again, and what it decides now is remembered.
     let later = Timestamp(1_000_000 + 25 * HOUR_US);
-    core.submit(request(1, Origin::Keyed, "lamp"), 10, later);
+    let again = Request {
+        received_at: later,
+        ..request(1, Origin::Keyed, "lamp")
+    };
+    core.submit(again, 10, later);
     deliver(&mut core, &mut log);
     assert!(!core.take_replies().remove(0).1.unwrap().replayed);
     save(&mut core).await;

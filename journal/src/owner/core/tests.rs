@@ -1,6 +1,7 @@
 //! The protocol against a log in memory: what is lost, doubled, late or foreign is put there by hand.
 
 use super::*;
+use crate::owner::request::{DECIDED_WITHIN_US, RECEIVED_AHEAD_US_MAX};
 use crate::rule::{Rule, Verdict};
 use crate::store::Memory;
 use kafka::Report;
@@ -135,6 +136,7 @@ pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<
         causation_id: None,
         traceparent: None,
         expected_version: None,
+        received_at: NOW,
     }
 }
 
@@ -480,4 +482,36 @@ fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
     ));
     deliver(&mut core, &mut log);
     assert!(matches!(core.take_replies()[..], [(1, Ok(_))]));
+}
+
+/// A command that an owner finds in its queue after a long sleep: others may have decided it and
+/// forgotten that.
+#[test]
+fn a_command_that_was_received_long_ago_is_not_decided() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    let received_at = |at_us| Request {
+        received_at: Timestamp(at_us),
+        ..request(1, Origin::Server, "lamp")
+    };
+    let late = NOW.0 + DECIDED_WITHIN_US + 1;
+    core.submit(received_at(NOW.0), 1, Timestamp(late));
+    core.submit(received_at(NOW.0 + RECEIVED_AHEAD_US_MAX + 1), 2, NOW);
+    let replies = core.take_replies();
+    assert_eq!(replies.len(), 2);
+    for (_, reply) in replies {
+        assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
+    }
+    // In time it is decided, and its answer given for as long as it is kept.
+    core.submit(received_at(NOW.0), 3, Timestamp(late - 1));
+    deliver(&mut core, &mut log);
+    core.submit(received_at(NOW.0), 4, Timestamp(late + 1));
+    core.settle(Timestamp(late + 1));
+    deliver(&mut core, &mut log);
+    let versions: Vec<_> = core
+        .take_replies()
+        .into_iter()
+        .map(|(to, answer)| (to, answer.unwrap().version))
+        .collect();
+    assert_eq!(versions, [(3, 1), (4, 1)]);
 }
