@@ -83,7 +83,8 @@ pub fn problem(refusal: Refusal) -> Problem {
             "COMMIT_UNENCODABLE",
             detail,
         ),
-        Refusal::Busy(_) | Refusal::NotOwner(_) | Refusal::Unavailable(_) => Problem::new(
+        Refusal::Busy(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", detail),
+        Refusal::NotOwner(_) | Refusal::Unavailable(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "JOURNAL_UNAVAILABLE",
             detail,
