@@ -238,9 +238,10 @@ async fn watch_routes(
     loop {
         let trouble = {
             let known = directory.known();
-            let is_elsewhere =
-                |place| known.owner(place).is_some_and(|entry| entry.url != own_url);
-            let mut owners = offices.all().filter(|((topic, _), _)| *topic == context.topic);
+            let is_elsewhere = |place| known.owner(place).is_some_and(|entry| entry.url != own_url);
+            let mut owners = offices
+                .all()
+                .filter(|((topic, _), _)| *topic == context.topic);
             owners.find_map(|(place, status)| match status {
                 Status::InOffice { .. } => None,
                 Status::Standby | Status::TakingOver(_) | Status::Ended(_)

@@ -115,7 +115,12 @@ impl ConsumerContext for Hints {
                     .iter()
                     .map(|element| (element.topic().to_owned(), element.partition()))
                     .collect();
-                tracing::info!(member = self.member, partitions = now.len(), ?now, "assigned");
+                tracing::info!(
+                    member = self.member,
+                    partitions = now.len(),
+                    ?now,
+                    "assigned"
+                );
                 self.assignment.send_replace(now);
             }
             Err(error) => {
@@ -179,7 +184,10 @@ impl Membership {
     /// note, or could not in a bounded time. Tells whether there is anybody else.
     pub async fn leave(mut self) -> Others {
         let (reply, others) = oneshot::channel();
-        let sent = self.leave.take().is_some_and(|leave| leave.send(reply).is_ok());
+        let sent = self
+            .leave
+            .take()
+            .is_some_and(|leave| leave.send(reply).is_ok());
         if !sent {
             return Others::None;
         }
@@ -216,7 +224,10 @@ fn consumer(
             .set("group.protocol", "classic")
             .set("group.instance.id", member)
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
+            .set(
+                "session.timeout.ms",
+                SESSION_TIMEOUT.as_millis().to_string(),
+            )
             .set(
                 "heartbeat.interval.ms",
                 HEARTBEAT_INTERVAL.as_millis().to_string(),

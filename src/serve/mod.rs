@@ -144,7 +144,11 @@ impl Service {
         };
         let (tasks, stop) = (&self.tasks, self.stop.clone());
         tasks.spawn(supervise("http", stop.clone(), http));
-        tasks.spawn(supervise("metrics", stop.clone(), keep_metrics(metrics, stop)));
+        tasks.spawn(supervise(
+            "metrics",
+            stop.clone(),
+            keep_metrics(metrics, stop),
+        ));
         tracing::info!(address = %self.config.http.listen, "listening");
     }
 

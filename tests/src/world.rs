@@ -51,7 +51,10 @@ impl World {
     /// of ours from all of them.
     pub async fn wiped(scenario: &str) -> Result<Self> {
         let world = Self::of(scenario, &Server::ALL).await?;
-        world.wipe_databases().await.context("wiping the databases")?;
+        world
+            .wipe_databases()
+            .await
+            .context("wiping the databases")?;
         Ok(world)
     }
 
@@ -287,6 +290,10 @@ pub fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let free = addresses.filter(|address| TcpListener::bind(address).is_ok());
     let free: Vec<SocketAddr> = free.take(count).collect();
-    ensure!(free.len() == count, "{} free ports in {PORTS:?}", free.len());
+    ensure!(
+        free.len() == count,
+        "{} free ports in {PORTS:?}",
+        free.len()
+    );
     Ok(free)
 }

@@ -230,13 +230,14 @@ async fn answer_line(under: Under) -> Vec<u8> {
         command,
         coming,
     } = under;
-    let settled = match coming {
-        // Its lane keeps to its deadline.
-        Ok(coming) => settle(coming.await.unwrap_or_else(|_| {
-            Err(Refusal::Unavailable("the command's lane has ended".into()))
-        })),
-        Err(problem) => Err(problem),
-    };
+    let settled =
+        match coming {
+            // Its lane keeps to its deadline.
+            Ok(coming) => settle(coming.await.unwrap_or_else(|_| {
+                Err(Refusal::Unavailable("the command's lane has ended".into()))
+            })),
+            Err(problem) => Err(problem),
+        };
     let status = settled
         .as_ref()
         .map_or_else(|problem| problem.status, |done| done.status);

@@ -65,7 +65,9 @@ pub async fn commands(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    if headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes())
+    if headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes())
         != Some(MEDIA_TYPE.as_bytes())
     {
         let detail = format!("the body must be {MEDIA_TYPE}");

@@ -68,7 +68,9 @@ impl Duties {
             }
         };
         if timeout_at(deadline, successors).await.is_err() {
-            tracing::warn!("not every partition has a new owner yet; the offices are left all the same");
+            tracing::warn!(
+                "not every partition has a new owner yet; the offices are left all the same"
+            );
         }
         for assigned in &self.assigned {
             assigned.send_replace(false);
@@ -103,9 +105,7 @@ impl Duties {
         let known = directory.known();
         for (place, assigned) in places().zip(&self.assigned) {
             let is_hinted = hinted.contains(&(place.0.to_owned(), place.1));
-            let successor = known
-                .owner(place)
-                .filter(|entry| entry.url != self.own_url);
+            let successor = known.owner(place).filter(|entry| entry.url != self.own_url);
             let status = offices.of(place);
             assigned.send_if_modified(|assigned| {
                 let now = is_hinted || (*assigned && goes_on(&status, successor));

@@ -154,7 +154,8 @@ mod tests {
     fn the_greatest_epoch_counts_and_garbage_does_not() {
         let (sender, directory) = Directory::empty();
         let key = schemas::owners::key(PLACE);
-        let entry = |epoch: i64, url: &str| format!(r#"{{"epoch":{epoch},"term":"","url":"{url}"}}"#);
+        let entry =
+            |epoch: i64, url: &str| format!(r#"{{"epoch":{epoch},"term":"","url":"{url}"}}"#);
         let records = [
             record(0, &key, &entry(4, "http://a:1")),
             record(1, &key, "garbage"),

@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
 };
 use journal::{
+    Source,
     owner::{Answer, UNANSWERED_MAX},
     store::Memory,
 };
@@ -44,7 +45,14 @@ fn silent_owners<M: Machine + Copy>(
     let owner = |partition| {
         let settings = OwnerSettings::new(String::new());
         let store = Arc::new(Memory::default());
-        Owner::new(machine, partition, encoder.clone(), log.clone(), store, settings)
+        Owner::new(
+            machine,
+            partition,
+            encoder.clone(),
+            log.clone(),
+            store,
+            settings,
+        )
     };
     let (owners, handles): (Vec<_>, Vec<_>) = (0..PARTITIONS).map(owner).unzip();
     (handles, owners)

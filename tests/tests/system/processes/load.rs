@@ -97,7 +97,11 @@ impl Load {
                 bail!("client {ended} has ended");
             }
             // The first one may have begun before.
-            let mut done = self.shared.done.iter().map(|done| done.load(Ordering::Relaxed));
+            let mut done = self
+                .shared
+                .done
+                .iter()
+                .map(|done| done.load(Ordering::Relaxed));
             Ok(Look::at(done.all(|done| done >= 2), || {
                 format!("{:?}", self.shared.done)
             }))
@@ -150,7 +154,10 @@ async fn work(shared: Arc<Shared>, number: usize) -> Result<(String, usize)> {
         let version = command(&shared, &mut clients, &sku, count).await?;
         shared.is_done(number, begun.elapsed());
         count += 1;
-        ensure!(version == count, "{sku}: version {version} after {count} commands");
+        ensure!(
+            version == count,
+            "{sku}: version {version} after {count} commands"
+        );
         sleep(THINK_TIME).await;
     }
     Ok((sku, count))
@@ -174,10 +181,17 @@ async fn command(
             json!({"price": {"amount": count, "currency": "GBP"}}),
         ),
     };
-    let method = if count == 0 { reqwest::Method::POST } else { reqwest::Method::PUT };
+    let method = if count == 0 {
+        reqwest::Method::POST
+    } else {
+        reqwest::Method::PUT
+    };
     let deadline = Instant::now() + COMMAND_TIMEOUT;
     for turn in count.. {
-        ensure!(Instant::now() < deadline, "{sku}: command {count} was not done in time");
+        ensure!(
+            Instant::now() < deadline,
+            "{sku}: command {count} was not done in time"
+        );
         let address = {
             let addresses = shared.addresses.lock().unwrap();
             addresses[turn % addresses.len()]
@@ -192,7 +206,10 @@ async fn command(
         match request.send().await {
             Ok(response) => {
                 // As a load balancer does with one that is not ready any more.
-                let parts = response.headers().get("connection").is_some_and(|value| value == "close");
+                let parts = response
+                    .headers()
+                    .get("connection")
+                    .is_some_and(|value| value == "close");
                 if parts {
                     shared.forget(address);
                 }

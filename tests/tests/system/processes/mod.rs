@@ -45,11 +45,11 @@ async fn a_command_is_decided_once_whichever_process_takes_it() -> Result<()> {
         }
     }
     check_batches(&processes).await?;
-    let forwarded = futures_util::future::try_join_all(processes.iter().map(|process| {
-        process
-            .client()
-            .metric("daybook_commands_forwarded_total")
-    }));
+    let forwarded = futures_util::future::try_join_all(
+        processes
+            .iter()
+            .map(|process| process.client().metric("daybook_commands_forwarded_total")),
+    );
     let forwarded: f64 = forwarded.await?.iter().sum();
     ensure!(forwarded > 0.0, "nothing was forwarded");
     let decisions = audit_log::decisions(&world, &["--event", "ProductCreated"]).await?;
@@ -61,10 +61,15 @@ async fn a_command_is_decided_once_whichever_process_takes_it() -> Result<()> {
 
 /// A batch at one process, and again at another: the same answers, in the order of the lines.
 async fn check_batches(processes: &[Daybook]) -> Result<()> {
-    let lines: String = (0..LINES).map(|number| format!("{}\n", sale(number))).collect();
+    let lines: String = (0..LINES)
+        .map(|number| format!("{}\n", sale(number)))
+        .collect();
     let first = processes[0].client().post_lines(lines.clone()).await?;
     let again = processes[1].client().post_lines(lines).await?;
-    ensure!(first.len() == LINES && again.len() == LINES, "lines are missing");
+    ensure!(
+        first.len() == LINES && again.len() == LINES,
+        "lines are missing"
+    );
     let mut last: HashMap<String, i64> = HashMap::new();
     for (first, again) in first.iter().zip(&again) {
         ensure!(first["status"] == 201, "{first}");
@@ -120,7 +125,10 @@ async fn processes_come_and_go_under_load_and_nothing_is_lost_or_doubled() -> Re
     processes.remove(0).kill().await?;
     let back = world.commands_at(addresses[0]).await?;
     let restarted = load.pause_of_everyone().await?;
-    println!("killed and started, served within {} ms", begun.elapsed().as_millis());
+    println!(
+        "killed and started, served within {} ms",
+        begun.elapsed().as_millis()
+    );
 
     let acknowledged = load.end().await?;
     for (name, pause) in [
@@ -137,8 +145,14 @@ async fn processes_come_and_go_under_load_and_nothing_is_lost_or_doubled() -> Re
 
 fn print_pause(name: &str, pause: &Pause) {
     let value = pause.longest.as_millis();
-    println!("{}", json!({"bench": name, "value": u64::try_from(value).ok(), "unit": "ms"}));
-    println!("{name}: {} commands, errors {:?}", pause.commands, pause.errors);
+    println!(
+        "{}",
+        json!({"bench": name, "value": u64::try_from(value).ok(), "unit": "ms"})
+    );
+    println!(
+        "{name}: {} commands, errors {:?}",
+        pause.commands, pause.errors
+    );
 }
 
 /// Every acknowledged command stands in the log once, and nothing else but what was asked last.
