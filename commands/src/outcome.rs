@@ -151,7 +151,7 @@ mod tests {
                 "COMMIT_TOO_LARGE",
             ),
             (Refusal::Unencodable("no".into()), 500, "COMMIT_UNENCODABLE"),
-            (Refusal::Busy("no".into()), 503, "JOURNAL_UNAVAILABLE"),
+            (Refusal::Busy("no".into()), 503, "BUSY"),
             (Refusal::NotOwner("no".into()), 503, "JOURNAL_UNAVAILABLE"),
             (
                 Refusal::Unavailable("no".into()),
