@@ -8,13 +8,14 @@ use crate::{
 use domain::{CreditNote, Decider, Order, Product, credit_note, order, product};
 use journal::owner::Request;
 use schemas::{
-    Origin,
+    Origin, Timestamp,
     context::{CATALOG, ORDERS},
     ids::CommandId,
     owners::Place,
     topics::PARTITIONS,
 };
 use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is asked, as the client gave it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub struct Command {
     pub id: CommandId,
     /// Whether the client named it, by an idempotency key.
     pub keyed: bool,
+    /// When the node that took it from its client did so, by that node's clock: it goes with it, so that
+    /// a command that was long on its way is known as such.
+    pub received_at: Timestamp,
     /// Opaque id of the principal.
     pub actor: String,
     /// `If-Match`.
@@ -81,11 +85,12 @@ impl Call {
 }
 
 impl Command {
-    /// A command of `principal`: under its key if it has one, else under a fresh id.
+    /// A command of `principal`, received now: under its key if it has one, else under a fresh id.
     pub fn new(principal: &Principal, key: Option<&IdempotencyKey>, call: Call) -> Self {
         Self {
             id: principal.command_id(call.name(), key),
             keyed: key.is_some(),
+            received_at: now(),
             actor: principal.0.clone(),
             expected_version: None,
             traceparent: None,
@@ -183,6 +188,14 @@ impl Prepared {
         let partition = kafka::partition::of_key(self.key().as_bytes(), PARTITIONS);
         (topic, partition)
     }
+}
+
+/// The machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn product_key(sku: &str) -> String {

@@ -7,7 +7,7 @@ use crate::{
     outcome::problem,
     routing::{
         Directory, Router, announcer,
-        assignment::{Duties, GROUP, topics},
+        assignment::{Duties, GROUP, Unsound, topics},
         directory,
         peer::Peers,
         router::{Offices, Parts},
@@ -105,6 +105,8 @@ pub struct Process<'a> {
     pub owner_url: String,
     /// This process's name in the group; the same after a restart.
     pub member: String,
+    /// Topics that are not as they must be: nothing of them is owned.
+    pub unsound: watch::Receiver<Unsound>,
     /// Holds the tasks.
     pub tasks: &'a TaskTracker,
     /// Asks to stop: offices are handed over, while commands still come in and go on to their owners.
@@ -126,7 +128,7 @@ impl WriteSide {
     ) -> Result<Self, StartError> {
         let publisher = Publisher::new(&process.log.source.kafka, "owners")?;
         let peers = Peers::new().map_err(|error| StartError::Client(error.to_string()))?;
-        let (duties, assigned) = Duties::none(process.owner_url.clone());
+        let (duties, assigned) = Duties::none(process.owner_url.clone(), process.unsound.clone());
         let mut assigned = places().zip(assigned).collect::<Vec<_>>();
         let mut take = |context: &Context| {
             let (of_context, rest) = std::mem::take(&mut assigned)

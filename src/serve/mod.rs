@@ -8,6 +8,7 @@ mod api;
 mod linger;
 mod probes;
 mod progress;
+mod topics;
 
 pub use progress::ProgressAnswer;
 
@@ -20,19 +21,14 @@ use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use service::{
-    health::Health,
+    health::{Component, Health},
     progress::Progress,
     shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
-use std::{process::ExitCode, time::Duration};
-use tokio::net::TcpListener;
+use std::process::ExitCode;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// How often the journals' topics are compared with what they must be.
-const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// The same, while they are not.
-const TOPIC_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,9 +182,10 @@ impl Service {
         );
         let stop = self.stop.clone();
         self.tasks.spawn(supervise("probes", stop.clone(), probes));
-        let Some(encoders) = self.prepare().await? else {
+        let Some((encoders, component)) = self.prepare().await? else {
             return Ok(());
         };
+        let (unsound, is_unsound) = watch::channel(Default::default());
         let listen = self.config.http.listen;
         let commands = self.config.commands.as_ref();
         let process = Process {
@@ -202,6 +199,7 @@ impl Service {
             member: commands
                 .and_then(|commands| commands.member.clone())
                 .unwrap_or_else(|| listen.to_string()),
+            unsound: is_unsound,
             tasks: &self.tasks,
             stop: self.stop.clone(),
             closing: self.closing.clone(),
@@ -221,21 +219,22 @@ impl Service {
             let job = reading.job.run(stop.clone());
             self.tasks.spawn(supervise("job", stop.clone(), job));
         }
-        let check = check_topics(self.source.admin.clone(), self.health, stop.clone());
+        let admin = self.source.admin.clone();
+        let check = topics::check(admin, self.health.component("topics"), unsound, stop.clone());
         self.tasks.spawn(supervise("topics", stop, check));
+        // Only now, when every role has a component of its own: the process would seem ready between.
+        component.ready();
         Ok(())
     }
 
-    /// Topics and schemas, waited for; `None` if the process is to stop before.
-    async fn prepare(&self) -> anyhow::Result<Option<setup::Encoders>> {
+    /// Topics and schemas, waited for, and the component that waits for them; `None` if the process is to
+    /// stop before.
+    async fn prepare(&self) -> anyhow::Result<Option<(setup::Encoders, Component)>> {
         let component = self.health.component("topics and schemas");
         for wait in service::backoff() {
             let prepared = setup::prepare(&self.source.admin, &self.source.registry);
             match self.stop.run_until_cancelled(prepared).await {
-                Some(Ok(encoders)) => {
-                    component.ready();
-                    return Ok(Some(encoders));
-                }
+                Some(Ok(encoders)) => return Ok(Some((encoders, component))),
                 Some(Err(error)) if error.is_transient() => component.not_ready(error.to_string()),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(None),
@@ -265,32 +264,4 @@ async fn listen(
             tracing::debug!(%error, "no TCP_NODELAY");
         }
     }))
-}
-
-/// A topic whose configuration was changed under us endangers what stands in it.
-async fn check_topics(admin: Admin, health: Health, stop: CancellationToken) {
-    let component = health.component("topics");
-    loop {
-        let mut interval = TOPIC_CHECK_INTERVAL;
-        match stop.run_until_cancelled(check_all(&admin)).await {
-            None => return,
-            Some(Ok(())) => component.ready(),
-            Some(Err(error)) => {
-                tracing::error!(%error, "topics are not as they must be, or can't be checked");
-                component.not_ready(error.to_string());
-                interval = TOPIC_RECHECK_INTERVAL;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {},
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-async fn check_all(admin: &Admin) -> Result<(), kafka::admin::AdminError> {
-    for topic in &schemas::topics::TOPICS {
-        admin.check(topic).await?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! again. Whoever can reach this route can name any principal, so until nodes know each other by more
 //! than their word it is served on loopback addresses only.
 
-use super::lines::{Line, Lines};
+use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use crate::{
     call::Prepared,
     metrics as names,
@@ -39,6 +39,8 @@ use tokio_stream::wrappers::ReceiverStream;
 pub const PATH: &str = "/internal/v1/commands";
 /// The media type, both ways. A browser asks before it sends that to another host.
 pub const MEDIA_TYPE: &str = super::batch::MEDIA_TYPE;
+/// Longest line, in bytes: a command as a client may send it, and what goes with it.
+const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 /// Replies written together, if they are there.
 const LINES_TOGETHER_MAX: usize = 256;
 
@@ -108,7 +110,7 @@ impl Taking {
     /// Hands lines in, one after the other, until the body, its reader or the service ends. Lines
     /// that were handed in before get their replies.
     async fn run(self, body: Body, sender: mpsc::Sender<Under>) {
-        let mut lines = Lines::new(body.into_data_stream());
+        let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
         let closing = self.write_side.closing.clone();
         while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
             let under = self.hand_in(&line).await;

@@ -9,7 +9,7 @@ use super::{Directory, router::Offices};
 use journal::owner::Status;
 use kafka::{Membership, Others, group::Assignment};
 use schemas::owners::{Entry, Place, places};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -24,17 +24,30 @@ pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for owners to answer what is under way, after that.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Names of topics that are not as they must be.
+pub type Unsound = BTreeSet<&'static str>;
+
 /// By place, as [`places`] has them: whether this process is to own it.
 pub struct Duties {
     assigned: Vec<watch::Sender<bool>>,
     own_url: String,
+    unsound: watch::Receiver<Unsound>,
 }
 
 impl Duties {
-    /// No duties yet; each receiver is for the owner of a place, in the order of [`places`].
-    pub fn none(own_url: String) -> (Self, Vec<watch::Receiver<bool>>) {
+    /// No duties yet; each receiver is for the owner of a place, in the order of [`places`]. Of a topic
+    /// that is `unsound` nothing is owned, whatever the group says.
+    pub fn none(
+        own_url: String,
+        unsound: watch::Receiver<Unsound>,
+    ) -> (Self, Vec<watch::Receiver<bool>>) {
         let (assigned, receivers) = places().map(|_| watch::channel(false)).unzip();
-        (Self { assigned, own_url }, receivers)
+        let duties = Self {
+            assigned,
+            own_url,
+            unsound,
+        };
+        (duties, receivers)
     }
 
     /// Follows the group until `stop`; then leaves it, hands over, and cancels `closing`.
@@ -47,6 +60,7 @@ impl Duties {
         stop: CancellationToken,
         closing: CancellationToken,
     ) {
+        let mut unsound = self.unsound.clone();
         while !stop.is_cancelled() {
             let hinted = hints.borrow_and_update().clone();
             self.set(&hinted, &offices, &directory);
@@ -55,6 +69,8 @@ impl Duties {
                     tracing::error!("the group membership has ended; what was assigned last stands");
                     stop.cancelled().await;
                 },
+                // Its sender goes only when the process stops.
+                Ok(()) = unsound.changed() => {}
                 () = offices.changed() => {}
                 () = directory.changed() => {}
                 () = stop.cancelled() => {}
@@ -103,12 +119,14 @@ impl Duties {
 
     fn set(&self, hinted: &Assignment, offices: &Offices, directory: &Directory) {
         let known = directory.known();
+        let unsound = self.unsound.borrow();
         for (place, assigned) in places().zip(&self.assigned) {
             let is_hinted = hinted.contains(&(place.0.to_owned(), place.1));
             let successor = known.owner(place).filter(|entry| entry.url != self.own_url);
             let status = offices.of(place);
             assigned.send_if_modified(|assigned| {
-                let now = is_hinted || (*assigned && goes_on(&status, successor));
+                let is_meant = is_hinted || (*assigned && goes_on(&status, successor));
+                let now = is_meant && !unsound.contains(place.0);
                 std::mem::replace(assigned, now) != now
             });
             drop(status);
@@ -159,6 +177,39 @@ mod tests {
         assert!(!goes_on(&in_office, Some(&entry(5))));
         assert!(!goes_on(&Status::TakingOver("barrier".into()), None));
         assert!(!goes_on(&Status::Standby, None));
+    }
+
+    #[test]
+    fn nobody_owns_a_partition_of_an_unsound_topic() {
+        let (unsound, watched) = watch::channel(Unsound::new());
+        let (duties, assigned) = Duties::none("http://a:1".into(), watched);
+        let (_statuses, offices): (Vec<_>, Vec<_>) = places()
+            .map(|_| {
+                watch::channel(Status::InOffice {
+                    epoch: 1,
+                    term: [1; 16],
+                })
+            })
+            .unzip();
+        let offices = Offices::new(offices);
+        let (_known, directory) = Directory::empty();
+        let hinted: Assignment = places()
+            .map(|(topic, partition)| (topic.to_owned(), partition))
+            .collect();
+        let owned = |hinted: &Assignment| {
+            duties.set(hinted, &offices, &directory);
+            let owned = places().zip(&assigned);
+            let owned = owned.filter(|(_, assigned)| *assigned.borrow());
+            owned.map(|(place, _)| place.0).collect::<BTreeSet<_>>()
+        };
+        let every = topics().into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(owned(&hinted), every);
+        unsound.send_replace(["journal.catalog"].into());
+        assert_eq!(owned(&hinted), ["journal.orders"].into());
+        // Not even one that only waits for its successor goes on.
+        assert_eq!(owned(&Assignment::new()), ["journal.orders"].into());
+        unsound.send_replace(Unsound::new());
+        assert_eq!(owned(&hinted), every);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What nodes say to each other: a line for a command, a line for what it came to.
 //!
-//! Nodes of one deployment speak it, of one version or of two that are next to each other.
+//! A node takes no line that it can't read as a whole: a member that it does not know may be a condition
+//! of the client's. So while versions differ in this form, a node answers 503 for what another owns.
 
 use crate::call::Command;
 use journal::owner::{Answer, Refusal};
@@ -166,6 +167,44 @@ pub fn line(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        call::{Call, PriceChange},
+        wire::MoneyBody,
+    };
+    use schemas::{Timestamp, ids::CommandId};
+
+    #[test]
+    fn a_forwarded_command_looks_so() {
+        let price = MoneyBody {
+            amount: 5,
+            currency: "GBP".into(),
+        };
+        let sku = "LAMP-1".into();
+        let command = Command {
+            id: CommandId([7; 16]),
+            keyed: true,
+            received_at: Timestamp(1_291_191_960_000_000),
+            actor: "service:import".into(),
+            expected_version: Some(3),
+            traceparent: None,
+            call: Call::ChangePrice(PriceChange { sku, price }),
+        };
+        let text = line(&Forwarded {
+            within_ms: 15_000,
+            command: Cow::Owned(command),
+        });
+        let text = String::from_utf8(text).unwrap();
+        let expected = concat!(
+            r#"{"within_ms":15000,"command":{"id":"07070707070707070707070707070707","keyed":true,"#,
+            r#""received_at":1291191960000000,"actor":"service:import","expected_version":3,"#,
+            r#""traceparent":null,"call":{"name":"ChangePrice","body":{"sku":"LAMP-1","#,
+            r#""price":{"amount":5,"currency":"GBP"}}}}}"#,
+            "\n"
+        );
+        assert_eq!(text, expected);
+        let again: Forwarded = serde_json::from_str(&text).unwrap();
+        assert_eq!(line(&again), text.as_bytes());
+    }
 
     #[test]
     fn what_an_owner_says_arrives_as_it_was() {
