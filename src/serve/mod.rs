@@ -220,7 +220,12 @@ impl Service {
             self.tasks.spawn(supervise("job", stop.clone(), job));
         }
         let admin = self.source.admin.clone();
-        let check = topics::check(admin, self.health.component("topics"), unsound, stop.clone());
+        let check = topics::check(
+            admin,
+            self.health.component("topics"),
+            unsound,
+            stop.clone(),
+        );
         self.tasks.spawn(supervise("topics", stop, check));
         // Only now, when every role has a component of its own: the process would seem ready between.
         component.ready();

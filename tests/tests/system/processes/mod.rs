@@ -3,11 +3,13 @@
 mod load;
 
 use anyhow::{Context, Result, ensure};
+use kafka::BatchConsumer;
 use load::{Load, Pause};
+use schemas::{owners::Entry, topics::OWNERS};
 use serde_json::{Value, json};
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use system_tests::{Daybook, Look, World, audit_log, until, world::free_addresses};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Longest time from SIGTERM to the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,8 +56,51 @@ async fn a_command_is_decided_once_whichever_process_takes_it() -> Result<()> {
     ensure!(forwarded > 0.0, "nothing was forwarded");
     let decisions = audit_log::decisions(&world, &["--event", "ProductCreated"]).await?;
     ensure!(decisions.len() == 12, "{} products", decisions.len());
+    check_altered_topic(&world, &processes).await?;
     let report = audit_log::verify(&world).await?;
     ensure!(report["findings_total"] == 0, "{report}");
+    Ok(())
+}
+
+/// A journal whose configuration somebody changes is written to no more, until it is as it must be.
+async fn check_altered_topic(world: &World, processes: &[Daybook]) -> Result<()> {
+    let set_retention = async |value: &str| {
+        let brokers = &world.environment.kafka_brokers;
+        let arguments = [brokers, "journal.catalog", "retention.ms", value];
+        world.python("alter_topic.py", &arguments).await
+    };
+    set_retention("86400000").await?;
+    ready(
+        processes,
+        Some("topic journal.catalog has retention.ms = 86400000"),
+    )
+    .await?;
+    let client = processes[0].client();
+    let body = json!({"sku": "P-altered", "description": "a product"});
+    let key = Some("altered");
+    let refused = client.post("/api/v1/products", &body, key).await?;
+    refused.problem(503, "JOURNAL_UNAVAILABLE")?;
+    let answers = client.post_lines(format!("{}\n", sale(LINES))).await?;
+    ensure!(answers[0]["status"] == 201, "orders: {answers:?}");
+    set_retention("-1").await?;
+    ready(processes, None).await?;
+    let taken = client.post("/api/v1/products", &body, key).await?;
+    taken.expect(201).map(drop)
+}
+
+/// Waits until every process says that its topics are well, or what is wrong with them.
+async fn ready(processes: &[Daybook], trouble: Option<&str>) -> Result<()> {
+    for process in processes {
+        until("the topics to be compared", CHANGE_TIMEOUT, async || {
+            let answer = process.client().get("/health/ready").await?;
+            let is_seen = match trouble {
+                None => answer.status == 200,
+                Some(trouble) => answer.status == 503 && answer.text.contains(trouble),
+            };
+            Ok(Look::at(is_seen, || answer.text))
+        })
+        .await?;
+    }
     Ok(())
 }
 
@@ -115,15 +160,18 @@ async fn processes_come_and_go_under_load_and_nothing_is_lost_or_doubled() -> Re
     println!("told to stop, it ended within {} ms", time.as_millis());
     ensure!(left.errors.is_empty(), "clients heard: {:?}", left.errors);
 
-    // One is killed; its partitions go to the other.
-    processes.remove(1).kill().await?;
-    load.remove(addresses[1]);
+    // The one that owns the most of what the load changes is killed; that goes to the other.
+    let mut owners = owners_of_products(&world).await?;
+    let index = usize::from(owners.remove(&addresses[1]) > owners.remove(&addresses[0]));
+    ensure!(owners.is_empty(), "others own products: {owners:?}");
+    processes.remove(index).kill().await?;
+    load.remove(addresses[index]);
     let killed = load.pause_of_everyone().await?;
 
     // The last one is killed and started again at once: under its name, it has everything back.
     let begun = Instant::now();
     processes.remove(0).kill().await?;
-    let back = world.commands_at(addresses[0]).await?;
+    let back = world.commands_at(addresses[1 - index]).await?;
     let restarted = load.pause_of_everyone().await?;
     println!(
         "killed and started, served within {} ms",
@@ -172,6 +220,34 @@ async fn check_log(world: &World, acknowledged: &HashMap<String, usize>) -> Resu
     }
     ensure!(found.len() == acknowledged.len(), "{found:?}");
     audit_log::verify(world).await.map(drop)
+}
+
+/// How many partitions of products each address owns, as the owners' topic has it: of two entries for
+/// one partition, the one of the greater epoch.
+async fn owners_of_products(world: &World) -> Result<HashMap<SocketAddr, usize>> {
+    let ends = world.admin()?.watermarks(OWNERS.name, 0).await?;
+    let begin = [(0, ends.low)];
+    let mut consumer = BatchConsumer::start(&world.kafka(), "owners", OWNERS.name, &begin)?;
+    let mut greatest: HashMap<Vec<u8>, Entry> = HashMap::new();
+    let mut next = ends.low;
+    while next < ends.high {
+        let records = timeout(CHANGE_TIMEOUT, consumer.next()).await??;
+        for record in records {
+            next = record.offset + 1;
+            let (key, value) = record.key.zip(record.value).context("half a record")?;
+            let entry = Entry::parse(&value).with_context(|| format!("{value:?}"))?;
+            let known = greatest.get(key.as_ref()).map_or(0, |entry| entry.epoch);
+            if entry.epoch > known && key.starts_with(b"journal.catalog/") {
+                greatest.insert(key.to_vec(), entry);
+            }
+        }
+    }
+    let mut owners = HashMap::new();
+    for entry in greatest.into_values() {
+        let address = entry.url.trim_start_matches("http://").parse()?;
+        *owners.entry(address).or_default() += 1;
+    }
+    Ok(owners)
 }
 
 /// Starts processes, and returns once they have divided the partitions among them.
