@@ -25,10 +25,14 @@ use tokio::{sync::oneshot, time::Instant};
 /// Longer than anything here may take; where a deadline is missing, the test ends here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The owners of a context, and their handles.
+type Owners<M> = (
+    Vec<OwnerHandle<<M as Machine>::Command>>,
+    Vec<Owner<M, Kafka>>,
+);
+
 /// Nobody listens on port 1, and nobody asks.
-fn silent_owners<M: Machine + Copy>(
-    machine: M,
-) -> (Vec<OwnerHandle<M::Command>>, Vec<Owner<M, Kafka>>) {
+fn silent_owners<M: Machine + Copy>(machine: M) -> Owners<M> {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),
         ..KafkaSettings::default()

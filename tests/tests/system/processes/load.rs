@@ -29,6 +29,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two commands of a client.
 const THINK_TIME: Duration = Duration::from_millis(2);
 
+/// Why locks are had.
+const UNPOISONED: &str = "no holder of this lock panics";
+
 /// What was seen since the last look.
 #[derive(Debug, Clone, Default)]
 pub struct Pause {
@@ -60,7 +63,7 @@ impl Load {
     /// Sets the clients to work, and returns once each has done something.
     pub async fn begin(addresses: &[SocketAddr]) -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        *shared.addresses.lock().unwrap() = addresses.to_vec();
+        *shared.addresses.lock().expect(UNPOISONED) = addresses.to_vec();
         let clients = (0..CLIENTS)
             .map(|number| tokio::spawn(work(shared.clone(), number)))
             .collect();
@@ -71,7 +74,11 @@ impl Load {
 
     /// Sends commands to one more process.
     pub fn add(&self, address: SocketAddr) {
-        self.shared.addresses.lock().unwrap().push(address);
+        self.shared
+            .addresses
+            .lock()
+            .expect(UNPOISONED)
+            .push(address);
     }
 
     /// Sends nothing more to a process.
@@ -84,7 +91,7 @@ impl Load {
         for done in &self.shared.done {
             done.store(0, Ordering::Relaxed);
         }
-        std::mem::take(&mut *self.shared.seen.lock().unwrap())
+        std::mem::take(&mut *self.shared.seen.lock().expect(UNPOISONED))
     }
 
     /// What was seen since the last look, once every client has begun and done a command from now on.
@@ -124,7 +131,7 @@ impl Load {
 
 impl Shared {
     fn forget(&self, address: SocketAddr) {
-        let mut addresses = self.addresses.lock().unwrap();
+        let mut addresses = self.addresses.lock().expect(UNPOISONED);
         // The last one may come back.
         if addresses.len() > 1 {
             addresses.retain(|known| *known != address);
@@ -133,13 +140,13 @@ impl Shared {
 
     fn is_done(&self, number: usize, waited: Duration) {
         self.done[number].fetch_add(1, Ordering::Relaxed);
-        let mut seen = self.seen.lock().unwrap();
+        let mut seen = self.seen.lock().expect(UNPOISONED);
         seen.commands += 1;
         seen.longest = seen.longest.max(waited);
     }
 
     fn is_told(&self, error: &str) {
-        let mut seen = self.seen.lock().unwrap();
+        let mut seen = self.seen.lock().expect(UNPOISONED);
         *seen.errors.entry(error.to_owned()).or_default() += 1;
     }
 }
@@ -193,7 +200,7 @@ async fn command(
             "{sku}: command {count} was not done in time"
         );
         let address = {
-            let addresses = shared.addresses.lock().unwrap();
+            let addresses = shared.addresses.lock().expect(UNPOISONED);
             addresses[turn % addresses.len()]
         };
         if let std::collections::hash_map::Entry::Vacant(entry) = clients.entry(address) {
