@@ -26,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run all roles in one process
     Serve,
+    /// Run the write side alone: it takes commands, and owns a share of the journals' partitions
+    Commands,
     /// Kafka topics
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -86,7 +88,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     let config = Config::load(cli.config.as_deref())?;
     let reader = match cli.command {
-        Command::Serve => Reader::Service,
+        Command::Serve | Command::Commands => Reader::Service,
         Command::Topics(_)
         | Command::Schemas(_)
         | Command::Import(_)
@@ -95,7 +97,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     service::telemetry::init_logs(&config.log, reader)?;
     match cli.command {
-        Command::Serve => serve::run(config).await,
+        Command::Serve => serve::run(config, serve::Roles::All).await,
+        Command::Commands => serve::run(config, serve::Roles::Commands).await,
         Command::Topics(TopicsCommand::Create) => setup::create_topics(&config).await,
         Command::Schemas(SchemasCommand::Register) => setup::register_schemas(&config).await,
         Command::Audit(args) => audit::run(args, &config.kafka, &config.registry).await,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 /// How long a topic may be refused that was made a moment ago: not every broker knows it at once.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The encoder of every topic's values, by topic.
+/// The encoder of the values of every topic that has a schema, by topic.
 pub type Encoders = HashMap<&'static str, Encoder>;
 
 /// Why topics and schemas are not as they must be.
@@ -64,8 +64,10 @@ pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, Set
     }
     let mut encoders = Encoders::new();
     for topic in TOPICS {
-        let schema = topic.schema();
-        let id = registry.ensure(topic.subject, &schema).await?;
+        let (Some(subject), Some(schema)) = (topic.subject, topic.schema()) else {
+            continue;
+        };
+        let id = registry.ensure(subject, &schema).await?;
         let encoder = Encoder::new(id, &schema).map_err(|source| SetupError::Schema {
             topic: topic.name,
             source,
@@ -96,8 +98,11 @@ pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
 pub async fn register_schemas(config: &Config) -> anyhow::Result<ExitCode> {
     let registry = Registry::new(&config.registry)?;
     for topic in TOPICS {
-        let id = registry.ensure(topic.subject, &topic.schema()).await?;
-        println!("{:<48} id {id}", topic.subject);
+        let (Some(subject), Some(schema)) = (topic.subject, topic.schema()) else {
+            continue;
+        };
+        let id = registry.ensure(subject, &schema).await?;
+        println!("{subject:<48} id {id}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,3 +4,9 @@
 pub const COMMANDS: &str = "daybook_commands_answered_total";
 /// Histogram by command: seconds from a command's arrival to its answer.
 pub const COMMAND_SECONDS: &str = "daybook_commands_answer_seconds";
+/// Counter by topic: tries of commands that did not find the owner in office, or lost it.
+pub const TRIED_AGAIN: &str = "daybook_commands_tried_again_total";
+/// Counter by topic: commands taken from other nodes.
+pub const FORWARDED: &str = "daybook_commands_forwarded_total";
+/// Counter: records of `journal.owners` that are no entries.
+pub const DIRECTORY_GARBAGE: &str = "daybook_commands_directory_garbage_total";

@@ -83,7 +83,8 @@ pub fn problem(refusal: Refusal) -> Problem {
             "COMMIT_UNENCODABLE",
             detail,
         ),
-        Refusal::Busy(_) | Refusal::NotOwner(_) | Refusal::Unavailable(_) => Problem::new(
+        Refusal::Busy(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", detail),
+        Refusal::NotOwner(_) | Refusal::Unavailable(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "JOURNAL_UNAVAILABLE",
             detail,
@@ -150,7 +151,7 @@ mod tests {
                 "COMMIT_TOO_LARGE",
             ),
             (Refusal::Unencodable("no".into()), 500, "COMMIT_UNENCODABLE"),
-            (Refusal::Busy("no".into()), 503, "JOURNAL_UNAVAILABLE"),
+            (Refusal::Busy("no".into()), 503, "BUSY"),
             (Refusal::NotOwner("no".into()), 503, "JOURNAL_UNAVAILABLE"),
             (
                 Refusal::Unavailable("no".into()),

@@ -15,6 +15,10 @@ pub struct CommandsSettings {
     /// process. Default `daybook-state`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
+    /// This process's name among the command processes, each of which has another one. It keeps it
+    /// after a restart, for a process that is soon back under its name gets its partitions back.
+    /// Default: what `http.listen` says.
+    pub member: Option<String>,
 }
 
 fn default_state_dir() -> PathBuf {

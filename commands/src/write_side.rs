@@ -1,26 +1,26 @@
-//! Finds the owner of a command's aggregate and gets its answer.
+//! What takes commands in a process: owners, the routes to owners elsewhere, and the group that says
+//! who should own what.
 
-use crate::outcome::problem;
 use crate::{
-    contexts::{
-        catalog::Catalog,
-        orders::{self, Orders},
+    contexts::{catalog::Catalog, orders::Orders},
+    identity::Hasher,
+    outcome::problem,
+    routing::{
+        Directory, Router, announcer,
+        assignment::{Duties, GROUP, Unsound, topics},
+        directory,
+        peer::Peers,
+        router::{Offices, Parts},
     },
-    identity::{Hasher, IdempotencyKey, Principal},
-    wire::FieldError,
 };
-use axum::{extract::FromRequestParts, http::request::Parts};
-use domain::product;
+use axum::{extract::FromRequestParts, http::request::Parts as RequestParts};
 use journal::{
     Kafka,
-    owner::{
-        Answer, Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status, machine_clock,
-    },
+    owner::{Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Status},
     store::Disk,
 };
-use kafka::Encoder;
-use schemas::{Context, ContextEvent, Origin, topics::PARTITIONS};
-use serde::Serialize;
+use kafka::{Encoder, GroupError, Membership, Publisher, publisher::PublishError};
+use schemas::{CONTEXTS, Context, ContextEvent, context, owners::places};
 use service::{
     health::{Component, Health},
     problem::Problem,
@@ -30,10 +30,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(test)]
@@ -45,11 +42,25 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Everything that takes commands in this process.
 #[derive(Clone)]
 pub struct WriteSide {
-    pub(crate) orders: Arc<[OwnerHandle<orders::Command>]>,
-    pub(crate) catalog: Arc<[OwnerHandle<product::Command>]>,
-    hasher: Hasher,
+    pub(crate) router: Router,
     /// Ends the reading of batches, which may otherwise go on for as long as their clients like.
     pub(crate) stop: CancellationToken,
+    /// Ends the reading of what other nodes send.
+    pub(crate) closing: CancellationToken,
+}
+
+/// A write side that can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The group can't be joined.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// Entries of owners can't be published.
+    #[error(transparent)]
+    Publisher(#[from] PublishError),
+    /// Other nodes can't be asked.
+    #[error("the client for other nodes can't be made: {0}")]
+    Client(String),
 }
 
 /// Where the write side will be once Kafka and the registry have answered. Until then its commands
@@ -64,12 +75,17 @@ impl Slot {
             tracing::error!("the write side was started twice; the first one stays");
         }
     }
+
+    /// Whether commands are let in.
+    pub fn is_filled(&self) -> bool {
+        self.0.get().is_some()
+    }
 }
 
 impl FromRequestParts<Slot> for WriteSide {
     type Rejection = Problem;
 
-    async fn from_request_parts(_: &mut Parts, slot: &Slot) -> Result<Self, Problem> {
+    async fn from_request_parts(_: &mut RequestParts, slot: &Slot) -> Result<Self, Problem> {
         slot.0.get().cloned().ok_or_else(|| {
             let reason = "the service is starting and has not reached kafka and the registry yet";
             problem(Refusal::Unavailable(reason.into()))
@@ -77,7 +93,7 @@ impl FromRequestParts<Slot> for WriteSide {
     }
 }
 
-/// What an owner needs of its process.
+/// What the write side needs of its process.
 pub struct Process<'a> {
     /// Where journals are.
     pub log: Kafka,
@@ -85,212 +101,169 @@ pub struct Process<'a> {
     pub state: Disk,
     /// Gets a component per context.
     pub health: &'a Health,
-    /// Where this process takes commands.
+    /// Where this process takes commands, as other nodes reach it.
     pub owner_url: String,
+    /// This process's name in the group; the same after a restart.
+    pub member: String,
+    /// Topics that are not as they must be: nothing of them is owned.
+    pub unsound: watch::Receiver<Unsound>,
     /// Holds the tasks.
     pub tasks: &'a TaskTracker,
-    /// Ends them.
+    /// Asks to stop: offices are handed over, while commands still come in and go on to their owners.
     pub stop: CancellationToken,
+    /// Cancelled by the write side once it has handed over: nothing more may come in.
+    pub closing: CancellationToken,
 }
-
-/// Who asks for what, under which key, on which condition.
-#[derive(Debug, Clone)]
-pub struct Ask<'a> {
-    /// The command's name, such as `CreateProduct`.
-    pub route: &'static str,
-    /// Who asks.
-    pub principal: &'a Principal,
-    /// The client's name for it.
-    pub key: Option<&'a IdempotencyKey>,
-    /// `If-Match`.
-    pub expected_version: Option<i64>,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
-}
-
-/// The answer to come.
-pub type Coming = oneshot::Receiver<Result<Answer, Refusal>>;
 
 impl WriteSide {
-    /// Starts an owner for every partition of every context. `encoders` are those of
-    /// [`crate::contexts`]' journals, by context.
+    /// Starts an owner for every partition of every context, each on stand-by until the group assigns
+    /// its partition to this process. `encoders` are those of the journals, by context.
+    ///
+    /// # Errors
+    /// A client can't be made, which a wrong setting explains.
     pub fn start(
         process: &Process<'_>,
         encoders: impl Fn(&'static Context) -> Encoder,
         hasher: Hasher,
-    ) -> Self {
-        Self {
-            orders: start(process, &encoders, Orders),
-            catalog: start(process, &encoders, Catalog),
+    ) -> Result<Self, StartError> {
+        let publisher = Publisher::new(&process.log.source.kafka, "owners")?;
+        let peers = Peers::new().map_err(|error| StartError::Client(error.to_string()))?;
+        let (duties, assigned) = Duties::none(process.owner_url.clone(), process.unsound.clone());
+        let mut assigned = places().zip(assigned).collect::<Vec<_>>();
+        let mut take = |context: &Context| {
+            let (of_context, rest) = std::mem::take(&mut assigned)
+                .into_iter()
+                .partition(|((topic, _), _)| *topic == context.topic);
+            assigned = rest;
+            of_context
+        };
+        let (known, directory) = Directory::empty();
+        let router = Router::new(Parts {
+            orders: start(process, &encoders, Orders, take(&context::ORDERS)),
+            catalog: start(process, &encoders, Catalog, take(&context::CATALOG)),
+            directory: directory.clone(),
+            peers,
+            own_url: process.owner_url.clone(),
             hasher,
-            stop: process.stop.clone(),
+            closing: process.closing.clone(),
+        });
+        let offices = router.offices();
+        let (membership, hints) =
+            Membership::join(&process.log.source.kafka, GROUP, &process.member, &topics())?;
+        let (stop, closing) = (process.stop.clone(), process.closing.clone());
+        process.spawn(
+            "owners' directory",
+            directory::read(process.log.source.clone(), known, closing.clone()),
+        );
+        process.spawn(
+            "owners' entries",
+            announcer::run(
+                publisher,
+                process.owner_url.clone(),
+                offices.clone(),
+                directory.clone(),
+                closing.clone(),
+            ),
+        );
+        for context in CONTEXTS {
+            let component = process
+                .health
+                .component(format!("journal.{}", context.name));
+            let watch = watch_routes(
+                context,
+                offices.clone(),
+                directory.clone(),
+                process.owner_url.clone(),
+                component,
+                stop.clone(),
+            );
+            process.spawn("routes' health", watch);
         }
-    }
-
-    /// A request about the aggregate that its command creates: its id is made of the command's.
-    pub(crate) fn creation<C>(
-        &self,
-        ask: &Ask<'_>,
-        aggregate_type: &str,
-        body: &impl Serialize,
-        command: C,
-    ) -> Result<Request<C>, FieldError> {
-        let id = ask.principal.command_id(ask.route, ask.key);
-        // A TypeID is `<type>_<suffix>`, which is a record's key as it stands.
-        self.request(ask, id.aggregate_id(aggregate_type), body, id, command)
-    }
-
-    /// A request about a given aggregate.
-    pub(crate) fn about<C>(
-        &self,
-        ask: &Ask<'_>,
-        key: String,
-        body: &impl Serialize,
-        command: C,
-    ) -> Result<Request<C>, FieldError> {
-        let id = ask.principal.command_id(ask.route, ask.key);
-        self.request(ask, key, body, id, command)
-    }
-
-    fn request<C>(
-        &self,
-        ask: &Ask<'_>,
-        key: String,
-        body: &impl Serialize,
-        id: schemas::ids::CommandId,
-        command: C,
-    ) -> Result<Request<C>, FieldError> {
-        let hash = self
-            .hasher
-            .hash(ask.route, body)
-            .map_err(|error| FieldError {
-                field: "body".into(),
-                reason: format!("has no canonical form: {error}"),
-            })?;
-        Ok(Request {
-            key,
-            command,
-            id,
-            hash,
-            origin: if ask.key.is_some() {
-                Origin::Keyed
-            } else {
-                Origin::Server
-            },
-            actor: ask.principal.0.clone(),
-            // A command from outside begins a story of its own.
-            correlation_id: id.0,
-            causation_id: None,
-            traceparent: ask.traceparent.clone(),
-            expected_version: ask.expected_version,
-            received_at: machine_clock(),
+        process.spawn(
+            "assignment",
+            duties.run(
+                membership,
+                hints,
+                offices,
+                directory,
+                stop.clone(),
+                closing.clone(),
+            ),
+        );
+        Ok(Self {
+            router,
+            stop,
+            closing,
         })
     }
 }
 
-/// Hands a request to the owner of its key's partition; waits for room in the owner's queue until
-/// `deadline`.
-pub(crate) async fn submit<C>(
-    owners: &[OwnerHandle<C>],
-    request: Request<C>,
-    deadline: Instant,
-) -> Result<Coming, Refusal> {
-    let partition = kafka::partition::of_key(request.key.as_bytes(), PARTITIONS);
-    let owner = usize::try_from(partition)
-        .ok()
-        .and_then(|index| owners.get(index))
-        .expect("there is an owner for every partition");
-    match tokio::time::timeout_at(deadline, owner.submit(request)).await {
-        Ok(submitted) => submitted,
-        Err(_) => Err(Refusal::Unavailable("its owner's queue is full".into())),
+impl Process<'_> {
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(supervise(name, self.stop.clone(), task));
     }
 }
 
-/// Waits for an answer until `deadline`.
-pub(crate) async fn answer(coming: Coming, deadline: Instant) -> Result<Answer, Refusal> {
-    match tokio::time::timeout_at(deadline, coming).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(Refusal::Unavailable("the owner has ended".into())),
-        Err(_) => Err(Refusal::Unavailable(format!(
-            "no answer within {ANSWER_TIMEOUT:?}"
-        ))),
-    }
-}
-
-/// Starts the owners of one context, and keeps its health.
+/// Starts the owners of one context; each hears through its receiver whether it is to serve.
 fn start<M: Machine + Copy>(
     process: &Process<'_>,
     encoders: impl Fn(&'static Context) -> Encoder,
     machine: M,
-) -> Arc<[OwnerHandle<M::Command>]> {
-    let context = M::Event::CONTEXT;
-    let encoder = encoders(context);
-    let mut handles = Vec::new();
-    let mut statuses = Vec::new();
-    for partition in 0..PARTITIONS {
+    assigned: Vec<(schemas::owners::Place, watch::Receiver<bool>)>,
+) -> Vec<OwnerHandle<M::Command>> {
+    let encoder = encoders(M::Event::CONTEXT);
+    let mut handles = Vec::with_capacity(assigned.len());
+    for ((_, partition), assigned) in assigned {
         let (owner, handle) = Owner::new(
             machine,
             partition,
             encoder.clone(),
             process.log.clone(),
-            process.state.partition(context.topic, partition),
+            process.state.partition(M::Event::CONTEXT.topic, partition),
             OwnerSettings::new(process.owner_url.clone()),
         );
-        statuses.push(handle.status());
         handles.push(handle);
-        // One process owns everything, so far.
-        let (assign, assigned) = watch::channel(true);
-        let run = owner.run(process.stop.clone(), assigned);
-        let task = async move {
-            run.await;
-            drop(assign);
-        };
-        process
-            .tasks
-            .spawn(supervise("owner", process.stop.clone(), task));
+        process.spawn("owner", owner.run(process.closing.clone(), assigned));
     }
-    let component = process
-        .health
-        .component(format!("journal.{}", context.name));
-    let watch = watch_owners(statuses, component, process.stop.clone());
-    process
-        .tasks
-        .spawn(supervise("owners' health", process.stop.clone(), watch));
-    handles.into()
+    handles
 }
 
-/// A context is ready while all its partitions are served.
-async fn watch_owners(
-    mut statuses: Vec<watch::Receiver<Status>>,
+/// A context is ready while each of its partitions has an owner in office, here or on another node.
+async fn watch_routes(
+    context: &'static Context,
+    mut offices: Offices,
+    mut directory: Directory,
+    own_url: String,
     component: Component,
     stop: CancellationToken,
 ) {
-    let mut ended = false;
     loop {
-        let trouble =
-            statuses
-                .iter_mut()
-                .enumerate()
-                .find_map(|(partition, status)| match &*status.borrow_and_update() {
-                    Status::InOffice { .. } => None,
-                    Status::Standby => Some(format!("partition {partition}: stands by")),
-                    Status::TakingOver(reason) | Status::Ended(reason) => {
-                        Some(format!("partition {partition}: {reason}"))
-                    }
-                });
+        let trouble = {
+            let known = directory.known();
+            let is_elsewhere = |place| known.owner(place).is_some_and(|entry| entry.url != own_url);
+            let mut owners = offices
+                .all()
+                .filter(|((topic, _), _)| *topic == context.topic);
+            owners.find_map(|(place, status)| match status {
+                Status::InOffice { .. } => None,
+                Status::Standby | Status::TakingOver(_) | Status::Ended(_)
+                    if is_elsewhere(place) =>
+                {
+                    None
+                }
+                Status::Standby => Some(format!("partition {}: no owner is known", place.1)),
+                Status::TakingOver(reason) | Status::Ended(reason) => {
+                    Some(format!("partition {}: {reason}", place.1))
+                }
+            })
+        };
         match trouble {
             None => component.ready(),
             Some(reason) => component.not_ready(reason),
         }
-        if ended {
-            return;
-        }
-        let changes = statuses.iter_mut().map(|status| Box::pin(status.changed()));
         tokio::select! {
-            (changed, _, _) = futures_util::future::select_all(changes) => {
-                // Its last word stays: why it ended.
-                ended = changed.is_err();
-            }
+            () = offices.changed() => {}
+            () = directory.changed() => {}
             () = stop.cancelled() => return component.not_ready("shutting down"),
         }
     }

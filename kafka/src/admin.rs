@@ -8,7 +8,7 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
-use schemas::topics::TopicSpec;
+use schemas::topics::{Retention, TopicSpec};
 use std::{sync::Arc, time::Duration};
 
 /// Longest wait for one answer of the brokers.
@@ -171,7 +171,7 @@ impl Admin {
                 return Err(mismatch(name, expected, found));
             }
         }
-        if spec.retention_ms < 0 {
+        if spec.retention == Retention::Unlimited {
             for partition in 0..spec.partitions {
                 let low = self.watermarks(spec.name, partition).await?.low;
                 if low != 0 {

@@ -18,6 +18,11 @@ use std::{
 
 /// What all history must stay: readable by every later reader.
 pub const COMPATIBILITY: &str = "BACKWARD_TRANSITIVE";
+/// How often a subject is tried that conflicts: processes that start side by side all make it, and a
+/// registry may refuse all but one of them. A schema that is incompatible stays so.
+const CONFLICT_TRIES_MAX: u32 = 5;
+/// Time between two of these tries.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client of the registry. Schemas never change under an id, so each is fetched once.
 #[derive(Clone)]
@@ -82,6 +87,15 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::UnknownId { .. })
     }
+
+    /// Whether the registry has something else by that name, or somebody else made it just now.
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Incompatible { .. } => true,
+            Self::Refused { reason, .. } => reason.contains("409"),
+            Self::Unreachable { .. } | Self::UnknownId { .. } | Self::NotAvro { .. } => false,
+        }
+    }
 }
 
 impl Registry {
@@ -112,6 +126,16 @@ impl Registry {
 
     /// Makes sure that a subject has this schema and stays [`COMPATIBILITY`]; gives its id.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        for _ in 1..CONFLICT_TRIES_MAX {
+            match self.ensure_once(subject, schema).await {
+                Err(error) if error.is_conflict() => tokio::time::sleep(CONFLICT_PAUSE).await,
+                ended => return ended,
+            }
+        }
+        self.ensure_once(subject, schema).await
+    }
+
+    async fn ensure_once(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         self.set_compatibility(subject).await?;
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         match post_schema(&self.settings, subject.to_owned(), supplied).await {

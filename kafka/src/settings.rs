@@ -17,6 +17,21 @@ pub struct KafkaSettings {
     /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Default: none. What
     /// correctness rests on (acks, idempotence, isolation) can't be set here.
     pub properties: BTreeMap<String, String>,
+    /// How command processes divide partitions among them: `classic`, or `consumer` (KIP-848), whose
+    /// session time-out is the brokers' own setting, 45 s by default: that long nobody takes a killed
+    /// process's place. Default `classic`.
+    pub group_protocol: GroupProtocol,
+}
+
+/// A consumer group's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// Rebalanced by its members, cooperatively.
+    #[default]
+    Classic,
+    /// Rebalanced by the brokers (KIP-848).
+    Consumer,
 }
 
 /// How to reach the schema registry (Confluent's API).
@@ -52,8 +67,8 @@ pub enum SettingsError {
     },
 }
 
-/// Properties that the appender's and the consumer's guarantees rest on.
-const RESERVED: [&str; 14] = [
+/// Properties that the appender's, the consumer's and the group's guarantees rest on.
+const RESERVED: [&str; 19] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "message.timeout.ms",
@@ -68,6 +83,11 @@ const RESERVED: [&str; 14] = [
     "auto.offset.reset",
     "enable.auto.commit",
     "allow.auto.create.topics",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
 ];
 
 impl Default for KafkaSettings {
@@ -76,6 +96,7 @@ impl Default for KafkaSettings {
             brokers: "127.0.0.1:9092".into(),
             replication_factor: 1,
             properties: BTreeMap::new(),
+            group_protocol: GroupProtocol::default(),
         }
     }
 }

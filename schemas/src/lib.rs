@@ -10,6 +10,7 @@ pub mod context;
 pub mod ids;
 pub mod money;
 pub mod orders;
+pub mod owners;
 pub mod product;
 pub mod time;
 pub mod topics;

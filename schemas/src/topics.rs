@@ -15,10 +15,21 @@ pub struct TopicSpec {
     pub key: &'static str,
     /// Final.
     pub partitions: i32,
-    /// Milliseconds since the broker took a record; -1: for ever.
-    pub retention_ms: i64,
-    /// The registry's subject and schema of the values.
-    pub subject: &'static str,
+    /// What the broker drops in time.
+    pub retention: Retention,
+    /// The registry's subject of the values' schema; `None`: the values are JSON.
+    pub subject: Option<&'static str>,
+}
+
+/// What the broker drops of a topic in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Nothing.
+    Unlimited,
+    /// Records, so many milliseconds after the broker took them.
+    Milliseconds(i64),
+    /// All records of a key but the last.
+    LastOfKey,
 }
 
 /// The windows of the job `revenue_by_country`, an aggregate topic each.
@@ -32,12 +43,23 @@ pub const REVENUE_BY_COUNTRY_DAY: TopicSpec = aggregate_topic(
     "aggregates.revenue_by_country_day-value",
 );
 
+/// Who owns each journal partition: what commands are forwarded by. A hint, for only the journal says
+/// who may append. See [`crate::owners`].
+pub const OWNERS: TopicSpec = TopicSpec {
+    name: "journal.owners",
+    key: "<journal topic>/<partition>",
+    partitions: 1,
+    retention: Retention::LastOfKey,
+    subject: None,
+};
+
 /// Every topic of ours; to add one, add its line.
-pub const TOPICS: [TopicSpec; 4] = [
+pub const TOPICS: [TopicSpec; 5] = [
     journal_topic("journal.orders", "journal.orders-value"),
     journal_topic("journal.catalog", "journal.catalog-value"),
     REVENUE_BY_COUNTRY_HOUR,
     REVENUE_BY_COUNTRY_DAY,
+    OWNERS,
 ];
 
 const fn journal_topic(name: &'static str, subject: &'static str) -> TopicSpec {
@@ -46,8 +68,8 @@ const fn journal_topic(name: &'static str, subject: &'static str) -> TopicSpec {
         name,
         key,
         partitions: PARTITIONS,
-        retention_ms: -1,
-        subject,
+        retention: Retention::Unlimited,
+        subject: Some(subject),
     }
 }
 
@@ -57,29 +79,35 @@ const fn aggregate_topic(name: &'static str, subject: &'static str) -> TopicSpec
         name,
         key,
         partitions: PARTITIONS,
-        retention_ms: 30 * DAY_MS,
-        subject,
+        retention: Retention::Milliseconds(30 * DAY_MS),
+        subject: Some(subject),
     }
 }
 
 impl TopicSpec {
     /// The topic's configuration in Kafka's own words. LogAppendTime, so that retention never eats
-    /// records about old times; never compacted, for a journal's history is its meaning.
+    /// records about old times; a journal is never compacted, for its history is its meaning.
     pub fn config(&self) -> [(&'static str, String); 4] {
+        let (policy, retention_ms) = match self.retention {
+            Retention::Unlimited => ("delete", -1),
+            Retention::Milliseconds(time) => ("delete", time),
+            Retention::LastOfKey => ("compact", -1),
+        };
         [
-            ("cleanup.policy", "delete".to_owned()),
-            ("retention.ms", self.retention_ms.to_string()),
+            ("cleanup.policy", policy.to_owned()),
+            ("retention.ms", retention_ms.to_string()),
             ("retention.bytes", "-1".to_owned()),
             ("message.timestamp.type", "LogAppendTime".to_owned()),
         ]
     }
 
-    /// The Avro schema of the values, as JSON text.
-    pub fn schema(&self) -> String {
-        match crate::Context::of_topic(self.name) {
+    /// The Avro schema of the values, as JSON text; `None`: they are JSON.
+    pub fn schema(&self) -> Option<String> {
+        self.subject?;
+        Some(match crate::Context::of_topic(self.name) {
             Some(context) => context.schema(),
             None => crate::aggregates::REVENUE_BY_COUNTRY_AVSC.to_owned(),
-        }
+        })
     }
 }
 
@@ -91,7 +119,7 @@ mod tests {
     fn every_context_has_its_topic() {
         for context in crate::CONTEXTS {
             let topic = TOPICS.iter().find(|topic| topic.name == context.topic);
-            assert_eq!(topic.map(|topic| topic.subject), Some(context.subject));
+            assert_eq!(topic.and_then(|topic| topic.subject), Some(context.subject));
         }
     }
 }

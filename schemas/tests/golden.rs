@@ -115,7 +115,10 @@ fn line() -> orders::SaleLine {
 #[test]
 fn schemas_are_as_they_were() {
     for topic in TOPICS {
-        let schema: serde_json::Value = serde_json::from_str(&topic.schema()).unwrap();
+        let Some(schema) = topic.schema() else {
+            continue;
+        };
+        let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         check(folder(topic.name, NEWEST).join("schema.avsc"), &text);
     }
@@ -253,7 +256,10 @@ fn every_version_stays_readable_by_the_newest() {
     use apache_avro::{Schema, schema_compatibility::SchemaCompatibility};
     schemas_are_as_they_were();
     for topic in TOPICS {
-        let newest = Schema::parse_str(&topic.schema()).unwrap();
+        let Some(newest) = topic.schema() else {
+            continue;
+        };
+        let newest = Schema::parse_str(&newest).unwrap();
         for version in 1..=NEWEST {
             let path = folder(topic.name, version).join("schema.avsc");
             let Ok(text) = fs::read_to_string(path) else {
@@ -280,4 +286,23 @@ fn rust_types_name_the_events_that_the_schemas_have() {
     }
     check::<orders::Event>();
     check::<catalog::Event>();
+}
+
+/// The entries of `journal.owners` are JSON, so that forwarding never waits for the registry.
+#[test]
+fn entries_of_owners_are_as_they_were() {
+    use schemas::owners::{Entry, Place, key, parse_key};
+    let entry = Entry {
+        epoch: 7,
+        term: "0123456789abcdef0123456789abcdef".into(),
+        url: "http://127.0.0.1:8080".into(),
+    };
+    let place: Place = ("journal.orders", 3);
+    let text = format!("{}\n{}\n", key(place), entry.to_json());
+    let path = folder("journal.owners", NEWEST).join("entry.txt");
+    check(path.clone(), &text);
+    let golden = fs::read_to_string(path).unwrap();
+    let (read_key, read_value) = golden.trim_end().split_once('\n').unwrap();
+    assert_eq!(parse_key(read_key.as_bytes()), Some(place));
+    assert_eq!(Entry::parse(read_value.as_bytes()), Some(entry));
 }

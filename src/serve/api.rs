@@ -3,8 +3,8 @@
 use super::{linger::linger, progress};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::{Method, StatusCode},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use service::{health::Health, problem::Problem, progress::Progress};
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -44,29 +45,40 @@ struct Document;
 /// What the routes work on.
 pub struct Parts {
     pub slot: Slot,
+    /// Only where there is a read side.
+    pub reading: Option<Reading>,
+    pub health: Health,
+    pub metrics: PrometheusHandle,
+    /// Cancelled once clients should go elsewhere.
+    pub stop: CancellationToken,
+}
+
+/// What queries work on.
+pub struct Reading {
     pub databases: Databases,
     pub series: streams::Series,
-    pub health: Health,
     pub progress: Progress,
     pub admin: Admin,
-    pub metrics: PrometheusHandle,
 }
 
 /// All routes.
 pub fn router(parts: Parts) -> Router {
-    let progress_sources = progress::Sources {
-        progress: parts.progress,
-        admin: parts.admin,
-    };
-    let api = OpenApiRouter::new()
-        .merge(commands::http::routes(parts.slot))
-        .merge(projections::routes(&parts.databases))
-        .merge(streams::routes(parts.series))
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(progress::progress))
-                .with_state(progress_sources),
-        );
+    let internal = commands::http::internal_routes(parts.slot.clone());
+    let mut api = OpenApiRouter::new().merge(commands::http::routes(parts.slot));
+    if let Some(reading) = parts.reading {
+        let progress_sources = progress::Sources {
+            progress: reading.progress,
+            admin: reading.admin,
+        };
+        api = api
+            .merge(projections::routes(&reading.databases))
+            .merge(streams::routes(reading.series))
+            .merge(
+                OpenApiRouter::new()
+                    .routes(routes!(progress::progress))
+                    .with_state(progress_sources),
+            );
+    }
     let health = OpenApiRouter::new()
         .routes(routes!(service::health::live))
         .routes(routes!(service::health::ready))
@@ -77,18 +89,33 @@ pub fn router(parts: Parts) -> Router {
         .split_for_parts();
     let metrics = parts.metrics;
     router
+        .merge(internal)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/metrics", get(move || async move { metrics.render() }))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(measure))
         .layer(middleware::from_fn(linger))
+        .layer(middleware::from_fn_with_state(parts.stop, part))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
         // Refusals are answers; what fails logs its own reason.
         .layer(TraceLayer::new_for_http().on_failure(()))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+/// Asks clients to take their next requests elsewhere, once the service stops: it closes its
+/// connections soon, and a request that meets that has no answer.
+async fn part(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+    // HTTP/2 has words of its own for it.
+    let has_header = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if has_header && stop.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn not_found(request: Request) -> Problem {

@@ -1,4 +1,4 @@
-//! `daybook serve`: all roles in one process.
+//! `daybook serve`: all roles in one process; `daybook commands`: the write side alone.
 //!
 //! HTTP answers at once; everything behind it comes up as the servers that it needs do, and says in
 //! `/health/ready` what it waits for. Only what no waiting mends ends the process: a wrong setting,
@@ -8,6 +8,7 @@ mod api;
 mod linger;
 mod probes;
 mod progress;
+mod topics;
 
 pub use progress::ProgressAnswer;
 
@@ -17,21 +18,26 @@ use axum::serve::ListenerExt;
 use commands::{Process, Slot, WriteSide, identity::Hasher, settings::read_hash_key};
 use journal::{Kafka, Source, store::Disk};
 use kafka::{Admin, Appender, Registry};
+use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use service::{
-    health::Health,
+    health::{Component, Health},
     progress::Progress,
     shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
-use std::{process::ExitCode, time::Duration};
-use tokio::net::TcpListener;
+use std::process::ExitCode;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How often the journals' topics are compared with what they must be.
-const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// The same, while they are not.
-const TOPIC_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// Everything.
+    All,
+    /// Takes commands.
+    Commands,
+}
 
 /// Everything that runs.
 struct Service {
@@ -40,16 +46,24 @@ struct Service {
     hasher: Hasher,
     state: Disk,
     health: Health,
-    progress: Progress,
     slot: Slot,
-    databases: Databases,
-    job: streams::Job,
+    /// Only with all roles.
+    reading: Option<Reading>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled once other processes own what this one owned: then HTTP ends.
+    closing: CancellationToken,
+}
+
+/// The read side and the job.
+struct Reading {
+    databases: Databases,
+    progress: Progress,
+    job: streams::Job,
 }
 
 /// Runs until a signal, or until something is wrong that no waiting mends.
-pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let listener = listen(&config).await?;
     let commands = config
         .commands
@@ -57,64 +71,95 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         .context("setting commands.hash_key_file is missing")?;
     let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
     let state = Disk::open(&commands.state_dir)?;
-    let metrics_handle = init_metrics()?;
+    let metrics = init_metrics()?;
     let stop = shutdown::on_signal()?;
-    let (health, progress) = (Health::default(), Progress::default());
     let source = Source {
         kafka: config.kafka.clone(),
         admin: Admin::new(&config.kafka)?,
         registry: Registry::new(&config.registry)?,
     };
-    let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
-    let job = streams::Job::new(
-        source.clone(),
-        health.component("job.revenue_by_country"),
-        progress.clone(),
-    );
-    let (slot, tasks) = (Slot::default(), TaskTracker::new());
-    let router = api::router(api::Parts {
-        slot: slot.clone(),
-        databases: databases.clone(),
-        series: job.series(),
-        health: health.clone(),
-        progress: progress.clone(),
-        admin: source.admin.clone(),
-        metrics: metrics_handle.clone(),
-    });
-    let http = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let http = async move {
-        if let Err(error) = http.await {
-            tracing::error!(%error, "http ended");
-        }
+    let health = Health::default();
+    let reading = match roles {
+        Roles::All => Some(Reading::new(&config, &source, &health)?),
+        Roles::Commands => None,
     };
-    let upkeep = keep_metrics(metrics_handle, stop.clone());
-    tasks.spawn(supervise("http", stop.clone(), http));
-    tasks.spawn(supervise("metrics", stop.clone(), upkeep));
-    tracing::info!(address = %config.http.listen, "listening");
     let service = Service {
         config,
         source,
         hasher,
         state,
         health,
-        progress,
-        slot,
-        databases,
-        job,
-        tasks,
+        slot: Slot::default(),
+        reading,
+        tasks: TaskTracker::new(),
         stop,
+        closing: CancellationToken::new(),
     };
+    service.serve_http(listener, metrics);
     service.run().await
 }
 
+impl Reading {
+    fn new(config: &Config, source: &Source, health: &Health) -> anyhow::Result<Self> {
+        let progress = Progress::default();
+        let component = health.component("job.revenue_by_country");
+        Ok(Self {
+            databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
+            job: streams::Job::new(source.clone(), component, progress.clone()),
+            progress,
+        })
+    }
+}
+
 impl Service {
+    /// Answers HTTP from now on, until the offices are handed over.
+    fn serve_http(
+        &self,
+        listener: impl axum::serve::Listener<Addr = std::net::SocketAddr>,
+        metrics: PrometheusHandle,
+    ) {
+        let reading = self.reading.as_ref().map(|reading| api::Reading {
+            databases: reading.databases.clone(),
+            series: reading.job.series(),
+            progress: reading.progress.clone(),
+            admin: self.source.admin.clone(),
+        });
+        let router = api::router(api::Parts {
+            slot: self.slot.clone(),
+            reading,
+            health: self.health.clone(),
+            metrics: metrics.clone(),
+            stop: self.stop.clone(),
+        });
+        let http = axum::serve(listener, router)
+            .with_graceful_shutdown(self.closing.clone().cancelled_owned());
+        let http = async move {
+            if let Err(error) = http.await {
+                tracing::error!(%error, "http ended");
+            }
+        };
+        let (tasks, stop) = (&self.tasks, self.stop.clone());
+        tasks.spawn(supervise("http", stop.clone(), http));
+        tasks.spawn(supervise(
+            "metrics",
+            stop.clone(),
+            keep_metrics(metrics, stop),
+        ));
+        tracing::info!(address = %self.config.http.listen, "listening");
+    }
+
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        let (tasks, stop, closing) = (self.tasks.clone(), self.stop.clone(), self.closing.clone());
+        let slot = self.slot.clone();
         let started = self.start().await;
         if started.is_ok() {
             stop.cancelled().await;
         }
         stop.cancel();
+        // Else the write side does it, once it has handed over.
+        if !slot.is_filled() {
+            closing.cancel();
+        }
         let ended = shutdown::wait_for(&tasks).await;
         tracing::info!(ended, "stopped");
         started.map(|()| {
@@ -128,17 +173,21 @@ impl Service {
 
     /// Starts every role once topics and schemas are there.
     async fn start(self) -> anyhow::Result<()> {
+        let databases = self.reading.as_ref().map(|reading| &reading.databases);
         let probes = probes::run(
             self.source.clone(),
-            self.databases.clone(),
+            databases.cloned(),
             self.health.clone(),
             self.stop.clone(),
         );
         let stop = self.stop.clone();
         self.tasks.spawn(supervise("probes", stop.clone(), probes));
-        let Some(encoders) = self.prepare().await? else {
+        let Some((encoders, component)) = self.prepare().await? else {
             return Ok(());
         };
+        let (unsound, is_unsound) = watch::channel(Default::default());
+        let listen = self.config.http.listen;
+        let commands = self.config.commands.as_ref();
         let process = Process {
             log: Kafka {
                 source: self.source.clone(),
@@ -146,38 +195,51 @@ impl Service {
             },
             state: self.state,
             health: &self.health,
-            owner_url: format!("http://{}", self.config.http.listen),
+            owner_url: format!("http://{listen}"),
+            member: commands
+                .and_then(|commands| commands.member.clone())
+                .unwrap_or_else(|| listen.to_string()),
+            unsound: is_unsound,
             tasks: &self.tasks,
             stop: self.stop.clone(),
+            closing: self.closing.clone(),
         };
         let encoder = |context: &schemas::Context| encoders[context.topic].clone();
         self.slot
-            .fill(WriteSide::start(&process, encoder, self.hasher));
-        let views = projections::Runtime {
-            source: self.source.clone(),
-            health: self.health.clone(),
-            progress: self.progress,
-            shutdown: self.stop.clone(),
-            tasks: self.tasks.clone(),
-        };
-        projections::run(&views, &self.databases);
-        let job = self.job.run(stop.clone());
-        self.tasks.spawn(supervise("job", stop.clone(), job));
-        let check = check_topics(self.source.admin.clone(), self.health, stop.clone());
+            .fill(WriteSide::start(&process, encoder, self.hasher)?);
+        if let Some(reading) = self.reading {
+            let views = projections::Runtime {
+                source: self.source.clone(),
+                health: self.health.clone(),
+                progress: reading.progress,
+                shutdown: self.stop.clone(),
+                tasks: self.tasks.clone(),
+            };
+            projections::run(&views, &reading.databases);
+            let job = reading.job.run(stop.clone());
+            self.tasks.spawn(supervise("job", stop.clone(), job));
+        }
+        let admin = self.source.admin.clone();
+        let check = topics::check(
+            admin,
+            self.health.component("topics"),
+            unsound,
+            stop.clone(),
+        );
         self.tasks.spawn(supervise("topics", stop, check));
+        // Only now, when every role has a component of its own: the process would seem ready between.
+        component.ready();
         Ok(())
     }
 
-    /// Topics and schemas, waited for; `None` if the process is to stop before.
-    async fn prepare(&self) -> anyhow::Result<Option<setup::Encoders>> {
+    /// Topics and schemas, waited for, and the component that waits for them; `None` if the process is to
+    /// stop before.
+    async fn prepare(&self) -> anyhow::Result<Option<(setup::Encoders, Component)>> {
         let component = self.health.component("topics and schemas");
         for wait in service::backoff() {
             let prepared = setup::prepare(&self.source.admin, &self.source.registry);
             match self.stop.run_until_cancelled(prepared).await {
-                Some(Ok(encoders)) => {
-                    component.ready();
-                    return Ok(Some(encoders));
-                }
+                Some(Ok(encoders)) => return Ok(Some((encoders, component))),
                 Some(Err(error)) if error.is_transient() => component.not_ready(error.to_string()),
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(None),
@@ -207,32 +269,4 @@ async fn listen(
             tracing::debug!(%error, "no TCP_NODELAY");
         }
     }))
-}
-
-/// A topic whose configuration was changed under us endangers what stands in it.
-async fn check_topics(admin: Admin, health: Health, stop: CancellationToken) {
-    let component = health.component("topics");
-    loop {
-        let mut interval = TOPIC_CHECK_INTERVAL;
-        match stop.run_until_cancelled(check_all(&admin)).await {
-            None => return,
-            Some(Ok(())) => component.ready(),
-            Some(Err(error)) => {
-                tracing::error!(%error, "topics are not as they must be, or can't be checked");
-                component.not_ready(error.to_string());
-                interval = TOPIC_RECHECK_INTERVAL;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {},
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-async fn check_all(admin: &Admin) -> Result<(), kafka::admin::AdminError> {
-    for topic in &schemas::topics::TOPICS {
-        admin.check(topic).await?;
-    }
-    Ok(())
 }

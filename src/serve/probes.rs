@@ -13,10 +13,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for one sign of life.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks until `stop`.
-pub async fn run(source: Source, databases: Databases, health: Health, stop: CancellationToken) {
-    let [kafka, registry, postgres, cql] =
-        ["kafka", "registry", "postgres", "cql"].map(|name| health.component(name));
+/// Asks until `stop`; the databases too, where this process has a use for them.
+pub async fn run(
+    source: Source,
+    databases: Option<Databases>,
+    health: Health,
+    stop: CancellationToken,
+) {
+    let [kafka, registry] = ["kafka", "registry"].map(|name| health.component(name));
+    let databases = databases.map(|databases| {
+        let [postgres, cql] = ["postgres", "cql"].map(|name| health.component(name));
+        (databases, postgres, cql)
+    });
     loop {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
@@ -28,8 +36,14 @@ pub async fn run(source: Source, databases: Databases, health: Health, stop: Can
                 }
             }),
             probe(&registry, source.registry.ping()),
-            probe(&postgres, databases.ping_postgres()),
-            probe(&cql, databases.ping_cql()),
+            async {
+                if let Some((databases, postgres, cql)) = &databases {
+                    tokio::join!(
+                        probe(postgres, databases.ping_postgres()),
+                        probe(cql, databases.ping_cql()),
+                    );
+                }
+            },
         );
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {},

@@ -46,8 +46,11 @@ impl Output {
         let mut encoders = Vec::with_capacity(Window::ALL.len());
         for window in Window::ALL {
             let topic = window.topic();
-            let schema = topic.schema();
-            let schema_id = registry.ensure(topic.subject, &schema).await?;
+            let (subject, schema) = topic
+                .subject
+                .zip(topic.schema())
+                .expect("an aggregate topic has a schema");
+            let schema_id = registry.ensure(subject, &schema).await?;
             let encoder =
                 Encoder::new(schema_id, &schema).map_err(|source| OutputError::Codec {
                     topic: topic.name,

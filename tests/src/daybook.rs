@@ -54,7 +54,7 @@ pub async fn output_of(mut command: Command, limit: Duration) -> Result<Output> 
     })
 }
 
-/// A running `daybook serve`. Dropped, it is killed.
+/// A running service. Dropped, it is killed.
 pub struct Daybook {
     child: Child,
     client: Client,
@@ -62,11 +62,17 @@ pub struct Daybook {
 }
 
 impl Daybook {
-    /// Starts it and returns once it answers over HTTP; it need not be ready.
-    pub async fn start(mut command: Command, listen: SocketAddr, log: &Path) -> Result<Self> {
+    /// Starts a service, `serve` or `commands`, and returns once it answers over HTTP; it need not be
+    /// ready.
+    pub async fn start(
+        mut command: Command,
+        service: &str,
+        listen: SocketAddr,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let child = command
-            .arg("serve")
+            .arg(service)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -50,6 +50,20 @@ impl World {
     /// Waits for its turn, starts servers that an earlier scenario left down, and removes everything
     /// of ours from all of them.
     pub async fn wiped(scenario: &str) -> Result<Self> {
+        let world = Self::of(scenario, &Server::ALL).await?;
+        world
+            .wipe_databases()
+            .await
+            .context("wiping the databases")?;
+        Ok(world)
+    }
+
+    /// The same for a scenario without a read side: Kafka and the registry alone.
+    pub async fn of_journals(scenario: &str) -> Result<Self> {
+        Self::of(scenario, &[Server::Kafka, Server::Registry]).await
+    }
+
+    async fn of(scenario: &str, servers: &[Server]) -> Result<Self> {
         let turn = TURN.lock().await;
         let environment = Environment::read()?;
         let folder = environment.folder.join("system").join(scenario);
@@ -58,7 +72,8 @@ impl World {
         }
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         std::fs::write(folder.join("hash.key"), HASH_KEY)?;
-        Server::start_all(&environment).await?;
+        let starts = servers.iter().map(|server| server.start(&environment));
+        futures_util::future::try_join_all(starts).await?;
         let world = Self {
             environment,
             folder,
@@ -66,11 +81,11 @@ impl World {
             listen: free_address()?,
             _turn: turn,
         };
-        world.wipe().await.context("wiping the servers")?;
+        world.wipe_topics().await.context("wiping the topics")?;
         Ok(world)
     }
 
-    async fn wipe(&self) -> Result<()> {
+    async fn wipe_topics(&self) -> Result<()> {
         let admin = self.admin()?;
         admin.delete(&TOPICS.map(|topic| topic.name)).await?;
         for topic in TOPICS {
@@ -81,8 +96,14 @@ impl World {
                 }))
             })
             .await?;
-            self.forget_subject(topic.subject).await?;
+            if let Some(subject) = topic.subject {
+                self.forget_subject(subject).await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn wipe_databases(&self) -> Result<()> {
         let postgres = self.connect_postgres("postgres").await?;
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         sqlx::raw_sql(AssertSqlSafe(drop))
@@ -132,7 +153,19 @@ impl World {
 
     /// The same, as soon as it answers over HTTP.
     pub async fn serve_unready(&self) -> Result<Daybook> {
-        Daybook::start(self.command(), self.listen, &self.serve_log()).await
+        Daybook::start(self.command(), "serve", self.listen, &self.serve_log()).await
+    }
+
+    /// Starts `daybook commands` at an address of its own, with a state store of its own, which it
+    /// finds again when it is started there once more; returns once it answers over HTTP.
+    pub async fn commands_at(&self, listen: SocketAddr) -> Result<Daybook> {
+        let mut command = self.command();
+        let name = format!("commands-{}", listen.port());
+        command
+            .env("DAYBOOK_HTTP_LISTEN", listen.to_string())
+            .env("DAYBOOK_COMMANDS_STATE_DIR", self.folder.join(&name));
+        let log = self.folder.join(format!("{name}.log"));
+        Daybook::start(command, "commands", listen, &log).await
     }
 
     /// Where `daybook serve` listens.
@@ -241,17 +274,26 @@ impl World {
     }
 }
 
-/// An address that nobody listens on now, and that no outgoing connection is given meanwhile. Test
-/// runs beside each other look from different ports on, lest both choose the same before either
-/// listens.
+/// An address that nobody listens on now, and that no outgoing connection is given meanwhile.
 pub fn free_address() -> Result<SocketAddr> {
-    let count = PORTS.len();
-    let first = usize::try_from(std::process::id())? * 101 % count;
-    let mut addresses = PORTS
+    free_addresses(1).map(|addresses| addresses[0])
+}
+
+/// So many of them. Test runs beside each other look from different ports on, lest both choose the
+/// same before either listens.
+pub fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
+    let first = usize::try_from(std::process::id())? * 101 % PORTS.len();
+    let addresses = PORTS
         .cycle()
         .skip(first)
-        .take(count)
+        .take(PORTS.len())
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let free = addresses.find(|address| TcpListener::bind(address).is_ok());
-    free.with_context(|| format!("no free port in {PORTS:?}"))
+    let free = addresses.filter(|address| TcpListener::bind(address).is_ok());
+    let free: Vec<SocketAddr> = free.take(count).collect();
+    ensure!(
+        free.len() == count,
+        "{} free ports in {PORTS:?}",
+        free.len()
+    );
+    Ok(free)
 }

@@ -6,24 +6,25 @@
 use super::{
     headers::position,
     lines::{LINE_BYTES_MAX, Line, Lines},
-    products::{create_request, field_problem},
+    products::field_problem,
 };
 use crate::{
-    contexts::orders,
+    call::{Call, Command},
     identity::{IdempotencyKey, Principal},
     metrics as names,
-    outcome::{Done, problem, settle},
-    wire::{ProductBody, SaleBody},
-    write_side::{ANSWER_TIMEOUT, Ask, Coming, WriteSide, answer, submit},
+    outcome::{Done, settle},
+    routing::lane::{Coming, Lanes},
+    write_side::{ANSWER_TIMEOUT, WriteSide},
 };
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::{CreditNote, Decider, Order, credit_note, order, sale::Sale};
+use domain::{Decider, Product};
 use futures_util::StreamExt;
-use schemas::context::{CATALOG, ORDERS};
+use journal::owner::Refusal;
+use schemas::{context::ORDERS, ids::split_key};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use service::problem::Problem;
@@ -71,8 +72,6 @@ struct Under {
     id: String,
     topic: &'static str,
     command: &'static str,
-    /// When it must have its answer.
-    deadline: Instant,
     coming: Result<Coming, Problem>,
 }
 
@@ -120,6 +119,7 @@ pub async fn commands(
 /// service ends. Lines that were handed in before get their answers.
 async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>) {
     let mut lines = Lines::new(body.into_data_stream());
+    let mut lanes = Lanes::new(write_side.router.clone());
     for number in 1.. {
         let line = match write_side.stop.run_until_cancelled(lines.next()).await {
             None => {
@@ -136,42 +136,61 @@ async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>)
                 return;
             }
         };
-        let under = hand_in_line(&write_side, number, &line).await;
+        let under = hand_in_line(&write_side, &mut lanes, number, &line).await;
         if sender.send(under).await.is_err() {
             return;
         }
     }
 }
 
-async fn hand_in_line(write_side: &WriteSide, line: u64, text: &Line) -> Under {
-    let refused = |problem| Under {
-        line,
+async fn hand_in_line(
+    write_side: &WriteSide,
+    lanes: &mut Lanes,
+    number: u64,
+    line: &Line,
+) -> Under {
+    let handed_in = async {
+        let Line::Text(text) = line else {
+            let detail = format!("a line has at most {LINE_BYTES_MAX} bytes");
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "LINE_TOO_LONG",
+                detail,
+            ));
+        };
+        let command = read::<CommandLine>(text)?.into_command()?;
+        let name = command.call.name();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let journey = write_side.router.journey(command, deadline);
+        let journey = journey.map_err(field_problem)?;
+        let (topic, _) = journey.place();
+        Ok(Under {
+            line: number,
+            id: subject(journey.key()).to_owned(),
+            topic,
+            command: name,
+            coming: Ok(lanes.put(journey).await),
+        })
+    };
+    handed_in.await.unwrap_or_else(|problem| Under {
+        line: number,
         id: String::new(),
         topic: ORDERS.topic,
         command: "none",
-        deadline: Instant::now(),
         coming: Err(problem),
-    };
-    let Line::Text(text) = text else {
-        let detail = format!("a line has at most {LINE_BYTES_MAX} bytes");
-        return refused(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "LINE_TOO_LONG",
-            detail,
-        ));
-    };
-    let command: CommandLine = match read(text) {
-        Ok(command) => command,
-        Err(problem) => return refused(problem),
-    };
-    match command.hand_in(write_side, line).await {
-        Ok(under) => under,
-        Err(problem) => refused(problem),
+    })
+}
+
+/// What a command is about, as clients name it: a product by its SKU, all else by its key.
+fn subject(key: &str) -> &str {
+    match split_key(key) {
+        Some((Product::AGGREGATE_TYPE, sku)) => sku,
+        Some(_) | None => key,
     }
 }
 
 impl CommandLine<'_> {
-    async fn hand_in(self, write_side: &WriteSide, line: u64) -> Result<Under, Problem> {
+    fn into_command(self) -> Result<Command, Problem> {
         let key = IdempotencyKey::parse(&self.key).map_err(|error| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -179,72 +198,14 @@ impl CommandLine<'_> {
                 error.to_string(),
             )
         })?;
-        let principal = Principal::import();
-        let ask = |route: &'static str| Ask {
-            route,
-            principal: &principal,
-            key: Some(&key),
-            expected_version: None,
-            traceparent: None,
-        };
         let body = self.body.get().as_bytes();
-        match self.command {
-            CommandName::ImportSale => {
-                let of = |sale| orders::Command::Order(order::Command::ImportSale(sale));
-                let ask = ask("ImportSale");
-                import(write_side, &ask, line, Order::AGGREGATE_TYPE, body, of).await
-            }
-            CommandName::ImportCreditNote => {
-                let of = |note| {
-                    orders::Command::CreditNote(credit_note::Command::ImportCreditNote(note))
-                };
-                let ask = ask("ImportCreditNote");
-                import(write_side, &ask, line, CreditNote::AGGREGATE_TYPE, body, of).await
-            }
-            CommandName::CreateProduct => {
-                let body = read::<ProductBody>(body)?;
-                let id = body.sku.clone();
-                let request = create_request(write_side, &ask("CreateProduct"), body);
-                let request = request.map_err(field_problem)?;
-                let deadline = Instant::now() + ANSWER_TIMEOUT;
-                let coming = submit(&write_side.catalog, request, deadline).await;
-                Ok(Under {
-                    line,
-                    id,
-                    topic: CATALOG.topic,
-                    command: "CreateProduct",
-                    deadline,
-                    coming: coming.map_err(problem),
-                })
-            }
-        }
+        let call = match self.command {
+            CommandName::ImportSale => Call::ImportSale(read(body)?),
+            CommandName::ImportCreditNote => Call::ImportCreditNote(read(body)?),
+            CommandName::CreateProduct => Call::CreateProduct(read(body)?),
+        };
+        Ok(Command::new(&Principal::import(), Some(&key), call))
     }
-}
-
-/// Hands in the taking over of a sale or a credit note.
-async fn import(
-    write_side: &WriteSide,
-    ask: &Ask<'_>,
-    line: u64,
-    aggregate_type: &str,
-    body: &[u8],
-    command: impl FnOnce(Sale) -> orders::Command,
-) -> Result<Under, Problem> {
-    let body: SaleBody = read(body)?;
-    let sale = body.to_sale().map_err(field_problem)?;
-    let request = write_side.creation(ask, aggregate_type, &body, command(sale));
-    let request = request.map_err(field_problem)?;
-    let (id, command) = (request.key.clone(), ask.route);
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let coming = submit(&write_side.orders, request, deadline).await;
-    Ok(Under {
-        line,
-        id,
-        topic: ORDERS.topic,
-        command,
-        deadline,
-        coming: coming.map_err(problem),
-    })
 }
 
 /// Reads JSON of a known shape; says where it is not.
@@ -267,13 +228,16 @@ async fn answer_line(under: Under) -> Vec<u8> {
         id,
         topic,
         command,
-        deadline,
         coming,
     } = under;
-    let settled = match coming {
-        Ok(coming) => settle(answer(coming, deadline).await),
-        Err(problem) => Err(problem),
-    };
+    let settled =
+        match coming {
+            // Its lane keeps to its deadline.
+            Ok(coming) => settle(coming.await.unwrap_or_else(|_| {
+                Err(Refusal::Unavailable("the command's lane has ended".into()))
+            })),
+            Err(problem) => Err(problem),
+        };
     let status = settled
         .as_ref()
         .map_or_else(|problem| problem.status, |done| done.status);

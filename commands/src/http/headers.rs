@@ -1,6 +1,10 @@
 //! Request headers that commands heed, and response headers that answers bear.
 
-use crate::{identity::IdempotencyKey, outcome::Done, write_side::Ask};
+use crate::{
+    call::{Call, Command},
+    identity::{IdempotencyKey, Principal},
+    outcome::Done,
+};
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -43,17 +47,12 @@ impl CommandHeaders {
         })
     }
 
-    pub fn ask<'a>(
-        &'a self,
-        route: &'static str,
-        principal: &'a crate::identity::Principal,
-    ) -> Ask<'a> {
-        Ask {
-            route,
-            principal,
-            key: self.key.as_ref(),
+    /// The command that `principal` asks for under these headers.
+    pub fn command(self, principal: &Principal, call: Call) -> Command {
+        Command {
             expected_version: self.expected_version,
-            traceparent: self.traceparent.clone(),
+            traceparent: self.traceparent,
+            ..Command::new(principal, self.key.as_ref(), call)
         }
     }
 }

@@ -11,7 +11,7 @@ pub const LINE_BYTES_MAX: usize = 1 << 20;
 pub enum Line {
     /// Without its line feed.
     Text(Vec<u8>),
-    /// Longer than [`LINE_BYTES_MAX`]; what it was is gone.
+    /// Longer than allowed; what it was is gone.
     TooLong,
 }
 
@@ -21,18 +21,26 @@ pub struct Lines<S> {
     chunk: Bytes,
     line: Vec<u8>,
     too_long: bool,
+    bytes_max: usize,
 }
 
 impl<S, E> Lines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
+    /// Lines of at most [`LINE_BYTES_MAX`].
     pub fn new(chunks: S) -> Self {
+        Self::within(LINE_BYTES_MAX, chunks)
+    }
+
+    /// Lines of at most `bytes_max`.
+    pub fn within(bytes_max: usize, chunks: S) -> Self {
         Self {
             chunks,
             chunk: Bytes::new(),
             line: Vec::new(),
             too_long: false,
+            bytes_max,
         }
     }
 
@@ -58,7 +66,7 @@ where
     }
 
     fn extend(&mut self, bytes: &[u8]) {
-        if self.too_long || self.line.len() + bytes.len() > LINE_BYTES_MAX {
+        if self.too_long || self.line.len() + bytes.len() > self.bytes_max {
             self.too_long = true;
             self.line = Vec::new();
         } else {

@@ -1,11 +1,13 @@
 //! The write side's HTTP interface.
 
 pub mod batch;
+pub mod forwarded;
 mod headers;
-mod lines;
+pub(crate) mod lines;
 pub mod products;
 
 use crate::write_side::Slot;
+use axum::{Router, routing::post};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes under `/api/v1`.
@@ -14,5 +16,13 @@ pub fn routes(slot: Slot) -> OpenApiRouter {
         .routes(routes!(products::create))
         .routes(routes!(products::change_price))
         .routes(routes!(batch::commands))
+        .with_state(slot)
+}
+
+/// The route that other nodes of the deployment use, and nobody else. It believes what it is told of
+/// principals, so it may be served only where nobody else can reach it.
+pub fn internal_routes(slot: Slot) -> Router {
+    Router::new()
+        .route(forwarded::PATH, post(forwarded::commands))
         .with_state(slot)
 }

@@ -2,19 +2,19 @@
 
 use super::headers::{CommandHeaders, respond};
 use crate::{
+    call::{Call, Command, PriceChange},
     contexts,
     identity::Principal,
     metrics as names,
     outcome::settle,
     wire::{self, FieldError, PriceBody, ProductBody},
-    write_side::{ANSWER_TIMEOUT, WriteSide, answer, submit},
+    write_side::{ANSWER_TIMEOUT, WriteSide},
 };
 use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use domain::{Decider, Product, product};
-use journal::owner::{Machine, Request};
+use journal::owner::Machine;
 use schemas::ContextEvent;
 use serde_json::json;
 use service::{
@@ -42,10 +42,9 @@ pub async fn create(
     headers: HeaderMap,
     ApiJson(body): ApiJson<ProductBody>,
 ) -> Result<Response, Problem> {
-    let (headers, principal) = (CommandHeaders::read(&headers)?, Principal::import());
-    let ask = headers.ask("CreateProduct", &principal);
-    let request = create_request(&write_side, &ask, body).map_err(field_problem)?;
-    run(&write_side, ask.route, request).await
+    let headers = CommandHeaders::read(&headers)?;
+    let command = headers.command(&Principal::import(), Call::CreateProduct(body));
+    run(&write_side, command).await
 }
 
 /// Sets what a product costs from now on.
@@ -66,59 +65,27 @@ pub async fn change_price(
     headers: HeaderMap,
     ApiJson(body): ApiJson<PriceBody>,
 ) -> Result<Response, Problem> {
-    let (headers, principal) = (CommandHeaders::read(&headers)?, Principal::import());
-    let ask = headers.ask("ChangePrice", &principal);
-    let sku = wire::sku(&sku).map_err(field_problem)?;
-    let canonical = json!({ "sku": sku, "price": body.price });
-    let new = body.into_money().map_err(field_problem)?;
-    let command = product::Command::ChangePrice { new };
-    let key = product_key(sku.as_str());
-    let request = write_side
-        .about(&ask, key, &canonical, command)
-        .map_err(field_problem)?;
-    run(&write_side, ask.route, request).await
+    let headers = CommandHeaders::read(&headers)?;
+    let sku = wire::sku(&sku).map_err(field_problem)?.to_string();
+    let price = body.price;
+    let call = Call::ChangePrice(PriceChange { sku, price });
+    run(&write_side, headers.command(&Principal::import(), call)).await
 }
 
-/// The request of a `CreateProduct`.
-pub(super) fn create_request(
-    write_side: &WriteSide,
-    ask: &crate::write_side::Ask<'_>,
-    body: ProductBody,
-) -> Result<Request<product::Command>, FieldError> {
-    let canonical = body.clone();
-    let (sku, description) = body.into_parts()?;
-    let key = product_key(sku.as_str());
-    write_side.about(
-        ask,
-        key,
-        &canonical,
-        product::Command::Create { sku, description },
-    )
-}
-
-fn product_key(sku: &str) -> String {
-    format!("{}_{sku}", Product::AGGREGATE_TYPE)
-}
-
-async fn run(
-    write_side: &WriteSide,
-    route: &'static str,
-    request: Request<product::Command>,
-) -> Result<Response, Problem> {
+async fn run(write_side: &WriteSide, command: Command) -> Result<Response, Problem> {
     let arrived = std::time::Instant::now();
-    let key = request.key.clone();
+    let name = command.call.name();
     let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
-    let answered = match submit(&write_side.catalog, request, deadline).await {
-        Ok(coming) => answer(coming, deadline).await,
-        Err(refusal) => Err(refusal),
-    };
-    let settled = settle(answered);
+    let journey = write_side.router.journey(command, deadline);
+    let journey = journey.map_err(field_problem)?;
+    let key = journey.key().to_owned();
+    let settled = settle(write_side.router.run(journey).await);
     let status = settled
         .as_ref()
         .map_or_else(|problem| problem.status, |done| done.status);
-    metrics::counter!(names::COMMANDS, "command" => route, "status" => status.as_u16().to_string())
+    metrics::counter!(names::COMMANDS, "command" => name, "status" => status.as_u16().to_string())
         .increment(1);
-    metrics::histogram!(names::COMMAND_SECONDS, "command" => route).record(arrived.elapsed());
+    metrics::histogram!(names::COMMAND_SECONDS, "command" => name).record(arrived.elapsed());
     let done = settled?;
     let (_, sku) = schemas::ids::split_key(&key).unwrap_or_default();
     Ok(respond(

@@ -2,23 +2,37 @@
 //! the next deadline as soon as nothing else is left to do.
 
 use super::*;
-use crate::http::{batch, products};
+use crate::{
+    call::{Call, Command},
+    http::{batch, products},
+    identity::Principal,
+};
 use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, HeaderValue, header},
 };
-use journal::{Source, owner::UNANSWERED_MAX, store::Memory};
+use journal::{
+    Source,
+    owner::{Answer, UNANSWERED_MAX},
+    store::Memory,
+};
 use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
+use schemas::topics::PARTITIONS;
 use serde_json::{Value, json};
 use service::extract::ApiJson;
+use tokio::{sync::oneshot, time::Instant};
 
 /// Longer than anything here may take; where a deadline is missing, the test ends here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Handles<M> = Arc<[OwnerHandle<<M as Machine>::Command>]>;
+/// The owners of a context, and their handles.
+type Owners<M> = (
+    Vec<OwnerHandle<<M as Machine>::Command>>,
+    Vec<Owner<M, Kafka>>,
+);
 
 /// Nobody listens on port 1, and nobody asks.
-fn silent_owners<M: Machine + Copy>(machine: M) -> (Handles<M>, Vec<Owner<M, Kafka>>) {
+fn silent_owners<M: Machine + Copy>(machine: M) -> Owners<M> {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),
         ..KafkaSettings::default()
@@ -33,30 +47,42 @@ fn silent_owners<M: Machine + Copy>(machine: M) -> (Handles<M>, Vec<Owner<M, Kaf
     };
     let encoder = Encoder::new(1, &M::Event::CONTEXT.schema()).unwrap();
     let owner = |partition| {
+        let settings = OwnerSettings::new(String::new());
+        let store = Arc::new(Memory::default());
         Owner::new(
             machine,
             partition,
             encoder.clone(),
             log.clone(),
-            Arc::new(Memory::default()),
-            OwnerSettings::new(String::new()),
+            store,
+            settings,
         )
     };
     let (owners, handles): (Vec<_>, Vec<_>) = (0..PARTITIONS).map(owner).unzip();
-    (handles.into(), owners)
+    (handles, owners)
 }
 
 /// A write side whose owners are kept, but never run, by the second value.
 fn silent() -> (WriteSide, impl Sized) {
     let (orders, orders_owners) = silent_owners(Orders);
     let (catalog, catalog_owners) = silent_owners(Catalog);
-    let write_side = WriteSide {
+    let (known, directory) = Directory::empty();
+    let closing = CancellationToken::new();
+    let router = Router::new(Parts {
         orders,
         catalog,
+        directory,
+        peers: Peers::new().unwrap(),
+        own_url: "http://127.0.0.1:1".into(),
         hasher: Hasher::new([7; 32]),
+        closing: closing.clone(),
+    });
+    let write_side = WriteSide {
+        router,
         stop: CancellationToken::new(),
+        closing,
     };
-    (write_side, (orders_owners, catalog_owners))
+    (write_side, (orders_owners, catalog_owners, known))
 }
 
 fn product(sku: &str) -> Value {
@@ -64,30 +90,18 @@ fn product(sku: &str) -> Value {
 }
 
 /// A command about the product `A`.
-fn request(write_side: &WriteSide) -> Request<product::Command> {
-    let principal = Principal::import();
-    let ask = Ask {
-        route: "CreateProduct",
-        principal: &principal,
-        key: None,
-        expected_version: None,
-        traceparent: None,
-    };
-    let command = product::Command::Create {
-        sku: schemas::Sku::parse("A").unwrap(),
-        description: "a product".into(),
-    };
-    let request = write_side.about(&ask, "product_A".into(), &product("A"), command);
-    request.unwrap()
+fn create(write_side: &WriteSide) -> crate::call::Prepared {
+    let body = serde_json::from_value(product("A")).unwrap();
+    let command = Command::new(&Principal::import(), None, Call::CreateProduct(body));
+    write_side.router.prepare(&command).unwrap()
 }
 
 /// Fills the queue of the owner of product `A`; the answers to come must be kept.
-async fn fill(write_side: &WriteSide) -> Vec<Coming> {
+async fn fill(write_side: &WriteSide) -> Vec<oneshot::Receiver<Result<Answer, Refusal>>> {
     let mut coming = Vec::new();
     for _ in 0..UNANSWERED_MAX {
-        let request = request(write_side);
-        let submitted = submit(&write_side.catalog, request, Instant::now()).await;
-        coming.push(submitted.unwrap());
+        let submitted = write_side.router.submit(create(write_side), Instant::now());
+        coming.push(submitted.await.unwrap());
     }
     coming
 }
@@ -133,28 +147,11 @@ async fn a_submission_waits_for_room_until_its_deadline() {
     let (write_side, _owners) = silent();
     let _coming = fill(&write_side).await;
     let (begun, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(3));
-    let request = request(&write_side);
-    let submitted = submit(&write_side.catalog, request, deadline);
+    let submitted = write_side.router.submit(create(&write_side), deadline);
     let submitted = tokio::time::timeout(PATIENCE, submitted).await;
     let refusal = submitted.expect("it waits for ever").unwrap_err();
     assert!(refusal.to_string().contains("queue is full"), "{refusal}");
     assert_eq!(begun.elapsed(), Duration::from_secs(3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_is_waited_for_until_its_deadline() {
-    let (sender, coming) = oneshot::channel();
-    let (begun, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(3));
-    let answered = tokio::time::timeout(PATIENCE, answer(coming, deadline)).await;
-    let refusal = answered.expect("it waits for ever").unwrap_err();
-    assert!(refusal.to_string().contains("no answer"), "{refusal}");
-    assert_eq!(begun.elapsed(), Duration::from_secs(3));
-    drop(sender);
-
-    let (sender, coming) = oneshot::channel();
-    drop(sender);
-    let refusal = answer(coming, deadline).await.unwrap_err();
-    assert!(refusal.to_string().contains("has ended"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,5 +13,6 @@ mod import;
 mod interface;
 mod interruption;
 mod outage;
+mod processes;
 mod retries;
 mod schema_outage;

@@ -46,7 +46,7 @@ async fn a_valid_record_whose_schema_cannot_be_had_is_waited_for() -> Result<()>
     let mut command = world.command();
     command.env("DAYBOOK_REGISTRY_URL", &gate.url);
     let log = world.folder.join("serve.log");
-    let mut daybook = Daybook::start(command, world.listen(), &log).await?;
+    let mut daybook = Daybook::start(command, "serve", world.listen(), &log).await?;
     for status in REFUSALS {
         gate.refuse(status);
         waits(&daybook).await.with_context(|| status.to_string())?;
