@@ -238,6 +238,20 @@ impl<'a> Judgement<'a> {
             .filter(move |one| one.decision.command_hash == hash)
     }
 
+    /// Log time is never ahead of the broker's clock, whatever the owners' clocks show: so no answer
+    /// expires too early.
+    pub fn judge_log_time(&self, records: &[Kept]) {
+        for (offset, commit) in &self.truth.valid {
+            let kept = &records[usize::try_from(*offset).expect("offsets are not below 0")];
+            let ahead_us = commit.recorded_at.0 - (kept.stamp_ms + 1) * 1_000;
+            if commit.seq > 0 && ahead_us > 0 {
+                self.world.violate(format!(
+                    "@{offset} bears a time that is {ahead_us} us ahead of the broker's"
+                ));
+            }
+        }
+    }
+
     /// Who was in office had announced it validly, with a clock that could be trusted.
     pub fn judge_offices(&self, book: &Book, records: &[Kept]) {
         for office in book.offices() {

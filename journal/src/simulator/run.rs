@@ -154,6 +154,7 @@ async fn judge<P: Protocol>(parts: &Parts, nodes: &[Node<P>], readers: &[Arc<Rea
     judgement.judge_log();
     judgement.judge_answers();
     judgement.judge_offices(&parts.book, &records);
+    judgement.judge_log_time(&records);
     for (name, reader) in ["the first reader", "the second reader"]
         .into_iter()
         .zip(readers)
