@@ -218,10 +218,13 @@ fn none(wrong: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The Markdown files of the root and of `bench`, taken apart. Others describe data, not code.
+/// The Markdown files of the root, of `bench` and of decisions, taken apart. Others describe data, not
+/// code.
 fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     let is_document = |path: &str| {
-        let name = path.strip_prefix("bench/").unwrap_or(path);
+        let folders = ["bench/", "journal/adr/"];
+        let name = folders.iter().find_map(|folder| path.strip_prefix(folder));
+        let name = name.unwrap_or(path);
         name.ends_with(".md") && !name.contains('/')
     };
     for name in [GUIDE, "ARCHITECTURE.md", "CONTRIBUTING.md"] {
