@@ -1,4 +1,4 @@
-//! An empty journal to write to: its topic is deleted and made again.
+//! An empty journal to write to: its topic is deleted and made again, and what owners kept of it goes.
 
 use crate::config::Config;
 use anyhow::{Context, Result};
@@ -8,14 +8,15 @@ use schemas::{
     catalog::Event,
     topics::{TOPICS, TopicSpec},
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long the broker may take to forget the old topic and to know the new one.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes the journal empty; gives its encoder.
-pub async fn make(config: &Config) -> Result<Encoder> {
+/// Makes the journal and the owners' folder empty; gives the journal's encoder.
+pub async fn make(config: &Config, store: &Path) -> Result<Encoder> {
+    empty(store)?;
     let admin = Admin::new(&config.kafka)?;
     let spec = spec()?;
     admin.delete(&[spec.name]).await?;
@@ -40,6 +41,14 @@ pub async fn make(config: &Config) -> Result<Encoder> {
         }
     }
     encoder(config).await
+}
+
+/// Makes a folder empty, and makes it if it is not there.
+pub fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))
 }
 
 /// The encoder of the journal's values.

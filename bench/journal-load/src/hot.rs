@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use journal::{Checkpoint, Reader};
 use schemas::{ContextEvent, catalog::Event, topics::PARTITIONS};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 
 /// What everybody wants.
@@ -24,6 +24,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// The rush.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Where owners keep what outlives their process. It is emptied.
+    #[arg(long)]
+    store: PathBuf,
     /// Buyers, each of whom waits for an answer before the next try.
     #[arg(long, default_value_t = 512)]
     buyers: u64,
@@ -34,8 +37,8 @@ pub struct Arguments {
 
 /// Measures.
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config).await?;
-    let office = Arc::new(Office::open(config, &encoder, None).await?);
+    let encoder = fresh_log::make(config, &arguments.store).await?;
+    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
     let pieces = i64::from(arguments.pieces);
     // Numbered behind all buyers.
     let mut stocker = Client::new(arguments.buyers);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -22,6 +23,9 @@ const CLIENTS: u64 = 1_000;
 /// The offered load.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Where owners keep what outlives their process. It is emptied.
+    #[arg(long)]
+    store: PathBuf,
     /// Commands per second.
     #[arg(long, default_value_t = 10_000)]
     rate: u64,
@@ -42,8 +46,8 @@ struct Results {
 
 /// Measures.
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config).await?;
-    let office = Arc::new(Office::open(config, &encoder, None).await?);
+    let encoder = fresh_log::make(config, &arguments.store).await?;
+    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
     let results = Arc::new(Mutex::new(Results {
         latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
         failure: None,

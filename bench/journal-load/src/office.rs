@@ -7,11 +7,12 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use journal::{
-    Source,
+    Kafka, Source,
     owner::{Answer, Owner, OwnerHandle, OwnerSettings, Request, Status},
+    store::Disk,
 };
 use kafka::{Admin, Appender, Encoder, Registry};
-use schemas::topics::PARTITIONS;
+use schemas::{ContextEvent, catalog::Event, topics::PARTITIONS};
 use std::{path::Path, time::Duration};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,28 +28,32 @@ pub struct Office {
 }
 
 impl Office {
-    /// Starts an owner a partition; returns when all are in office.
-    ///
-    /// `_store` is the folder for what owners keep between two processes' lives. Owners keep their
-    /// state in memory as yet, so nothing is written there.
-    pub async fn open(config: &Config, encoder: &Encoder, _store: Option<&Path>) -> Result<Self> {
-        let source = source(config)?;
-        let appender = Appender::new(&config.kafka)?;
+    /// Starts an owner a partition; returns when all are in office. `store` is the folder for what
+    /// owners keep between two processes' lives.
+    pub async fn open(config: &Config, encoder: &Encoder, store: &Path) -> Result<Self> {
+        let log = Kafka {
+            source: source(config)?,
+            appender: Appender::new(&config.kafka)?,
+        };
+        let disk = Disk::open(store)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut owners = Vec::new();
         for partition in 0..PARTITIONS {
-            let settings = OwnerSettings {
-                owner_url: "http://127.0.0.1:0".into(),
-            };
             let (owner, handle) = Owner::new(
                 Shelves,
                 partition,
                 encoder.clone(),
-                source.clone(),
-                &appender,
-                settings,
+                log.clone(),
+                disk.partition(Event::CONTEXT.topic, partition),
+                OwnerSettings::new("http://127.0.0.1:0".into()),
             );
-            tasks.spawn(owner.run(stop.clone()));
+            // This process owns everything.
+            let (assign, assigned) = watch::channel(true);
+            let run = owner.run(stop.clone(), assigned);
+            tasks.spawn(async move {
+                run.await;
+                drop(assign);
+            });
             owners.push(handle);
         }
         tasks.close();
@@ -102,7 +107,7 @@ async fn in_office(mut status: watch::Receiver<Status>) -> Result<()> {
         match &*status.borrow_and_update() {
             Status::InOffice { .. } => return Ok(()),
             Status::Ended(reason) => bail!("ended: {reason}"),
-            Status::TakingOver(_) => {}
+            Status::Standby | Status::TakingOver(_) => {}
         }
         status.changed().await.context("ended without a word")?;
     }

@@ -27,10 +27,10 @@ pub struct Arguments {
 /// Owns.
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<()> {
     let encoder = match arguments.fill {
-        Some(_) => fresh_log::make(config).await?,
+        Some(_) => fresh_log::make(config, &arguments.store).await?,
         None => fresh_log::encoder(config).await?,
     };
-    let office = Arc::new(Office::open(config, &encoder, Some(&arguments.store)).await?);
+    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
     println!("{IN_OFFICE}");
     if let Some(commits) = arguments.fill {
         Load::start(&office, FILL_DEPTH, commits).done().await?;

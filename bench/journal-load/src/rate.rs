@@ -3,12 +3,15 @@
 use crate::{closed_loop::Load, config::Config, fresh_log, office::Office, usage};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How many are under way, and for how long.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Where owners keep what outlives their process. It is emptied.
+    #[arg(long)]
+    store: PathBuf,
     /// Commands under way in the process.
     #[arg(long)]
     depth: u64,
@@ -22,8 +25,8 @@ pub struct Arguments {
 
 /// Measures.
 pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config).await?;
-    let office = Arc::new(Office::open(config, &encoder, None).await?);
+    let encoder = fresh_log::make(config, &arguments.store).await?;
+    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
     let load = Load::start(&office, arguments.depth, u64::MAX);
     sleep(Duration::from_secs(arguments.warm_up)).await;
     let (started, before, used) = (Instant::now(), load.answered(), usage::processor_time()?);

@@ -104,6 +104,7 @@ impl State {
 pub struct Shelves;
 
 impl Machine for Shelves {
+    const FOLD_VERSION: u32 = 1;
     type Event = Event;
     type State = State;
     type Command = Command;
