@@ -21,7 +21,12 @@ mod usage;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use config::Config;
+use mimalloc::MiMalloc;
 use service::telemetry::{LogSettings, Reader, init_logs, init_metrics};
+
+/// The service's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Arguments {
