@@ -5,7 +5,7 @@
 //! | meta | `stamp` | [`Stamp`], as JSON |
 //! | aggregates | the record's key | version and state |
 //! | answers | the command's id | [`Stored`] |
-//! | expiry | origin, the last commit's time and offset | the ids of that write's answers |
+//! | expiry | origin (0: never expires), the last commit's time and offset | the ids of that write's answers |
 
 use super::{
     request::Machine,
@@ -15,15 +15,22 @@ use crate::{
     checkpoint::Checkpoint,
     store::{Change, STAMP_KEY, StateStore, StoreError, Table},
 };
-use schemas::{Origin, Timestamp};
+use schemas::{Origin, Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The version of this layout.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 /// Most earlier writes whose answers one write forgets: more than one, so that the table can shrink.
 const EXPIRED_WRITES_MAX: usize = 4;
+/// Expiry entries read at once.
+const ENTRIES_READ: usize = 64;
+/// Bytes of an entry before it is written, so that it seldom has to grow.
+const ENTRY_BYTES: usize = 256;
 /// Bytes of an id in an expiry entry.
 const ID_BYTES: usize = 16;
+
+/// What [`expiry_kind`] may give.
+const EXPIRY_KINDS: [u8; 3] = [0, 1, 2];
 
 /// What the rest of a store belongs to.
 #[derive(Serialize, Deserialize)]
@@ -99,28 +106,49 @@ pub(super) fn changes<M: Machine>(
         .collect()
 }
 
-/// Notes when this write's answers can be forgotten: one entry an origin, not one an answer.
+/// Notes when this write's answers can be forgotten: one entry a kind of origin, not one an answer.
 fn expiries<S>(unsaved: &Unsaved<S>, checkpoint: &Checkpoint) -> Vec<Change> {
-    let entry = |origin: Origin| {
-        let of_origin = || {
+    let entry = |kind: u8| {
+        let of_kind = || {
             unsaved
                 .answers
                 .iter()
-                .filter(move |(_, stored)| stored.origin == origin)
+                .filter(move |(_, stored)| expiry_kind(stored.origin) == kind)
         };
-        let last = of_origin().map(|(_, stored)| stored.recorded_at).max()?;
-        let mut key = expiry_key(origin, last);
+        let last = of_kind().map(|(_, stored)| stored.recorded_at).max()?;
+        let mut key = expiry_key(kind, last);
         key.extend(checkpoint.next_offset.to_be_bytes());
         Some(Change {
             table: Table::Expiry,
             key,
-            value: Some(of_origin().flat_map(|(id, _)| id.0).collect()),
+            value: Some(of_kind().flat_map(|(id, _)| id.0).collect()),
         })
     };
-    [Origin::Keyed, Origin::Server]
-        .into_iter()
-        .filter_map(entry)
-        .collect()
+    EXPIRY_KINDS.into_iter().filter_map(entry).collect()
+}
+
+/// Every command id that has an answer in the store, and some whose answers are forgotten.
+pub(super) fn each_id(
+    store: &dyn StateStore,
+    mut take: impl FnMut(CommandId),
+) -> Result<(), StoreError> {
+    let mut start = Vec::new();
+    loop {
+        let entries = store.first(Table::Expiry, &start, &[u8::MAX], ENTRIES_READ)?;
+        for (_, ids) in &entries {
+            for id in ids.chunks_exact(ID_BYTES) {
+                take(CommandId(
+                    id.try_into().expect("a chunk has an id's length"),
+                ));
+            }
+        }
+        let Some((last, _)) = entries.into_iter().next_back() else {
+            return Ok(());
+        };
+        start = last;
+        // The least key behind the last one.
+        start.push(0);
+    }
 }
 
 /// Forgets the answers of the oldest writes, if they have expired. A store that can't be read now
@@ -129,8 +157,9 @@ fn expired(origin: Origin, log_time: Timestamp, store: &dyn StateStore) -> Vec<C
     let Some(kept_us) = Stored::kept_us(origin) else {
         return Vec::new();
     };
-    let start = expiry_key(origin, Timestamp(0));
-    let end = expiry_key(origin, Timestamp(log_time.0.saturating_sub(kept_us)));
+    let kind = expiry_kind(origin);
+    let start = expiry_key(kind, Timestamp(0));
+    let end = expiry_key(kind, Timestamp(log_time.0.saturating_sub(kept_us)));
     let entries = store.first(Table::Expiry, &start, &end, EXPIRED_WRITES_MAX);
     let remove = |table, key| Change {
         table,
@@ -152,14 +181,17 @@ fn expired(origin: Origin, log_time: Timestamp, store: &dyn StateStore) -> Vec<C
     changes
 }
 
-fn expiry_key(origin: Origin, time: Timestamp) -> Vec<u8> {
-    let origin: u8 = match origin {
+fn expiry_kind(origin: Origin) -> u8 {
+    match origin {
+        Origin::Policy | Origin::Timer | Origin::Unknown => 0,
         Origin::Keyed => 1,
         Origin::Server => 2,
-        Origin::Policy | Origin::Timer | Origin::Unknown => 0,
-    };
+    }
+}
+
+fn expiry_key(kind: u8, time: Timestamp) -> Vec<u8> {
     // Log time is never below 1970, so its bytes sort as it does.
-    let mut key = vec![origin];
+    let mut key = vec![kind];
     key.extend(time.0.max(0).to_be_bytes());
     key
 }
@@ -173,5 +205,6 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, S
 }
 
 fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("tables hold nothing that has no length")
+    let bytes = Vec::with_capacity(ENTRY_BYTES);
+    postcard::to_extend(value, bytes).expect("tables hold nothing that has no length")
 }
