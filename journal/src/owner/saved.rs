@@ -24,8 +24,6 @@ const LAYOUT_VERSION: u32 = 2;
 const EXPIRED_WRITES_MAX: usize = 4;
 /// Expiry entries read at once.
 const ENTRIES_READ: usize = 64;
-/// Bytes of an entry before it is written, so that it seldom has to grow.
-const ENTRY_BYTES: usize = 256;
 /// Bytes of an id in an expiry entry.
 const ID_BYTES: usize = 16;
 
@@ -75,16 +73,6 @@ pub(super) fn changes<M: Machine>(
     checkpoint: &Checkpoint,
     store: &dyn StateStore,
 ) -> Vec<Change> {
-    let aggregates = unsaved.aggregates.iter().map(|(key, aggregate)| Change {
-        table: Table::Aggregates,
-        key: key.as_bytes().to_vec(),
-        value: Some(write(&**aggregate)),
-    });
-    let answers = unsaved.answers.iter().map(|(id, stored)| Change {
-        table: Table::Answers,
-        key: id.0.to_vec(),
-        value: Some(write(stored)),
-    });
     let stamp = Stamp {
         layout_version: LAYOUT_VERSION,
         fold_version: M::FOLD_VERSION,
@@ -95,15 +83,29 @@ pub(super) fn changes<M: Machine>(
         key: STAMP_KEY.to_vec(),
         value: Some(serde_json::to_vec(&stamp).expect("a checkpoint is plain text and numbers")),
     };
+    let mut changes = Vec::with_capacity(unsaved.aggregates.len() + unsaved.answers.len());
     // Removals stand first: what this write stores anew under an old id must stay.
-    let expired = [Origin::Keyed, Origin::Server]
-        .into_iter()
-        .flat_map(|origin| expired(origin, checkpoint.log_time, store));
-    let changes = expired.chain(aggregates).chain(answers);
+    for origin in [Origin::Keyed, Origin::Server] {
+        changes.extend(expired(origin, checkpoint.log_time, store));
+    }
+    let mut entry = Vec::new();
+    for (key, aggregate) in &unsaved.aggregates {
+        changes.push(Change {
+            table: Table::Aggregates,
+            key: key.as_bytes().to_vec(),
+            value: Some(write(&**aggregate, &mut entry)),
+        });
+    }
+    for (id, stored) in &unsaved.answers {
+        changes.push(Change {
+            table: Table::Answers,
+            key: id.0.to_vec(),
+            value: Some(write(stored, &mut entry)),
+        });
+    }
+    changes.extend(expiries(unsaved, checkpoint));
+    changes.push(stamp);
     changes
-        .chain(expiries(unsaved, checkpoint))
-        .chain([stamp])
-        .collect()
 }
 
 /// Notes when this write's answers can be forgotten: one entry a kind of origin, not one an answer.
@@ -204,7 +206,9 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, S
     })
 }
 
-fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    let bytes = Vec::with_capacity(ENTRY_BYTES);
-    postcard::to_extend(value, bytes).expect("tables hold nothing that has no length")
+/// An entry's bytes, of just their size, for thousands wait to be written; `entry` is where they grow.
+fn write<T: Serialize>(value: &T, entry: &mut Vec<u8>) -> Vec<u8> {
+    entry.clear();
+    postcard::to_io(value, &mut *entry).expect("tables hold nothing that has no length");
+    entry.as_slice().to_vec()
 }
