@@ -53,10 +53,10 @@ pub fn empty(folder: &Path) -> Result<()> {
 
 /// The encoder of the journal's values.
 pub async fn encoder(config: &Config) -> Result<Encoder> {
-    let spec = spec()?;
-    let schema = spec.schema();
+    let context = Event::CONTEXT;
+    let schema = context.schema();
     let registry = Registry::new(&config.registry)?;
-    let id = registry.ensure(spec.subject, &schema).await?;
+    let id = registry.ensure(context.subject, &schema).await?;
     Ok(Encoder::new(id, &schema)?)
 }
 

@@ -3,7 +3,8 @@
 
 use crate::shelf::Command;
 use journal::owner::Request;
-use schemas::{Origin, ids::CommandId, product::Sku};
+use schemas::{Origin, Timestamp, ids::CommandId, product::Sku};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Shelves that commands are spread over.
 pub const SHELVES: u64 = 100_000;
@@ -63,6 +64,7 @@ impl Client {
             causation_id: None,
             traceparent: Some(self.traceparent()),
             expected_version: None,
+            received_at: now(),
         }
     }
 
@@ -93,6 +95,14 @@ impl Client {
         let id = u128::from_be_bytes(self.id());
         format!("00-{id:032x}-{:016x}-01", scramble(self.asked, self.number))
     }
+}
+
+/// The machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Splitmix64's finish: spreads numbers evenly, the same way in every run.
