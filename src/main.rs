@@ -8,8 +8,15 @@ mod setup;
 
 use clap::{Parser, Subcommand};
 use config::Config;
+use mimalloc::MiMalloc;
 use service::telemetry::Reader;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// A command's parts are made on one thread and dropped on another, which the system's allocator makes
+/// dear: with it an owner spends a third more on each command. It serves the client library as well.
+/// Without huge pages, for a thread touches a few bytes of many: with them a start clears 70 MiB more.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Event-sourced commerce on plain Kafka topics
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/parts.sh"
 
 action=${1:-} chosen=${2:-}
-if [ -z "${DEV_STACK:-}" ]; then fail "DEV_STACK must say which stack: up or test"; fi
+if [ -z "${DEV_STACK:-}" ]; then fail "DEV_STACK must say which stack: up, test or bench"; fi
 use_stack "$DEV_STACK"
 load_ports
 case " ${server_names[*]} all " in

@@ -44,7 +44,7 @@ needed_ports() { # NAME
 
 kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
 
-# Two checkouts, and the two stacks of one checkout, are different Compose projects.
+# Two checkouts, and the stacks of one checkout, are different Compose projects.
 compose() {
   local project
   project=daybook-$(checkout_hash)-$DEV_STACK
@@ -183,7 +183,7 @@ wipe_stack() {
   rm -rf "$dropped"
 }
 
-# Jars are fetched once per pom and shared by both stacks.
+# Jars are fetched once per pom and shared by all stacks.
 fetch_jars() { # NAME; prints nothing, sets jars
   local name=$1 pom=$local_dir/$1/pom.xml maven_plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
   jars=$jars_dir/$name-$(sha256sum "$pom" | cut -c1-10)

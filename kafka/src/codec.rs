@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;
+/// Room that most values need at most.
+const VALUE_BYTES: usize = 512;
 /// Longest array in a datum that a reader takes; a longer one is a broken record.
 const ARRAY_ITEMS_MAX: usize = 10_000_000;
 
@@ -73,7 +75,7 @@ impl Encoder {
 
     /// The value's wire form.
     pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = Vec::with_capacity(VALUE_BYTES);
         bytes.push(0);
         bytes.extend_from_slice(&self.schema_id.to_be_bytes());
         serde_avro_fast::to_datum(value, bytes, &mut SerializerConfig::new(&self.schema)).map_err(

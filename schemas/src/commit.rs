@@ -81,6 +81,66 @@ pub struct Decision<E> {
     pub events: Vec<E>,
 }
 
+/// A [`Commit`] as its owner writes it: the same bytes, of parts that others own.
+#[derive(Debug, Serialize)]
+pub struct CommitRef<'a, E> {
+    /// See [`Commit::prev`].
+    #[serde(with = "serde_bytes")]
+    pub prev: [u8; 32],
+    /// See [`Commit::term`].
+    #[serde(with = "serde_bytes")]
+    pub term: [u8; 16],
+    /// See [`Commit::epoch`].
+    pub epoch: i64,
+    /// See [`Commit::seq`].
+    pub seq: i64,
+    /// See [`Commit::recorded_at`].
+    pub recorded_at: Timestamp,
+    /// See [`Commit::body`].
+    pub body: BodyRef<'a, E>,
+}
+
+/// A [`Body`], borrowed.
+#[derive(Debug, Serialize)]
+pub enum BodyRef<'a, E> {
+    /// A new owner takes office.
+    Announcement(&'a Announcement),
+    /// Its owner is still in office.
+    NoOp(NoOp),
+    /// What one command came to.
+    Decision(DecisionRef<'a, E>),
+}
+
+/// A [`Decision`], borrowed.
+#[derive(Debug, Serialize)]
+pub struct DecisionRef<'a, E> {
+    /// See [`Decision::aggregate_type`].
+    pub aggregate_type: &'a str,
+    /// See [`Decision::version`].
+    pub version: i64,
+    /// See [`Decision::command_id`].
+    #[serde(with = "serde_bytes")]
+    pub command_id: [u8; 16],
+    /// See [`Decision::command_hash`].
+    #[serde(with = "serde_bytes")]
+    pub command_hash: [u8; 16],
+    /// See [`Decision::origin`].
+    pub origin: Origin,
+    /// See [`Decision::actor`].
+    pub actor: &'a str,
+    /// See [`Decision::correlation_id`].
+    #[serde(with = "serde_bytes")]
+    pub correlation_id: [u8; 16],
+    /// See [`Decision::causation_id`].
+    pub causation_id: Option<&'a str>,
+    /// See [`Decision::traceparent`].
+    pub traceparent: Option<&'a str>,
+    /// See [`Decision::outcome`].
+    pub outcome: Option<&'a Outcome>,
+    /// See [`Decision::events`].
+    pub events: &'a [E],
+}
+
 /// Where a command id comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

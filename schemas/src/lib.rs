@@ -16,7 +16,9 @@ pub mod time;
 pub mod topics;
 mod union;
 
-pub use commit::{Announcement, Body, Commit, Decision, NoOp, Origin, Outcome};
+pub use commit::{
+    Announcement, Body, BodyRef, Commit, CommitRef, Decision, DecisionRef, NoOp, Origin, Outcome,
+};
 pub use context::{CONTEXTS, Context, ContextEvent};
 pub use money::{Currency, Money, UnitPrice};
 pub use product::{Quantity, Sku};

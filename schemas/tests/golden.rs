@@ -5,11 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use schemas::{
-    Announcement, Body, Commit, ContextEvent, Currency, Decision, Money, NoOp, Origin, Outcome,
-    Quantity, Sku, Timestamp, UnitPrice, aggregates::RevenueByCountry, catalog, orders,
-    topics::TOPICS,
+    Announcement, Body, BodyRef, Commit, CommitRef, ContextEvent, Currency, Decision, DecisionRef,
+    Money, NoOp, Origin, Outcome, Quantity, Sku, Timestamp, UnitPrice,
+    aggregates::RevenueByCountry, catalog, orders, topics::TOPICS,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_avro_fast::ser::SerializerConfig;
 use std::{fmt::Debug, fs, path::PathBuf};
 
 /// The newest version of every topic's golden files. Raise it together with a schema's change.
@@ -55,7 +56,7 @@ fn check_record<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     record: &T,
 ) {
     let schema = schema_of(topic, NEWEST);
-    let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
+    let mut config = SerializerConfig::new(&schema);
     let bytes = serde_avro_fast::to_datum_vec(record, &mut config).unwrap();
     check(
         folder(topic, NEWEST).join(format!("{name}.hex")),
@@ -148,6 +149,67 @@ fn frames_are_as_they_were() {
         "refusal",
         &commit(2, decision::<orders::Event>(vec![], Some(refusal))),
     );
+}
+
+/// What an owner writes is what the golden files hold.
+#[test]
+fn a_borrowed_commit_has_the_bytes_of_an_owned_one() {
+    let schema = schema_of("journal.catalog", NEWEST);
+    let refusal = Outcome {
+        status: 409,
+        code: "NO".into(),
+        detail: b"{}".to_vec(),
+    };
+    let created = catalog::Event::ProductCreated(catalog::ProductCreated {
+        sku: Sku::parse("A").unwrap(),
+        description: String::new(),
+    });
+    for body in [
+        decision(vec![created], None),
+        decision(vec![], Some(refusal)),
+        Body::NoOp(NoOp {}),
+        Body::Announcement(Announcement {
+            rule_version: 1,
+            partitions: 4,
+            owner_url: "http://here".into(),
+        }),
+    ] {
+        let owned = commit(1, body);
+        let borrowed = CommitRef {
+            prev: owned.prev,
+            term: owned.term,
+            epoch: owned.epoch,
+            seq: owned.seq,
+            recorded_at: owned.recorded_at,
+            body: borrowed(&owned.body),
+        };
+        let bytes = |record: &dyn Fn(&mut _) -> _| record(&mut SerializerConfig::new(&schema));
+        assert_eq!(
+            bytes(&|config| serde_avro_fast::to_datum_vec(&borrowed, config).unwrap()),
+            bytes(&|config| serde_avro_fast::to_datum_vec(&owned, config).unwrap()),
+        );
+    }
+}
+
+fn borrowed<E>(body: &Body<E>) -> BodyRef<'_, E> {
+    let decision = match body {
+        Body::Announcement(announcement) => return BodyRef::Announcement(announcement),
+        Body::NoOp(no_op) => return BodyRef::NoOp(no_op.clone()),
+        Body::Decision(decision) => decision,
+    };
+    BodyRef::Decision(DecisionRef {
+        aggregate_type: &decision.aggregate_type,
+        version: decision.version,
+        command_id: decision.command_id,
+        command_hash: decision.command_hash,
+        origin: decision.origin,
+        actor: &decision.actor,
+        correlation_id: decision.correlation_id,
+        causation_id: decision.causation_id.as_deref(),
+        traceparent: decision.traceparent.as_deref(),
+        outcome: decision.outcome.as_ref(),
+        events: &decision.events,
+    })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{
     core::{Barrier, Core, Outgoing},
     handle::{OwnerHandle, OwnerSettings, Reply, Status, Submission},
+    headers::Headers,
     request::{Machine, Refusal},
 };
 use crate::{
@@ -36,6 +37,9 @@ pub struct Owner<M: Machine, L: Log> {
     pub(super) core: Core<M, Reply, <L as ReadLog>::Protocol>,
     pub(super) partition: i32,
     pub(super) settings: OwnerSettings,
+    headers: Headers,
+    /// Looked up once; it counts what is handed to the producer.
+    pub(super) appended: metrics::Counter,
     pub(super) log: L,
     pub(super) line: L::Line,
     pub(super) reports: mpsc::Receiver<Report>,
@@ -91,6 +95,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
             core: Core::new(machine, topic, partition, encoder, store),
             partition,
             settings,
+            headers: Headers::new(M::Event::CONTEXT),
+            appended: metrics::counter!(names::APPENDS, labels::<M>(partition)),
             log,
             line,
             reports,
@@ -239,22 +245,11 @@ impl<M: Machine, L: Log> Owner<M, L> {
     }
 
     pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), Barrier> {
-        let kind = format!("daybook.{}.Commit", M::Event::CONTEXT.name);
-        let id = format!("{}/{}", hex::encode(outgoing.term), outgoing.seq);
-        let time = outgoing.recorded_at.to_string();
-        let mut headers: Vec<(&str, &[u8])> = vec![
-            ("ce_type", kind.as_bytes()),
-            ("ce_id", id.as_bytes()),
-            ("ce_time", time.as_bytes()),
-        ];
-        if let Some(traceparent) = &outgoing.traceparent {
-            headers.push(("traceparent", traceparent.as_bytes()));
-        }
-        let key = outgoing.key.as_bytes();
-        match self
-            .line
-            .append(key, &outgoing.value, &headers, outgoing.number)
-        {
+        let (line, key) = (&self.line, outgoing.key.as_bytes());
+        let appended = self.headers.with(outgoing, |headers| {
+            line.append(key, &outgoing.value, headers, outgoing.number)
+        });
+        match appended {
             Ok(()) => {
                 self.unreported += 1;
                 Ok(())
@@ -302,11 +297,15 @@ impl<M: Machine, L: Log> Owner<M, L> {
     }
 
     pub(super) fn labels(&self) -> Vec<metrics::Label> {
-        vec![
-            metrics::Label::from_static_parts("topic", topic::<M>()),
-            metrics::Label::new("partition", self.partition.to_string()),
-        ]
+        labels::<M>(self.partition)
     }
+}
+
+fn labels<M: Machine>(partition: i32) -> Vec<metrics::Label> {
+    vec![
+        metrics::Label::from_static_parts("topic", topic::<M>()),
+        metrics::Label::new("partition", partition.to_string()),
+    ]
 }
 
 /// Waits until it is `value`; `false` if it never will be.

@@ -7,9 +7,11 @@
 mod core;
 mod driver;
 mod handle;
+mod headers;
 mod recent;
 mod request;
 mod saved;
+mod seen;
 mod serve;
 mod tables;
 mod take_over;

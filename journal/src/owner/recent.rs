@@ -4,7 +4,8 @@
 //! that nobody asked for meanwhile. An entry that is not saved yet is never let go: the generations
 //! turn over only after the store has everything that the old one holds.
 
-use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+use foldhash::HashMap;
+use std::{borrow::Borrow, hash::Hash};
 
 /// Entries in a generation before it is full.
 const GENERATION_MAX: usize = 50_000;
@@ -21,8 +22,8 @@ pub(super) struct Recent<K, V> {
 impl<K, V> Default for Recent<K, V> {
     fn default() -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             young_last: -1,
             old_last: -1,
         }
@@ -59,7 +60,9 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     /// Lets go what may go, now that the store has everything before an offset.
     pub fn turn_over(&mut self, saved_before: i64) {
         if self.young.len() >= GENERATION_MAX && self.old_last < saved_before {
-            self.old = std::mem::take(&mut self.young);
+            // The room that the old one had is the new one's: growing again would cost each entry twice.
+            std::mem::swap(&mut self.old, &mut self.young);
+            self.young.clear();
             self.old_last = std::mem::replace(&mut self.young_last, -1);
         }
     }

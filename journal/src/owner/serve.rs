@@ -47,6 +47,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut last_report = Instant::now();
+        let mut reports = Vec::with_capacity(RUN_MAX);
         self.send_all()?;
         loop {
             if stop.is_cancelled() {
@@ -61,9 +62,9 @@ impl<M: Machine, L: Log> Owner<M, L> {
             let room = self.core.has_room(UNANSWERED_MAX) && self.unreported < 2 * UNANSWERED_MAX;
             tokio::select! {
                 biased;
-                report = self.reports.recv() => {
+                _ = self.reports.recv_many(&mut reports, RUN_MAX) => {
                     last_report = Instant::now();
-                    self.take_reports(report)?;
+                    self.take_reports(&mut reports)?;
                 }
                 saved = next_saved(&mut self.saving) => self.is_saved(saved),
                 submission = self.queue.recv(), if room => match submission {
@@ -108,10 +109,13 @@ impl<M: Machine, L: Log> Owner<M, L> {
         });
         let refusal = Refusal::NotOwner("it leaves office".into());
         let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut reports = Vec::new();
         while self.core.unproved() > 0 {
             tokio::select! {
                 biased;
-                report = self.reports.recv() => self.take_reports(report)?,
+                _ = self.reports.recv_many(&mut reports, RUN_MAX) => {
+                    self.take_reports(&mut reports)?;
+                }
                 Some((_, reply)) = self.queue.recv() => {
                     let _ = reply.send(Err(refusal.clone()));
                 }
@@ -142,19 +146,11 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
     }
 
-    fn take_reports(&mut self, first: Option<Report>) -> Result<(), Barrier> {
-        let mut next = first;
-        for _ in 0..RUN_MAX {
-            let Some(report) = next else { return Ok(()) };
-            self.unreported = self.unreported.saturating_sub(1);
-            self.core.delivered(&report)?;
-            next = self.reports.try_recv().ok();
-        }
-        if let Some(report) = next {
-            self.unreported = self.unreported.saturating_sub(1);
-            self.core.delivered(&report)?;
-        }
-        Ok(())
+    fn take_reports(&mut self, reports: &mut Vec<Report>) -> Result<(), Barrier> {
+        self.unreported = self.unreported.saturating_sub(reports.len());
+        reports
+            .drain(..)
+            .try_for_each(|report| self.core.delivered(&report))
     }
 
     /// Appends and answers what has come up. After an append that failed nothing more is appended:
@@ -162,7 +158,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
     fn send_all(&mut self) -> Result<(), Barrier> {
         let appends = self.core.take_appends();
         if !appends.is_empty() {
-            metrics::counter!(names::APPENDS, self.labels()).increment(appends.len() as u64);
+            self.appended.increment(appends.len() as u64);
         }
         for outgoing in &appends {
             self.append(outgoing)?;

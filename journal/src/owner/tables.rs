@@ -7,15 +7,17 @@ use super::{
     recent::Recent,
     request::{Answer, Machine},
     saved,
+    seen::Seen,
 };
 use crate::{
     checkpoint::Checkpoint,
     protocol::Protocol,
     store::{MakeChanges, StateStore, StoreError, Table},
 };
-use schemas::{Decision, Origin, Timestamp, ids::CommandId};
+use foldhash::HashMap;
+use schemas::{Decision, Origin, Outcome, Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// How long a client may retry a key, in log time.
@@ -32,13 +34,17 @@ pub(super) struct Aggregate<S> {
     pub state: S,
 }
 
-/// An answer that stands in the log.
+/// An answer that stands in the log. Kept small, for there is one a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub hash: [u8; 16],
     pub recorded_at: Timestamp,
     pub origin: Origin,
-    pub answer: Answer,
+    pub offset: i64,
+    pub version: i64,
+    pub events: usize,
+    /// Rare.
+    pub outcome: Option<Box<Outcome>>,
 }
 
 /// What is saved next, or is being saved.
@@ -54,6 +60,8 @@ pub(super) struct Tables<M: Machine> {
     store: Arc<dyn StateStore>,
     aggregates: Recent<Arc<str>, Arc<Aggregate<M::State>>>,
     answers: Recent<CommandId, Stored>,
+    /// Every id that has an answer in the store.
+    seen: Seen,
     unsaved: Unsaved<M::State>,
     saving: Option<(Arc<Unsaved<M::State>>, i64)>,
     /// The store has everything before this offset.
@@ -61,6 +69,18 @@ pub(super) struct Tables<M: Machine> {
 }
 
 impl Stored {
+    /// The answer, as it was first given.
+    pub fn answer(&self, partition: i32) -> Answer {
+        Answer {
+            partition,
+            offset: self.offset,
+            version: self.version,
+            events: self.events,
+            outcome: self.outcome.as_deref().cloned(),
+            replayed: false,
+        }
+    }
+
     /// How long an answer is kept, in log time; `None`: as long as its aggregate.
     pub fn kept_us(origin: Origin) -> Option<i64> {
         match origin {
@@ -80,7 +100,7 @@ impl Stored {
 impl<S> Default for Unsaved<S> {
     fn default() -> Self {
         Self {
-            aggregates: HashMap::new(),
+            aggregates: HashMap::default(),
             answers: Vec::new(),
         }
     }
@@ -94,6 +114,7 @@ impl<M: Machine> Tables<M> {
             store,
             aggregates: Recent::default(),
             answers: Recent::default(),
+            seen: Seen::default(),
             unsaved: Unsaved::default(),
             saving: None,
             saved_before: 0,
@@ -106,7 +127,10 @@ impl<M: Machine> Tables<M> {
         self.forget();
         let checkpoint = saved::checkpoint::<M>(&*self.store, topic, self.partition)?;
         match &checkpoint {
-            Some(checkpoint) => self.saved_before = checkpoint.next_offset,
+            Some(checkpoint) => {
+                self.saved_before = checkpoint.next_offset;
+                saved::each_id(&*self.store, |id| self.seen.insert(id))?;
+            }
             None => self.store.clear()?,
         }
         Ok(checkpoint)
@@ -121,6 +145,7 @@ impl<M: Machine> Tables<M> {
     fn forget(&mut self) {
         self.aggregates = Recent::default();
         self.answers = Recent::default();
+        self.seen = Seen::default();
         self.unsaved = Unsaved::default();
         self.saving = None;
         self.saved_before = 0;
@@ -146,6 +171,7 @@ impl<M: Machine> Tables<M> {
     ) -> Result<Option<Stored>, StoreError> {
         let found = match self.answers.get(&id) {
             Some(stored) => Some(stored.clone()),
+            None if !self.seen.may_have(id) => None,
             None => match self.store.get(Table::Answers, &id.0)? {
                 Some(bytes) => Some(saved::read(&hex::encode(id.0), &bytes)?),
                 None => None,
@@ -190,7 +216,17 @@ impl<M: Machine> Tables<M> {
             self.put(key.into(), Arc::new(after), offset);
         }
         if !P::ANSWERS_NOT_FOLDED {
-            self.answer_of(offset, recorded_at, decision);
+            let count = i64::try_from(decision.events.len()).unwrap_or(i64::MAX);
+            let stored = Stored {
+                hash: decision.command_hash,
+                recorded_at,
+                origin: decision.origin,
+                offset,
+                version: decision.version.saturating_add(count),
+                events: decision.events.len(),
+                outcome: decision.outcome.clone().map(Box::new),
+            };
+            self.put_answer(CommandId(decision.command_id), stored);
         }
         Ok(())
     }
@@ -203,32 +239,12 @@ impl<M: Machine> Tables<M> {
         self.aggregates.insert(key, aggregate, offset);
     }
 
-    /// Takes in the answer of a valid decision, and gives it.
-    pub fn answer_of(
-        &mut self,
-        offset: i64,
-        recorded_at: Timestamp,
-        decision: &Decision<M::Event>,
-    ) -> Answer {
-        let events = decision.events.len();
-        let answer = Answer {
-            partition: self.partition,
-            offset,
-            version: decision.version + i64::try_from(events).unwrap_or(i64::MAX),
-            events,
-            outcome: decision.outcome.clone(),
-            replayed: false,
-        };
-        let id = CommandId(decision.command_id);
-        let stored = Stored {
-            hash: decision.command_hash,
-            recorded_at,
-            origin: decision.origin,
-            answer: answer.clone(),
-        };
+    /// Takes in the answer of a valid decision.
+    pub fn put_answer(&mut self, id: CommandId, stored: Stored) {
+        let offset = stored.offset;
+        self.seen.insert(id);
         self.unsaved.answers.push((id, stored.clone()));
         self.answers.insert(id, stored, offset);
-        answer
     }
 
     /// How many commits are not saved.

@@ -216,8 +216,12 @@ impl DiskPartition {
         self.check_known()?;
         let mut stamp = None;
         let written = self.disk.with(&self.name, |database, tables| {
+            let mut changes = changes();
+            // Each is searched for from the top; next to the last one all of that way is in the cache. Of
+            // changes of one entry the last one wins, so they keep their order.
+            changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
             let mut batch = database.batch();
-            for change in changes() {
+            for change in changes {
                 let table = &tables[change.table as usize];
                 if change.table == Table::Meta {
                     stamp.clone_from(&change.value);

@@ -11,7 +11,7 @@ use crate::{
     store::StoreError,
 };
 use kafka::{Report, appender::RECORD_BYTES_MAX};
-use schemas::{Body, Commit, Decision, NoOp, Origin, Outcome, Timestamp};
+use schemas::{BodyRef, CommitRef, DecisionRef, NoOp, Origin, Outcome, Timestamp};
 use std::sync::Arc;
 
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
@@ -23,7 +23,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             Ok(Known::UnderWay(seq)) => self.join(seq, asked),
             Ok(Known::Aggregate(base)) => match asked.request.check_age(self.log_time(now)) {
                 Ok(()) => self.decide_on(asked, base, now),
-                Err(refusal) => self.reply(asked, &Err(refusal)),
+                Err(refusal) => self.reply(asked, Err(refusal)),
             },
             Err(error) => {
                 self.broken = Some(error);
@@ -54,7 +54,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 // After a barrier it is the command's own first answer.
                 true => Ok(Answer {
                     replayed: asked.tries == 0,
-                    ..stored.answer
+                    ..stored.answer(self.proved.partition)
                 }),
                 false => Err(Refusal::KeyReused),
             };
@@ -108,8 +108,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 self.wait_for_proof(asked, Ok(answer), false);
             }
             (Some(_), Origin::Keyed | Origin::Policy | Origin::Timer) | (None, _) => {
-                let decision = decision(request, version, outcome, events);
-                self.commit(asked, &base, decision, now);
+                self.commit(asked, &base, events, outcome, now);
             }
         }
     }
@@ -125,7 +124,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             .and_then(|pending| pending.decided.as_mut());
         match pending {
             Some(first) if first.asked.request.hash == asked.request.hash => {
-                first.asked.replies.extend(asked.replies);
+                let first = &mut first.asked.joined;
+                first.push(asked.reply);
+                first.extend(asked.joined);
             }
             _ => self.wait_for_proof(asked, Err(Refusal::KeyReused), false),
         }
@@ -141,7 +142,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         is_recorded: bool,
     ) {
         if P::REFUSES_WITHOUT_PROOF {
-            return self.reply(asked, &answer);
+            return self.reply(asked, answer);
         }
         let seq = self.office.as_ref().map_or(0, |head| head.seq) + 1;
         self.waiting.push_back(Waiting {
@@ -156,33 +157,38 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         &mut self,
         asked: Asked<M, R>,
         base: &Aggregate<M::State>,
-        decision: Decision<M::Event>,
+        events: Vec<M::Event>,
+        outcome: Option<Outcome>,
         now: Timestamp,
     ) {
-        let (key, id) = (asked.key.clone(), asked.request.id);
-        let traceparent = decision.traceparent.clone();
-        let after = (!decision.events.is_empty())
-            .then(|| Arc::new(self.tables.after(&key, Some(base), &decision.events)));
-        let body = Body::Decision(decision);
         let Some(head) = &self.office else { return };
-        let commit = self.next_commit(head, body, now);
-        let outgoing = match self.outgoing(&key, &commit, traceparent) {
+        let (key, request) = (asked.key.clone(), &asked.request);
+        let decision = decision(request, base.version, outcome.as_ref(), &events);
+        let commit = head.next_commit(BodyRef::Decision(decision), now);
+        let (seq, recorded_at) = (commit.seq, commit.recorded_at);
+        let outgoing = self.outgoing(key.clone(), &commit, request.traceparent.clone());
+        let outgoing = match outgoing {
             Ok(outgoing) => outgoing,
-            Err(refusal) => return self.reply(asked, &Err(refusal)),
+            Err(refusal) => return self.reply(asked, Err(refusal)),
         };
-        let Body::Decision(decision) = commit.body else {
-            unreachable!("a decision was put in just now")
-        };
+        self.under_way.insert(request.id, seq);
+        let mut version = base.version;
+        let after = (!events.is_empty()).then(|| {
+            let after = self.tables.after(&key, Some(base), &events);
+            version = after.version;
+            Arc::new(after)
+        });
+        if let Some(after) = &after {
+            self.overlay.insert(key, (seq, after.clone()));
+        }
         let decided = Decided {
             asked,
-            decision,
-            after: after.clone(),
+            version,
+            events: events.len(),
+            outcome,
+            after,
         };
-        let seq = self.append(commit.seq, commit.recorded_at, outgoing, Some(decided));
-        self.under_way.insert(id, seq);
-        if let Some(after) = after {
-            self.overlay.insert(key, (seq, after));
-        }
+        self.append(seq, recorded_at, outgoing, Some(decided));
     }
 
     /// Appends a record that says nothing but that its owner is in office.
@@ -190,32 +196,21 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         let Some(head) = &self.office else {
             return Ok(());
         };
-        let commit = self.next_commit(head, Body::NoOp(NoOp {}), now);
-        let outgoing = self.outgoing("", &commit, None)?;
-        self.append(commit.seq, commit.recorded_at, outgoing, None);
+        let commit = head.next_commit::<M::Event>(BodyRef::NoOp(NoOp {}), now);
+        let (seq, recorded_at) = (commit.seq, commit.recorded_at);
+        let outgoing = self.outgoing("".into(), &commit, None)?;
+        self.append(seq, recorded_at, outgoing, None);
         Ok(())
     }
 
-    /// The term's next commit.
-    fn next_commit(&self, head: &Head, body: Body<M::Event>, now: Timestamp) -> Commit<M::Event> {
-        Commit {
-            prev: head.hash,
-            term: head.term,
-            epoch: head.epoch,
-            seq: head.seq + 1,
-            recorded_at: now.max(head.log_time),
-            body,
-        }
-    }
-
-    /// Adds a record to the term; gives its seq.
+    /// Adds a record to the term.
     fn append(
         &mut self,
         seq: i64,
         recorded_at: Timestamp,
         outgoing: Outgoing,
         decided: Option<Decided<M, R>>,
-    ) -> i64 {
+    ) {
         let head = self
             .office
             .as_mut()
@@ -233,7 +228,6 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             decided,
         });
         self.appends.push(outgoing);
-        seq
     }
 
     /// A mistake that the simulator makes on purpose: no barrier.
@@ -255,8 +249,8 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
 
     pub(super) fn outgoing(
         &mut self,
-        key: &str,
-        commit: &Commit<M::Event>,
+        key: Arc<str>,
+        commit: &CommitRef<'_, M::Event>,
         traceparent: Option<String>,
     ) -> Result<Outgoing, Refusal> {
         let value = self
@@ -275,7 +269,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         let (term, seq, recorded_at) = (commit.term, commit.seq, commit.recorded_at);
         Ok(Outgoing {
             number,
-            key: key.to_owned(),
+            key,
             value,
             term,
             seq,
@@ -295,24 +289,38 @@ enum Known<S> {
     Aggregate(Option<Arc<Aggregate<S>>>),
 }
 
-fn decision<C, E>(
-    request: &Request<C>,
+impl Head {
+    /// The term's next commit.
+    fn next_commit<'a, E>(&self, body: BodyRef<'a, E>, now: Timestamp) -> CommitRef<'a, E> {
+        CommitRef {
+            prev: self.hash,
+            term: self.term,
+            epoch: self.epoch,
+            seq: self.seq + 1,
+            recorded_at: now.max(self.log_time),
+            body,
+        }
+    }
+}
+
+fn decision<'a, C, E>(
+    request: &'a Request<C>,
     version: i64,
-    outcome: Option<Outcome>,
-    events: Vec<E>,
-) -> Decision<E> {
+    outcome: Option<&'a Outcome>,
+    events: &'a [E],
+) -> DecisionRef<'a, E> {
     let aggregate_type =
         schemas::ids::split_key(&request.key).map_or(request.key.as_str(), |(kind, _)| kind);
-    Decision {
-        aggregate_type: aggregate_type.to_owned(),
+    DecisionRef {
+        aggregate_type,
         version,
         command_id: request.id.0,
         command_hash: request.hash,
         origin: request.origin,
-        actor: request.actor.clone(),
+        actor: &request.actor,
         correlation_id: request.correlation_id,
-        causation_id: request.causation_id.clone(),
-        traceparent: request.traceparent.clone(),
+        causation_id: request.causation_id.as_deref(),
+        traceparent: request.traceparent.as_deref(),
         outcome,
         events,
     }

@@ -32,13 +32,10 @@ use crate::{
     rule::Hash,
     store::{MakeChanges, StateStore, StoreError},
 };
+use foldhash::HashMap;
 use kafka::Encoder;
-use schemas::{Decision, Timestamp, ids::CommandId};
-use std::{
-    collections::{HashMap, VecDeque},
-    marker::PhantomData,
-    sync::Arc,
-};
+use schemas::{Outcome, Timestamp, ids::CommandId};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
 /// How often a command is decided again after a barrier before its client is told to come back.
 pub const TRIES_MAX: u32 = 3;
@@ -54,7 +51,7 @@ pub struct Outgoing {
     /// Its report will bear this number.
     pub number: u64,
     /// The record's key.
-    pub key: String,
+    pub key: Arc<str>,
     /// The record's value, in wire form.
     pub value: Vec<u8>,
     /// For other tools: the term.
@@ -123,14 +120,20 @@ struct Head {
 struct Asked<M: Machine, R> {
     key: Arc<str>,
     request: Request<M::Command>,
-    replies: Vec<R>,
+    reply: R,
+    /// Those who asked the same while it was under way.
+    joined: Vec<R>,
     tries: u32,
 }
 
 /// A command with what it came to.
 struct Decided<M: Machine, R> {
     asked: Asked<M, R>,
-    decision: Decision<M::Event>,
+    /// The aggregate's version after it.
+    version: i64,
+    /// How many events were recorded.
+    events: usize,
+    outcome: Option<Outcome>,
     /// The aggregate after it; `None` if it did not change.
     after: Option<Shared<M>>,
 }
@@ -175,9 +178,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             office: None,
             announced: None,
             pending: VecDeque::new(),
-            under_way: HashMap::new(),
-            overlay: HashMap::new(),
-            of_aggregate: HashMap::new(),
+            under_way: HashMap::default(),
+            overlay: HashMap::default(),
+            of_aggregate: HashMap::default(),
             unanswered: 0,
             unproved_bytes: 0,
             waiting: VecDeque::new(),
@@ -316,7 +319,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     pub fn refuse_all(&mut self, refusal: &Refusal) {
         self.leave_office();
         for asked in std::mem::take(&mut self.again) {
-            self.reply(asked, &Err(refusal.clone()));
+            self.reply(asked, Err(refusal.clone()));
         }
     }
 
@@ -330,12 +333,13 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         let asked = Asked {
             key,
             request,
-            replies: vec![reply],
+            reply,
+            joined: Vec::new(),
             tries: 0,
         };
         if is_busy {
             let reason = format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait");
-            return self.reply(asked, &Err(Refusal::Busy(reason)));
+            return self.reply(asked, Err(Refusal::Busy(reason)));
         }
         match self.office {
             Some(_) => self.decide(asked, now),

@@ -6,7 +6,7 @@ use crate::{
     protocol::Protocol,
     rule::RULE_VERSION,
 };
-use schemas::{Announcement, Body, Commit, Timestamp};
+use schemas::{Announcement, BodyRef, CommitRef, Timestamp};
 
 impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     /// The announcement of a new term after everything read; again the same until it was read as
@@ -22,19 +22,20 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             return Ok(announced.clone());
         }
         let epoch = self.proved.epoch + 1;
-        let commit = Commit::<M::Event> {
+        let announcement = Announcement {
+            rule_version: RULE_VERSION,
+            partitions,
+            owner_url: owner_url.to_owned(),
+        };
+        let commit = CommitRef {
             prev: [0; 32],
             term,
             epoch,
             seq: 0,
             recorded_at: now.max(self.proved.log_time),
-            body: Body::Announcement(Announcement {
-                rule_version: RULE_VERSION,
-                partitions,
-                owner_url: owner_url.to_owned(),
-            }),
+            body: BodyRef::Announcement(&announcement),
         };
-        let outgoing = self.outgoing("", &commit, None)?;
+        let outgoing = self.outgoing("".into(), &commit, None)?;
         self.announced = Some((epoch, outgoing.clone()));
         Ok(outgoing)
     }
@@ -123,7 +124,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             asked.tries += 1;
             if asked.tries > TRIES_MAX {
                 let reason = format!("no proof after {TRIES_MAX} tries");
-                self.reply(asked, &Err(Refusal::Unavailable(reason)));
+                self.reply(asked, Err(Refusal::Unavailable(reason)));
             } else {
                 self.again.push_back(asked);
             }

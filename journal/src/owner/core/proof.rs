@@ -2,7 +2,10 @@
 
 use super::{Asked, Barrier, Core, Decided};
 use crate::{
-    owner::request::{Answer, Machine, Refusal},
+    owner::{
+        request::{Answer, Machine, Refusal},
+        tables::Stored,
+    },
     protocol::Protocol,
 };
 use kafka::Report;
@@ -76,7 +79,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         self.unproved_bytes -= pending.bytes;
         if let Some(Decided {
             asked,
-            decision,
+            version,
+            events,
+            outcome,
             after,
         }) = pending.decided
         {
@@ -84,9 +89,17 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             if let Some(after) = after {
                 self.tables.put(asked.key.clone(), after, offset);
             }
-            let answer = self
-                .tables
-                .answer_of(offset, pending.recorded_at, &decision);
+            let stored = Stored {
+                hash: asked.request.hash,
+                recorded_at: pending.recorded_at,
+                origin: asked.request.origin,
+                offset,
+                version,
+                events,
+                outcome: outcome.map(Box::new),
+            };
+            let answer = stored.answer(self.proved.partition);
+            self.tables.put_answer(asked.request.id, stored);
             if self
                 .overlay
                 .get(&asked.key)
@@ -94,7 +107,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             {
                 self.overlay.remove(&asked.key);
             }
-            self.reply(asked, &Ok(answer));
+            self.reply(asked, Ok(answer));
         }
         while self
             .waiting
@@ -108,13 +121,13 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 {
                     answer.offset = answer.offset.max(offset);
                 }
-                self.reply(waiting.asked, &waiting.answer);
+                self.reply(waiting.asked, waiting.answer);
             }
         }
     }
 
-    pub(super) fn reply(&mut self, asked: Asked<M, R>, answer: &Result<Answer, Refusal>) {
-        let count = asked.replies.len();
+    pub(super) fn reply(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+        let count = 1 + asked.joined.len();
         self.unanswered -= count;
         if let Some(of_aggregate) = self.of_aggregate.get_mut(&asked.key) {
             *of_aggregate -= count;
@@ -122,8 +135,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 self.of_aggregate.remove(&asked.key);
             }
         }
-        let replies = asked.replies.into_iter();
-        self.replies
-            .extend(replies.map(|reply| (reply, answer.clone())));
+        for reply in asked.joined {
+            self.replies.push((reply, answer.clone()));
+        }
+        self.replies.push((asked.reply, answer));
     }
 }

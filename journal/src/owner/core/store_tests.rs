@@ -66,6 +66,27 @@ async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
     assert_eq!(created(&log), 1);
 }
 
+/// Of these the store has no time to forget them by, and must know them all the same.
+#[tokio::test]
+async fn answers_that_never_expire_are_found_again() {
+    for origin in [Origin::Policy, Origin::Timer] {
+        let store = Arc::new(Memory::default());
+        let (mut log, mut first) = (Log::new(), core(store.clone()));
+        take_over(&mut first, &mut log, 1);
+        ask(&mut first, 1, request(1, origin, "lamp"));
+        deliver(&mut first, &mut log);
+        save(&mut first).await;
+        let mut next = core(store);
+        take_over(&mut next, &mut log, 2);
+        ask(&mut next, 2, request(1, origin, "lamp"));
+        deliver(&mut next, &mut log);
+        assert!(
+            next.take_replies().remove(0).1.unwrap().replayed,
+            "{origin:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_write_that_failed_is_made_good_by_the_next_one() {
     let store = Arc::new(Memory::default());
@@ -147,7 +168,7 @@ async fn a_store_of_another_fold_is_made_again() {
     save(&mut first).await;
     for (from, to) in [
         ("\"fold_version\":1", "\"fold_version\":2"),
-        ("\"layout_version\":1", "\"layout_version\":9"),
+        ("\"layout_version\":2", "\"layout_version\":9"),
         ("{", ""),
     ] {
         let stamp = String::from_utf8(store.stamp().unwrap().unwrap()).unwrap();

@@ -68,7 +68,7 @@ impl Log {
     /// The broker takes a record; gives its offset.
     fn append(&mut self, outgoing: &Outgoing) -> i64 {
         self.records
-            .push((outgoing.key.clone().into_bytes(), outgoing.value.clone()));
+            .push((outgoing.key.as_bytes().to_vec(), outgoing.value.clone()));
         i64::try_from(self.records.len()).unwrap() - 1
     }
 

@@ -1,0 +1,33 @@
+//! Where the servers are, from the same variables as the service's.
+
+use kafka::{KafkaSettings, RegistrySettings};
+use serde::Deserialize;
+
+/// The sections that this program reads; others belong to other programs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// The brokers.
+    #[serde(default)]
+    pub kafka: KafkaSettings,
+    /// The schema registry.
+    #[serde(default)]
+    pub registry: RegistrySettings,
+    /// The peer's database.
+    pub postgres: Option<Postgres>,
+}
+
+/// The section `postgres`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Postgres {
+    /// `postgres://user@host:port/database`.
+    pub url: String,
+}
+
+impl Config {
+    /// Reads the environment.
+    pub fn load() -> anyhow::Result<Self> {
+        let config: Self = service::config::load(None)?;
+        config.kafka.check()?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,152 @@
+//! Latency at a fixed offered load. The load is open: a command is sent when its time has come, however
+//! slow the answers are, and its latency counts from that time, not from when it could be sent.
+
+use crate::{config::Config, fresh_log, office::Office, requests::Client, usage};
+use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+
+/// Commands under way, beyond which the owner is given up as hopelessly behind.
+const UNDER_WAY_MAX: usize = 100_000;
+/// The longest latency that is told apart, in microseconds.
+const LATENCY_US_MAX: u64 = 60_000_000;
+/// Clients that take turns.
+const CLIENTS: u64 = 1_000;
+
+/// The offered load.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where owners keep what outlives their process. It is emptied.
+    #[arg(long)]
+    store: PathBuf,
+    /// Commands per second.
+    #[arg(long, default_value_t = 10_000)]
+    rate: u64,
+    /// Seconds before counting begins.
+    #[arg(long, default_value_t = 3)]
+    warm_up: u64,
+    /// Seconds that are counted.
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+}
+
+/// What came of the commands sent so far.
+struct Results {
+    latency_us: Histogram<u64>,
+    /// The first one, if any.
+    failure: Option<anyhow::Error>,
+}
+
+/// Measures.
+pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
+    let encoder = fresh_log::make(config, &arguments.store).await?;
+    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
+    let results = Arc::new(Mutex::new(Results {
+        latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
+        failure: None,
+    }));
+    let pacer = Pacer {
+        runtime: Handle::current(),
+        office,
+        results: results.clone(),
+        tasks: TaskTracker::new(),
+        room: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
+    };
+    let tasks = pacer.tasks.clone();
+    let (rate, warm_up, seconds) = (arguments.rate, arguments.warm_up, arguments.seconds);
+    // On a thread of its own: the runtime's timers know no less than a millisecond.
+    let sent = tokio::task::spawn_blocking(move || pacer.send(rate, warm_up, seconds));
+    sent.await??;
+    tasks.close();
+    tasks.wait().await;
+    let mut results = results.lock().map_err(|_| poisoned())?;
+    if let Some(failure) = results.failure.take() {
+        return Err(failure.context("a command failed"));
+    }
+    let latency_us = &results.latency_us;
+    ensure!(
+        latency_us.len() == rate * seconds,
+        "{} latencies of {} commands",
+        latency_us.len(),
+        rate * seconds
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a figure")]
+    let quantile_ms = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    let thousands = rate / 1_000;
+    Ok(json!({
+        (format!("journal.p50_ms_at_{thousands}k")): quantile_ms(0.5),
+        (format!("journal.p99_ms_at_{thousands}k")): quantile_ms(0.99),
+        (format!("journal.p999_ms_at_{thousands}k")): quantile_ms(0.999),
+        (format!("journal.max_ms_at_{thousands}k")): quantile_ms(1.0),
+        "journal.rss_mb": usage::peak_mb("self")?,
+    }))
+}
+
+/// Sends commands at their times.
+struct Pacer {
+    runtime: Handle,
+    office: Arc<Office>,
+    results: Arc<Mutex<Results>>,
+    tasks: TaskTracker,
+    room: Arc<Semaphore>,
+}
+
+impl Pacer {
+    fn send(&self, rate: u64, warm_up: u64, seconds: u64) -> Result<()> {
+        let mut clients: Vec<Client> = (0..CLIENTS).map(Client::new).collect();
+        let interval = Duration::from_secs(1) / u32::try_from(rate).context("the rate")?;
+        let start = Instant::now();
+        for number in 0..rate * (warm_up + seconds) {
+            let due = start + interval * u32::try_from(number).context("the command's number")?;
+            wait_until(due);
+            let index = usize::try_from(number % CLIENTS)?;
+            self.send_one(&mut clients[index], due, number >= rate * warm_up)?;
+        }
+        Ok(())
+    }
+
+    fn send_one(&self, client: &mut Client, due: Instant, counts: bool) -> Result<()> {
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
+            bail!("{UNDER_WAY_MAX} commands are under way: the owner can't keep up");
+        };
+        let request = client.describe();
+        let (office, results) = (self.office.clone(), self.results.clone());
+        let task = async move {
+            let answer = office.ask(request).await;
+            let latency_us = u64::try_from(due.elapsed().as_micros()).unwrap_or(LATENCY_US_MAX);
+            let mut results = results.lock().expect("no holder of this lock panics");
+            match answer {
+                Ok(_) if counts => results.latency_us.saturating_record(latency_us),
+                Ok(_) => {}
+                Err(error) => {
+                    results.failure.get_or_insert(error);
+                }
+            }
+            drop(room);
+        };
+        self.tasks.spawn_on(task, &self.runtime);
+        Ok(())
+    }
+}
+
+fn wait_until(due: Instant) {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        // Nobody unparks this thread; to wake early does no harm.
+        std::thread::park_timeout(left);
+    }
+}
+
+fn poisoned() -> anyhow::Error {
+    anyhow::anyhow!("a task panicked while it held the results")
+}

@@ -1,0 +1,35 @@
+//! What a process has used, as the kernel counts it.
+
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// `USER_HZ`, which is the same on every Linux that we run on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The most resident memory that a process ever had, in MiB. `process`: an id, or `self`.
+pub fn peak_mb(process: &str) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kb = line.and_then(|line| line.split_whitespace().next());
+    let kb: f64 = kb
+        .with_context(|| format!("{path} has no VmHWM"))?
+        .parse()?;
+    Ok(kb / 1024.0)
+}
+
+/// Processor time of this process so far, all threads together.
+pub fn processor_time() -> Result<Duration> {
+    let path = "/proc/self/stat";
+    let stat = std::fs::read_to_string(path).context(path)?;
+    // The second field is the program's name in brackets, which may hold blanks.
+    let (_, fields) = stat
+        .rsplit_once(')')
+        .context("no name in /proc/self/stat")?;
+    let mut ticks = 0;
+    // Fields 14 and 15, of which the first after the name is the third.
+    for field in fields.split_whitespace().skip(11).take(2) {
+        ticks += field.parse::<u64>()?;
+    }
+    Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+}
