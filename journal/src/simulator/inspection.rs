@@ -7,18 +7,25 @@ use super::{
 };
 use crate::{
     checkpoint::Checkpoint,
-    owner::Answer,
     store::{STAMP_KEY, Table},
 };
-use schemas::{Origin, Timestamp};
+use schemas::{Origin, Outcome, Timestamp};
 use std::collections::BTreeMap;
 
 /// How long answers are kept, in log time.
 const KEYED_US: i64 = 24 * 60 * 60 * 1_000_000;
 const SERVER_US: i64 = 10 * 60 * 1_000_000;
 
-/// An answer as the store has it.
-type Stored = ([u8; 16], Timestamp, Origin, Answer);
+/// An answer as the store has it: hash, time, origin, offset, version, events, outcome.
+type Stored = (
+    [u8; 16],
+    Timestamp,
+    Origin,
+    i64,
+    i64,
+    usize,
+    Option<Outcome>,
+);
 
 /// Compares a store with the log; gives the end of the prefix that it is the fold of.
 ///
@@ -90,11 +97,15 @@ fn inspect_answers(
     }
     for (id, one) in &right {
         let decision = &one.decision;
+        let answer = answer_of(one);
         let stored = (
             decision.command_hash,
             Timestamp(one.recorded_at),
             decision.origin,
-            answer_of(one),
+            answer.offset,
+            answer.version,
+            answer.events,
+            answer.outcome,
         );
         let kept_us = match decision.origin {
             Origin::Keyed => KEYED_US,
