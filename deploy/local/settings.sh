@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Where things lie and which ports they take. Every script of this folder sources this file first.
 #
-# There are two stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running) and
-# `test` (what `./dev test` starts and stops). DEV_STACK says which of the two a script works on. Names that start with
-# DAYBOOK_ are the service's own settings; ours start with DEV_.
+# There are three stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running),
+# `test` (what `./dev test` starts and stops) and `chaos` (what `./dev chaos` starts, kills and stops). DEV_STACK says which
+# of them a script works on. Names that start with DAYBOOK_ are the service's own settings; ours start with DEV_.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 local_dir=$root/deploy/local
@@ -31,12 +31,18 @@ declare -A port_default_up=(
 declare -A port_default_test=(
   [kafka]=19092 [kafka_controller]=19093 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )
+# shellcheck disable=SC2034 # by its name, in load_ports
+declare -A port_default_chaos=(
+  [kafka]=29092 [kafka_controller]=29093 [registry]=28081 [postgres]=25432 [cql]=29142 [cql_storage]=27000 [http]=28080
+)
 declare -A port=()
 
-use_stack() { # up | test
+use_stack() { # up | test | chaos
   case $1 in
     up | test) ;;
-    *) echo "DEV_STACK must be up or test, not '$1'" >&2; exit 2 ;;
+    # Commands need no more.
+    chaos) server_names=(kafka registry) ;;
+    *) echo "DEV_STACK must be up, test or chaos, not '$1'" >&2; exit 2 ;;
   esac
   export DEV_STACK=$1
   stack_dir=$state_dir/$1
@@ -44,7 +50,7 @@ use_stack() { # up | test
 
 port_variable() { # name of a port -> the variable that changes it
   local prefix=DEV
-  [ "$DEV_STACK" = up ] || prefix=DEV_TEST
+  [ "$DEV_STACK" = up ] || prefix=DEV_${DEV_STACK^^}
   echo "${prefix}_${1^^}_PORT"
 }
 
@@ -78,7 +84,7 @@ save_ports() {
 # which always run on servers of their own.
 export_addresses() {
   local name variable
-  if [ "$DEV_STACK" = test ]; then
+  if [ "$DEV_STACK" != up ]; then
     for variable in "${!DAYBOOK_@}"; do unset "$variable"; done
   fi
   for name in "${server_names[@]}"; do

@@ -1,98 +1,148 @@
-"""What befalls the processes, one after the other, all from one seed."""
+"""What befalls the processes, all from one seed. A node that sleeps or has no disk space left does so while other things
+go on befalling the others."""
 
 import os
 import shutil
 import time
 
+from clients import now
+
 # A zombie must sleep for longer than its successor needs to take over.
-PAUSE_S = 20.0
+PAUSE_S_MAX = 20.0
 DISK_FULL_S = 8.0
+DOWN_S_MAX = 3.0
 CALM_S = (0.5, 4.0)
+CALM_AFTER_START_S = 1.0
 FILLER = "filler"
+FILLER_BLOCK_BYTES = 1 << 20
+STEP_S = 0.1
 
 
 class Faults:
-    """Chooses and counts."""
+    """Chooses, ends and counts them."""
 
-    def __init__(self, nodes, broker, random, say, pause_s=PAUSE_S):
+    def __init__(self, nodes, broker, random, say, pause_s_max=PAUSE_S_MAX):
         self.nodes = nodes
         self.broker = broker
         self.random = random
         self.say = say
-        self.pause_s = pause_s
-        self.counts = {}
+        self.pause_s_max = pause_s_max
+        # What will end a fault that lasts: (when, whose, what).
+        self.ends = []
         self.kinds = {
-            "kill": self.kill,
+            "kill -9": self.kill,
             "pause": self.pause,
             "terminate": self.terminate,
-            "broker": self.kill_broker,
+            "broker kill -9": self.kill_broker,
             "store deleted": self.delete_store,
-            "disk full": self.fill_disk,
         }
+        # What can't be done here, and why.
+        self.left_out = {}
+        if all(node.faketime for node in nodes):
+            self.kinds["clock set"] = self.set_clock
+        else:
+            self.left_out["clock set"] = "libfaketime is not installed"
+        if all(node.is_small for node in nodes):
+            self.kinds["disk full"] = self.fill_disk
+        else:
+            self.left_out["disk full"] = "no file system may be mounted here, which needs root"
+        self.counts = dict.fromkeys(self.kinds, 0)
 
     def run_until(self, deadline):
         """Faults until then; each kind comes once before any comes again."""
-        order = []
-        while time.monotonic() < deadline:
+        order, next_at = [], now()
+        while now() < deadline:
+            self.look_after()
+            if now() < next_at:
+                time.sleep(STEP_S)
+                continue
             if not order:
                 order = list(self.kinds)
                 self.random.shuffle(order)
-            kind = order.pop()
-            node = self.random.choice(self.nodes)
-            if kind in ("pause", "disk full") and time.monotonic() + self.pause_s > deadline:
-                continue
-            self.say(f"{kind}: {node.port}")
-            if self.kinds[kind](node) is not False:
-                self.counts[kind] = self.counts.get(kind, 0) + 1
-            time.sleep(self.random.uniform(*CALM_S))
+            free = self.free_nodes()
+            if free:
+                kind, node = order.pop(), self.random.choice(free)
+                words = self.kinds[kind](node)
+                self.counts[kind] += 1
+                self.say(f"{kind}: {words}")
+            next_at = now() + self.random.uniform(*CALM_S)
+
+    def free_nodes(self):
+        """Those on which nothing lasts."""
+        busy = [node for _, node, _ in self.ends]
+        return [node for node in self.nodes if node not in busy]
+
+    def look_after(self):
+        """Ends what is over, and notes which nodes are themselves again."""
+        for end in [end for end in self.ends if end[0] <= now()]:
+            self.ends.remove(end)
+            end[2]()
+        for node in self.free_nodes():
+            node.check_running()
+            if node.is_disturbed() and node.is_live():
+                node.calm()
+
+    def later(self, seconds, node, what):
+        """Does it then; until then nothing else befalls that node."""
+        self.ends.append((now() + seconds, node, what))
 
     def kill(self, node):
+        """As a power cut would."""
         node.kill()
-        time.sleep(self.random.uniform(0, 3))
-        node.start()
+        down = self.random.uniform(0, DOWN_S_MAX)
+        self.later(down, node, node.start)
+        return f"{node.port}, for {down:.1f} s"
 
     def pause(self, node):
         """A zombie: sleeps, is replaced, wakes up with all that it had in mind."""
+        asleep = self.pause_s_max * self.random.choice([0.3, 1.0])
         node.pause()
-        time.sleep(self.pause_s)
-        node.resume()
+        self.later(asleep, node, node.resume)
+        return f"{node.port}, for {asleep:.1f} s"
 
     def terminate(self, node):
+        """As an operator does."""
         node.stop()
         node.start()
+        return f"{node.port}"
 
     def kill_broker(self, _):
+        """The log's only keeper."""
         self.broker.kill()
-        time.sleep(self.random.uniform(0, 3))
+        down = self.random.uniform(0, DOWN_S_MAX)
+        time.sleep(down)
         self.broker.start()
+        return f"for {down:.1f} s and its start"
 
     def delete_store(self, node):
+        """What an owner has folded is lost; the log has it all."""
         node.kill()
-        shutil.rmtree(os.path.join(node.state, "store"), ignore_errors=True)
+        shutil.rmtree(node.store)
         node.start()
+        return f"{node.port}"
+
+    def set_clock(self, node):
+        """A jump of a running process's clock."""
+        return f"{node.port}, {node.set_clock():+.3f} s off"
 
     def fill_disk(self, node):
         """The state store's own little disk, to the last byte."""
-        if not node.is_small:
-            return False
         filler = os.path.join(node.state, FILLER)
         with open(filler, "wb", buffering=0) as file:
+            block = bytes(FILLER_BLOCK_BYTES)
             try:
-                while True:
-                    file.write(bytes(1 << 20))
+                while file.write(block) == len(block):
+                    pass
+                while file.write(bytes(1)):
+                    pass
             except OSError:
                 pass
-        time.sleep(DISK_FULL_S)
-        os.remove(filler)
-        return None
+        self.later(DISK_FULL_S, node, lambda: os.remove(filler))
+        return f"{node.port}, for {DISK_FULL_S} s"
 
     def mend(self):
-        """Everything is well again."""
-        self.broker.start()
-        for node in self.nodes:
-            node.resume()
-            filler = os.path.join(node.state, FILLER)
-            if os.path.exists(filler):
-                os.remove(filler)
-            if not node.is_running():
-                node.start()
+        """Everything is well again; false if some node does not become so."""
+        for end in self.ends:
+            end[2]()
+        self.ends.clear()
+        return all([node.await_ready() for node in self.nodes])
