@@ -164,20 +164,20 @@ class Checker:
             heard = [attempt["heard"] for attempt in story["attempts"][-5:]]
             self.violation(f"command {number} has a key and got no answer in {PATIENCE_S} s; last: {heard}")
         for attempt in story["attempts"]:
-            is_answer = isinstance(attempt["heard"], int)
-            if (is_answer and attempt["took"] <= ANSWER_S_MAX) or self.is_disturbed(attempt):
+            is_answer, is_late = isinstance(attempt["heard"], int), attempt["took"] > ANSWER_S_MAX
+            # A connection may have been lost before anything was sent; a client sees that at once.
+            since = attempt["at"] if is_late else attempt["connected"]
+            if (is_answer and not is_late) or self.is_disturbed(attempt["node"], since, attempt["at"] + attempt["took"]):
                 continue
             self.violation(
                 f"command {number}: node {attempt['node']} was well, and after {attempt['took']:.1f} s came "
                 f"{attempt['heard']} at {attempt['at']:.3f}"
             )
 
-    def is_disturbed(self, attempt):
-        """Whether its node could not be expected to answer."""
-        begin, end = attempt["at"], attempt["at"] + attempt["took"]
-        return any(
-            start <= end and (stop is None or begin <= stop) for start, stop in self.disturbances.get(attempt["node"], ())
-        )
+    def is_disturbed(self, node, begin, end):
+        """Whether a node could not be expected to answer all that time."""
+        disturbances = self.disturbances.get(node, ())
+        return any(start <= end and (stop is None or begin <= stop) for start, stop in disturbances)
 
     # One command.
 

@@ -63,6 +63,8 @@ class Courier:
         self.history = history
         self.random = random
         self.connections = {}
+        # Since when each has been open: it may have been lost since.
+        self.connected = {}
 
     def send(self, command):
         """Until there is an answer; a command without a key once."""
@@ -71,7 +73,10 @@ class Courier:
             node = self.random.choice(self.nodes)
             at = now()
             heard, answer = self.attempt(node, command)
-            command.attempts.append({"node": node.port, "at": at, "took": now() - at, "heard": heard})
+            connected = self.connected.get(node.port, at)
+            command.attempts.append(
+                {"node": node.port, "connected": connected, "at": at, "took": now() - at, "heard": heard}
+            )
             if isinstance(heard, int) and heard != UNAVAILABLE:
                 command.answer = answer
                 break
@@ -93,6 +98,8 @@ class Courier:
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=ATTEMPT_TIMEOUT_S)
             self.connections[node.port] = connection
+        if connection.sock is None:
+            self.connected[node.port] = now()
         try:
             connection.request("PUT", f"/api/v1/products/{command.sku}/price", body, headers)
             response = connection.getresponse()
