@@ -7,8 +7,9 @@ import threading
 import time
 import uuid
 
-# A command with a key is tried again for so long; beyond that it waited for ever.
-PATIENCE_S = 90.0
+# A command with a key is tried again for so long; beyond that it waited for ever. A busy machine takes half a minute to
+# start a broker.
+PATIENCE_S = 150.0
 # Longer than any node may take for its answer.
 ATTEMPT_TIMEOUT_S = 25.0
 PAUSE_S = 0.08

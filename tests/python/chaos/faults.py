@@ -1,5 +1,5 @@
-"""What befalls the processes, all from one seed. A node that sleeps or has no disk space left does so while other things
-go on befalling the others."""
+"""What befalls the processes, all from one seed. While a node sleeps or has no disk space left, and while the broker is
+away, other things go on befalling the others."""
 
 import os
 import shutil
@@ -9,10 +9,12 @@ from clients import now
 
 # A zombie must sleep for longer than its successor needs to take over.
 PAUSE_S_MAX = 20.0
+# Some naps are so short that nobody takes over.
+NAP_SHARE = 0.3
 DISK_FULL_S = 8.0
 DOWN_S_MAX = 3.0
 CALM_S = (0.5, 4.0)
-CALM_AFTER_START_S = 1.0
+BROKER = "broker kill -9"
 FILLER = "filler"
 FILLER_BLOCK_BYTES = 1 << 20
 STEP_S = 0.1
@@ -33,7 +35,7 @@ class Faults:
             "kill -9": self.kill,
             "pause": self.pause,
             "terminate": self.terminate,
-            "broker kill -9": self.kill_broker,
+            BROKER: self.kill_broker,
             "store deleted": self.delete_store,
         }
         # What can't be done here, and why.
@@ -53,24 +55,28 @@ class Faults:
         order, next_at = [], now()
         while now() < deadline:
             self.look_after()
-            if now() < next_at:
-                time.sleep(STEP_S)
-                continue
             if not order:
                 order = list(self.kinds)
                 self.random.shuffle(order)
+            kind = next((kind for kind in order if kind != BROKER or not self.is_broker_away()), None)
             free = self.free_nodes()
-            if free:
-                kind, node = order.pop(), self.random.choice(free)
-                words = self.kinds[kind](node)
-                self.counts[kind] += 1
-                self.say(f"{kind}: {words}")
+            if now() < next_at or kind is None or not free:
+                time.sleep(STEP_S)
+                continue
+            order.remove(kind)
+            words = self.kinds[kind](self.random.choice(free))
+            self.counts[kind] += 1
+            self.say(f"{kind}: {words}")
             next_at = now() + self.random.uniform(*CALM_S)
 
     def free_nodes(self):
         """Those on which nothing lasts."""
-        busy = [node for _, node, _ in self.ends]
+        busy = [whose for _, whose, _ in self.ends]
         return [node for node in self.nodes if node not in busy]
+
+    def is_broker_away(self):
+        """Whether it was killed and does not answer again."""
+        return self.broker.is_starting() or any(whose is self.broker for _, whose, _ in self.ends)
 
     def look_after(self):
         """Ends what is over, and notes which nodes are themselves again."""
@@ -82,9 +88,9 @@ class Faults:
             if node.is_disturbed() and node.is_live():
                 node.calm()
 
-    def later(self, seconds, node, what):
-        """Does it then; until then nothing else befalls that node."""
-        self.ends.append((now() + seconds, node, what))
+    def later(self, seconds, whose, what):
+        """Does it then; until then nothing else befalls that node, or the broker."""
+        self.ends.append((now() + seconds, whose, what))
 
     def kill(self, node):
         """As a power cut would."""
@@ -95,14 +101,15 @@ class Faults:
 
     def pause(self, node):
         """A zombie: sleeps, is replaced, wakes up with all that it had in mind."""
-        asleep = self.pause_s_max * self.random.choice([0.3, 1.0])
+        is_nap = self.counts["pause"] > 0 and self.random.random() < 0.5
+        asleep = self.pause_s_max * (NAP_SHARE if is_nap else 1.0)
         node.pause()
         self.later(asleep, node, node.resume)
         return f"{node.port}, for {asleep:.1f} s"
 
     def terminate(self, node):
         """As an operator does."""
-        node.stop()
+        node.stop(self.is_broker_away())
         node.start()
         return f"{node.port}"
 
@@ -110,8 +117,7 @@ class Faults:
         """The log's only keeper."""
         self.broker.kill()
         down = self.random.uniform(0, DOWN_S_MAX)
-        time.sleep(down)
-        self.broker.start()
+        self.later(down, self.broker, self.broker.start)
         return f"for {down:.1f} s and its start"
 
     def delete_store(self, node):
@@ -145,4 +151,5 @@ class Faults:
         for end in self.ends:
             end[2]()
         self.ends.clear()
+        self.broker.await_start()
         return all([node.await_ready() for node in self.nodes])

@@ -127,8 +127,8 @@ class Node:
         self.process.wait()
         self.forget()
 
-    def stop(self):
-        """SIGTERM, which it must heed in time."""
+    def stop(self, is_broker_away=False):
+        """SIGTERM, which it must heed in time; and leave nothing undone, if there is a broker to do it with."""
         if self.process is None:
             return
         self.disturb()
@@ -136,7 +136,7 @@ class Node:
         self.process.terminate()
         try:
             code = self.process.wait(STOP_TIMEOUT_S)
-            if code != 0:
+            if code != 0 and not is_broker_away:
                 self.failures.append(f"node {self.port} ended with {code} after SIGTERM; see {self.log_path}")
         except subprocess.TimeoutExpired:
             self.failures.append(f"node {self.port} runs {STOP_TIMEOUT_S} s after SIGTERM; see {self.log_path}")
@@ -201,21 +201,36 @@ class Broker:
 
     def __init__(self, control):
         self.control = control
-        self.is_up = True
+        self.starting = None
 
-    def run(self, action):
-        """One action of the script's."""
-        command = [self.control, action, "kafka"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    def begin(self, action):
+        """The script at work."""
+        return subprocess.Popen(
+            [self.control, action, "kafka"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def end(self, script):
+        """Waits for it."""
+        said, _ = script.communicate()
+        if script.returncode != 0:
+            raise SystemExit(f"{' '.join(script.args)}: {said}")
 
     def kill(self):
         """SIGKILL."""
-        self.is_up = False
-        self.run("kill")
+        self.end(self.begin("kill"))
 
     def start(self):
+        """Returns at once; a broker takes its time."""
+        self.starting = self.begin("start")
+
+    def is_starting(self):
+        """Whether it does not answer yet after a start."""
+        if self.starting is not None and self.starting.poll() is not None:
+            self.await_start()
+        return self.starting is not None
+
+    def await_start(self):
         """Returns once it answers."""
-        self.run("start")
-        self.is_up = True
+        if self.starting is not None:
+            self.end(self.starting)
+            self.starting = None
