@@ -31,7 +31,6 @@ declare -A port_default_up=(
 declare -A port_default_test=(
   [kafka]=19092 [kafka_controller]=19093 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )
-# shellcheck disable=SC2034 # by its name, in load_ports
 declare -A port_default_chaos=(
   [kafka]=29092 [kafka_controller]=29093 [registry]=28081 [postgres]=25432 [cql]=29142 [cql_storage]=27000 [http]=28080
 )
