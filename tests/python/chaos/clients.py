@@ -69,7 +69,7 @@ class Courier:
 
     def send(self, command):
         """Until there is an answer; a command without a key once."""
-        command.began = now()
+        command.began = command.began or now()
         while True:
             node = self.random.choice(self.nodes)
             at = now()
@@ -152,6 +152,8 @@ class Client(threading.Thread):
         if key and self.random.random() < 0.08:
             twin = Command(next(self.numbers), self.number, sku, amount, expected, key, repeats=number)
             thread = threading.Thread(target=self.second_courier.send, args=[twin], daemon=True)
+            # The second may be the first to arrive.
+            command.began = now()
             thread.start()
             self.courier.send(command)
             thread.join()
