@@ -97,6 +97,7 @@ def judge(arguments, nodes, faults, history, seed):
     longest = max((story["ended"] - story["began"] for story in history.stories), default=0.0)
     say(f"{len(history.stories)} commands in {attempts} attempts, of which {checker.count_unavailable()} heard 503")
     say(f"longest wait for an answer, with all attempts: {longest:.1f} s")
+    say(f"ends after SIGTERM with something undone: {sum(node.untidy_ends for node in nodes)}")
     say(f"log: {', '.join(f'{count} {name}' for name, count in journal.counts.items())}")
     say(f"faults: {', '.join(f'{count} x {kind}' for kind, count in faults.counts.items())}")
     left_out = f", {len(faults.left_out)} kinds left out ({', '.join(faults.left_out)})" if faults.left_out else ""

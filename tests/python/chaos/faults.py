@@ -109,7 +109,7 @@ class Faults:
 
     def terminate(self, node):
         """As an operator does."""
-        node.stop(self.is_broker_away())
+        node.stop()
         node.start()
         return f"{node.port}"
 
