@@ -94,6 +94,8 @@ stop_chaos() {
 # The nodes' small disks are mounted in the stack's folder.
 drop_chaos() {
   local folder
-  while read -r folder; do umount -l "$folder"; done < <(awk -v within="$stack_dir/" 'index($2, within) == 1 { print $2 }' /proc/mounts)
+  while read -r folder; do
+    umount -l "$folder"
+  done < <(awk -v within="$stack_dir/" 'index($2, within) == 1 { print $2 }' /proc/mounts)
   wipe_stack
 }

@@ -18,7 +18,7 @@ import threading
 import time
 
 from checker import Checker
-from clients import PATIENCE_S, Client, History, create_products, now
+from clients import ATTEMPT_TIMEOUT_S, PATIENCE_S, Client, History, Patience, create_products, now
 from faults import PAUSE_S_MAX, Faults
 from journal import Journal
 from nodes import Broker, Node
@@ -29,7 +29,7 @@ CLIENTS = 12
 # How long clients go on after the last fault is mended.
 CALM_S = 3.0
 # A run in which less is answered says nothing.
-ACKNOWLEDGED_PER_S_MIN = 5.0
+ACKNOWLEDGED_PER_S_MIN = 2.0
 SHOWN_MAX = 20
 
 
@@ -60,9 +60,10 @@ def attack(arguments, nodes, faults, history, chance):
     if not all([node.await_ready() for node in nodes]):
         raise SystemExit(f"not started: {[failure for node in nodes for failure in node.failures]}")
     create_products(nodes)
-    stop, numbers = threading.Event(), itertools.count(1)
+    stop, numbers, patience = threading.Event(), itertools.count(1), Patience()
     clients = [
-        Client(index, nodes, numbers, history, stop, random.Random(chance.random())) for index in range(CLIENTS)
+        Client(index, nodes, numbers, patience, history, stop, random.Random(chance.random()))
+        for index in range(CLIENTS)
     ]
     for client in clients:
         client.start()
@@ -70,9 +71,10 @@ def attack(arguments, nodes, faults, history, chance):
     began = now()
     if faults.mend():
         say(f"all well again after {now() - began:.1f} s")
+    patience.all_is_well()
     time.sleep(CALM_S)
     stop.set()
-    deadline = now() + 2 * PATIENCE_S
+    deadline = now() + PATIENCE_S + 2 * ATTEMPT_TIMEOUT_S
     for client in clients:
         client.join(max(0.0, deadline - now()))
     if any(client.is_alive() for client in clients):
@@ -127,9 +129,9 @@ def main():
     chance = random.Random(seed)
     with open(os.path.join(arguments.folder, "hash.key"), "w", encoding="ascii") as file:
         file.write(secrets.token_hex(32))
+    binary, faketime = os.environ["DEV_DAYBOOK"], os.environ.get("DEV_FAKETIME")
     nodes = [
-        Node(os.environ["DEV_DAYBOOK"], arguments.folder, port, random.Random(chance.random()), os.environ.get("DEV_FAKETIME"))
-        for port in free_ports(NODES)
+        Node(binary, arguments.folder, port, random.Random(chance.random()), faketime) for port in free_ports(NODES)
     ]
     faults = Faults(nodes, Broker(os.environ["DEV_SERVER_CONTROL"]), chance, say, arguments.pause)
     for kind, reason in faults.left_out.items():

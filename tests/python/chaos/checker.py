@@ -162,7 +162,9 @@ class Checker:
         number = story["number"]
         if story["key"] is not None and story["answer"] is None:
             heard = [attempt["heard"] for attempt in story["attempts"][-5:]]
-            self.violation(f"command {number} has a key and got no answer in {PATIENCE_S} s; last: {heard}")
+            self.violation(
+                f"command {number} has a key and got no answer, {PATIENCE_S} s after all was well again; last: {heard}"
+            )
         for attempt in story["attempts"]:
             is_answer, is_late = isinstance(attempt["heard"], int), attempt["took"] > ANSWER_S_MAX
             # A connection may have been lost before anything was sent; a client sees that at once.
@@ -201,7 +203,8 @@ class Checker:
         number, answer = story["number"], story["answer"]
         decided = self.by_amount.get(story["amount"], [])
         if len(decided) != 1:
-            self.violation(f"command {number} was acknowledged at {answer['position']}, and is in the log {len(decided)} times")
+            times = f"{len(decided)} times"
+            self.violation(f"command {number} was acknowledged at {answer['position']}, and is in the log {times}")
             return
         decision = decided[0]
         if decision.place != answer["position"]:

@@ -14,6 +14,8 @@ NAP_SHARE = 0.3
 DISK_FULL_S = 8.0
 DOWN_S_MAX = 3.0
 CALM_S = (0.5, 4.0)
+# Without it nothing happens, so it must be there for some of the time.
+BROKER_CALM_S = 12.0
 BROKER = "broker kill -9"
 FILLER = "filler"
 FILLER_BLOCK_BYTES = 1 << 20
@@ -29,6 +31,7 @@ class Faults:
         self.random = random
         self.say = say
         self.pause_s_max = pause_s_max
+        self.broker_calm_at = 0.0
         # What will end a fault that lasts: (when, whose, what).
         self.ends = []
         self.kinds = {
@@ -75,8 +78,10 @@ class Faults:
         return [node for node in self.nodes if node not in busy]
 
     def is_broker_away(self):
-        """Whether it was killed and does not answer again."""
-        return self.broker.is_starting() or any(whose is self.broker for _, whose, _ in self.ends)
+        """Whether it was killed, and has not answered again for a while."""
+        if self.broker.is_starting() or any(whose is self.broker for _, whose, _ in self.ends):
+            self.broker_calm_at = now() + BROKER_CALM_S
+        return now() < self.broker_calm_at
 
     def look_after(self):
         """Ends what is over, and notes which nodes are themselves again."""
