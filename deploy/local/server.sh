@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Starts, stops and kills one server of a stack; the system tests break and mend their servers with it.
+# Starts, stops and kills one server of a stack; the system tests and chaos break and mend their servers with it.
 #
-#   DEV_STACK=test deploy/local/server.sh start|stop|kill|status NAME    NAME: kafka, registry, postgres, cassandra or all
+#   DEV_STACK=test deploy/local/server.sh start|stop|kill|status NAME    NAME: kafka, registry, postgres, cassandra or all;
+#                                                                       chaos has the first two
 #
 # `start` returns once the server answers, on the ports and the data that it had. `kill` is SIGKILL.
 set -euo pipefail
@@ -9,7 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/parts.sh"
 
 action=${1:-} chosen=${2:-}
-if [ -z "${DEV_STACK:-}" ]; then fail "DEV_STACK must say which stack: up, test or bench"; fi
+if [ -z "${DEV_STACK:-}" ]; then fail "DEV_STACK must say which stack: up, test, bench or chaos"; fi
 use_stack "$DEV_STACK"
 load_ports
 case " ${server_names[*]} all " in

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # Where things lie and which ports they take. Every script of this folder sources this file first.
 #
-# There are three stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running),
-# `test` (what `./dev test` starts and stops) and `bench` (what a benchmark that needs empty servers starts and drops).
-# DEV_STACK says which of them a script works on. Names that start with DAYBOOK_ are the service's own settings; ours start
-# with DEV_.
+# There are four stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running),
+# `test` (what `./dev test` starts and stops), `bench` (what a benchmark that needs empty servers starts and drops) and `chaos`
+# (what `./dev chaos` starts, kills and stops). DEV_STACK says which of them a script works on. Names that start with DAYBOOK_
+# are the service's own settings; ours start with DEV_.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 local_dir=$root/deploy/local
@@ -35,12 +35,17 @@ declare -A port_default_test=(
 declare -A port_default_bench=(
   [kafka]=29092 [kafka_controller]=29093 [registry]=28081 [postgres]=25432 [cql]=29142 [cql_storage]=27000 [http]=28080
 )
+declare -A port_default_chaos=(
+  [kafka]=21092 [kafka_controller]=21093 [registry]=21081 [postgres]=21432 [cql]=21142 [cql_storage]=21700 [http]=21080
+)
 declare -A port=()
 
-use_stack() { # up | test | bench
+use_stack() { # up | test | bench | chaos
   case $1 in
     up | test | bench) ;;
-    *) echo "DEV_STACK must be up, test or bench, not '$1'" >&2; exit 2 ;;
+    # Commands need no more.
+    chaos) server_names=(kafka registry) ;;
+    *) echo "DEV_STACK must be up, test, bench or chaos, not '$1'" >&2; exit 2 ;;
   esac
   export DEV_STACK=$1
   stack_dir=$state_dir/$1

@@ -45,6 +45,7 @@ run_tests() {
   heading "stopping the servers"
   stop_test_servers
   trap - EXIT
+  check chaos env "DEV_DAYBOOK=$target_dir/debug/daybook" "$root/dev" chaos --short
   echo
   echo "$passed passed, $failed failed"
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

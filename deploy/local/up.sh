@@ -139,8 +139,9 @@ down() {
   take_lock up 3
   stop_server serve
   stop_servers
-  # A `./dev test` that was killed could not stop its own servers.
-  stop_idle_tests
+  # A `./dev test` or `./dev chaos` that was killed could not stop its own servers.
+  stop_idle test
+  stop_idle chaos
   if [ $wipe = yes ]; then
     wipe_stack
     say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars stay"
@@ -148,8 +149,8 @@ down() {
   say "down"
 }
 
-# Stops what a killed test run left behind, unless a test run is going on right now.
-stop_idle_tests() {
-  [ -d "$state_dir/test" ] || return 0
-  if flock -n "$state_dir/test.lock" true; then DEV_STACK=test "$local_dir/server.sh" stop all; fi
+# Stops what a killed run left behind, unless one is going on right now.
+stop_idle() { # test | chaos
+  [ -d "$state_dir/$1" ] || return 0
+  if flock -n "$state_dir/$1.lock" true; then DEV_STACK=$1 "$local_dir/server.sh" stop all; fi
 }

@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# `./dev chaos`: command processes and a broker under attack, on servers of its own; tests/python/chaos has what befalls
+# them, and the checker. What a run with violations leaves in .daybook/chaos stays there until the next run.
+
+chaos() {
+  local minutes=5 seed="" pause=20 seconds code=0
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --short) minutes=1.25 pause=8 ;;
+      --minutes | --seed)
+        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "./dev chaos: $1 needs a number"; fi
+        declare "${1#--}=$2"
+        shift
+        ;;
+      *) fail "./dev chaos [--minutes N] [--seed S] [--short]: what is '$1'?" ;;
+    esac
+    shift
+  done
+  seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 }')
+  use_stack chaos
+  take_lock chaos 0
+  load_ports
+  # What an interrupted run left behind goes first.
+  stop_servers
+  drop_chaos
+  load_ports
+  choose_free_ports
+  save_ports
+  decide_method
+  install_tools "$method"
+  install_python_packages
+  install_faketime
+
+  trap stop_chaos EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  export_addresses
+  heading "chaos: what the checker itself can tell"
+  (without_lock "$python" -B -m unittest discover -s "$root/tests/python/chaos") || fail "the checker is not to be trusted"
+  heading "chaos: servers and build"
+  start_servers
+  chaos_binary
+  await_servers || fail "chaos could not begin: it needs its servers"
+  heading "chaos"
+  export DEV_SERVER_CONTROL=$local_dir/server.sh
+  without_lock_in_child "$python" -B "$root/tests/python/chaos" --folder "$stack_dir/run" --seconds "$seconds" \
+    --pause "$pause" ${seed:+--seed "$seed"} || code=$?
+  stop_chaos
+  trap - EXIT
+  if [ $code = 0 ]; then
+    drop_chaos
+  else
+    warn "the nodes' logs, the clients' stories and the broker's data are in .daybook/chaos until the next run"
+  fi
+  return $code
+}
+
+without_lock_in_child() { (without_lock "$@"); } # COMMAND...
+
+# ./dev test has built one already.
+chaos_binary() {
+  if [ -n "${DEV_DAYBOOK:-}" ]; then return; fi
+  (cd "$root" && without_lock cargo build --release --locked --bin daybook) || fail "the build failed"
+  export DEV_DAYBOOK=$target_dir/release/daybook
+}
+
+# Its absence costs the clocks' differences and nothing else, so it is no reason to end.
+install_faketime() {
+  if ! find_faketime > /dev/null; then
+    heading "installing libfaketime"
+    (install_packages libfaketime) || say "libfaketime can't be installed: all clocks will be alike"
+  fi
+  DEV_FAKETIME=$(find_faketime || true)
+  export DEV_FAKETIME
+}
+
+# Where Debian's package puts the library that moves a process's clock.
+find_faketime() {
+  local library
+  for library in /usr/lib/*/faketime/libfaketimeMT.so.1; do
+    if [ -e "$library" ]; then
+      echo "$library"
+      return
+    fi
+  done
+  return 1
+}
+
+stop_chaos() {
+  stop_starters
+  stop_servers
+}
+
+# The nodes' small disks are mounted in the stack's folder.
+drop_chaos() {
+  local folder
+  while read -r folder; do
+    umount -l "$folder"
+  done < <(awk -v within="$stack_dir/" 'index($2, within) == 1 { print $2 }' /proc/mounts)
+  wipe_stack
+}
