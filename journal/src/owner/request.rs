@@ -65,19 +65,32 @@ pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
 pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
 
 impl<C> Request<C> {
-    /// Whether it may be decided when log time is `now`.
+    /// Whether it may be decided at `now`, in a term that began at `since`.
+    ///
+    /// Where log time is ahead (a broker's clock was wrong once), it stands still until the clock has
+    /// come up to it, and no answer expires meanwhile. Some may have when it leapt, which was before
+    /// this term; so what was received since is decided too.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`]: a decision of it may have been forgotten by now.
-    pub(super) fn check_age(&self, now: Timestamp) -> Result<(), Refusal> {
-        let age_us = now.0.saturating_sub(self.received_at.0);
-        let reason = if age_us > DECIDED_WITHIN_US {
-            format!("the command was received {} s ago", age_us / 1_000_000)
-        } else if age_us < -RECEIVED_AHEAD_US_MAX {
-            let ahead = -(age_us / 1_000_000);
+    pub(super) fn check_age(
+        &self,
+        now: Timestamp,
+        log_time: Timestamp,
+        since: Timestamp,
+    ) -> Result<(), Refusal> {
+        let received_us = self.received_at.0;
+        let ahead_us = received_us.saturating_sub(now.0);
+        let age_us = now.max(log_time).0.saturating_sub(received_us);
+        let is_of_this_term = received_us.saturating_sub(since.0) >= RECEIVED_AHEAD_US_MAX;
+        let reason = if ahead_us > RECEIVED_AHEAD_US_MAX {
+            let ahead = ahead_us / 1_000_000;
             format!("the clock of the process that received the command is {ahead} s ahead")
-        } else {
+        } else if age_us <= DECIDED_WITHIN_US || (log_time > now && is_of_this_term) {
             return Ok(());
+        } else {
+            let age = age_us / 1_000_000;
+            format!("the command was received {age} s of log time ago")
         };
         Err(Refusal::Unavailable(reason))
     }

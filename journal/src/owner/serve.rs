@@ -5,6 +5,7 @@ use super::{
     driver::{Owner, Served, UNANSWERED_MAX, next_saved},
     handle::{Status, Submission},
     request::{Machine, Refusal},
+    take_over::CLOCK_DRIFT_US_MAX,
 };
 use crate::{log::Log, metrics as names};
 use kafka::Report;
@@ -78,6 +79,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 },
                 _ = tick.tick() => {
                     self.check_reports(last_report)?;
+                    self.check_drift()?;
                     self.start_saving(1);
                     self.show();
                 }
@@ -96,6 +98,18 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
         Err(Barrier {
             reason: format!("no delivery report came for {REPORT_TIMEOUT:?}"),
+        })
+    }
+
+    /// A machine that was suspended has a clock that stood still meanwhile, and one whose own clock was
+    /// set may have been wrong before or be wrong now: the next announcement tells.
+    fn check_drift(&self) -> Result<(), Barrier> {
+        let off_us = self.own_clock().0.saturating_sub(self.now().0);
+        if off_us.saturating_abs() <= CLOCK_DRIFT_US_MAX {
+            return Ok(());
+        }
+        Err(Barrier {
+            reason: format!("this machine's clock leapt by {} ms", off_us / 1_000),
         })
     }
 

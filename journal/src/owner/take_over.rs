@@ -1,7 +1,7 @@
 //! How an owner comes into office: from its store or from nothing, through the log, by announcement.
 
 use super::{
-    driver::{Owner, next_saved, topic},
+    driver::{Owner, UNANSWERED_MAX, next_saved, topic},
     handle::Status,
     request::{Machine, Refusal},
 };
@@ -23,6 +23,9 @@ const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the clock may be off the broker's.
 const CLOCK_DIFFERENCE_US_MAX: i64 = 5_000_000;
+/// How far the clock may come to be off the time that commits bear: more, so that one at the limit
+/// doesn't end the term.
+pub(super) const CLOCK_DRIFT_US_MAX: i64 = 8_000_000;
 /// How long after it was made an announcement may be read whose stamp is to say what time it is.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long an owner with a wrong clock waits before it announces itself again, for each announcement
@@ -129,6 +132,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
     /// After trouble with the state store, out of office: goes on from what it has, if it only lost
     /// its end; else everything is read again from the log.
     pub(super) async fn recover_store(&mut self, error: &StoreError) {
+        // Whoever is interrupted from here on looks into the store again.
+        self.restored = false;
         // A write that is under way must not land on what the store is taken for from here on.
         if self.saving.is_some() {
             let saved = next_saved(&mut self.saving).await;
@@ -318,6 +323,12 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let reason = format!("deposed: another process announced itself with epoch {epoch}");
         self.core.refuse_all(&Refusal::NotOwner(reason.clone()));
         self.send_replies();
+        for _ in 0..UNANSWERED_MAX {
+            let Ok((_, reply)) = self.queue.try_recv() else {
+                break;
+            };
+            let _ = reply.send(Err(Refusal::NotOwner(reason.clone())));
+        }
         self.depositions = (self.depositions + 1).min(DEPOSED_DOUBLINGS_MAX);
         let wait = DEPOSED_WAIT * 2_u32.pow(self.depositions - 1);
         // Two that depose each other must not do it in step.

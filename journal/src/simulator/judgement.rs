@@ -148,6 +148,9 @@ impl<'a> Judgement<'a> {
         let order = &attempt.order;
         let own = self.of(order).find(|one| one.offset == answer.offset);
         if let Some(own) = own {
+            if own.offset >= heard.end {
+                return Err("it was given before its commit was in the log".into());
+            }
             let mut right = answer_of(own);
             right.replayed = answer.replayed;
             if right != *answer {

@@ -7,7 +7,7 @@
 //! was written: an owner keeps only part of it in memory, and must not take the rest for absent.
 
 use super::{Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use futures_util::future::BoxFuture;
 use std::{
     collections::HashMap,
@@ -59,6 +59,13 @@ struct Known {
     stamp: Option<Vec<u8>>,
 }
 
+/// Why nothing was done with a partition's keyspaces.
+enum Trouble {
+    /// The database was opened again since its user looked into it.
+    Reopened,
+    Failed(String),
+}
+
 impl Disk {
     /// Opens the directory, or makes it. What can't be opened is thrown away.
     ///
@@ -96,18 +103,25 @@ impl Disk {
     }
 
     /// Does something with a partition's keyspaces, which it opens if need be; gives
-    /// [`Slot::opened`] as well.
+    /// [`Slot::opened`] as well. It is not done if that is not `known`. `work` must not come here
+    /// again: whoever waits to open something would stand between.
     fn with<T>(
         &self,
         name: &str,
+        known: Option<u64>,
         work: impl FnOnce(&Database, &[Keyspace; TABLE_NAMES.len()]) -> fjall::Result<T>,
-    ) -> Result<(T, u64), String> {
-        self.ensure(name)?;
+    ) -> Result<(T, u64), Trouble> {
+        self.ensure(name).map_err(Trouble::Failed)?;
         let slot = self.open.read().expect("no holder panics");
+        if known.is_some_and(|known| known != slot.opened) {
+            return Err(Trouble::Reopened);
+        }
         let open = slot.open.as_ref();
         let found = open.and_then(|open| Some((&open.database, open.keyspaces.get(name)?)));
-        let (database, keyspaces) = found.ok_or("it was closed meanwhile")?;
-        let worked = work(database, keyspaces).map_err(|error| error.to_string())?;
+        let closed = || Trouble::Failed("it was closed meanwhile".into());
+        let (database, keyspaces) = found.ok_or_else(closed)?;
+        let worked = work(database, keyspaces);
+        let worked = worked.map_err(|error| Trouble::Failed(error.to_string()))?;
         Ok((worked, slot.opened))
     }
 
@@ -174,37 +188,49 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
 }
 
 impl DiskPartition {
-    fn unreadable(&self, reason: String) -> StoreError {
-        StoreError::Unreadable {
-            partition: self.name.clone(),
-            reason,
+    fn unreadable(&self, trouble: Trouble) -> StoreError {
+        let partition = self.name.clone();
+        match trouble {
+            Trouble::Reopened => StoreError::Reopened { partition },
+            Trouble::Failed(reason) => StoreError::Unreadable { partition, reason },
         }
     }
 
-    fn unwritable(&self, reason: String) -> StoreError {
-        StoreError::Unwritable {
-            partition: self.name.clone(),
-            reason,
+    /// It takes no more writes after one that failed.
+    fn unwritable(&self, trouble: Trouble) -> StoreError {
+        let partition = self.name.clone();
+        match trouble {
+            Trouble::Reopened => StoreError::Reopened { partition },
+            Trouble::Failed(reason) => {
+                self.disk.close();
+                StoreError::Unwritable { partition, reason }
+            }
         }
     }
 
-    /// Makes sure that a database that was opened again has what its user left in it.
-    fn check_known(&self) -> Result<(), StoreError> {
+    /// Makes sure that a database that was opened again has what its user left in it; gives
+    /// [`Slot::opened`], for it may be opened again at any time.
+    fn check_known(&self) -> Result<u64, StoreError> {
+        let opened = self.disk.ensure(&self.name);
+        opened.map_err(|reason| self.unreadable(Trouble::Failed(reason)))?;
         let mut known = self.known.lock().expect("no holder panics");
         if known.opened == self.disk.open.read().expect("no holder panics").opened {
-            return Ok(());
+            return Ok(known.opened);
         }
-        let found = self.disk.with(&self.name, |_, tables| {
-            tables[Table::Meta as usize].get(STAMP_KEY)
-        });
-        let (stamp, opened) = found.map_err(|reason| self.unreadable(reason))?;
-        if stamp.as_deref() != known.stamp.as_deref() {
-            return Err(StoreError::Reopened {
-                partition: self.name.clone(),
-            });
+        let (stamp, opened) = self.stored_stamp()?;
+        if stamp != known.stamp {
+            return Err(self.unreadable(Trouble::Reopened));
         }
         known.opened = opened;
-        Ok(())
+        Ok(opened)
+    }
+
+    fn stored_stamp(&self) -> Result<(Option<Vec<u8>>, u64), StoreError> {
+        let found = self.disk.with(&self.name, None, |_, tables| {
+            tables[Table::Meta as usize].get(STAMP_KEY)
+        });
+        let (stamp, opened) = found.map_err(|trouble| self.unreadable(trouble))?;
+        Ok((stamp.map(|stamp| stamp.to_vec()), opened))
     }
 
     /// Takes what is there for what its user knows.
@@ -213,13 +239,14 @@ impl DiskPartition {
     }
 
     fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
-        self.check_known()?;
+        let known = self.check_known()?;
+        // They are made of what the store has, so not while it is held.
+        let mut changes = changes();
+        // Each is searched for from the top; next to the last one all of that way is in the cache. Of
+        // changes of one entry the last one wins, so they keep their order.
+        changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
         let mut stamp = None;
-        let written = self.disk.with(&self.name, |database, tables| {
-            let mut changes = changes();
-            // Each is searched for from the top; next to the last one all of that way is in the cache. Of
-            // changes of one entry the last one wins, so they keep their order.
-            changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+        let written = self.disk.with(&self.name, Some(known), |database, tables| {
             let mut batch = database.batch();
             for change in changes {
                 let table = &tables[change.table as usize];
@@ -233,37 +260,25 @@ impl DiskPartition {
             }
             batch.commit()
         });
-        match written {
-            Ok(((), opened)) => {
-                self.adopt(stamp, opened);
-                Ok(())
-            }
-            Err(reason) => {
-                // It takes no more writes after one that failed.
-                self.disk.close();
-                Err(self.unwritable(reason))
-            }
-        }
+        let ((), opened) = written.map_err(|trouble| self.unwritable(trouble))?;
+        self.adopt(stamp, opened);
+        Ok(())
     }
 }
 
 impl StateStore for DiskPartition {
     fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.disk.with(&self.name, |_, tables| {
-            tables[Table::Meta as usize].get(STAMP_KEY)
-        });
-        let (stamp, opened) = found.map_err(|reason| self.unreadable(reason))?;
-        let stamp = stamp.map(|stamp| stamp.to_vec());
+        let (stamp, opened) = self.stored_stamp()?;
         self.adopt(stamp.clone(), opened);
         Ok(stamp)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.check_known()?;
-        let found = self
-            .disk
-            .with(&self.name, |_, tables| tables[table as usize].get(key));
-        let (found, _) = found.map_err(|reason| self.unreadable(reason))?;
+        let known = self.check_known()?;
+        let found = self.disk.with(&self.name, Some(known), |_, tables| {
+            tables[table as usize].get(key)
+        });
+        let (found, _) = found.map_err(|trouble| self.unreadable(trouble))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -274,7 +289,8 @@ impl StateStore for DiskPartition {
         end: &[u8],
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let found = self.disk.with(&self.name, |_, tables| {
+        let known = self.check_known()?;
+        let found = self.disk.with(&self.name, Some(known), |_, tables| {
             let entries = tables[table as usize].range(start.to_vec()..end.to_vec());
             let entries = entries.take(count).map(|entry| {
                 let (key, value) = entry.into_inner()?;
@@ -282,7 +298,7 @@ impl StateStore for DiskPartition {
             });
             entries.collect()
         });
-        let (found, _) = found.map_err(|reason| self.unreadable(reason))?;
+        let (found, _) = found.map_err(|trouble| self.unreadable(trouble))?;
         Ok(found)
     }
 
@@ -300,19 +316,15 @@ impl StateStore for DiskPartition {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        let cleared = self.disk.with(&self.name, |_, tables| {
-            tables.iter().try_for_each(Keyspace::clear)
+        let cleared = self.disk.with(&self.name, None, |database, tables| {
+            tables.iter().try_for_each(Keyspace::clear)?;
+            // The tables are empty at once, but their journal is not: after a power cut an earlier
+            // write of it, stamp and all, would come back into them.
+            database.persist(PersistMode::SyncAll)
         });
-        match cleared {
-            Ok(((), opened)) => {
-                self.adopt(None, opened);
-                Ok(())
-            }
-            Err(reason) => {
-                self.disk.close();
-                Err(self.unwritable(reason))
-            }
-        }
+        let ((), opened) = cleared.map_err(|trouble| self.unwritable(trouble))?;
+        self.adopt(None, opened);
+        Ok(())
     }
 }
 
@@ -420,6 +432,46 @@ mod tests {
             None,
             "it knows now"
         );
+    }
+
+    /// What a write is made of is read from the store; a partition that is opened meanwhile must not
+    /// stand between.
+    #[tokio::test]
+    async fn a_partition_is_opened_while_another_makes_its_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let store = disk.partition("journal.x", 0);
+        write(&store, b"1", b"a").await;
+        let (reader, other) = (store.clone(), disk.partition("journal.x", 1));
+        let changes: MakeChanges = Box::new(move || {
+            let opening = std::thread::spawn(move || other.stamp());
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while !opening.is_finished() && std::time::Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            assert!(opening.is_finished(), "it waits for the write");
+            assert!(reader.get(Table::Answers, b"a").unwrap().is_some());
+            vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
+        });
+        store.clone().write(changes).await.unwrap();
+        assert_eq!(store.stamp().unwrap(), Some(b"2".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_on_top_of_a_store_that_lost_everything_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let store = disk.partition("journal.x", 0);
+        write(&store, b"1", b"a").await;
+        let (thief, meanwhile) = (disk.partition("journal.x", 0), disk.clone());
+        let changes: MakeChanges = Box::new(move || {
+            thief.clear().unwrap();
+            reopen(&meanwhile);
+            vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
+        });
+        let told = store.clone().write(changes).await.unwrap_err();
+        assert!(matches!(told, StoreError::Reopened { .. }), "{told}");
+        assert_eq!(store.stamp().unwrap(), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         match self.known(&asked, now) {
             Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer, true),
             Ok(Known::UnderWay(seq)) => self.join(seq, asked),
-            Ok(Known::Aggregate(base)) => match asked.request.check_age(self.log_time(now)) {
+            Ok(Known::Aggregate(base)) => match self.check_age(&asked.request, now) {
                 Ok(()) => self.decide_on(asked, base, now),
                 Err(refusal) => self.reply(asked, Err(refusal)),
             },
@@ -32,10 +32,11 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         }
     }
 
-    /// The log time that a commit would bear now.
-    fn log_time(&self, now: Timestamp) -> Timestamp {
-        let head = self.office.as_ref().map(|head| head.log_time);
-        now.max(head.unwrap_or(self.proved.log_time))
+    fn check_age(&self, request: &Request<M::Command>, now: Timestamp) -> Result<(), Refusal> {
+        match &self.office {
+            Some(head) => request.check_age(now, head.log_time, head.since),
+            None => Ok(()),
+        }
     }
 
     /// What is known already of a command or, if nothing is, of its aggregate.
@@ -169,7 +170,8 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         let outgoing = self.outgoing(key.clone(), &commit, request.traceparent.clone());
         let outgoing = match outgoing {
             Ok(outgoing) => outgoing,
-            Err(refusal) => return self.reply(asked, Err(refusal)),
+            // It rests on what was seen, as every refusal does.
+            Err(refusal) => return self.wait_for_proof(asked, Err(refusal), false),
         };
         self.under_way.insert(request.id, seq);
         let mut version = base.version;

@@ -43,7 +43,7 @@ pub const TRIES_MAX: u32 = 3;
 /// everybody wants leaves room for the others.
 pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
 /// Most bytes of records without a report.
-const UNPROVED_BYTES_MAX: usize = 32 << 20;
+const UNPROVED_BYTES_MAX: usize = 24 << 20;
 
 /// A record to append.
 #[derive(Debug, Clone)]
@@ -114,6 +114,8 @@ struct Head {
     seq: i64,
     hash: Hash,
     log_time: Timestamp,
+    /// When the term began.
+    since: Timestamp,
 }
 
 /// A command, and who waits for its answer.

@@ -80,6 +80,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             seq: 0,
             hash: self.proved.hash,
             log_time: self.proved.log_time,
+            since: now,
         });
         for asked in std::mem::take(&mut self.again) {
             self.decide(asked, now);

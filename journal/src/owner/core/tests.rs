@@ -476,12 +476,47 @@ fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
     too_large.key = "product_B".into();
     too_large.command = large;
     core.submit(too_large, 2, NOW);
+    core.settle(NOW);
+    assert!(core.take_replies().is_empty(), "nothing is proved yet");
+    deliver(&mut core, &mut log);
     assert!(matches!(
         core.take_replies()[..],
-        [(2, Err(Refusal::TooLarge { .. }))]
+        [(1, Ok(_)), (2, Err(Refusal::TooLarge { .. }))]
     ));
+}
+
+/// A broker's clock was a day ahead once. Log time stands still until it is that late; what was received
+/// in this term can't have been decided before it.
+#[test]
+fn log_time_that_is_ahead_stops_no_new_commands() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    let day_us = 24 * 60 * 60 * 1_000_000;
+    let tomorrow = Timestamp(NOW.0 + day_us);
+    let of_tomorrow = Request {
+        received_at: tomorrow,
+        ..request(1, Origin::Server, "lamp")
+    };
+    core.submit(of_tomorrow, 1, tomorrow);
     deliver(&mut core, &mut log);
-    assert!(matches!(core.take_replies()[..], [(1, Ok(_))]));
+    core.leave_office();
+    take_over(&mut core, &mut log, 2);
+    core.take_replies();
+    let answer = |core: &mut TestCore, log: &mut Log, id, after_us| {
+        let now = Timestamp(NOW.0 + after_us);
+        let received = Request {
+            received_at: now,
+            key: format!("product_{id}"),
+            ..request(id, Origin::Server, "lamp")
+        };
+        core.submit(received, 2, now);
+        deliver(core, log);
+        core.take_replies().remove(0).1
+    };
+    let early = answer(&mut core, &mut log, 2, RECEIVED_AHEAD_US_MAX - 1);
+    assert!(matches!(early, Err(Refusal::Unavailable(_))), "{early:?}");
+    let late = answer(&mut core, &mut log, 3, RECEIVED_AHEAD_US_MAX);
+    assert_eq!(late.unwrap().version, 1);
 }
 
 /// A command that an owner finds in its queue after a long sleep: others may have decided it and
