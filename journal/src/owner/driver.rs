@@ -5,11 +5,11 @@ use super::{
     core::{Barrier, Core, Outgoing},
     handle::{OwnerHandle, OwnerSettings, Reply, Status, Submission},
     headers::Headers,
+    meters::Meters,
     request::{Machine, Refusal},
 };
 use crate::{
     log::{Line, Log, ReadLog},
-    metrics as names,
     protocol::Protocol,
     store::{StateStore, StoreError},
 };
@@ -38,8 +38,7 @@ pub struct Owner<M: Machine, L: Log> {
     pub(super) partition: i32,
     pub(super) settings: OwnerSettings,
     headers: Headers,
-    /// Looked up once; it counts what is handed to the producer.
-    pub(super) appended: metrics::Counter,
+    pub(super) meters: Meters,
     pub(super) log: L,
     pub(super) line: L::Line,
     pub(super) reports: mpsc::Receiver<Report>,
@@ -96,7 +95,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             partition,
             settings,
             headers: Headers::new(M::Event::CONTEXT),
-            appended: metrics::counter!(names::APPENDS, labels::<M>(partition)),
+            meters: Meters::new(topic, partition),
             log,
             line,
             reports,
@@ -131,12 +130,13 @@ impl<M: Machine, L: Log> Owner<M, L> {
             if let Err(reason) = taken {
                 return self.end(&reason).await;
             }
-            match self.serve(&stop, &mut assigned).await {
+            let served = self.serve(&stop, &mut assigned).await;
+            match served {
                 Served::Stopped => return self.end("shutting down").await,
                 Served::Unassigned => {}
                 Served::Barrier(barrier) => {
                     tracing::warn!(topic = topic::<M>(), partition = self.partition, %barrier);
-                    metrics::counter!(names::BARRIERS, self.labels()).increment(1);
+                    self.meters.barriers.increment(1);
                     self.tell(Status::TakingOver(barrier.to_string()));
                     self.core.leave_office();
                     self.send_replies();
@@ -149,6 +149,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     self.recover_store(&error).await;
                 }
             }
+            self.show();
         }
     }
 
@@ -166,6 +167,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let refusal = Refusal::NotOwner("the partition is assigned to another process".into());
         self.core.refuse_all(&refusal);
         self.send_replies();
+        self.show();
         self.held = None;
         loop {
             tokio::select! {
@@ -192,6 +194,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         self.tell(Status::Ended(reason.to_owned()));
         self.core.refuse_all(&Refusal::NotOwner(reason.to_owned()));
         self.send_replies();
+        self.show();
         self.queue.close();
         while let Ok((_, reply)) = self.queue.try_recv() {
             let _ = reply.send(Err(Refusal::NotOwner(reason.to_owned())));
@@ -240,7 +243,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             // Serving goes on for as long as memory may hold what is not saved.
             self.save_not_before = Instant::now() + SAVE_RETRY;
             tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
-            metrics::counter!(names::STORE_ERRORS, self.labels()).increment(1);
+            self.meters.store_errors.increment(1);
         }
     }
 
@@ -263,7 +266,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
     pub(super) fn send_replies(&mut self) {
         for (reply, answer) in self.core.take_replies() {
             if answer.as_ref().is_ok_and(|answer| answer.replayed) {
-                metrics::counter!(names::REPLAYS, "topic" => topic::<M>()).increment(1);
+                self.meters.replays.increment(1);
             }
             // Whoever has gone away may ask again under the same id.
             let _ = reply.send(answer);
@@ -296,16 +299,24 @@ impl<M: Machine, L: Log> Owner<M, L> {
         (self.settings.clock)()
     }
 
-    pub(super) fn labels(&self) -> Vec<metrics::Label> {
-        labels::<M>(self.partition)
+    /// Brings the metrics up to date with what the protocol counts by itself.
+    #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
+    pub(super) fn show(&mut self) {
+        let counts = self.core.take_counts();
+        let meters = &self.meters;
+        meters.no_ops.increment(counts.no_ops);
+        meters.decided_again.increment(counts.decided_again);
+        meters.joined.increment(counts.joined);
+        let epoch = match self.core.in_office() {
+            true => self.core.checkpoint().epoch,
+            false => 0,
+        };
+        meters.epoch.set(epoch as f64);
+        meters.unproved.set(self.core.unproved() as f64);
+        meters.unanswered.set(self.core.unanswered() as f64);
+        meters.queued.set(self.queue.len() as f64);
+        meters.unsaved.set(self.core.unsaved() as f64);
     }
-}
-
-fn labels<M: Machine>(partition: i32) -> Vec<metrics::Label> {
-    vec![
-        metrics::Label::from_static_parts("topic", topic::<M>()),
-        metrics::Label::new("partition", partition.to_string()),
-    ]
 }
 
 /// Waits until it is `value`; `false` if it never will be.

@@ -8,6 +8,7 @@ mod core;
 mod driver;
 mod handle;
 mod headers;
+mod meters;
 mod recent;
 mod request;
 mod saved;
