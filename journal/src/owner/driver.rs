@@ -135,7 +135,13 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 Served::Stopped => return self.end("shutting down").await,
                 Served::Unassigned => {}
                 Served::Barrier(barrier) => {
-                    tracing::warn!(topic = topic::<M>(), partition = self.partition, %barrier);
+                    tracing::warn!(
+                        topic = topic::<M>(),
+                        partition = self.partition,
+                        unproved = self.core.unproved(),
+                        trace_id = self.core.first_unproved_trace(),
+                        %barrier
+                    );
                     self.meters.barriers.increment(1);
                     self.tell(Status::TakingOver(barrier.to_string()));
                     self.core.leave_office();

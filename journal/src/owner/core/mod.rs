@@ -282,6 +282,15 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         self.pending.len()
     }
 
+    /// The id of the trace that the first commit without a proof is of.
+    pub fn first_unproved_trace(&self) -> Option<&str> {
+        let mut decided = self
+            .pending
+            .iter()
+            .filter_map(|pending| pending.decided.as_ref());
+        decided.next()?.asked.request.trace_id()
+    }
+
     /// Commands that have no answer yet.
     pub fn unanswered(&self) -> usize {
         self.unanswered
