@@ -17,7 +17,7 @@ fn samples(handle: &PrometheusHandle) -> BTreeMap<String, f64> {
         };
         let name = series.split('{').next().unwrap_or_default();
         if !line.starts_with('#') && !series.contains("quantile=") {
-            *samples.entry(name.to_owned()).or_default() += value.parse::<f64>().unwrap();
+            *samples.entry(name.to_owned()).or_default() += value.parse::<f64>().expect(line);
         }
     }
     samples

@@ -16,7 +16,7 @@ use crate::{
     write_side::ANSWER_TIMEOUT,
 };
 use domain::product;
-use journal::owner::{Answer, OwnerHandle, Refusal, Status};
+use journal::owner::{Answer, OwnerHandle, Proved, Refusal, Status};
 use schemas::owners::{Entry, Place, places};
 use std::{borrow::Cow, sync::Arc};
 use tokio::{
@@ -59,6 +59,8 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     offices: Offices,
+    /// What the owners know of their logs, by place.
+    proved: Vec<watch::Receiver<Option<Proved>>>,
     meters: Meters,
 }
 
@@ -135,10 +137,14 @@ impl Router {
         let orders = parts.orders.iter().map(OwnerHandle::status);
         let catalog = parts.catalog.iter().map(OwnerHandle::status);
         let offices = Offices::new(orders.chain(catalog).collect());
+        let orders = parts.orders.iter().map(OwnerHandle::proved);
+        let catalog = parts.catalog.iter().map(OwnerHandle::proved);
+        let proved = orders.chain(catalog).collect();
         Self {
             inner: Arc::new(Inner {
                 parts,
                 offices,
+                proved,
                 meters: Meters::default(),
             }),
         }
@@ -152,6 +158,12 @@ impl Router {
     /// The metrics of a journal's routes.
     pub(crate) fn meters(&self, topic: &str) -> &OfTopic {
         self.inner.meters.of(topic)
+    }
+
+    /// What the owner of a place here knows of its log, be it in office or not.
+    pub fn proved(&self, place: Place) -> Option<Proved> {
+        let index = places().position(|known| known == place)?;
+        *self.inner.proved.get(index)?.borrow()
     }
 
     /// Whom the directory takes for a place's owner.

@@ -3,7 +3,7 @@
 
 use super::{
     core::{Barrier, Core, Outgoing},
-    handle::{OwnerHandle, OwnerSettings, Reply, Status, Submission},
+    handle::{OwnerHandle, OwnerSettings, Proved, Reply, Status, Submission},
     headers::Headers,
     meters::Meters,
     request::{Machine, Refusal},
@@ -46,6 +46,7 @@ pub struct Owner<M: Machine, L: Log> {
     pub(super) unreported: usize,
     pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
     pub(super) status: watch::Sender<Status>,
+    proved: watch::Sender<Option<Proved>>,
     /// Whether the state store was looked into.
     pub(super) restored: bool,
     /// The write of the state store that is under way.
@@ -90,6 +91,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let (line, reports) = log.line(topic, partition, 4 * UNANSWERED_MAX);
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
+        let (proved, seen) = watch::channel(None);
         let owner = Self {
             core: Core::new(machine, topic, partition, encoder, store),
             partition,
@@ -102,6 +104,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             unreported: 0,
             queue,
             status,
+            proved,
             restored: false,
             saving: None,
             save_not_before: Instant::now(),
@@ -111,7 +114,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             in_office_since: Instant::now(),
             depositions: 0,
         };
-        (owner, OwnerHandle::new(sender, watched))
+        (owner, OwnerHandle::new(sender, watched, seen))
     }
 
     /// Serves while `assigned`, until `stop` or for good. Commands that are under way at `stop` still
@@ -305,9 +308,19 @@ impl<M: Machine, L: Log> Owner<M, L> {
         (self.settings.clock)()
     }
 
-    /// Brings the metrics up to date with what the protocol counts by itself.
+    /// Tells how far the log is known, and brings the metrics up to date with what the protocol counts
+    /// by itself.
     #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
     pub(super) fn show(&mut self) {
+        let checkpoint = self.core.checkpoint();
+        if let Some(log_id) = checkpoint.log_id {
+            let next_offset = checkpoint.next_offset;
+            let proved = Proved {
+                log_id,
+                next_offset,
+            };
+            self.proved.send_replace(Some(proved));
+        }
         let counts = self.core.take_counts();
         let meters = &self.meters;
         meters.no_ops.increment(counts.no_ops);
