@@ -101,7 +101,11 @@ fn print(report: &Report, as_json: bool) -> io::Result<()> {
 async fn describe(place: Option<Place>, kafka: &KafkaSettings) -> Result<Report, ReadError> {
     let admin = Admin::new(kafka)?;
     let places = match place {
-        Some(place) => vec![place],
+        Some(place) => {
+            // Says so, if there is no such topic.
+            admin.partitions(place.0).await?;
+            vec![place]
+        }
         None => all_places(&admin).await?,
     };
     let mut descriptions = Vec::with_capacity(places.len());
