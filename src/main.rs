@@ -1,6 +1,7 @@
 //! The `daybook` binary: one binary, a subcommand per role and tool.
 
 mod config;
+mod describe;
 mod import;
 mod reconcile;
 mod serve;
@@ -38,6 +39,9 @@ enum Command {
     /// Kafka topics
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// The journals, as operators look at them
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Avro schemas in the registry
     #[command(subcommand)]
     Schemas(SchemasCommand),
@@ -54,6 +58,13 @@ enum Command {
 enum TopicsCommand {
     /// Create what is missing and check what is there
     Create,
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Say of each partition who owns it, since when, how long it is, and what of it is void.
+    /// Exit code 0: well, 1: a partition can't be read to its end, 2: kafka could not be reached
+    Describe(describe::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,6 +108,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let reader = match cli.command {
         Command::Serve | Command::Commands => Reader::Service,
         Command::Topics(_)
+        | Command::Journal(_)
         | Command::Schemas(_)
         | Command::Import(_)
         | Command::Audit(_)
@@ -107,6 +119,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => serve::run(config, serve::Roles::All).await,
         Command::Commands => serve::run(config, serve::Roles::Commands).await,
         Command::Topics(TopicsCommand::Create) => setup::create_topics(&config).await,
+        Command::Journal(JournalCommand::Describe(args)) => {
+            describe::run(args, &config.kafka).await
+        }
         Command::Schemas(SchemasCommand::Register) => setup::register_schemas(&config).await,
         Command::Audit(args) => audit::run(args, &config.kafka, &config.registry).await,
         Command::Reconcile(args) => reconcile::run(args, &config).await,

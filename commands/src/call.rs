@@ -179,6 +179,14 @@ impl Prepared {
         }
     }
 
+    /// The id of the trace that it is of.
+    pub fn trace_id(&self) -> Option<&str> {
+        match self {
+            Self::Orders(request) => request.trace_id(),
+            Self::Catalog(request) => request.trace_id(),
+        }
+    }
+
     /// The partition that decides it.
     pub fn place(&self) -> Place {
         let topic = match self {

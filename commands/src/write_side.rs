@@ -16,11 +16,14 @@ use crate::{
 use axum::{extract::FromRequestParts, http::request::Parts as RequestParts};
 use journal::{
     Kafka,
-    owner::{Machine, Owner, OwnerHandle, OwnerSettings, Refusal, Status},
+    owner::{Machine, Owner, OwnerHandle, OwnerSettings, Proved, Refusal, Status},
     store::Disk,
 };
 use kafka::{Encoder, GroupError, Membership, Publisher, publisher::PublishError};
-use schemas::{CONTEXTS, Context, ContextEvent, context, owners::places};
+use schemas::{
+    CONTEXTS, Context, ContextEvent, context,
+    owners::{Place, places},
+};
 use service::{
     health::{Component, Health},
     problem::Problem,
@@ -195,6 +198,11 @@ impl WriteSide {
             stop,
             closing,
         })
+    }
+
+    /// What this process's owner of a partition knows of its log; nothing, if it has read none of it.
+    pub fn proved(&self, place: Place) -> Option<Proved> {
+        self.router.proved(place)
     }
 }
 

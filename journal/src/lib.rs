@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod frame;
+pub mod genesis;
 pub mod log;
 pub mod metrics;
 pub mod owner;

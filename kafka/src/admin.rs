@@ -196,7 +196,10 @@ impl Admin {
         match metadata.topics().first() {
             Some(found) if found.error().is_none() => i32::try_from(found.partitions().len())
                 .map_err(|_| refused("more partitions than can be".into())),
-            Some(found) => Err(refused(format!("{:?}", found.error()))),
+            Some(found) => Err(refused(found.error().map_or_else(
+                || "it can't be used".to_owned(),
+                |error| RDKafkaErrorCode::from(error).to_string(),
+            ))),
             None => Err(refused("there is no such topic".into())),
         }
     }

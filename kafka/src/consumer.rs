@@ -6,7 +6,7 @@
 use crate::settings::KafkaSettings;
 use bytes::Bytes;
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::BorrowedMessage,
@@ -27,6 +27,8 @@ pub const BATCH_RECORDS_MAX: usize = 2_000;
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Batches read ahead of their reader.
 const BATCHES_AHEAD_MAX: usize = 2;
+/// What a sparing reader asks for at once, in bytes. A broker gives at least one batch of a producer.
+const SPARING_BYTES: usize = 64 << 10;
 /// How soon a stopped consumer's thread notices.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -96,7 +98,31 @@ impl BatchConsumer {
         topic: &str,
         starts: &[(i32, i64)],
     ) -> Result<Self, ConsumerError> {
-        let consumer = consumer(settings, role, topic, starts)?;
+        let config = config(settings, role);
+        Self::start_with(&config, role, topic, starts)
+    }
+
+    /// The same for who wants some records only: it reads little ahead.
+    pub fn start_sparing(
+        settings: &KafkaSettings,
+        role: &str,
+        topic: &str,
+        starts: &[(i32, i64)],
+    ) -> Result<Self, ConsumerError> {
+        let mut config = config(settings, role);
+        config
+            .set("queued.min.messages", "1")
+            .set("fetch.message.max.bytes", SPARING_BYTES.to_string());
+        Self::start_with(&config, role, topic, starts)
+    }
+
+    fn start_with(
+        config: &ClientConfig,
+        role: &str,
+        topic: &str,
+        starts: &[(i32, i64)],
+    ) -> Result<Self, ConsumerError> {
+        let consumer = consumer(config, topic, starts)?;
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (stop.clone(), topic.to_owned());
@@ -135,14 +161,9 @@ impl Drop for BatchConsumer {
     }
 }
 
-fn consumer(
-    settings: &KafkaSettings,
-    role: &str,
-    topic: &str,
-    starts: &[(i32, i64)],
-) -> Result<BaseConsumer, ConsumerError> {
-    let consumer: BaseConsumer = settings
-        .client(role)
+fn config(settings: &KafkaSettings, role: &str) -> ClientConfig {
+    let mut config = settings.client(role);
+    config
         // `assign` wants a group, though nothing is ever committed to it.
         .set("group.id", format!("daybook-{role}"))
         .set("enable.auto.commit", "false")
@@ -157,9 +178,16 @@ fn consumer(
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "16384")
-        .set("topic.metadata.refresh.interval.ms", "10000")
-        .create()
-        .map_err(|error| fatal(topic, &error))?;
+        .set("topic.metadata.refresh.interval.ms", "10000");
+    config
+}
+
+fn consumer(
+    config: &ClientConfig,
+    topic: &str,
+    starts: &[(i32, i64)],
+) -> Result<BaseConsumer, ConsumerError> {
+    let consumer: BaseConsumer = config.create().map_err(|error| fatal(topic, &error))?;
     let mut assignment = TopicPartitionList::with_capacity(starts.len());
     for (partition, offset) in starts {
         assignment

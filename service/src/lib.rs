@@ -1,4 +1,4 @@
-//! What every process needs: config, telemetry, problem details, health, shutdown.
+//! What every process needs: config, telemetry, traces, problem details, health, shutdown.
 
 pub mod config;
 pub mod extract;
@@ -7,6 +7,7 @@ pub mod problem;
 pub mod progress;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;
 
 /// Waits between tries of what will come back: 100 ms, doubling to 5 s, jittered, without an end.
 pub fn backoff() -> impl Iterator<Item = std::time::Duration> {

@@ -13,7 +13,7 @@ use commands::Slot;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
-use service::{health::Health, problem::Problem, progress::Progress};
+use service::{health::Health, problem::Problem, progress::Progress, trace};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -101,7 +101,12 @@ pub fn router(parts: Parts) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
         // Refusals are answers; what fails logs its own reason.
-        .layer(TraceLayer::new_for_http().on_failure(()))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(|request: &Request| trace::span(request))
+                .on_failure(()),
+        )
+        .layer(middleware::from_fn(trace::begin))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 

@@ -6,6 +6,7 @@
 
 mod api;
 mod linger;
+mod logs;
 mod probes;
 mod progress;
 mod topics;
@@ -205,8 +206,8 @@ impl Service {
             closing: self.closing.clone(),
         };
         let encoder = |context: &schemas::Context| encoders[context.topic].clone();
-        self.slot
-            .fill(WriteSide::start(&process, encoder, self.hasher)?);
+        let write_side = WriteSide::start(&process, encoder, self.hasher)?;
+        self.slot.fill(write_side.clone());
         if let Some(reading) = self.reading {
             let views = projections::Runtime {
                 source: self.source.clone(),
@@ -222,6 +223,7 @@ impl Service {
         let admin = self.source.admin.clone();
         let check = topics::check(
             admin,
+            logs::Logs::new(self.source.clone(), write_side),
             self.health.component("topics"),
             unsound,
             stop.clone(),

@@ -1,9 +1,13 @@
 //! Compares the topics with what they must be, again and again: one whose configuration was changed
-//! under us endangers what stands in it.
+//! under us endangers what stands in it. Of a journal, the log itself is compared as well.
 
+use super::logs::Logs;
 use commands::routing::assignment::Unsound;
 use kafka::{Admin, admin::AdminError};
-use schemas::topics::{TOPICS, TopicSpec};
+use schemas::{
+    Context,
+    topics::{TOPICS, TopicSpec},
+};
 use service::health::Component;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +22,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// compared stays as it was found last.
 pub async fn check(
     admin: Admin,
+    mut logs: Logs,
     component: Component,
     unsound: watch::Sender<Unsound>,
     stop: CancellationToken,
@@ -25,7 +30,8 @@ pub async fn check(
     loop {
         let mut trouble = None;
         for topic in &TOPICS {
-            match stop.run_until_cancelled(admin.check(topic)).await {
+            let checked = check_one(&admin, &mut logs, topic);
+            match stop.run_until_cancelled(checked).await {
                 None => return,
                 Some(checked) => {
                     take(&unsound, topic, &checked);
@@ -47,6 +53,15 @@ pub async fn check(
             () = tokio::time::sleep(interval) => {},
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Compares one topic's configuration; then, if it is a journal, its logs.
+async fn check_one(admin: &Admin, logs: &mut Logs, topic: &TopicSpec) -> Result<(), AdminError> {
+    admin.check(topic).await?;
+    match Context::of_topic(topic.name) {
+        Some(_) => logs.check(topic).await,
+        None => Ok(()),
     }
 }
 

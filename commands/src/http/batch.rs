@@ -4,6 +4,7 @@
 //! At most [`LINES_UNDER_WAY_MAX`] lines are read ahead of their answers.
 
 use super::{
+    answered::Answered,
     headers::position,
     lines::{LINE_BYTES_MAX, Line, Lines},
     products::field_problem,
@@ -11,7 +12,6 @@ use super::{
 use crate::{
     call::{Call, Command},
     identity::{IdempotencyKey, Principal},
-    metrics as names,
     outcome::{Done, settle},
     routing::lane::{Coming, Lanes},
     write_side::{ANSWER_TIMEOUT, WriteSide},
@@ -27,10 +27,11 @@ use journal::owner::Refusal;
 use schemas::{context::ORDERS, ids::split_key};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use service::problem::Problem;
+use service::{problem::Problem, trace::TraceContext};
 use std::convert::Infallible;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument;
 
 /// Most lines handed in without an answer written.
 pub const LINES_UNDER_WAY_MAX: usize = 1_024;
@@ -85,6 +86,7 @@ struct Under {
         (status = 415, description = "Not application/x-ndjson.", body = Problem)))]
 pub async fn commands(
     write_side: WriteSide,
+    trace: TraceContext,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -103,9 +105,14 @@ pub async fn commands(
         ));
     }
     let (sender, under_way) = mpsc::channel(LINES_UNDER_WAY_MAX);
-    tokio::spawn(hand_in(write_side, body, sender));
-    let answers = ReceiverStream::new(under_way).then(answer_line);
+    tokio::spawn(hand_in(write_side, trace, body, sender).in_current_span());
+    let mut answered = Answered::default();
+    let answers = ReceiverStream::new(under_way).then(answer);
     let chunks = answers
+        .map(move |line| {
+            answered.count(line.command, line.status);
+            line.text
+        })
         .ready_chunks(LINES_TOGETHER_MAX)
         .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
     Ok((
@@ -117,7 +124,13 @@ pub async fn commands(
 
 /// Reads lines and hands their commands in, one after the other, until the body, its reader or the
 /// service ends. Lines that were handed in before get their answers.
-async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>) {
+async fn hand_in(
+    write_side: WriteSide,
+    trace: TraceContext,
+    body: Body,
+    sender: mpsc::Sender<Under>,
+) {
+    let traceparent = trace.to_string();
     let mut lines = Lines::new(body.into_data_stream());
     let mut lanes = Lanes::new(write_side.router.clone());
     for number in 1.. {
@@ -136,7 +149,7 @@ async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>)
                 return;
             }
         };
-        let under = hand_in_line(&write_side, &mut lanes, number, &line).await;
+        let under = hand_in_line(&write_side, &mut lanes, &traceparent, number, &line).await;
         if sender.send(under).await.is_err() {
             return;
         }
@@ -146,6 +159,7 @@ async fn hand_in(write_side: WriteSide, body: Body, sender: mpsc::Sender<Under>)
 async fn hand_in_line(
     write_side: &WriteSide,
     lanes: &mut Lanes,
+    traceparent: &str,
     number: u64,
     line: &Line,
 ) -> Under {
@@ -158,7 +172,7 @@ async fn hand_in_line(
                 detail,
             ));
         };
-        let command = read::<CommandLine>(text)?.into_command()?;
+        let command = read::<CommandLine>(text)?.into_command(traceparent)?;
         let name = command.call.name();
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let journey = write_side.router.journey(command, deadline);
@@ -190,7 +204,8 @@ fn subject(key: &str) -> &str {
 }
 
 impl CommandLine<'_> {
-    fn into_command(self) -> Result<Command, Problem> {
+    /// The command, in the span of the request that the line is of.
+    fn into_command(self, traceparent: &str) -> Result<Command, Problem> {
         let key = IdempotencyKey::parse(&self.key).map_err(|error| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -204,7 +219,10 @@ impl CommandLine<'_> {
             CommandName::ImportCreditNote => Call::ImportCreditNote(read(body)?),
             CommandName::CreateProduct => Call::CreateProduct(read(body)?),
         };
-        Ok(Command::new(&Principal::import(), Some(&key), call))
+        Ok(Command {
+            traceparent: Some(traceparent.to_owned()),
+            ..Command::new(&Principal::import(), Some(&key), call)
+        })
     }
 }
 
@@ -221,8 +239,15 @@ fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
     })
 }
 
+/// A line's answer.
+struct AnswerLine {
+    command: &'static str,
+    status: StatusCode,
+    text: Vec<u8>,
+}
+
 /// Waits for a line's answer and writes it.
-async fn answer_line(under: Under) -> Vec<u8> {
+async fn answer(under: Under) -> AnswerLine {
     let Under {
         line,
         id,
@@ -241,8 +266,6 @@ async fn answer_line(under: Under) -> Vec<u8> {
     let status = settled
         .as_ref()
         .map_or_else(|problem| problem.status, |done| done.status);
-    metrics::counter!(names::COMMANDS, "command" => command, "status" => status.as_u16().to_string())
-        .increment(1);
     let body = match settled {
         Ok(Done { status, answer }) => json!({
             "line": line,
@@ -257,5 +280,9 @@ async fn answer_line(under: Under) -> Vec<u8> {
     };
     let mut text = body.to_string().into_bytes();
     text.push(b'\n');
-    text
+    AnswerLine {
+        command,
+        status,
+        text,
+    }
 }

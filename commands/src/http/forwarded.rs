@@ -7,7 +7,6 @@
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
 use crate::{
     call::Prepared,
-    metrics as names,
     routing::{
         lane::Coming,
         peer::FORWARDED_MAX,
@@ -127,8 +126,15 @@ impl Taking {
         };
         let (prepared, deadline) = prepared;
         let place = prepared.place();
-        metrics::counter!(names::FORWARDED, "topic" => place.0).increment(1);
+        self.write_side
+            .router
+            .meters(place.0)
+            .forwarded
+            .increment(1);
         if let Some(reason) = self.why_not(place) {
+            let (topic, partition) = place;
+            let trace_id = prepared.trace_id();
+            tracing::debug!(topic, partition, trace_id, reason, "a command goes back");
             return Under::Replied(Reply::NotOwner {
                 reason,
                 is_tried: false,

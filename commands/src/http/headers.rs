@@ -9,19 +9,17 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use service::problem::Problem;
+use service::{problem::Problem, trace::TraceContext};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const DAYBOOK_POSITION: HeaderName = HeaderName::from_static("daybook-position");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What of the headers concerns a command.
 #[derive(Debug, Default)]
 pub struct CommandHeaders {
     pub key: Option<IdempotencyKey>,
     pub expected_version: Option<i64>,
-    pub traceparent: Option<String>,
 }
 
 impl CommandHeaders {
@@ -34,24 +32,17 @@ impl CommandHeaders {
             Some(value) => Some(read_version(value)?),
             None => None,
         };
-        let traceparent = headers
-            .get(TRACEPARENT)
-            .and_then(|value| value.to_str().ok());
-        let traceparent = traceparent
-            .filter(|text| is_traceparent(text))
-            .map(str::to_owned);
         Ok(Self {
             key,
             expected_version,
-            traceparent,
         })
     }
 
-    /// The command that `principal` asks for under these headers.
-    pub fn command(self, principal: &Principal, call: Call) -> Command {
+    /// The command that `principal` asks for under these headers, in the request's span.
+    pub fn command(self, principal: &Principal, trace: &TraceContext, call: Call) -> Command {
         Command {
             expected_version: self.expected_version,
-            traceparent: self.traceparent,
+            traceparent: Some(trace.to_string()),
             ..Command::new(principal, self.key.as_ref(), call)
         }
     }
@@ -78,16 +69,6 @@ fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
         let detail = "If-Match must be one ETag as an earlier answer gave it, such as \"3\"";
         Problem::new(StatusCode::BAD_REQUEST, "IF_MATCH_INVALID", detail)
     })
-}
-
-/// `version-trace id-parent id-flags`, as W3C Trace Context has it; another one is ignored, as it
-/// demands.
-fn is_traceparent(text: &str) -> bool {
-    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
-    lengths == [2, 32, 16, 2]
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
 
 /// A done command's response: status, body, ETag and position.
@@ -139,15 +120,5 @@ mod tests {
             read("idempotency-key", "").unwrap_err().code,
             "IDEMPOTENCY_KEY_INVALID"
         );
-    }
-
-    #[test]
-    fn takes_a_trace_context_only_if_it_is_one() {
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(
-            read("traceparent", good).unwrap().traceparent.as_deref(),
-            Some(good)
-        );
-        assert_eq!(read("traceparent", "00-1-2-3").unwrap().traceparent, None);
     }
 }

@@ -1,5 +1,6 @@
 //! The write side's HTTP interface.
 
+mod answered;
 pub mod batch;
 pub mod forwarded;
 mod headers;

@@ -20,6 +20,7 @@ use serde_json::json;
 use service::{
     extract::{ApiJson, ApiPath},
     problem::Problem,
+    trace::{TraceContext, name_command},
 };
 
 /// The journal topic of products.
@@ -29,7 +30,8 @@ const TOPIC: &str = <contexts::catalog::Catalog as Machine>::Event::CONTEXT.topi
 ///
 /// Asked again for the same product it is already so; a product described otherwise is a 409.
 #[utoipa::path(post, path = "/products", tag = "catalog", request_body = ProductBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same command.")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same command."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; the commit joins that trace.")),
     responses(
         (status = 201, description = "The product is on the books."),
         (status = 200, description = "It was so already."),
@@ -39,11 +41,12 @@ const TOPIC: &str = <contexts::catalog::Catalog as Machine>::Event::CONTEXT.topi
         (status = 503, description = "The journal is not available; try again.", body = Problem)))]
 pub async fn create(
     write_side: WriteSide,
+    trace: TraceContext,
     headers: HeaderMap,
     ApiJson(body): ApiJson<ProductBody>,
 ) -> Result<Response, Problem> {
     let headers = CommandHeaders::read(&headers)?;
-    let command = headers.command(&Principal::import(), Call::CreateProduct(body));
+    let command = headers.command(&Principal::import(), &trace, Call::CreateProduct(body));
     run(&write_side, command).await
 }
 
@@ -51,7 +54,8 @@ pub async fn create(
 #[utoipa::path(put, path = "/products/{sku}/price", tag = "catalog", request_body = PriceBody,
     params(("sku" = String, Path, description = "The product."),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same command."),
-        ("If-Match" = Option<String>, Header, description = "The version that the product must have, as its ETag.")),
+        ("If-Match" = Option<String>, Header, description = "The version that the product must have, as its ETag."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; the commit joins that trace.")),
     responses(
         (status = 201, description = "It costs that from now on."),
         (status = 200, description = "It was so already."),
@@ -61,6 +65,7 @@ pub async fn create(
         (status = 503, description = "The journal is not available; try again.", body = Problem)))]
 pub async fn change_price(
     write_side: WriteSide,
+    trace: TraceContext,
     ApiPath(sku): ApiPath<String>,
     headers: HeaderMap,
     ApiJson(body): ApiJson<PriceBody>,
@@ -69,12 +74,15 @@ pub async fn change_price(
     let sku = wire::sku(&sku).map_err(field_problem)?.to_string();
     let price = body.price;
     let call = Call::ChangePrice(PriceChange { sku, price });
-    run(&write_side, headers.command(&Principal::import(), call)).await
+    let command = headers.command(&Principal::import(), &trace, call);
+    run(&write_side, command).await
 }
 
 async fn run(write_side: &WriteSide, command: Command) -> Result<Response, Problem> {
     let arrived = std::time::Instant::now();
     let name = command.call.name();
+    // A command from outside begins a story of its own.
+    name_command(&command.id.0, &command.id.0);
     let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
     let journey = write_side.router.journey(command, deadline);
     let journey = journey.map_err(field_problem)?;

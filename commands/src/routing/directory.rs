@@ -7,6 +7,7 @@ use crate::metrics as names;
 use journal::Source;
 use kafka::{BatchConsumer, Record};
 use schemas::{
+    CONTEXTS,
     owners::{Entry, Place, parse_key},
     topics::OWNERS,
 };
@@ -131,7 +132,22 @@ fn take_all(known: &watch::Sender<Known>, records: &[Record]) {
                 );
             }
         }
+        show(known);
     });
+}
+
+/// Brings the metrics up to date.
+#[expect(clippy::cast_precision_loss, reason = "a journal has some partitions")]
+fn show(known: &Known) {
+    for context in CONTEXTS {
+        let topic = context.topic;
+        let count = known
+            .greatest
+            .keys()
+            .filter(|place| place.0 == topic)
+            .count();
+        metrics::gauge!(names::OWNERS_KNOWN, "topic" => topic).set(count as f64);
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,15 @@
 //! What this can't see is an owner that loses its office and takes it again between two commands of
 //! one way; each of them is decided once all the same.
 
-use super::router::{Begun, Journey, Router, Tried, UnderWay};
+use super::{
+    journey::{Journey, Tried},
+    router::{Begun, Router, UnderWay},
+};
 use journal::owner::{Answer, Refusal};
 use schemas::owners::Place;
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 /// Most commands of one lane under way at once.
 const UNDER_WAY_MAX: usize = 1_024;
@@ -59,7 +63,7 @@ impl Lanes {
                 under_way: VecDeque::new(),
                 first: VecDeque::new(),
             };
-            tokio::spawn(lane.run(queue));
+            tokio::spawn(lane.run(queue).in_current_span());
             sender
         });
         // A lane that is gone answers nothing, which its caller sees.
@@ -116,7 +120,7 @@ impl Lane {
         let Some((mut traveller, _)) = self.under_way.pop_front() else {
             return;
         };
-        match traveller.journey.take(tried) {
+        match self.router.take(&mut traveller.journey, tried) {
             Some(answered) => {
                 // Whoever has gone away may ask again under the same id.
                 let _ = traveller.reply.send(answered);
@@ -140,7 +144,7 @@ impl Lane {
         let mut again = VecDeque::new();
         while let Some((mut traveller, mut under_way)) = self.under_way.pop_front() {
             let tried = under_way.outcome(traveller.journey.deadline()).await;
-            match traveller.journey.take(tried) {
+            match self.router.take(&mut traveller.journey, tried) {
                 Some(answered) => {
                     let _ = traveller.reply.send(answered);
                 }

@@ -3,6 +3,8 @@
 
 use super::{
     Directory,
+    journey::{AVOID_TIME, Journey, PAUSE_MAX, Tried, Trouble},
+    meters::{Meters, OfTopic},
     peer::{Peers, ReplyComing},
     wire::{Forwarded, Reply, line},
 };
@@ -10,30 +12,19 @@ use crate::{
     call::{Command, Prepared},
     contexts::orders,
     identity::Hasher,
-    metrics as names,
     wire::FieldError,
     write_side::ANSWER_TIMEOUT,
 };
 use domain::product;
-use journal::owner::{Answer, OwnerHandle, Refusal, Status};
+use journal::owner::{Answer, OwnerHandle, Proved, Refusal, Status};
 use schemas::owners::{Entry, Place, places};
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How often a command is tried. Pauses between tries double up to [`PAUSE_MAX`], so that its
-/// deadline comes first.
-pub const TRIES_MAX: u32 = 64;
-/// The first pause between two tries.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// The longest pause between two tries.
-const PAUSE_MAX: Duration = Duration::from_millis(320);
-/// How long a node that could not take a command is left alone by that command, unless the directory
-/// says something new.
-const AVOID_TIME: Duration = Duration::from_millis(300);
+use tracing::{Instrument, Span};
 
 /// How the owners of this process are doing, by place.
 #[derive(Clone)]
@@ -68,25 +59,9 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     offices: Offices,
-}
-
-/// A command on its way, and what it has met so far.
-pub struct Journey {
-    command: Command,
-    /// For a local owner; gone once one has it.
-    prepared: Option<Prepared>,
-    key: String,
-    place: Place,
-    deadline: Instant,
-    tries: u32,
-    /// Whether an earlier try may have put it into the log.
-    may_be_done: bool,
-    /// What an unsuccessful try ended with.
-    trouble: Option<String>,
-    /// An entry that led nowhere, and until when it is not followed again.
-    avoided: Option<(Entry, Instant)>,
-    /// What another node takes for the owner.
-    told: Option<Entry>,
+    /// What the owners know of their logs, by place.
+    proved: Vec<watch::Receiver<Option<Proved>>>,
+    meters: Meters,
 }
 
 /// The way that a command went. Commands on the same way are decided in the order in which they
@@ -103,6 +78,7 @@ pub enum Way {
 pub struct UnderWay {
     way: Way,
     coming: Coming,
+    span: Span,
 }
 
 enum Coming {
@@ -116,22 +92,6 @@ pub enum Begun {
     UnderWay(UnderWay),
     /// It would have to go another way than the one asked for.
     OtherWay,
-}
-
-/// What one try came to.
-pub enum Tried {
-    /// That is the command's answer.
-    Answered(Result<Answer, Refusal>),
-    /// It must be tried again.
-    Again(Trouble),
-}
-
-/// Why a command must be tried again.
-pub struct Trouble {
-    reason: String,
-    may_be_done: bool,
-    avoid: Option<Entry>,
-    told: Option<Entry>,
 }
 
 impl Offices {
@@ -177,14 +137,33 @@ impl Router {
         let orders = parts.orders.iter().map(OwnerHandle::status);
         let catalog = parts.catalog.iter().map(OwnerHandle::status);
         let offices = Offices::new(orders.chain(catalog).collect());
+        let orders = parts.orders.iter().map(OwnerHandle::proved);
+        let catalog = parts.catalog.iter().map(OwnerHandle::proved);
+        let proved = orders.chain(catalog).collect();
         Self {
-            inner: Arc::new(Inner { parts, offices }),
+            inner: Arc::new(Inner {
+                parts,
+                offices,
+                proved,
+                meters: Meters::default(),
+            }),
         }
     }
 
     /// How the owners here are doing.
     pub fn offices(&self) -> Offices {
         self.inner.offices.clone()
+    }
+
+    /// The metrics of a journal's routes.
+    pub(crate) fn meters(&self, topic: &str) -> &OfTopic {
+        self.inner.meters.of(topic)
+    }
+
+    /// What the owner of a place here knows of its log, be it in office or not.
+    pub fn proved(&self, place: Place) -> Option<Proved> {
+        let index = places().position(|known| known == place)?;
+        *self.inner.proved.get(index)?.borrow()
     }
 
     /// Whom the directory takes for a place's owner.
@@ -198,18 +177,7 @@ impl Router {
     /// A field can't be taken; which one, and why.
     pub fn journey(&self, command: Command, deadline: Instant) -> Result<Journey, FieldError> {
         let prepared = self.prepare(&command)?;
-        Ok(Journey {
-            command,
-            key: prepared.key().to_owned(),
-            place: prepared.place(),
-            prepared: Some(prepared),
-            deadline,
-            tries: 0,
-            may_be_done: false,
-            trouble: None,
-            avoided: None,
-            told: None,
-        })
+        Ok(Journey::new(command, prepared, deadline))
     }
 
     /// A command in its context's terms.
@@ -228,10 +196,18 @@ impl Router {
                 Begun::OtherWay => continue,
             };
             let tried = under_way.outcome(journey.deadline).await;
-            if let Some(answered) = journey.take(tried) {
+            if let Some(answered) = self.take(&mut journey, tried) {
                 return answered;
             }
         }
+    }
+
+    /// Takes in what a try of a command came to; gives its answer, if that is one.
+    pub fn take(&self, journey: &mut Journey, tried: Tried) -> Option<Result<Answer, Refusal>> {
+        if matches!(tried, Tried::Again(_)) {
+            self.meters(journey.place.0).tried_again.increment(1);
+        }
+        journey.take(tried)
     }
 
     /// Hands a command in where its owner is, and waits for an owner and for room until its deadline;
@@ -312,6 +288,7 @@ impl Router {
 
     /// Hands a command in; nothing, if another way must be looked for.
     async fn hand_in(&self, journey: &mut Journey, way: Way) -> Result<Option<UnderWay>, Refusal> {
+        let mut span = Span::none();
         let coming = match &way {
             Way::Here(_) => {
                 let prepared = match journey.prepared.take() {
@@ -334,12 +311,19 @@ impl Router {
                     command: Cow::Borrowed(&journey.command),
                 });
                 let there = (entry.url.as_str(), journey.place);
+                let (topic, partition) = journey.place;
+                let (owner, trace_id) = (&entry.url, journey.trace_id());
+                span = tracing::debug_span!("forward", topic, partition, owner, trace_id);
                 let peers = &self.inner.parts.peers;
-                let sent = peers.send(there, *stream, text, journey.deadline).await;
+                let sent = peers.send(there, *stream, text, journey.deadline);
+                let sent = sent.instrument(span.clone()).await;
+                if sent.is_some() {
+                    self.meters(topic).sent_on.increment(1);
+                }
                 sent.map(Coming::There)
             }
         };
-        Ok(coming.map(|coming| UnderWay { way, coming }))
+        Ok(coming.map(|coming| UnderWay { way, coming, span }))
     }
 
     /// Hands a command to an owner of this process; waits for room in its queue until `deadline`.
@@ -381,6 +365,11 @@ impl UnderWay {
 
     /// Waits for what it comes to, until `deadline`. Cancel-safe, until it has returned.
     pub async fn outcome(&mut self, deadline: Instant) -> Tried {
+        let span = self.span.clone();
+        self.tried(deadline).instrument(span).await
+    }
+
+    async fn tried(&mut self, deadline: Instant) -> Tried {
         let late = || {
             let reason = format!("no answer within {ANSWER_TIMEOUT:?}; its outcome is unknown");
             Tried::Answered(Err(Refusal::Unavailable(reason)))
@@ -417,59 +406,5 @@ impl UnderWay {
             avoid,
             told,
         })
-    }
-}
-
-impl Journey {
-    /// The key of the record that the command would become.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// The partition that decides it.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
-    /// When its answer is due.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Takes in what a try came to; gives the answer, if that is one.
-    ///
-    /// An answer that the log had already is marked as a replay only if it can't be that of an earlier
-    /// try of this very journey. Where a client repeats itself just when an outcome gets lost on the
-    /// way, both may be true; then the mark is missing.
-    pub fn take(&mut self, tried: Tried) -> Option<Result<Answer, Refusal>> {
-        match tried {
-            Tried::Answered(Ok(answer)) => Some(Ok(Answer {
-                replayed: answer.replayed && !self.may_be_done,
-                ..answer
-            })),
-            Tried::Answered(Err(refusal)) => Some(Err(refusal)),
-            Tried::Again(trouble) => {
-                let (topic, partition) = self.place;
-                metrics::counter!(names::TRIED_AGAIN, "topic" => topic).increment(1);
-                tracing::debug!(topic, partition, reason = trouble.reason, "tried again");
-                self.tries += 1;
-                self.may_be_done |= trouble.may_be_done;
-                let until = Instant::now() + AVOID_TIME;
-                self.avoided = trouble.avoid.map(|entry| (entry, until));
-                self.told = trouble.told;
-                if self.tries < TRIES_MAX {
-                    self.trouble = Some(trouble.reason);
-                    return None;
-                }
-                let reason = format!("given up after {TRIES_MAX} tries: {}", trouble.reason);
-                Some(Err(Refusal::Unavailable(reason)))
-            }
-        }
-    }
-
-    /// How long to wait before the next try.
-    fn pause(&self) -> Option<Duration> {
-        let doublings = self.tries.checked_sub(1)?.min(16);
-        Some((PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX))
     }
 }

@@ -19,7 +19,7 @@ use journal::{
 use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
 use schemas::topics::PARTITIONS;
 use serde_json::{Value, json};
-use service::extract::ApiJson;
+use service::{extract::ApiJson, trace::TraceContext};
 use tokio::{sync::oneshot, time::Instant};
 
 /// Longer than anything here may take; where a deadline is missing, the test ends here.
@@ -113,7 +113,13 @@ async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let answered = async {
-        let response = batch::commands(write_side.clone(), headers, Body::from(body)).await;
+        let response = batch::commands(
+            write_side.clone(),
+            TraceContext::fresh(),
+            headers,
+            Body::from(body),
+        )
+        .await;
         to_bytes(response.unwrap().into_body(), 1 << 20).await
     };
     let answered = tokio::time::timeout(PATIENCE, answered).await;
@@ -187,7 +193,12 @@ async fn a_command_of_its_own_has_its_answer_in_time() {
     let (write_side, _owners) = silent();
     let begun = Instant::now();
     let body = serde_json::from_value(product("A")).unwrap();
-    let created = products::create(write_side.clone(), HeaderMap::new(), ApiJson(body));
+    let created = products::create(
+        write_side.clone(),
+        TraceContext::fresh(),
+        HeaderMap::new(),
+        ApiJson(body),
+    );
     let created = tokio::time::timeout(PATIENCE, created).await;
     let problem = created.expect("it waits for ever").unwrap_err();
     assert_is_unavailable(&problem.body(), "no answer within 15s");

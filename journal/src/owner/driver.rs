@@ -3,13 +3,13 @@
 
 use super::{
     core::{Barrier, Core, Outgoing},
-    handle::{OwnerHandle, OwnerSettings, Reply, Status, Submission},
+    handle::{OwnerHandle, OwnerSettings, Proved, Reply, Status, Submission},
     headers::Headers,
+    meters::Meters,
     request::{Machine, Refusal},
 };
 use crate::{
     log::{Line, Log, ReadLog},
-    metrics as names,
     protocol::Protocol,
     store::{StateStore, StoreError},
 };
@@ -38,8 +38,7 @@ pub struct Owner<M: Machine, L: Log> {
     pub(super) partition: i32,
     pub(super) settings: OwnerSettings,
     headers: Headers,
-    /// Looked up once; it counts what is handed to the producer.
-    pub(super) appended: metrics::Counter,
+    pub(super) meters: Meters,
     pub(super) log: L,
     pub(super) line: L::Line,
     pub(super) reports: mpsc::Receiver<Report>,
@@ -47,6 +46,7 @@ pub struct Owner<M: Machine, L: Log> {
     pub(super) unreported: usize,
     pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
     pub(super) status: watch::Sender<Status>,
+    proved: watch::Sender<Option<Proved>>,
     /// Whether the state store was looked into.
     pub(super) restored: bool,
     /// The write of the state store that is under way.
@@ -91,18 +91,20 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let (line, reports) = log.line(topic, partition, 4 * UNANSWERED_MAX);
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
+        let (proved, seen) = watch::channel(None);
         let owner = Self {
             core: Core::new(machine, topic, partition, encoder, store),
             partition,
             settings,
             headers: Headers::new(M::Event::CONTEXT),
-            appended: metrics::counter!(names::APPENDS, labels::<M>(partition)),
+            meters: Meters::new(topic, partition),
             log,
             line,
             reports,
             unreported: 0,
             queue,
             status,
+            proved,
             restored: false,
             saving: None,
             save_not_before: Instant::now(),
@@ -112,7 +114,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             in_office_since: Instant::now(),
             depositions: 0,
         };
-        (owner, OwnerHandle::new(sender, watched))
+        (owner, OwnerHandle::new(sender, watched, seen))
     }
 
     /// Serves while `assigned`, until `stop` or for good. Commands that are under way at `stop` still
@@ -131,12 +133,19 @@ impl<M: Machine, L: Log> Owner<M, L> {
             if let Err(reason) = taken {
                 return self.end(&reason).await;
             }
-            match self.serve(&stop, &mut assigned).await {
+            let served = self.serve(&stop, &mut assigned).await;
+            match served {
                 Served::Stopped => return self.end("shutting down").await,
                 Served::Unassigned => {}
                 Served::Barrier(barrier) => {
-                    tracing::warn!(topic = topic::<M>(), partition = self.partition, %barrier);
-                    metrics::counter!(names::BARRIERS, self.labels()).increment(1);
+                    tracing::warn!(
+                        topic = topic::<M>(),
+                        partition = self.partition,
+                        unproved = self.core.unproved(),
+                        trace_id = self.core.first_unproved_trace(),
+                        %barrier
+                    );
+                    self.meters.barriers.increment(1);
                     self.tell(Status::TakingOver(barrier.to_string()));
                     self.core.leave_office();
                     self.send_replies();
@@ -149,6 +158,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     self.recover_store(&error).await;
                 }
             }
+            self.show();
         }
     }
 
@@ -166,6 +176,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let refusal = Refusal::NotOwner("the partition is assigned to another process".into());
         self.core.refuse_all(&refusal);
         self.send_replies();
+        self.show();
         self.held = None;
         loop {
             tokio::select! {
@@ -192,6 +203,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         self.tell(Status::Ended(reason.to_owned()));
         self.core.refuse_all(&Refusal::NotOwner(reason.to_owned()));
         self.send_replies();
+        self.show();
         self.queue.close();
         while let Ok((_, reply)) = self.queue.try_recv() {
             let _ = reply.send(Err(Refusal::NotOwner(reason.to_owned())));
@@ -240,7 +252,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             // Serving goes on for as long as memory may hold what is not saved.
             self.save_not_before = Instant::now() + SAVE_RETRY;
             tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
-            metrics::counter!(names::STORE_ERRORS, self.labels()).increment(1);
+            self.meters.store_errors.increment(1);
         }
     }
 
@@ -263,7 +275,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
     pub(super) fn send_replies(&mut self) {
         for (reply, answer) in self.core.take_replies() {
             if answer.as_ref().is_ok_and(|answer| answer.replayed) {
-                metrics::counter!(names::REPLAYS, "topic" => topic::<M>()).increment(1);
+                self.meters.replays.increment(1);
             }
             // Whoever has gone away may ask again under the same id.
             let _ = reply.send(answer);
@@ -296,16 +308,34 @@ impl<M: Machine, L: Log> Owner<M, L> {
         (self.settings.clock)()
     }
 
-    pub(super) fn labels(&self) -> Vec<metrics::Label> {
-        labels::<M>(self.partition)
+    /// Tells how far the log is known, and brings the metrics up to date with what the protocol counts
+    /// by itself.
+    #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
+    pub(super) fn show(&mut self) {
+        let checkpoint = self.core.checkpoint();
+        if let Some(log_id) = checkpoint.log_id {
+            let next_offset = checkpoint.next_offset;
+            let proved = Proved {
+                log_id,
+                next_offset,
+            };
+            self.proved.send_replace(Some(proved));
+        }
+        let counts = self.core.take_counts();
+        let meters = &self.meters;
+        meters.no_ops.increment(counts.no_ops);
+        meters.decided_again.increment(counts.decided_again);
+        meters.joined.increment(counts.joined);
+        let epoch = match self.core.in_office() {
+            true => self.core.checkpoint().epoch,
+            false => 0,
+        };
+        meters.epoch.set(epoch as f64);
+        meters.unproved.set(self.core.unproved() as f64);
+        meters.unanswered.set(self.core.unanswered() as f64);
+        meters.queued.set(self.queue.len() as f64);
+        meters.unsaved.set(self.core.unsaved() as f64);
     }
-}
-
-fn labels<M: Machine>(partition: i32) -> Vec<metrics::Label> {
-    vec![
-        metrics::Label::from_static_parts("topic", topic::<M>()),
-        metrics::Label::new("partition", partition.to_string()),
-    ]
 }
 
 /// Waits until it is `value`; `false` if it never will be.

@@ -1,6 +1,7 @@
 //! What the rest of the process has of an owner: its queue, and how it is doing.
 
 use super::request::{Answer, Refusal, Request};
+use crate::rule::Hash;
 use schemas::Timestamp;
 use std::{
     sync::Arc,
@@ -31,6 +32,15 @@ pub enum Status {
     Ended(String),
 }
 
+/// What the log was when an owner looked at it last, some moments ago. It can only have grown since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proved {
+    /// h(1), which names the log.
+    pub log_id: Hash,
+    /// Right behind the last record that was read or proved.
+    pub next_offset: i64,
+}
+
 /// What an owner needs to know of its process.
 #[derive(Clone)]
 pub struct OwnerSettings {
@@ -48,6 +58,7 @@ pub struct OwnerSettings {
 pub struct OwnerHandle<C> {
     queue: mpsc::Sender<Submission<C>>,
     status: watch::Receiver<Status>,
+    proved: watch::Receiver<Option<Proved>>,
 }
 
 impl OwnerSettings {
@@ -64,8 +75,16 @@ impl OwnerSettings {
 }
 
 impl<C> OwnerHandle<C> {
-    pub(super) fn new(queue: mpsc::Sender<Submission<C>>, status: watch::Receiver<Status>) -> Self {
-        Self { queue, status }
+    pub(super) fn new(
+        queue: mpsc::Sender<Submission<C>>,
+        status: watch::Receiver<Status>,
+        proved: watch::Receiver<Option<Proved>>,
+    ) -> Self {
+        Self {
+            queue,
+            status,
+            proved,
+        }
     }
 
     /// Hands a command in, and waits while the queue is full. The answer comes through the receiver;
@@ -84,6 +103,11 @@ impl<C> OwnerHandle<C> {
             Ok(()) => Ok(answer),
             Err(_) => Err(Refusal::Unavailable("the owner has ended".into())),
         }
+    }
+
+    /// What the owner knows of its log; nothing, before it has read a valid record.
+    pub fn proved(&self) -> watch::Receiver<Option<Proved>> {
+        self.proved.clone()
     }
 
     /// How the owner is doing, now and from now on.

@@ -8,6 +8,7 @@ mod core;
 mod driver;
 mod handle;
 mod headers;
+mod meters;
 mod recent;
 mod request;
 mod saved;
@@ -19,6 +20,8 @@ mod take_over;
 pub use self::{
     core::{Barrier, Core, Outgoing, TRIES_MAX, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
-    handle::{OwnerHandle, OwnerSettings, Reply, Status, machine_clock},
-    request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
+    handle::{OwnerHandle, OwnerSettings, Proved, Reply, Status, machine_clock},
+    request::{
+        Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request, trace_id,
+    },
 };

@@ -64,7 +64,36 @@ pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
 /// than any answer is kept.
 pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
 
+/// The trace's id in a `traceparent`, which is `<version>-<trace id>-<span id>-<flags>`.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    traceparent.split('-').nth(1)
+}
+
 impl<C> Request<C> {
+    /// The id of the trace that it is of.
+    pub fn trace_id(&self) -> Option<&str> {
+        trace_id(self.traceparent.as_deref()?)
+    }
+
+    /// Says that it is refused, for whoever follows its trace; aloud where it is a mistake of ours.
+    pub(super) fn log_refusal(&self, topic: &str, partition: i32, refusal: &Refusal) {
+        let trace_id = self.trace_id();
+        match refusal {
+            Refusal::Unencodable(_) => {
+                let command_id = hex::encode(self.id.0);
+                tracing::error!(topic, partition, command_id, trace_id, %refusal);
+            }
+            Refusal::KeyReused
+            | Refusal::VersionMismatch { .. }
+            | Refusal::TooLarge { .. }
+            | Refusal::Busy(_)
+            | Refusal::NotOwner(_)
+            | Refusal::Unavailable(_) => {
+                tracing::debug!(topic, partition, trace_id, %refusal);
+            }
+        }
+    }
+
     /// Whether it may be decided at `now`, in a term that began at `since`.
     ///
     /// Where log time is ahead (a broker's clock was wrong once), it stands still until the clock has

@@ -7,7 +7,7 @@ use super::{
     request::{Machine, Refusal},
     take_over::CLOCK_DRIFT_US_MAX,
 };
-use crate::{log::Log, metrics as names};
+use crate::log::Log;
 use kafka::Report;
 use std::time::Duration;
 use tokio::{
@@ -172,20 +172,12 @@ impl<M: Machine, L: Log> Owner<M, L> {
     fn send_all(&mut self) -> Result<(), Barrier> {
         let appends = self.core.take_appends();
         if !appends.is_empty() {
-            self.appended.increment(appends.len() as u64);
+            self.meters.appends.increment(appends.len() as u64);
         }
         for outgoing in &appends {
             self.append(outgoing)?;
         }
         self.send_replies();
         Ok(())
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
-    fn show(&self) {
-        metrics::gauge!(names::UNPROVED, self.labels()).set(self.core.unproved() as f64);
-        metrics::gauge!(names::UNANSWERED, self.labels()).set(self.core.unanswered() as f64);
-        metrics::gauge!(names::QUEUED, self.labels()).set(self.queue.len() as f64);
-        metrics::gauge!(names::UNSAVED, self.labels()).set(self.core.unsaved() as f64);
     }
 }

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     log::{Line, Log, ReadLog},
-    metrics as names,
     protocol::Protocol,
     reader::{ReadError, Reader},
     store::StoreError,
@@ -62,8 +61,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
         loop {
             let failure = match self.try_take_over().await {
                 Ok(()) => {
-                    metrics::histogram!(names::TAKEOVER_SECONDS, self.labels())
-                        .record(started.elapsed());
+                    self.meters.takeover_seconds.record(started.elapsed());
+                    self.show();
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -90,6 +89,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 "no take-over yet"
             );
             self.tell(Status::TakingOver(reason));
+            self.show();
             tokio::time::sleep(wait).await;
         }
     }
@@ -122,7 +122,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);
         self.held = Some(term);
         self.in_office_since = Instant::now();
-        metrics::counter!(names::TAKEOVERS, self.labels()).increment(1);
+        self.meters.takeovers.increment(1);
         let offset = checkpoint.next_offset;
         tracing::info!(topic, partition, epoch, offset, "in office");
         self.tell(Status::InOffice { epoch, term });
@@ -183,6 +183,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 let progress = format!("reading the log: {next_offset} of {end}");
                 tracing::info!(topic = topic::<M>(), partition = self.partition, progress);
                 self.tell(Status::TakingOver(progress));
+                self.show();
             }
         }
         self.check_not_deposed()
@@ -205,6 +206,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
         self.append(&announcement)
             .map_err(|barrier| Failure::Again(barrier.reason))?;
+        self.meters.appends.increment(1);
         if <L as ReadLog>::Protocol::SERVES_BEFORE_READING {
             return self.believe_report(announcement.number).await;
         }
@@ -317,6 +319,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             return Ok(());
         }
         self.held = None;
+        self.meters.depositions.increment(1);
         if self.in_office_since.elapsed() > CALM {
             self.depositions = 0;
         }

@@ -9,6 +9,7 @@ mod bad_batches;
 mod bad_records;
 mod bad_requests;
 mod bad_settings;
+mod describe;
 mod import;
 mod interface;
 mod interruption;

@@ -125,6 +125,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             .and_then(|pending| pending.decided.as_mut());
         match pending {
             Some(first) if first.asked.request.hash == asked.request.hash => {
+                self.counts.joined += 1;
                 let first = &mut first.asked.joined;
                 first.push(asked.reply);
                 first.extend(asked.joined);
@@ -202,6 +203,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         let (seq, recorded_at) = (commit.seq, commit.recorded_at);
         let outgoing = self.outgoing("".into(), &commit, None)?;
         self.append(seq, recorded_at, outgoing, None);
+        self.counts.no_ops += 1;
         Ok(())
     }
 

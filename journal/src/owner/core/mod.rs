@@ -72,6 +72,17 @@ pub struct Barrier {
     pub reason: String,
 }
 
+/// What a partition's owner did that nobody sees from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// No-ops appended.
+    pub no_ops: u64,
+    /// Commands decided again behind a barrier.
+    pub decided_again: u64,
+    /// Commands that joined the same one under way.
+    pub joined: u64,
+}
+
 /// One partition's owner. `R` is where an answer goes.
 pub struct Core<M: Machine, R, P: Protocol = Sound> {
     topic: &'static str,
@@ -101,6 +112,7 @@ pub struct Core<M: Machine, R, P: Protocol = Sound> {
     appends: Vec<Outgoing>,
     replies: Vec<(R, Result<Answer, Refusal>)>,
     next_number: u64,
+    counts: Counts,
     protocol: PhantomData<P>,
 }
 
@@ -190,6 +202,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             appends: Vec::new(),
             replies: Vec::new(),
             next_number: 0,
+            counts: Counts::default(),
             protocol: PhantomData,
         }
     }
@@ -269,6 +282,15 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         self.pending.len()
     }
 
+    /// The id of the trace that the first commit without a proof is of.
+    pub fn first_unproved_trace(&self) -> Option<&str> {
+        let mut decided = self
+            .pending
+            .iter()
+            .filter_map(|pending| pending.decided.as_ref());
+        decided.next()?.asked.request.trace_id()
+    }
+
     /// Commands that have no answer yet.
     pub fn unanswered(&self) -> usize {
         self.unanswered
@@ -287,6 +309,11 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     /// The answers since the last call.
     pub fn take_replies(&mut self) -> Vec<(R, Result<Answer, Refusal>)> {
         std::mem::take(&mut self.replies)
+    }
+
+    /// What it did since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     /// Takes in what was read of the log. Not in office: an owner does not read its own commits.

@@ -83,6 +83,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             since: now,
         });
         for asked in std::mem::take(&mut self.again) {
+            self.counts.decided_again += u64::from(asked.tries > 0);
             self.decide(asked, now);
         }
         self.settle(now);

@@ -127,6 +127,10 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     }
 
     pub(super) fn reply(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+        if let Err(refusal) = &answer {
+            let partition = self.proved.partition;
+            asked.request.log_refusal(self.topic, partition, refusal);
+        }
         let count = 1 + asked.joined.len();
         self.unanswered -= count;
         if let Some(of_aggregate) = self.of_aggregate.get_mut(&asked.key) {

@@ -1,6 +1,7 @@
 //! Several command processes: any of them takes any command; one joins, one leaves, one is killed.
 
 mod load;
+mod traces;
 
 use anyhow::{Context, Result, ensure};
 use kafka::BatchConsumer;
@@ -56,14 +57,39 @@ async fn a_command_is_decided_once_whichever_process_takes_it() -> Result<()> {
     ensure!(forwarded > 0.0, "nothing was forwarded");
     let decisions = audit_log::decisions(&world, &["--event", "ProductCreated"]).await?;
     ensure!(decisions.len() == 12, "{} products", decisions.len());
-    check_altered_topic(&world, &processes).await?;
+    traces::check(&world, &processes).await?;
+    check_metrics(&processes).await?;
     let report = audit_log::verify(&world).await?;
     ensure!(report["findings_total"] == 0, "{report}");
+    check_altered_topics(&world, &processes).await
+}
+
+/// Every process knows every owner, and together they hold every office.
+async fn check_metrics(processes: &[Daybook]) -> Result<()> {
+    let places = f64::from(u32::try_from(schemas::owners::places().count())?);
+    let mut in_office = 0.0;
+    for process in processes {
+        let client = process.client();
+        let known = client.metric("daybook_commands_owners_known").await?;
+        ensure!(known == places, "{known} of {places} owners known");
+        let sent_on = client.metric("daybook_commands_sent_on_total").await?;
+        ensure!(sent_on > 0.0, "{} sent nothing on", client.base());
+        let text = client.get("/metrics").await?.text;
+        let epochs = text
+            .lines()
+            .filter(|line| line.starts_with("daybook_journal_epoch{"));
+        in_office += epochs
+            .filter(|line| !line.ends_with(" 0"))
+            .map(|_| 1.0)
+            .sum::<f64>();
+    }
+    ensure!(in_office == places, "{in_office} of {places} in office");
     Ok(())
 }
 
-/// A journal whose configuration somebody changes is written to no more, until it is as it must be.
-async fn check_altered_topic(world: &World, processes: &[Daybook]) -> Result<()> {
+/// A journal whose configuration somebody changes is written to no more, until it is as it must be; one
+/// that somebody replaces never again.
+async fn check_altered_topics(world: &World, processes: &[Daybook]) -> Result<()> {
     let set_retention = async |value: &str| {
         let brokers = &world.environment.kafka_brokers;
         let arguments = [brokers, "journal.catalog", "retention.ms", value];
@@ -82,10 +108,25 @@ async fn check_altered_topic(world: &World, processes: &[Daybook]) -> Result<()>
     refused.problem(503, "JOURNAL_UNAVAILABLE")?;
     let answers = client.post_lines(format!("{}\n", sale(LINES))).await?;
     ensure!(answers[0]["status"] == 201, "orders: {answers:?}");
+    // While something is wrong they compare again soon, so that this is seen within seconds.
+    let admin = world.admin()?;
+    admin.delete(&["journal.orders"]).await?;
+    until("the topic to be made again", CHANGE_TIMEOUT, async || {
+        Ok(match admin.ensure(&[schemas::topics::TOPICS[0]]).await {
+            Ok(_) => Look::Done(()),
+            Err(error) => Look::NotYet(error.to_string()),
+        })
+    })
+    .await?;
+    ready(processes, Some("topic journal.orders has end of partition")).await?;
+    let sold = client.post_lines(format!("{}\n", sale(LINES + 1))).await?;
+    ensure!(sold[0]["status"] == 503, "orders: {sold:?}");
     set_retention("-1").await?;
-    ready(processes, None).await?;
-    let taken = client.post("/api/v1/products", &body, key).await?;
-    taken.expect(201).map(drop)
+    until("products to be taken again", CHANGE_TIMEOUT, async || {
+        let taken = client.post("/api/v1/products", &body, key).await?;
+        Ok(Look::at(taken.status == 201, || taken.text))
+    })
+    .await
 }
 
 /// Waits until every process says that its topics are well, or what is wrong with them.
