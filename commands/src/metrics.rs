@@ -8,5 +8,8 @@ pub const COMMAND_SECONDS: &str = "daybook_commands_answer_seconds";
 pub const TRIED_AGAIN: &str = "daybook_commands_tried_again_total";
 /// Counter by topic: commands taken from other nodes.
 pub const FORWARDED: &str = "daybook_commands_forwarded_total";
+/// Counter by topic: entries of a greater epoch than that of the owner in office, which it had readers
+/// forget.
+pub const ENTRIES_CONTESTED: &str = "daybook_commands_entries_contested_total";
 /// Counter: records of `journal.owners` that are no entries.
 pub const DIRECTORY_GARBAGE: &str = "daybook_commands_directory_garbage_total";

@@ -4,6 +4,9 @@
 //! partition, or nobody; safety is in the log. So nothing is ever fetched or committed here. A member
 //! that loses the group keeps what it was assigned last, but says that this may not be so any more.
 
+mod patience;
+
+use self::patience::{Replacements, Sleep};
 use crate::settings::{GroupProtocol, KafkaSettings, SettingsError};
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
@@ -27,12 +30,6 @@ use tokio::sync::{oneshot, watch};
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two signs of life (classic protocol).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// First wait before a client that the brokers want no more is replaced; it doubles with every time.
-const REPLACE_WAIT: Duration = Duration::from_secs(1);
-/// So often at most: 64 s.
-const REPLACE_DOUBLINGS_MAX: u32 = 6;
-/// A client that lasted for so long is replaced after the first wait again.
-const REPLACE_CALM: Duration = Duration::from_secs(300);
 /// How soon the thread notices that it is to leave.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Longest wait for the brokers' word on who else is in the group.
@@ -110,22 +107,6 @@ struct Member {
     topics: Vec<String>,
     hint: Arc<watch::Sender<Hint>>,
     is_lost: Arc<AtomicBool>,
-}
-
-/// When a client that the brokers want no more is replaced. There may be another process of this
-/// member's name, and then each replacement drives the other one out.
-#[derive(Default)]
-struct Replacements {
-    count: u32,
-    last: Option<Instant>,
-}
-
-/// A sleep that was longer than the session: whether the group has given this member up meanwhile is
-/// heard within the next one, or it has not.
-#[derive(Default)]
-struct Sleep {
-    polled: Option<Instant>,
-    woke: Option<Instant>,
 }
 
 impl ClientContext for Hints {
@@ -404,38 +385,6 @@ impl Member {
     }
 }
 
-impl Replacements {
-    /// How long to wait before the next one.
-    fn wait(&mut self, now: Instant) -> Duration {
-        let lasted = self.last.map(|last| now.saturating_duration_since(last));
-        self.count = match lasted {
-            Some(lasted) if lasted < REPLACE_CALM => (self.count + 1).min(REPLACE_DOUBLINGS_MAX),
-            Some(_) | None => 0,
-        };
-        let wait = REPLACE_WAIT * 2_u32.pow(self.count);
-        self.last = Some(now + wait);
-        wait
-    }
-}
-
-impl Sleep {
-    /// Takes note of a poll; whether the one before is longer ago than a session.
-    fn is_long(&mut self, now: Instant) -> bool {
-        let last = self.polled.replace(now).unwrap_or(now);
-        let is_long = now.saturating_duration_since(last) >= SESSION_TIMEOUT;
-        if is_long {
-            self.woke = Some(now);
-        }
-        is_long
-    }
-
-    /// Whether a session has passed since a sleep; once.
-    fn is_over(&mut self, now: Instant) -> bool {
-        let woke = |woke: &mut Instant| now.saturating_duration_since(*woke) >= SESSION_TIMEOUT;
-        self.woke.take_if(woke).is_some()
-    }
-}
-
 impl Member {
     /// Whether the group has other members. With the protocol `consumer` the brokers don't say it to
     /// this client, so somebody is supposed to be there.
@@ -504,34 +453,6 @@ fn is_of(id: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_sleeps_through_a_session_doubts_for_another_one() {
-        let (begun, mut sleep) = (Instant::now(), Sleep::default());
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        assert!(!sleep.is_long(at(0)));
-        assert!(!sleep.is_long(at(5)));
-        assert!(!sleep.is_over(at(5)));
-        assert!(sleep.is_long(at(25)));
-        assert!(!sleep.is_long(at(26)));
-        assert!(!sleep.is_over(at(30)));
-        assert!(sleep.is_over(at(31)));
-        assert!(!sleep.is_over(at(40)), "it is told once");
-    }
-
-    #[test]
-    fn two_of_one_name_drive_each_other_out_ever_more_seldom() {
-        let (mut now, mut replacements) = (Instant::now(), Replacements::default());
-        let mut seconds = Vec::new();
-        for _ in 0..8 {
-            let wait = replacements.wait(now);
-            seconds.push(wait.as_secs());
-            now += wait + Duration::from_secs(1);
-        }
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 64]);
-        now += REPLACE_CALM;
-        assert_eq!(replacements.wait(now), REPLACE_WAIT);
-    }
 
     #[test]
     fn a_static_member_is_known_by_its_name() {

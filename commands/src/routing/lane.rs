@@ -5,7 +5,10 @@
 //! What this can't see is an owner that loses its office and takes it again between two commands of
 //! one way; each of them is decided once all the same.
 
-use super::router::{Begun, Journey, Router, Tried, UnderWay};
+use super::{
+    journey::{Journey, Tried},
+    router::{Begun, Router, UnderWay},
+};
 use journal::owner::{Answer, Refusal};
 use schemas::owners::Place;
 use std::collections::{HashMap, VecDeque};

@@ -3,6 +3,7 @@
 
 use super::{
     Directory,
+    journey::{AVOID_TIME, Journey, PAUSE_MAX, Tried, Trouble, follow},
     peer::{Peers, ReplyComing},
     wire::{Forwarded, Reply, line},
 };
@@ -10,30 +11,18 @@ use crate::{
     call::{Command, Prepared},
     contexts::orders,
     identity::Hasher,
-    metrics as names,
     wire::FieldError,
     write_side::ANSWER_TIMEOUT,
 };
 use domain::product;
 use journal::owner::{Answer, OwnerHandle, Refusal, Status};
 use schemas::owners::{Entry, Place, places};
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How often a command is tried. Pauses between tries double up to [`PAUSE_MAX`], so that its
-/// deadline comes first.
-pub const TRIES_MAX: u32 = 64;
-/// The first pause between two tries.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// The longest pause between two tries.
-const PAUSE_MAX: Duration = Duration::from_millis(320);
-/// How long a node that could not take a command is left alone by that command, unless the directory
-/// says something new.
-const AVOID_TIME: Duration = Duration::from_millis(300);
 
 /// How the owners of this process are doing, by place.
 #[derive(Clone)]
@@ -63,30 +52,13 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Once cancelled, no command waits for an owner any more.
     pub closing: CancellationToken,
+    /// Once cancelled, no command waits for its answer any more.
+    pub given_up: CancellationToken,
 }
 
 struct Inner {
     parts: Parts,
     offices: Offices,
-}
-
-/// A command on its way, and what it has met so far.
-pub struct Journey {
-    command: Command,
-    /// For a local owner; gone once one has it.
-    prepared: Option<Prepared>,
-    key: String,
-    place: Place,
-    deadline: Instant,
-    tries: u32,
-    /// Whether an earlier try may have put it into the log.
-    may_be_done: bool,
-    /// What an unsuccessful try ended with.
-    trouble: Option<String>,
-    /// An entry that led nowhere, and until when it is not followed again.
-    avoided: Option<(Entry, Instant)>,
-    /// What another node takes for the owner.
-    told: Option<Entry>,
 }
 
 /// The way that a command went. Commands on the same way are decided in the order in which they
@@ -103,6 +75,7 @@ pub enum Way {
 pub struct UnderWay {
     way: Way,
     coming: Coming,
+    given_up: CancellationToken,
 }
 
 enum Coming {
@@ -116,22 +89,6 @@ pub enum Begun {
     UnderWay(UnderWay),
     /// It would have to go another way than the one asked for.
     OtherWay,
-}
-
-/// What one try came to.
-pub enum Tried {
-    /// That is the command's answer.
-    Answered(Result<Answer, Refusal>),
-    /// It must be tried again.
-    Again(Trouble),
-}
-
-/// Why a command must be tried again.
-pub struct Trouble {
-    reason: String,
-    may_be_done: bool,
-    avoid: Option<Entry>,
-    told: Option<Entry>,
 }
 
 impl Offices {
@@ -198,18 +155,7 @@ impl Router {
     /// A field can't be taken; which one, and why.
     pub fn journey(&self, command: Command, deadline: Instant) -> Result<Journey, FieldError> {
         let prepared = self.prepare(&command)?;
-        Ok(Journey {
-            command,
-            key: prepared.key().to_owned(),
-            place: prepared.place(),
-            prepared: Some(prepared),
-            deadline,
-            tries: 0,
-            may_be_done: false,
-            trouble: None,
-            avoided: None,
-            told: None,
-        })
+        Ok(Journey::new(command, prepared, deadline))
     }
 
     /// A command in its context's terms.
@@ -244,9 +190,8 @@ impl Router {
         journey: &mut Journey,
         after: Option<&Way>,
     ) -> Result<Begun, Refusal> {
-        if let Some(pause) = journey.pause() {
-            let end = (Instant::now() + pause).min(journey.deadline);
-            sleep_until(end).await;
+        if let Some(not_before) = journey.not_before.take() {
+            sleep_until(not_before.min(journey.deadline)).await;
         }
         let mut status = self.inner.offices.receiver(journey.place).clone();
         let mut directory = self.inner.parts.directory.clone();
@@ -297,12 +242,10 @@ impl Router {
 
     /// The owner on another node, unless it led nowhere a moment ago.
     fn elsewhere(&self, journey: &Journey) -> Option<Entry> {
+        let led_nowhere = journey.avoided.as_ref().map(|(entry, _)| entry);
         let known = self.owner(journey.place);
-        let entry = [known, journey.told.clone()]
-            .into_iter()
-            .flatten()
-            .max_by_key(|entry| entry.epoch)
-            .filter(|entry| entry.url != self.inner.parts.own_url)?;
+        let own_url = &self.inner.parts.own_url;
+        let entry = follow(known, journey.told.clone(), led_nowhere, own_url)?;
         let is_avoided = journey
             .avoided
             .as_ref()
@@ -339,7 +282,11 @@ impl Router {
                 sent.map(Coming::There)
             }
         };
-        Ok(coming.map(|coming| UnderWay { way, coming }))
+        Ok(coming.map(|coming| UnderWay {
+            way,
+            coming,
+            given_up: self.inner.parts.given_up.clone(),
+        }))
     }
 
     /// Hands a command to an owner of this process; waits for room in its queue until `deadline`.
@@ -379,8 +326,21 @@ impl UnderWay {
         &self.way
     }
 
-    /// Waits for what it comes to, until `deadline`. Cancel-safe, until it has returned.
+    /// Waits for what it comes to, until `deadline` or until the process gives up. Cancel-safe, until it
+    /// has returned.
     pub async fn outcome(&mut self, deadline: Instant) -> Tried {
+        let given_up = self.given_up.clone();
+        tokio::select! {
+            biased;
+            tried = self.outcome_in_time(deadline) => tried,
+            () = given_up.cancelled() => {
+                let reason = "the process stops; its outcome is unknown";
+                Tried::Answered(Err(Refusal::Unavailable(reason.into())))
+            }
+        }
+    }
+
+    async fn outcome_in_time(&mut self, deadline: Instant) -> Tried {
         let late = || {
             let reason = format!("no answer within {ANSWER_TIMEOUT:?}; its outcome is unknown");
             Tried::Answered(Err(Refusal::Unavailable(reason)))
@@ -417,59 +377,5 @@ impl UnderWay {
             avoid,
             told,
         })
-    }
-}
-
-impl Journey {
-    /// The key of the record that the command would become.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// The partition that decides it.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
-    /// When its answer is due.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Takes in what a try came to; gives the answer, if that is one.
-    ///
-    /// An answer that the log had already is marked as a replay only if it can't be that of an earlier
-    /// try of this very journey. Where a client repeats itself just when an outcome gets lost on the
-    /// way, both may be true; then the mark is missing.
-    pub fn take(&mut self, tried: Tried) -> Option<Result<Answer, Refusal>> {
-        match tried {
-            Tried::Answered(Ok(answer)) => Some(Ok(Answer {
-                replayed: answer.replayed && !self.may_be_done,
-                ..answer
-            })),
-            Tried::Answered(Err(refusal)) => Some(Err(refusal)),
-            Tried::Again(trouble) => {
-                let (topic, partition) = self.place;
-                metrics::counter!(names::TRIED_AGAIN, "topic" => topic).increment(1);
-                tracing::debug!(topic, partition, reason = trouble.reason, "tried again");
-                self.tries += 1;
-                self.may_be_done |= trouble.may_be_done;
-                let until = Instant::now() + AVOID_TIME;
-                self.avoided = trouble.avoid.map(|entry| (entry, until));
-                self.told = trouble.told;
-                if self.tries < TRIES_MAX {
-                    self.trouble = Some(trouble.reason);
-                    return None;
-                }
-                let reason = format!("given up after {TRIES_MAX} tries: {}", trouble.reason);
-                Some(Err(Refusal::Unavailable(reason)))
-            }
-        }
-    }
-
-    /// How long to wait before the next try.
-    fn pause(&self) -> Option<Duration> {
-        let doublings = self.tries.checked_sub(1)?.min(16);
-        Some((PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX))
     }
 }
