@@ -206,7 +206,12 @@ impl Router {
                 return Err(self.nobody(journey));
             }
             if let Some(way) = way {
-                if let Some(under_way) = self.hand_in(journey, way).await? {
+                let handed_in = self.hand_in(journey, way);
+                let given_up = &self.inner.parts.given_up;
+                let Some(handed_in) = given_up.run_until_cancelled(handed_in).await else {
+                    return Err(self.nobody(journey));
+                };
+                if let Some(under_way) = handed_in? {
                     return Ok(Begun::UnderWay(under_way));
                 }
                 // The stream or the office ended meanwhile; there is another way by now, or none.

@@ -1,6 +1,7 @@
 //! Several command processes: any of them takes any command; one joins, one leaves, one is killed.
 
 mod load;
+mod troubles;
 
 use anyhow::{Context, Result, ensure};
 use kafka::BatchConsumer;
