@@ -14,5 +14,8 @@ pub const SENT_ON: &str = "daybook_commands_sent_on_total";
 /// Gauge of partitions, by `topic`: those whose owner the directory names. Fewer than the topic has:
 /// some have not been owned since it was made.
 pub const OWNERS_KNOWN: &str = "daybook_commands_owners_known";
+/// Counter of entries, by `topic`: those of a greater epoch than that of the owner in office, which it had
+/// readers forget.
+pub const ENTRIES_CONTESTED: &str = "daybook_commands_entries_contested_total";
 /// Counter of records of `journal.owners` that are no entries.
 pub const DIRECTORY_GARBAGE: &str = "daybook_commands_directory_garbage_total";

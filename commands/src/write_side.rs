@@ -7,8 +7,9 @@ use crate::{
     outcome::problem,
     routing::{
         Directory, Router, announcer,
-        assignment::{Duties, GROUP, Unsound, topics},
+        assignment::{DRAIN_TIMEOUT, Duties, GROUP, HANDOVER_TIMEOUT, Unsound, topics},
         directory,
+        fitness::Unfit,
         peer::Peers,
         router::{Offices, Parts},
     },
@@ -19,7 +20,7 @@ use journal::{
     owner::{Machine, Owner, OwnerHandle, OwnerSettings, Proved, Refusal, Status},
     store::Disk,
 };
-use kafka::{Encoder, GroupError, Membership, Publisher, publisher::PublishError};
+use kafka::{Encoder, GroupError, Hint, Membership, Publisher, publisher::PublishError};
 use schemas::{
     CONTEXTS, Context, ContextEvent, context,
     owners::{Place, places},
@@ -27,7 +28,7 @@ use schemas::{
 use service::{
     health::{Component, Health},
     problem::Problem,
-    shutdown::supervise,
+    shutdown::{SHUTDOWN_TIMEOUT, supervise},
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -41,6 +42,17 @@ mod tests;
 
 /// Longest time from a command's arrival to its answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest time from the end of the hand-over until owners and answers are given up: a broker that is
+/// away would keep them for longer than a stop may take.
+pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+// What is left is for connections to close.
+const _: () = {
+    let stop =
+        HANDOVER_TIMEOUT.as_millis() + DRAIN_TIMEOUT.as_millis() + GIVE_UP_TIMEOUT.as_millis();
+    assert!(stop + 1_000 <= SHUTDOWN_TIMEOUT.as_millis());
+};
 
 /// Everything that takes commands in this process.
 #[derive(Clone)]
@@ -110,6 +122,8 @@ pub struct Process<'a> {
     pub member: String,
     /// Topics that are not as they must be: nothing of them is owned.
     pub unsound: watch::Receiver<Unsound>,
+    /// Gets the reason, should this process stop to make room for others.
+    pub unfit: Unfit,
     /// Holds the tasks.
     pub tasks: &'a TaskTracker,
     /// Asks to stop: offices are handed over, while commands still come in and go on to their owners.
@@ -131,7 +145,12 @@ impl WriteSide {
     ) -> Result<Self, StartError> {
         let publisher = Publisher::new(&process.log.source.kafka, "owners")?;
         let peers = Peers::new().map_err(|error| StartError::Client(error.to_string()))?;
-        let (duties, assigned) = Duties::none(process.owner_url.clone(), process.unsound.clone());
+        let (duties, assigned) = Duties::none(
+            process.owner_url.clone(),
+            process.unsound.clone(),
+            process.unfit.clone(),
+        );
+        let given_up = CancellationToken::new();
         let mut assigned = places().zip(assigned).collect::<Vec<_>>();
         let mut take = |context: &Context| {
             let (of_context, rest) = std::mem::take(&mut assigned)
@@ -142,14 +161,28 @@ impl WriteSide {
         };
         let (known, directory) = Directory::empty();
         let router = Router::new(Parts {
-            orders: start(process, &encoders, Orders, take(&context::ORDERS)),
-            catalog: start(process, &encoders, Catalog, take(&context::CATALOG)),
+            orders: start(
+                process,
+                &encoders,
+                Orders,
+                take(&context::ORDERS),
+                &given_up,
+            ),
+            catalog: start(
+                process,
+                &encoders,
+                Catalog,
+                take(&context::CATALOG),
+                &given_up,
+            ),
             directory: directory.clone(),
             peers,
             own_url: process.owner_url.clone(),
             hasher,
             closing: process.closing.clone(),
+            given_up: given_up.clone(),
         });
+        process.spawn("end of answers", give_up(process.closing.clone(), given_up));
         let offices = router.offices();
         let (membership, hints) =
             Membership::join(&process.log.source.kafka, GROUP, &process.member, &topics())?;
@@ -167,6 +200,11 @@ impl WriteSide {
                 directory.clone(),
                 closing.clone(),
             ),
+        );
+        let component = process.health.component("group");
+        process.spawn(
+            "group's health",
+            watch_group(hints.clone(), component, stop.clone()),
         );
         for context in CONTEXTS {
             let component = process
@@ -218,6 +256,7 @@ fn start<M: Machine + Copy>(
     encoders: impl Fn(&'static Context) -> Encoder,
     machine: M,
     assigned: Vec<(schemas::owners::Place, watch::Receiver<bool>)>,
+    given_up: &CancellationToken,
 ) -> Vec<OwnerHandle<M::Command>> {
     let encoder = encoders(M::Event::CONTEXT);
     let mut handles = Vec::with_capacity(assigned.len());
@@ -231,12 +270,50 @@ fn start<M: Machine + Copy>(
             OwnerSettings::new(process.owner_url.clone()),
         );
         handles.push(handle);
-        process.spawn("owner", owner.run(process.closing.clone(), assigned));
+        let (closing, given_up) = (process.closing.clone(), given_up.clone());
+        process.spawn("owner", async move {
+            let run = owner.run(closing, assigned);
+            if given_up.run_until_cancelled(run).await.is_none() {
+                tracing::warn!(
+                    topic = M::Event::CONTEXT.topic,
+                    partition,
+                    "an owner did not end in time; its next start reads more of the log"
+                );
+            }
+        });
     }
     handles
 }
 
-/// A context is ready while each of its partitions has an owner in office, here or on another node.
+/// Gives up what has not come to an end some time after `closing`.
+async fn give_up(closing: CancellationToken, given_up: CancellationToken) {
+    closing.cancelled().await;
+    tokio::time::sleep(GIVE_UP_TIMEOUT).await;
+    given_up.cancel();
+}
+
+/// The group is well, unless it wants this member no more: brokers that are away are told of elsewhere.
+async fn watch_group(
+    mut hints: watch::Receiver<Hint>,
+    component: Component,
+    stop: CancellationToken,
+) {
+    loop {
+        match hints.borrow_and_update().trouble.clone() {
+            None => component.ready(),
+            Some(trouble) => component.not_ready(trouble),
+        }
+        tokio::select! {
+            changed = hints.changed() => if changed.is_err() {
+                stop.cancelled().await;
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A context is ready while each of its partitions has an owner in office, here or on another node, and
+/// none here has ended.
 async fn watch_routes(
     context: &'static Context,
     mut offices: Offices,
@@ -254,15 +331,11 @@ async fn watch_routes(
                 .filter(|((topic, _), _)| *topic == context.topic);
             owners.find_map(|(place, status)| match status {
                 Status::InOffice { .. } => None,
-                Status::Standby | Status::TakingOver(_) | Status::Ended(_)
-                    if is_elsewhere(place) =>
-                {
-                    None
-                }
+                // Whoever served before may serve on, but this process keeps the partition from others.
+                Status::Ended(reason) => Some(format!("partition {}: {reason}", place.1)),
+                Status::Standby | Status::TakingOver(_) if is_elsewhere(place) => None,
                 Status::Standby => Some(format!("partition {}: no owner is known", place.1)),
-                Status::TakingOver(reason) | Status::Ended(reason) => {
-                    Some(format!("partition {}: {reason}", place.1))
-                }
+                Status::TakingOver(reason) => Some(format!("partition {}: {reason}", place.1)),
             })
         };
         match trouble {

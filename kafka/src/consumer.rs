@@ -273,36 +273,34 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-/// `None` for errors that say nothing to a reader.
+/// `None` for errors that say nothing to a reader. The client goes on by itself after any error but
+/// those that are named here; so one that is not known passes, too.
 fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
     use RDKafkaErrorCode as Code;
     let topic = topic.to_owned();
     let reason = error.to_string();
+    if let KafkaError::MessageConsumptionFatal(_) = error {
+        return Some(ConsumerError::Fatal { topic, reason });
+    }
     match error.rdkafka_error_code() {
-        Some(Code::OffsetOutOfRange | Code::AutoOffsetReset) => {
+        Some(Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation) => {
             Some(ConsumerError::OffsetOutOfRange { topic, reason })
         }
+        // The client skips records that it can't make sense of, with these words.
+        Some(Code::BadMessage | Code::BadCompression | Code::NotImplemented) => {
+            Some(ConsumerError::Fatal { topic, reason })
+        }
+        Some(
+            Code::Fatal
+            | Code::InvalidTopic
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => Some(ConsumerError::Fatal { topic, reason }),
+        Some(Code::PartitionEOF | Code::NoError) => None,
         // A topic that is being made or deleted is unknown for a while; so is one whose broker
         // restarts. Waiting mends it, or an operator does.
-        Some(
-            Code::AllBrokersDown
-            | Code::BrokerTransportFailure
-            | Code::Resolve
-            | Code::OperationTimedOut
-            | Code::RequestTimedOut
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::LeaderNotAvailable
-            | Code::NotLeaderForPartition
-            | Code::BrokerNotAvailable
-            | Code::NetworkException
-            | Code::FencedLeaderEpoch
-            | Code::UnknownLeaderEpoch
-            | Code::KafkaStorageError,
-        ) => Some(ConsumerError::Unreachable { topic, reason }),
-        Some(Code::PartitionEOF | Code::NoError) => None,
-        _ => Some(ConsumerError::Fatal { topic, reason }),
+        Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }
 
@@ -358,7 +356,10 @@ mod tests {
         for code in [
             RDKafkaErrorCode::AutoOffsetReset,
             RDKafkaErrorCode::OffsetOutOfRange,
+            RDKafkaErrorCode::LogTruncation,
             RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::Fatal,
+            RDKafkaErrorCode::BadMessage,
         ] {
             let told = told(Polls::from([
                 Some(Ok(at(4))),
@@ -392,6 +393,24 @@ mod tests {
         };
         assert!(error.is_transient(), "{error}");
         assert_eq!((&first[..], &second[..]), (&[4][..], &[5][..]));
+    }
+
+    #[test]
+    fn an_error_that_the_client_goes_on_after_passes() {
+        for code in [
+            RDKafkaErrorCode::Fail,
+            RDKafkaErrorCode::InvalidMessage,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::UnknownTopicId,
+            RDKafkaErrorCode::Unknown,
+        ] {
+            let told = told(Polls::from([error(code), None, Some(Ok(at(4))), None]));
+            let [Err(error), Ok(offsets)] = &told[..] else {
+                panic!("{code:?}: {told:?}");
+            };
+            assert!(error.is_transient(), "{error}");
+            assert_eq!(offsets, &[4], "{code:?}");
+        }
     }
 
     #[test]

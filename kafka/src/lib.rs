@@ -16,7 +16,7 @@ pub use admin::Admin;
 pub use appender::{Appender, Report};
 pub use codec::{CodecError, Decoder, Encoder};
 pub use consumer::{BatchConsumer, ConsumerError, Record};
-pub use group::{GroupError, Membership, Others};
+pub use group::{GroupError, Hint, Membership, Others};
 pub use publisher::Publisher;
 pub use registry::{Registry, RegistryError};
 pub use settings::{GroupProtocol, KafkaSettings, RegistrySettings, SettingsError};

@@ -63,11 +63,35 @@ impl Publisher {
         topic: &str,
         records: &[(String, Vec<u8>)],
     ) -> Result<(), PublishError> {
-        for chunk in records.chunks(UNDER_WAY_MAX) {
-            let sends = chunk.iter().map(|(key, value)| {
-                let record = FutureRecord::to(topic).key(key).payload(value);
-                self.producer.send(record, Timeout::Never)
-            });
+        let records: Vec<_> = records
+            .iter()
+            .map(|(key, value)| FutureRecord::to(topic).key(key).payload(value))
+            .collect();
+        self.send(topic, records).await
+    }
+
+    /// Publishes a record without a value for each key, by which compaction forgets it; in other things
+    /// like [`Publisher::publish`].
+    pub async fn publish_tombstones(
+        &self,
+        topic: &str,
+        keys: &[String],
+    ) -> Result<(), PublishError> {
+        let records: Vec<FutureRecord<'_, String, Vec<u8>>> = keys
+            .iter()
+            .map(|key| FutureRecord::to(topic).key(key))
+            .collect();
+        self.send(topic, records).await
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
+    ) -> Result<(), PublishError> {
+        while !records.is_empty() {
+            let chunk = records.drain(..records.len().min(UNDER_WAY_MAX));
+            let sends = chunk.map(|record| self.producer.send(record, Timeout::Never));
             try_join_all(sends)
                 .await
                 .map_err(|(error, _)| PublishError::Unknown {

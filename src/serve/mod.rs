@@ -16,7 +16,9 @@ pub use progress::ProgressAnswer;
 use crate::{config::Config, setup};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
-use commands::{Process, Slot, WriteSide, identity::Hasher, settings::read_hash_key};
+use commands::{
+    Process, Slot, WriteSide, identity::Hasher, routing::fitness::Unfit, settings::read_hash_key,
+};
 use journal::{Kafka, Source, store::Disk};
 use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -54,6 +56,8 @@ struct Service {
     stop: CancellationToken,
     /// Cancelled once other processes own what this one owned: then HTTP ends.
     closing: CancellationToken,
+    /// Why the process stops to make room for others, if it does.
+    unfit: Unfit,
 }
 
 /// The read side and the job.
@@ -95,6 +99,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         tasks: TaskTracker::new(),
         stop,
         closing: CancellationToken::new(),
+        unfit: Unfit::default(),
     };
     service.serve_http(listener, metrics);
     service.run().await
@@ -151,7 +156,7 @@ impl Service {
 
     async fn run(self) -> anyhow::Result<ExitCode> {
         let (tasks, stop, closing) = (self.tasks.clone(), self.stop.clone(), self.closing.clone());
-        let slot = self.slot.clone();
+        let (slot, unfit) = (self.slot.clone(), self.unfit.clone());
         let started = self.start().await;
         if started.is_ok() {
             stop.cancelled().await;
@@ -163,6 +168,9 @@ impl Service {
         }
         let ended = shutdown::wait_for(&tasks).await;
         tracing::info!(ended, "stopped");
+        if let Some(reason) = unfit.reason() {
+            bail!("this process can't own what others could, and made room for them: {reason}");
+        }
         started.map(|()| {
             if ended {
                 ExitCode::SUCCESS
@@ -201,6 +209,7 @@ impl Service {
                 .and_then(|commands| commands.member.clone())
                 .unwrap_or_else(|| listen.to_string()),
             unsound: is_unsound,
+            unfit: self.unfit.clone(),
             tasks: &self.tasks,
             stop: self.stop.clone(),
             closing: self.closing.clone(),

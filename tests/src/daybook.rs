@@ -148,10 +148,8 @@ impl Daybook {
 
     /// SIGTERM; gives how it ended, and how long that took.
     pub async fn terminate(&mut self, limit: Duration) -> Result<(ExitStatus, Duration)> {
-        let pid = self.pid()?.to_string();
         let started = Instant::now();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await?;
-        ensure!(sent.success(), "kill -TERM {pid}: {sent}");
+        self.signal("TERM").await?;
         match timeout(limit, self.child.wait()).await {
             Ok(status) => Ok((status?, started.elapsed())),
             Err(_) => bail!(
@@ -159,6 +157,14 @@ impl Daybook {
                 self.last_words()
             ),
         }
+    }
+
+    /// Sends it a signal, named as `kill` does.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let (signal, pid) = (format!("-{name}"), self.pid()?.to_string());
+        let sent = Command::new("kill").args([&signal, &pid]).status().await?;
+        ensure!(sent.success(), "kill {signal} {pid}: {sent}");
+        Ok(())
     }
 
     fn pid(&self) -> Result<u32> {

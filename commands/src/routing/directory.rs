@@ -1,7 +1,9 @@
 //! Who owns which partition, as owners say in `journal.owners`.
 //!
 //! Of two entries the greater epoch counts, and what is no entry is passed over: the directory may
-//! be behind, never wrong for long. What was known stays known while Kafka is away.
+//! be behind, never wrong for long. A tombstone makes everything before it count no more: an owner
+//! writes one where an entry of a greater epoch than its own stays, which nobody may stand behind (see
+//! [`super::announcer`]). What was known stays known while Kafka is away.
 
 use crate::metrics as names;
 use journal::Source;
@@ -41,16 +43,17 @@ impl Known {
         self.last_epoch.get(&place).copied().unwrap_or_default()
     }
 
-    /// Takes in an entry; whether it changes who owns the place.
-    fn take(&mut self, place: Place, entry: Entry) -> bool {
+    fn take(&mut self, place: Place, entry: Entry) {
         self.last_epoch.insert(place, entry.epoch);
-        let is_greater = self
-            .owner(place)
-            .is_none_or(|known| known.epoch < entry.epoch);
-        if is_greater {
+        let known = self.owner(place);
+        if known.is_none_or(|known| known.epoch < entry.epoch) {
             self.greatest.insert(place, entry);
         }
-        is_greater
+    }
+
+    fn forget(&mut self, place: Place) {
+        self.last_epoch.remove(&place);
+        self.greatest.remove(&place);
     }
 }
 
@@ -76,6 +79,42 @@ impl Directory {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// What a test has read.
+#[cfg(test)]
+pub(crate) struct Entries(watch::Sender<Known>);
+
+#[cfg(test)]
+impl Entries {
+    /// An entry for every place.
+    pub(crate) fn put_all(&self, epoch: i64, url: &str) {
+        self.0.send_modify(|known| {
+            for place in schemas::owners::places() {
+                let entry = Entry {
+                    epoch,
+                    term: String::new(),
+                    url: url.to_owned(),
+                };
+                known.take(place, entry);
+            }
+        });
+    }
+
+    /// A tombstone for every place.
+    pub(crate) fn forget_all(&self) {
+        self.0
+            .send_modify(|known| schemas::owners::places().for_each(|place| known.forget(place)));
+    }
+}
+
+#[cfg(test)]
+impl Directory {
+    /// An empty directory, and what is read.
+    pub(crate) fn of_entries() -> (Entries, Self) {
+        let (known, directory) = Self::empty();
+        (Entries(known), directory)
     }
 }
 
@@ -120,9 +159,11 @@ fn take_all(known: &watch::Sender<Known>, records: &[Record]) {
     known.send_modify(|known| {
         for record in records {
             let place = record.key.as_deref().and_then(parse_key);
-            let entry = record.value.as_deref().and_then(Entry::parse);
-            if let Some((place, entry)) = place.zip(entry) {
+            let entry = record.value.as_deref().map(Entry::parse);
+            if let (Some(place), Some(Some(entry))) = (place, entry.clone()) {
                 known.take(place, entry);
+            } else if let (Some(place), None) = (place, entry) {
+                known.forget(place);
             } else {
                 metrics::counter!(names::DIRECTORY_GARBAGE).increment(1);
                 tracing::warn!(
@@ -178,10 +219,6 @@ mod tests {
             record(2, "nowhere/1", &entry(9, "http://b:1")),
             record(3, &key, &entry(6, "http://c:1")),
             record(4, &key, &entry(5, "http://d:1")),
-            Record {
-                value: None,
-                ..record(5, &key, "")
-            },
         ];
         take_all(&sender, &records);
         let known = directory.known();
@@ -190,5 +227,17 @@ mod tests {
         // Whoever holds epoch 6 must publish it again, for compaction would leave 5.
         assert_eq!(known.last_epoch(PLACE), 5);
         assert_eq!(known.owner(("journal.orders", 2)), None);
+        drop(known);
+        let tombstone = Record {
+            value: None,
+            ..record(5, &key, "")
+        };
+        take_all(&sender, &[tombstone]);
+        assert_eq!(directory.known().owner(PLACE), None);
+        assert_eq!(directory.known().last_epoch(PLACE), 0);
+        take_all(&sender, &[record(6, &key, &entry(2, "http://e:1"))]);
+        let known = directory.known();
+        let owner = known.owner(PLACE).map(|entry| entry.url.as_str());
+        assert_eq!(owner, Some("http://e:1"));
     }
 }

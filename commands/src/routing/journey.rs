@@ -1,4 +1,4 @@
-//! A command on its way: what it has met so far, and how it goes on.
+//! A command on its way to its owner: what it has met so far, and when and where it is tried next.
 
 use crate::call::{Command, Prepared};
 use journal::owner::{Answer, Refusal, trace_id};
@@ -26,6 +26,9 @@ pub struct Journey {
     pub(super) place: Place,
     pub(super) deadline: Instant,
     tries: u32,
+    /// When it may be tried again. A moment, lest those that come back together and go out one by one
+    /// wait one by one.
+    pub(super) not_before: Option<Instant>,
     /// Whether an earlier try may have put it into the log.
     may_be_done: bool,
     /// What an unsuccessful try ended with.
@@ -52,6 +55,23 @@ pub struct Trouble {
     pub(super) told: Option<Entry>,
 }
 
+/// The entry to follow: of the one in the directory and the one that a node told, the greater; but what
+/// was told counts more than the entry that led to it, whatever the epochs are: that one may be a stray.
+pub(super) fn follow(
+    known: Option<Entry>,
+    told: Option<Entry>,
+    led_nowhere: Option<&Entry>,
+    own_url: &str,
+) -> Option<Entry> {
+    let told = told.filter(|entry| entry.url != own_url);
+    let known = known.filter(|entry| told.is_none() || led_nowhere != Some(entry));
+    [known, told]
+        .into_iter()
+        .flatten()
+        .max_by_key(|entry| entry.epoch)
+        .filter(|entry| entry.url != own_url)
+}
+
 impl Journey {
     /// A command that has met nothing yet.
     pub(super) fn new(command: Command, prepared: Prepared, deadline: Instant) -> Self {
@@ -62,6 +82,7 @@ impl Journey {
             prepared: Some(prepared),
             deadline,
             tries: 0,
+            not_before: None,
             may_be_done: false,
             trouble: None,
             avoided: None,
@@ -94,7 +115,7 @@ impl Journey {
     /// An answer that the log had already is marked as a replay only if it can't be that of an earlier
     /// try of this very journey. Where a client repeats itself just when an outcome gets lost on the
     /// way, both may be true; then the mark is missing.
-    pub(super) fn take(&mut self, tried: Tried) -> Option<Result<Answer, Refusal>> {
+    pub fn take(&mut self, tried: Tried) -> Option<Result<Answer, Refusal>> {
         match tried {
             Tried::Answered(Ok(answer)) => Some(Ok(Answer {
                 replayed: answer.replayed && !self.may_be_done,
@@ -110,6 +131,7 @@ impl Journey {
                 let until = Instant::now() + AVOID_TIME;
                 self.avoided = trouble.avoid.map(|entry| (entry, until));
                 self.told = trouble.told;
+                self.not_before = Some(Instant::now() + self.pause());
                 if self.tries < TRIES_MAX {
                     self.trouble = Some(trouble.reason);
                     return None;
@@ -121,8 +143,40 @@ impl Journey {
     }
 
     /// How long to wait before the next try.
-    pub(super) fn pause(&self) -> Option<Duration> {
-        let doublings = self.tries.checked_sub(1)?.min(16);
-        Some((PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX))
+    fn pause(&self) -> Duration {
+        let doublings = self.tries.saturating_sub(1).min(16);
+        (PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_told_counts_more_than_the_entry_that_led_to_it() {
+        let entry = |epoch, url: &str| Entry {
+            epoch,
+            term: String::new(),
+            url: url.into(),
+        };
+        let (stray, told, later) = (entry(9, "b"), entry(3, "c"), entry(4, "d"));
+        let followed = |known: &Entry, told: Option<&Entry>, led_nowhere| {
+            follow(Some(known.clone()), told.cloned(), led_nowhere, "a")
+        };
+        assert_eq!(followed(&stray, None, None), Some(stray.clone()));
+        assert_eq!(
+            followed(&stray, Some(&told), Some(&stray)),
+            Some(told.clone())
+        );
+        // What the directory has learned since counts by its epoch.
+        assert_eq!(followed(&later, Some(&told), Some(&stray)), Some(later));
+        // A node that takes the asking one for the owner has told nothing.
+        let asking = entry(3, "a");
+        assert_eq!(
+            followed(&stray, Some(&asking), Some(&stray)),
+            Some(stray.clone())
+        );
+        assert_eq!(followed(&asking, None, None), None);
     }
 }

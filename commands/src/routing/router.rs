@@ -3,7 +3,7 @@
 
 use super::{
     Directory,
-    journey::{AVOID_TIME, Journey, PAUSE_MAX, Tried, Trouble},
+    journey::{AVOID_TIME, Journey, PAUSE_MAX, Tried, Trouble, follow},
     meters::{Meters, OfTopic},
     peer::{Peers, ReplyComing},
     wire::{Forwarded, Reply, line},
@@ -54,6 +54,8 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Once cancelled, no command waits for an owner any more.
     pub closing: CancellationToken,
+    /// Once cancelled, no command waits for its answer any more.
+    pub given_up: CancellationToken,
 }
 
 struct Inner {
@@ -79,6 +81,7 @@ pub struct UnderWay {
     way: Way,
     coming: Coming,
     span: Span,
+    given_up: CancellationToken,
 }
 
 enum Coming {
@@ -220,9 +223,8 @@ impl Router {
         journey: &mut Journey,
         after: Option<&Way>,
     ) -> Result<Begun, Refusal> {
-        if let Some(pause) = journey.pause() {
-            let end = (Instant::now() + pause).min(journey.deadline);
-            sleep_until(end).await;
+        if let Some(not_before) = journey.not_before.take() {
+            sleep_until(not_before.min(journey.deadline)).await;
         }
         let mut status = self.inner.offices.receiver(journey.place).clone();
         let mut directory = self.inner.parts.directory.clone();
@@ -237,7 +239,12 @@ impl Router {
                 return Err(self.nobody(journey));
             }
             if let Some(way) = way {
-                if let Some(under_way) = self.hand_in(journey, way).await? {
+                let handed_in = self.hand_in(journey, way);
+                let given_up = &self.inner.parts.given_up;
+                let Some(handed_in) = given_up.run_until_cancelled(handed_in).await else {
+                    return Err(self.nobody(journey));
+                };
+                if let Some(under_way) = handed_in? {
                     return Ok(Begun::UnderWay(under_way));
                 }
                 // The stream or the office ended meanwhile; there is another way by now, or none.
@@ -273,12 +280,10 @@ impl Router {
 
     /// The owner on another node, unless it led nowhere a moment ago.
     fn elsewhere(&self, journey: &Journey) -> Option<Entry> {
+        let led_nowhere = journey.avoided.as_ref().map(|(entry, _)| entry);
         let known = self.owner(journey.place);
-        let entry = [known, journey.told.clone()]
-            .into_iter()
-            .flatten()
-            .max_by_key(|entry| entry.epoch)
-            .filter(|entry| entry.url != self.inner.parts.own_url)?;
+        let own_url = &self.inner.parts.own_url;
+        let entry = follow(known, journey.told.clone(), led_nowhere, own_url)?;
         let is_avoided = journey
             .avoided
             .as_ref()
@@ -323,7 +328,12 @@ impl Router {
                 sent.map(Coming::There)
             }
         };
-        Ok(coming.map(|coming| UnderWay { way, coming, span }))
+        Ok(coming.map(|coming| UnderWay {
+            way,
+            coming,
+            span,
+            given_up: self.inner.parts.given_up.clone(),
+        }))
     }
 
     /// Hands a command to an owner of this process; waits for room in its queue until `deadline`.
@@ -363,13 +373,26 @@ impl UnderWay {
         &self.way
     }
 
-    /// Waits for what it comes to, until `deadline`. Cancel-safe, until it has returned.
+    /// Waits for what it comes to, until `deadline` or until the process gives up. Cancel-safe, until it
+    /// has returned.
     pub async fn outcome(&mut self, deadline: Instant) -> Tried {
         let span = self.span.clone();
         self.tried(deadline).instrument(span).await
     }
 
     async fn tried(&mut self, deadline: Instant) -> Tried {
+        let given_up = self.given_up.clone();
+        tokio::select! {
+            biased;
+            tried = self.outcome_in_time(deadline) => tried,
+            () = given_up.cancelled() => {
+                let reason = "the process stops; its outcome is unknown";
+                Tried::Answered(Err(Refusal::Unavailable(reason.into())))
+            }
+        }
+    }
+
+    async fn outcome_in_time(&mut self, deadline: Instant) -> Tried {
         let late = || {
             let reason = format!("no answer within {ANSWER_TIMEOUT:?}; its outcome is unknown");
             Tried::Answered(Err(Refusal::Unavailable(reason)))

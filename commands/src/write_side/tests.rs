@@ -6,6 +6,11 @@ use crate::{
     call::{Call, Command},
     http::{batch, products},
     identity::Principal,
+    routing::{
+        directory::Entries,
+        journey::{Journey, Tried},
+        router::{Begun, UnderWay},
+    },
 };
 use axum::{
     body::{Body, to_bytes},
@@ -64,9 +69,15 @@ fn silent_owners<M: Machine + Copy>(machine: M) -> Owners<M> {
 
 /// A write side whose owners are kept, but never run, by the second value.
 fn silent() -> (WriteSide, impl Sized) {
+    let (write_side, owners, known) = silent_beside();
+    (write_side, (owners, known))
+}
+
+/// The same, and what its directory has read.
+fn silent_beside() -> (WriteSide, impl Sized, Entries) {
     let (orders, orders_owners) = silent_owners(Orders);
     let (catalog, catalog_owners) = silent_owners(Catalog);
-    let (known, directory) = Directory::empty();
+    let (known, directory) = Directory::of_entries();
     let closing = CancellationToken::new();
     let router = Router::new(Parts {
         orders,
@@ -76,13 +87,14 @@ fn silent() -> (WriteSide, impl Sized) {
         own_url: "http://127.0.0.1:1".into(),
         hasher: Hasher::new([7; 32]),
         closing: closing.clone(),
+        given_up: closing.clone(),
     });
     let write_side = WriteSide {
         router,
         stop: CancellationToken::new(),
         closing,
     };
-    (write_side, (orders_owners, catalog_owners, known))
+    (write_side, (orders_owners, catalog_owners), known)
 }
 
 fn product(sku: &str) -> Value {
@@ -203,4 +215,79 @@ async fn a_command_of_its_own_has_its_answer_in_time() {
     let problem = created.expect("it waits for ever").unwrap_err();
     assert_is_unavailable(&problem.body(), "no answer within 15s");
     assert_eq!(begun.elapsed(), ANSWER_TIMEOUT);
+}
+
+/// A command about the product `A`, on its way.
+fn journey(write_side: &WriteSide) -> Journey {
+    let body = serde_json::from_value(product("A")).unwrap();
+    let command = Command::new(&Principal::import(), None, Call::CreateProduct(body));
+    let journey = write_side
+        .router
+        .journey(command, Instant::now() + ANSWER_TIMEOUT);
+    journey.unwrap()
+}
+
+/// Hands a command in.
+async fn begin(write_side: &WriteSide, journey: &mut Journey) -> UnderWay {
+    match write_side.router.begin(journey, None).await.unwrap() {
+        Begun::UnderWay(under_way) => under_way,
+        Begun::OtherWay => panic!("any way would do"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_come_back_together_wait_together() {
+    let (write_side, owners) = silent();
+    let mut journeys = Vec::new();
+    for _ in 0..1_024 {
+        let mut journey = journey(&write_side);
+        let under_way = begin(&write_side, &mut journey).await;
+        journeys.push((journey, under_way));
+    }
+    drop(owners);
+    for (journey, under_way) in &mut journeys {
+        let tried = under_way.outcome(journey.deadline()).await;
+        assert!(
+            journey.take(tried).is_none(),
+            "an owner that is gone answers"
+        );
+    }
+    let begun = Instant::now();
+    for (journey, _) in &mut journeys {
+        // Nobody takes it any more; what counts is when that is found out.
+        assert!(write_side.router.begin(journey, None).await.is_err());
+    }
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_millis(5), "{waited:?}");
+    assert!(waited < Duration::from_millis(50), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_gives_up_answers_what_is_under_way() {
+    let (write_side, _owners) = silent();
+    let mut journey = journey(&write_side);
+    let mut under_way = begin(&write_side, &mut journey).await;
+    let begun = Instant::now();
+    write_side.closing.cancel();
+    let tried = under_way.outcome(journey.deadline()).await;
+    let Tried::Answered(Err(refusal)) = tried else {
+        panic!("it waits on");
+    };
+    assert!(
+        refusal.to_string().contains("outcome is unknown"),
+        "{refusal}"
+    );
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_and_answers_are_given_up_some_time_after_the_hand_over() {
+    let (closing, given_up) = (CancellationToken::new(), CancellationToken::new());
+    let task = tokio::spawn(give_up(closing.clone(), given_up.clone()));
+    assert!(!given_up.is_cancelled());
+    let begun = Instant::now();
+    closing.cancel();
+    given_up.cancelled().await;
+    assert_eq!(begun.elapsed(), GIVE_UP_TIMEOUT);
+    task.await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod load;
 mod traces;
+mod troubles;
 
 use anyhow::{Context, Result, ensure};
 use kafka::BatchConsumer;
@@ -275,7 +276,11 @@ async fn owners_of_products(world: &World) -> Result<HashMap<SocketAddr, usize>>
         let records = timeout(CHANGE_TIMEOUT, consumer.next()).await??;
         for record in records {
             next = record.offset + 1;
-            let (key, value) = record.key.zip(record.value).context("half a record")?;
+            let key = record.key.context("no key")?;
+            let Some(value) = record.value else {
+                greatest.remove(key.as_ref());
+                continue;
+            };
             let entry = Entry::parse(&value).with_context(|| format!("{value:?}"))?;
             let known = greatest.get(key.as_ref()).map_or(0, |entry| entry.epoch);
             if entry.epoch > known && key.starts_with(b"journal.catalog/") {
