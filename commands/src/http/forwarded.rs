@@ -172,7 +172,7 @@ impl Taking {
             // An owner that takes over, or is at a barrier, lets commands wait.
             Status::InOffice { .. } | Status::TakingOver(_) => None,
             Status::Standby => Some("the partition is not assigned to it".into()),
-            Status::Ended(reason) => Some(reason.clone()),
+            Status::Ended(reason) => Some(reason.to_string()),
         }
     }
 }

@@ -252,6 +252,7 @@ pub fn topics() -> Vec<&'static str> {
 mod tests {
     use super::*;
     use crate::routing::directory::Entries;
+    use journal::owner::Reason;
 
     #[test]
     fn an_owner_goes_on_until_its_successor_is_in_office() {
@@ -395,8 +396,10 @@ mod tests {
         let world = World::new(&in_office(1), sound());
         assert_eq!(makes_room(&share, &world.offices), None);
         for status in [
-            Status::TakingOver(clock.into()),
-            Status::Ended("x; delete the state store's directory".into()),
+            Status::TakingOver(Reason::of_this_process(clock.into())),
+            Status::Ended(Reason::of_this_process(
+                "the store is of another log".into(),
+            )),
         ] {
             world.tell(&status);
             assert!(makes_room(&share, &world.offices).is_some(), "{status:?}");

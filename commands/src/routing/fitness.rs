@@ -7,15 +7,6 @@
 use journal::owner::Status;
 use std::sync::{Arc, OnceLock};
 
-/// What an owner says whose trouble is its own process's, as part of its reason: the clock, a state store
-/// that is of another log, and what only newer software reads.
-const OWN_TROUBLES: [&str; 4] = [
-    "this machine's clock is",
-    "delete the state store's",
-    "newer software may be needed",
-    "this program knows version",
-];
-
 /// Why a process makes room for others, once it does.
 #[derive(Debug, Clone, Default)]
 pub struct Unfit(Arc<OnceLock<String>>);
@@ -37,51 +28,9 @@ impl Unfit {
 /// Why an owner can't serve here though it might elsewhere.
 pub(super) fn own_trouble(status: &Status) -> Option<&str> {
     match status {
-        Status::TakingOver(reason) | Status::Ended(reason) => OWN_TROUBLES
-            .iter()
-            .any(|trouble| reason.contains(trouble))
-            .then_some(reason),
+        Status::TakingOver(reason) | Status::Ended(reason) => {
+            reason.is_of_this_process().then_some(reason)
+        }
         Status::Standby | Status::InOffice { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use journal::reader::ReadError;
-
-    #[test]
-    fn own_troubles_are_in_the_owners_words() {
-        let newer = ReadError::Unreadable {
-            topic: "journal.orders".into(),
-            partition: 0,
-            offset: 4,
-            reason: "what is that".into(),
-        };
-        assert!(own_trouble(&Status::Ended(newer.to_string())).is_some());
-        let words = [
-            include_str!("../../../journal/src/owner/take_over.rs"),
-            include_str!("../../../journal/src/reader.rs"),
-            include_str!("../../../journal/src/rule/verdict.rs"),
-        ]
-        .concat();
-        // A text may go on in the next line.
-        let words = words.replace('\\', " ");
-        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        for trouble in OWN_TROUBLES {
-            assert!(words.contains(trouble), "no owner says: {trouble}");
-        }
-    }
-
-    #[test]
-    fn others_troubles_are_not() {
-        for reason in [
-            "chain broken: journal.orders/1@7: record has prev 00, the log before it gives 11",
-            "deposed: another process announced itself with epoch 4",
-            "shutting down",
-        ] {
-            assert_eq!(own_trouble(&Status::Ended(reason.into())), None);
-            assert_eq!(own_trouble(&Status::TakingOver(reason.into())), None);
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     core::{Barrier, Core, Outgoing},
-    handle::{OwnerHandle, OwnerSettings, Proved, Reply, Status, Submission},
+    handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, Submission},
     headers::Headers,
     meters::Meters,
     request::{Machine, Refusal},
@@ -122,20 +122,20 @@ impl<M: Machine, L: Log> Owner<M, L> {
     pub async fn run(mut self, stop: CancellationToken, mut assigned: watch::Receiver<bool>) {
         loop {
             if !self.stand_by(&stop, &mut assigned).await {
-                return self.end("shutting down").await;
+                return self.end("shutting down".into()).await;
             }
             let taken = tokio::select! {
                 biased;
-                () = stop.cancelled() => Err("shutting down".to_owned()),
+                () = stop.cancelled() => Err(Reason::from("shutting down")),
                 _ = becomes(&mut assigned, false) => continue,
                 taken = self.take_over() => taken,
             };
             if let Err(reason) = taken {
-                return self.end(&reason).await;
+                return self.end(reason).await;
             }
             let served = self.serve(&stop, &mut assigned).await;
             match served {
-                Served::Stopped => return self.end("shutting down").await,
+                Served::Stopped => return self.end("shutting down".into()).await,
                 Served::Unassigned => {}
                 Served::Barrier(barrier) => {
                     tracing::warn!(
@@ -146,13 +146,13 @@ impl<M: Machine, L: Log> Owner<M, L> {
                         %barrier
                     );
                     self.meters.barriers.increment(1);
-                    self.tell(Status::TakingOver(barrier.to_string()));
+                    self.tell(Status::TakingOver(barrier.to_string().into()));
                     self.core.leave_office();
                     self.send_replies();
                 }
                 Served::Broken(error) => {
                     tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
-                    self.tell(Status::TakingOver(error.to_string()));
+                    self.tell(Status::TakingOver(error.to_string().into()));
                     self.core.leave_office();
                     self.send_replies();
                     self.recover_store(&error).await;
@@ -199,14 +199,14 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
     }
 
-    async fn end(mut self, reason: &str) {
-        self.tell(Status::Ended(reason.to_owned()));
-        self.core.refuse_all(&Refusal::NotOwner(reason.to_owned()));
+    async fn end(mut self, reason: Reason) {
+        self.tell(Status::Ended(reason.clone()));
+        self.core.refuse_all(&Refusal::NotOwner(reason.to_string()));
         self.send_replies();
         self.show();
         self.queue.close();
         while let Ok((_, reply)) = self.queue.try_recv() {
-            let _ = reply.send(Err(Refusal::NotOwner(reason.to_owned())));
+            let _ = reply.send(Err(Refusal::NotOwner(reason.to_string())));
         }
         let saved = tokio::time::timeout(LAST_SAVE_TIMEOUT, async {
             // The write under way, then one with all that came since.

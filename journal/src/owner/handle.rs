@@ -4,6 +4,8 @@ use super::request::{Answer, Refusal, Request};
 use crate::rule::Hash;
 use schemas::Timestamp;
 use std::{
+    fmt,
+    ops::Deref,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -20,7 +22,7 @@ pub enum Status {
     /// The partition is assigned to somebody else. Commands are turned away.
     Standby,
     /// It does not serve yet, or not at the moment; it goes on trying. Commands wait.
-    TakingOver(String),
+    TakingOver(Reason),
     /// It serves.
     InOffice {
         /// The term's number.
@@ -29,7 +31,59 @@ pub enum Status {
         term: [u8; 16],
     },
     /// It serves no more: the process stops, or the log can't be read on.
-    Ended(String),
+    Ended(Reason),
+}
+
+/// Why an owner does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    text: String,
+    is_of_this_process: bool,
+}
+
+impl Reason {
+    /// One that lies with this process (its clock, its state store, its version): another one could
+    /// serve.
+    pub fn of_this_process(text: String) -> Self {
+        Self {
+            text,
+            is_of_this_process: true,
+        }
+    }
+
+    /// Whether another process could serve.
+    pub fn is_of_this_process(&self) -> bool {
+        self.is_of_this_process
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            is_of_this_process: false,
+        }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// What the log was when an owner looked at it last, some moments ago. It can only have grown since.
@@ -94,7 +148,7 @@ impl<C> OwnerHandle<C> {
         request: Request<C>,
     ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
         match &*self.status.borrow() {
-            Status::Ended(reason) => return Err(Refusal::Unavailable(reason.clone())),
+            Status::Ended(reason) => return Err(Refusal::Unavailable(reason.to_string())),
             Status::Standby => return Err(Refusal::NotOwner("it stands by".into())),
             Status::TakingOver(_) | Status::InOffice { .. } => {}
         }

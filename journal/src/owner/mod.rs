@@ -20,7 +20,7 @@ mod take_over;
 pub use self::{
     core::{Barrier, Core, Outgoing, TRIES_MAX, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
-    handle::{OwnerHandle, OwnerSettings, Proved, Reply, Status, machine_clock},
+    handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
     request::{
         Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request, trace_id,
     },

@@ -2,13 +2,14 @@
 
 use super::{
     driver::{Owner, UNANSWERED_MAX, next_saved, topic},
-    handle::Status,
+    handle::{Reason, Status},
     request::{Machine, Refusal},
 };
 use crate::{
     log::{Line, Log, ReadLog},
     protocol::Protocol,
     reader::{ReadError, Reader},
+    rule::{Alarm, Breach},
     store::StoreError,
 };
 use schemas::{ContextEvent, Timestamp, topics::PARTITIONS};
@@ -44,18 +45,18 @@ pub(super) enum Failure {
     /// Another try may help.
     Again(String),
     /// Another try may help, after a while.
-    After(Duration, String),
+    After(Duration, Reason),
     /// The state store is of no use.
     Store(StoreError),
     /// No try will help.
-    End(String),
+    End(Reason),
 }
 
 type LogReader<M, L> = Reader<<M as Machine>::Event, L>;
 
 impl<M: Machine, L: Log> Owner<M, L> {
     /// Tries until this owner is in office; an error is for good.
-    pub(super) async fn take_over(&mut self) -> Result<(), String> {
+    pub(super) async fn take_over(&mut self) -> Result<(), Reason> {
         let started = Instant::now();
         let mut waits = crate::reader::backoff();
         loop {
@@ -69,15 +70,15 @@ impl<M: Machine, L: Log> Owner<M, L> {
             };
             let wait = waits.next().unwrap_or(READ_TIMEOUT);
             let (wait, reason) = match failure {
-                Failure::Again(reason) => (wait, reason),
+                Failure::Again(reason) => (wait, reason.into()),
                 Failure::After(wait, reason) => (wait, reason),
                 Failure::Store(error) => {
                     self.recover_store(&error).await;
-                    (wait, error.to_string())
+                    (wait, error.to_string().into())
                 }
                 Failure::End(reason) => {
                     let topic = topic::<M>();
-                    tracing::error!(topic, partition = self.partition, reason, "owner ends");
+                    tracing::error!(topic, partition = self.partition, %reason, "owner ends");
                     return Err(reason);
                 }
             };
@@ -85,7 +86,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             tracing::warn!(
                 topic,
                 partition = self.partition,
-                reason,
+                %reason,
                 "no take-over yet"
             );
             self.tell(Status::TakingOver(reason));
@@ -182,7 +183,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 told = next_offset;
                 let progress = format!("reading the log: {next_offset} of {end}");
                 tracing::info!(topic = topic::<M>(), partition = self.partition, progress);
-                self.tell(Status::TakingOver(progress));
+                self.tell(Status::TakingOver(progress.into()));
                 self.show();
             }
         }
@@ -200,7 +201,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let announcement = self
             .core
             .announce(&self.settings.owner_url, PARTITIONS, term, now)
-            .map_err(|refusal| Failure::End(refusal.to_string()))?;
+            .map_err(|refusal| Failure::End(refusal.to_string().into()))?;
         if announcement.term == term {
             self.announced_at = (self.settings.uptime)();
         }
@@ -273,7 +274,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             let reason = format!(
                 "this machine's clock is {off_ms} ms off the broker's, which is more than {max_ms}"
             );
-            return Err(Failure::After(CLOCK_RETRY, reason));
+            return Err(Failure::After(CLOCK_RETRY, Reason::of_this_process(reason)));
         }
         self.in_office_at = Some((stamp, uptime));
         Ok(())
@@ -336,23 +337,30 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let wait = DEPOSED_WAIT * 2_u32.pow(self.depositions - 1);
         // Two that depose each other must not do it in step.
         let jitter = f64::from(term[0]) / f64::from(u8::MAX);
-        Err(Failure::After(wait.mul_f64(1.0 + jitter), reason))
+        Err(Failure::After(wait.mul_f64(1.0 + jitter), reason.into()))
     }
 }
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match &error {
-            ReadError::Probe(_) | ReadError::LogTooShort { .. } => Self::End(format!(
-                "{error}; should this log be the right one all the same, delete the state store's \
-                 directory, and it is made again"
-            )),
+            ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
+                Self::End(Reason::of_this_process(format!(
+                    "{error}; should this log be the right one all the same, delete the state \
+                     store's directory, and it is made again"
+                )))
+            }
             error if error.is_transient() => Self::Again(error.to_string()),
+            // A newer process could read on.
+            ReadError::Unreadable { .. }
+            | ReadError::Alarm(Alarm::ChainBroken {
+                breach: Breach::NewerRule { .. },
+                ..
+            }) => Self::End(Reason::of_this_process(error.to_string())),
             ReadError::Alarm(_)
-            | ReadError::Unreadable { .. }
             | ReadError::Consumer(_)
             | ReadError::Admin(_)
-            | ReadError::Codec { .. } => Self::End(error.to_string()),
+            | ReadError::Codec { .. } => Self::End(error.to_string().into()),
         }
     }
 }

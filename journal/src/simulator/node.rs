@@ -272,7 +272,7 @@ async fn watch_status(
                 world.count(Happening::StoreRefused);
                 world.note(|| format!("rightly: {reason}"));
             }
-            Status::Ended(reason) if reason == "shutting down" => {}
+            Status::Ended(reason) if &*reason == "shutting down" => {}
             Status::Ended(reason) => {
                 world.violate(format!("the owner of node {node} gave up: {reason}"));
             }
