@@ -46,10 +46,14 @@ impl Logs {
             let place = (topic.name, partition);
             // Asked before the log's end, which so can't be less.
             let proved = self.write_side.proved(place);
-            if let Some(genesis) = geneses.get(&partition) {
-                let proved = proved.map(|proved| proved.log_id);
-                let known = *self.seen.entry(place).or_insert(genesis.log_id);
-                compare(topic, partition, genesis, &[Some(known), proved])?;
+            let genesis = geneses.get(&partition);
+            let known = [
+                self.seen.get(&place).copied(),
+                proved.map(|proved| proved.log_id),
+            ];
+            compare(topic, partition, genesis, &known)?;
+            if let Some(genesis) = genesis {
+                self.seen.insert(place, genesis.log_id);
             }
             if let Some(proved) = proved {
                 self.check_end(topic, partition, proved).await?;
@@ -77,14 +81,16 @@ impl Logs {
     }
 }
 
-/// A log's beginning with what it was; `known` are the names that it was seen under.
+/// A log's beginning, if it has one, with what it was; `known` are the names that it was seen under.
 fn compare(
     topic: &TopicSpec,
     partition: i32,
-    genesis: &Genesis,
+    genesis: Option<&Genesis>,
     known: &[Option<Hash>],
 ) -> Result<(), AdminError> {
-    if genesis.partitions != topic.partitions {
+    if let Some(genesis) = genesis
+        && genesis.partitions != topic.partitions
+    {
         let expected = format!(
             "{}, as the first announcement in partition {partition} says",
             genesis.partitions
@@ -92,15 +98,13 @@ fn compare(
         let found = topic.partitions.to_string();
         return Err(mismatch(topic, "partitions".into(), expected, found));
     }
-    match known
-        .iter()
-        .flatten()
-        .find(|known| **known != genesis.log_id)
-    {
+    let log_id = genesis.map(|genesis| genesis.log_id);
+    match known.iter().flatten().find(|known| Some(**known) != log_id) {
         None => Ok(()),
         Some(known) => {
             let property = format!("log id of partition {partition}");
-            let (known, found) = (hex::encode(known), hex::encode(genesis.log_id));
+            let found = log_id.map_or_else(|| "none".to_owned(), hex::encode);
+            let known = hex::encode(known);
             Err(mismatch(topic, property, known, found))
         }
     }
@@ -166,8 +170,14 @@ mod tests {
     #[test]
     fn a_log_is_the_one_that_it_was() {
         let topic = &TOPICS[0];
-        let compared = |genesis, known: &[Option<Hash>]| compare(topic, 2, &genesis, known);
+        let compared = |genesis, known: &[Option<Hash>]| compare(topic, 2, Some(&genesis), known);
         assert!(compared(GENESIS, &[Some([1; 32]), None]).is_ok());
+        // One that is new has no beginning yet; one that was seen must not have lost it.
+        assert!(compare(topic, 2, None, &[None, None]).is_ok());
+        says(
+            compare(topic, 2, None, &[Some([1; 32]), None]),
+            "log id of partition 2 = none",
+        );
         says(
             compared(GENESIS, &[Some([1; 32]), Some([2; 32])]),
             "log id of partition 2 = 0101",

@@ -119,7 +119,11 @@ async fn check_altered_topics(world: &World, processes: &[Daybook]) -> Result<()
         })
     })
     .await?;
-    ready(processes, Some("topic journal.orders has end of partition")).await?;
+    ready(
+        processes,
+        Some("topic journal.orders has log id of partition"),
+    )
+    .await?;
     let sold = client.post_lines(format!("{}\n", sale(LINES + 1))).await?;
     ensure!(sold[0]["status"] == 503, "orders: {sold:?}");
     set_retention("-1").await?;
