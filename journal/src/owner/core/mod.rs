@@ -20,6 +20,8 @@ mod proof;
 mod store_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;
 
 use super::{
     request::{Answer, Machine, Refusal, Request},

@@ -1,7 +1,6 @@
 //! The protocol against a log in memory: what is lost, doubled, late or foreign is put there by hand.
 
 use super::*;
-use crate::owner::request::{DECIDED_WITHIN_US, RECEIVED_AHEAD_US_MAX};
 use crate::rule::{Rule, Verdict};
 use crate::store::Memory;
 use kafka::Report;
@@ -15,7 +14,7 @@ use schemas::{
 use schemas::{Origin, Outcome};
 
 const TOPIC: &str = Event::CONTEXT.topic;
-const NOW: Timestamp = Timestamp(1_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 
 /// A product that can be created once; `command` is its description, and "bad" is refused.
 pub(super) struct Products;
@@ -105,7 +104,7 @@ impl Log {
 
 pub(super) type TestCore = Core<Products, u32>;
 
-fn core() -> TestCore {
+pub(super) fn core() -> TestCore {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
     Core::new(Products, TOPIC, 0, encoder, Arc::new(Memory::default()))
 }
@@ -444,22 +443,6 @@ fn gives_up_after_some_tries_and_says_so() {
 }
 
 #[test]
-fn log_time_never_falls() {
-    let (mut log, mut core) = (Log::new(), core());
-    take_over(&mut core, &mut log, 1);
-    core.submit(request(1, Origin::Keyed, "lamp"), 1, Timestamp(7_000_000));
-    core.submit(request(2, Origin::Keyed, "bad"), 2, Timestamp(3));
-    deliver(&mut core, &mut log);
-    let batch = log.batch(&Checkpoint::start(TOPIC, 0));
-    let times: Vec<i64> = batch
-        .commits
-        .iter()
-        .map(|valid| valid.commit.recorded_at.0)
-        .collect();
-    assert_eq!(times, [1_000_000, 7_000_000, 7_000_000]);
-}
-
-#[test]
 fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
@@ -483,70 +466,4 @@ fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
         core.take_replies()[..],
         [(1, Ok(_)), (2, Err(Refusal::TooLarge { .. }))]
     ));
-}
-
-/// A broker's clock was a day ahead once. Log time stands still until it is that late; what was received
-/// in this term can't have been decided before it.
-#[test]
-fn log_time_that_is_ahead_stops_no_new_commands() {
-    let (mut log, mut core) = (Log::new(), core());
-    take_over(&mut core, &mut log, 1);
-    let day_us = 24 * 60 * 60 * 1_000_000;
-    let tomorrow = Timestamp(NOW.0 + day_us);
-    let of_tomorrow = Request {
-        received_at: tomorrow,
-        ..request(1, Origin::Server, "lamp")
-    };
-    core.submit(of_tomorrow, 1, tomorrow);
-    deliver(&mut core, &mut log);
-    core.leave_office();
-    take_over(&mut core, &mut log, 2);
-    core.take_replies();
-    let answer = |core: &mut TestCore, log: &mut Log, id, after_us| {
-        let now = Timestamp(NOW.0 + after_us);
-        let received = Request {
-            received_at: now,
-            key: format!("product_{id}"),
-            ..request(id, Origin::Server, "lamp")
-        };
-        core.submit(received, 2, now);
-        deliver(core, log);
-        core.take_replies().remove(0).1
-    };
-    let early = answer(&mut core, &mut log, 2, RECEIVED_AHEAD_US_MAX - 1);
-    assert!(matches!(early, Err(Refusal::Unavailable(_))), "{early:?}");
-    let late = answer(&mut core, &mut log, 3, RECEIVED_AHEAD_US_MAX);
-    assert_eq!(late.unwrap().version, 1);
-}
-
-/// A command that an owner finds in its queue after a long sleep: others may have decided it and
-/// forgotten that.
-#[test]
-fn a_command_that_was_received_long_ago_is_not_decided() {
-    let (mut log, mut core) = (Log::new(), core());
-    take_over(&mut core, &mut log, 1);
-    let received_at = |at_us| Request {
-        received_at: Timestamp(at_us),
-        ..request(1, Origin::Server, "lamp")
-    };
-    let late = NOW.0 + DECIDED_WITHIN_US + 1;
-    core.submit(received_at(NOW.0), 1, Timestamp(late));
-    core.submit(received_at(NOW.0 + RECEIVED_AHEAD_US_MAX + 1), 2, NOW);
-    let replies = core.take_replies();
-    assert_eq!(replies.len(), 2);
-    for (_, reply) in replies {
-        assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
-    }
-    // In time it is decided, and its answer given for as long as it is kept.
-    core.submit(received_at(NOW.0), 3, Timestamp(late - 1));
-    deliver(&mut core, &mut log);
-    core.submit(received_at(NOW.0), 4, Timestamp(late + 1));
-    core.settle(Timestamp(late + 1));
-    deliver(&mut core, &mut log);
-    let versions: Vec<_> = core
-        .take_replies()
-        .into_iter()
-        .map(|(to, answer)| (to, answer.unwrap().version))
-        .collect();
-    assert_eq!(versions, [(3, 1), (4, 1)]);
 }
