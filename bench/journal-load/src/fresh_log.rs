@@ -1,6 +1,6 @@
 //! An empty journal to write to: its topic is deleted and made again, and what owners kept of it goes.
 
-use crate::config::Config;
+use crate::servers::Servers;
 use anyhow::{Context, Result};
 use kafka::{Admin, Encoder, Registry};
 use schemas::{
@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep};
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes the journal and the owners' folder empty; gives the journal's encoder.
-pub async fn make(config: &Config, store: &Path) -> Result<Encoder> {
+pub async fn make(servers: &Servers, store: &Path) -> Result<Encoder> {
     empty(store)?;
-    let admin = Admin::new(&config.kafka)?;
+    let admin = Admin::new(&servers.kafka)?;
     let spec = spec()?;
     admin.delete(&[spec.name]).await?;
     let deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -40,7 +40,7 @@ pub async fn make(config: &Config, store: &Path) -> Result<Encoder> {
             }
         }
     }
-    encoder(config).await
+    encoder(servers).await
 }
 
 /// Makes a folder empty, and makes it if it is not there.
@@ -52,10 +52,10 @@ pub fn empty(folder: &Path) -> Result<()> {
 }
 
 /// The encoder of the journal's values.
-pub async fn encoder(config: &Config) -> Result<Encoder> {
+pub async fn encoder(servers: &Servers) -> Result<Encoder> {
     let context = Event::CONTEXT;
     let schema = context.schema();
-    let registry = Registry::new(&config.registry)?;
+    let registry = Registry::new(&servers.registry)?;
     let id = registry.ensure(context.subject, &schema).await?;
     Ok(Encoder::new(id, &schema)?)
 }

@@ -2,10 +2,10 @@
 //! answers say so, and so does the log.
 
 use crate::{
-    config::Config,
     fresh_log,
     office::{self, Office},
     requests::Client,
+    servers::Servers,
     shelf::{Command, SOLD_OUT},
     usage,
 };
@@ -36,9 +36,9 @@ pub struct Arguments {
 }
 
 /// Measures.
-pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config, &arguments.store).await?;
-    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
+pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
+    let encoder = fresh_log::make(servers, &arguments.store).await?;
+    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
     let pieces = i64::from(arguments.pieces);
     // Numbered behind all buyers.
     let mut stocker = Client::new(arguments.buyers);
@@ -57,7 +57,7 @@ pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
     }
     let time = started.elapsed();
     ensure!(sold == pieces, "{sold} sold of {pieces}, by the answers");
-    let in_log = sold_in_log(config, answer.partition).await?;
+    let in_log = sold_in_log(servers, answer.partition).await?;
     ensure!(in_log == pieces, "{in_log} sold of {pieces}, by the log");
     if let Some(office) = Arc::into_inner(office) {
         office.close().await;
@@ -82,8 +82,8 @@ async fn buy_all(office: Arc<Office>, mut buyer: Client) -> Result<i64> {
 }
 
 /// Counts sales in the log, which must each take one piece from what was left.
-async fn sold_in_log(config: &Config, partition: i32) -> Result<i64> {
-    let source = office::source(config)?;
+async fn sold_in_log(servers: &Servers, partition: i32) -> Result<i64> {
+    let source = office::source(servers)?;
     let topic = Event::CONTEXT.topic;
     ensure!(
         (0..PARTITIONS).contains(&partition),

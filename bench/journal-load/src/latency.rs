@@ -1,7 +1,7 @@
 //! Latency at a fixed offered load. The load is open: a command is sent when its time has come, however
 //! slow the answers are, and its latency counts from that time, not from when it could be sent.
 
-use crate::{config::Config, fresh_log, office::Office, requests::Client, usage};
+use crate::{fresh_log, office::Office, requests::Client, servers::Servers, usage};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -45,9 +45,9 @@ struct Results {
 }
 
 /// Measures.
-pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config, &arguments.store).await?;
-    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
+pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
+    let encoder = fresh_log::make(servers, &arguments.store).await?;
+    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
     let results = Arc::new(Mutex::new(Results {
         latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
         failure: None,

@@ -5,7 +5,6 @@
 //! hold nothing else.
 
 mod closed_loop;
-mod config;
 mod fresh_log;
 mod hot;
 mod latency;
@@ -14,14 +13,15 @@ mod own;
 mod peer;
 mod rate;
 mod requests;
+mod servers;
 mod shelf;
 mod takeover;
 mod usage;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use config::Config;
 use mimalloc::MiMalloc;
+use servers::Servers;
 use service::telemetry::{LogSettings, Reader, init_logs, init_metrics};
 
 /// The service's.
@@ -56,16 +56,16 @@ async fn main() -> Result<()> {
     init_logs(&LogSettings::default(), Reader::Person)?;
     // Counting costs an owner something in the service, so it does here.
     let _metrics = init_metrics()?;
-    let config = Config::load()?;
+    let servers = Servers::load()?;
     let figures = match arguments.measure {
-        Measure::Rate(arguments) => rate::run(&config, &arguments).await.context("rate")?,
-        Measure::Latency(arguments) => {
-            latency::run(&config, &arguments).await.context("latency")?
-        }
-        Measure::Hot(arguments) => hot::run(&config, &arguments).await.context("hot")?,
+        Measure::Rate(arguments) => rate::run(&servers, &arguments).await.context("rate")?,
+        Measure::Latency(arguments) => latency::run(&servers, &arguments)
+            .await
+            .context("latency")?,
+        Measure::Hot(arguments) => hot::run(&servers, &arguments).await.context("hot")?,
         Measure::Takeover(arguments) => takeover::run(&arguments).await.context("takeover")?,
-        Measure::Own(arguments) => return own::run(&config, &arguments).await.context("own"),
-        Measure::Peer(arguments) => peer::run(&config, &arguments).await.context("peer")?,
+        Measure::Own(arguments) => return own::run(&servers, &arguments).await.context("own"),
+        Measure::Peer(arguments) => peer::run(&servers, &arguments).await.context("peer")?,
     };
     println!("{figures}");
     Ok(())

@@ -2,7 +2,7 @@
 //! owner is made, run and asked.
 
 use crate::{
-    config::Config,
+    servers::Servers,
     shelf::{Command, Shelves},
 };
 use anyhow::{Context, Result, bail};
@@ -30,10 +30,10 @@ pub struct Office {
 impl Office {
     /// Starts an owner a partition; returns when all are in office. `store` is the folder for what
     /// owners keep between two processes' lives.
-    pub async fn open(config: &Config, encoder: &Encoder, store: &Path) -> Result<Self> {
+    pub async fn open(servers: &Servers, encoder: &Encoder, store: &Path) -> Result<Self> {
         let log = Kafka {
-            source: source(config)?,
-            appender: Appender::new(&config.kafka)?,
+            source: source(servers)?,
+            appender: Appender::new(&servers.kafka)?,
         };
         let disk = Disk::open(store)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -94,11 +94,11 @@ impl Office {
 }
 
 /// Where the journal is read from.
-pub fn source(config: &Config) -> Result<Source> {
+pub fn source(servers: &Servers) -> Result<Source> {
     Ok(Source {
-        kafka: config.kafka.clone(),
-        admin: Admin::new(&config.kafka)?,
-        registry: Registry::new(&config.registry)?,
+        kafka: servers.kafka.clone(),
+        admin: Admin::new(&servers.kafka)?,
+        registry: Registry::new(&servers.registry)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! A process that owns all partitions until its standard input closes, or until it is killed. It says on
 //! standard output how far it has come.
 
-use crate::{closed_loop::Load, config::Config, fresh_log, office::Office};
+use crate::{closed_loop::Load, fresh_log, office::Office, servers::Servers};
 use anyhow::Result;
 use std::{path::PathBuf, sync::Arc};
 
@@ -25,12 +25,12 @@ pub struct Arguments {
 }
 
 /// Owns.
-pub async fn run(config: &Config, arguments: &Arguments) -> Result<()> {
+pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<()> {
     let encoder = match arguments.fill {
-        Some(_) => fresh_log::make(config, &arguments.store).await?,
-        None => fresh_log::encoder(config).await?,
+        Some(_) => fresh_log::make(servers, &arguments.store).await?,
+        None => fresh_log::encoder(servers).await?,
     };
-    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
+    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
     println!("{IN_OFFICE}");
     if let Some(commits) = arguments.fill {
         Load::start(&office, FILL_DEPTH, commits).done().await?;

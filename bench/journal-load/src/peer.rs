@@ -3,8 +3,8 @@
 //! it has no idempotency keys.
 
 use crate::{
-    config::Config,
     requests::Client,
+    servers::Servers,
     shelf::{Command, Fact, SoldOut, State},
 };
 use anyhow::{Context, Result};
@@ -106,8 +106,8 @@ struct Load {
 }
 
 /// Measures.
-pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let postgres = config.postgres.as_ref();
+pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
+    let postgres = servers.postgres.as_ref();
     let url = &postgres.context("DAYBOOK_POSTGRES_URL is not set")?.url;
     let options = PgPoolOptions::new()
         .max_connections(arguments.connections)

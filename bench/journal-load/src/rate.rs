@@ -1,6 +1,6 @@
 //! Commands per second, decided, appended, durable and answered, with a fixed number under way.
 
-use crate::{closed_loop::Load, config::Config, fresh_log, office::Office, usage};
+use crate::{closed_loop::Load, fresh_log, office::Office, servers::Servers, usage};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,9 +24,9 @@ pub struct Arguments {
 }
 
 /// Measures.
-pub async fn run(config: &Config, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(config, &arguments.store).await?;
-    let office = Arc::new(Office::open(config, &encoder, &arguments.store).await?);
+pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
+    let encoder = fresh_log::make(servers, &arguments.store).await?;
+    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
     let load = Load::start(&office, arguments.depth, u64::MAX);
     sleep(Duration::from_secs(arguments.warm_up)).await;
     let (started, before, used) = (Instant::now(), load.answered(), usage::processor_time()?);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// The sections that this program reads; others belong to other programs.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Config {
+pub struct Servers {
     /// The brokers.
     #[serde(default)]
     pub kafka: KafkaSettings,
@@ -23,11 +23,11 @@ pub struct Postgres {
     pub url: String,
 }
 
-impl Config {
+impl Servers {
     /// Reads the environment.
     pub fn load() -> anyhow::Result<Self> {
-        let config: Self = service::config::load(None)?;
-        config.kafka.check()?;
-        Ok(config)
+        let servers: Self = service::config::load(None)?;
+        servers.kafka.check()?;
+        Ok(servers)
     }
 }
