@@ -139,10 +139,7 @@ impl Registry {
         self.set_compatibility(subject).await?;
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         match post_schema(&self.settings, subject.to_owned(), supplied).await {
-            Ok(registered) => {
-                self.remember(registered.id, schema)?;
-                Ok(registered.id)
-            }
+            Ok(registered) => Ok(registered.id),
             Err(error) => Err(match self.error(&format!("subject {subject}"), error) {
                 RegistryError::Refused { reason, .. } if is_incompatible(&reason) => {
                     let difference = self.difference(subject, schema).await.unwrap_or(reason);
