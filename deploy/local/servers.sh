@@ -5,7 +5,7 @@
 # A native.sh defines, for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
 # `<name>_start` (calls launch), `<name>_answers` (is it ready?), `<name>_finish` (what must be there once it answers).
 
-declare -A start_seconds_max=([kafka]=60 [registry]=90 [postgres]=60 [cassandra]=120)
+declare -A start_seconds_max=([kafka]=120 [registry]=90 [postgres]=60 [cassandra]=120)
 
 # The environment names a server, and it is not the one that we would start ourselves (as after a shell has read
 # .daybook/up/environment).

@@ -3,9 +3,10 @@
     python tests/python/chaos --folder DIR [--seconds N] [--seed S] [--pause SECONDS]
 
 The environment names the broker (DAYBOOK_KAFKA_BROKERS), the registry (DAYBOOK_REGISTRY_URL), the binary (DEV_DAYBOOK),
-the script that kills and starts the broker (DEV_SERVER_CONTROL), and libfaketime if there is one (DEV_FAKETIME). What is
-chosen (faults and their order, clients' wishes) is drawn from the seed; what meets what is up to the machine. The last
-line counts violations; the exit code is 1 if there are any, or if too little happened to tell.
+the script that kills and starts the broker (DEV_SERVER_CONTROL), and what gives a process a clock of its own, if it can
+be had (DEV_FAKETIME: waits.c and libfaketime). What is chosen (faults and their order, clients' wishes) is drawn from the
+seed; what meets what is up to the machine. The last line counts violations; the exit code is 1 if there are any, or if
+too little happened to tell.
 """
 
 import argparse
