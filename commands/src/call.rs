@@ -81,13 +81,25 @@ impl Call {
             Self::ImportCreditNote(_) => "ImportCreditNote",
         }
     }
+
+    /// Within what an idempotency key names one command: the command's name, and the aggregate where the
+    /// client says which. Each partition knows the ids of its own commands only, so a key for two
+    /// products names two commands, wherever they are.
+    fn scope(&self) -> String {
+        let name = self.name();
+        match self {
+            Self::CreateProduct(product) => format!("{name}/{}", product.sku),
+            Self::ChangePrice(change) => format!("{name}/{}", change.sku),
+            Self::ImportSale(_) | Self::ImportCreditNote(_) => name.into(),
+        }
+    }
 }
 
 impl Command {
     /// A command of `principal`, received now: under its key if it has one, else under a fresh id.
     pub fn new(principal: &Principal, key: Option<&IdempotencyKey>, call: Call) -> Self {
         Self {
-            id: principal.command_id(call.name(), key),
+            id: principal.command_id(&call.scope(), key),
             keyed: key.is_some(),
             received_at: machine_clock(),
             actor: principal.0.clone(),
@@ -230,18 +242,28 @@ mod tests {
         Call::ImportSale(serde_json::from_value(body).unwrap())
     }
 
+    fn price(sku: &str, amount: i64) -> Call {
+        let currency = "GBP".into();
+        Call::ChangePrice(PriceChange {
+            sku: sku.into(),
+            price: MoneyBody { amount, currency },
+        })
+    }
+
+    #[test]
+    fn a_key_names_one_command_for_each_product() {
+        let key = IdempotencyKey::parse("k").unwrap();
+        let id = |call| Command::new(&Principal::import(), Some(&key), call).id;
+        assert_eq!(id(price("LAMP-1", 5)), id(price("LAMP-1", 6)));
+        assert_ne!(id(price("LAMP-1", 5)), id(price("LAMP-2", 5)));
+        assert_eq!(id(sale()), id(sale()));
+    }
+
     #[test]
     fn a_command_is_the_same_command_on_the_next_node() {
         let hasher = Hasher::new([7; 32]);
-        let price = PriceChange {
-            sku: "LAMP-1".into(),
-            price: MoneyBody {
-                amount: 5,
-                currency: "GBP".into(),
-            },
-        };
         // Without a key, so that the id can't be made again from what the client gave.
-        for call in [sale(), Call::ChangePrice(price)] {
+        for call in [sale(), price("LAMP-1", 5)] {
             let here = Command {
                 expected_version: Some(3),
                 ..Command::new(&Principal::import(), None, call)

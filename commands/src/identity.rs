@@ -36,10 +36,11 @@ impl Principal {
         Self("service:import".into())
     }
 
-    /// The id of a command of theirs: of its key if it has one, else a fresh one.
-    pub fn command_id(&self, route: &str, key: Option<&IdempotencyKey>) -> CommandId {
+    /// The id of a command of theirs: of its key, which is unique within `scope`, if it has one, else a
+    /// fresh one.
+    pub fn command_id(&self, scope: &str, key: Option<&IdempotencyKey>) -> CommandId {
         match key {
-            Some(key) => CommandId::keyed(&self.0, route, &key.0),
+            Some(key) => CommandId::keyed(&self.0, scope, &key.0),
             None => CommandId::fresh(),
         }
     }
@@ -75,7 +76,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_key_names_a_command_of_one_principal_and_route() {
+    fn a_key_names_a_command_of_one_principal_and_scope() {
         let (me, you) = (Principal("me".into()), Principal("you".into()));
         let key = IdempotencyKey::parse("k").unwrap();
         assert_eq!(

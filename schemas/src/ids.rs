@@ -11,13 +11,13 @@ const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_56a4_2f0b_4d0e_9d8e_7a31_
 pub struct CommandId(pub [u8; 16]);
 
 impl CommandId {
-    /// The id of a command that a client keyed: the same principal, route and key give the same id.
-    pub fn keyed(principal: &str, route: &str, idempotency_key: &str) -> Self {
+    /// The id of a command that a client keyed: the same principal, scope and key give the same id.
+    pub fn keyed(principal: &str, scope: &str, idempotency_key: &str) -> Self {
         // Lengths stand before the parts, so that no two triples read alike.
         let name = format!(
-            "{}:{principal}{}:{route}{}:{idempotency_key}",
+            "{}:{principal}{}:{scope}{}:{idempotency_key}",
             principal.len(),
-            route.len(),
+            scope.len(),
             idempotency_key.len()
         );
         Self(Uuid::new_v5(&COMMAND_NAMESPACE, name.as_bytes()).into_bytes())
