@@ -4,7 +4,10 @@
 use crate::shelf::Command;
 use journal::owner::Request;
 use schemas::{Origin, Timestamp, ids::CommandId, product::Sku};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Shelves that commands are spread over.
 pub const SHELVES: u64 = 100_000;
@@ -14,6 +17,9 @@ const ACTOR: &str = "service:bench";
 /// 400 bytes, key and headers included.
 const DESCRIPTION: &str = "white hanging heart t-light holder, cast metal, hand finished, with a \
                            cotton cord, for indoor and sheltered outdoor use, box of six, number";
+
+/// Most bytes of a blank, two numbers and a stroke.
+const NUMBERS_BYTES_MAX: usize = 42;
 
 /// One client.
 #[derive(Debug, Clone)]
@@ -40,9 +46,17 @@ impl Client {
         let sku = format!("SHELF-{:06}", scramble(self.number, self.asked) % SHELVES);
         let command = Command::Describe {
             sku: Sku::parse(&sku).expect("it is short, printable and without blanks at its ends"),
-            description: format!("{DESCRIPTION} {}/{}", self.number, self.asked),
+            description: self.description(),
         };
         (sku, command)
+    }
+
+    /// Made at once in its length, for clients' work is in the figures.
+    fn description(&self) -> String {
+        let mut text = String::with_capacity(DESCRIPTION.len() + NUMBERS_BYTES_MAX);
+        text.push_str(DESCRIPTION);
+        write!(text, " {}/{}", self.number, self.asked).expect("writing to a string does not fail");
+        text
     }
 
     /// The next command, about a given shelf.
@@ -54,7 +68,7 @@ impl Client {
     fn request(&self, sku: &str, command: Command) -> Request<Command> {
         let id = self.id();
         Request {
-            key: format!("product_{sku}"),
+            key: ["product_", sku].concat(),
             command,
             id: CommandId(id),
             hash: id.map(|byte| !byte),
