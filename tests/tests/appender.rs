@@ -8,7 +8,10 @@
 
 use kafka::{Admin, Appender, BatchConsumer, KafkaSettings, Report, appender::AppendError};
 use schemas::topics::{Retention, TopicSpec};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
 const TOPIC: TopicSpec = TopicSpec {
@@ -21,7 +24,11 @@ const TOPIC: TopicSpec = TopicSpec {
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Appended before the fatal error, and again after.
-const APPENDS: u64 = 500;
+const APPENDS: usize = 500;
+/// What is appended to a producer that ended bears this number.
+const REFUSED: u64 = 1_000;
+/// The first number after it.
+const AFTER: u64 = 1_001;
 
 /// The outcomes of so many appends, by number; fails if one is told twice.
 async fn outcomes(
@@ -47,26 +54,26 @@ async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_
     let admin = Admin::new(&settings).unwrap();
     admin.ensure(&[TOPIC]).await.unwrap();
     let appender = Appender::new(&settings).unwrap();
-    let (line, mut reports) = appender.line(TOPIC.name, 0, 4 * APPENDS as usize);
+    let (line, mut reports) = appender.line(TOPIC.name, 0, 4 * APPENDS);
     let append = |number: u64| line.append(b"key", &number.to_be_bytes(), &[], number);
 
-    for number in 0..APPENDS {
+    for number in (0..).take(APPENDS) {
         append(number).unwrap();
     }
     appender.fail_fatally();
-    let refused = append(APPENDS);
+    let refused = append(REFUSED);
     assert!(
         matches!(refused, Err(AppendError::Unknown { .. })),
         "{refused:?}"
     );
     // What was under way is reported all the same, delivered or unknown.
-    let mut told = outcomes(&mut reports, APPENDS as usize).await;
+    let mut told = outcomes(&mut reports, APPENDS).await;
 
     line.mend().unwrap();
-    for number in APPENDS + 1..=2 * APPENDS {
+    for number in (AFTER..).take(APPENDS) {
         append(number).unwrap();
     }
-    let after = outcomes(&mut reports, APPENDS as usize).await;
+    let after = outcomes(&mut reports, APPENDS).await;
     assert!(after.values().all(Result::is_ok), "{after:?}");
     // A producer that is well stays.
     line.mend().unwrap();
@@ -86,7 +93,7 @@ async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_
             assert_eq!(log.get(&offset), Some(&number), "at {offset}");
         }
     }
-    let once: std::collections::BTreeSet<_> = log.values().collect();
+    let once: BTreeSet<_> = log.values().collect();
     assert_eq!(once.len(), log.len(), "a record stands twice");
     admin.delete(&[TOPIC.name]).await.unwrap();
 }

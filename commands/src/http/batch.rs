@@ -6,7 +6,7 @@
 use super::{
     answered::Answered,
     headers::position,
-    lines::{LINE_BYTES_MAX, Line, Lines},
+    lines::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond},
     products::field_problem,
 };
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
     write_side::{ANSWER_TIMEOUT, WriteSide},
 };
 use axum::{
-    body::{Body, Bytes},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    body::Body,
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
 use domain::{Decider, Product};
 use futures_util::StreamExt;
@@ -28,17 +28,12 @@ use schemas::{context::ORDERS, ids::split_key};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use service::{problem::Problem, trace::TraceContext};
-use std::convert::Infallible;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument;
 
 /// Most lines handed in without an answer written.
 pub const LINES_UNDER_WAY_MAX: usize = 1_024;
-/// Answers written together, if they are there.
-const LINES_TOGETHER_MAX: usize = 256;
-/// The media type, both ways.
-pub const MEDIA_TYPE: &str = "application/x-ndjson";
 
 /// One line of the request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -90,36 +85,15 @@ pub async fn commands(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = media_type
-        .and_then(|text| text.split(';').next())
-        .map(str::trim);
-    if media_type != Some(MEDIA_TYPE) {
-        let detail = format!("the body must be {MEDIA_TYPE}");
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "CONTENT_TYPE_NOT_NDJSON",
-            detail,
-        ));
-    }
+    check_media_type(&headers)?;
     let (sender, under_way) = mpsc::channel(LINES_UNDER_WAY_MAX);
     tokio::spawn(hand_in(write_side, trace, body, sender).in_current_span());
     let mut answered = Answered::default();
     let answers = ReceiverStream::new(under_way).then(answer);
-    let chunks = answers
-        .map(move |line| {
-            answered.count(line.command, line.status);
-            line.text
-        })
-        .ready_chunks(LINES_TOGETHER_MAX)
-        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
-    Ok((
-        [(header::CONTENT_TYPE, MEDIA_TYPE)],
-        Body::from_stream(chunks),
-    )
-        .into_response())
+    Ok(respond(answers.map(move |line| {
+        answered.count(line.command, line.status);
+        line.text
+    })))
 }
 
 /// Reads lines and hands their commands in, one after the other, until the body, its reader or the

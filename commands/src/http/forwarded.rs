@@ -4,7 +4,7 @@
 //! again. Whoever can reach this route can name any principal, so until nodes know each other by more
 //! than their word it is served on loopback addresses only.
 
-use super::lines::{LINE_BYTES_MAX, Line, Lines};
+use super::lines::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond};
 use crate::{
     call::Prepared,
     routing::{
@@ -14,17 +14,12 @@ use crate::{
     },
     write_side::{ANSWER_TIMEOUT, WriteSide},
 };
-use axum::{
-    body::{Body, Bytes},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, http::HeaderMap, response::Response};
 use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
 use schemas::owners::Place;
 use service::problem::Problem;
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,12 +31,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Where nodes take commands from each other.
 pub const PATH: &str = "/internal/v1/commands";
-/// The media type, both ways. A browser asks before it sends that to another host.
-pub const MEDIA_TYPE: &str = super::batch::MEDIA_TYPE;
 /// Longest line, in bytes: a command as a client may send it, and what goes with it.
 const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
-/// Replies written together, if they are there.
-const LINES_TOGETHER_MAX: usize = 256;
 
 /// A line that was taken.
 enum Under {
@@ -66,18 +57,7 @@ pub async fn commands(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    if headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.as_bytes())
-        != Some(MEDIA_TYPE.as_bytes())
-    {
-        let detail = format!("the body must be {MEDIA_TYPE}");
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "CONTENT_TYPE_NOT_NDJSON",
-            detail,
-        ));
-    }
+    check_media_type(&headers)?;
     let is_spent = Arc::new(AtomicBool::new(false));
     let (sender, under_way) = mpsc::channel(FORWARDED_MAX);
     let taking = Taking {
@@ -95,14 +75,7 @@ pub async fn commands(
             line(&reply)
         }
     });
-    let chunks = replies
-        .ready_chunks(LINES_TOGETHER_MAX)
-        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
-    Ok((
-        [(header::CONTENT_TYPE, MEDIA_TYPE)],
-        Body::from_stream(chunks),
-    )
-        .into_response())
+    Ok(respond(replies))
 }
 
 impl Taking {

@@ -1,10 +1,20 @@
-//! Lines of a streamed body, each within a bound.
+//! Bodies that are streamed line by line, both ways; each line that comes in is within a bound.
 
-use axum::body::Bytes;
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use futures_util::{Stream, StreamExt};
+use service::problem::Problem;
+use std::convert::Infallible;
 
+/// The media type, both ways. A browser asks before it sends that to another host.
+pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// Answers written together, if they are there.
+const LINES_TOGETHER_MAX: usize = 256;
 
 /// One line of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +91,34 @@ where
             false => Line::Text(line),
         }
     }
+}
+
+/// That a request's body is of lines.
+///
+/// # Errors
+/// 415: its media type is not [`MEDIA_TYPE`].
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(';').next());
+    if media_type.map(str::trim) == Some(MEDIA_TYPE) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "CONTENT_TYPE_NOT_NDJSON",
+        format!("the body must be {MEDIA_TYPE}"),
+    ))
+}
+
+/// Answers with lines, each with its line feed, as they come.
+pub fn respond(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Response {
+    let chunks = lines
+        .ready_chunks(LINES_TOGETHER_MAX)
+        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
+    let body = Body::from_stream(chunks);
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 
 use super::wire::Reply;
 use crate::http::{
-    forwarded::{MEDIA_TYPE, PATH},
-    lines::{Line, Lines},
+    forwarded::PATH,
+    lines::{Line, Lines, MEDIA_TYPE},
 };
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;

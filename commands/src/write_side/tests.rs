@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     call::{Call, Command},
-    http::{batch, products},
+    http::{batch, lines, products},
     identity::Principal,
     routing::{
         directory::Entries,
@@ -121,7 +121,7 @@ async fn fill(write_side: &WriteSide) -> Vec<oneshot::Receiver<Result<Answer, Re
 /// Hands a batch in, and gives its answers and how long they took.
 async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration) {
     let begun = Instant::now();
-    let media_type = HeaderValue::from_static(batch::MEDIA_TYPE);
+    let media_type = HeaderValue::from_static(lines::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let answered = async {

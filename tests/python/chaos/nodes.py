@@ -155,16 +155,16 @@ class Node:
 
     def is_ready(self):
         """Whether it says that it can do its work."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
+        return self.is_well("ready")
 
     def is_live(self):
         """Whether it answers."""
+        return self.is_well("live")
+
+    def is_well(self, question):
+        """Whether it answers yes."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health/live", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}/health/{question}", timeout=2) as answer:
                 return answer.status == 200
         except OSError:
             return False
