@@ -7,7 +7,7 @@ failed=0
 servers_started=no
 
 run_tests() {
-  local full=no
+  local full=no attack=(--short)
   case ${1:-} in
     "") ;;
     --full) full=yes ;;
@@ -25,7 +25,10 @@ run_tests() {
   decide_method
   install_tools "$method"
   install_python_packages
-  if [ $full = yes ]; then export DEV_TEST_FULL=1 PROPTEST_CASES=${PROPTEST_CASES:-4096}; fi
+  if [ $full = yes ]; then
+    export DEV_TEST_FULL=1 PROPTEST_CASES=${PROPTEST_CASES:-4096}
+    attack=(--minutes 5)
+  fi
 
   trap stop_test_servers EXIT
   trap 'exit 130' INT
@@ -45,7 +48,7 @@ run_tests() {
   heading "stopping the servers"
   stop_test_servers
   trap - EXIT
-  check chaos env "DEV_DAYBOOK=$target_dir/debug/daybook" "$root/dev" chaos --short
+  check chaos env "DEV_DAYBOOK=$target_dir/debug/daybook" "$root/dev" chaos "${attack[@]}"
   echo
   echo "$passed passed, $failed failed"
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
