@@ -13,15 +13,15 @@ ANSWER_S_MAX = 15.0 + 5.0
 # system's clock during a run.
 SLACK_S = 0.25
 SHOWN_MAX = 20
-# Where command ids are derived from keys: uuid5 of principal, command and key, each behind its length.
+# Where command ids are derived from keys: uuid5 of principal, command with product, and key, each behind its length.
 COMMAND_NAMESPACE = uuid.UUID("6f1c56a4-2f0b-4d0e-9d8e-7a31c0d4b00c")
-PRINCIPAL, ROUTE = "service:import", "ChangePrice"
+PRINCIPAL, COMMAND = "service:import", "ChangePrice"
 PRICE_CHANGED, CREATED = "daybook.catalog.ProductPriceChanged", "daybook.catalog.ProductCreated"
 
 
-def command_id(key):
-    """The id under which the log has a command with that key."""
-    name = "".join(f"{len(part)}:{part}" for part in (PRINCIPAL, ROUTE, key))
+def command_id(sku, key):
+    """The id under which the log has a command about a product with that key."""
+    name = "".join(f"{len(part)}:{part}" for part in (PRINCIPAL, f"{COMMAND}/{sku}", key))
     return uuid.uuid5(COMMAND_NAMESPACE, name).bytes
 
 
@@ -213,7 +213,7 @@ class Checker:
             self.violation(f"command {number} was told version {answer['version']}, the log has {decision.version} + 1")
         if story["expected"] not in (None, decision.version):
             self.violation(f"command {number} expected version {story['expected']}, and was decided on {decision.version}")
-        if story["key"] is not None and decision.id != command_id(story["key"]):
+        if story["key"] is not None and decision.id != command_id(story["sku"], story["key"]):
             self.violation(f"command {number} stands at {decision.place} under another id than its key's")
         if not story["began"] - SLACK_S <= decision.appended_at <= story["ended"] + SLACK_S:
             self.violation(
@@ -240,7 +240,7 @@ class Checker:
         if story["key"] is None:
             self.check_was_current(story)
             return
-        decision = self.by_id.get(command_id(story["key"]))
+        decision = self.by_id.get(command_id(story["sku"], story["key"]))
         if decision is None:
             self.violation(f"command {number} was rejected under its key, and is not in the log")
             return

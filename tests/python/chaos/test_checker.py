@@ -34,7 +34,7 @@ def decision(offset, version, identity, events, outcome=None):
 def change(offset, version, key, old, new):
     """A decision that changes the price."""
     event = {"old": old and price(old), "new": price(new)}
-    return decision(offset, version, command_id(key), [(PRICE_CHANGED, event)])
+    return decision(offset, version, command_id("A", key), [(PRICE_CHANGED, event)])
 
 
 def story(number, seconds, amount, key=None, expected=None, repeats=None, answer=None):
@@ -71,7 +71,7 @@ class World:
             decision(1, 0, bytes(16), [(CREATED, {"sku": "A", "description": ""})]),
             change(10, 1, "k1", None, 101),
             change(20, 2, "k2", 101, 102),
-            decision(30, 3, command_id("k3"), [], rejection),
+            decision(30, 3, command_id("A", "k3"), [], rejection),
             change(40, 3, "k4", 102, 104),
         ]
         first = answer(201, 2, position=f"{TOPIC}/0@10")
@@ -191,7 +191,7 @@ class Teeth(unittest.TestCase):
         self.assert_found("commands 2 and 4 were both acknowledged given version 3 of A")
 
     def test_another_id_than_the_keys(self):
-        self.world.log[4].id = command_id("k9")
+        self.world.log[4].id = command_id("A", "k9")
         self.assert_found("command 4 stands at journal.catalog/0@40 under another id than its key's")
 
     def test_decided_after_it_was_acknowledged(self):
