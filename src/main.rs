@@ -14,7 +14,7 @@ use service::telemetry::Reader;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// A command's parts are made on one thread and dropped on another, which the system's allocator makes
-/// dear. It serves the client library too, which is worth a tenth of an owner's commands a second.
+/// dear. It serves the client library too, which is worth 8 % of an owner's commands a second.
 /// Version 2, because with version 3 a program ends before it begins under libfaketime. Without huge
 /// pages, for a thread touches a few bytes of many: with them an idle `serve` has 80 MiB more.
 #[global_allocator]
