@@ -7,7 +7,8 @@
 
 use schemas::ids::CommandId;
 
-/// 2 MiB a partition; pages that no id falls on are never made.
+/// 2 MiB a partition; pages that no id falls on are never made. (The crate fastbloom writes to all of
+/// them at once: too much for an idle process with many partitions.)
 const WORDS: usize = 1 << 18;
 /// Bits that an id sets in its word.
 const BITS: u32 = 5;

@@ -29,6 +29,11 @@ def now():
     return STARTED + time.monotonic()
 
 
+def is_answer(heard):
+    """Whether what an attempt heard says something of the command."""
+    return isinstance(heard, int) and heard != UNAVAILABLE
+
+
 class Command:
     """One wish of a client, and its story."""
 
@@ -81,6 +86,7 @@ class Courier:
     def send(self, command):
         """Until there is an answer; a command without a key once."""
         command.began = command.began or now()
+        self.history.open(command)
         while True:
             node = self.random.choice(self.nodes)
             at = now()
@@ -89,7 +95,7 @@ class Courier:
             command.attempts.append(
                 {"node": node.port, "connected": connected, "at": at, "took": now() - at, "heard": heard}
             )
-            if isinstance(heard, int) and heard != UNAVAILABLE:
+            if is_answer(heard):
                 command.answer = answer
                 break
             if command.key is None or now() > self.patience.ends_at:
@@ -190,13 +196,26 @@ class History:
 
     def __init__(self, path):
         self.stories = []
+        # Commands that are on their way, by number.
+        self.waiting = {}
         self.lock = threading.Lock()
         self.file = open(path, "w", encoding="utf-8")
+
+    def open(self, command):
+        """One that begins."""
+        with self.lock:
+            self.waiting[command.number] = command
+
+    def waiting_since(self, time):
+        """Commands that were sent before then, and have not ended."""
+        with self.lock:
+            return [command for command in self.waiting.values() if command.began < time]
 
     def add(self, command):
         """One that has ended."""
         story = command.story()
         with self.lock:
+            del self.waiting[command.number]
             self.stories.append(story)
             self.file.write(json.dumps(story) + "\n")
 
