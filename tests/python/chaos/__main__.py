@@ -23,7 +23,7 @@ from clients import ATTEMPT_TIMEOUT_S, PATIENCE_S, Client, History, Patience, cr
 from faults import PAUSE_S_MAX, Faults
 from journal import Journal
 from nodes import Broker, Node
-from waiting import longest_silence, longest_wait
+from waiting import await_answers, longest_silence, longest_wait
 
 TOPIC = "journal.catalog"
 NODES = 3
@@ -94,17 +94,10 @@ def rest(nodes, faults, history):
     if not faults.mend():
         return
     well = now()
-    while waiting := history.waiting_since(well):
-        if now() > well + PATIENCE_S:
-            for command in waiting:
-                heard = [attempt["heard"] for attempt in command.attempts[-5:]]
-                nodes[0].failures.append(
-                    f"command {command.number} about {command.sku} has no answer {PATIENCE_S} s after all was well "
-                    f"again; last: {heard}"
-                )
-            return
-        time.sleep(0.1)
-    say(f"all well again after {well - began:.1f} s, and everybody answered {now() - well:.1f} s later")
+    left = await_answers(history, well)
+    nodes[0].failures.extend(left)
+    if not left:
+        say(f"all well again after {well - began:.1f} s, and everybody answered {now() - well:.1f} s later")
 
 
 def judge(arguments, nodes, faults, history, seed):

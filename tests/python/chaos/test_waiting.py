@@ -1,8 +1,12 @@
 """How long clients waited, told from their stories."""
 
+import os
+import tempfile
+import threading
 import unittest
 
-from waiting import longest_silence, longest_wait
+from clients import Command, History, now
+from waiting import await_answers, longest_silence, longest_wait
 
 
 def story(number, sku, *attempts):
@@ -41,6 +45,32 @@ class Test(unittest.TestCase):
 
     def test_no_commands(self):
         self.assertEqual((longest_wait([]), longest_silence([])), ("nobody asked", "nobody asked"))
+
+    def history(self):
+        """One that has two commands under way, sent a minute apart."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        history = History(os.path.join(folder.name, "history"))
+        self.addCleanup(history.close)
+        for number, began in ((1, now() - 60.0), (2, now())):
+            command = Command(number, 0, "A", number, None, "key")
+            command.began = began
+            command.attempts.append({"heard": 503})
+            history.open(command)
+        return history
+
+    def test_who_still_waits_though_all_is_well(self):
+        history = self.history()
+        self.assertEqual(
+            await_answers(history, now() - 30.0, patience_s=0.2),
+            ["command 1 about A is without an answer 0.2 s after all was well; last heard: [503]"],
+        )
+
+    def test_that_everybody_has_an_answer(self):
+        history = self.history()
+        threading.Timer(0.3, history.add, [history.waiting[1]]).start()
+        self.assertEqual(await_answers(history, now() - 30.0), [])
+        self.assertEqual(list(history.waiting), [2])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,27 @@
-"""How long clients waited, and for what, in words for people."""
+"""How long clients waited or still wait, and for what, in words for people."""
 
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 
-from clients import is_answer
+from clients import PATIENCE_S, is_answer, now
 
 NOBODY = "nobody asked"
+LOOK_S = 0.1
+LAST_SHOWN = 5
+
+
+def await_answers(history, well, patience_s=PATIENCE_S):
+    """Waits until every command that was sent before `well` has ended; gives those that have not, so long after it."""
+    while waiting := history.waiting_since(well):
+        if now() > well + patience_s:
+            return [
+                f"command {command.number} about {command.sku} is without an answer {patience_s} s after all was well; "
+                f"last heard: {[attempt['heard'] for attempt in command.attempts[-LAST_SHOWN:]]}"
+                for command in waiting
+            ]
+        time.sleep(LOOK_S)
+    return []
 
 
 def longest_wait(stories):
