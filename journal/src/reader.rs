@@ -197,6 +197,21 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
         })
     }
 
+    /// Waits until each checkpoint's last valid record was read again and found to be the same, which
+    /// else happens at the first batch: for those who write before they read. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Reader::next`].
+    pub async fn confirm(&mut self) -> Result<(), ReadError> {
+        let unconfirmed = |partition: &Partition<E, L::Protocol>| partition.probe.is_some();
+        while self.partitions.values().any(unconfirmed) {
+            self.raw.extend(self.feed.next().await?);
+            self.work_through().await?;
+            self.collect();
+        }
+        Ok(())
+    }
+
     /// Waits for the next batch. Cancel-safe.
     ///
     /// # Errors

@@ -43,7 +43,10 @@ fn main() -> ExitCode {
         }
         show(&run, arguments.trace);
     }
-    println!("{} runs: {tally}; {violations} violations", arguments.runs);
+    println!(
+        "{} runs from seed {}: {tally}; {violations} violations",
+        arguments.runs, arguments.seed
+    );
     match violations {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -170,6 +170,9 @@ impl<M: Machine, L: Log> Owner<M, L> {
         assigned: &mut watch::Receiver<bool>,
     ) -> bool {
         if *assigned.borrow_and_update() {
+            if *self.status.borrow() == Status::Standby {
+                self.tell(Status::TakingOver("the partition was assigned".into()));
+            }
             return !stop.is_cancelled();
         }
         self.tell(Status::Standby);
@@ -227,11 +230,14 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
     }
 
-    /// Begins a write of the state store if `commits` or more are not in it.
+    /// Begins a write of the state store if `commits` or more are not in it. What was folded in part
+    /// belongs to no checkpoint, and is not written.
     pub(super) fn start_saving(&mut self, commits: usize) {
         let is_due = self.core.unsaved() >= commits && Instant::now() >= self.save_not_before;
+        let is_whole = self.restored && self.core.broken().is_none();
         if self.saving.is_none()
             && is_due
+            && is_whole
             && let Some(changes) = self.core.save()
         {
             self.saving = Some(self.core.store().write(changes));

@@ -105,12 +105,20 @@ impl<M: Machine, L: Log> Owner<M, L> {
         while self.reports.try_recv().is_ok() {
             self.unreported = self.unreported.saturating_sub(1);
         }
-        self.restore()?;
+        self.restore().await?;
         let end = self.log.end(topic, partition).await;
         let end = end.map_err(|error| Failure::Again(error.to_string()))?;
         let start = self.core.checkpoint().clone();
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
         let mut reader = Reader::open(&self.log, &role, vec![start]).await?;
+        // An announcement in a log that the store is not of would end its owner's term.
+        match tokio::time::timeout(READ_TIMEOUT, reader.confirm()).await {
+            Ok(confirmed) => confirmed?,
+            Err(_) => {
+                let reason = format!("the last valid record was not read for {READ_TIMEOUT:?}");
+                return Err(Failure::Again(reason));
+            }
+        }
         self.catch_up(&mut reader, end).await?;
         self.in_office_at = None;
         self.announce_and_read(&mut reader).await?;
@@ -135,11 +143,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
     pub(super) async fn recover_store(&mut self, error: &StoreError) {
         // Whoever is interrupted from here on looks into the store again.
         self.restored = false;
-        // A write that is under way must not land on what the store is taken for from here on.
-        if self.saving.is_some() {
-            let saved = next_saved(&mut self.saving).await;
-            self.is_saved(saved);
-        }
+        self.finish_saving().await;
         let recovered = match error {
             StoreError::Reopened { .. } => self.core.restore(),
             StoreError::InUse { .. }
@@ -153,9 +157,18 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
     }
 
-    /// Looks into the state store, the first time.
-    fn restore(&mut self) -> Result<(), Failure> {
+    /// A write that is under way must not land on what the store is taken for from here on.
+    async fn finish_saving(&mut self) {
+        if self.saving.is_some() {
+            let saved = next_saved(&mut self.saving).await;
+            self.is_saved(saved);
+        }
+    }
+
+    /// Looks into the state store, the first time, and after a recovery that was interrupted.
+    async fn restore(&mut self) -> Result<(), Failure> {
         if !self.restored {
+            self.finish_saving().await;
             self.core.restore().map_err(Failure::Store)?;
             self.restored = true;
             let offset = self.core.checkpoint().next_offset;
@@ -247,7 +260,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
     fn set_clock(&mut self, stamp_ms: Option<i64>) -> Result<(), Failure> {
         let Some(stamp_ms) = stamp_ms else {
             // An earlier try read it, and failed then.
-            self.core.forget_announcement();
+            self.give_up_announcement();
             let reason = "the announcement's stamp is not known any more";
             return Err(Failure::Again(reason.into()));
         };
@@ -257,7 +270,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         );
         let age = uptime.saturating_sub(self.announced_at);
         if age > STAMP_AGE_MAX {
-            self.core.forget_announcement();
+            self.give_up_announcement();
             let reason = format!("the announcement was read only after {age:?}");
             return Err(Failure::Again(reason));
         }
@@ -269,7 +282,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             since_us => since_us.saturating_sub(age_us).max(0),
         };
         if off_us.saturating_abs() > CLOCK_DIFFERENCE_US_MAX {
-            self.core.forget_announcement();
+            self.give_up_announcement();
             let (off_ms, max_ms) = (off_us / 1_000, CLOCK_DIFFERENCE_US_MAX / 1_000);
             let reason = format!(
                 "this machine's clock is {off_ms} ms off the broker's, which is more than {max_ms}"
@@ -278,6 +291,13 @@ impl<M: Machine, L: Log> Owner<M, L> {
         }
         self.in_office_at = Some((stamp, uptime));
         Ok(())
+    }
+
+    /// Announces anew at the next try. The term that the log has now is this owner's all the same, and
+    /// must not pass for another's.
+    fn give_up_announcement(&mut self) {
+        self.held = Some(self.core.checkpoint().term);
+        self.core.forget_announcement();
     }
 
     /// Reads a batch; `false` if none came for so long.

@@ -21,6 +21,8 @@ const CACHE_BYTES: u64 = 16 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 /// The library's log of what was not written out yet; its least.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// How often it is opened for one use: a write of another partition that fails closes it.
+const OPENINGS_MAX: usize = 3;
 /// In the order of [`Table`]'s variants.
 const TABLE_NAMES: [&str; 4] = ["meta", "aggregates", "answers", "expiry"];
 
@@ -38,10 +40,13 @@ struct Slot {
     opened: u64,
 }
 
+/// One partition's, in the order of [`Table`]'s variants.
+type Keyspaces = [Keyspace; TABLE_NAMES.len()];
+
 struct Open {
     database: Database,
-    /// By partition, then in the order of [`Table`]'s variants.
-    keyspaces: HashMap<String, [Keyspace; TABLE_NAMES.len()]>,
+    /// By partition.
+    keyspaces: HashMap<String, Keyspaces>,
 }
 
 /// One partition's part of it.
@@ -109,20 +114,24 @@ impl Disk {
         &self,
         name: &str,
         known: Option<u64>,
-        work: impl FnOnce(&Database, &[Keyspace; TABLE_NAMES.len()]) -> fjall::Result<T>,
+        work: impl FnOnce(&Database, &Keyspaces) -> fjall::Result<T>,
     ) -> Result<(T, u64), Trouble> {
-        self.ensure(name).map_err(Trouble::Failed)?;
-        let slot = self.open.read().expect("no holder panics");
-        if known.is_some_and(|known| known != slot.opened) {
-            return Err(Trouble::Reopened);
+        for _ in 0..OPENINGS_MAX {
+            self.ensure(name).map_err(Trouble::Failed)?;
+            let slot = self.open.read().expect("no holder panics");
+            if known.is_some_and(|known| known != slot.opened) {
+                return Err(Trouble::Reopened);
+            }
+            let open = slot.open.as_ref();
+            let found = open.and_then(|open| Some((&open.database, open.keyspaces.get(name)?)));
+            // Else it was closed just now.
+            if let Some((database, keyspaces)) = found {
+                let worked = work(database, keyspaces);
+                let worked = worked.map_err(|error| Trouble::Failed(error.to_string()))?;
+                return Ok((worked, slot.opened));
+            }
         }
-        let open = slot.open.as_ref();
-        let found = open.and_then(|open| Some((&open.database, open.keyspaces.get(name)?)));
-        let closed = || Trouble::Failed("it was closed meanwhile".into());
-        let (database, keyspaces) = found.ok_or_else(closed)?;
-        let worked = work(database, keyspaces);
-        let worked = worked.map_err(|error| Trouble::Failed(error.to_string()))?;
-        Ok((worked, slot.opened))
+        Err(Trouble::Failed("it is closed again and again".into()))
     }
 
     /// Opens what is closed: the database, and a partition's keyspaces.
@@ -225,6 +234,23 @@ impl DiskPartition {
         Ok(opened)
     }
 
+    /// Does something with the keyspaces as their user knows them; also if the database was opened again
+    /// since, and has all of that.
+    fn with_known<T>(
+        &self,
+        mut work: impl FnMut(&Database, &Keyspaces) -> fjall::Result<T>,
+        error: impl Fn(Trouble) -> StoreError,
+    ) -> Result<(T, u64), StoreError> {
+        for _ in 0..OPENINGS_MAX {
+            let known = self.check_known()?;
+            match self.disk.with(&self.name, Some(known), &mut work) {
+                Err(Trouble::Reopened) => {}
+                worked => return worked.map_err(error),
+            }
+        }
+        Err(error(Trouble::Reopened))
+    }
+
     fn stored_stamp(&self) -> Result<(Option<Vec<u8>>, u64), StoreError> {
         let found = self.disk.with(&self.name, None, |_, tables| {
             tables[Table::Meta as usize].get(STAMP_KEY)
@@ -239,16 +265,16 @@ impl DiskPartition {
     }
 
     fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
-        let known = self.check_known()?;
+        self.check_known()?;
         // They are made of what the store has, so not while it is held.
         let mut changes = changes();
         // Each is searched for from the top; next to the last one all of that way is in the cache. Of
         // changes of one entry the last one wins, so they keep their order.
         changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
-        let mut stamp = None;
-        let written = self.disk.with(&self.name, Some(known), |database, tables| {
+        let (mut changes, mut stamp) = (Some(changes), None);
+        let write = |database: &Database, tables: &Keyspaces| {
             let mut batch = database.batch();
-            for change in changes {
+            for change in changes.take().unwrap_or_default() {
                 let table = &tables[change.table as usize];
                 if change.table == Table::Meta {
                     stamp.clone_from(&change.value);
@@ -259,8 +285,8 @@ impl DiskPartition {
                 }
             }
             batch.commit()
-        });
-        let ((), opened) = written.map_err(|trouble| self.unwritable(trouble))?;
+        };
+        let ((), opened) = self.with_known(write, |trouble| self.unwritable(trouble))?;
         self.adopt(stamp, opened);
         Ok(())
     }
@@ -274,11 +300,8 @@ impl StateStore for DiskPartition {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let known = self.check_known()?;
-        let found = self.disk.with(&self.name, Some(known), |_, tables| {
-            tables[table as usize].get(key)
-        });
-        let (found, _) = found.map_err(|trouble| self.unreadable(trouble))?;
+        let get = |_: &Database, tables: &Keyspaces| tables[table as usize].get(key);
+        let (found, _) = self.with_known(get, |trouble| self.unreadable(trouble))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -289,16 +312,15 @@ impl StateStore for DiskPartition {
         end: &[u8],
         count: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let known = self.check_known()?;
-        let found = self.disk.with(&self.name, Some(known), |_, tables| {
+        let first = |_: &Database, tables: &Keyspaces| {
             let entries = tables[table as usize].range(start.to_vec()..end.to_vec());
             let entries = entries.take(count).map(|entry| {
                 let (key, value) = entry.into_inner()?;
                 Ok((key.to_vec(), value.to_vec()))
             });
             entries.collect()
-        });
-        let (found, _) = found.map_err(|trouble| self.unreadable(trouble))?;
+        };
+        let (found, _) = self.with_known(first, |trouble| self.unreadable(trouble))?;
         Ok(found)
     }
 
@@ -329,159 +351,4 @@ impl StateStore for DiskPartition {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Change;
-
-    fn change(table: Table, key: &[u8], value: Option<&[u8]>) -> Change {
-        Change {
-            table,
-            key: key.to_vec(),
-            value: value.map(<[u8]>::to_vec),
-        }
-    }
-
-    fn stamped(stamp: &'static [u8], change: Change) -> MakeChanges {
-        Box::new(move || vec![change, self::change(Table::Meta, STAMP_KEY, Some(stamp))])
-    }
-
-    async fn write(store: &Arc<dyn StateStore>, stamp: &'static [u8], key: &'static [u8]) {
-        let entry = change(Table::Answers, key, Some(b"value"));
-        store.clone().write(stamped(stamp, entry)).await.unwrap();
-    }
-
-    /// As after a write that failed, but with all that was written before.
-    fn reopen(disk: &Disk) {
-        disk.close();
-    }
-
-    #[tokio::test]
-    async fn what_is_written_is_there_after_a_restart_and_apart_from_other_partitions() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path()).unwrap();
-        let (store, other) = (
-            disk.partition("journal.x", 0),
-            disk.partition("journal.x", 1),
-        );
-        write(&store, b"1", b"a").await;
-        assert_eq!(other.stamp().unwrap(), None);
-        assert_eq!(other.get(Table::Answers, b"a").unwrap(), None);
-        let taken = Disk::open(folder.path()).err().unwrap();
-        assert!(matches!(taken, StoreError::InUse { .. }), "{taken}");
-        drop((disk, store, other));
-        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-        assert_eq!(store.stamp().unwrap(), Some(b"1".to_vec()));
-        assert_eq!(
-            store.get(Table::Answers, b"a").unwrap(),
-            Some(b"value".to_vec())
-        );
-        store.clear().unwrap();
-        assert_eq!(store.stamp().unwrap(), None);
-        assert_eq!(store.get(Table::Answers, b"a").unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn the_first_entries_come_in_order() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-        for key in [b"c", b"a", b"b", b"d"] {
-            let entry = change(Table::Expiry, key, Some(b""));
-            store.clone().write(stamped(b"1", entry)).await.unwrap();
-        }
-        let keys = |start: &[u8], end: &[u8], count| -> Vec<Vec<u8>> {
-            let found = store.first(Table::Expiry, start, end, count).unwrap();
-            found.into_iter().map(|(key, _)| key).collect()
-        };
-        assert_eq!(keys(b"", b"d", 9), [b"a", b"b", b"c"]);
-        assert_eq!(keys(b"b", b"z", 2), [b"b", b"c"]);
-    }
-
-    /// An owner keeps only part of it in memory: it must not take the rest for absent.
-    #[tokio::test]
-    async fn who_used_a_store_that_lost_its_end_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path()).unwrap();
-        let (store, thief) = (
-            disk.partition("journal.x", 0),
-            disk.partition("journal.x", 0),
-        );
-        write(&store, b"1", b"a").await;
-        reopen(&disk);
-        assert!(
-            store.get(Table::Answers, b"a").unwrap().is_some(),
-            "all is there"
-        );
-        thief.clear().unwrap();
-        reopen(&disk);
-        for told in [
-            store.get(Table::Answers, b"a").err(),
-            store
-                .clone()
-                .write(stamped(b"2", change(Table::Answers, b"b", Some(b""))))
-                .await
-                .err(),
-        ] {
-            assert!(
-                matches!(told, Some(StoreError::Reopened { .. })),
-                "{told:?}"
-            );
-        }
-        assert_eq!(store.stamp().unwrap(), None);
-        assert_eq!(
-            store.get(Table::Answers, b"a").unwrap(),
-            None,
-            "it knows now"
-        );
-    }
-
-    /// What a write is made of is read from the store; a partition that is opened meanwhile must not
-    /// stand between.
-    #[tokio::test]
-    async fn a_partition_is_opened_while_another_makes_its_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path()).unwrap();
-        let store = disk.partition("journal.x", 0);
-        write(&store, b"1", b"a").await;
-        let (reader, other) = (store.clone(), disk.partition("journal.x", 1));
-        let changes: MakeChanges = Box::new(move || {
-            let opening = std::thread::spawn(move || other.stamp());
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-            while !opening.is_finished() && std::time::Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            assert!(opening.is_finished(), "it waits for the write");
-            assert!(reader.get(Table::Answers, b"a").unwrap().is_some());
-            vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
-        });
-        store.clone().write(changes).await.unwrap();
-        assert_eq!(store.stamp().unwrap(), Some(b"2".to_vec()));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_written_on_top_of_a_store_that_lost_everything_meanwhile() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path()).unwrap();
-        let store = disk.partition("journal.x", 0);
-        write(&store, b"1", b"a").await;
-        let (thief, meanwhile) = (disk.partition("journal.x", 0), disk.clone());
-        let changes: MakeChanges = Box::new(move || {
-            thief.clear().unwrap();
-            reopen(&meanwhile);
-            vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
-        });
-        let told = store.clone().write(changes).await.unwrap_err();
-        assert!(matches!(told, StoreError::Reopened { .. }), "{told}");
-        assert_eq!(store.stamp().unwrap(), None);
-    }
-
-    #[test]
-    fn what_can_not_be_opened_is_made_again() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Disk::open(folder.path()).unwrap());
-        let marker = folder.path().join("version");
-        assert!(marker.exists(), "the library's marker of its format");
-        std::fs::write(&marker, b"torn").unwrap();
-        let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-        assert_eq!(store.stamp().unwrap(), None);
-    }
-}
+mod tests;

@@ -17,6 +17,8 @@ mod decide;
 mod office;
 mod proof;
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod store_tests;
 #[cfg(test)]
 mod tests;
