@@ -14,6 +14,11 @@ use std::{sync::Arc, time::Duration};
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often, and how far apart, it is asked for a topic that was made just now: brokers learn of it one
+/// after the other.
+const MADE_TRIES: usize = 100;
+const MADE_WAIT: Duration = Duration::from_millis(50);
+
 /// Creates, checks and measures topics.
 #[derive(Clone)]
 pub struct Admin {
@@ -100,6 +105,9 @@ impl Admin {
                 made.push(spec.name);
             }
         }
+        for topic in &made {
+            self.await_made(topic).await?;
+        }
         for spec in specs {
             self.check(spec).await?;
         }
@@ -133,6 +141,17 @@ impl Admin {
                 reason: "the broker gave no answer for it".into(),
             }),
         }
+    }
+
+    /// Waits until the broker that is asked knows of a topic that was made.
+    async fn await_made(&self, topic: &str) -> Result<(), AdminError> {
+        for _ in 1..MADE_TRIES {
+            match self.partitions(topic).await {
+                Err(AdminError::Refused { .. }) => tokio::time::sleep(MADE_WAIT).await,
+                known => return known.map(drop),
+            }
+        }
+        self.partitions(topic).await.map(drop)
     }
 
     /// Compares a topic's partitions and configuration with what they must be. A journal must also

@@ -213,17 +213,8 @@ impl Appender {
 
     /// Makes the producer fail for good, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
-    #[expect(unsafe_code, reason = "the client library has no safe call for it")]
     pub fn fail_fatally(&self) {
-        let current = self.current();
-        // SAFETY: the handle is alive as long as `current`, and the text ends in a zero byte.
-        unsafe {
-            rdkafka::bindings::rd_kafka_test_fatal_error(
-                current.client().native_ptr(),
-                rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
-                c"a test".as_ptr(),
-            );
-        }
+        crate::faults::fail_fatally(self.current().client());
     }
 }
 

@@ -293,13 +293,13 @@ fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
         Some(
             Code::Fatal
             | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed,
         ) => Some(ConsumerError::Fatal { topic, reason }),
         Some(Code::PartitionEOF | Code::NoError) => None,
         // A topic that is being made or deleted is unknown for a while; so is one whose broker
-        // restarts. Waiting mends it, or an operator does.
+        // restarts, and forbidden is one whose rules are being changed. Waiting mends it, or an operator
+        // does.
         Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }
@@ -357,7 +357,7 @@ mod tests {
             RDKafkaErrorCode::AutoOffsetReset,
             RDKafkaErrorCode::OffsetOutOfRange,
             RDKafkaErrorCode::LogTruncation,
-            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::GroupAuthorizationFailed,
             RDKafkaErrorCode::Fatal,
             RDKafkaErrorCode::BadMessage,
         ] {
@@ -402,6 +402,7 @@ mod tests {
             RDKafkaErrorCode::InvalidMessage,
             RDKafkaErrorCode::UnknownTopicOrPartition,
             RDKafkaErrorCode::UnknownTopicId,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
             RDKafkaErrorCode::Unknown,
         ] {
             let told = told(Polls::from([error(code), None, Some(Ok(at(4))), None]));

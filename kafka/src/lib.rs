@@ -6,6 +6,8 @@ pub mod admin;
 pub mod appender;
 pub mod codec;
 pub mod consumer;
+#[cfg(feature = "faults")]
+mod faults;
 pub mod group;
 pub mod partition;
 pub mod publisher;

@@ -1,14 +1,16 @@
 //! Publishes keyed records to topics that are no journals, such as aggregate topics.
 //!
-//! Records are spread as the Java client does, and each is reported written before the next batch.
+//! Records are spread as the Java client does, and each is reported written before the next batch. A
+//! producer with a fatal error never works again; the next call puts a new one in its place.
 
 use crate::settings::{KafkaSettings, SettingsError};
 use futures_util::future::try_join_all;
 use rdkafka::{
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
     util::Timeout,
 };
+use std::sync::{Arc, RwLock};
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
@@ -37,23 +39,45 @@ pub enum PublishError {
 /// An idempotent producer with awaited acknowledgements.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer,
+    settings: KafkaSettings,
+    role: String,
+    producer: Arc<RwLock<FutureProducer>>,
 }
 
 impl Publisher {
     /// Makes the producer; `role` names it in the broker's logs.
     pub fn new(settings: &KafkaSettings, role: &str) -> Result<Self, PublishError> {
         settings.check()?;
-        let producer = settings
-            .client(role)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            .set("partitioner", "murmur2_random")
-            .set("message.timeout.ms", PUBLISH_TIMEOUT_MS.to_string())
-            .create()
-            .map_err(PublishError::Client)?;
-        Ok(Self { producer })
+        Ok(Self {
+            producer: Arc::new(RwLock::new(producer(settings, role)?)),
+            settings: settings.clone(),
+            role: role.to_owned(),
+        })
+    }
+
+    /// The producer; a new one if it had a fatal error.
+    fn current(&self) -> Result<FutureProducer, PublishError> {
+        let current = self.producer.read().expect("no holder panics").clone();
+        if current.client().fatal_error().is_none() {
+            return Ok(current);
+        }
+        let mut current = self.producer.write().expect("no holder panics");
+        // Somebody else may have been here first.
+        if let Some((code, reason)) = current.client().fatal_error() {
+            tracing::error!(%code, reason, role = self.role, "the producer had a fatal error and is replaced");
+            let new = producer(&self.settings, &self.role)?;
+            let old = std::mem::replace(&mut *current, new);
+            // Its end joins a thread, for which nobody should wait.
+            std::thread::spawn(move || drop(old));
+        }
+        Ok(current.clone())
+    }
+
+    /// Makes the producer fail for good, as after an error that idempotence can't survive.
+    #[cfg(feature = "faults")]
+    pub fn fail_fatally(&self) {
+        let current = self.producer.read().expect("no holder panics");
+        crate::faults::fail_fatally(current.client());
     }
 
     /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error
@@ -89,9 +113,10 @@ impl Publisher {
         topic: &str,
         mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
     ) -> Result<(), PublishError> {
+        let producer = self.current()?;
         while !records.is_empty() {
             let chunk = records.drain(..records.len().min(UNDER_WAY_MAX));
-            let sends = chunk.map(|record| self.producer.send(record, Timeout::Never));
+            let sends = chunk.map(|record| producer.send(record, Timeout::Never));
             try_join_all(sends)
                 .await
                 .map_err(|(error, _)| PublishError::Unknown {
@@ -101,4 +126,16 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+fn producer(settings: &KafkaSettings, role: &str) -> Result<FutureProducer, PublishError> {
+    settings
+        .client(role)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("partitioner", "murmur2_random")
+        .set("message.timeout.ms", PUBLISH_TIMEOUT_MS.to_string())
+        .create()
+        .map_err(PublishError::Client)
 }

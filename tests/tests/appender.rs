@@ -1,12 +1,14 @@
-//! The appender on a real broker: each append is reported once, what is reported stands where the
-//! report says, and a producer's end for good costs no more than what it had under way.
+//! The appender and the publisher on a real broker: each append is reported once, what is reported
+//! stands where the report says, and a producer's end for good costs no more than what it had under way.
 
 #![allow(
     clippy::unwrap_used,
     reason = "a test program; clippy knows only its test functions"
 )]
 
-use kafka::{Admin, Appender, BatchConsumer, KafkaSettings, Report, appender::AppendError};
+use kafka::{
+    Admin, Appender, BatchConsumer, KafkaSettings, Publisher, Report, appender::AppendError,
+};
 use schemas::topics::{Retention, TopicSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +22,11 @@ const TOPIC: TopicSpec = TopicSpec {
     partitions: 1,
     retention: Retention::Unlimited,
     subject: None,
+};
+const PUBLISHED: TopicSpec = TopicSpec {
+    name: "test.publisher",
+    key: "a letter",
+    ..TOPIC
 };
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,12 +52,16 @@ async fn outcomes(
     outcomes
 }
 
-#[tokio::test]
-async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_not_so() {
-    let settings = KafkaSettings {
+fn settings() -> KafkaSettings {
+    KafkaSettings {
         brokers: std::env::var("DAYBOOK_KAFKA_BROKERS").unwrap(),
         ..KafkaSettings::default()
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_not_so() {
+    let settings = settings();
     let admin = Admin::new(&settings).unwrap();
     admin.ensure(&[TOPIC]).await.unwrap();
     let appender = Appender::new(&settings).unwrap();
@@ -96,4 +107,27 @@ async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_
     let once: BTreeSet<_> = log.values().collect();
     assert_eq!(once.len(), log.len(), "a record stands twice");
     admin.delete(&[TOPIC.name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_publisher_goes_on_after_its_producer_ended_for_good() {
+    let settings = settings();
+    let admin = Admin::new(&settings).unwrap();
+    admin.ensure(&[PUBLISHED]).await.unwrap();
+    let begin = admin.watermarks(PUBLISHED.name, 0).await.unwrap().high;
+    let publisher = Publisher::new(&settings, "test").unwrap();
+    let publish = async |publisher: &Publisher, key: &str| {
+        let records = [(key.to_owned(), b"value".to_vec())];
+        let published = publisher.publish(PUBLISHED.name, &records);
+        timeout(PATIENCE, published).await.unwrap().unwrap();
+    };
+    publish(&publisher, "a").await;
+    let copy = publisher.clone();
+    publisher.fail_fatally();
+    for publisher in [&copy, &publisher] {
+        publish(publisher, "b").await;
+    }
+    let end = admin.watermarks(PUBLISHED.name, 0).await.unwrap().high;
+    assert_eq!(end - begin, 3);
+    admin.delete(&[PUBLISHED.name]).await.unwrap();
 }
