@@ -17,6 +17,9 @@ pub const LINES_MAX: usize = 10_000;
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
 /// See [`QUANTITY_MAX`].
 pub const UNIT_PRICE_MAX: i64 = 1_000_000_000_000_000;
+/// Largest amount of money, in minor units, either sign. Below 2^53, up to which the canonical JSON that
+/// a command's hash is made of keeps whole numbers apart.
+pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 
 /// A field that can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,7 +161,7 @@ impl PriceBody {
     pub fn into_money(self) -> Result<Money, FieldError> {
         let currency = field("price.currency", Currency::parse(&self.price.currency))?;
         Ok(Money {
-            amount: self.price.amount,
+            amount: within("price.amount", self.price.amount, AMOUNT_MAX)?,
             currency,
         })
     }
