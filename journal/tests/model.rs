@@ -17,7 +17,7 @@ use partition::{
     },
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Write};
 
 const ANSWERED_IS_VALID: &str = "an answered command is valid exactly once";
 const DECIDED_ONCE: &str = "no command is valid twice";
@@ -192,7 +192,9 @@ fn times_valid(state: &State, command: u8) -> usize {
 fn check_all(name: &str, design: Design) -> impl Checker<Design> {
     let checker = design.checker().threads(2).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{name}: {states} states, runs of up to {depth} actions");
+    tell(&format!(
+        "{name}: {states} states, runs of up to {depth} actions"
+    ));
     checker
 }
 
@@ -224,7 +226,14 @@ fn assert_found_out(name: &str, design: Design, property: &'static str) {
         .discovery(property)
         .unwrap_or_else(|| panic!("{name}: {property:?} holds in {states} states"));
     let actions = path.into_actions();
-    println!("{name}: breaks {property:?} after {actions:?}, found in {states} states");
+    tell(&format!(
+        "{name}: breaks {property:?} after {actions:?}, found in {states} states"
+    ));
+}
+
+/// A line that is seen though the test passes, for of that the library keeps what is printed.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[test]

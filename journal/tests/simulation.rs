@@ -3,6 +3,7 @@
 
 use journal::simulator::{Happening, MISTAKES, Mistake, Run, SOUND, Tally};
 use std::{
+    io::Write,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +26,11 @@ fn runs() -> u64 {
         Ok("1") => RUNS_FULL,
         _ => RUNS,
     }
+}
+
+/// A line that is seen though the test passes, for of that the library keeps what is printed.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs the seeds below `count` until `stops`; gives each run to it, in no certain order.
@@ -64,7 +70,7 @@ fn nothing_happens_that_never_may_and_everything_else_does() {
         tally.into_inner().unwrap(),
         violations.into_inner().unwrap(),
     );
-    println!("{runs} runs in {:?}: {tally}", started.elapsed());
+    tell(&format!("{runs} runs in {:?}: {tally}", started.elapsed()));
     assert!(violations.is_empty(), "{}", violations.join("\n"));
     let missing = Happening::ALL
         .iter()
@@ -91,11 +97,11 @@ fn every_mistake_is_found_out() {
         });
         match caught.into_inner().unwrap() {
             Some((seed, violation)) => {
-                println!(
+                tell(&format!(
                     "{}: caught by seed {seed}, run {}: {violation}",
                     mistake.name,
                     seed + 1
-                );
+                ));
             }
             None => missed.push(mistake.name),
         }
