@@ -220,6 +220,7 @@ fn bounded(name: &str, text: &str, chars_max: usize) -> Result<String, FieldErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Hasher;
     use serde_json::{Value, json};
 
     fn sale() -> Value {
@@ -277,6 +278,23 @@ mod tests {
             let error = with(pointer, value).unwrap_err();
             assert!(error.contains(part), "{pointer}: {error}");
         }
+    }
+
+    #[test]
+    fn two_prices_are_two_commands_as_far_as_they_are_taken() {
+        let price = |amount| PriceBody {
+            price: MoneyBody {
+                amount,
+                currency: "GBP".into(),
+            },
+        };
+        for amount in [AMOUNT_MAX, -AMOUNT_MAX] {
+            assert_eq!(price(amount).into_money().unwrap().amount, amount);
+            let beyond = price(amount + amount.signum()).into_money().unwrap_err();
+            assert_eq!(beyond.field, "price.amount");
+        }
+        let hash = |amount| Hasher::new([7; 32]).hash("", &price(amount)).unwrap();
+        assert_ne!(hash(AMOUNT_MAX), hash(AMOUNT_MAX - 1));
     }
 
     #[test]
