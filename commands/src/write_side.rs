@@ -333,8 +333,14 @@ async fn watch_routes(
                 Status::InOffice { .. } => None,
                 // Whoever served before may serve on, but this process keeps the partition from others.
                 Status::Ended(reason) => Some(format!("partition {}: {reason}", place.1)),
-                Status::Standby | Status::TakingOver(_) if is_elsewhere(place) => None,
-                Status::Standby => Some(format!("partition {}: no owner is known", place.1)),
+                Status::Standby | Status::TakingOver(_) | Status::Leaving
+                    if is_elsewhere(place) =>
+                {
+                    None
+                }
+                Status::Standby | Status::Leaving => {
+                    Some(format!("partition {}: no owner is known", place.1))
+                }
                 Status::TakingOver(reason) => Some(format!("partition {}: {reason}", place.1)),
             })
         };

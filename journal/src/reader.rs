@@ -201,13 +201,16 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     /// else happens at the first batch: for those who write before they read. Cancel-safe.
     ///
     /// # Errors
-    /// As [`Reader::next`].
+    /// As [`Reader::next`], but for what stands behind those records: that is the next batch's.
     pub async fn confirm(&mut self) -> Result<(), ReadError> {
         let unconfirmed = |partition: &Partition<E, L::Protocol>| partition.probe.is_some();
         while self.partitions.values().any(unconfirmed) {
             self.raw.extend(self.feed.next().await?);
-            self.work_through().await?;
+            let worked = self.work_through().await;
             self.collect();
+            if self.partitions.values().any(unconfirmed) {
+                worked?;
+            }
         }
         Ok(())
     }

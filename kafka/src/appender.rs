@@ -4,7 +4,10 @@
 //! journal's business. A producer with a fatal error never works again; [`AppendLine::mend`] puts a
 //! new one in its place.
 
-use crate::settings::{KafkaSettings, SettingsError};
+use crate::{
+    lasting::Lasting,
+    settings::{KafkaSettings, SettingsError},
+};
 use rdkafka::{
     ClientContext, Message,
     error::KafkaError,
@@ -28,6 +31,8 @@ const RECORD_OVERHEAD_BYTES: usize = 8_192;
 /// library's five they stay small, and at 10,000 commits a second most of the processor goes into
 /// requests of a few records each. A cluster of long ways may want more: `kafka.properties` may set it.
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
+/// What the producer is called in the broker's logs, and in ours.
+const ROLE: &str = "appender";
 /// Bits of a producer's opaque word that hold the caller's own number.
 const NUMBER_BITS: u32 = 48;
 const _: () = assert!(
@@ -95,7 +100,7 @@ pub enum AppenderError {
 #[derive(Clone)]
 pub struct Appender {
     settings: KafkaSettings,
-    producer: Arc<RwLock<Arc<ThreadedProducer<Lines>>>>,
+    producer: Arc<Lasting<ThreadedProducer<Lines>>>,
     senders: Senders,
 }
 
@@ -161,7 +166,7 @@ impl Appender {
         let producer = producer(settings, &senders)?;
         Ok(Self {
             settings: settings.clone(),
-            producer: Arc::new(RwLock::new(Arc::new(producer))),
+            producer: Arc::new(Lasting::new(ROLE, producer)),
             senders,
         })
     }
@@ -189,32 +194,13 @@ impl Appender {
 
     /// Waits until nothing is under way, at most `timeout`. Blocks.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.current().flush(timeout)
-    }
-
-    fn current(&self) -> Arc<ThreadedProducer<Lines>> {
-        self.producer.read().expect("no holder panics").clone()
-    }
-
-    /// Replaces the producer if it had a fatal error. Whichever line asks first does it; the old one
-    /// still reports what it had under way.
-    fn mend(&self) -> Result<(), AppenderError> {
-        let mut current = self.producer.write().expect("no holder panics");
-        let Some((code, reason)) = current.client().fatal_error() else {
-            return Ok(());
-        };
-        tracing::error!(%code, reason, "the producer had a fatal error and is replaced");
-        let new = Arc::new(producer(&self.settings, &self.senders)?);
-        let old = std::mem::replace(&mut *current, new);
-        // Its end joins a thread, for which nobody should wait.
-        std::thread::spawn(move || drop(old));
-        Ok(())
+        self.producer.present().flush(timeout)
     }
 
     /// Makes the producer fail for good, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
     pub fn fail_fatally(&self) {
-        crate::faults::fail_fatally(self.current().client());
+        self.producer.fail_fatally();
     }
 }
 
@@ -223,7 +209,7 @@ fn producer(
     senders: &Senders,
 ) -> Result<ThreadedProducer<Lines>, AppenderError> {
     let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
-    let mut config = settings.client("appender");
+    let mut config = settings.client(ROLE);
     if config.get(IN_FLIGHT.0).is_none() {
         config.set(IN_FLIGHT.0, IN_FLIGHT.1);
     }
@@ -250,7 +236,12 @@ fn producer(
 impl AppendLine {
     /// Makes a new producer if the present one had a fatal error.
     pub fn mend(&self) -> Result<(), AppenderError> {
-        self.appender.mend()
+        let Appender {
+            settings,
+            producer: lasting,
+            senders,
+        } = &self.appender;
+        lasting.mend(|| producer(settings, senders))
     }
 
     /// Hands one record to the producer; its [`Report`] will bear `number` (48 bits).
@@ -291,7 +282,7 @@ impl AppendLine {
             .key(key)
             .payload(value)
             .headers(headers);
-        match self.appender.current().send(record) {
+        match self.appender.producer.present().send(record) {
             Ok(()) => Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 Err(AppendError::QueueFull {

@@ -9,6 +9,7 @@ pub mod consumer;
 #[cfg(feature = "faults")]
 mod faults;
 pub mod group;
+mod lasting;
 pub mod partition;
 pub mod publisher;
 pub mod registry;

@@ -3,14 +3,17 @@
 //! Records are spread as the Java client does, and each is reported written before the next batch. A
 //! producer with a fatal error never works again; the next call puts a new one in its place.
 
-use crate::settings::{KafkaSettings, SettingsError};
+use crate::{
+    lasting::Lasting,
+    settings::{KafkaSettings, SettingsError},
+};
 use futures_util::future::try_join_all;
 use rdkafka::{
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord, Producer},
+    producer::{FutureProducer, FutureRecord},
     util::Timeout,
 };
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
@@ -41,7 +44,7 @@ pub enum PublishError {
 pub struct Publisher {
     settings: KafkaSettings,
     role: String,
-    producer: Arc<RwLock<FutureProducer>>,
+    producer: Arc<Lasting<FutureProducer>>,
 }
 
 impl Publisher {
@@ -49,35 +52,16 @@ impl Publisher {
     pub fn new(settings: &KafkaSettings, role: &str) -> Result<Self, PublishError> {
         settings.check()?;
         Ok(Self {
-            producer: Arc::new(RwLock::new(producer(settings, role)?)),
+            producer: Arc::new(Lasting::new(role, producer(settings, role)?)),
             settings: settings.clone(),
             role: role.to_owned(),
         })
     }
 
-    /// The producer; a new one if it had a fatal error.
-    fn current(&self) -> Result<FutureProducer, PublishError> {
-        let current = self.producer.read().expect("no holder panics").clone();
-        if current.client().fatal_error().is_none() {
-            return Ok(current);
-        }
-        let mut current = self.producer.write().expect("no holder panics");
-        // Somebody else may have been here first.
-        if let Some((code, reason)) = current.client().fatal_error() {
-            tracing::error!(%code, reason, role = self.role, "the producer had a fatal error and is replaced");
-            let new = producer(&self.settings, &self.role)?;
-            let old = std::mem::replace(&mut *current, new);
-            // Its end joins a thread, for which nobody should wait.
-            std::thread::spawn(move || drop(old));
-        }
-        Ok(current.clone())
-    }
-
     /// Makes the producer fail for good, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
     pub fn fail_fatally(&self) {
-        let current = self.producer.read().expect("no holder panics");
-        crate::faults::fail_fatally(current.client());
+        self.producer.fail_fatally();
     }
 
     /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error
@@ -113,7 +97,9 @@ impl Publisher {
         topic: &str,
         mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
     ) -> Result<(), PublishError> {
-        let producer = self.current()?;
+        self.producer
+            .mend(|| producer(&self.settings, &self.role))?;
+        let producer = self.producer.present();
         while !records.is_empty() {
             let chunk = records.drain(..records.len().min(UNDER_WAY_MAX));
             let sends = chunk.map(|record| producer.send(record, Timeout::Never));

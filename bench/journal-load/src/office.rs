@@ -107,7 +107,7 @@ async fn in_office(mut status: watch::Receiver<Status>) -> Result<()> {
         match &*status.borrow_and_update() {
             Status::InOffice { .. } => return Ok(()),
             Status::Ended(reason) => bail!("ended: {reason}"),
-            Status::Standby | Status::TakingOver(_) => {}
+            Status::Standby | Status::TakingOver(_) | Status::Leaving => {}
         }
         status.changed().await.context("ended without a word")?;
     }

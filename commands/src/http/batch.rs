@@ -1,12 +1,13 @@
 //! Many commands in one request, streamed both ways: a line in, a line out, in order.
 //!
 //! Commands of one partition are decided in the order of their lines, for one task hands them in.
-//! At most [`LINES_UNDER_WAY_MAX`] lines are read ahead of their answers.
+//! At most [`LINES_UNDER_WAY_MAX`] lines, and so many bytes of them as [`Room`] has, are read ahead of
+//! their answers.
 
 use super::{
     answered::Answered,
     headers::position,
-    lines::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond},
+    lines::{LINE_BYTES_MAX, Line, Lines, Room, Taken, check_media_type, respond},
     products::field_problem,
 };
 use crate::{
@@ -89,7 +90,7 @@ pub async fn commands(
     let (sender, under_way) = mpsc::channel(LINES_UNDER_WAY_MAX);
     tokio::spawn(hand_in(write_side, trace, body, sender).in_current_span());
     let mut answered = Answered::default();
-    let answers = ReceiverStream::new(under_way).then(answer);
+    let answers = ReceiverStream::new(under_way).then(|(under, _taken)| answer(under));
     Ok(respond(answers.map(move |line| {
         answered.count(line.command, line.status);
         line.text
@@ -102,11 +103,12 @@ async fn hand_in(
     write_side: WriteSide,
     trace: TraceContext,
     body: Body,
-    sender: mpsc::Sender<Under>,
+    sender: mpsc::Sender<(Under, Taken)>,
 ) {
     let traceparent = trace.to_string();
     let mut lines = Lines::new(body.into_data_stream());
     let mut lanes = Lanes::new(write_side.router.clone());
+    let room = Room::default();
     for number in 1.. {
         let line = match write_side.stop.run_until_cancelled(lines.next()).await {
             None => {
@@ -123,8 +125,9 @@ async fn hand_in(
                 return;
             }
         };
+        let taken = room.take(&line).await;
         let under = hand_in_line(&write_side, &mut lanes, &traceparent, number, &line).await;
-        if sender.send(under).await.is_err() {
+        if sender.send((under, taken)).await.is_err() {
             return;
         }
     }

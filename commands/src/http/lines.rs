@@ -7,12 +7,15 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt};
 use service::problem::Problem;
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The media type, both ways. A browser asks before it sends that to another host.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of one body's lines without an answer written.
+pub const BYTES_UNDER_WAY_MAX: usize = 16 << 20;
 /// Answers written together, if they are there.
 const LINES_TOGETHER_MAX: usize = 256;
 
@@ -23,6 +26,33 @@ pub enum Line {
     Text(Vec<u8>),
     /// Longer than allowed; what it was is gone.
     TooLong,
+}
+
+/// What the lines of one body that are under way take up: [`BYTES_UNDER_WAY_MAX`] at most. Who counts
+/// lines alone lets a body of long ones take a thousand times the memory of one of short ones.
+#[derive(Debug)]
+pub struct Room(Arc<Semaphore>);
+
+/// A line's part of it, until it is dropped.
+pub type Taken = OwnedSemaphorePermit;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BYTES_UNDER_WAY_MAX)))
+    }
+}
+
+impl Room {
+    /// Waits until there is room for a line.
+    pub async fn take(&self, line: &Line) -> Taken {
+        let bytes = match line {
+            Line::Text(text) => text.len().min(BYTES_UNDER_WAY_MAX),
+            Line::TooLong => 0,
+        };
+        let bytes = u32::try_from(bytes).expect("a bound of some MiB");
+        let taken = self.0.clone().acquire_many_owned(bytes).await;
+        taken.expect("nobody closes it")
+    }
 }
 
 /// Cuts a stream of chunks into lines.

@@ -99,7 +99,7 @@ fn contested(offices: &Offices, directory: &Directory, contests: &mut Contests) 
             Status::InOffice { epoch, .. } => {
                 known.owner(place).filter(|entry| entry.epoch > epoch)
             }
-            Status::Standby | Status::TakingOver(_) | Status::Ended(_) => None,
+            Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => None,
         };
         let contest = contests.get(&place);
         match (greater, contest) {
@@ -159,7 +159,7 @@ fn due(
         .all()
         .filter_map(|(place, status)| match status {
             Status::InOffice { epoch, term } => Some((place, epoch, term)),
-            Status::Standby | Status::TakingOver(_) | Status::Ended(_) => None,
+            Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => None,
         })
         .filter(|(place, epoch, _)| known.last_epoch(*place) < *epoch)
         .filter(|(place, epoch, _)| !is_under_way(*place, *epoch))

@@ -107,14 +107,7 @@ impl Duties {
         for assigned in &self.assigned {
             assigned.send_replace(false);
         }
-        let left = timeout_at(Instant::now() + DRAIN_TIMEOUT, async {
-            while offices.all().any(|(_, status)| is_busy(&status)) {
-                offices.changed().await;
-            }
-        });
-        if left.await.is_err() {
-            tracing::warn!("commands are still without proof; their clients will ask again");
-        }
+        wait_until_left(&mut offices).await;
         closing.cancel();
     }
 
@@ -221,7 +214,7 @@ fn makes_room(hint: &Hint, offices: &Offices) -> Option<String> {
 fn is_in_office(status: &Status) -> bool {
     match status {
         Status::InOffice { .. } => true,
-        Status::Standby | Status::TakingOver(_) | Status::Ended(_) => false,
+        Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => false,
     }
 }
 
@@ -230,13 +223,25 @@ fn goes_on(status: &Status, successor: Option<&Entry>) -> bool {
     match status {
         Status::InOffice { epoch, .. } => successor.is_none_or(|entry| entry.epoch < *epoch),
         // Whoever is out of office must not depose the successor.
-        Status::Standby | Status::TakingOver(_) | Status::Ended(_) => false,
+        Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => false,
+    }
+}
+
+/// Waits until no owner has anything under way any more, for some time.
+async fn wait_until_left(offices: &mut Offices) {
+    let left = timeout_at(Instant::now() + DRAIN_TIMEOUT, async {
+        while offices.all().any(|(_, status)| is_busy(&status)) {
+            offices.changed().await;
+        }
+    });
+    if left.await.is_err() {
+        tracing::warn!("commands are still without proof; their clients will ask again");
     }
 }
 
 fn is_busy(status: &Status) -> bool {
     match status {
-        Status::InOffice { .. } | Status::TakingOver(_) => true,
+        Status::InOffice { .. } | Status::TakingOver(_) | Status::Leaving => true,
         Status::Standby | Status::Ended(_) => false,
     }
 }
@@ -408,6 +413,27 @@ mod tests {
         }
         world.tell(&Status::Ended("chain broken: journal.orders/1@7".into()));
         assert_eq!(makes_room(&share, &world.offices), None, "so is everybody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_closes_once_its_owners_have_left() {
+        let mut world = World::new(&Status::Leaving, sound());
+        let soon = Duration::from_millis(300);
+        let left = async {
+            tokio::time::sleep(soon).await;
+            for told in &world.statuses {
+                told.send_replace(Status::Standby);
+            }
+        };
+        let begun = Instant::now();
+        tokio::join!(wait_until_left(&mut world.offices), left);
+        assert_eq!(begun.elapsed(), soon);
+        wait_until_left(&mut world.offices).await;
+        assert_eq!(begun.elapsed(), soon);
+        // Nor does it wait for ever.
+        world.tell(&Status::Leaving);
+        wait_until_left(&mut world.offices).await;
+        assert_eq!(begun.elapsed(), soon + DRAIN_TIMEOUT);
     }
 
     #[test]

@@ -31,6 +31,6 @@ pub(super) fn own_trouble(status: &Status) -> Option<&str> {
         Status::TakingOver(reason) | Status::Ended(reason) => {
             reason.is_of_this_process().then_some(reason)
         }
-        Status::Standby | Status::InOffice { .. } => None,
+        Status::Standby | Status::InOffice { .. } | Status::Leaving => None,
     }
 }

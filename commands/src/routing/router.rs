@@ -274,7 +274,7 @@ impl Router {
             Status::InOffice { epoch, .. } => Some(Way::Here(Some(epoch))),
             // While it takes over, the one before it serves on.
             Status::TakingOver(_) => Some(elsewhere().unwrap_or(Way::Here(None))),
-            Status::Standby | Status::Ended(_) => elsewhere(),
+            Status::Standby | Status::Leaving | Status::Ended(_) => elsewhere(),
         }
     }
 

@@ -16,6 +16,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, HeaderValue, header},
 };
+use futures_util::StreamExt;
 use journal::{
     Source,
     owner::{Answer, UNANSWERED_MAX},
@@ -25,6 +26,7 @@ use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
 use schemas::topics::PARTITIONS;
 use serde_json::{Value, json};
 use service::{extract::ApiJson, trace::TraceContext};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::{sync::oneshot, time::Instant};
 
 /// Longer than anything here may take; where a deadline is missing, the test ends here.
@@ -189,6 +191,33 @@ async fn every_line_of_a_batch_has_its_answer_in_time() {
     }
     // All of them wait at once, each from its own arrival on.
     assert_eq!(time, ANSWER_TIMEOUT);
+}
+
+/// As an owner that is away for a while meets a client that does not mind: what is read ahead is bounded
+/// in bytes too.
+#[tokio::test(start_paused = true)]
+async fn long_lines_are_not_read_far_ahead() {
+    let (write_side, _owners) = silent();
+    let bytes_max = lines::BYTES_UNDER_WAY_MAX / lines::LINE_BYTES_MAX;
+    let read = Arc::new(AtomicUsize::new(0));
+    let reads = read.clone();
+    let chunks = futures_util::stream::iter(0..4 * bytes_max).map(move |number| {
+        reads.fetch_add(1, Ordering::Relaxed);
+        let line = create_line(&number.to_string()).to_string();
+        let padding = " ".repeat(lines::LINE_BYTES_MAX - line.len());
+        Ok::<_, std::convert::Infallible>(format!("{line}{padding}\n"))
+    });
+    let media_type = HeaderValue::from_static(lines::MEDIA_TYPE);
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
+    let (trace, body) = (TraceContext::fresh(), Body::from_stream(chunks));
+    let response = batch::commands(write_side.clone(), trace, headers, body).await;
+    tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
+    let read_ahead = read.load(Ordering::Relaxed);
+    // One more waits for room.
+    assert_eq!(read_ahead, bytes_max + 1);
+    let answers = to_bytes(response.unwrap().into_body(), 1 << 20).await;
+    assert!(answers.is_ok());
+    assert_eq!(read.load(Ordering::Relaxed), 4 * bytes_max);
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,7 +170,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
         assigned: &mut watch::Receiver<bool>,
     ) -> bool {
         if *assigned.borrow_and_update() {
-            if *self.status.borrow() == Status::Standby {
+            let was_away = matches!(*self.status.borrow(), Status::Standby | Status::Leaving);
+            if was_away {
                 self.tell(Status::TakingOver("the partition was assigned".into()));
             }
             return !stop.is_cancelled();

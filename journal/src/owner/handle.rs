@@ -30,6 +30,8 @@ pub enum Status {
         /// The term.
         term: [u8; 16],
     },
+    /// It leaves office: what is under way still gets its answers, and commands are turned away.
+    Leaving,
     /// It serves no more: the process stops, or the log can't be read on.
     Ended(Reason),
 }
@@ -150,6 +152,7 @@ impl<C> OwnerHandle<C> {
         match &*self.status.borrow() {
             Status::Ended(reason) => return Err(Refusal::Unavailable(reason.to_string())),
             Status::Standby => return Err(Refusal::NotOwner("it stands by".into())),
+            Status::Leaving => return Err(Refusal::NotOwner("it leaves office".into())),
             Status::TakingOver(_) | Status::InOffice { .. } => {}
         }
         let (reply, answer) = oneshot::channel();

@@ -52,9 +52,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young_last = self.young_last.max(offset);
     }
 
-    /// What the store has.
-    pub fn remember(&mut self, key: K, value: V) {
+    /// What the store has, which has everything before an offset.
+    pub fn remember(&mut self, key: K, value: V, saved_before: i64) {
         self.young.insert(key, value);
+        // Commands that are all refused ask for much, and nothing is ever saved.
+        self.turn_over(saved_before);
     }
 
     /// Lets go what may go, now that the store has everything before an offset.
@@ -104,13 +106,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_asked_for_goes_without_a_save() {
+        let mut recent = Recent::default();
+        for key in 0..5 * GENERATION_MAX {
+            recent.remember(key, key, 0);
+            assert!(recent.young.len() + recent.old.len() <= 2 * GENERATION_MAX);
+        }
+        let last = 5 * GENERATION_MAX - 1;
+        assert_eq!(recent.get(&last), Some(&last));
+    }
+
+    #[test]
     fn what_is_asked_for_takes_its_date_along() {
         let full = i64::try_from(GENERATION_MAX).unwrap();
         let mut recent = filled(0..full);
         recent.turn_over(0);
         assert_eq!(recent.get(&5), Some(&5));
         for key in full..2 * full {
-            recent.remember(key, key);
+            recent.remember(key, key, 0);
         }
         // The young one holds nothing new but what came from the old one.
         recent.turn_over(full);

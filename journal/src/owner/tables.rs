@@ -159,7 +159,8 @@ impl<M: Machine> Tables<M> {
             return Ok(None);
         };
         let aggregate = Arc::new(saved::read(key, &bytes)?);
-        self.aggregates.remember(key.into(), Arc::clone(&aggregate));
+        self.aggregates
+            .remember(key.into(), Arc::clone(&aggregate), self.saved_before);
         Ok(Some(aggregate))
     }
 

@@ -23,11 +23,14 @@ const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the clock may be off the broker's.
 const CLOCK_DIFFERENCE_US_MAX: i64 = 5_000_000;
-/// How far the clock may come to be off the time that commits bear: more, so that one at the limit
-/// doesn't end the term.
-pub(super) const CLOCK_DRIFT_US_MAX: i64 = 8_000_000;
 /// How long after it was made an announcement may be read whose stamp is to say what time it is.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
+/// How far the clock may come to be off the time that commits bear.
+pub(super) const CLOCK_DRIFT_US_MAX: i64 = 11_000_000;
+/// What take-over lets pass must not end the term.
+const _: () = assert!(
+    CLOCK_DRIFT_US_MAX as u128 > CLOCK_DIFFERENCE_US_MAX as u128 + STAMP_AGE_MAX.as_micros()
+);
 /// How long an owner with a wrong clock waits before it announces itself again, for each announcement
 /// ends the term of whoever serves.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ use std::{
 /// How far a clock may be off without harm.
 const CLOCK_OFFSET_US_MAX: u64 = 3_000_000;
 /// How far a wrong clock is off.
-pub(super) const WRONG_CLOCK_US: i64 = 10_000_000;
+pub(super) const WRONG_CLOCK_US: i64 = 13_000_000;
 /// Longest time that a process is down.
 const DOWN_MS_MAX: u64 = 5_000;
 /// Longest time that a process stands still: longer than a producer tries.

@@ -33,6 +33,8 @@ mod node;
 mod pausable;
 mod plan;
 mod reading;
+#[cfg(test)]
+mod recovery_tests;
 mod run;
 mod show;
 mod store;

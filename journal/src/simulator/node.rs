@@ -61,6 +61,24 @@ struct Running {
     task: JoinHandle<()>,
 }
 
+impl Parts {
+    /// What the owner of a process knows of it.
+    pub fn settings(&self, number: usize, link: &Arc<Link>) -> OwnerSettings {
+        let (world, link) = (self.world.clone(), link.clone());
+        let clock = move || {
+            let offset_us = link.clock_offset_us.load(Ordering::Relaxed);
+            Timestamp(world.wall().0 + offset_us)
+        };
+        let (uptime, world) = (self.world.clone(), self.world.clone());
+        OwnerSettings {
+            owner_url: format!("node {number}"),
+            clock: Arc::new(clock),
+            uptime: Arc::new(move || uptime.uptime()),
+            fresh_term: Arc::new(move || world.dice().id()),
+        }
+    }
+}
+
 impl<P: Protocol> Node<P> {
     pub fn new(number: usize, parts: Parts) -> Self {
         Self {
@@ -94,7 +112,7 @@ impl<P: Protocol> Node<P> {
             encoder,
             log,
             self.store.clone(),
-            self.settings(),
+            self.parts.settings(self.number, &self.link),
         );
         let (stop, gate) = (CancellationToken::new(), Arc::new(Gate::default()));
         let (assigned, is_assigned) = watch::channel(self.is_assigned());
@@ -114,21 +132,6 @@ impl<P: Protocol> Node<P> {
             assigned,
             task,
         });
-    }
-
-    fn settings(&self) -> OwnerSettings {
-        let (world, link) = (self.parts.world.clone(), self.link.clone());
-        let clock = move || {
-            let offset_us = link.clock_offset_us.load(Ordering::Relaxed);
-            Timestamp(world.wall().0 + offset_us)
-        };
-        let (uptime, world) = (self.parts.world.clone(), self.parts.world.clone());
-        OwnerSettings {
-            owner_url: format!("node {}", self.number),
-            clock: Arc::new(clock),
-            uptime: Arc::new(move || uptime.uptime()),
-            fresh_term: Arc::new(move || world.dice().id()),
-        }
     }
 
     /// Where commands go; `None` while the process is down.
@@ -244,7 +247,7 @@ async fn watch_status(
             other => format!("node {node}: {other:?}"),
         });
         match told {
-            Status::Standby => {}
+            Status::Standby | Status::Leaving => {}
             Status::InOffice { epoch, term } => {
                 world.count(Happening::TakeOver);
                 if store.is_foreign() {

@@ -70,15 +70,7 @@ pub fn run<P: Protocol>(seed: u64, with_trace: bool) -> Run {
 async fn simulate<P: Protocol>(seed: u64, with_trace: bool) -> Run {
     let world = Arc::new(World::new(seed, with_trace));
     world.note(|| format!("{:?}", world.plan));
-    let (registry, encoder) = CODEC.clone();
-    let parts = Parts {
-        world: world.clone(),
-        broker: Arc::new(Broker::new(world.clone(), Vec::new())),
-        book: Arc::default(),
-        registry,
-        encoder,
-    };
-    tokio::spawn(parts.broker.clone().run());
+    let parts = parts(world.clone());
     let nodes: Arc<Vec<Node<P>>> = Arc::new(
         (0..world.plan.nodes)
             .map(|number| Node::new(number, parts.clone()))
@@ -98,6 +90,20 @@ async fn simulate<P: Protocol>(seed: u64, with_trace: bool) -> Run {
         tally,
         trace,
         digest,
+    }
+}
+
+/// An empty log, and what processes need to share it.
+pub(super) fn parts(world: Arc<World>) -> Parts {
+    let (registry, encoder) = CODEC.clone();
+    let broker = Arc::new(Broker::new(world.clone(), Vec::new()));
+    tokio::spawn(broker.clone().run());
+    Parts {
+        world,
+        broker,
+        book: Arc::default(),
+        registry,
+        encoder,
     }
 }
 

@@ -52,9 +52,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         };
         if let Some(stored) = self.tables.answer(request.id, log_time)? {
             let answer = match stored.hash == request.hash {
-                // After a barrier it is the command's own first answer.
+                // Of a command that a barrier left it is the own first answer.
                 true => Ok(Answer {
-                    replayed: asked.tries == 0,
+                    replayed: !asked.was_appended,
                     ..stored.answer(self.proved.partition)
                 }),
                 false => Err(Refusal::KeyReused),

@@ -142,6 +142,8 @@ struct Asked<M: Machine, R> {
     /// Those who asked the same while it was under way.
     joined: Vec<R>,
     tries: u32,
+    /// Whether this owner appended a decision of it that a barrier left without proof.
+    was_appended: bool,
 }
 
 /// A command with what it came to.
@@ -369,6 +371,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             reply,
             joined: Vec::new(),
             tries: 0,
+            was_appended: false,
         };
         if is_busy {
             let reason = format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait");

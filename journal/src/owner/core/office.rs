@@ -1,6 +1,6 @@
 //! Into office by announcement, and out of it.
 
-use super::{Core, Head, Outgoing, TRIES_MAX};
+use super::{Asked, Core, Head, Outgoing, TRIES_MAX};
 use crate::{
     owner::request::{Machine, Refusal},
     protocol::Protocol,
@@ -116,12 +116,13 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         // What was not handed over yet must not be, for it would come after the term's end.
         self.appends.clear();
         let pending = self.pending.drain(..).filter_map(|pending| pending.decided);
+        let pending = pending.map(|decided| Asked {
+            was_appended: true,
+            ..decided.asked
+        });
         let waiting = self.waiting.drain(..).map(|waiting| waiting.asked);
         // Those of `waiting` were decided on the pending ones, so they come after them.
-        let unanswered: Vec<_> = pending
-            .map(|decided| decided.asked)
-            .chain(waiting)
-            .collect();
+        let unanswered: Vec<_> = pending.chain(waiting).collect();
         for mut asked in unanswered {
             asked.tries += 1;
             if asked.tries > TRIES_MAX {

@@ -326,6 +326,30 @@ fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void()
 }
 
 #[test]
+fn what_a_barrier_held_up_is_a_replay_if_it_was_one_before() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut core, &mut log);
+    core.take_replies();
+    ask(&mut core, 2, request(1, Origin::Keyed, "lamp"));
+    ask(&mut core, 3, request(2, Origin::Keyed, "bad"));
+    let appends = core.take_appends();
+    appends.iter().for_each(|outgoing| {
+        log.append(outgoing);
+    });
+    core.delivered(&unknown(appends[0].number)).unwrap_err();
+    core.leave_office();
+    take_over(&mut core, &mut log, 2);
+    deliver(&mut core, &mut log);
+    let mut replies = core.take_replies();
+    replies.sort_by_key(|(reply, _)| *reply);
+    let replayed = replies.iter().map(|(_, answer)| answer.as_ref().unwrap());
+    let replayed: Vec<bool> = replayed.map(|answer| answer.replayed).collect();
+    assert_eq!(replayed, [true, false]);
+}
+
+#[test]
 fn offsets_of_duplicates_prove_nothing() {
     for offset in [-1001, -1, 0, 3] {
         let (mut log, mut core) = (Log::new(), core());
