@@ -31,9 +31,6 @@ pub const REPLAYS: &str = "daybook_journal_replayed_answers_total";
 /// Counter of commands, by `topic` and `partition`: those that came while the same command was under
 /// way, and got its answer.
 pub const JOINED: &str = "daybook_journal_joined_commands_total";
-/// Counter of commands, by `topic` and `partition`: those not decided, for nobody waited for them any
-/// more when they came out of the owner's queue.
-pub const ABANDONED: &str = "daybook_journal_abandoned_commands_total";
 /// Counter of times, by `topic` and `partition`: a write of the state store failed.
 pub const STORE_ERRORS: &str = "daybook_journal_store_errors_total";
 

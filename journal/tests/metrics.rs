@@ -68,7 +68,6 @@ fn everything_is_counted_that_owners_do() {
         names::DEPOSITIONS,
         names::REPLAYS,
         names::JOINED,
-        names::ABANDONED,
         names::STORE_ERRORS,
         names::EPOCH,
         names::UNANSWERED,

@@ -90,7 +90,11 @@ pub async fn commands(
     let (sender, under_way) = mpsc::channel(LINES_UNDER_WAY_MAX);
     tokio::spawn(hand_in(write_side, trace, body, sender).in_current_span());
     let mut answered = Answered::default();
-    let answers = ReceiverStream::new(under_way).then(|(under, _taken)| answer(under));
+    let answers = ReceiverStream::new(under_way).then(|(under, taken)| async move {
+        let line = answer(under).await;
+        drop(taken);
+        line
+    });
     Ok(respond(answers.map(move |line| {
         answered.count(line.command, line.status);
         line.text

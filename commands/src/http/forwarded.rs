@@ -4,7 +4,7 @@
 //! again. Whoever can reach this route can name any principal, so until nodes know each other by more
 //! than their word it is served on loopback addresses only.
 
-use super::lines::{LINE_BYTES_MAX, Line, Lines, Room, Taken, check_media_type, respond};
+use super::lines::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond};
 use crate::{
     call::Prepared,
     routing::{
@@ -65,11 +65,10 @@ pub async fn commands(
         is_spent: is_spent.clone(),
     };
     tokio::spawn(taking.run(body, sender));
-    let replies = ReceiverStream::new(under_way).then(move |(under, taken)| {
+    let replies = ReceiverStream::new(under_way).then(move |under| {
         let (write_side, is_spent) = (write_side.clone(), is_spent.clone());
         async move {
             let reply = reply(&write_side, under).await;
-            drop(taken);
             if matches!(reply, Reply::NotOwner { .. }) {
                 is_spent.store(true, Ordering::Relaxed);
             }
@@ -82,13 +81,12 @@ pub async fn commands(
 impl Taking {
     /// Hands lines in, one after the other, until the body, its reader or the service ends. Lines
     /// that were handed in before get their replies.
-    async fn run(self, body: Body, sender: mpsc::Sender<(Under, Taken)>) {
+    async fn run(self, body: Body, sender: mpsc::Sender<Under>) {
         let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
-        let (closing, room) = (self.write_side.closing.clone(), Room::default());
+        let closing = self.write_side.closing.clone();
         while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
-            let taken = room.take(&line).await;
             let under = self.hand_in(&line).await;
-            if sender.send((under, taken)).await.is_err() {
+            if sender.send(under).await.is_err() {
                 return;
             }
         }

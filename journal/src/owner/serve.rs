@@ -3,13 +3,12 @@
 use super::{
     core::Barrier,
     driver::{Owner, Served, UNANSWERED_MAX, next_saved},
-    handle::{Reply, Status, Submission},
-    request::{Machine, Refusal, Request},
+    handle::{Status, Submission},
+    request::{Machine, Refusal},
     take_over::CLOCK_DRIFT_US_MAX,
 };
 use crate::log::Log;
 use kafka::Report;
-use schemas::Timestamp;
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -145,24 +144,15 @@ impl<M: Machine, L: Log> Owner<M, L> {
         let mut next = Some(first);
         for _ in 0..RUN_MAX {
             let Some((request, reply)) = next else { return };
-            self.submit(request, reply, now);
+            self.core.submit(request, reply, now);
             next = match self.core.has_room(UNANSWERED_MAX) {
                 true => self.queue.try_recv().ok(),
                 false => None,
             };
         }
         if let Some((request, reply)) = next {
-            self.submit(request, reply, now);
+            self.core.submit(request, reply, now);
         }
-    }
-
-    /// A command that nobody waits for any more, for it was too long in the queue, is not decided.
-    fn submit(&mut self, request: Request<M::Command>, reply: Reply, now: Timestamp) {
-        if reply.is_closed() {
-            self.meters.abandoned.increment(1);
-            return;
-        }
-        self.core.submit(request, reply, now);
     }
 
     fn take_reports(&mut self, reports: &mut Vec<Report>) -> Result<(), Barrier> {

@@ -277,12 +277,35 @@ async fn an_owner_leaves_until_all_that_was_under_way_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_nobody_waits_for_is_not_decided() {
-    let (mut scene, store, process) = in_mid_recovery().await;
-    let given_up = scene.ask(&process, B, 7, 5).await;
-    drop(given_up);
-    store.is_open.send_replace(true);
-    scene.set(&process, B, 9, 5).await;
+async fn an_owner_that_gets_the_partition_back_while_it_leaves_serves_on() {
+    let mut scene = Scene::new();
+    let process = scene.start(0, Unruly::new());
+    scene.set(&process, B, 1, 0).await;
+    let mut status = process.handle.status();
+    let answer = scene.ask(&process, B, 2, 1).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    process.assigned.send_replace(false);
+    let leaving = status.wait_for(|status| *status == Status::Leaving);
+    drop(leaving.await.unwrap());
+    process.assigned.send_replace(true);
+    assert_eq!(answer.await.unwrap().unwrap().version, 2);
+    tokio::time::sleep(A_WHILE).await;
+    scene.set(&process, B, 3, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_stopped_while_it_leaves_answers_first() {
+    let mut scene = Scene::new();
+    let process = scene.start(0, Unruly::new());
+    scene.set(&process, B, 1, 0).await;
+    let mut status = process.handle.status();
+    let answer = scene.ask(&process, B, 2, 1).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    process.assigned.send_replace(false);
+    let leaving = status.wait_for(|status| *status == Status::Leaving);
+    drop(leaving.await.unwrap());
+    process.stop().await;
+    assert_eq!(answer.await.unwrap().unwrap().version, 2);
 }
 
 #[tokio::test(start_paused = true)]
