@@ -181,6 +181,14 @@ impl Process {
         self.task.await.unwrap();
     }
 
+    /// Waits until its owner says so.
+    async fn is(&self, expected: Status) {
+        let mut status = self.handle.status();
+        let told = status.wait_for(|status| *status == expected);
+        let told = tokio::time::timeout(A_WHILE, told).await;
+        assert!(told.is_ok(), "never: {expected:?}");
+    }
+
     fn is_in_office(&self) -> bool {
         matches!(&*self.handle.status().borrow(), Status::InOffice { .. })
     }
@@ -253,40 +261,29 @@ async fn what_was_folded_in_part_is_never_saved() {
     scene.set(&next, B, 9, 5).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_owner_leaves_until_all_that_was_under_way_is_answered() {
-    let mut scene = Scene::new();
+/// An owner that was told to leave with a command under way, and that command's answer to come.
+async fn leaving(scene: &mut Scene) -> (Process, oneshot::Receiver<Result<Answer, Refusal>>) {
     let process = scene.start(0, Unruly::new());
     scene.set(&process, B, 1, 0).await;
-    let mut status = process.handle.status();
     let mut answer = scene.ask(&process, B, 2, 1).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert!(answer.try_recv().is_err(), "nothing is under way any more");
     process.assigned.send_replace(false);
-    let mut is_leaving = false;
-    loop {
-        match &*status.borrow_and_update() {
-            Status::Standby => break,
-            Status::Leaving => is_leaving = true,
-            Status::TakingOver(_) | Status::InOffice { .. } | Status::Ended(_) => {}
-        }
-        status.changed().await.unwrap();
-    }
-    assert!(is_leaving);
+    process.is(Status::Leaving).await;
+    assert!(answer.try_recv().is_err(), "nothing is under way any more");
+    (process, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_leaves_until_all_that_was_under_way_is_answered() {
+    let (process, mut answer) = leaving(&mut Scene::new()).await;
+    process.is(Status::Standby).await;
     assert_eq!(answer.try_recv().unwrap().unwrap().version, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_gets_the_partition_back_while_it_leaves_serves_on() {
     let mut scene = Scene::new();
-    let process = scene.start(0, Unruly::new());
-    scene.set(&process, B, 1, 0).await;
-    let mut status = process.handle.status();
-    let answer = scene.ask(&process, B, 2, 1).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    process.assigned.send_replace(false);
-    let leaving = status.wait_for(|status| *status == Status::Leaving);
-    drop(leaving.await.unwrap());
+    let (process, answer) = leaving(&mut scene).await;
     process.assigned.send_replace(true);
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
     tokio::time::sleep(A_WHILE).await;
@@ -295,15 +292,7 @@ async fn an_owner_that_gets_the_partition_back_while_it_leaves_serves_on() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_is_stopped_while_it_leaves_answers_first() {
-    let mut scene = Scene::new();
-    let process = scene.start(0, Unruly::new());
-    scene.set(&process, B, 1, 0).await;
-    let mut status = process.handle.status();
-    let answer = scene.ask(&process, B, 2, 1).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    process.assigned.send_replace(false);
-    let leaving = status.wait_for(|status| *status == Status::Leaving);
-    drop(leaving.await.unwrap());
+    let (process, answer) = leaving(&mut Scene::new()).await;
     process.stop().await;
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
 }
