@@ -1,14 +1,14 @@
-//! The binary's configuration: a section per part, each defined and documented by the part itself.
+//! The binary's configuration: a section per crate, defined and documented there.
 
 use anyhow::Context;
 use commands::CommandsSettings;
 use kafka::{KafkaSettings, RegistrySettings};
 use projections::{CqlSettings, PostgresSettings};
 use serde::Deserialize;
-use service::telemetry::LogSettings;
+use service::{otlp::TelemetrySettings, telemetry::LogSettings};
 use std::{net::SocketAddr, path::Path};
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -22,18 +22,20 @@ pub struct Config {
     pub postgres: PostgresSettings,
     #[serde(default)]
     pub cql: CqlSettings,
-    /// Needed where commands are taken.
+    /// Required by processes that take commands.
     pub commands: Option<CommandsSettings>,
     #[serde(default)]
     pub log: LogSettings,
+    #[serde(default)]
+    pub telemetry: TelemetrySettings,
 }
 
 /// The section `http`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// Where the service listens, `address:port`. Until sign-in exists it must be a loopback
-    /// address. Default `127.0.0.1:8080`.
+    /// Address and port to listen on, `address:port`. It must be a loopback address, for there is no
+    /// sign-in yet. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
 }
 
@@ -46,7 +48,7 @@ impl Default for HttpSettings {
 }
 
 impl Config {
-    /// Reads the file, if one is named, and the environment; then checks what can be checked alone.
+    /// Reads the file, if one is named, and the environment; then checks the settings that need no server.
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let config: Self = service::config::load(file)?;
         config.kafka.check().context("configuration")?;

@@ -1,7 +1,6 @@
-//! `daybook reconcile`: every ledger must add up to the book.
-//!
-//! Five sources, five pieces of code: the importer's count of the file, the audit's reading of the
-//! journal, Postgres, the CQL store, and the last record per key of each aggregate topic.
+//! `daybook reconcile`: compares totals that independent code computes from independent sources: the
+//! importer's report of the file, the audit of the journal, Postgres, the CQL store, and the last record
+//! per key of each aggregate topic.
 
 use crate::{config::Config, serve::ProgressAnswer};
 use anyhow::{Context, bail};
@@ -18,27 +17,27 @@ use tokio::time::Instant;
 
 /// Longest wait for the views to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
-/// Longest wait for a connection to the CQL store.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for one look.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Time between two words about what is waited for.
-const WORD_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait for one answer about progress.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between two messages about lagging readers.
+const MESSAGE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Compare the totals of the journal, of the views and of the aggregate topics
+/// Compare the totals of the journal, the views and the aggregate topics
+///
+/// Exit code 1 if two totals differ.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The report of `daybook import online-retail --report`, to be compared as well
+    /// Report of `daybook import online-retail --report`, which is compared too
     #[arg(long)]
     report: Option<PathBuf>,
-    /// The service, to wait until its views have caught up
+    /// Address of the service, whose views must have caught up first
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
 }
 
-/// What one source adds up to.
+/// Totals of one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 struct Totals {
     invoices: i64,
@@ -66,35 +65,39 @@ macro_rules! totals_from {
 
 totals_from!(audit::Totals, projections::totals::Totals, streams::Totals);
 
-/// Prints the table; exit code 1 if two sources differ.
+/// Prints a table of totals; the exit code is 1 if two sources differ.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     wait_until_caught_up(&args.url).await?;
-    let mut rows: Vec<(String, Totals)> = Vec::new();
-    if let Some(report) = &args.report {
+    let rows = collect(args.report.as_deref(), config).await?;
+    print(&rows);
+    let (first_source, first) = &rows[0];
+    match rows.iter().find(|(_, totals)| totals != first) {
+        None => Ok(ExitCode::SUCCESS),
+        Some((source, _)) => {
+            eprintln!("error: {source} differs from {first_source}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The totals of every source, by the source's name; at least one.
+async fn collect(report: Option<&Path>, config: &Config) -> anyhow::Result<Vec<(String, Totals)>> {
+    let mut rows = Vec::new();
+    if let Some(report) = report {
         rows.push(("the file, by the importer".into(), read_report(report)?));
     }
     let journal = audit::journal_totals(&config.kafka, &config.registry).await?;
     rows.push(("journal (daybook audit)".into(), journal.into()));
     let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
-    let postgres = projections::totals::postgres_totals(&databases.postgres).await?;
-    rows.push(("Postgres orders_v1".into(), postgres.into()));
-    let session = databases.cql.session_within(CONNECT_TIMEOUT).await?;
-    let cql = projections::totals::cql_totals(&session).await?;
-    rows.push(("CQL orders_by_customer_v1".into(), cql.into()));
+    for (view, totals) in projections::totals(&databases).await? {
+        rows.push((view, totals.into()));
+    }
     let registry = Registry::new(&config.registry)?;
-    let topics =
-        streams::topic_totals(&config.kafka, &registry, &Admin::new(&config.kafka)?).await?;
+    let admin = Admin::new(&config.kafka)?;
+    let topics = streams::topic_totals(&config.kafka, &registry, &admin).await?;
     rows.push(("aggregate topic, days".into(), topics.day.into()));
     rows.push(("aggregate topic, hours".into(), topics.hour.into()));
-    print(&rows);
-    let (_, first) = rows[0];
-    match rows.iter().find(|(_, totals)| *totals != first) {
-        None => Ok(ExitCode::SUCCESS),
-        Some((source, _)) => {
-            eprintln!("error: {source} differs from {}", rows[0].0);
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    Ok(rows)
 }
 
 fn read_report(path: &Path) -> anyhow::Result<Totals> {
@@ -121,18 +124,18 @@ fn print(rows: &[(String, Totals)]) {
 }
 
 async fn wait_until_caught_up(url: &str) -> anyhow::Result<()> {
-    let (started, mut said) = (Instant::now(), Instant::now());
+    let (started, mut last_message) = (Instant::now(), Instant::now());
     while started.elapsed() < CATCH_UP_TIMEOUT {
-        let waiting_for = match look(url).await {
+        let waiting_for = match probe(url).await {
             Ok(answer) if answer.caught_up => return Ok(()),
             Ok(answer) => lagging(&answer),
             Err(error) => format!("{error:#}"),
         };
-        if said.elapsed() > WORD_INTERVAL {
+        if last_message.elapsed() > MESSAGE_INTERVAL {
             eprintln!("waiting for {waiting_for}");
-            said = Instant::now();
+            last_message = Instant::now();
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
     bail!(
         "the views have not caught up within {} s",
@@ -140,9 +143,9 @@ async fn wait_until_caught_up(url: &str) -> anyhow::Result<()> {
     )
 }
 
-async fn look(url: &str) -> anyhow::Result<ProgressAnswer> {
+async fn probe(url: &str) -> anyhow::Result<ProgressAnswer> {
     let url = format!("{}/api/v1/admin/progress", url.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(LOOK_TIMEOUT).build()?;
+    let client = reqwest::Client::builder().timeout(PROBE_TIMEOUT).build()?;
     let answer = client.get(&url).send().await.with_context(|| url.clone())?;
     answer.error_for_status()?.json().await.with_context(|| url)
 }
@@ -154,13 +157,13 @@ fn lagging(answer: &ProgressAnswer) -> String {
         .filter(|reader| reader.lag > 0)
         .map(|reader| {
             format!(
-                "{} ({}/{}: {} to go)",
+                "{} ({}/{}: {} records behind)",
                 reader.reader, reader.topic, reader.partition, reader.lag
             )
         })
         .collect();
     match lagging.is_empty() {
-        true => "the views to begin".into(),
+        true => "the views to start".into(),
         false => lagging.join(", "),
     }
 }

@@ -1,16 +1,21 @@
-//! What must be there before anything is read or written: topics and schemas.
+//! Topics and schemas, which must exist before anything is read or written.
 
 use crate::config::Config;
-use kafka::{Admin, Encoder, Registry, RegistryError, admin::AdminError};
-use schemas::topics::TOPICS;
+use kafka::{Admin, Encoder, Registry, RegistryError, Subjects, admin::AdminError};
+use schemas::topics::{PartitionCounts, TOPICS};
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long a topic may be refused that was made a moment ago: not every broker knows it at once.
+/// How long a topic that was just created may be refused: brokers learn of it one after the other.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The encoder of the values of every topic that has a schema, by topic.
-pub type Encoders = HashMap<&'static str, Encoder>;
+/// Topics and schemas that are ready for use.
+pub struct ReadyTopics {
+    /// The encoder of the values of every topic that has a schema, by topic.
+    pub encoders: HashMap<&'static str, Encoder>,
+    /// How many partitions each topic has at the brokers.
+    pub partitions: PartitionCounts,
+}
 
 /// Why topics and schemas are not as they must be.
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +26,18 @@ pub enum SetupError {
     /// The schemas.
     #[error(transparent)]
     Schemas(#[from] RegistryError),
-    /// Our own schema is none.
+    /// Our own schema does not parse.
     #[error("topic {topic}: {source}")]
     Schema {
-        /// Whose values it is for.
+        /// The topic of the values.
         topic: &'static str,
-        /// Why not.
+        /// The parser's error.
         source: kafka::CodecError,
     },
 }
 
 impl SetupError {
-    /// Whether another try may help.
+    /// Whether another attempt may help.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Topics(error) => error.is_transient(),
@@ -42,7 +47,7 @@ impl SetupError {
     }
 }
 
-/// Creates missing topics and checks all. Gives the names of those that the last try made.
+/// Creates missing topics and checks all. Returns the names of those that the last attempt created.
 async fn ensure_topics(admin: &Admin) -> Result<Vec<&'static str>, AdminError> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut waits = service::backoff();
@@ -57,52 +62,54 @@ async fn ensure_topics(admin: &Admin) -> Result<Vec<&'static str>, AdminError> {
     }
 }
 
-/// Creates missing topics and registers schemas; checks those that are there.
-pub async fn prepare(admin: &Admin, registry: &Registry) -> Result<Encoders, SetupError> {
+/// Creates missing topics and registers schemas; checks those that exist.
+pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, SetupError> {
     for name in ensure_topics(admin).await? {
         tracing::info!(topic = name, "topic created");
     }
-    let mut encoders = Encoders::new();
+    let mut encoders = HashMap::new();
     for topic in TOPICS {
-        let (Some(subject), Some(schema)) = (topic.subject, topic.schema()) else {
+        let (Some(subject), Some(schema)) = (topic.subject(), topic.schema()) else {
             continue;
         };
-        let id = registry.ensure(subject, &schema).await?;
+        let id = subjects.ensure(&subject, &schema).await?;
         let encoder = Encoder::new(id, &schema).map_err(|source| SetupError::Schema {
             topic: topic.name,
             source,
         })?;
         encoders.insert(topic.name, encoder);
     }
-    Ok(encoders)
+    Ok(ReadyTopics {
+        encoders,
+        partitions: admin.partition_counts(&TOPICS).await?,
+    })
 }
 
 /// `daybook topics create`
 pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
-    let made = ensure_topics(&Admin::new(&config.kafka)?).await?;
+    let admin = Admin::new(&config.kafka)?;
+    let created = ensure_topics(&admin).await?;
+    let counts = admin.partition_counts(&TOPICS).await?;
     for topic in TOPICS {
-        let state = if made.contains(&topic.name) {
-            "created"
-        } else {
-            "as it must be"
+        let state = match created.contains(&topic.name) {
+            true => "created",
+            false => "as it must be",
         };
-        println!(
-            "{:<40} {} partitions, {state}",
-            topic.name, topic.partitions
-        );
+        let (name, partitions) = (topic.name, counts.of(topic.name));
+        println!("{name:<40} {partitions} partitions, {state}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `daybook schemas register`
 pub async fn register_schemas(config: &Config) -> anyhow::Result<ExitCode> {
-    let registry = Registry::new(&config.registry)?;
+    let subjects = Subjects::new(Registry::new(&config.registry)?, &config.kafka);
     for topic in TOPICS {
-        let (Some(subject), Some(schema)) = (topic.subject, topic.schema()) else {
+        let (Some(subject), Some(schema)) = (topic.subject(), topic.schema()) else {
             continue;
         };
-        let id = registry.ensure(subject, &schema).await?;
-        println!("{subject:<48} id {id}");
+        let id = subjects.ensure(&subject, &schema).await?;
+        println!("{:<48} id {id}", subjects.prefixed(&subject));
     }
     Ok(ExitCode::SUCCESS)
 }

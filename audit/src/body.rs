@@ -1,48 +1,48 @@
-//! Reads a decision with the schema it was written with, whatever events that schema names.
+//! Decodes a decision with its writer's schema, whatever events that schema has.
 //!
-//! Generic on purpose: an event type that this program has no Rust type for is still read, checked
-//! and printed.
+//! Decoding is generic on purpose: events without a Rust type in this program are decoded, checked and
+//! printed too.
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
 
-/// Most bytes that reading one body may reserve for one array; Kafka's records are smaller than
-/// 1 MB, and a length in broken bytes must not exhaust the memory.
+/// Most bytes that decoding may allocate for one array. Kafka's records are smaller than 1 MB; a corrupt
+/// length must not exhaust the memory.
 const ALLOCATION_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a value before its Avro datum.
+/// Length of the wire header, before the Avro datum.
 const HEADER_BYTES: usize = 5;
 
-/// A schema that records were written with.
+/// The schema that records were written with.
 #[derive(Debug)]
 pub struct WriterSchema {
-    /// As the registry has it.
+    /// Its text, as in the registry.
     pub text: String,
     schema: Schema,
 }
 
-/// What one command came to.
+/// The result of one command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// The key's first part.
+    /// The aggregate's type, the first part of the record's key.
     pub aggregate_type: String,
-    /// The aggregate's version before it.
+    /// The aggregate's version before the decision.
     pub version: i64,
-    /// The id that makes a retry the same command.
+    /// The command's id; a retry has the same one.
     pub command_id: [u8; 16],
-    /// Where the command id comes from, in the schema's own word.
+    /// The command id's origin, a symbol of the schema's enum.
     pub origin: String,
     /// Opaque id of the principal.
     pub actor: String,
-    /// Joins everything that one request set going.
+    /// Correlates everything that one request caused.
     pub correlation_id: [u8; 16],
-    /// The event that caused this command, if one did.
+    /// The event that caused this command, if any.
     pub causation_id: Option<String>,
-    /// The stored answer, if it was not plain acceptance.
+    /// The stored outcome; `None` if the command was plainly accepted.
     pub outcome: Option<Value>,
-    /// What happened.
+    /// The events, in order.
     pub events: Vec<Event>,
 }
 
-/// One fact.
+/// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The Avro record's name, without its namespace.
@@ -51,29 +51,29 @@ pub struct Event {
     pub fields: Vec<(String, Value)>,
 }
 
-/// Why a decision can't be read.
+/// Why a decision can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The schema's text is none.
+    /// The text is not a schema.
     #[error("not an Avro schema: {reason}")]
     Schema {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The bytes don't fit the schema.
     #[error("the bytes do not fit their schema: {reason}")]
     Datum {
-        /// Where it went wrong.
+        /// The decoder's error.
         reason: String,
     },
-    /// More bytes than the schema has use for.
+    /// Bytes are left after the record.
     #[error("{bytes} bytes follow the record")]
     Trailing {
-        /// How many.
+        /// Number of bytes left.
         bytes: usize,
     },
-    /// The record lacks what every decision has.
-    #[error("{field} is missing or of another type than decisions have")]
+    /// A field that every decision has is missing or has another type.
+    #[error("the field {field} is missing or has an unexpected type")]
     Field {
         /// The field's name.
         field: &'static str,
@@ -93,7 +93,7 @@ impl WriterSchema {
         })
     }
 
-    /// Reads the decision in a record's value, wire header included.
+    /// Decodes the decision in a record's value, which includes the wire header.
     pub fn decision(&self, value: &[u8]) -> Result<Decision, BodyError> {
         let datum_error = |error: apache_avro::Error| BodyError::Datum {
             reason: error.to_string(),
@@ -147,7 +147,7 @@ impl WriterSchema {
             .collect()
     }
 
-    /// The names of the records that `events` may hold, by their branch.
+    /// The names of the records in the union of `events`, by branch.
     fn event_names(&self) -> Option<Vec<Option<&str>>> {
         let Schema::Union(bodies) = field_schema(&self.schema, "body")? else {
             return None;
@@ -185,7 +185,7 @@ fn without_union(value: Value) -> Value {
     }
 }
 
-/// A record's fields, each to be taken once.
+/// A record's fields; each is taken once.
 struct Fields(Vec<(String, Value)>);
 
 impl Fields {

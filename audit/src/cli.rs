@@ -1,6 +1,6 @@
 //! The subcommands of `daybook audit`.
 //!
-//! Exit codes: 0 sound, 1 something is wrong with the log or the copy, 2 it could not be read.
+//! Exit codes: 0 no findings, 1 findings about the log or the copy, 2 it can't be read.
 
 use crate::{
     export::{ExportError, export},
@@ -17,12 +17,12 @@ use std::{
     process::ExitCode,
 };
 
-/// Something is wrong with what was read.
+/// Exit code for findings.
 const EXIT_FINDINGS: u8 = 1;
-/// It could not be read.
+/// Exit code for a log or a copy that can't be read.
 const EXIT_UNREADABLE: u8 = 2;
 
-/// Read the journals independently of the services, and prove that they are sound
+/// Read and verify the journals independently of the service
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Check the journals from their first record on: the void rule, the hash chain, versions,
-    /// command ids. Exit code 0: sound, 1: findings, 2: could not be read
+    /// command ids. Exit code 0: no findings, 1: findings, 2: can't be read
     Verify(VerifyArgs),
     /// Print the journals' valid decisions as JSON Lines, or copy the journals with --raw
     Log(LogArgs),
@@ -40,20 +40,20 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
-    /// Only the journal of this context; may be given several times [default: all]
+    /// Only the journal of this context; can be repeated [default: all]
     #[arg(long = "context", value_name = "NAME", value_parser = context)]
     contexts: Vec<&'static Context>,
     /// Check a copy made by `daybook audit log --raw` instead; needs neither Kafka nor registry
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// How to say it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// A table, then notes and findings; the last line sums up
+    /// A table, then notes and findings; the last line is the summary
     Text,
     /// One JSON document
     Json,
@@ -61,7 +61,7 @@ enum Format {
 
 #[derive(Debug, clap::Args)]
 struct LogArgs {
-    /// Only the journal of this context; may be given several times [default: all]
+    /// Only the journal of this context; can be repeated [default: all]
     #[arg(long = "context", value_name = "NAME", value_parser = context)]
     contexts: Vec<&'static Context>,
     /// Only decisions about this aggregate, such as product_85123A
@@ -82,25 +82,25 @@ struct LogArgs {
     /// Only records from this offset on, in each partition
     #[arg(long, value_name = "N", default_value_t = 0)]
     from_offset: i64,
-    /// Stop after so many lines
+    /// Stop after this many lines
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// Print void records too, and why they are
+    /// Print void records too, with the reason
     #[arg(long)]
     include_void: bool,
     /// Print announcements and no-ops too
     #[arg(long)]
     all: bool,
-    /// Go on as records come, instead of ending at the log's end
+    /// Wait for new records at the end of the log, and print them
     #[arg(long)]
     follow: bool,
-    /// Copy every record as it is, to be checked by `daybook audit verify --from-file`
+    /// Copy every record unchanged, for `daybook audit verify --from-file`
     #[arg(long, conflicts_with_all = [
         "key", "event", "from_time", "to_time", "partition", "from_offset", "limit",
         "include_void", "all", "follow",
     ])]
     raw: bool,
-    /// Where the copy goes [default: standard output]
+    /// File to write the copy to [default: standard output]
     #[arg(long, value_name = "FILE", requires = "raw")]
     output: Option<PathBuf>,
 }
@@ -108,11 +108,12 @@ struct LogArgs {
 fn context(name: &str) -> Result<&'static Context, String> {
     Context::named(name).ok_or_else(|| {
         let names: Vec<&str> = CONTEXTS.iter().map(|context| context.name).collect();
-        format!("no such context; there are {}", names.join(", "))
+        format!("unknown context; use one of {}", names.join(", "))
     })
 }
 
-/// Runs a subcommand. What can't be read is said on standard error and is an exit code, not an error.
+/// Runs a subcommand. A log that can't be read is a message on standard error and an exit code, not an
+/// error.
 pub async fn run(
     args: Args,
     kafka: &KafkaSettings,
@@ -140,7 +141,7 @@ async fn verify(
 ) -> anyhow::Result<u8> {
     let report = match args.from_file {
         Some(path) => {
-            let file = File::open(&path).map_err(|error| at(&path, &error))?;
+            let file = File::open(&path).map_err(|error| with_path(&path, &error))?;
             let check = move || verify_copy(BufReader::new(file), &args.contexts);
             tokio::task::spawn_blocking(check).await??
         }
@@ -194,10 +195,10 @@ async fn log(
         undecodable,
     } = &outcome;
     for alarm in alarms {
-        eprintln!("error: {alarm}; the partition was not read any further");
+        eprintln!("error: {alarm}; the partition is not read from here on");
     }
     if *undecodable > 0 {
-        eprintln!("error: {undecodable} decisions could not be decoded");
+        eprintln!("error: {undecodable} decisions can't be decoded");
     }
     Ok(match outcome == Outcome::default() {
         true => 0,
@@ -213,7 +214,7 @@ async fn copy(
     let contexts = or_all(args.contexts);
     let records = match args.output {
         Some(path) => {
-            let file = File::create(&path).map_err(|error| at(&path, &error))?;
+            let file = File::create(&path).map_err(|error| with_path(&path, &error))?;
             export(kafka, registry, &contexts, BufWriter::new(file)).await?
         }
         None => export(kafka, registry, &contexts, BufWriter::new(io::stdout())).await?,
@@ -229,11 +230,11 @@ fn or_all(contexts: Vec<&'static Context>) -> Vec<&'static Context> {
     }
 }
 
-fn at(path: &std::path::Path, error: &io::Error) -> anyhow::Error {
+fn with_path(path: &std::path::Path, error: &io::Error) -> anyhow::Error {
     anyhow::anyhow!("{}: {error}", path.display())
 }
 
-/// Whether the reader of our output has seen enough.
+/// Whether the reader of our output has closed the pipe.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let error = match error.downcast_ref::<LogError>() {
         Some(LogError::Write(error)) => Some(error),

@@ -1,68 +1,71 @@
-//! Finds commands that were decided twice while the first answer was to be kept.
+//! Finds commands that were decided twice before their id expired.
 //!
-//! A command id expires by log time, and a repeat after that is a new command, not a fault: a client's
-//! after 24 hours, the server's own after 10 minutes, those of policies and timers never. An origin
-//! that this program does not know says nothing of how long its ids are kept, so it is not judged.
+//! A command id expires by log time, and a repetition after that is a new command, not a fault. Ids of
+//! clients' commands expire after 24 hours, ids of the server's own commands after 10 minutes, ids of
+//! policies and timers never. Commands with an unknown origin are not checked, because their expiry is
+//! unknown.
 
 use schemas::Timestamp;
 use std::collections::HashMap;
 
 const MINUTE_US: i64 = 60 * 1_000_000;
-/// How long the ids of clients' commands are kept.
-const KEYED_KEPT_US: i64 = 24 * 60 * MINUTE_US;
-/// How long the ids of the server's own commands are kept.
-const SERVER_KEPT_US: i64 = 10 * MINUTE_US;
-/// Below this many ids it is not worth looking for expired ones.
-const PRUNE_AT_LEAST: usize = 1 << 16;
+/// Time until the ids of clients' commands expire.
+const KEYED_EXPIRY_US: i64 = 24 * 60 * MINUTE_US;
+/// Time until the ids of the server's own commands expire.
+const SERVER_EXPIRY_US: i64 = 10 * MINUTE_US;
+/// Least number of ids at which expired ones are removed.
+const PRUNE_COUNT_MIN: usize = 1 << 16;
 
 /// The ids of a partition's decisions that have not expired.
 #[derive(Debug, Default)]
 pub struct CommandIds {
-    seen: HashMap<[u8; 16], Seen>,
+    decided: HashMap<[u8; 16], Decided>,
     prune_at: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct Decided {
     offset: i64,
-    /// `None`: never.
+    /// `None`: it never expires.
     expires_at: Option<Timestamp>,
 }
 
 impl CommandIds {
-    /// Takes a valid decision's id; gives the offset where it was decided before, if it was.
-    pub fn take(
+    /// Adds the id of a valid decision. Returns the offset of an earlier decision with the same unexpired id.
+    pub fn insert(
         &mut self,
         id: [u8; 16],
         origin: &str,
         log_time: Timestamp,
         offset: i64,
     ) -> Option<i64> {
-        let until = |kept_us| Some(Timestamp(log_time.0.saturating_add(kept_us)));
+        let after = |expiry_us| Some(Timestamp(log_time.0.saturating_add(expiry_us)));
         let expires_at = match origin {
-            "KEYED" => until(KEYED_KEPT_US),
-            "SERVER" => until(SERVER_KEPT_US),
+            "KEYED" => after(KEYED_EXPIRY_US),
+            "SERVER" => after(SERVER_EXPIRY_US),
             "POLICY" | "TIMER" => None,
             _ => return None,
         };
         self.prune(log_time);
-        let before = self.seen.insert(id, Seen { offset, expires_at })?;
-        is_kept(&before, log_time).then_some(before.offset)
+        let before = self.decided.insert(id, Decided { offset, expires_at })?;
+        (!has_expired(&before, log_time)).then_some(before.offset)
     }
 
-    /// Forgets what has expired each time the table has doubled, so that the work per id stays small.
+    /// Removes expired ids each time the table has doubled, so that the work per id stays constant.
     fn prune(&mut self, log_time: Timestamp) {
-        if self.seen.len() < self.prune_at.max(PRUNE_AT_LEAST) {
+        if self.decided.len() < self.prune_at.max(PRUNE_COUNT_MIN) {
             return;
         }
-        self.seen.retain(|_, seen| is_kept(seen, log_time));
-        self.prune_at = 2 * self.seen.len();
+        self.decided
+            .retain(|_, decided| !has_expired(decided, log_time));
+        self.prune_at = 2 * self.decided.len();
     }
 }
 
-fn is_kept(seen: &Seen, log_time: Timestamp) -> bool {
-    seen.expires_at
-        .is_none_or(|expires_at| log_time < expires_at)
+fn has_expired(decided: &Decided, log_time: Timestamp) -> bool {
+    decided
+        .expires_at
+        .is_some_and(|expires_at| expires_at <= log_time)
 }
 
 #[cfg(test)]
@@ -70,36 +73,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeat_counts_until_the_id_expires() {
+    fn a_repetition_is_found_until_the_id_expires() {
         let start = Timestamp(1_000);
-        for (origin, kept_us) in [("KEYED", KEYED_KEPT_US), ("SERVER", SERVER_KEPT_US)] {
+        for (origin, expiry_us) in [("KEYED", KEYED_EXPIRY_US), ("SERVER", SERVER_EXPIRY_US)] {
             let mut ids = CommandIds::default();
-            assert_eq!(ids.take([1; 16], origin, start, 7), None);
-            let last = Timestamp(start.0 + kept_us - 1);
-            assert_eq!(ids.take([1; 16], origin, last, 8), Some(7));
-            let expired = Timestamp(last.0 + kept_us);
-            assert_eq!(ids.take([1; 16], origin, expired, 9), None);
+            assert_eq!(ids.insert([1; 16], origin, start, 7), None);
+            let last = Timestamp(start.0 + expiry_us - 1);
+            assert_eq!(ids.insert([1; 16], origin, last, 8), Some(7));
+            let expired = Timestamp(last.0 + expiry_us);
+            assert_eq!(ids.insert([1; 16], origin, expired, 9), None);
         }
     }
 
     #[test]
-    fn policies_and_timers_ids_never_expire() {
+    fn ids_of_policies_and_timers_never_expire() {
         let mut ids = CommandIds::default();
-        assert_eq!(ids.take([1; 16], "POLICY", Timestamp(0), 1), None);
-        assert_eq!(ids.take([1; 16], "POLICY", Timestamp(i64::MAX), 2), Some(1));
-        assert_eq!(ids.take([2; 16], "A_LATER_ONE", Timestamp(0), 3), None);
-        assert_eq!(ids.take([2; 16], "A_LATER_ONE", Timestamp(0), 4), None);
+        assert_eq!(ids.insert([1; 16], "POLICY", Timestamp(0), 1), None);
+        assert_eq!(
+            ids.insert([1; 16], "POLICY", Timestamp(i64::MAX), 2),
+            Some(1)
+        );
+        assert_eq!(ids.insert([2; 16], "A_LATER_ONE", Timestamp(0), 3), None);
+        assert_eq!(ids.insert([2; 16], "A_LATER_ONE", Timestamp(0), 4), None);
     }
 
     #[test]
-    fn expired_ids_are_forgotten() {
+    fn expired_ids_are_removed() {
         let mut ids = CommandIds::default();
-        for number in 0..3 * PRUNE_AT_LEAST as i64 {
+        for number in 0..3 * PRUNE_COUNT_MIN as i64 {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&number.to_be_bytes());
-            // A second apart, so that a day holds 86,400.
-            ids.take(id, "KEYED", Timestamp(number * 1_000_000), number);
+            // One id per second of log time, so a day holds 86,400.
+            ids.insert(id, "KEYED", Timestamp(number * 1_000_000), number);
         }
-        assert!(ids.seen.len() <= 2 * 86_400, "{}", ids.seen.len());
+        assert!(ids.decided.len() <= 2 * 86_400, "{}", ids.decided.len());
     }
 }

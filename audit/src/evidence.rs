@@ -1,42 +1,42 @@
-//! Tells the void records that an honest log has from those that only an alteration explains.
+//! Tells void records that an honest log can have from records that only an alteration explains.
 //!
-//! Void is not wrong: a log whose owners all follow the rules has void records of these kinds, and
-//! no others.
+//! A void record is not a fault. A log whose owners all follow the rule has void records of these kinds,
+//! and no others:
 //!
-//! - Commits of a term that *was* announced, after another announcement has ended it: a zombie's.
-//! - Duplicates: the producer sends a batch twice, bytes and all.
-//! - Announcements of an epoch that was taken by another, or that were sent again.
-//! - A gap within the current term: a batch was lost, and those behind it landed all the same. Its
-//!   owner sees an unknown outcome, stops, and announces a new epoch; if it died, its successor
-//!   does. So an announcement ends the gap, unless the log ends first (the export or the reading was
-//!   quicker, or nobody took over yet). The lost commit may even land late, and then counts.
-//! - Whatever other tools put there by mistake: no commits at all.
+//! - Commits of a term that *was* announced, after a later announcement has ended it: a zombie's writes.
+//! - Duplicates: the producer sends a batch twice, byte for byte.
+//! - Announcements of an epoch that another owner took first, or that were sent twice.
+//! - A gap within the current term: a batch was lost, and the batches behind it landed. The owner sees an
+//!   unknown outcome, stops, and announces a new epoch; if it died, its successor announces one. So an
+//!   announcement ends the gap, unless the log ends first (the export or the reader was faster, or no
+//!   node has taken over yet). The lost commit may still land late, and is valid then.
+//! - Records of other tools, which are no commits at all.
 //!
-//! What the rule itself halts at, no such log has either: a chain that is broken, epochs that are
-//! left out, commits of a term that is not in force under an epoch that is, or is to come, and what
-//! would be void though its `prev` is the chain's present hash. For those this module only adds which
-//! record may have been altered instead of the one that the alarm names.
+//! The rule itself halts at records that no such log has: a broken chain, a skipped epoch, a commit of a
+//! term that is not in force under the current or a later epoch, and a record that would be void although
+//! its `prev` is the chain's current hash. For those this module only adds which earlier record may have
+//! been altered instead of the one that the alarm names.
 //!
-//! Three things more are in no such log, however unlucky its owners, though the rule goes on behind
-//! them; each is a finding, in the topic as in a copy, and names its offset:
+//! The rule continues behind three more kinds of records that no such log has, however unlucky its owners
+//! are. Each is a finding, in a topic and in a copy, and names its offset:
 //!
-//! 1. *A second, different record under the number of the last valid one.* A number is given once.
-//!    (Further back, duplicates are taken for what they seem; the hashes of all records of a term
-//!    would be needed to tell.)
-//! 2. *A commit of an ended epoch under a term that no valid announcement made for it.* An owner
-//!    serves only after it has read its own announcement as valid; so this record was altered, or no
-//!    owner wrote it. (Under the epoch in force the rule halts at such a commit.)
-//! 3. *An announcement or commit such as no owner writes*: with a key where none belongs or without
-//!    one, or an announcement with a seq.
+//! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term.
+//!    (Records with an earlier seq are assumed to be duplicates; telling them apart needs the hashes of
+//!    all records of a term.)
+//! 2. *A commit of an ended epoch with a term that no valid announcement announced for it.* An owner
+//!    serves only after it has read its own announcement as valid, so this record was altered, or no owner
+//!    wrote it. (With the current epoch the rule halts at such a commit.)
+//! 3. *An announcement or commit that no owner writes*: with a key where none is allowed, without a key
+//!    where one is required, or an announcement with a seq other than 0.
 //!
-//! What an alteration leaves behind besides is not a proof: a record removed from a copy, or one
-//! altered in both seq and `prev`, looks like a gap. Gaps are therefore *notes*, not findings: whether
-//! a copy was altered, its end line decides (it holds the last hash, the number of records and a
-//! digest of all, void ones included), and the earliest note says where to look. A note without an
-//! end line to decide it, in the topic itself, is for the reader to compare with an older copy. So is
-//! the last valid record: no later one confirms it yet, which is why its hash is always reported.
+//! Other traces of an alteration prove nothing: a record removed from a copy, or one altered in both seq
+//! and `prev`, looks like a gap. Gaps are therefore *notes*, not findings. The end line of a copy decides
+//! whether the copy was altered (it holds the last hash, the number of records and a digest of all
+//! records, void ones included), and the earliest note says where to look. For a note about a topic, which
+//! has no end line, compare with an older copy. No later record confirms the last valid record yet, so the
+//! report always contains its hash.
 //!
-//! Pure; memory is bounded but for one small entry per term.
+//! Pure. Memory is bounded except for one small entry per term.
 
 use crate::{
     finding::Problem,
@@ -45,37 +45,37 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// Most notes that are kept of a partition; the first ones matter most.
+/// Most notes kept per partition; the first ones matter most.
 const NOTES_MAX: usize = 20;
-/// Most announcements that are remembered as void, and most unknown terms that are reported.
+/// Most void announcements remembered, and most unknown terms reported.
 const TERMS_MAX: usize = 1_000;
 
-/// What was seen of a partition that is not wrong by itself.
+/// An observation about a partition that is not a fault by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Where.
+    /// The record's offset.
     pub offset: i64,
-    /// What.
+    /// The observation.
     pub kind: NoteKind,
 }
 
-/// What was seen.
+/// Kinds of observations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoteKind {
     /// Commits behind a gap in the current term.
     Gap {
-        /// The seq that is missing.
+        /// The missing seq.
         expected: i64,
-        /// The seq that came.
+        /// The seq found instead.
         found: i64,
-        /// Void records behind it.
+        /// Number of void records behind the gap.
         records: u64,
-        /// The announcement that ended the term.
+        /// Offset of the announcement that ended the term.
         ended_at: Option<i64>,
     },
-    /// Offsets that no record has.
+    /// Offsets without a record.
     OffsetsMissing {
-        /// The least one.
+        /// The first of them.
         from: i64,
     },
 }
@@ -92,17 +92,20 @@ impl std::fmt::Display for Note {
             } => {
                 write!(
                     f,
-                    "offset {offset}: seq {found} came where {expected} should; {records} void behind the gap, "
+                    "offset {offset}: seq {found} instead of {expected}; {records} void records behind the gap, "
                 )?;
                 match ended_at {
-                    Some(announcement) => write!(f, "ended by the announcement at {announcement}"),
-                    None => write!(f, "and no announcement ends it"),
+                    Some(announcement) => {
+                        write!(f, "which the announcement at offset {announcement} ends")
+                    }
+                    None => write!(f, "which no announcement ends"),
                 }
             }
             NoteKind::OffsetsMissing { from } => {
                 write!(
                     f,
-                    "offset {offset}: the record before it would be {from}, not there"
+                    "offset {offset}: offsets {from} to {} have no record",
+                    offset - 1
                 )
             }
         }
@@ -113,21 +116,21 @@ impl std::fmt::Display for Note {
 #[derive(Debug, Default)]
 pub struct Evidence {
     announced: HashSet<(i64, [u8; 16])>,
-    /// Where announcements stand that do not count, by their term.
+    /// Offsets of void announcements, by their term.
     void_announcements: HashMap<[u8; 16], i64>,
     reported: HashSet<(i64, [u8; 16])>,
-    /// The announcement in force.
+    /// Offset of the current term's announcement.
     announcement: Option<i64>,
-    /// The last void record since the last valid one that may have been an announcement.
+    /// Offset of the last void record behind the last valid one that may have been an announcement.
     suspect: Option<i64>,
     notes: Vec<Note>,
-    /// The note of a gap that no announcement has ended yet.
+    /// Index of the note about a gap that no announcement has ended yet.
     open_gap: Option<usize>,
     in_gap: bool,
 }
 
 impl Evidence {
-    /// To be called before the model judges a record.
+    /// Call this before the model judges a record.
     pub fn before(&mut self, model: &Model, offset: i64) {
         let from = model.next_offset();
         if offset > from {
@@ -136,7 +139,7 @@ impl Evidence {
         }
     }
 
-    /// To be called for each valid record.
+    /// Call this for each valid record.
     pub fn valid(&mut self, offset: i64, frame: &Frame) {
         self.suspect = None;
         if !frame.is_announcement() {
@@ -152,7 +155,7 @@ impl Evidence {
         }
     }
 
-    /// To be called for each void record; `model` has judged it.
+    /// Call this for each void record, after `model` has judged it.
     pub fn void(&mut self, model: &Model, entry: Entry<'_>, void: &Void) -> Option<Problem> {
         let Some(frame) = &void.frame else {
             self.suspect = Some(entry.offset);
@@ -180,8 +183,8 @@ impl Evidence {
         seq_twice(model, entry, frame)
     }
 
-    /// To be called for the record at which the rule halts: which record before it may have been
-    /// altered instead, where the alarm does not say so itself.
+    /// Call this for the record at which the rule halts. Returns the offset of an earlier record that may
+    /// have been altered instead, if the alarm does not name one itself.
     pub fn alarm(&self, entry: Entry<'_>, reason: AlarmReason) -> Option<i64> {
         match reason {
             AlarmReason::AnnouncementSkipsEpoch { .. } => self.suspect,
@@ -199,7 +202,7 @@ impl Evidence {
         }
     }
 
-    /// The void record that was most likely the announcement of a commit's term.
+    /// Offset of the void record that was most likely the announcement of a commit's term.
     fn lost_announcement(&self, frame: &Frame) -> Option<i64> {
         let announcement = self.void_announcements.get(&frame.term);
         announcement.copied().or(self.suspect)
@@ -237,7 +240,7 @@ impl Evidence {
         }
     }
 
-    /// Keeps a note while there is room, and says where.
+    /// Keeps a note while there is room; returns its index.
     fn note(&mut self, note: Note) -> Option<usize> {
         let has_room = self.notes.len() < NOTES_MAX;
         has_room.then(|| {
@@ -246,13 +249,13 @@ impl Evidence {
         })
     }
 
-    /// The notes, in the order of their offsets.
+    /// The notes, ordered by offset.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 }
 
-/// Whether a record with a readable frame is void for a reason that no honest log gives.
+/// Whether a record with a readable frame is void for a reason that no honest log has.
 fn is_not_an_owners(reason: VoidReason) -> bool {
     match reason {
         VoidReason::KeyForbidden | VoidReason::KeyMissing | VoidReason::AnnouncementSeq { .. } => {

@@ -1,4 +1,4 @@
-//! `daybook audit log --raw`: copies the log, to be verified elsewhere or later.
+//! `daybook audit log --raw`: copies the log, for a verification elsewhere or later.
 
 use crate::{
     copy::{CopyWriter, PartitionEnd, TopicPartitions},
@@ -10,7 +10,7 @@ use kafka::{KafkaSettings, Registry, RegistrySettings};
 use schemas::Context;
 use std::io::{self, Write};
 
-/// Why no copy was made.
+/// Why an export fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The log can't be read.
@@ -21,8 +21,8 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
-/// Copies the journals of some contexts, to their ends as they stand now. What is wrong with the log
-/// is copied too: the copy's verification will say so.
+/// Copies the journals of some contexts up to their current end offsets; returns the number of records.
+/// Faults of the log are copied too, and the verification of the copy reports them.
 pub async fn export(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -40,12 +40,16 @@ pub async fn export(
         while let Some(batch) = reader.next_batch().await? {
             for record in &batch {
                 records += 1;
-                let (line, needed) = end.take(entry(record));
+                let (line, needed) = end.add(entry(record));
                 if let Some(schema_id) = needed.filter(|id| copy.lacks(*id)) {
                     let fetched = schemas.fetch(&registry, schema_id).await;
                     let schema = fetched.map_err(SourceError::from)?;
                     if let Err(reason) = &schema {
-                        tracing::warn!(schema_id, reason, "the copy will lack a schema");
+                        tracing::warn!(
+                            schema_id,
+                            reason,
+                            "the registry does not have a schema, so the copy lacks it"
+                        );
                     }
                     let text = schema.as_ref().ok().map(|schema| schema.text.as_str());
                     copy.schema(schema_id, text)?;
@@ -54,7 +58,7 @@ pub async fn export(
             }
         }
         if let Some(alarm) = &end.alarm {
-            tracing::warn!(%alarm, "copied a log that is not sound");
+            tracing::warn!(%alarm, "copied a partition that a reader halts at");
         }
         copy.end(&end)?;
     }

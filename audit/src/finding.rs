@@ -1,136 +1,140 @@
-//! What an audit may find wrong.
+//! The findings of an audit.
 
 use crate::model::AlarmReason;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-/// One thing that is wrong with a log or with a copy of it.
+/// One fault of a log or of a copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The partition; `None` if it concerns a copy as a whole.
-    pub place: Option<Place>,
-    /// The first record that it concerns.
+    /// The partition; `None` if the finding concerns the copy as a whole.
+    pub partition: Option<TopicPartition>,
+    /// The offset of the first record concerned.
     pub offset: Option<i64>,
-    /// What is wrong.
+    /// The fault.
     pub problem: Problem,
 }
 
-/// A partition.
+/// A partition. The topic is owned, because the lines of a copy may name any topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct TopicPartition {
     /// The journal's topic.
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
 }
 
-/// What is wrong.
+/// Kinds of faults.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The rule halts; the partition was not judged further.
-    #[error("{reason}{}; the partition was not judged any further", or_the_one_before(*.suspect))]
+    /// The rule halts, so the records from here on are not judged.
+    #[error("{reason}{}; the partition is not judged from here on", suspect_suffix(*.suspect))]
     Alarm {
-        /// Why it halts.
+        /// The reason of the alarm.
         reason: AlarmReason,
-        /// A record before it that may have been altered instead.
+        /// Offset of an earlier record that may have been altered instead.
         suspect: Option<i64>,
     },
-    /// An owner writes one record only under a number.
-    #[error("another record than the one at offset {first} bears its term and seq {seq}")]
+    /// An owner uses each seq for one record only.
+    #[error("a different record than the one at offset {first} has the same term and seq {seq}")]
     SeqTwice {
-        /// The number.
+        /// The seq.
         seq: i64,
-        /// The offset of the record that counts.
+        /// Offset of the valid record.
         first: i64,
     },
-    /// Whoever commits has announced itself before.
+    /// An owner announces its term before it commits.
     #[error(
-        "a commit bears epoch {epoch} and term {term}, which no valid announcement made{}",
-        hint(*.announcement)
+        "a commit has epoch {epoch} and term {term}, which no valid announcement has{}",
+        announcement_suffix(*.announcement)
     )]
     TermNotAnnounced {
         /// Its epoch.
         epoch: i64,
         /// Its term, in hexadecimal digits.
         term: String,
-        /// A record that may have been the announcement.
+        /// Offset of a record that may have been the announcement.
         announcement: Option<i64>,
     },
-    /// An announcement or commit such as no owner writes.
-    #[error("no owner writes such a record ({reason})")]
+    /// An announcement or commit that no owner writes.
+    #[error("no owner writes such a record: {reason}")]
     NotAnOwners {
-        /// Why it is void.
+        /// Why the record is void.
         reason: String,
     },
-    /// Versions count events without a gap.
-    #[error("{key} is at version {expected}, but the decision was taken at version {found}")]
+    /// An aggregate's versions count its events without a gap.
+    #[error("{key} has version {expected}, but the decision is based on version {found}")]
     VersionGap {
         /// The aggregate's key.
         key: String,
         /// The number of its events so far.
         expected: i64,
-        /// What the decision says.
+        /// The decision's version.
         found: i64,
     },
-    /// A command is decided once while its id is kept.
+    /// A command id is decided once until it expires.
     #[error("command {command_id} was decided before, at offset {first}")]
     CommandTwice {
         /// The command's id, in hexadecimal digits.
         command_id: String,
-        /// Where it was decided first.
+        /// Offset of the first decision.
         first: i64,
     },
-    /// A valid decision can't be read.
-    #[error("the decision can't be read with schema id {schema_id}: {reason}")]
+    /// A valid decision can't be decoded.
+    #[error("the decision can't be decoded with schema id {schema_id}: {reason}")]
     Undecodable {
-        /// The writer's schema.
+        /// The id of the writer's schema.
         schema_id: u32,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A journal is kept whole.
-    #[error("the log begins at offset {low}, its beginning is gone; the partition was not judged")]
+    /// Records were deleted from the beginning of the journal.
+    #[error(
+        "the log begins at offset {low}, the records before it were deleted; the partition is not judged"
+    )]
     BeginningGone {
-        /// The first offset there is.
+        /// The first offset of the partition.
         low: i64,
     },
-    /// The copy ends before it says where the partition ends.
+    /// The copy has no end line for the partition.
     #[error("the copy is truncated: it has no end line for the partition")]
     Truncated,
-    /// The copy's records are not those that were exported.
+    /// The copy's records differ from the exported ones.
     #[error("the copy differs from what was exported ({differences}); {trace}")]
     CopyDiffers {
-        /// What the end line says otherwise.
+        /// The differences from the end line.
         differences: String,
-        /// Where the first trace of it is.
+        /// The first trace of the alteration.
         trace: String,
     },
-    /// The line of a record is not as it was exported.
-    #[error("the record is not the one that was exported: its check is {expected}, not {found}")]
+    /// A record line differs from the exported one.
+    #[error(
+        "the record differs from the exported one: its line has check {expected}, its content {found}"
+    )]
     RecordAltered {
-        /// The check that its line has.
+        /// The check in the line.
         expected: String,
-        /// The check of what the line says.
+        /// The check computed from the line's other fields.
         found: String,
     },
-    /// A line of the copy is none.
+    /// A line of the copy is unreadable, or does not belong where it is.
     #[error("line {line} of the copy can't be read: {reason}")]
     UnreadableLine {
         /// Its number, from 1.
         line: u64,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-fn hint(announcement: Option<i64>) -> String {
+fn announcement_suffix(announcement: Option<i64>) -> String {
     announcement.map_or_else(String::new, |offset| {
-        format!("; the record at offset {offset} may have been it")
+        format!("; the record at offset {offset} may have been the announcement")
     })
 }
 
-fn or_the_one_before(offset: Option<i64>) -> String {
+fn suspect_suffix(offset: Option<i64>) -> String {
     offset.map_or_else(String::new, |offset| {
-        format!("; it, or the record at offset {offset}, was altered")
+        format!("; this record, or the one at offset {offset}, was altered")
     })
 }
 
@@ -153,7 +157,7 @@ impl Problem {
         }
     }
 
-    /// A record before the finding's own that may have been altered instead.
+    /// Offset of a record before the finding's own that may have been altered instead.
     pub fn since(&self) -> Option<i64> {
         match self {
             Self::Alarm {
@@ -178,8 +182,8 @@ impl Problem {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{place}")?;
+        if let Some(partition) = &self.partition {
+            write!(f, "{partition}")?;
             if let Some(offset) = self.offset {
                 write!(f, " offset {offset}")?;
             }
@@ -189,7 +193,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.topic, self.partition)
     }
@@ -199,11 +203,9 @@ impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Finding", 6)?;
         fields.serialize_field("problem", self.problem.name())?;
-        fields.serialize_field("topic", &self.place.as_ref().map(|place| &place.topic))?;
-        fields.serialize_field(
-            "partition",
-            &self.place.as_ref().map(|place| place.partition),
-        )?;
+        let partition = self.partition.as_ref();
+        fields.serialize_field("topic", &partition.map(|partition| &partition.topic))?;
+        fields.serialize_field("partition", &partition.map(|partition| partition.partition))?;
         fields.serialize_field("offset", &self.offset)?;
         fields.serialize_field("since", &self.problem.since())?;
         fields.serialize_field("detail", &self.problem.to_string())?;

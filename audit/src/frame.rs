@@ -1,56 +1,56 @@
-//! Reads a journal record's frame, by its frozen layout alone: no schema, no registry.
+//! Reads a journal record's frame by its frozen layout, without schema or registry.
 //!
-//! Byte 0 is 0, then the schema's id (4 bytes, big-endian, not judged), `prev` (32 bytes), `term`
-//! (16 bytes), `epoch`, `seq` and `recorded_at` as Avro longs, and the branch of the body's union.
-//! Of an announcement the first three fields are frozen too. What comes after is not looked at.
+//! Byte 0 is 0. Then come the schema's id (4 bytes, big-endian, not judged), `prev` (32 bytes), `term`
+//! (16 bytes), `epoch`, `seq` and `recorded_at` as Avro longs, and the branch of the body's union. The
+//! first three fields of an announcement are frozen too. Later bytes are ignored.
 
 use schemas::{Announcement, Timestamp};
 
-/// Where `prev` stands in a record's value.
+/// Position of `prev` in a record's value.
 pub const PREV_BYTES: std::ops::Range<usize> = 5..37;
-/// Most bytes of an Avro long: ten times seven bits hold 64.
+/// Most bytes of an Avro long: ten groups of seven bits hold 64 bits.
 const LONG_BYTES_MAX: u32 = 10;
 
-/// What the void rule looks at in a record's value.
+/// The fields of a record's value that the void rule reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
     /// The registry's id of the writer's schema.
     pub schema_id: u32,
-    /// The chain's hash before this record, as the writer had it.
+    /// The chain's hash before this record, in the writer's view.
     pub prev: [u8; 32],
-    /// The writer's time in office.
+    /// The id of the writer's term.
     pub term: [u8; 16],
     /// The term's number.
     pub epoch: i64,
-    /// The record's number in its term.
+    /// The record's number within its term.
     pub seq: i64,
-    /// Log time.
+    /// The writer's clock; never below log time in a commit.
     pub recorded_at: Timestamp,
-    /// Which body follows.
+    /// The kind of body that follows.
     pub kind: Kind,
 }
 
-/// Which body a record has.
+/// Kinds of bodies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// A new owner takes office.
+    /// An owner starts a new term.
     Announcement(Announcement),
-    /// Its owner is still in office.
+    /// An owner confirms that its term still lasts.
     NoOp,
-    /// What one command came to.
+    /// The result of one command.
     Decision,
 }
 
-/// Why bytes are no frame. Byte numbers count from the value's start.
+/// Why bytes are not a frame. Byte positions count from the start of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not the wire format.
+    /// The value does not have the registry's wire format.
     #[error("the first byte is {found}, not 0")]
     Magic {
         /// The first byte.
         found: u8,
     },
-    /// The value ends too early.
+    /// The value ends within the frame.
     #[error("the value ends within the frame, after {bytes} bytes")]
     Truncated {
         /// The value's length.
@@ -59,37 +59,37 @@ pub enum Malformed {
     /// A number of more than ten bytes.
     #[error("the number at byte {at} has more than {LONG_BYTES_MAX} bytes")]
     Varint {
-        /// Where it begins.
+        /// Its first byte.
         at: usize,
     },
     /// A number that does not fit its type.
     #[error("the number at byte {at} is out of its type's range")]
     Range {
-        /// Where it begins.
+        /// Its first byte.
         at: usize,
     },
-    /// No such branch of the body's union.
-    #[error("the body is of an unknown kind, {branch}")]
+    /// An unknown branch of the body's union.
+    #[error("the body's kind {branch} is unknown")]
     Body {
         /// The branch's number.
         branch: i64,
     },
-    /// A text of less than no bytes.
-    #[error("the text at byte {at} has a length below 0")]
+    /// A text with a negative length.
+    #[error("the text at byte {at} has a negative length")]
     Length {
-        /// Where the length stands.
+        /// First byte of the length.
         at: usize,
     },
     /// A text that is not UTF-8.
     #[error("the text at byte {at} is not UTF-8")]
     Text {
-        /// Where its length stands.
+        /// First byte of its length.
         at: usize,
     },
 }
 
 impl Malformed {
-    /// Short and stable: what reports count by.
+    /// Short and stable; reports count by it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Magic { .. } => "malformed_magic",
@@ -138,13 +138,13 @@ impl Frame {
         })
     }
 
-    /// Whether this is the first record of a term.
+    /// Whether the record is an announcement, the first record of a term.
     pub fn is_announcement(&self) -> bool {
         matches!(self.kind, Kind::Announcement(_))
     }
 }
 
-/// Reads a value from its start on.
+/// A position in a value, from which fields are read one by one.
 struct Cursor<'a> {
     value: &'a [u8],
     at: usize,
@@ -168,11 +168,11 @@ impl<'a> Cursor<'a> {
         let slice = self.slice(BYTES)?;
         Ok(slice
             .try_into()
-            .expect("the slice has as many bytes as were asked for"))
+            .expect("slice returns as many bytes as it is asked for"))
     }
 
-    /// An Avro long: seven bits a byte, the lowest first, zigzag. Padding is taken, as other readers
-    /// of Avro take it.
+    /// An Avro long: zigzag, seven bits per byte, the lowest first. Padding is accepted, as other Avro
+    /// readers accept it.
     fn long(&mut self) -> Result<i64, Malformed> {
         let start = self.at;
         let mut bits = 0_u64;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn longs_are_read_up_to_their_limits() {
+    fn longs_are_read_over_their_whole_range() {
         assert_eq!(long(&[0]), Ok(0));
         assert_eq!(long(&[1]), Ok(-1));
         assert_eq!(long(&[0x80, 0x01]), Ok(64));
@@ -243,12 +243,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_or_rejected(value in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Frame::read(&value);
         }
 
         #[test]
-        fn any_bytes_behind_a_frame_s_start_are_read_or_refused(
+        fn any_bytes_behind_the_start_of_a_frame_are_read_or_rejected(
             tail in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
             let mut value = vec![0; PREV_BYTES.end + 16];

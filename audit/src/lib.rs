@@ -1,9 +1,9 @@
-//! The event replay tools: an independent reader of the log, and its proofs.
+//! Event replay tools: an independent reader of the journal that verifies, prints and copies it.
 //!
-//! It shares `schemas` and `kafka` with the rest and nothing else: the void rule and the chain are
-//! written here a second time ([`frame`], [`model`]), so that each checks the other. [`evidence`]
-//! tells honest void records from altered ones, [`check`] adds what must hold of decisions, [`verify`]
-//! and [`log`] are the commands, [`copy`] is the log as a file. It writes to no topic.
+//! The crate shares only `schemas` and `kafka` with the service. The void rule and the hash chain are
+//! implemented here a second time ([`frame`], [`model`]), so that each implementation checks the other.
+//! [`evidence`] tells honest void records from altered ones, [`check`] adds the invariants of decisions,
+//! [`verify`] and [`log`] are the commands, [`copy`] is the log as a file. The crate writes to no topic.
 
 pub mod body;
 pub mod check;

@@ -1,8 +1,8 @@
-//! The void rule, a second time: what one partition's log means, record by record.
+//! A second implementation of the void rule: judges the records of one partition one by one.
 //!
-//! Written apart from the writers' own implementation on purpose, so that each checks the other
-//! against the vectors in `schemas/golden/journal`. Pure: it is given records in the order of their
-//! offsets, from the first on, and says of each whether it counts.
+//! It shares no code with the writers' own implementation on purpose, so that each checks the other; both
+//! are tested with the vectors in `schemas/golden/journal`. Pure: the caller passes the records in the
+//! order of their offsets, from the first on, and gets a verdict for each.
 
 use crate::frame::{Frame, Kind, Malformed, PREV_BYTES};
 use schemas::Timestamp;
@@ -10,39 +10,39 @@ use schemas::Timestamp;
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
 
-/// The version of the rule that is written here.
+/// The version of the rule that this module implements.
 const KNOWN_RULE_VERSION: i32 = 1;
-/// Stands before topic and partition in h(0).
+/// Prefix of topic and partition in h(0).
 const CHAIN_NAME: &[u8] = b"daybook/1";
 
-/// One record of a partition, borrowed from wherever it was read.
+/// One record of a partition, borrowed from a consumer's record or a copy's line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
-    /// When the broker took it, in milliseconds since 1970; -1 if unknown.
+    /// The broker's timestamp, in milliseconds since 1970; -1 if unknown.
     pub timestamp_ms: i64,
-    /// `None` is not the same as empty.
+    /// The key; null and empty differ.
     pub key: Option<&'a [u8]>,
-    /// `None` is not the same as empty.
+    /// The value; null and empty differ.
     pub value: Option<&'a [u8]>,
 }
 
-/// What the rule says of one record.
+/// The rule's verdict on one record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// It counts, and the chain runs through it.
+    /// The record counts, and the chain includes it.
     Valid(Frame),
-    /// It is nobody's truth.
+    /// The record does not count.
     Void(Void),
 }
 
 /// A record that does not count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Void {
-    /// Why not.
+    /// The reason.
     pub reason: VoidReason,
-    /// Its frame, if it has one.
+    /// Its frame, if it is readable.
     pub frame: Option<Frame>,
 }
 
@@ -52,57 +52,58 @@ pub enum VoidReason {
     /// Keys may be empty, never null.
     #[error("the key is null")]
     NullKey,
-    /// A tombstone means nothing in a journal.
+    /// A journal has no tombstones.
     #[error("the value is null")]
     NullValue,
-    /// Its bytes can't be a commit.
+    /// The bytes are not a commit.
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
-    /// An announcement or a no-op is about no aggregate.
+    /// Announcements and no-ops belong to no aggregate.
     #[error("an announcement or a no-op has a key")]
     KeyForbidden,
-    /// A decision is about one aggregate.
+    /// A decision belongs to one aggregate.
     #[error("a decision has no key")]
     KeyMissing,
     /// An announcement is its term's first record.
     #[error("an announcement has seq {seq}, not 0")]
     AnnouncementSeq {
-        /// What it has.
+        /// Its seq.
         seq: i64,
     },
-    /// Another one was first, or it was sent again.
-    #[error("an announcement of epoch {found} comes when {current} is current")]
+    /// Another owner took the epoch first, or the producer sent the announcement twice.
+    #[error("an announcement of epoch {found} while epoch {current} is current")]
     AnnouncementTooLate {
-        /// The epoch in force.
+        /// The current epoch.
         current: i64,
         /// Its epoch.
         found: i64,
     },
-    /// An owner that is deposed, or never was one.
+    /// Written by an owner that is fenced, or by none.
     #[error("its epoch, {epoch}, has ended")]
     OtherTerm {
         /// Its epoch.
         epoch: i64,
     },
     /// A duplicate.
-    #[error("seq {found} was there before; {expected} comes next")]
+    #[error("seq {found} is used already; {expected} is next")]
     SeqRepeated {
-        /// What comes next.
+        /// The next seq.
         expected: i64,
         /// Its seq.
         found: i64,
     },
     /// A commit before it is missing.
-    #[error("seq {found} comes where {expected} should")]
+    #[error("seq {found} instead of {expected}")]
     SeqGap {
-        /// What comes next.
+        /// The next seq.
         expected: i64,
         /// Its seq.
         found: i64,
     },
 }
 
-/// The log was altered or truncated, or goes on by a later rule: nothing after this can be judged.
+/// The log was altered or truncated, or continues with a later version of the rule: records from here on
+/// can't be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("topic {topic} partition {partition} offset {offset}: {reason}")]
 pub struct Alarm {
@@ -110,87 +111,88 @@ pub struct Alarm {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// The record that can't be.
+    /// The record's offset.
     pub offset: i64,
-    /// Why it can't be.
+    /// The reason.
     pub reason: AlarmReason,
 }
 
-/// Why a record can't be in a log that was not altered, or can't be judged by this program.
+/// Why no unaltered log has this record, or why this program can't judge it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmReason {
-    /// The right commit names another history than the one that was read.
+    /// The next commit's `prev` is not the hash of the records read so far.
     #[error("the chain is broken: {}", suspects(*.since, *.is_predecessor))]
     ChainBroken {
-        /// The first valid record that no later commit had confirmed.
+        /// Offset of the first valid record that no later commit has confirmed.
         since: i64,
-        /// Whether no other valid record stands between that and the alarm's.
+        /// Whether no valid record lies between that one and the alarm's.
         is_predecessor: bool,
     },
-    /// A record that comes twice, or a log that became shorter.
-    #[error("the offset went back, {next} is next")]
+    /// A record was delivered twice, or the log became shorter.
+    #[error("the offset went back; the next one is {next} at least")]
     OffsetWentBack {
-        /// The least that could come.
+        /// The lowest possible next offset.
         next: i64,
     },
-    /// Epochs are announced one by one, by owners who have read the one before.
-    #[error("an announcement of epoch {found} comes when {current} is current")]
+    /// Epochs are announced one by one, by owners that have read the previous announcement.
+    #[error("an announcement of epoch {found} while epoch {current} is current")]
     AnnouncementSkipsEpoch {
-        /// The epoch in force.
+        /// The current epoch.
         current: i64,
         /// Its epoch.
         found: i64,
     },
-    /// Owners commit when they have read their own announcement; here is none at all.
-    #[error("a commit comes before any announcement")]
+    /// An owner commits after it has read its own announcement, but the log has none before this commit.
+    #[error("a commit before any announcement")]
     BeforeFirstTerm,
-    /// The same, of a later epoch.
-    #[error("a commit of epoch {found} comes when {current} is current")]
+    /// The log has no announcement of the commit's epoch, which is above the current one.
+    #[error("a commit of epoch {found} while epoch {current} is current")]
     FutureEpoch {
-        /// The epoch in force.
+        /// The current epoch.
         current: i64,
         /// Its epoch.
         found: i64,
     },
-    /// The same, under an epoch that another term has.
-    #[error("a commit of epoch {epoch} comes from another term than the one that announced it")]
+    /// The commit's epoch is the current one, which another term announced.
+    #[error("a commit of epoch {epoch} has another term than the epoch's announcement")]
     TermUnknown {
-        /// The epoch in force.
+        /// The current epoch.
         epoch: i64,
     },
-    /// Whoever names this history as its own was the next commit; but it would not count.
-    #[error("the record was altered: it names the right history, but {reason}")]
+    /// A record whose `prev` is the chain's current hash was the next commit, but the rule would call it
+    /// void.
+    #[error("the record was altered: its prev is the chain's current hash, but {reason}")]
     Altered {
-        /// Why it would not count.
+        /// Why it would be void.
         reason: VoidReason,
     },
-    /// The log may be sound, but this program is too old for it.
+    /// The log may be intact, but this program is too old to judge it.
     #[error(
-        "version {found} of the rule begins here, newer software than this ({known}) is needed"
+        "version {found} of the rule begins here, and this program knows version {known}; use a newer one"
     )]
     NewerRule {
-        /// What this program knows.
+        /// The version that this program knows.
         known: i32,
-        /// What the announcement names.
+        /// The version that the announcement names.
         found: i32,
     },
 }
 
-/// Why a record does not count: harmlessly, or not.
-enum Refused {
+/// Why a record is not valid: void, or an alarm.
+enum Rejected {
     Void(VoidReason),
     Alarm(AlarmReason),
 }
 
-/// Who may have been altered, if the chain breaks.
+/// The records that may have been altered, if the chain is broken.
 fn suspects(since: i64, is_predecessor: bool) -> String {
     match is_predecessor {
         true => format!("the record, or its predecessor at offset {since}, was altered"),
-        false => format!("it, or one of the valid records from offset {since} on, was altered"),
+        false => format!("the record, or a valid record from offset {since} on, was altered"),
     }
 }
 
-/// Everything that the rule knows of a partition after some prefix of its log.
+/// The rule's state of a partition after a prefix of its log.
 #[derive(Debug, Clone)]
 pub struct Model {
     topic: String,
@@ -205,18 +207,18 @@ pub struct Model {
     log_time: Timestamp,
 }
 
-/// One owner's time in office.
+/// One owner's term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term {
-    /// Its random id.
+    /// The term's random id.
     pub id: [u8; 16],
-    /// Its number.
+    /// The term's number.
     pub epoch: i64,
-    /// The seq of its last valid record.
+    /// The seq of the term's last valid record.
     pub seq: i64,
 }
 
-/// h(0): binds the chain to its partition.
+/// h(0): the start of the chain, which binds it to its partition.
 pub fn first_hash(topic: &str, partition: i32) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(CHAIN_NAME);
@@ -226,7 +228,7 @@ pub fn first_hash(topic: &str, partition: i32) -> Hash {
     hasher.finalize().into()
 }
 
-/// h(n) of a valid record: `before` is h(n-1), `value` has its wire header.
+/// h(n) of a valid record: `before` is h(n-1), `value` includes the wire header.
 pub fn next_hash(before: &Hash, key: &[u8], value: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(before);
@@ -237,12 +239,12 @@ pub fn next_hash(before: &Hash, key: &[u8], value: &[u8]) -> Hash {
 }
 
 fn length(bytes: &[u8]) -> [u8; 4] {
-    let length = u32::try_from(bytes.len()).expect("no record of kafka has 4 GiB");
+    let length = u32::try_from(bytes.len()).expect("no Kafka record has 4 GiB");
     length.to_be_bytes()
 }
 
 impl Model {
-    /// Of a log that nothing was read of.
+    /// The state before the partition's first record.
     pub fn new(topic: &str, partition: i32) -> Self {
         let hash = first_hash(topic, partition);
         Self {
@@ -259,9 +261,9 @@ impl Model {
         }
     }
 
-    /// Judges the next record. Offsets may leap, for control records of a foreign transactional
-    /// producer take offsets that no consumer sees; they never go back. After an alarm nothing has
-    /// changed, and the partition must not be read on.
+    /// Judges the next record. Offsets may skip, because the control records of a foreign transactional
+    /// producer take offsets that no consumer sees; they never go back. An alarm leaves the state unchanged;
+    /// the caller must not read the partition any further.
     pub fn judge(&mut self, entry: Entry<'_>) -> Result<Verdict, Alarm> {
         if entry.offset < self.next_offset {
             let next = self.next_offset;
@@ -269,14 +271,14 @@ impl Model {
         }
         let verdict = match read(entry) {
             Err(reason) => Verdict::Void(self.void(entry, reason, None)?),
-            Ok((key, value, frame)) => match self.refused(key, &frame) {
-                Some(Refused::Void(reason)) => {
+            Ok((key, value, frame)) => match self.rejected(key, &frame) {
+                Some(Rejected::Void(reason)) => {
                     Verdict::Void(self.void(entry, reason, Some(frame))?)
                 }
-                Some(Refused::Alarm(reason)) => return Err(self.alarm(entry.offset, reason)),
+                Some(Rejected::Alarm(reason)) => return Err(self.alarm(entry.offset, reason)),
                 None => {
                     self.check_chain(entry.offset, &frame)?;
-                    self.take(entry.offset, key, value, &frame);
+                    self.advance(entry.offset, key, value, &frame);
                     Verdict::Valid(frame)
                 }
             },
@@ -285,7 +287,7 @@ impl Model {
         Ok(verdict)
     }
 
-    /// A record that does not count, unless it names the right history.
+    /// The verdict on a void record; an alarm if its `prev` is the chain's current hash.
     fn void(
         &self,
         entry: Entry<'_>,
@@ -299,67 +301,67 @@ impl Model {
         Ok(Void { reason, frame })
     }
 
-    /// Everything of the rule but the chain; `None` if the record counts.
-    fn refused(&self, key: &[u8], frame: &Frame) -> Option<Refused> {
+    /// All conditions of the rule except the chain; `None` if the record meets them.
+    fn rejected(&self, key: &[u8], frame: &Frame) -> Option<Rejected> {
         let has_key = !key.is_empty();
         let announcement = match &frame.kind {
             Kind::Announcement(_) | Kind::NoOp if has_key => {
-                return Some(Refused::Void(VoidReason::KeyForbidden));
+                return Some(Rejected::Void(VoidReason::KeyForbidden));
             }
-            Kind::Decision if !has_key => return Some(Refused::Void(VoidReason::KeyMissing)),
+            Kind::Decision if !has_key => return Some(Rejected::Void(VoidReason::KeyMissing)),
             Kind::Announcement(announcement) => Some(announcement),
             Kind::NoOp | Kind::Decision => None,
         };
         match announcement {
-            Some(announcement) => self.announcement_refused(frame, announcement.rule_version),
-            None => self.commit_refused(frame),
+            Some(announcement) => self.announcement_rejected(frame, announcement.rule_version),
+            None => self.commit_rejected(frame),
         }
     }
 
-    fn commit_refused(&self, frame: &Frame) -> Option<Refused> {
+    fn commit_rejected(&self, frame: &Frame) -> Option<Rejected> {
         let found = frame.epoch;
         let Some(term) = self.term else {
-            return Some(Refused::Alarm(AlarmReason::BeforeFirstTerm));
+            return Some(Rejected::Alarm(AlarmReason::BeforeFirstTerm));
         };
         let current = term.epoch;
         if found < current {
-            return Some(Refused::Void(VoidReason::OtherTerm { epoch: found }));
+            return Some(Rejected::Void(VoidReason::OtherTerm { epoch: found }));
         }
         if found > current {
-            return Some(Refused::Alarm(AlarmReason::FutureEpoch { current, found }));
+            return Some(Rejected::Alarm(AlarmReason::FutureEpoch { current, found }));
         }
         if frame.term != term.id {
-            return Some(Refused::Alarm(AlarmReason::TermUnknown { epoch: current }));
+            return Some(Rejected::Alarm(AlarmReason::TermUnknown { epoch: current }));
         }
         let (found, expected) = (frame.seq, term.seq.saturating_add(1));
         if found <= term.seq {
-            return Some(Refused::Void(VoidReason::SeqRepeated { expected, found }));
+            return Some(Rejected::Void(VoidReason::SeqRepeated { expected, found }));
         }
-        (found != expected).then_some(Refused::Void(VoidReason::SeqGap { expected, found }))
+        (found != expected).then_some(Rejected::Void(VoidReason::SeqGap { expected, found }))
     }
 
-    fn announcement_refused(&self, frame: &Frame, rule_version: i32) -> Option<Refused> {
+    fn announcement_rejected(&self, frame: &Frame, rule_version: i32) -> Option<Rejected> {
         let (current, found) = (self.epoch(), frame.epoch);
         if frame.seq != 0 {
             let reason = VoidReason::AnnouncementSeq { seq: frame.seq };
-            return Some(Refused::Void(reason));
+            return Some(Rejected::Void(reason));
         }
         if found <= current {
             let reason = VoidReason::AnnouncementTooLate { current, found };
-            return Some(Refused::Void(reason));
+            return Some(Rejected::Void(reason));
         }
-        // No overflow: a greater epoch was found just now.
+        // No overflow: `found` is greater.
         if found != current + 1 {
             let reason = AlarmReason::AnnouncementSkipsEpoch { current, found };
-            return Some(Refused::Alarm(reason));
+            return Some(Rejected::Alarm(reason));
         }
-        (rule_version > KNOWN_RULE_VERSION).then_some(Refused::Alarm(AlarmReason::NewerRule {
+        (rule_version > KNOWN_RULE_VERSION).then_some(Rejected::Alarm(AlarmReason::NewerRule {
             known: KNOWN_RULE_VERSION,
             found: rule_version,
         }))
     }
 
-    /// A commit confirms all that came before it; an announcement confirms nothing.
+    /// A commit confirms all records before it; an announcement confirms none.
     fn check_chain(&self, offset: i64, frame: &Frame) -> Result<(), Alarm> {
         if frame.is_announcement() || frame.prev == self.hash {
             return Ok(());
@@ -382,7 +384,7 @@ impl Model {
         }
     }
 
-    fn take(&mut self, offset: i64, key: &[u8], value: &[u8], frame: &Frame) {
+    fn advance(&mut self, offset: i64, key: &[u8], value: &[u8], frame: &Frame) {
         self.previous_hash = self.hash;
         self.hash = next_hash(&self.hash, key, value);
         self.log_id.get_or_insert(self.hash);
@@ -391,7 +393,7 @@ impl Model {
             epoch: frame.epoch,
             seq: frame.seq,
         });
-        // Who announces itself may have a wrong clock; who commits has had it compared.
+        // An owner checks its clock between its announcement and its first commit.
         if !frame.is_announcement() {
             self.log_time = self.log_time.max(frame.recorded_at);
         }
@@ -401,12 +403,12 @@ impl Model {
         }
     }
 
-    /// The term in force.
+    /// The current term.
     pub fn term(&self) -> Option<Term> {
         self.term
     }
 
-    /// The number of the term in force; 0 before the first.
+    /// The current term's number; 0 before the first.
     pub fn epoch(&self) -> i64 {
         self.term.map_or(0, |term| term.epoch)
     }
@@ -421,12 +423,12 @@ impl Model {
         self.previous_hash
     }
 
-    /// h(1), once there is one.
+    /// h(1); `None` before the first valid record.
     pub fn log_id(&self) -> Option<Hash> {
         self.log_id
     }
 
-    /// The least offset that may come.
+    /// The lowest possible offset of the next record.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
     }
@@ -449,7 +451,7 @@ fn read<'a>(entry: Entry<'a>) -> Result<(&'a [u8], &'a [u8], Frame), VoidReason>
 }
 
 impl VoidReason {
-    /// Short and stable: what reports count by.
+    /// Short and stable; reports count by it.
     pub fn name(self) -> &'static str {
         match self {
             Self::NullKey => "null_key",

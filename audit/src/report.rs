@@ -1,4 +1,4 @@
-//! What `daybook audit verify` says: a table for people, or one JSON document.
+//! The report of `daybook audit verify`: a table for people, or one JSON document.
 
 use crate::{check::PartitionReport, finding::Finding};
 use serde::Serialize;
@@ -10,11 +10,11 @@ use std::{
 /// The outcome of a verification.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// By topic and partition.
+    /// Ordered by topic and partition.
     pub partitions: Vec<PartitionReport>,
-    /// What concerns no single partition.
+    /// The first findings that concern no single partition.
     pub findings: Vec<Finding>,
-    /// How many of those there are; only the first are kept.
+    /// Number of all those findings.
     pub findings_total: u64,
 }
 
@@ -47,7 +47,7 @@ struct JsonPartition<'a> {
 }
 
 impl Report {
-    /// Valid commits of all partitions.
+    /// Number of valid commits in all partitions.
     pub fn commits(&self) -> u64 {
         let commits = self
             .partitions
@@ -56,7 +56,7 @@ impl Report {
         commits.sum()
     }
 
-    /// How many things are wrong.
+    /// Number of findings.
     pub fn findings_total(&self) -> u64 {
         let partitions = self
             .partitions
@@ -65,7 +65,7 @@ impl Report {
         partitions.sum::<u64>() + self.findings_total
     }
 
-    /// The findings that were kept word by word.
+    /// The findings that were kept.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let partitions = self.partitions.iter();
         partitions
@@ -83,7 +83,7 @@ impl Report {
         )
     }
 
-    /// Writes it for people; the summary is the last line.
+    /// Writes the report for people; the summary is the last line.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         self.write_counts(out)?;
         for partition in &self.partitions {
@@ -91,7 +91,7 @@ impl Report {
         }
         for partition in &self.partitions {
             for note in &partition.notes {
-                writeln!(out, "note: {} {note}", partition.place)?;
+                writeln!(out, "note: {} {note}", partition.name)?;
             }
         }
         for finding in self.findings() {
@@ -99,7 +99,7 @@ impl Report {
         }
         let hidden = self.findings_total() - self.findings().count() as u64;
         if hidden > 0 {
-            writeln!(out, "and {hidden} more findings like these")?;
+            writeln!(out, "{hidden} more findings are not shown")?;
         }
         writeln!(out, "{}", self.summary())
     }
@@ -115,7 +115,7 @@ impl Report {
             writeln!(
                 out,
                 "{:<24} {:>10} {:>10} {:>8} {:>7} {:>10} {:>10} {:>9}",
-                partition.place.to_string(),
+                partition.name.to_string(),
                 counts.records,
                 counts.valid(),
                 counts.void_total(),
@@ -128,7 +128,7 @@ impl Report {
         writeln!(out)
     }
 
-    /// Writes it as one JSON document.
+    /// Writes the report as one JSON document.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         let report = JsonReport {
             commits: self.commits(),
@@ -141,12 +141,12 @@ impl Report {
     }
 }
 
-/// What a later verification can be compared with, and what is not in the table.
+/// Writes the hashes to compare a later verification with, and the counts that are not in the table.
 fn write_chain(partition: &PartitionReport, out: &mut impl Write) -> io::Result<()> {
-    let place = partition.place.to_string();
+    let name = partition.name.to_string();
     match (partition.log_id, partition.last_valid) {
         (Some(log_id), Some(offset)) => {
-            writeln!(out, "{place:<24} log id    {}", hex::encode(log_id))?;
+            writeln!(out, "{name:<24} log id    {}", hex::encode(log_id))?;
             writeln!(
                 out,
                 "{:<24} last hash {} at offset {offset}",
@@ -154,7 +154,7 @@ fn write_chain(partition: &PartitionReport, out: &mut impl Write) -> io::Result<
                 hex::encode(partition.last_hash)
             )?;
         }
-        _ => writeln!(out, "{place:<24} no valid record")?,
+        _ => writeln!(out, "{name:<24} no valid record")?,
     }
     let counts = &partition.counts;
     if !counts.void.is_empty() {
@@ -174,8 +174,8 @@ fn write_chain(partition: &PartitionReport, out: &mut impl Write) -> io::Result<
 fn json_partition(partition: &PartitionReport) -> JsonPartition<'_> {
     let counts = &partition.counts;
     JsonPartition {
-        topic: &partition.place.topic,
-        partition: partition.place.partition,
+        topic: &partition.name.topic,
+        partition: partition.name.partition,
         records: counts.records,
         valid: counts.valid(),
         epochs: counts.announcements,

@@ -1,15 +1,15 @@
-//! The schemas that a log's records were written with, each fetched and parsed once.
+//! The writers' schemas of a log's records; each is fetched and parsed once.
 
 use crate::body::WriterSchema;
 use kafka::{Registry, RegistryError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// How often a registry that does not answer is asked for one schema.
-const FETCH_TRIES: u32 = 5;
-/// Wait before the second try; it doubles each time.
+/// Attempts to fetch a schema from a registry that does not answer.
+const FETCH_ATTEMPTS_MAX: u32 = 5;
+/// Delay before the second attempt; it doubles with each attempt.
 const FETCH_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// A schema, or why there is none.
+/// A schema, or the reason why it can't be had.
 pub type Known = Result<Arc<WriterSchema>, String>;
 
 /// Schemas by id.
@@ -19,20 +19,20 @@ pub struct SchemasSeen {
 }
 
 impl SchemasSeen {
-    /// Takes the schema of an id as it stands in a copy.
+    /// Adds the schema of an id, as text.
     pub fn insert(&mut self, schema_id: u32, text: &str) {
         let parsed = WriterSchema::parse(text).map_err(|error| error.to_string());
         self.known.insert(schema_id, parsed.map(Arc::new));
     }
 
-    /// The schema of an id that was inserted before.
+    /// The schema of an id, if it was added before.
     pub fn get(&self, schema_id: u32) -> Known {
         let unknown = || Err(format!("schema id {schema_id} is not in the copy"));
         self.known.get(&schema_id).cloned().unwrap_or_else(unknown)
     }
 
-    /// The schema of an id, from the registry if it is new. An id that the registry does not have is
-    /// an inner error; the outer one is a registry that does not answer.
+    /// The schema of an id, fetched from the registry the first time. The inner error is an id that the
+    /// registry does not know, the outer one a registry that does not answer.
     pub async fn fetch(
         &mut self,
         registry: &Registry,
@@ -54,10 +54,10 @@ impl SchemasSeen {
 
 async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, RegistryError> {
     let mut wait = FETCH_BACK_OFF;
-    for _ in 1..FETCH_TRIES {
+    for _ in 1..FETCH_ATTEMPTS_MAX {
         match registry.schema_text(schema_id).await {
             Err(error @ RegistryError::Unreachable { .. }) => {
-                tracing::warn!(schema_id, %error, "asking the registry again");
+                tracing::warn!(schema_id, %error, "fetching a schema failed, trying again");
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }

@@ -1,86 +1,64 @@
-//! Reads journal partitions from their first offset to their end as it stood at the start.
+//! Reads journal partitions from their first offset to the end offset at start.
 //!
-//! One partition after the other, so that the output is in the same order each time and only one
-//! partition's state is held. Following a log reads all partitions at once.
+//! Partitions are read one after the other, so that the output has the same order each time and only one
+//! partition's state is in memory. Following a log reads all partitions at once. The partitions of a topic
+//! are those that the broker reports.
 
 use kafka::{
-    Admin, BatchConsumer, ConsumerError, KafkaSettings, Record, RegistryError, admin::AdminError,
+    Admin, BatchConsumer, BoundedReadError, BoundedReader, ConsumerError, Fetch, KafkaSettings,
+    Record, RegistryError, admin::AdminError,
 };
 use schemas::Context;
-use std::time::Duration;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
-/// The name of our clients at the broker.
+/// Role in the client id that the broker sees.
 const ROLE: &str = "audit";
-/// Longest wait for the next records of a partition that has more of them.
-const STALL_MAX: Duration = Duration::from_secs(30);
-/// Batches of a followed log that wait to be printed.
+/// Most batches of a followed log that wait to be printed.
 const FOLLOWED_BATCHES_MAX: usize = 4;
 
-/// A partition and what was in it at the start.
+/// A partition and its offsets at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Whose journal.
+    /// The journal's context.
     pub context: &'static Context,
     /// The topic's partition.
     pub partition: i32,
-    /// The first offset that there is; 0, unless its history was lost.
+    /// The first offset; above 0 only if the beginning of the log was deleted.
     pub low: i64,
-    /// The offset that came next.
+    /// The end offset: the offset of the next record to be appended.
     pub end: i64,
 }
 
 /// Why the log can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The topics can't be measured.
+    /// The topics' partitions and offsets can't be fetched.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The topics can't be read.
+    /// The topics can't be read to their ends.
     #[error(transparent)]
-    Consumer(#[from] ConsumerError),
+    Read(#[from] BoundedReadError),
+    /// The topics can't be followed.
+    #[error(transparent)]
+    Follow(#[from] ConsumerError),
     /// The registry does not answer.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// No more records come, though there should be some.
+    /// Records were deleted from the beginning of the journal, so nothing after them can be judged.
     #[error(
-        "topic {topic} partition {partition}: no record from offset {next} on came within {} s, though the log ends at {end}{}",
-        STALL_MAX.as_secs(),
-        because(.last_error)
-    )]
-    Stalled {
-        /// The journal's topic.
-        topic: &'static str,
-        /// The topic's partition.
-        partition: i32,
-        /// The offset waited for.
-        next: i64,
-        /// The log's end.
-        end: i64,
-        /// What the client said last.
-        last_error: Option<ConsumerError>,
-    },
-    /// A journal is kept whole; without its beginning nothing can be judged.
-    #[error(
-        "topic {topic} partition {partition}: the log begins at offset {low}, its beginning is gone"
+        "topic {topic} partition {partition}: the log begins at offset {low}; the records before it were deleted"
     )]
     BeginningGone {
         /// The journal's topic.
         topic: &'static str,
         /// The topic's partition.
         partition: i32,
-        /// The first offset there is.
+        /// The first offset of the partition.
         low: i64,
     },
 }
 
-fn because(last_error: &Option<ConsumerError>) -> String {
-    last_error
-        .as_ref()
-        .map_or_else(String::new, |error| format!("; last error: {error}"))
-}
-
-/// Measures all partitions of the contexts' journals.
+/// Fetches the offsets of all partitions of the contexts' journals.
 pub async fn spans(
     kafka: &KafkaSettings,
     contexts: &[&'static Context],
@@ -101,85 +79,52 @@ pub async fn spans(
     Ok(spans)
 }
 
-/// Reads one partition up to its end.
+/// Reads one partition up to its end offset.
 pub struct SpanReader {
-    span: Span,
-    next: i64,
-    /// `None` for an empty partition.
-    consumer: Option<BatchConsumer>,
+    reader: BoundedReader,
 }
 
 impl SpanReader {
-    /// Begins at the first offset.
+    /// Starts at offset 0.
     pub fn start(kafka: &KafkaSettings, span: Span) -> Result<Self, SourceError> {
-        let topic = span.context.topic;
-        if span.low > 0 {
+        let Span {
+            context,
+            partition,
+            low,
+            end,
+        } = span;
+        let topic = context.topic;
+        if low > 0 {
             return Err(SourceError::BeginningGone {
                 topic,
-                partition: span.partition,
-                low: span.low,
+                partition,
+                low,
             });
         }
-        let starts = [(span.partition, 0)];
-        let consumer = match span.end > 0 {
-            true => Some(BatchConsumer::start(kafka, ROLE, topic, &starts)?),
-            false => None,
-        };
-        Ok(Self {
-            span,
-            next: 0,
-            consumer,
-        })
+        let spans = [kafka::Span {
+            partition,
+            low,
+            end,
+        }];
+        let reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Ahead)?;
+        Ok(Self { reader })
     }
 
-    /// The next records; none once the end is reached.
+    /// The next records; `None` once the end is reached.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<Record>>, SourceError> {
-        let Some(consumer) = &mut self.consumer else {
-            return Ok(None);
-        };
-        if self.next >= self.span.end {
-            return Ok(None);
-        }
-        let mut last_error = None;
-        let waited = timeout(STALL_MAX, async {
-            loop {
-                match consumer.next().await {
-                    Err(error) if error.is_transient() => {
-                        tracing::warn!(%error, "reading the journal again");
-                        last_error = Some(error);
-                    }
-                    other => return other,
-                }
-            }
-        })
-        .await;
-        let Ok(batch) = waited else {
-            return Err(SourceError::Stalled {
-                topic: self.span.context.topic,
-                partition: self.span.partition,
-                next: self.next,
-                end: self.span.end,
-                last_error,
-            });
-        };
-        let mut batch = batch?;
-        if let Some(last) = batch.last() {
-            self.next = last.offset + 1;
-        }
-        batch.retain(|record| record.offset < self.span.end);
-        Ok(Some(batch))
+        Ok(self.reader.next().await?)
     }
 }
 
-/// Records of one topic as they come.
+/// A batch of records of one topic.
 pub struct Followed {
-    /// Whose journal.
+    /// The journal's context.
     pub context: &'static Context,
-    /// In each partition in the order of their offsets.
+    /// The records; within each partition in the order of their offsets.
     pub records: Vec<Record>,
 }
 
-/// Reads all partitions at once from their first offset on, for ever.
+/// Reads all partitions at once from their first offset on, without an end.
 pub fn follow(
     kafka: &KafkaSettings,
     spans: &[Span],
@@ -194,7 +139,7 @@ pub fn follow(
     Ok(receiver)
 }
 
-/// Ends when nobody listens any more, or with an error that waiting does not mend.
+/// Returns when the receiver is dropped, or after a permanent error.
 async fn follow_topic(
     context: &'static Context,
     mut consumer: BatchConsumer,
@@ -208,7 +153,8 @@ async fn follow_topic(
         let (message, ends) = match next {
             Ok(records) => (Ok(Followed { context, records }), false),
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "reading the journal again");
+                let topic = context.topic;
+                tracing::warn!(topic, %error, "reading the journal failed, trying again");
                 continue;
             }
             Err(error) => (Err(SourceError::from(error)), true),

@@ -1,4 +1,4 @@
-//! What the journal holds of the imported sales: one side of `daybook reconcile`.
+//! Totals of the sales in the journal: one source of `daybook reconcile`.
 
 use crate::{
     body::Event,
@@ -12,7 +12,7 @@ use apache_avro::types::Value;
 use kafka::{KafkaSettings, Registry, RegistrySettings};
 use schemas::context::ORDERS;
 
-/// Sums over valid records of `journal.orders`.
+/// Sums over the valid records of `journal.orders`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     /// Sales and credit notes.
@@ -21,22 +21,22 @@ pub struct Totals {
     pub sales: i64,
     /// Credit notes.
     pub credit_notes: i64,
-    /// Lines of both.
+    /// Lines of sales and credit notes.
     pub lines: i64,
-    /// Sales plus credit notes, which are below zero, in minor units.
+    /// Sales plus credit notes, which are negative, in minor units.
     pub total_minor: i64,
 }
 
-/// Why there are no totals.
+/// Why the totals can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
     /// The log can't be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The log was altered.
+    /// The log was altered, or needs a newer program.
     #[error(transparent)]
     Alarm(#[from] Alarm),
-    /// A decision can't be read, or an event lacks what it must have.
+    /// A decision can't be decoded, or an event lacks a field.
     #[error("topic {topic} partition {partition} offset {offset}: {reason}")]
     Unreadable {
         /// The journal's topic.
@@ -45,12 +45,12 @@ pub enum TotalsError {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Reads `journal.orders` to its end as it stands now.
+/// Reads `journal.orders` up to its current end offset.
 pub async fn journal_totals(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -89,7 +89,7 @@ pub async fn journal_totals(
 }
 
 impl Totals {
-    /// With further events counted; events of other kinds don't count.
+    /// Adds events; events of other types don't count.
     fn with(mut self, events: &[Event]) -> Result<Self, String> {
         for event in events {
             match event.name.as_str() {
@@ -102,7 +102,7 @@ impl Totals {
             self.invoices += 1;
             self.lines += lines;
             let sum = self.total_minor.checked_add(total);
-            self.total_minor = sum.ok_or("the total is beyond 64 bits")?;
+            self.total_minor = sum.ok_or("the total overflows 64 bits")?;
         }
         Ok(self)
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn sales_and_credit_notes_are_counted_and_nothing_else() {
+    fn only_sales_and_credit_notes_are_counted() {
         let events = [
             event("SaleImported", 3, 500),
             event("CreditNoteIssued", 1, -120),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_do_not_wrap_and_lacking_fields_are_no_zero() {
+    fn an_overflow_and_a_missing_field_are_errors() {
         let events = [
             event("SaleImported", 1, i64::MAX),
             event("SaleImported", 1, 1),

@@ -3,7 +3,7 @@
 use crate::{
     check::{PartitionCheck, PartitionReport},
     copy::{CopyError, CopyReader, Digest, End, Header, Line, Read, RecordLine, check, hash},
-    finding::{Finding, Place, Problem},
+    finding::{Finding, Problem, TopicPartition},
     model::Entry,
     report::Report,
     schemas_seen::SchemasSeen,
@@ -13,10 +13,10 @@ use kafka::{KafkaSettings, Record, Registry, RegistrySettings};
 use schemas::Context;
 use std::{collections::BTreeMap, io::BufRead};
 
-/// Most findings about a copy's lines that are kept word by word.
+/// Most findings about a copy's lines that are kept; all are counted.
 const LINE_FINDINGS_KEPT_MAX: usize = 100;
 
-/// A record of a consumer, as the rule sees it.
+/// A consumer's record in the form that the rule reads.
 pub(crate) fn entry(record: &Record) -> Entry<'_> {
     Entry {
         offset: record.offset,
@@ -26,7 +26,7 @@ pub(crate) fn entry(record: &Record) -> Entry<'_> {
     }
 }
 
-/// Checks the journals of some contexts, to their ends as they stand now.
+/// Checks the journals of some contexts up to their current end offsets.
 pub async fn verify_topics(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -50,7 +50,7 @@ async fn verify_span(
 ) -> Result<PartitionReport, SourceError> {
     let mut check = PartitionCheck::new(span.context.topic, span.partition);
     if span.low > 0 {
-        check.find(None, Problem::BeginningGone { low: span.low });
+        check.report(None, Problem::BeginningGone { low: span.low });
         return Ok(check.finish());
     }
     let mut reader = SpanReader::start(kafka, span)?;
@@ -66,7 +66,8 @@ async fn verify_span(
     Ok(check.finish())
 }
 
-/// Checks a copy, alone by what stands in it: the topics of `contexts`, or all if there are none.
+/// Checks a copy by its own lines only. Checks the topics of `contexts`, or all topics if `contexts` is
+/// empty.
 pub fn verify_copy(
     input: impl BufRead,
     contexts: &[&'static Context],
@@ -86,17 +87,17 @@ pub fn verify_copy(
 struct CopyCheck<'a> {
     contexts: &'a [&'static Context],
     schemas: SchemasSeen,
-    partitions: BTreeMap<Place, CopiedPartition>,
+    partitions: BTreeMap<TopicPartition, CopiedPartition>,
     findings: Vec<Finding>,
     findings_total: u64,
-    /// The record that was read last.
-    last: Option<(Place, i64)>,
+    /// Partition and offset of the last record line.
+    last: Option<(TopicPartition, i64)>,
 }
 
 struct CopiedPartition {
     check: PartitionCheck,
     digest: Digest,
-    /// The offset after the record that was read last.
+    /// The offset after the last record line.
     next_offset: i64,
     end: Option<End>,
 }
@@ -106,7 +107,7 @@ impl<'a> CopyCheck<'a> {
         let mut partitions = BTreeMap::new();
         for topic in &header.topics {
             for partition in 0..topic.partitions {
-                let place = Place {
+                let name = TopicPartition {
                     topic: topic.topic.clone(),
                     partition,
                 };
@@ -117,7 +118,7 @@ impl<'a> CopyCheck<'a> {
                     end: None,
                 };
                 if is_wanted(contexts, &topic.topic) {
-                    partitions.insert(place, copied);
+                    partitions.insert(name, copied);
                 }
             }
         }
@@ -138,27 +139,27 @@ impl<'a> CopyCheck<'a> {
             Line::Schema(schema) => {
                 return self.schemas.insert(schema.schema_id, &schema.schema);
             }
-            Line::Header(_) => return self.unreadable(number, "a second header".into()),
+            Line::Header(_) => return self.unreadable(number, "it is a second header".into()),
         };
-        let place = Place { topic, partition };
-        let Some(copied) = self.partitions.get_mut(&place) else {
-            if is_wanted(self.contexts, &place.topic) {
-                self.unreadable(number, format!("the header does not name {place}"));
+        let name = TopicPartition { topic, partition };
+        let Some(copied) = self.partitions.get_mut(&name) else {
+            if is_wanted(self.contexts, &name.topic) {
+                self.unreadable(number, format!("the header does not list {name}"));
             }
             return;
         };
         match line {
             Line::Record(_) | Line::End(_) if copied.end.is_some() => {
-                self.unreadable(number, format!("{place} has ended before"));
+                self.unreadable(number, format!("it comes after the end line of {name}"));
             }
             Line::Record(record) => {
                 let entry = record.entry();
-                copied.take(&record);
+                copied.add(&record);
                 if let Some(frame) = copied.check.record(entry) {
                     let schema = self.schemas.get(frame.schema_id);
                     copied.check.decision(entry, &frame, schema);
                 }
-                self.last = Some((place, record.offset));
+                self.last = Some((name, record.offset));
             }
             Line::End(end) => copied.end = Some(end),
             Line::Schema(_) | Line::Header(_) => {}
@@ -171,13 +172,13 @@ impl<'a> CopyCheck<'a> {
             return;
         }
         let reason = match &self.last {
-            Some((place, offset)) => {
-                format!("{reason} (the record before it is {place} offset {offset})")
+            Some((name, offset)) => {
+                format!("{reason} (the record before it is {name} offset {offset})")
             }
             None => reason,
         };
         self.findings.push(Finding {
-            place: None,
+            partition: None,
             offset: None,
             problem: Problem::UnreadableLine { line, reason },
         });
@@ -194,29 +195,29 @@ impl<'a> CopyCheck<'a> {
 }
 
 impl CopiedPartition {
-    fn take(&mut self, record: &RecordLine) {
+    fn add(&mut self, record: &RecordLine) {
         let hash = hash(&record.topic, record.partition, record.entry());
-        self.digest.take(&hash);
+        self.digest.update(&hash);
         self.next_offset = record.offset.saturating_add(1);
         if check(&hash) != record.check {
             let problem = Problem::RecordAltered {
                 expected: hex::encode(record.check),
                 found: hex::encode(check(&hash)),
             };
-            self.check.find(Some(record.offset), problem);
+            self.check.report(Some(record.offset), problem);
         }
     }
 
     fn finish(mut self) -> PartitionReport {
         let (offset, trace) = self.check.first_trace();
         match &self.end {
-            None => self.check.find(offset, Problem::Truncated),
+            None => self.check.report(offset, Problem::Truncated),
             Some(end) => {
                 let differences = self.differences(end);
                 if !differences.is_empty() {
                     let differences = differences.join(", ");
                     let problem = Problem::CopyDiffers { differences, trace };
-                    self.check.find(offset, problem);
+                    self.check.report(offset, problem);
                 }
             }
         }
@@ -231,13 +232,13 @@ impl CopiedPartition {
         }
         if end.end_offset != self.next_offset {
             let next = self.next_offset;
-            differences.push(format!("it ends at {next} instead of {}", end.end_offset));
+            differences.push(format!("end offset {next} instead of {}", end.end_offset));
         }
         if end.last_hash != self.check.model().hash() {
-            differences.push("another last hash".into());
+            differences.push("a different last hash".into());
         }
         if end.digest != self.digest.value() {
-            differences.push("another digest of all records".into());
+            differences.push("a different digest of all records".into());
         }
         differences
     }

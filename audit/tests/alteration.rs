@@ -1,6 +1,5 @@
-//! What `daybook audit verify` finds of each way to alter a log or a copy of it.
-// Clippy takes only test functions for tests, not what they call.
-#![allow(clippy::unwrap_used)]
+//! `daybook audit verify` finds each kind of alteration of a log or of a copy of it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod support;
 
@@ -9,7 +8,7 @@ use support::{
     Journal, PARTITION, copy, copy_altered, is_end, names, no_op, problems, text, verify,
 };
 
-/// Offsets of valid records, by the model itself.
+/// Offsets of the records that the model judges valid.
 fn valid_offsets(records: &[RecordLine]) -> Vec<i64> {
     use audit::model::{Model, Verdict};
     let mut model = Model::new(support::TOPIC, PARTITION);
@@ -21,8 +20,8 @@ fn valid_offsets(records: &[RecordLine]) -> Vec<i64> {
         .collect()
 }
 
-/// Each byte of each valid record's key and value, altered in three ways.
-fn each_altered_byte(records: &[RecordLine], mut take: impl FnMut(i64, &str, &[RecordLine])) {
+/// Calls `check` for each byte of each valid record's key and value, altered in three ways.
+fn for_each_altered_byte(records: &[RecordLine], mut check: impl FnMut(i64, &str, &[RecordLine])) {
     let valid = valid_offsets(records);
     for index in 0..records.len() {
         let record = &records[index];
@@ -40,14 +39,14 @@ fn each_altered_byte(records: &[RecordLine], mut take: impl FnMut(i64, &str, &[R
                 };
                 *byte ^= mask;
                 let what = format!("offset {}: {part} byte {at} ^ {mask:#04x}", record.offset);
-                take(record.offset, &what, &altered);
+                check(record.offset, &what, &altered);
             }
         }
     }
 }
 
 #[test]
-fn an_honest_log_is_sound() {
+fn an_honest_log_has_no_findings() {
     let journal = Journal::with_every_kind();
     let report = verify(&copy(&journal.records));
     assert_eq!(problems(&report), Vec::<&str>::new(), "{}", text(&report));
@@ -73,7 +72,7 @@ fn an_honest_log_is_sound() {
     );
 }
 
-/// Record lines with checks of what they say now.
+/// Record lines with their checks recomputed.
 fn with_new_checks(records: &[RecordLine]) -> Vec<RecordLine> {
     let line =
         |record: &RecordLine| RecordLine::new(&record.topic, record.partition, record.entry());
@@ -83,7 +82,7 @@ fn with_new_checks(records: &[RecordLine]) -> Vec<RecordLine> {
 #[test]
 fn each_altered_byte_of_a_copy_is_found_and_its_record_named() {
     let journal = Journal::with_every_kind();
-    each_altered_byte(&journal.records, |offset, what, altered| {
+    for_each_altered_byte(&journal.records, |offset, what, altered| {
         let report = verify(&copy_altered(&journal.records, altered));
         let is_named = report.findings().any(|finding| {
             finding.problem.name() == "record_altered" && finding.offset == Some(offset)
@@ -93,9 +92,9 @@ fn each_altered_byte_of_a_copy_is_found_and_its_record_named() {
 }
 
 #[test]
-fn each_altered_byte_is_found_and_named_even_if_its_check_is_new() {
+fn each_altered_byte_is_found_and_named_even_if_the_check_is_recomputed() {
     let journal = Journal::with_every_kind();
-    each_altered_byte(&journal.records, |offset, what, altered| {
+    for_each_altered_byte(&journal.records, |offset, what, altered| {
         let altered = with_new_checks(altered);
         let report = verify(&copy_altered(&journal.records, &altered));
         assert!(names(&report, offset), "{what}\n{}", text(&report));
@@ -103,12 +102,12 @@ fn each_altered_byte_is_found_and_named_even_if_its_check_is_new() {
     });
 }
 
-/// As in the topic itself, where no end line says what it was.
+/// As in a topic, which has no end line to compare with.
 #[test]
-fn the_rule_alone_finds_each_altered_byte_but_of_the_last_record() {
+fn the_rule_alone_finds_each_altered_byte_except_in_the_last_record() {
     let journal = Journal::with_every_kind();
     let last = *valid_offsets(&journal.records).last().unwrap();
-    each_altered_byte(&journal.records, |offset, what, altered| {
+    for_each_altered_byte(&journal.records, |offset, what, altered| {
         let report = verify(&copy(altered));
         if offset != last {
             assert_ne!(report.findings_total(), 0, "{what}");
@@ -117,15 +116,15 @@ fn the_rule_alone_finds_each_altered_byte_but_of_the_last_record() {
     });
 }
 
-/// Whether the rule halted.
+/// Whether the rule halts.
 fn has_alarm(report: &Report) -> bool {
     let mut findings = report.findings();
     findings.any(|finding| matches!(finding.problem, Problem::Alarm { .. }))
 }
 
-/// Nobody reads on in silence behind an announcement that is not as it was, or not there.
+/// No reader continues silently behind an altered or removed announcement.
 #[test]
-fn the_rule_halts_behind_each_altered_byte_of_an_announcement() {
+fn the_rule_halts_after_an_announcement_with_any_altered_byte() {
     let journal = Journal::with_every_kind();
     let is_announcement = |record: &RecordLine| {
         let value = record.value.as_ref().unwrap();
@@ -138,7 +137,7 @@ fn the_rule_halts_behind_each_altered_byte_of_an_announcement() {
         .map(|record| record.offset)
         .collect();
     assert_eq!(announcements.len(), 3);
-    each_altered_byte(&journal.records, |offset, what, altered| {
+    for_each_altered_byte(&journal.records, |offset, what, altered| {
         if announcements.contains(&offset) {
             let report = verify(&copy(altered));
             assert!(has_alarm(&report), "{what}\n{}", text(&report));
@@ -152,7 +151,7 @@ fn the_rule_halts_behind_each_altered_byte_of_an_announcement() {
 }
 
 #[test]
-fn altered_void_records_and_times_of_a_copy_are_found() {
+fn altered_void_records_and_timestamps_of_a_copy_are_found() {
     let journal = Journal::with_every_kind();
     for index in 0..journal.records.len() {
         let mut altered = journal.records.clone();
@@ -202,7 +201,7 @@ fn each_pair_of_swapped_records_is_found() {
         contents_swapped[index].offset += 1;
         contents_swapped = with_new_checks(&contents_swapped);
         if contents_swapped == journal.records {
-            continue; // A duplicate beside its original.
+            continue; // A duplicate next to its original.
         }
         let report = verify(&copy_altered(&journal.records, &contents_swapped));
         assert!(problems(&report).contains(&"copy_differs"), "{index}");
@@ -235,7 +234,7 @@ fn each_added_record_of_the_current_term_is_found() {
 }
 
 #[test]
-fn a_copy_without_its_end_is_truncated() {
+fn a_copy_without_its_end_lines_is_truncated() {
     let journal = Journal::with_every_kind();
     let whole = copy(&journal.records);
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
@@ -251,9 +250,9 @@ fn a_copy_without_its_end_is_truncated() {
     assert_eq!(problems(&report), ["truncated_copy", "unreadable_line"]);
 }
 
-/// Not only in the bytes that it holds: in the file itself.
+/// Alters the bytes of the file, not only those of the records in it.
 #[test]
-fn each_altered_byte_of_the_file_is_found_unless_it_means_the_same() {
+fn each_altered_byte_of_the_file_is_found_unless_the_lines_parse_the_same() {
     let mut journal = Journal::new();
     journal.announce();
     journal.decide("order_1", 0, 1);
@@ -269,7 +268,7 @@ fn each_altered_byte_of_the_file_is_found_unless_it_means_the_same() {
             .position(|b| *b == b'\n')
             .unwrap();
     for at in 0..whole.len() {
-        // A schema's documentation may say anything.
+        // The documentation in a schema can be altered without a difference.
         if (schema_line..schema_end).contains(&at) {
             continue;
         }
@@ -277,11 +276,11 @@ fn each_altered_byte_of_the_file_is_found_unless_it_means_the_same() {
             let mut altered = whole.clone();
             altered[at] ^= mask;
             let Ok(report) = audit::verify::verify_copy(altered.as_slice(), &[]) else {
-                continue; // The header; that the file is no copy is said too.
+                continue; // The header: the file is reported not to be a copy.
             };
-            let means_the_same = parsed(&altered) == parsed(&whole);
+            let parses_the_same = parsed(&altered) == parsed(&whole);
             assert!(
-                report.findings_total() > 0 || means_the_same,
+                report.findings_total() > 0 || parses_the_same,
                 "byte {at} ^ {mask:#04x}"
             );
         }
@@ -298,13 +297,13 @@ fn parsed(copy: &[u8]) -> Option<Vec<audit::copy::Line>> {
 }
 
 #[test]
-fn lines_that_do_not_belong_are_found() {
+fn unexpected_lines_are_found() {
     let journal = Journal::with_every_kind();
     let whole = copy(&journal.records);
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     let end = lines.iter().rposition(|line| is_end(line)).unwrap();
-    let strange: [&[u8]; 4] = [b"{}\n", b"\xff\xfe\n", lines[0], lines[end]];
-    for line in strange {
+    let unexpected: [&[u8]; 4] = [b"{}\n", b"\xff\xfe\n", lines[0], lines[end]];
+    for line in unexpected {
         let mut altered = lines.clone();
         altered.push(line);
         let report = verify(&altered.concat());
@@ -313,7 +312,7 @@ fn lines_that_do_not_belong_are_found() {
 }
 
 #[test]
-fn what_is_no_copy_is_an_error() {
+fn a_file_that_is_not_a_copy_is_an_error() {
     for text in ["", "hello\n", "{\"topic\":\"journal.orders\"}\n"] {
         assert!(
             audit::verify::verify_copy(text.as_bytes(), &[]).is_err(),

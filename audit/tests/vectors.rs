@@ -1,6 +1,5 @@
-//! The language-neutral vectors of the void rule: what each record is, and the state at the end.
-// Clippy takes only test functions for tests, not what they call.
-#![allow(clippy::unwrap_used)]
+//! The language-neutral vectors of the void rule: the verdict on each record, and the state at the end.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use audit::model::{Entry, Model, Verdict};
 use serde::Deserialize;
@@ -71,7 +70,7 @@ fn checkpoint(model: &Model) -> Checkpoint {
 #[test]
 fn this_reader_agrees_with_every_vector() {
     let vectors = vectors();
-    assert!(!vectors.is_empty(), "there are no vectors");
+    assert!(!vectors.is_empty(), "no vectors found");
     for vector in vectors {
         let mut model = Model::new(&vector.topic, vector.partition);
         for record in &vector.records {
@@ -91,11 +90,11 @@ fn this_reader_agrees_with_every_vector() {
                 Ok(Verdict::Void(void)) => ("void", Some(void.reason.name().to_owned())),
                 Err(alarm) => ("halt", Some(alarm.reason.name().to_owned())),
             };
-            let place = format!("{} offset {}", vector.name, record.offset);
+            let position = format!("{} offset {}", vector.name, record.offset);
             assert_eq!(
                 (expect, &reason),
                 (record.expect.as_str(), &record.reason),
-                "{place}"
+                "{position}"
             );
         }
         assert_eq!(checkpoint(&model), vector.checkpoint, "{}", vector.name);

@@ -1,4 +1,4 @@
-//! What makes a retried command the same command: its id, and the hash of what it asks.
+//! The identity of a command: its id, which a retry has too, and the hash of its content.
 
 use schemas::ids::CommandId;
 use serde::Serialize;
@@ -6,13 +6,13 @@ use serde::Serialize;
 /// Longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
 
-/// A client's name for a command, so that a retry is known.
+/// A client's name for a command, so that a retry is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// A text that is no idempotency key.
+/// A text that is not an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an idempotency key has 1 to {KEY_BYTES_MAX} printable ASCII characters")]
+#[error("send 1 to {KEY_BYTES_MAX} printable ASCII characters")]
 pub struct KeyError;
 
 impl IdempotencyKey {
@@ -26,18 +26,19 @@ impl IdempotencyKey {
     }
 }
 
-/// Who asks. Until sign-in exists, everyone who reaches the loopback address is this service.
+/// The principal that sends a command. Until sign-in exists, every client of the loopback address is the
+/// same service.
 #[derive(Debug, Clone)]
 pub struct Principal(pub String);
 
 impl Principal {
-    /// The only principal there is so far.
+    /// The only principal so far.
     pub fn import() -> Self {
         Self("service:import".into())
     }
 
-    /// The id of a command of theirs: of its key, which is unique within `scope`, if it has one, else a
-    /// fresh one.
+    /// The id of a command of this principal: derived from its key, which is unique within `scope`, or a
+    /// fresh one if it has no key.
     pub fn command_id(&self, scope: &str, key: Option<&IdempotencyKey>) -> CommandId {
         match key {
             Some(key) => CommandId::keyed(&self.0, scope, &key.0),
@@ -46,24 +47,31 @@ impl Principal {
     }
 }
 
-/// Hashes commands under the deployment's key, so that a hash in the log tells nobody what was
-/// asked.
+/// A body without a canonical JSON form.
+#[derive(Debug, thiserror::Error)]
+#[error("the command has no canonical form: {0}")]
+pub struct HashError(#[source] serde_json::Error);
+
+/// Hashes commands under the deployment's key, so that a hash in the log does not reveal the command.
 #[derive(Clone)]
 pub struct Hasher {
     key: [u8; 32],
 }
 
 impl Hasher {
-    /// `key` is one for the whole deployment, for ever.
+    /// `key` is the same for the whole deployment, for ever.
     pub fn new(key: [u8; 32]) -> Self {
         Self { key }
     }
 
-    /// The first 16 bytes of keyed BLAKE3 over the route and the command's canonical JSON (RFC 8785).
-    pub fn hash(&self, route: &str, body: &impl Serialize) -> Result<[u8; 16], serde_json::Error> {
+    /// The first 16 bytes of keyed BLAKE3 over the command's name and its body's canonical JSON (RFC 8785).
+    ///
+    /// # Errors
+    /// The body has no canonical form, which is an error in the code.
+    pub fn hash(&self, name: &str, body: &impl Serialize) -> Result<[u8; 16], HashError> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(route.as_bytes()).update(&[0]);
-        hasher.update(&serde_json_canonicalizer::to_vec(body)?);
+        hasher.update(name.as_bytes()).update(&[0]);
+        hasher.update(&serde_json_canonicalizer::to_vec(body).map_err(HashError)?);
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Ok(hash)
@@ -76,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_key_names_a_command_of_one_principal_and_scope() {
+    fn an_idempotency_key_is_unique_within_principal_and_scope() {
         let (me, you) = (Principal("me".into()), Principal("you".into()));
         let key = IdempotencyKey::parse("k").unwrap();
         assert_eq!(
@@ -95,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_printable_and_bounded() {
+    fn an_idempotency_key_is_printable_and_bounded() {
         assert!(IdempotencyKey::parse(&"k".repeat(255)).is_ok());
         for bad in [
             String::new(),
@@ -108,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_of_what_is_asked_not_of_how_it_is_written() {
+    fn the_hash_does_not_depend_on_how_the_json_is_written() {
         let hasher = Hasher::new([7; 32]);
         let one = hasher.hash("R", &json!({"a": 1, "b": [2]})).unwrap();
         assert_eq!(one, hasher.hash("R", &json!({"b": [2], "a": 1})).unwrap());

@@ -1,20 +1,28 @@
-//! The write side: takes commands over HTTP, gives each its identity, and lets the owner of its
+//! The write side: it takes commands over HTTP, gives each its identity, and has the owner of the command's
 //! partition decide it.
 //!
-//! A command's way: `http` reads it, [`identity`] names it, [`call`] makes it whole, [`wire`] checks its
-//! fields, [`routing`] brings it to its owner, here or on another node, and [`contexts`] holds the
-//! rules that the owner decides by.
+//! [`http`] reads a command, [`fields`] check themselves, [`identity`] gives it an id, [`envelope`] holds both,
+//! and [`routing`] brings it to its owner in [`owners`] or on another node. [`contexts`] has each context's
+//! commands and the machine that its owners decide by; a command is a file there that implements
+//! [`api_command::ApiCommand`]. [`write_side`] starts all of it; no other module depends on that one.
 
-pub mod call;
+pub mod api_command;
+pub mod command;
 pub mod contexts;
+pub mod envelope;
+pub mod fields;
+pub mod handle;
 pub mod http;
 pub mod identity;
 pub mod metrics;
+mod ndjson;
 pub mod outcome;
+pub mod owners;
+pub mod request;
 pub mod routing;
 pub mod settings;
-pub mod wire;
 pub mod write_side;
 
+pub use handle::{WriteSide, WriteSideHandle};
 pub use settings::CommandsSettings;
-pub use write_side::{Process, Slot, WriteSide};
+pub use write_side::{Node, start};

@@ -1,58 +1,44 @@
-//! From what an owner says to what a client is told.
+//! The edge: an owner's answer becomes an HTTP answer.
 
 use axum::http::StatusCode;
 use journal::owner::{Answer, Refusal};
-use schemas::Outcome;
-use serde_json::{Value, json};
+use schemas::{Outcome, OutcomeKind};
+use serde_json::Value;
 use service::problem::Problem;
 
-/// A rejection as it is stored with its commit: the client's answer, now and on every retry.
-pub fn refusal(status: i32, code: &str, rejection: &impl std::error::Error) -> Outcome {
-    let detail = json!({ "detail": rejection.to_string() })
-        .to_string()
-        .into_bytes();
-    Outcome {
-        status,
-        code: code.to_owned(),
-        detail,
+/// The HTTP status of a stored outcome.
+pub fn status_of(kind: OutcomeKind) -> StatusCode {
+    match kind {
+        OutcomeKind::AlreadySo => StatusCode::OK,
+        OutcomeKind::NotFound => StatusCode::NOT_FOUND,
+        OutcomeKind::Conflict => StatusCode::CONFLICT,
+        OutcomeKind::Forbidden => StatusCode::FORBIDDEN,
+        // A kind of newer software was stored for a rejection, too.
+        OutcomeKind::Invalid | OutcomeKind::Unknown => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 
-/// What a command came to, for a client that was not refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
-    /// 201 if something was recorded, 200 if it was already so.
-    pub status: StatusCode,
-    /// The owner's answer.
-    pub answer: Answer,
-}
-
-/// A client's answer: done, or a problem.
-pub fn settle(answered: Result<Answer, Refusal>) -> Result<Done, Problem> {
+/// The status and the answer of an accepted command: 201 if events were recorded, 200 if it was already so.
+///
+/// # Errors
+/// The problem of a rejected or unanswered command.
+pub fn to_response(answered: Result<Answer, Refusal>) -> Result<(StatusCode, Answer), Problem> {
     let answer = answered.map_err(problem)?;
     match &answer.outcome {
-        None => Ok(Done {
-            status: StatusCode::CREATED,
-            answer,
-        }),
-        Some(outcome) if (200..300).contains(&outcome.status) => Ok(Done {
-            status: StatusCode::OK,
-            answer,
-        }),
+        None => Ok((StatusCode::CREATED, answer)),
+        Some(outcome) if outcome.kind == OutcomeKind::AlreadySo => {
+            Ok((status_of(outcome.kind), answer))
+        }
         Some(outcome) => Err(rejected(outcome, &answer)),
     }
 }
 
-/// A stored rejection. Its code and detail are the log's, so they are not ours to know at compile
-/// time: they go into the body as they stand.
+/// A stored rejection. Its code and detail come from the log, so they are not known at compile time and go
+/// into the body unchanged.
 fn rejected(outcome: &Outcome, answer: &Answer) -> Problem {
-    let status = u16::try_from(outcome.status)
-        .ok()
-        .and_then(|s| StatusCode::from_u16(s).ok());
-    let status = status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     let detail: Value = serde_json::from_slice(&outcome.detail).unwrap_or(Value::Null);
     let text = detail["detail"].as_str().unwrap_or_default().to_owned();
-    let mut problem = Problem::new(status, "REJECTED", text)
+    let mut problem = Problem::new(status_of(outcome.kind), "REJECTED", text)
         .with("code", &outcome.code)
         .with("version", answer.version);
     if answer.replayed {
@@ -61,7 +47,7 @@ fn rejected(outcome: &Outcome, answer: &Answer) -> Problem {
     problem
 }
 
-/// A refusal that stands in no commit.
+/// A refusal that is stored in no commit.
 pub fn problem(refusal: Refusal) -> Problem {
     let detail = refusal.to_string();
     match refusal {
@@ -107,11 +93,19 @@ mod tests {
         }
     }
 
+    fn outcome(kind: OutcomeKind, code: &str, detail: &str) -> Outcome {
+        Outcome {
+            kind,
+            code: code.to_owned(),
+            detail: detail.as_bytes().to_vec(),
+        }
+    }
+
     #[test]
-    fn a_stored_rejection_keeps_its_code_and_words() {
-        let error = domain::product::Rejection::Unknown;
-        let stored = refusal(404, error.code(), &error);
-        let body = settle(Ok(answer(Some(stored)))).unwrap_err().body();
+    fn a_stored_rejection_keeps_its_code_and_text() {
+        let detail = r#"{"detail":"there is no such product"}"#;
+        let stored = outcome(OutcomeKind::NotFound, "PRODUCT_NOT_FOUND", detail);
+        let body = to_response(Ok(answer(Some(stored)))).unwrap_err().body();
         assert_eq!(body["status"], 404);
         assert_eq!(body["code"], "PRODUCT_NOT_FOUND");
         assert_eq!(body["detail"], "there is no such product");
@@ -119,24 +113,29 @@ mod tests {
     }
 
     #[test]
-    fn already_so_is_no_problem() {
-        let outcome = Outcome {
-            status: 200,
-            code: "ALREADY_SO".into(),
-            detail: b"{}".to_vec(),
-        };
-        assert_eq!(
-            settle(Ok(answer(Some(outcome)))).unwrap().status,
-            StatusCode::OK
-        );
-        assert_eq!(
-            settle(Ok(answer(None))).unwrap().status,
-            StatusCode::CREATED
-        );
+    fn an_accepted_command_is_201_and_one_that_was_already_so_200() {
+        let already_so = outcome(OutcomeKind::AlreadySo, "ALREADY_SO", "{}");
+        let status = |stored| to_response(Ok(answer(stored))).map(|(status, _)| status);
+        assert_eq!(status(Some(already_so)), Ok(StatusCode::OK));
+        assert_eq!(status(None), Ok(StatusCode::CREATED));
     }
 
     #[test]
-    fn each_refusal_has_a_status_and_a_code_of_its_own() {
+    fn each_kind_of_outcome_has_its_status() {
+        for (kind, status) in [
+            (OutcomeKind::AlreadySo, 200),
+            (OutcomeKind::NotFound, 404),
+            (OutcomeKind::Conflict, 409),
+            (OutcomeKind::Invalid, 422),
+            (OutcomeKind::Forbidden, 403),
+            (OutcomeKind::Unknown, 422),
+        ] {
+            assert_eq!(status_of(kind).as_u16(), status, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
         let (current, expected, bytes, bytes_max) = (2, 1, 9, 8);
         for (refusal, status, code) in [
             (Refusal::KeyReused, 422, "IDEMPOTENCY_KEY_REUSED"),

@@ -1,4 +1,4 @@
-//! What the write side needs to be told.
+//! The settings of the write side.
 
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsSettings {
-    /// A file with 64 hexadecimal digits: the key under which commands are hashed. One for the whole
-    /// deployment, for ever: with another key a retried command would look like a different one. A
-    /// secret, so it has no default.
+    /// A file with 64 hexadecimal digits: the key of the hashes of commands. It is the same on every node and
+    /// must never change: with another key a retried command would look like a different one. A secret, so it
+    /// has no default.
     pub hash_key_file: PathBuf,
-    /// Directory of the owners' state stores: a cache of the log, made if it is missing, one per
-    /// process. Default `daybook-state`.
+    /// Directory of the owners' state stores: a cache of the log, created if it is missing. Each node needs
+    /// its own. Default: `daybook-state`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// This process's name among the command processes, each of which has another one. It keeps it
-    /// after a restart, for a process that is soon back under its name gets its partitions back.
-    /// Default: what `http.listen` says.
+    /// This node's name in the group of nodes that take commands, unique among them. Keep it across
+    /// restarts: a node that is soon back under its name gets its partitions back. Default: the value of
+    /// `http.listen`.
     pub member: Option<String>,
 }
 
@@ -33,10 +33,10 @@ pub enum HashKeyError {
     Unreadable {
         /// The file.
         path: String,
-        /// The system's words.
+        /// The operating system's message.
         reason: String,
     },
-    /// The file has something else in it.
+    /// The file does not hold 64 hexadecimal digits.
     #[error("commands.hash_key_file {path} must hold 64 hexadecimal digits")]
     NotHex {
         /// The file.
@@ -44,7 +44,10 @@ pub enum HashKeyError {
     },
 }
 
-/// Reads a key of 32 bytes.
+/// Reads the key of 32 bytes from its file.
+///
+/// # Errors
+/// The file can't be read, or does not hold 64 hexadecimal digits.
 pub fn read_hash_key(path: &Path) -> Result<[u8; 32], HashKeyError> {
     let name = || path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| HashKeyError::Unreadable {

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# `./dev chaos`: command processes and a broker under attack, on servers of its own; tests/python/chaos has what befalls
-# them, and the checker. What a run with violations leaves in .daybook/chaos stays there until the next run.
+# `./dev chaos`: fault injection into command nodes and their broker, on servers of its own. tests/python/chaos has the
+# faults and the checker. A run with violations leaves its files in .daybook/chaos until the next run.
 
 chaos() {
   local minutes=5 seed="" pause=20 seconds code=0
@@ -12,7 +12,7 @@ chaos() {
         declare "${1#--}=$2"
         shift
         ;;
-      *) fail "./dev chaos [--minutes N] [--seed S] [--short]: what is '$1'?" ;;
+      *) fail "unknown argument '$1'; use ./dev chaos [--minutes N] [--seed S] [--short]" ;;
     esac
     shift
   done
@@ -20,7 +20,7 @@ chaos() {
   use_stack chaos
   take_lock chaos 0
   load_ports
-  # What an interrupted run left behind goes first.
+  # Remove what an interrupted run left behind.
   stop_servers
   drop_chaos
   load_ports
@@ -35,12 +35,12 @@ chaos() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   export_addresses
-  heading "chaos: what the checker itself can tell"
-  (without_lock "$python" -B -m unittest discover -s "$root/tests/python/chaos") || fail "the checker is not to be trusted"
+  heading "chaos: tests of the checker"
+  (without_lock "$python" -B -m unittest discover -s "$root/tests/python/chaos") || fail "the tests of the checker failed"
   heading "chaos: servers and build"
   start_servers
   chaos_binary
-  await_servers || fail "chaos could not begin: it needs its servers"
+  await_servers || fail "chaos needs its servers, and they did not start"
   heading "chaos"
   export DEV_SERVER_CONTROL=$local_dir/server.sh
   without_lock_in_child "$python" -B "$root/tests/python/chaos" --folder "$stack_dir/run" --seconds "$seconds" \
@@ -50,37 +50,37 @@ chaos() {
   if [ $code = 0 ]; then
     drop_chaos
   else
-    warn "the nodes' logs, the clients' stories and the broker's data are in .daybook/chaos until the next run"
+    warn "the nodes' logs, the clients' history and the broker's data are in .daybook/chaos until the next run"
   fi
   return $code
 }
 
 without_lock_in_child() { (without_lock "$@"); } # COMMAND...
 
-# ./dev test has built one already.
+# ./dev test has built a binary already, and sets DEV_DAYBOOK.
 chaos_binary() {
   if [ -n "${DEV_DAYBOOK:-}" ]; then return; fi
   (cd "$root" && without_lock cargo build --release --locked --bin daybook) || fail "the build failed"
   export DEV_DAYBOOK=$target_dir/release/daybook
 }
 
-# Its absence costs the clocks' differences and nothing else, so it is no reason to end.
+# Without libfaketime only the clock faults are left out, so a failed installation is not an error.
 install_faketime() {
   if ! find_faketime > /dev/null; then
     heading "installing libfaketime"
-    (install_packages libfaketime) || say "libfaketime can't be installed: all clocks will be alike"
+    (install_packages libfaketime) || say "libfaketime can't be installed: clock faults are left out"
   fi
   DEV_FAKETIME=$(find_faketime || true)
   if [ -n "$DEV_FAKETIME" ]; then
     mkdir -p "$stack_dir"
-    # It must come first, for it calls the other.
+    # It must be preloaded first, because it calls libfaketime.
     cc -O2 -shared -fPIC -o "$stack_dir/waits.so" "$root/tests/python/chaos/waits.c" || fail "waits.c does not compile"
     DEV_FAKETIME=$stack_dir/waits.so:$DEV_FAKETIME
   fi
   export DEV_FAKETIME
 }
 
-# Where Debian's package puts the library that moves a process's clock.
+# The path of the library that shifts a process's clock, as Debian's package installs it.
 find_faketime() {
   local library
   for library in /usr/lib/*/faketime/libfaketimeMT.so.1; do
@@ -97,7 +97,7 @@ stop_chaos() {
   stop_servers
 }
 
-# The nodes' small disks are mounted in the stack's folder.
+# The nodes' small file systems are mounted in the stack's folder.
 drop_chaos() {
   local folder
   while read -r folder; do

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a person sees: lines of progress, waits that say what they wait for, and failures that say what to do.
+# Console output: progress lines, waits that name what they wait for, and failures that say what to do.
 
 heading() { printf '\n== %s\n' "$*"; }
 say() { printf '   %s\n' "$*"; }
@@ -11,8 +11,8 @@ fail() {
 
 progress_interval_s=5
 
-# Waits until a check succeeds and says every few seconds what it waits for.
-# Returns 1 when the time is over, 2 as soon as the process that is watched has ended: then waiting has no point.
+# Waits until a check succeeds, and prints every few seconds what it waits for.
+# Returns 1 after SECONDS_MAX, and 2 as soon as the watched process has ended.
 wait_until() { # WHAT SECONDS_MAX WATCHED CHECK...; WATCHED is NAME:PID, or - for none
   local what=$1 seconds_max=$2 watched=$3 started=$SECONDS said=$SECONDS
   shift 3
@@ -27,8 +27,8 @@ wait_until() { # WHAT SECONDS_MAX WATCHED CHECK...; WATCHED is NAME:PID, or - fo
   done
 }
 
-# Runs a command with its output in a file, says every few seconds that it still runs, and shows the end of the file
-# when it fails.
+# Runs a command with its output in a file, prints every few seconds that it still runs, and shows the end of the file
+# if it fails.
 run_quietly() { # WHAT LOG COMMAND...
   local what=$1 log=$2 started=$SECONDS said=$SECONDS pid
   shift 2

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# `./dev doctor`: what is here, what is missing, what is in the way. Changes nothing.
+# `./dev doctor`: shows installed and missing tools, and ports that are taken. Changes nothing.
 
 doctor() {
   local missing=0 name version memory

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the machine must have, and how it gets there: Debian's and Ubuntu's packages, Rust by rustup, Python's packages in
-# a virtual environment of this checkout. Only what is missing is installed, and nothing is ever upgraded or removed.
+# The required tools and their installation: packages of Debian and Ubuntu, Rust by rustup, Python packages in a virtual
+# environment of this checkout. Only missing tools are installed; nothing is ever upgraded or removed.
 
-# The tools, each with the package that brings it. One line of doctor's table each.
+# The tools and the packages that contain them. Each is a line in the table of doctor.
 tool_names=(cc make git curl certificates cargo java mvn postgres python3 ss pgrep setpriv)
 declare -A tool_package=(
   [cc]=build-essential [make]=build-essential [git]=git [curl]=curl [certificates]=ca-certificates [cargo]=""
@@ -10,7 +10,7 @@ declare -A tool_package=(
   [pgrep]=procps [setpriv]=util-linux
 )
 
-# Only native servers need these.
+# Tools that only native servers need.
 is_native_only() { case $1 in java | mvn | postgres) return 0 ;; *) return 1 ;; esac }
 
 tool_version() { # NAME; prints a version, or fails when the tool is missing or too old
@@ -28,7 +28,7 @@ tool_version() { # NAME; prints a version, or fails when the tool is missing or 
 
 has_tool() { tool_version "$1" > /dev/null 2>&1; }
 
-# rustup puts cargo where a shell that runs already doesn't look.
+# rustup puts cargo into a folder that is not in the PATH of running shells.
 find_cargo() {
   if ! command -v cargo > /dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
 }
@@ -55,20 +55,20 @@ install_tools() { # METHOD: native | docker
 install_packages() { # PACKAGE...
   local as=() package packages=() log=$state_dir/install.log
   if ! command -v apt-get > /dev/null; then
-    fail "this is neither Debian nor Ubuntu; please install what these packages bring: $*"
+    fail "this is neither Debian nor Ubuntu; install the contents of these packages: $*"
   fi
   if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo > /dev/null; then
-      fail "neither root nor sudo; please have these packages installed: apt-get install $*"
+      fail "this needs root or sudo; ask an administrator to run: apt-get install $*"
     fi
     as=(sudo)
-    # Here a person can type the password; below the output goes to a file.
-    sudo -v || fail "sudo refuses; please have these packages installed: apt-get install $*"
+    # Prompt for the password here, because the output of later calls goes to a file.
+    sudo -v || fail "sudo failed; ask an administrator to run: apt-get install $*"
   fi
   as+=(env DEBIAN_FRONTEND=noninteractive)
-  run_quietly "reading the lists of packages" "$log" "${as[@]}" apt-get -o DPkg::Lock::Timeout=120 update
+  run_quietly "updating the package lists" "$log" "${as[@]}" apt-get -o DPkg::Lock::Timeout=120 update
   for package in "$@"; do
-    # Newer releases have no Java 17 any more.
+    # Newer releases do not have Java 17.
     if [ "$package" = openjdk-17-jre-headless ] && ! apt-cache show "$package" > /dev/null 2>&1; then
       package=openjdk-21-jre-headless
     fi
@@ -79,7 +79,7 @@ install_packages() { # PACKAGE...
   say "installed: ${packages[*]}"
 }
 
-# The package makes a cluster and starts it. Nobody asked for it, so it doesn't run now and not after a reboot either;
+# The package creates a cluster and starts it. Daybook does not use it, so it is stopped and not started at boot;
 # `pg_ctlcluster VERSION NAME start` starts it.
 retire_new_cluster() {
   local as=() version name rest
@@ -88,7 +88,7 @@ retire_new_cluster() {
   while read -r version name rest; do
     "${as[@]}" pg_ctlcluster "$version" "$name" stop > /dev/null 2>&1 || true
     "${as[@]}" sed -i 's/^auto$/manual/' "/etc/postgresql/$version/$name/start.conf"
-    say "the new Postgres cluster $version/$name was stopped: Daybook has one of its own"
+    say "stopped the new Postgres cluster $version/$name: Daybook uses its own"
   done < <(pg_lsclusters --no-header)
 }
 
@@ -99,14 +99,14 @@ install_rust() {
   if ! command -v rustup > /dev/null; then
     installer=$state_dir/rustup-init.sh
     curl --proto '=https' --tlsv1.2 -sSf -o "$installer" https://sh.rustup.rs ||
-      fail "rustup cannot be downloaded; please install Rust $channel with cargo, clippy and rustfmt"
-    run_quietly "rustup installs itself" "$state_dir/install.log" \
+      fail "rustup cannot be downloaded; install Rust $channel with cargo, clippy and rustfmt"
+    run_quietly "installing rustup" "$state_dir/install.log" \
       sh "$installer" -y --profile minimal --default-toolchain none
     find_cargo
   fi
-  run_quietly "rustup installs Rust $channel" "$state_dir/install.log" \
+  run_quietly "installing Rust $channel with rustup" "$state_dir/install.log" \
     rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt
-  has_tool cargo || fail "cargo still does not work; see $state_dir/install.log"
+  has_tool cargo || fail "cargo does not work after the installation; see $state_dir/install.log"
 }
 
 # Sets python to the interpreter of the virtual environment that holds tests/python/requirements.txt.
@@ -116,8 +116,8 @@ install_python_packages() {
   stamp=$(cat "$wanted" <(python3 --version) | sha256sum | cut -c1-16)
   if [ "$(cat "$venv/stamp" 2> /dev/null)" = "$stamp" ]; then return; fi
   rm -rf "$venv"
-  run_quietly "making a virtual environment" "$state_dir/install.log" python3 -m venv "$venv"
-  run_quietly "pip installs the tests' packages" "$state_dir/install.log" \
+  run_quietly "creating a virtual environment" "$state_dir/install.log" python3 -m venv "$venv"
+  run_quietly "installing the tests' Python packages" "$state_dir/install.log" \
     "$venv/bin/pip" install --disable-pip-version-check -r "$wanted"
   echo "$stamp" > "$venv/stamp"
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Which Java runs the native servers. 17 is what they are tested with, so it comes first where several are installed.
-# Cassandra 5.0 needs a security manager, which Java 24 has no more.
+# Chooses the Java of the native servers. They are tested with Java 17, so it is preferred if several are installed.
+# Cassandra 5.0 needs a security manager, which Java 24 does not have.
 
 java_major_min=17
 java_major_max=23

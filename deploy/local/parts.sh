@@ -1,5 +1,5 @@
 # shellcheck shell=bash source-path=SCRIPTDIR
-# All parts of ./dev, in the order in which they build on each other.
+# All parts of ./dev; each depends only on those before it.
 
 source "${BASH_SOURCE[0]%/*}/settings.sh"
 source "${BASH_SOURCE[0]%/*}/console.sh"

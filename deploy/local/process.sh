@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Which processes are ours, and how they are stopped. A number in a pid file proves nothing (it may be of an earlier
-# boot, and given to somebody else since), so a process counts as ours only if its command line or its environment names
-# the folder that it works in. Nothing here ever signals a process that was not proved to be ours.
+# Identifies and stops our processes. A pid file proves nothing, because its pid may be from before a reboot and belong to
+# another process now. So a process is ours only if its command line or its environment names the folder that it works in.
+# No function here signals a process without this check.
 
-# Text that only our process of that name carries, and a word of its command line to look it up by.
+# Texts that only our process with that name has, and a word of its command line to search for.
 process_markers() { # NAME; one a line
   case $1 in
     serve) echo "DEV_PROCESS=$stack_dir/serve" ;;
@@ -25,10 +25,10 @@ process_word() {
 is_ours() { # NAME PID
   local text marker
   [[ $2 =~ ^[0-9]+$ ]] || return 1
-  # The process may end at any moment, which reads as an empty text.
+  # The process may end at any moment; then the text is empty.
   text=$({ cat "/proc/$2/cmdline"; echo; cat "/proc/$2/environ"; } 2> /dev/null | tr '\0' ' ' || true)
   while read -r marker; do
-    # The blank behind the marker keeps `.../kafka` apart from `.../kafka2`.
+    # The space behind the marker distinguishes `.../kafka` from `.../kafka2`.
     if [[ $text == *"$marker "* ]]; then return 0; fi
   done < <(process_markers "$1")
   return 1
@@ -36,23 +36,23 @@ is_ours() { # NAME PID
 
 is_gone() { ! is_ours "$1" "$2"; } # NAME PID
 
-running_pid() { # NAME; prints the pid, or fails when nothing of ours runs under the pid file
+running_pid() { # NAME; prints the pid, or fails if the pid file names no running process of ours
   local pid
   pid=$(cat "$stack_dir/$1/pid" 2> /dev/null) || return 1
   is_ours "$1" "$pid" && echo "$pid"
 }
 
-# Ours without a pid file: the script was killed between the start and the note, or the state folder was deleted under
-# a running server.
+# Prints our processes without a pid file: the script was killed before it wrote the file, or the state folder was deleted
+# while the server ran.
 orphan_pids() { # NAME
-  local pid noted
-  noted=$(running_pid "$1" || true)
+  local pid known
+  known=$(running_pid "$1" || true)
   for pid in $(pgrep -f -- "$(process_word "$1")" || true); do
-    if [ "$pid" != "$noted" ] && is_ours "$1" "$pid"; then echo "$pid"; fi
+    if [ "$pid" != "$known" ] && is_ours "$1" "$pid"; then echo "$pid"; fi
   done
 }
 
-# Postgres: INT is its fast shutdown; TERM would wait for every client to leave.
+# Postgres: INT is the fast shutdown; TERM would wait until every client has disconnected.
 declare -A stop_signal=([kafka]=TERM [registry]=TERM [postgres]=INT [cassandra]=TERM [serve]=TERM)
 declare -A stop_seconds_max=([kafka]=40 [registry]=20 [postgres]=20 [cassandra]=40 [serve]=15)
 
@@ -74,7 +74,7 @@ stop_orphans() { # NAME
   done
 }
 
-# Detached from this terminal and from our locks (file descriptors 7 to 9): it outlives us and must hold nothing of ours.
+# Starts a process detached from this terminal and from our locks (file descriptors 7 to 9), because it outlives this script.
 launch() { # NAME COMMAND...; writes the pid file and sets launched_pid
   local name=$1 directory=$stack_dir/$1 log_bytes_max=10000000
   shift
@@ -83,12 +83,12 @@ launch() { # NAME COMMAND...; writes the pid file and sets launched_pid
   fi
   (cd "$directory" && exec setsid "$@") >> "$directory/log" 2>&1 < /dev/null 7>&- 8>&- 9>&- &
   launched_pid=$!
-  # Not a job of this shell: should it be killed, bash would print a line of its own in the middle of ours.
+  # Otherwise bash would print a line about this job if it is killed.
   disown "$launched_pid"
   echo "$launched_pid" > "$directory/pid"
 }
 
-# One `./dev up` and one `./dev test` at a time. The lock is file descriptor 9 and lasts as long as this process.
+# Allows one `./dev NAME` at a time. The lock is file descriptor 9 and lasts until this process ends.
 take_lock() { # NAME SECONDS_MAX
   local lock=$state_dir/$1.lock
   mkdir -p "$state_dir"
@@ -99,7 +99,7 @@ take_lock() { # NAME SECONDS_MAX
   echo $$ > "$lock"
 }
 
-# For a subshell: what runs in it must not hold the lock, should it outlive us.
+# For a subshell: a command that outlives this script must not hold the lock.
 without_lock() { # COMMAND...
   exec 9>&-
   "$@"

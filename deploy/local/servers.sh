@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# Starts and stops the four servers of a stack. For each one: the address that the environment names (then nothing is
-# started), else Docker when an engine answers, else a native process as its folder's native.sh describes it.
+# Starts and stops the four servers of a stack. A server whose address is in the environment is not started. The others run
+# in Docker if an engine answers, else as native processes, which the native.sh in each server's folder describes.
 #
-# A native.sh defines, for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
-# `<name>_start` (calls launch), `<name>_answers` (is it ready?), `<name>_finish` (what must be there once it answers).
+# A native.sh defines for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
+# `<name>_start` (calls launch), `<name>_answers` (whether it is ready), `<name>_finish` (setup once it answers).
 
 declare -A start_seconds_max=([kafka]=120 [registry]=90 [postgres]=60 [cassandra]=120)
 
-# The environment names a server, and it is not the one that we would start ourselves (as after a shell has read
-# .daybook/up/environment).
+# Whether the environment names a server other than the one that we would start. (A shell that has read
+# .daybook/up/environment names the latter.)
 is_external() { # NAME
   local variable=${address_variable[$1]:-} address
   [ "$DEV_STACK" = up ] && [ -n "$variable" ] || return 1
@@ -21,30 +21,30 @@ docker_answers() {
     docker compose version > /dev/null 2>&1
 }
 
-# Docker or native is decided once per stack and then kept, because the data lies with the one or the other.
+# Docker or native is decided once per stack and then kept, because the data is stored in one of the two.
 decide_method() {
   local kept
   kept=$(cat "$stack_dir/method" 2> /dev/null || true)
   if [ -n "${DEV_NATIVE:-}" ]; then method=native; elif docker_answers; then method=docker; else method=native; fi
   case $kept:$method in
-    docker:native) fail "the data of this stack is in Docker, and Docker is not to be used or does not answer:" \
-      "start it, or drop the data with ./dev down --wipe" ;;
+    docker:native) fail "the data of this stack is in Docker, but Docker is disabled or does not answer:" \
+      "start Docker, or drop the data with ./dev down --wipe" ;;
     native:docker) method=native ;;
   esac
-  # A stack without a past starts with empty volumes, even if an earlier checkout of this path left some.
+  # A new stack starts with empty volumes, even if an earlier checkout at this path left some.
   if [ "$method" = docker ] && [ -z "$kept" ]; then compose down -v > /dev/null 2>&1; fi
   mkdir -p "$stack_dir"
   echo "$method" > "$stack_dir/method"
 }
 
-# In Docker a server shows its clients' port only.
+# In Docker a server publishes its client port only.
 needed_ports() { # NAME
   if [ "$(kept_method)" = docker ]; then echo "${server_ports[$1]%% *}"; else echo "${server_ports[$1]}"; fi
 }
 
 kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
 
-# Two checkouts, and the stacks of one checkout, are different Compose projects.
+# Each stack of each checkout is a Compose project of its own.
 compose() {
   local project
   project=daybook-$(checkout_hash)-$DEV_STACK
@@ -69,11 +69,11 @@ start_server() { # NAME; returns once the server answers
     return
   fi
   mkdir -p "$stack_dir/$name"
-  # A start that was interrupted may still be at work: let it end first.
+  # Wait for an earlier start, which may still be running after an interruption.
   exec 8>> "$stack_dir/$name/lock"
-  flock -w 180 8 || fail "$name: another start of it does not end"
+  flock -w 180 8 || fail "$name: another start does not end"
   if [ "$(kept_method)" = docker ]; then
-    run_quietly "$name: Docker fetches the image and starts it" "$stack_dir/$name/compose.log" \
+    run_quietly "$name: fetching the image and starting it in Docker" "$stack_dir/$name/compose.log" \
       compose up -d --wait "$(compose_service "$name")"
     say "$name: ready on port $(client_port "$name") (Docker, $((SECONDS - started)) s)"
   else
@@ -92,13 +92,13 @@ start_native() { # NAME
   for port_name in ${server_ports[$name]}; do ports+="${port[$port_name]} "; done
   pid=$(running_pid "$name" || true)
   if [ -n "$pid" ] && [ "$(cat "$stack_dir/$name/ports" 2> /dev/null)" != "$ports" ]; then
-    say "$name: restarting it on other ports"
+    say "$name: restarting with other ports"
     stop_pid "$name" "$pid" "${stop_signal[$name]}" "${stop_seconds_max[$name]}"
     pid=""
   fi
   if [ -n "$pid" ] && "${name}_answers"; then
     "${name}_finish"
-    say "$name: runs already on port $(client_port "$name")"
+    say "$name: already running on port $(client_port "$name")"
     return
   fi
   if [ -z "$pid" ]; then
@@ -110,7 +110,7 @@ start_native() { # NAME
     "${name}_start"
     pid=$launched_pid
   fi
-  # The first moments belong to `setsid` and `setpriv`: the same pid, but not yet the server's own command line.
+  # At first the pid has the command line of `setsid` and `setpriv`, not the server's own.
   wait_until "$name: its process" 5 - is_ours "$name" "$pid" || true
   wait_until "$name: an answer on port $(client_port "$name")" "${start_seconds_max[$name]}" \
     "$name:$pid" "${name}_answers" || outcome=$?
@@ -128,7 +128,7 @@ stop_server() { # NAME [kill]
   signal=${stop_signal[$name]}
   if [ "$how" = kill ]; then signal=KILL; fi
   if [ "$name" != serve ] && [ "$(kept_method)" = docker ]; then
-    compose "$how" "$(compose_service "$name")" > /dev/null 2>&1 || fail "$name: Docker does not stop it"
+    compose "$how" "$(compose_service "$name")" > /dev/null 2>&1 || fail "$name: Docker failed to stop it"
     say "$name: stopped (Docker)"
   elif pid=$(running_pid "$name"); then
     stop_pid "$name" "$pid" "$signal" "${stop_seconds_max[$name]}"
@@ -138,7 +138,7 @@ stop_server() { # NAME [kill]
   rm -f "$stack_dir/$name/pid"
 }
 
-# All four side by side. `start_servers` returns at once; `await_servers` waits and tells whether all are ready.
+# Starts all servers in parallel. `start_servers` returns at once; `await_servers` waits, and fails if one is not ready.
 declare -A starter_pid=()
 start_servers() {
   local name
@@ -166,16 +166,20 @@ stop_starters() {
 }
 
 stop_servers() {
-  local name
-  for name in "${server_names[@]}"; do stop_server "$name" & done
-  wait
+  local name pids=()
+  for name in "${server_names[@]}"; do
+    stop_server "$name" &
+    pids+=($!)
+  done
+  # Other jobs, such as tests, may run on in the background.
+  wait "${pids[@]}"
 }
 
 wipe_stack() {
   local dropped=$state_dir/$DEV_STACK.dropped
   if [ "$(kept_method)" = docker ]; then compose down -v > /dev/null 2>&1 || warn "Docker does not answer"; fi
   postgres_forget_folder
-  # First out of the way in one step, so that a wipe that is interrupted leaves no half of the data behind.
+  # Rename the folder first, in one step, so that an interrupted wipe does not leave half of the data.
   if [ -d "$stack_dir" ]; then
     rm -rf "$dropped"
     mv "$stack_dir" "$dropped"
@@ -183,8 +187,8 @@ wipe_stack() {
   rm -rf "$dropped"
 }
 
-# Jars are fetched once per pom and shared by all stacks.
-fetch_jars() { # NAME; prints nothing, sets jars
+# Fetches jars once per pom; all stacks share them.
+fetch_jars() { # NAME; sets jars
   local name=$1 pom=$local_dir/$1/pom.xml maven_plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
   jars=$jars_dir/$name-$(sha256sum "$pom" | cut -c1-10)
   if [ -d "$jars" ]; then return; fi
@@ -193,7 +197,7 @@ fetch_jars() { # NAME; prints nothing, sets jars
   flock -w 600 7 || fail "$name: another fetch of its jars does not end"
   if [ ! -d "$jars" ]; then
     rm -rf "$jars.partial"
-    run_quietly "$name: Maven fetches the jars" "$stack_dir/$name/maven.log" \
+    run_quietly "$name: fetching the jars with Maven" "$stack_dir/$name/maven.log" \
       mvn -B -f "$pom" "$maven_plugin:copy-dependencies" -DincludeScope=runtime "-DoutputDirectory=$jars.partial"
     mv "$jars.partial" "$jars"
   fi

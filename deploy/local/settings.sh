@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Where things lie and which ports they take. Every script of this folder sources this file first.
+# Folders and ports. Every script of this folder sources this file first.
 #
-# There are four stacks of servers, which never share a port or a byte of data: `up` (what `./dev up` leaves running),
-# `test` (what `./dev test` starts and stops), `bench` (what a benchmark that needs empty servers starts and drops) and `chaos`
-# (what `./dev chaos` starts, kills and stops). DEV_STACK says which of them a script works on. Names that start with DAYBOOK_
-# are the service's own settings; ours start with DEV_.
+# There are four stacks of servers, which share no ports and no data: `up` (left running by `./dev up`), `test` (started and
+# stopped by `./dev test`), `bench` (started and dropped by benchmarks that need empty servers) and `chaos` (started, killed
+# and stopped by `./dev chaos`). DEV_STACK is the stack that a script works on. Variables that start with DAYBOOK_ are the
+# service's own settings; ours start with DEV_.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 local_dir=$root/deploy/local
@@ -15,20 +15,20 @@ target_dir=${CARGO_TARGET_DIR:-$root/target}
 server_names=(kafka registry postgres cassandra)
 port_names=(kafka kafka_controller registry postgres cql cql_storage http)
 
-# Which variable of the service's environment names a server that is already there.
+# The variable of the service's environment with the address of an existing server.
 declare -A address_variable=(
   [kafka]=DAYBOOK_KAFKA_BROKERS [registry]=DAYBOOK_REGISTRY_URL
   [postgres]=DAYBOOK_POSTGRES_URL [cassandra]=DAYBOOK_CQL_NODES
 )
-# Which ports a server listens on; the first one is the one that clients use.
+# The ports of each server; clients use the first one.
 declare -A server_ports=(
   [kafka]="kafka kafka_controller" [registry]=registry [postgres]=postgres [cassandra]="cql cql_storage" [serve]=http
 )
-# Postgres: 5433, because a cluster of the distribution usually holds 5432.
+# Postgres: 5433, because the distribution's cluster usually uses 5432.
 declare -A port_default_up=(
   [kafka]=9092 [kafka_controller]=9093 [registry]=8081 [postgres]=5433 [cql]=9042 [cql_storage]=7000 [http]=8080
 )
-# CQL: not 19042, which is the port for shard-aware drivers that Scylla announces to its clients.
+# CQL: not 19042, which Scylla announces to its clients as the port for shard-aware drivers.
 declare -A port_default_test=(
   [kafka]=19092 [kafka_controller]=19093 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )
@@ -43,7 +43,7 @@ declare -A port=()
 use_stack() { # up | test | bench | chaos
   case $1 in
     up | test | bench) ;;
-    # Commands need no more.
+    # Command nodes need no other servers.
     chaos) server_names=(kafka registry) ;;
     *) echo "DEV_STACK must be up, test, bench or chaos, not '$1'" >&2; exit 2 ;;
   esac
@@ -51,13 +51,13 @@ use_stack() { # up | test | bench | chaos
   stack_dir=$state_dir/$1
 }
 
-port_variable() { # name of a port -> the variable that changes it
+port_variable() { # PORT-NAME; prints the name of the variable that sets it
   local prefix=DEV
   [ "$DEV_STACK" = up ] || prefix=DEV_${DEV_STACK^^}
   echo "${prefix}_${1^^}_PORT"
 }
 
-# A port comes from its variable, else from the last start of this stack, else from the defaults.
+# A port is taken from its variable, else from the last start of this stack, else from the defaults.
 load_ports() {
   local name value variable
   local -n defaults=port_default_$DEV_STACK
@@ -83,8 +83,8 @@ save_ports() {
   mv "$stack_dir/ports.new" "$stack_dir/ports"
 }
 
-# The addresses under which the servers of this stack are reached. What the environment sets wins in `up` alone: the other
-# stacks always have servers of their own.
+# Exports the addresses of this stack's servers. The environment's own values are kept in `up` only; the other stacks always
+# have servers of their own.
 export_addresses() {
   local name variable
   if [ "$DEV_STACK" != up ]; then

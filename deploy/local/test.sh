@@ -1,22 +1,28 @@
 # shellcheck shell=bash
 # `./dev test`: everything that CI checks, with servers of its own. A phase that fails does not stop the next one; the last
 # line says `N passed, N failed`.
+#
+# The system tests wait most of the time, so the tests that need no server run beside them, with a low priority, and go on
+# while the servers of the system tests stop and chaos starts its own.
 
 passed=0
 failed=0
 servers_started=no
+# The test programs of tests/tests that need servers, besides `system` and `power_cut`.
+server_tests=(appender journal_log topics views)
+slowest_shown=8
 
 run_tests() {
-  local full=no attack=(--short)
+  local full=no attack=(--short) started=$SECONDS
   case ${1:-} in
     "") ;;
     --full) full=yes ;;
-    *) fail "./dev test [--full]: what is '$1'?" ;;
+    *) fail "./dev test [--full]: unknown argument '$1'" ;;
   esac
   use_stack test
   take_lock test 0
   load_ports
-  # What an interrupted run left behind goes first: every run starts with empty servers.
+  # An interrupted run may have left servers and data: every run starts with empty servers.
   stop_servers
   wipe_stack
   load_ports
@@ -30,28 +36,75 @@ run_tests() {
     attack=(--minutes 5)
   fi
 
-  trap stop_test_servers EXIT
+  trap stop_tests_and_servers EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   export_addresses
   servers_started=yes
-  heading "starting servers meanwhile"
+  heading "servers start in the background"
   start_servers
 
-  check format cargo fmt --all --check
+  check format format_check
   check lints cargo clippy --workspace --all-targets --locked -- -D warnings
-  # The same packages and targets as the tests below: another selection would unite features in another way and compile the
-  # dependencies once more.
+  # All packages and targets, as for the tests below: another selection would unify features differently and compile the
+  # dependencies again.
   check build cargo build --workspace --all-targets --locked
+  export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
+  export DEV_DAYBOOK=$target_dir/debug/daybook
   all_tests
 
-  heading "stopping the servers"
+  heading "servers stop"
   stop_test_servers
+  check chaos "$root/dev" chaos "${attack[@]}"
+  await_tests units
   trap - EXIT
-  check chaos env "DEV_DAYBOOK=$target_dir/debug/daybook" "$root/dev" chaos "${attack[@]}"
+  print_slowest
+  say "all phases: $((SECONDS - started)) s"
   echo
   echo "$passed passed, $failed failed"
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+# Not `cargo fmt`, which does not find modules that macros declare.
+format_check() { git ls-files -z '*.rs' | xargs -0 rustfmt --check --edition 2024; }
+
+all_tests() {
+  local unit_targets=() server_targets=() name
+  for name in "${server_tests[@]}"; do server_targets+=(--test "$name"); done
+  while read -r name; do unit_targets+=(--test "$name"); done < <(unit_tests)
+  start_tests units 19 --workspace --lib --bins "${unit_targets[@]}"
+  heading "waiting for the servers"
+  if ! await_servers; then
+    failed=$((failed + 1))
+    warn "the tests that need servers could not run"
+    return
+  fi
+  # Cassandra does one schema change after the other, so few of these tests run at once.
+  start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
+  foreground_tests system --workspace --test system
+  await_tests servers
+  # This kills the servers, so nothing that needs them may run beside it.
+  foreground_tests power_cut --workspace --test power_cut
+}
+
+# The names of the test programs that need no servers.
+unit_tests() {
+  local file name
+  for file in "$root"/tests/*.rs "$root"/*/tests/*.rs "$root"/*/*/tests/*.rs; do
+    if [ ! -f "$file" ]; then continue; fi
+    name=$(basename "$file" .rs)
+    case " ${server_tests[*]} power_cut " in
+      *" $name "*) ;;
+      *) echo "$name" ;;
+    esac
+  done | sort -u
+}
+
+stop_tests_and_servers() {
+  local name
+  # Each one leads a process group, to which its test programs belong.
+  for name in "${!test_pid[@]}"; do kill -- "-${test_pid[$name]}" 2> /dev/null || true; done
+  stop_test_servers
 }
 
 stop_test_servers() {
@@ -62,42 +115,70 @@ stop_test_servers() {
   fi
 }
 
-check() { # NAME COMMAND...; fails as one test
+check() { # NAME COMMAND...; a failure counts as one test
   local name=$1 started=$SECONDS
   shift
   heading "$name"
   if (cd "$root" && without_lock "$@"); then
-    say "$name: well ($((SECONDS - started)) s)"
+    say "$name: passed ($((SECONDS - started)) s)"
   else
     failed=$((failed + 1))
     warn "$name: failed ($((SECONDS - started)) s)"
   fi
 }
 
-# Runs `cargo test` and adds up what the test programs report about themselves.
-cargo_tests() { # NAME CARGO-ARGUMENT...
-  local name=$1 started=$SECONDS log code=0 counts now_passed now_failed
+declare -A test_pid=() test_started=()
+
+test_log() { echo "$stack_dir/$1.log"; } # NAME
+
+# Runs `cargo test` in the background, with its output in a log.
+start_tests() { # NAME NICENESS CARGO-ARGUMENT...
+  local name=$1 niceness=$2
+  shift 2
+  heading "tests in the background: $name"
+  test_started[$name]=$SECONDS
+  (cd "$root" && without_lock exec setsid nice -n "$niceness" cargo test --locked --no-fail-fast "$@") \
+    > "$(test_log "$name")" 2>&1 < /dev/null &
+  test_pid[$name]=$!
+}
+
+# Waits for tests in the background; shows their failures.
+await_tests() { # NAME
+  local name=$1 code=0
+  if [ -z "${test_pid[$name]:-}" ]; then return; fi
+  wait "${test_pid[$name]}" || code=$?
+  unset "test_pid[$name]"
+  if [ $code != 0 ]; then
+    heading "failures of $name"
+    grep -v -e '^ *Compiling ' -e '^test .* \.\.\. ok$' "$(test_log "$name")" >&2 || true
+  fi
+  count_tests "$name" "$code" "${test_started[$name]}"
+}
+
+foreground_tests() { # NAME CARGO-ARGUMENT...
+  local name=$1 started=$SECONDS code=0
   shift
-  heading "$name"
-  log=$stack_dir/${name%%[, ]*}.log
-  (cd "$root" && without_lock cargo test --locked --no-fail-fast "$@") 2>&1 | tee "$log" 9>&- || code=$?
+  heading "tests: $name"
+  (cd "$root" && without_lock cargo test --locked --no-fail-fast "$@") 2>&1 | tee "$(test_log "$name")" 9>&- || code=$?
+  count_tests "$name" "$code" "$started"
+}
+
+# Adds the counts of the test programs to the totals.
+count_tests() { # NAME CODE STARTED
+  local name=$1 code=$2 started=$3 counts now_passed now_failed
   counts=$(awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
-    END { print p + 0, f + 0 }' "$log")
+    END { print p + 0, f + 0 }' "$(test_log "$name")")
   now_passed=${counts% *} now_failed=${counts#* }
-  # Something did not compile, or a test program died before it could report.
-  if [ $code != 0 ] && [ "$now_failed" = 0 ]; then now_failed=1; fi
+  # Something did not compile, or a test program ended before its result.
+  if [ "$code" != 0 ] && [ "$now_failed" = 0 ]; then now_failed=1; fi
   passed=$((passed + now_passed)) failed=$((failed + now_failed))
   say "$name: $now_passed passed, $now_failed failed ($((SECONDS - started)) s)"
 }
 
-all_tests() {
-  heading "waiting for the servers"
-  if ! await_servers; then
-    failed=$((failed + 1))
-    warn "the tests could not run: they need the servers"
-    return
-  fi
-  export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
-  export DEV_DAYBOOK=$target_dir/debug/daybook
-  cargo_tests tests --workspace
+# The test programs that took longest; `system` prints the times of its tests itself.
+print_slowest() {
+  heading "slowest test programs"
+  awk '/^ *Running / { name = $2 " " $3 }
+    /^test result:/ { sub(/s$/, "", $NF); if ($NF + 0 >= 1) printf "%8.1f s  %s\n", $NF, name }' "$stack_dir"/*.log |
+    sort -rn | head -n "$slowest_shown"
 }

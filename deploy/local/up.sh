@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# `./dev up` and `./dev down`: the whole of Daybook with real data, running on this machine.
+# `./dev up` and `./dev down`: the whole system with real data on this machine.
 
 serve_seconds_max=90
 
@@ -18,7 +18,7 @@ up() {
   start_servers
   find_cargo
   (cd "$root" && without_lock cargo build --release --locked --bin daybook) || { stop_starters; fail "the build failed"; }
-  await_servers || fail "./dev up goes on from here once that is mended"
+  await_servers || fail "fix this and run ./dev up again; it continues from here"
 
   heading "service"
   write_environment
@@ -28,7 +28,7 @@ up() {
   daybook import online-retail "$root/data/online-retail.csv.gz" --url "$(http_url)" \
     --report "$stack_dir/import.json" --rejects "$stack_dir/rejects.csv" || fail_import
 
-  heading "totals, from every place that has them"
+  heading "totals by source"
   daybook reconcile --report "$stack_dir/import.json" || fail "the totals differ; see above"
   print_next_steps $((SECONDS - started))
 }
@@ -43,7 +43,7 @@ daybook_binary() { echo "$target_dir/release/daybook"; }
 daybook() { (cd "$stack_dir" && without_lock "$(daybook_binary)" "$@"); }
 http_url() { echo "http://$DAYBOOK_HTTP_LISTEN"; }
 
-# What the service is told, in a file that a shell can read, so that any subcommand can be tried by hand.
+# Writes the service's environment to a file that a shell can read, to run subcommands by hand.
 write_environment() {
   local secrets=$stack_dir/secrets variable
   if [ -z "${DAYBOOK_COMMANDS_HASH_KEY_FILE:-}" ] && [ ! -s "$secrets/hash.key" ]; then
@@ -56,7 +56,7 @@ write_environment() {
   export DAYBOOK_HTTP_LISTEN=${DAYBOOK_HTTP_LISTEN:-127.0.0.1:${port[http]}}
   export DAYBOOK_COMMANDS_HASH_KEY_FILE=${DAYBOOK_COMMANDS_HASH_KEY_FILE:-$secrets/hash.key}
   export DAYBOOK_COMMANDS_STATE_DIR=${DAYBOOK_COMMANDS_STATE_DIR:-$stack_dir/serve/state}
-  # An address may hold a password.
+  # An address may contain a password.
   (
     umask 077
     for variable in "${!DAYBOOK_@}"; do printf 'export %s=%q\n' "$variable" "${!variable}"; done > "$stack_dir/environment"
@@ -65,7 +65,7 @@ write_environment() {
 
 serve_answers() { curl -sf --max-time 5 "$(http_url)/health/ready" > /dev/null 2>&1; }
 
-# What a running service was started with: the binary and every setting. Another value of it asks for a restart.
+# Identifies the binary and the settings of the service. If it changes, the service is restarted.
 serve_fingerprint() {
   { stat -c '%i %Y %s' "$(daybook_binary)"; cat "$stack_dir/environment"; } | sha256sum | cut -c1-16
 }
@@ -76,10 +76,10 @@ start_serve() {
   fingerprint=$(serve_fingerprint)
   pid=$(running_pid serve || true)
   if [ -n "$pid" ] && [ "$(cat "$directory/fingerprint" 2> /dev/null)" = "$fingerprint" ] && serve_answers; then
-    say "serve: runs already at $(http_url)"
+    say "serve: already running at $(http_url)"
     return
   fi
-  if [ -n "$pid" ]; then say "serve: restarting it (new binary, new settings, or not ready)"; fi
+  if [ -n "$pid" ]; then say "serve: restarting (new binary, new settings, or not ready)"; fi
   stop_server serve
   echo "$fingerprint" > "$directory/fingerprint"
   launch serve env "DEV_PROCESS=$directory" "$(daybook_binary)" serve
@@ -96,13 +96,13 @@ start_serve() {
   say "serve: ready at $(http_url) (pid $pid, $((SECONDS - started)) s)"
 }
 
-# An import that breaks off has said why; whether its service is still there is ours to say.
+# The import has printed its error; this adds whether the service has ended.
 fail_import() {
   if ! running_pid serve > /dev/null; then
     tail -n 3 "$stack_dir/serve/log" >&2
-    fail "serve has ended in mid-import; its log is $stack_dir/serve.log; ./dev up goes on from here"
+    fail "serve ended during the import; its log is $stack_dir/serve.log; run ./dev up again to continue"
   fi
-  fail "the import did not end well; ./dev up goes on from here"
+  fail "the import failed; run ./dev up again to continue"
 }
 
 print_next_steps() { # SECONDS
@@ -113,17 +113,17 @@ print_next_steps() { # SECONDS
   cat << TEXT
 
 == Daybook is up ($1 s)
-   documentation of the API   $(http_url)/docs
+   API documentation          $(http_url)/docs
    metrics                    $(http_url)/metrics
-   log of the service         .daybook/up/serve.log
+   service log                .daybook/up/serve.log
 
-   What to try next:
+   Commands to start with:
    curl '$api/orders?country=France&limit=3'
    curl '$api/customers/17850/orders?limit=3'
    curl '$api/analytics/series?job=revenue_by_country&window=day&country=France&from=2010-12-01T00:00:00Z&to=2010-12-08T00:00:00Z'
    curl '$api/admin/progress'
    (. .daybook/up/environment && $binary audit verify)
-   ./dev down            stops it; ./dev down --wipe drops its data too
+   ./dev down            stops everything; ./dev down --wipe also drops the data
 TEXT
 }
 
@@ -132,24 +132,24 @@ down() {
   case ${1:-} in
     "") ;;
     --wipe) wipe=yes ;;
-    *) fail "./dev down [--wipe]: what is '$1'?" ;;
+    *) fail "unknown argument '$1'; use ./dev down [--wipe]" ;;
   esac
   use_stack up
   load_ports
   take_lock up 3
   stop_server serve
   stop_servers
-  # A `./dev test` or `./dev chaos` that was killed could not stop its own servers.
+  # A killed `./dev test` or `./dev chaos` did not stop its servers.
   stop_idle test
   stop_idle chaos
   if [ $wipe = yes ]; then
     wipe_stack
-    say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars stay"
+    say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars are kept"
   fi
   say "down"
 }
 
-# Stops what a killed run left behind, unless one is going on right now.
+# Stops the servers of a killed run, unless a run is in progress.
 stop_idle() { # test | chaos
   [ -d "$state_dir/$1" ] || return 0
   if flock -n "$state_dir/$1.lock" true; then DEV_STACK=$1 "$local_dir/server.sh" stop all; fi

@@ -1,30 +1,65 @@
 //! The shape of every aggregate: decide what happens, evolve what is.
 
+use schemas::{AggregateEvent, OutcomeKind};
+
 /// The rules of one kind of aggregate.
 pub trait Decider {
-    /// The kind's name, the first part of every record key: lower-case letters. Stored for ever.
-    const AGGREGATE_TYPE: &'static str;
-    /// What is known of one aggregate; the default is one that does not exist yet.
+    /// The state of one aggregate. The default is an aggregate that does not exist yet.
     type State: Default;
-    /// What may be asked of it.
+    /// A request to change one aggregate.
     type Command;
-    /// The contract's facts of the aggregate's context. Those of other kinds of aggregate in the
-    /// same context never stand under this one's key.
-    type Event;
-    /// Why the business refused; never a technical failure.
-    type Rejection: std::error::Error;
+    /// The events of this kind of aggregate.
+    type Event: AggregateEvent;
+    /// A refusal by the business, never a technical failure.
+    type Rejection: Rejection;
 
-    /// Answers a command with the facts to record. No events means "already so".
+    /// The kind's name, the first part of every record key: lower-case letters. Stored for ever.
+    const AGGREGATE_TYPE: &'static str = <Self::Event as AggregateEvent>::AGGREGATE_TYPE;
+
+    /// Answers a command with the events to record. No events means "already so".
     fn decide(
         state: &Self::State,
         command: &Self::Command,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// Applies one recorded fact. Total: a fact is never refused.
+    /// Applies one recorded event. Total: an event is never refused.
     fn evolve(state: Self::State, event: &Self::Event) -> Self::State;
 }
 
-/// What many facts come to.
+/// A typed refusal of a command by the business.
+pub trait Rejection: std::error::Error {
+    /// The rejection's name, upper-case and stable: programs rely on it.
+    fn code(&self) -> &'static str;
+
+    /// The kind of refusal. It is stored with the refusal, and the edge answers by it.
+    fn kind(&self) -> RejectionKind;
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectionKind {
+    /// The aggregate, or something that the command names, does not exist.
+    NotFound,
+    /// The aggregate's state does not allow the command.
+    Conflict,
+    /// A value breaks a business rule.
+    Invalid,
+    /// The principal may not do this.
+    Forbidden,
+}
+
+impl From<RejectionKind> for OutcomeKind {
+    fn from(kind: RejectionKind) -> Self {
+        match kind {
+            RejectionKind::NotFound => Self::NotFound,
+            RejectionKind::Conflict => Self::Conflict,
+            RejectionKind::Invalid => Self::Invalid,
+            RejectionKind::Forbidden => Self::Forbidden,
+        }
+    }
+}
+
+/// The state after many events.
 pub fn fold<'e, D: Decider>(
     state: D::State,
     events: impl IntoIterator<Item = &'e D::Event>,

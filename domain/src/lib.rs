@@ -1,15 +1,15 @@
 //! The rules: one folder per aggregate, each a pure decider.
 //!
-//! Nothing here is async, does I/O, reads a clock or draws a random number: whatever a decision
-//! needs travels in its command, so that a decision can be made again and come out the same.
+//! Nothing here is async, does I/O, reads a clock or draws a random number. Everything a decision needs
+//! is in its command, so deciding again gives the same events.
 
-pub mod credit_note;
+#[macro_use]
+mod contexts;
 pub mod decider;
-pub mod order;
-pub mod product;
 pub mod sale;
 #[cfg(test)]
 mod spec;
 
-pub use decider::{Decider, fold};
-pub use {credit_note::CreditNote, order::Order, product::Product};
+pub use decider::{Decider, Rejection, RejectionKind, fold};
+
+contexts!(declare_aggregates);

@@ -1,37 +1,38 @@
-//! Sales as another system recorded them, priced line by line.
+//! Sales from another system, priced line by line.
 
+use crate::decider::{Rejection, RejectionKind};
 use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice, money::line_amount, orders::SaleLine,
 };
 
 /// Largest amount of a line and of a total, above and below zero, in minor units: a hundred
-/// thousand million pounds. Sums over a window of the stream job must stay within 64 bits, for the
-/// job can't go past one that does not fit; at this bound that takes over 900,000 sales in a window.
+/// thousand million pounds. A stream job can't go past a sum that does not fit in 64 bits; at this bound
+/// that takes more than 900,000 sales in one window.
 pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 
-/// A sale or a credit note as the other system has it.
+/// A sale or a credit note, as in the other system.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sale {
-    /// The number that the other system gave it.
+    /// The other system's invoice number.
     pub invoice: String,
     /// Opaque id; `None` where the source has none.
     pub customer: Option<String>,
-    /// As the source names it.
+    /// The country's name, as in the source.
     pub country: String,
     /// When it was made.
     pub at: Timestamp,
     /// The currency of all its prices.
     pub currency: Currency,
-    /// What was sold or taken back.
+    /// Products sold or taken back.
     pub lines: Vec<Line>,
 }
 
 /// One line of a [`Sale`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What was sold.
+    /// The product sold.
     pub sku: Sku,
-    /// As the source words it.
+    /// The product's description, as in the source.
     pub description: Option<String>,
     /// Signed.
     pub quantity: Quantity,
@@ -39,38 +40,43 @@ pub struct Line {
     pub unit_price: UnitPrice,
 }
 
-/// Why a sale can't be taken over.
+/// Why a sale can't be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaleRejection {
-    /// It has nothing to record.
+    /// The sale has no lines.
     #[error("invoice {invoice} has no lines")]
     NoLines {
-        /// Its number.
+        /// The invoice's number.
         invoice: String,
     },
     /// A line's amount, or the total up to it, is beyond [`TOTAL_MAX`].
     #[error("invoice {invoice}, line {line}: the amount is too large")]
     AmountTooLarge {
-        /// Its number.
+        /// The invoice's number.
         invoice: String,
-        /// The first line at which it is, from 1.
+        /// The first such line, from 1.
         line: usize,
     },
 }
 
-impl SaleRejection {
-    /// The rejection's stable name.
-    pub fn code(&self) -> &'static str {
+impl Rejection for SaleRejection {
+    fn code(&self) -> &'static str {
         match self {
             Self::NoLines { .. } => "SALE_WITHOUT_LINES",
             Self::AmountTooLarge { .. } => "AMOUNT_TOO_LARGE",
         }
     }
+
+    fn kind(&self) -> RejectionKind {
+        match self {
+            Self::NoLines { .. } | Self::AmountTooLarge { .. } => RejectionKind::Invalid,
+        }
+    }
 }
 
 impl Sale {
-    /// Its lines with their amounts, and the total. The source's zero and negative quantities and
-    /// prices are facts, so they stand.
+    /// The lines with their amounts, and the total. Zero and negative quantities and prices are
+    /// imported unchanged, for the sale happened so.
     pub(crate) fn priced(&self) -> Result<(Vec<SaleLine>, i64), SaleRejection> {
         if self.lines.is_empty() {
             return Err(SaleRejection::NoLines {

@@ -1,11 +1,11 @@
 //! A checkpoint: the void rule's whole state at an offset, with a probe of the log.
 //!
-//! Whoever starts in mid-log keeps one, in one transaction with what it made of the log. On load the
-//! probe tells whether the log still is the one that the checkpoint was taken from: the last valid
-//! record is read again and must give the same hash. It says nothing about records before that one,
-//! which only a reading from offset 0 proves.
+//! A consumer that resumes in mid-log stores one in the same transaction as the results of reading. On
+//! load the probe tells whether the log is still the one that the checkpoint was taken from: the last
+//! valid record is read again and must give the same hash. The probe does not cover records before that
+//! one; only a read from offset 0 does.
 
-use crate::rule::{Hash, chain_hash, genesis_hash};
+use crate::chain::{Hash, chain_hash, genesis_hash};
 use schemas::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Checkpoint {
     /// h(1), which names this log; `None` before the first valid record.
     #[serde(with = "optional_hex")]
     pub log_id: Option<Hash>,
-    /// The least offset that may come next.
+    /// The lowest offset that the next record may have.
     pub next_offset: i64,
     /// The current term's number; 0 before the first.
     pub epoch: i64,
@@ -42,10 +42,10 @@ pub struct Checkpoint {
     pub log_time: Timestamp,
 }
 
-/// Why a log is not the one that a checkpoint was taken from, or can't be shown to be.
+/// Why a log is not the one that a checkpoint was taken from, or can't be shown to be it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// The checkpoint saw no valid record, so it can't tell one log from another: read from 0.
+    /// The checkpoint covers no valid record, so it can't tell one log from another: read from 0.
     #[error("checkpoint of {topic}/{partition} has no record to probe")]
     NothingToProbe {
         /// Topic.
@@ -53,7 +53,7 @@ pub enum ProbeError {
         /// Partition.
         partition: i32,
     },
-    /// The caller read another record than [`Checkpoint::probe_offset`].
+    /// The caller passed a record at an offset other than [`Checkpoint::probe_offset`].
     #[error("probe of {topic}/{partition}@{expected} was given offset {found}")]
     OtherOffset {
         /// Topic.
@@ -65,7 +65,7 @@ pub enum ProbeError {
         /// The offset that was read.
         found: i64,
     },
-    /// Another record stands where the last valid one stood: another log, or an altered one.
+    /// The offset of the last valid record holds another record: another log, or an altered one.
     #[error(
         "another log: {topic}/{partition}@{offset} gives hash {found}, the checkpoint has {expected}"
     )]
@@ -78,13 +78,13 @@ pub enum ProbeError {
         offset: i64,
         /// The checkpoint's h(n), hex.
         expected: String,
-        /// What the record gives, hex; `null` when it has no key or no value.
+        /// The record's hash, hex; `null` if it has no key or no value.
         found: String,
     },
 }
 
 impl Checkpoint {
-    /// Nothing read yet.
+    /// The checkpoint before the first record.
     pub fn start(topic: &str, partition: i32) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -101,9 +101,9 @@ impl Checkpoint {
         }
     }
 
-    /// Where reading goes on from it: behind the last valid record, which the probe proves. What was
-    /// void behind that is judged again, for nothing proves that it is still there: a log that lost
-    /// its end and grew again may have commits in its place.
+    /// Where reading resumes: behind the last valid record, which the probe confirms. Void records
+    /// behind it are judged again, because nothing confirms that they are still there: a log that lost
+    /// its tail and grew again may have commits in their place.
     pub fn resume_offset(&self) -> i64 {
         self.probe_offset
             .map_or(0, |offset| offset.saturating_add(1))
@@ -112,7 +112,7 @@ impl Checkpoint {
     /// Compares the record at [`Checkpoint::probe_offset`], read again, with this checkpoint.
     ///
     /// # Errors
-    /// [`ProbeError`], when it is not shown that this is the same log.
+    /// [`ProbeError`] if the record does not show that this is the same log.
     pub fn probe(
         &self,
         offset: i64,
@@ -171,9 +171,9 @@ mod fixed_hex {
     }
 }
 
-/// The same, or nothing.
+/// An optional hash as hex text.
 mod optional_hex {
-    use crate::rule::Hash;
+    use crate::chain::Hash;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(hash: &Option<Hash>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -196,7 +196,7 @@ mod tests {
 
     /// A checkpoint after one valid record, at offset 5.
     fn taken() -> Checkpoint {
-        let start = Checkpoint::start("journal.orders", 2);
+        let start = Checkpoint::start("journal.probe", 2);
         let hash = chain_hash(&start.hash, b"", b"value");
         Checkpoint {
             log_id: Some(hash),
@@ -209,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_record_proves_the_same_log() {
+    fn the_same_record_confirms_the_log() {
         assert_eq!(taken().probe(5, Some(b""), Some(b"value")), Ok(()));
     }
 
     #[test]
-    fn another_record_shows_another_log() {
+    fn another_record_at_the_probe_offset_is_another_log() {
         for (key, value) in [
             (Some(&b"v"[..]), Some(&b"alue"[..])),
             (Some(&b""[..]), Some(&b"values"[..])),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_needs_its_own_record() {
+    fn a_probe_of_another_offset_is_an_error() {
         let probed = taken().probe(6, Some(b""), Some(b"value"));
         assert!(matches!(
             probed,
@@ -237,13 +237,13 @@ mod tests {
                 ..
             })
         ));
-        let probed = Checkpoint::start("journal.orders", 2).probe(0, Some(b""), Some(b"value"));
+        let probed = Checkpoint::start("journal.probe", 2).probe(0, Some(b""), Some(b"value"));
         assert!(matches!(probed, Err(ProbeError::NothingToProbe { .. })));
     }
 
     #[test]
-    fn text_keeps_everything() {
-        for checkpoint in [taken(), Checkpoint::start("journal.catalog", 0)] {
+    fn text_round_trips() {
+        for checkpoint in [taken(), Checkpoint::start("journal.other", 0)] {
             let text = serde_json::to_string(&checkpoint).unwrap();
             let read: Checkpoint = serde_json::from_str(&text).unwrap();
             assert_eq!(read, checkpoint);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn text_with_a_torn_hash_is_refused() {
+    fn text_with_a_truncated_hash_is_an_error() {
         let text = serde_json::to_string(&taken()).unwrap();
         let torn = text.replace(&hex::encode(taken().hash), "00");
         assert!(serde_json::from_str::<Checkpoint>(&torn).is_err());

@@ -1,11 +1,11 @@
 //! The frame: the part of a record's value that the void rule reads.
 //!
-//! The frame's layout is frozen, so it is read by position, without a schema: no verdict depends on
-//! anything but the log's bytes, and no outage of the registry can hold up a reader. What stands
-//! behind the frame is not looked at: a frame that reads well says nothing about its decision.
+//! The frame's layout is frozen, so it is read by position, without a schema: a verdict depends only on
+//! the log's bytes, and no outage of the registry can delay a reader. The bytes behind the frame are
+//! not read: a well-formed frame does not imply a well-formed decision.
 //!
 //! ```text
-//! byte 0       0, the wire format's mark
+//! byte 0       0, the wire format's magic byte
 //! bytes 1..5   schema id, big-endian, not judged
 //! bytes 5..37  prev
 //! bytes 37..53 term
@@ -17,10 +17,10 @@
 use schemas::Timestamp;
 use std::ops::Range;
 
-/// Where `prev` stands in a record's value.
+/// The position of `prev` in a record's value.
 pub const PREV_RANGE: Range<usize> = 5..37;
 
-/// `prev` of a value that is long enough to have one, whatever else is wrong with it.
+/// `prev` of a value that is long enough to have one, even if the value is malformed otherwise.
 pub fn prev(value: &[u8]) -> Option<&[u8; 32]> {
     value.get(PREV_RANGE)?.try_into().ok()
 }
@@ -28,14 +28,14 @@ pub fn prev(value: &[u8]) -> Option<&[u8; 32]> {
 /// Longest varint, in bytes: 64 bits, 7 a byte.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// What the void rule reads of a record's value.
+/// The fields that the void rule reads from a record's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The registry's id of the writer's schema; any number will do.
+    /// The registry's id of the writer's schema; not judged.
     pub schema_id: u32,
     /// The chain's hash before this record, as the writer saw it.
     pub prev: [u8; 32],
-    /// One owner's time in office.
+    /// The term: one owner's leadership, named by a random id.
     pub term: [u8; 16],
     /// The term's number.
     pub epoch: i64,
@@ -43,44 +43,44 @@ pub struct Frame {
     pub seq: i64,
     /// The writer's log time.
     pub recorded_at: Timestamp,
-    /// What the record is.
+    /// The kind of the record.
     pub kind: Kind,
 }
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A new owner takes office. Fields that a later version adds are not looked at.
+    /// A new owner takes over. Fields that a later version adds are not read.
     Announcement {
         /// The version of the void rule that the owner follows.
         rule_version: i32,
         /// The topic's number of partitions, as the owner knows it.
         partitions: i32,
-        /// Where the owner takes commands.
+        /// The URL at which the owner takes commands.
         owner_url: String,
     },
-    /// Its owner is still in office.
+    /// A proof that its owner still owned the partition.
     NoOp,
-    /// What one command came to.
+    /// The outcome of one command.
     Decision,
 }
 
-/// Why bytes are no frame.
+/// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The value ends too early.
     #[error("value ends within {field}")]
     Truncated {
-        /// Where it ends.
+        /// The field in which it ends.
         field: &'static str,
     },
-    /// Not the wire format.
+    /// The value is not in the wire format.
     #[error("value begins with byte {found}, not 0")]
     Magic {
         /// The first byte.
         found: u8,
     },
-    /// A number of more bytes than any 64 bits need.
+    /// A number of more bytes than 64 bits can need.
     #[error("{field} has more than {VARINT_BYTES_MAX} bytes")]
     VarintTooLong {
         /// Which number.
@@ -98,7 +98,7 @@ pub enum FrameError {
         /// The union's branch.
         branch: i64,
     },
-    /// A text of less than no bytes.
+    /// A text with a negative length.
     #[error("{field} has a length of {length}")]
     NegativeLength {
         /// Which text.
@@ -133,14 +133,14 @@ impl Frame {
     /// Reads the frame of a record's value, with its 5 bytes of wire header.
     ///
     /// # Errors
-    /// The first thing, from the front, that can't be so.
+    /// The first error from the front.
     pub fn read(value: &[u8]) -> Result<Self, FrameError> {
         let mut reader = Reader { rest: value };
         let [found] = reader.fixed("wire header")?;
         if found != 0 {
             return Err(FrameError::Magic { found });
         }
-        // A struct's fields are evaluated in the order in which they are written here.
+        // Rust evaluates the fields of a struct expression in the order in which they are written.
         Ok(Self {
             schema_id: u32::from_be_bytes(reader.fixed("wire header")?),
             prev: reader.fixed("prev")?,
@@ -192,8 +192,8 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    /// A zigzag varint of 64 bits. One that is padded with empty groups is taken, as other readers
-    /// of Avro take it; the chain is over bytes, so it can't stand for the shorter one.
+    /// A zigzag varint of 64 bits. Padding with empty groups is accepted, as other readers of Avro
+    /// accept it; the chain is over bytes, so a padded record can't replace the shorter one.
     fn long(&mut self, field: &'static str) -> Result<i64, FrameError> {
         let mut bits = 0_u64;
         for group in 0..VARINT_BYTES_MAX {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_padding_up_to_ten_bytes() {
+    fn accepts_padding_up_to_ten_bytes() {
         assert_eq!(long(&[0x82, 0x00]), Ok(1));
         assert_eq!(
             long(&[0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]),

@@ -1,111 +1,120 @@
-//! A log's beginning: which log it is, and for how many partitions it was made.
+//! The start of a log: which log it is, and for how many partitions it was created.
 
 use crate::{
     frame::Kind,
     log::Source,
     rule::{Alarm, Hash, Rule, Verdict},
 };
-use kafka::{BatchConsumer, ConsumerError, Record, admin::AdminError};
+use kafka::{BoundedReadError, BoundedReader, Fetch, Record, Span, admin::AdminError};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 
-/// So many records of a partition are looked at; the first one is the announcement, unless somebody
-/// else wrote to the topic before.
+/// Most records of a partition that are read; the first one is the announcement, unless another program
+/// wrote to the topic before.
 const RECORDS_MAX: u64 = 1_000;
-/// Longest time for all partitions of a topic.
+/// Longest time to read all partitions of a topic.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the first valid record of a partition says, which is an announcement.
+/// The content of a partition's first valid record, which is an announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Genesis {
     /// h(1), which names the log.
     pub log_id: Hash,
-    /// The topic's number of partitions: a key's partition hangs on it.
+    /// The topic's number of partitions, on which the partition of a key depends.
     pub partitions: i32,
 }
 
-/// Why a log's beginning can't be told.
+/// Why the start of a log is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
-    /// The brokers, asked for offsets.
+    /// The brokers did not give an offset.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The brokers, asked for records.
+    /// The brokers did not give records.
     #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// The beginning was altered or is lost.
+    Read(#[from] BoundedReadError),
+    /// The start of the log was altered or is lost.
     #[error(transparent)]
     Alarm(#[from] Alarm),
-    /// Too little came in time; another try may help.
-    #[error("topic {topic}: its beginning was not read within {READ_TIMEOUT:?}")]
+    /// Too few records came in time; another attempt may succeed.
+    #[error("the start of topic {topic} was not read within {READ_TIMEOUT:?}")]
     Slow {
         /// The journal.
         topic: String,
     },
 }
 
-/// A partition whose beginning is being read.
-struct Beginning {
+/// A partition whose start is being read.
+struct PartitionStart {
     rule: Rule,
-    /// Where its log ends.
+    /// The end of its log.
     end: i64,
     taken: u64,
     genesis: Option<Genesis>,
 }
 
-/// The beginnings of a topic's partitions, as they stand in the log now. A partition without a valid
-/// record among its first ones is left out.
+/// The first announcement of each of a topic's partitions. A partition without a valid record among the
+/// first `RECORDS_MAX` ones is left out.
 pub async fn geneses(
     source: &Source,
     topic: &str,
     partitions: i32,
 ) -> Result<BTreeMap<i32, Genesis>, GenesisError> {
-    let mut beginnings = BTreeMap::new();
+    let mut starts = BTreeMap::new();
     for partition in 0..partitions {
         let end = source.admin.watermarks(topic, partition).await?.high;
         if end > 0 {
-            beginnings.insert(partition, Beginning::new(topic, partition, end));
+            starts.insert(partition, PartitionStart::new(topic, partition, end));
         }
     }
-    let reading = read(source, topic, &mut beginnings);
+    let reading = read(source, topic, &mut starts);
     timeout(READ_TIMEOUT, reading)
         .await
         .map_err(|_| GenesisError::Slow {
             topic: topic.to_owned(),
         })??;
-    let found = beginnings.into_iter();
+    let found = starts.into_iter();
     Ok(found
-        .filter_map(|(partition, beginning)| Some((partition, beginning.genesis?)))
+        .filter_map(|(partition, start)| Some((partition, start.genesis?)))
         .collect())
 }
 
 async fn read(
     source: &Source,
     topic: &str,
-    beginnings: &mut BTreeMap<i32, Beginning>,
+    starts: &mut BTreeMap<i32, PartitionStart>,
 ) -> Result<(), GenesisError> {
-    if beginnings.is_empty() {
+    if starts.is_empty() {
         return Ok(());
     }
-    let starts: Vec<(i32, i64)> = beginnings.keys().map(|partition| (*partition, 0)).collect();
-    let mut consumer = BatchConsumer::start_sparing(&source.kafka, "genesis", topic, &starts)?;
-    while !beginnings.values().all(Beginning::is_told) {
-        let records = match consumer.next().await {
-            Ok(records) => records,
-            // The client goes on by itself; the caller's patience is bounded.
-            Err(error) if error.is_transient() => continue,
-            Err(error) => return Err(error.into()),
+    let span = |(partition, start): (&i32, &PartitionStart)| Span {
+        partition: *partition,
+        low: 0,
+        end: start.end,
+    };
+    let spans: Vec<Span> = starts.iter().map(span).collect();
+    let mut reader = BoundedReader::start(&source.kafka, "genesis", topic, &spans, Fetch::Sparing)?;
+    let is_known = |reader: &BoundedReader, partition: i32, start: &PartitionStart| {
+        // Control records may end a partition behind its last record.
+        start.is_known() || reader.position(partition) == Some(start.end)
+    };
+    while !starts
+        .iter()
+        .all(|(partition, start)| is_known(&reader, *partition, start))
+    {
+        let Some(records) = reader.next().await? else {
+            break;
         };
         for record in &records {
-            if let Some(beginning) = beginnings.get_mut(&record.partition) {
-                beginning.take(record)?;
+            if let Some(start) = starts.get_mut(&record.partition) {
+                start.take(record)?;
             }
         }
     }
     Ok(())
 }
 
-impl Beginning {
+impl PartitionStart {
     fn new(topic: &str, partition: i32, end: i64) -> Self {
         Self {
             rule: Rule::new(topic, partition),
@@ -115,13 +124,13 @@ impl Beginning {
         }
     }
 
-    fn is_told(&self) -> bool {
+    fn is_known(&self) -> bool {
         let is_at_end = self.rule.next_offset() >= self.end;
         self.genesis.is_some() || is_at_end || self.taken >= RECORDS_MAX
     }
 
     fn take(&mut self, record: &Record) -> Result<(), Alarm> {
-        if self.is_told() {
+        if self.is_known() {
             return Ok(());
         }
         self.taken += 1;
@@ -141,11 +150,14 @@ impl Beginning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{RULE_VERSION, chain_hash, genesis_hash};
+    use crate::{
+        probe::{Event, PROBE},
+        rule::{RULE_VERSION, chain_hash, genesis_hash},
+    };
     use kafka::Encoder;
-    use schemas::{Announcement, Body, Commit, ContextEvent, NoOp, Timestamp, catalog::Event};
+    use schemas::{Announcement, Body, Commit, ContextEvent, NoOp, Timestamp};
 
-    const TOPIC: &str = "journal.catalog";
+    const TOPIC: &str = PROBE.topic;
 
     fn value(epoch: i64, seq: i64, body: Body<Event>) -> Vec<u8> {
         let commit = Commit {
@@ -180,32 +192,32 @@ mod tests {
     }
 
     #[test]
-    fn the_first_valid_announcement_tells() {
-        let mut beginning = Beginning::new(TOPIC, 2, 9);
+    fn the_first_valid_announcement_is_the_genesis() {
+        let mut start = PartitionStart::new(TOPIC, 2, 9);
         let first = announcement(1, 8);
-        beginning.take(&record(0, b"garbage".to_vec())).unwrap();
-        assert!(!beginning.is_told());
-        beginning.take(&record(1, first.clone())).unwrap();
-        beginning.take(&record(2, announcement(2, 4))).unwrap();
+        start.take(&record(0, b"garbage".to_vec())).unwrap();
+        assert!(!start.is_known());
+        start.take(&record(1, first.clone())).unwrap();
+        start.take(&record(2, announcement(2, 4))).unwrap();
         let log_id = chain_hash(&genesis_hash(TOPIC, 2), b"", &first);
         let genesis = Genesis {
             log_id,
             partitions: 8,
         };
-        assert_eq!(beginning.genesis, Some(genesis));
+        assert_eq!(start.genesis, Some(genesis));
     }
 
     #[test]
-    fn a_log_that_begins_in_mid_term_is_an_alarm() {
-        let mut beginning = Beginning::new(TOPIC, 2, 9);
+    fn a_log_that_starts_in_mid_term_raises_an_alarm() {
+        let mut start = PartitionStart::new(TOPIC, 2, 9);
         let commit = value(1, 1, Body::NoOp(NoOp {}));
-        beginning.take(&record(0, commit)).unwrap_err();
+        start.take(&record(0, commit)).unwrap_err();
     }
 
     #[test]
-    fn reading_ends_where_the_log_does() {
-        let mut beginning = Beginning::new(TOPIC, 2, 1);
-        beginning.take(&record(0, b"garbage".to_vec())).unwrap();
-        assert!(beginning.is_told() && beginning.genesis.is_none());
+    fn reading_ends_at_the_end_of_the_log() {
+        let mut start = PartitionStart::new(TOPIC, 2, 1);
+        start.take(&record(0, b"garbage".to_vec())).unwrap();
+        assert!(start.is_known() && start.genesis.is_none());
     }
 }

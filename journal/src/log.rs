@@ -1,21 +1,18 @@
-//! What readers and owners need of a log. Kafka's is [`Source`] and [`Kafka`]; the simulator has one
-//! in memory, and the same readers and owners run on both.
+//! The log as readers and owners see it. [`Source`] and [`Kafka`] implement it over Kafka, and
+//! `journal-simulator` in memory; the same readers and owners run on both.
 
-use crate::protocol::{Protocol, Sound};
 use kafka::{
     Admin, Appender, BatchConsumer, ConsumerError, KafkaSettings, Record, Registry, Report,
     admin::AdminError,
-    appender::{AppendError, AppendLine, AppenderError},
+    appender::{AppendError, AppenderError, PartitionProducer},
 };
 use std::future::Future;
 use tokio::sync::mpsc;
 
 /// A log that can be read.
 pub trait ReadLog: Clone + Send + Sync + 'static {
-    /// The mistakes that its readers and owners make; [`Sound`]: none.
-    type Protocol: Protocol;
-    /// Gives the records of some partitions.
-    type Feed: Feed;
+    /// The records of some partitions.
+    type Records: RecordStream;
 
     /// The offset that a partition's next record will get.
     fn end(
@@ -24,45 +21,48 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
         partition: i32,
     ) -> impl Future<Output = Result<i64, AdminError>> + Send;
 
-    /// Begins to read `topic` at `(partition, offset)` each. `role` names the client.
-    fn feed(
+    /// Starts to read `topic` at each `(partition, offset)` of `starts`. `role` names the client.
+    fn records(
         &self,
         role: &str,
         topic: &str,
         starts: &[(i32, i64)],
-    ) -> Result<Self::Feed, ConsumerError>;
+    ) -> Result<Self::Records, ConsumerError>;
 
-    /// Knows the writers' schemas.
+    /// The registry that has the writers' schemas.
     fn registry(&self) -> &Registry;
 }
 
-/// Records in the order of their offsets.
-pub trait Feed: Send {
-    /// Waits for the next ones: at least one. Cancel-safe.
+/// Records, each partition's in the order of their offsets.
+pub trait RecordStream: Send {
+    /// Waits for the next records, at least one. Cancel-safe.
     ///
-    /// After an error that [`ConsumerError::is_transient`], call again; after another, give up.
+    /// # Errors
+    /// After an error that [`ConsumerError::is_transient`], call again; after any other, give up.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, ConsumerError>> + Send;
 }
 
 /// A log that can be appended to.
 pub trait Log: ReadLog {
-    /// Where one partition's owner appends.
-    type Line: Line;
+    /// Appends to one partition.
+    type Appender: PartitionAppender;
 
-    /// Opens a line to one partition, and gives what its reports come through. No more than
-    /// `under_way_max` records may be without a report at any time.
-    fn line(
+    /// Opens an appender to one partition, and the channel of its delivery reports. At most
+    /// `in_flight_max` records may lack a report at any time.
+    fn appender(
         &self,
         topic: &str,
         partition: i32,
-        under_way_max: usize,
-    ) -> (Self::Line, mpsc::Receiver<Report>);
+        in_flight_max: usize,
+    ) -> (Self::Appender, mpsc::Receiver<Report>);
 }
 
-/// Where one partition's owner appends.
-pub trait Line: Send + 'static {
-    /// Hands one record over; its [`Report`] will bear `number`. An error means that nothing was
-    /// sent, and no report will come.
+/// Appends to one partition, on behalf of its owner.
+pub trait PartitionAppender: Send + 'static {
+    /// Hands one record over. Its [`Report`] will carry `number`.
+    ///
+    /// # Errors
+    /// Nothing was sent, and no report will come.
     fn append(
         &self,
         key: &[u8],
@@ -71,40 +71,39 @@ pub trait Line: Send + 'static {
         number: u64,
     ) -> Result<(), AppendError>;
 
-    /// Makes the producer work again if it is beyond repair. Reports of what was handed to the old
-    /// one may still come.
-    fn mend(&self) -> Result<(), AppenderError>;
+    /// Replaces the producer if it had a fatal error. Reports of records that were handed to the
+    /// previous one may still come.
+    fn recover(&self) -> Result<(), AppenderError>;
 }
 
-/// Kafka's log, to read.
+/// Kafka's log, for reading.
 #[derive(Clone)]
 pub struct Source {
     /// How to reach the brokers.
     pub kafka: KafkaSettings,
-    /// Measures the log at start.
+    /// Asks for the end of a log.
     pub admin: Admin,
-    /// Knows the writers' schemas.
+    /// Has the writers' schemas.
     pub registry: Registry,
 }
 
-/// Kafka's log, to read and to append to.
+/// Kafka's log, for reading and appending.
 #[derive(Clone)]
 pub struct Kafka {
-    /// To read.
+    /// Reads.
     pub source: Source,
-    /// The process's producer.
+    /// The node's producer.
     pub appender: Appender,
 }
 
 impl ReadLog for Source {
-    type Protocol = Sound;
-    type Feed = BatchConsumer;
+    type Records = BatchConsumer;
 
     async fn end(&self, topic: &str, partition: i32) -> Result<i64, AdminError> {
         Ok(self.admin.watermarks(topic, partition).await?.high)
     }
 
-    fn feed(
+    fn records(
         &self,
         role: &str,
         topic: &str,
@@ -118,27 +117,26 @@ impl ReadLog for Source {
     }
 }
 
-impl Feed for BatchConsumer {
+impl RecordStream for BatchConsumer {
     async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
         self.next().await
     }
 }
 
 impl ReadLog for Kafka {
-    type Protocol = Sound;
-    type Feed = BatchConsumer;
+    type Records = BatchConsumer;
 
     async fn end(&self, topic: &str, partition: i32) -> Result<i64, AdminError> {
         self.source.end(topic, partition).await
     }
 
-    fn feed(
+    fn records(
         &self,
         role: &str,
         topic: &str,
         starts: &[(i32, i64)],
     ) -> Result<BatchConsumer, ConsumerError> {
-        self.source.feed(role, topic, starts)
+        self.source.records(role, topic, starts)
     }
 
     fn registry(&self) -> &Registry {
@@ -147,19 +145,20 @@ impl ReadLog for Kafka {
 }
 
 impl Log for Kafka {
-    type Line = AppendLine;
+    type Appender = PartitionProducer;
 
-    fn line(
+    fn appender(
         &self,
         topic: &str,
         partition: i32,
-        under_way_max: usize,
-    ) -> (AppendLine, mpsc::Receiver<Report>) {
-        self.appender.line(topic, partition, under_way_max)
+        in_flight_max: usize,
+    ) -> (PartitionProducer, mpsc::Receiver<Report>) {
+        self.appender
+            .partition_producer(topic, partition, in_flight_max)
     }
 }
 
-impl Line for AppendLine {
+impl PartitionAppender for PartitionProducer {
     fn append(
         &self,
         key: &[u8],
@@ -170,7 +169,7 @@ impl Line for AppendLine {
         self.append(key, value, headers, number)
     }
 
-    fn mend(&self) -> Result<(), AppenderError> {
-        self.mend()
+    fn recover(&self) -> Result<(), AppenderError> {
+        self.heal()
     }
 }

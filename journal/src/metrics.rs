@@ -1,41 +1,41 @@
 //! The names of this crate's metrics. Labels: `topic` is the journal; `partition` its partition.
 //!
-//! What owners measure is of this process's owners alone: over all processes, a partition has one that
-//! is in office ([`EPOCH`] above 0), or none while it is taken over.
+//! Owners measure themselves only: summed over all nodes, a partition has one serving owner ([`EPOCH`]
+//! above 0), or none during a take-over.
 
-/// Counter of records, by `topic` and `reason`: void ones, each time that one of this process's readers
-/// meets them. The reasons are those of [`VoidReason::name`](crate::rule::VoidReason::name).
+/// Counter of records, by `topic` and `reason`: void ones, each time one of this node's readers meets
+/// them. The reasons are those of [`VoidReason::name`](crate::rule::VoidReason::name).
 pub const VOID_RECORDS: &str = "daybook_journal_void_records_total";
-/// Counter of partitions, by `topic`: those that a reader stopped at, for the log can't be read on.
+/// Counter of partitions, by `topic`: those that a reader halted, because the log can't be read further.
 pub const HALTED_PARTITIONS: &str = "daybook_journal_halted_partitions_total";
 
-/// Counter of records, by `topic` and `partition`: those handed to the producer, announcements too.
+/// Counter of records, by `topic` and `partition`: those handed to the producer, announcements included.
 pub const APPENDS: &str = "daybook_journal_appends_total";
-/// Counter of records, by `topic` and `partition`: no-ops among the appends, whose only use is to prove
-/// that answers without a commit are given in office.
+/// Counter of records, by `topic` and `partition`: no-ops among the appends. A no-op proves that answers
+/// without a commit were given by the partition's owner.
 pub const NO_OPS: &str = "daybook_journal_no_ops_total";
-/// Counter of times, by `topic` and `partition`: an owner came into office, after a barrier too.
+/// Counter, by `topic` and `partition`: take-overs that succeeded, including those after a barrier.
 pub const TAKEOVERS: &str = "daybook_journal_takeovers_total";
-/// Histogram of seconds, by `topic` and `partition`: from the wish to serve to serving, after a barrier
-/// too.
+/// Histogram of seconds, by `topic` and `partition`: from the start of a take-over to serving, including
+/// take-overs after a barrier.
 pub const TAKEOVER_SECONDS: &str = "daybook_journal_takeover_seconds";
-/// Counter of times, by `topic` and `partition`: an owner stopped to find out what its appends came to.
+/// Counter, by `topic` and `partition`: barriers, at which an owner stops to read what became of its
+/// appends.
 pub const BARRIERS: &str = "daybook_journal_barriers_total";
 /// Counter of commands, by `topic` and `partition`: those decided again behind a barrier.
 pub const DECIDED_AGAIN: &str = "daybook_journal_decided_again_total";
-/// Counter of times, by `topic` and `partition`: an owner found that another process had announced
-/// itself.
-pub const DEPOSITIONS: &str = "daybook_journal_depositions_total";
+/// Counter, by `topic` and `partition`: an owner was fenced, because another node had announced itself.
+pub const FENCED: &str = "daybook_journal_fenced_total";
 /// Counter of commands, by `topic` and `partition`: those answered from the table of earlier answers.
 pub const REPLAYS: &str = "daybook_journal_replayed_answers_total";
-/// Counter of commands, by `topic` and `partition`: those that came while the same command was under
-/// way, and got its answer.
+/// Counter of commands, by `topic` and `partition`: those that came while the same command was in
+/// flight, and got its answer.
 pub const JOINED: &str = "daybook_journal_joined_commands_total";
-/// Counter of times, by `topic` and `partition`: a write of the state store failed.
+/// Counter, by `topic` and `partition`: writes of the state store that failed.
 pub const STORE_ERRORS: &str = "daybook_journal_store_errors_total";
 
-/// Gauge, by `topic` and `partition`: the number of the term that this process's owner holds; 0 while it
-/// is out of office.
+/// Gauge, by `topic` and `partition`: the number of the term in which this node's owner serves; 0 while
+/// it does not serve.
 pub const EPOCH: &str = "daybook_journal_epoch";
 /// Gauge of commands, by `topic` and `partition`: those that the owner has taken and not answered.
 pub const UNANSWERED: &str = "daybook_journal_unanswered_commands";

@@ -1,42 +1,177 @@
-//! What an owner and a reader must never do, as constants that are all false in [`Sound`]. The
-//! simulator breaks one after the other, to show that each would be found out. They are types and not
-//! settings: no process that serves can be told to do any of this.
+//! The steps of the protocol that a mutation may replace, and the protocol of production.
+//!
+//! Mutation testing shows that the simulator notices a wrong protocol. A mutation is a *type*:
+//! `journal-simulator` implements [`RuleProtocol`] and [`OwnerProtocol`] for a type of its own and
+//! overrides one step. Every default body is the correct step, and [`CorrectProtocol`], which overrides
+//! none, is the default type parameter of [`Rule`](crate::rule::Rule), [`Reader`](crate::Reader) and
+//! [`Owner`](crate::owner::Owner).
+//!
+//! We chose types over a cargo feature because cargo unifies features: `cargo build --workspace` would
+//! have compiled the mutated branches into the `daybook` binary. Here the overriding bodies are in a
+//! crate that the binary does not depend on, and no setting selects a protocol. The few methods of
+//! [`ReportSteps`] and [`TakeOverSteps`] that only mutations call belong to generic code, so a binary
+//! without a mutation contains no instance of them.
 
-use std::fmt::Debug;
+use crate::{chain::Hash, checkpoint::Checkpoint};
+use kafka::Report;
+use schemas::Timestamp;
+use std::{fmt::Debug, future::Future};
 
-/// The mistakes.
-pub trait Protocol: Debug + Clone + PartialEq + Send + Sync + 'static {
-    /// Answers as soon as the broker reports a record, wherever it stands.
-    const ANSWERS_ON_BARE_DELIVERY: bool = false;
-    /// Takes a commit for proved if it stands right behind the record that was reported before it,
-    /// though that one is not proved itself.
-    const CONTIGUITY_IS_NOT_INDUCTIVE: bool = false;
-    /// Takes a report for a proof whose offset is none that the log can have given.
-    const OFFSETS_OF_DUPLICATES_PROVE: bool = false;
-    /// After an unknown outcome, decides the command again in the same term.
-    const NO_BARRIER: bool = false;
-    /// At a barrier, folds what it finds of its own, and not what another owner wrote meanwhile.
-    const BARRIER_ABOVE_FOREIGN_TERM: bool = false;
-    /// Serves once its announcement is delivered, before it has read up to it.
-    const SERVES_BEFORE_READING: bool = false;
-    /// Does not fold answers from the log, only state.
-    const ANSWERS_NOT_FOLDED: bool = false;
-    /// Gives refusals and repeated answers without a proof of being in office.
-    const REFUSES_WITHOUT_PROOF: bool = false;
-    /// Keeps deciding on unproved commits that a barrier found void.
-    const OVERLAY_SURVIVES_BARRIER: bool = false;
-    /// Forgets answers by its own clock.
-    const ANSWERS_EXPIRE_BY_CLOCK: bool = false;
-    /// Starts from a stored checkpoint as if no term were in force.
-    const CHECKPOINT_WITHOUT_EPOCH: bool = false;
-    /// The rule takes an announcement of any later epoch.
-    const ANY_LATER_EPOCH: bool = false;
-    /// The rule does not look at `prev`.
-    const PREV_UNCHECKED: bool = false;
+/// Steps of the void rule.
+pub trait RuleProtocol: Debug + Clone + PartialEq + Send + Sync + 'static {
+    /// Whether an announcement of epoch `found`, which is above `current`, begins the next term.
+    fn begins_next_term(current: i64, found: i64) -> bool {
+        follows(current, found)
+    }
+
+    /// Whether a commit's `prev` is the chain's hash.
+    fn continues_chain(prev: &Hash, hash: &Hash) -> bool {
+        prev == hash
+    }
+
+    /// Whether a record that would be void carries the chain's hash as its `prev`, and so was altered.
+    fn was_altered(prev: &Hash, hash: &Hash) -> bool {
+        prev == hash
+    }
 }
 
-/// None of the mistakes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sound {}
+/// Steps of the owner.
+pub trait OwnerProtocol: RuleProtocol {
+    /// The checkpoint from which an owner resumes, given the one that its state store has.
+    fn resume(stored: Checkpoint) -> Checkpoint {
+        stored
+    }
 
-impl Protocol for Sound {}
+    /// Whether an owner folds a valid record that it reads. `is_foreign`: the record belongs to another
+    /// term than the one in force when reading started. `commands_wait`: a barrier left commands to be
+    /// decided again.
+    fn folds_record(_is_foreign: bool, _commands_wait: bool) -> bool {
+        true
+    }
+
+    /// Whether an owner folds the answer of a decision that it reads, besides the aggregate's state.
+    fn folds_answers() -> bool {
+        true
+    }
+
+    /// Waits until the owner's own announcement is the last record read. `sent` is the number of the
+    /// announcement that was just appended; `None` if an earlier one was read already.
+    fn confirm_announcement<S: TakeOverSteps>(
+        steps: &mut S,
+        _sent: Option<u64>,
+    ) -> impl Future<Output = Result<(), S::Failure>> + Send {
+        steps.read_announcement()
+    }
+
+    /// Takes the delivery report of a record of the present term.
+    ///
+    /// # Errors
+    /// The outcome of the append is unknown.
+    fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
+        steps.prove_or_raise_barrier(report)
+    }
+
+    /// Whether an answer without a commit of its own is given before a record of the term, appended
+    /// after the command arrived, is proved.
+    fn answers_without_proof() -> bool {
+        false
+    }
+
+    /// Whether commands are still decided on unproved commits after a barrier.
+    fn keeps_overlay_at_barrier() -> bool {
+        false
+    }
+
+    /// The time by which answers expire.
+    fn expiry_time(log_time: Timestamp, _now: Timestamp) -> Timestamp {
+        log_time
+    }
+
+    /// The time that a commit carries. `by_broker` is the broker's timestamp of the announcement plus
+    /// the monotonic time since then; `None` before the announcement was read.
+    fn commit_time(
+        by_broker: Option<Timestamp>,
+        by_machine: impl FnOnce() -> Timestamp,
+    ) -> Timestamp {
+        by_broker.unwrap_or_else(by_machine)
+    }
+}
+
+/// The unproved commits of a term, for [`OwnerProtocol::take_report`].
+pub trait ReportSteps {
+    /// Proves the first unproved commit if the report gives exactly the next offset.
+    ///
+    /// # Errors
+    /// The report proves nothing.
+    fn prove_or_raise_barrier(&mut self, report: &Report) -> Result<(), Barrier>;
+
+    /// Whether the report belongs to the first unproved commit.
+    fn is_of_first_unproved(&self, report: &Report) -> bool;
+
+    /// The offset that proves the first unproved commit.
+    fn expected_offset(&self) -> i64;
+
+    /// Takes the first unproved commit for proved at `offset`.
+    fn prove_first(&mut self, offset: i64);
+
+    /// Leaves the first unproved commit, reported at `offset`, to the next barrier, and expects the one
+    /// behind it at the next offset. Only a mutation calls this.
+    fn set_first_aside(&mut self, offset: i64);
+
+    /// Withdraws the first unproved commit and decides its command again in the same term. Only a
+    /// mutation calls this.
+    fn decide_first_again(&mut self);
+}
+
+/// An owner that has announced itself, for [`OwnerProtocol::confirm_announcement`].
+pub trait TakeOverSteps: Send {
+    /// Why a take-over failed.
+    type Failure: Send;
+
+    /// Reads up to the own announcement, and sets the clock of the term by its timestamp.
+    fn read_announcement(&mut self) -> impl Future<Output = Result<(), Self::Failure>> + Send;
+
+    /// The next delivery report; `None` if none comes for as long as an announcement may take. Only a
+    /// mutation calls this.
+    fn next_report(&mut self) -> impl Future<Output = Option<Report>> + Send;
+
+    /// Takes the announcement, delivered at `offset`, for read. Only a mutation calls this.
+    fn accept_announcement(&mut self, offset: i64);
+
+    /// A failure after which the owner makes another attempt. Only a mutation calls this.
+    fn retriable(reason: String) -> Self::Failure;
+}
+
+/// The outcome of an append is unknown, so the owner takes over again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("barrier: {reason}")]
+pub struct Barrier {
+    /// Why the delivery report proves nothing.
+    pub reason: String,
+}
+
+/// The protocol of production: every step is the default one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CorrectProtocol {}
+
+impl RuleProtocol for CorrectProtocol {}
+
+impl OwnerProtocol for CorrectProtocol {}
+
+/// Whether `found` is the number after `last`; nothing follows the greatest number.
+pub(crate) fn follows(last: i64, found: i64) -> bool {
+    last.checked_add(1) == Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No log gets there, but the numbers of a checkpoint may come from anywhere.
+    #[test]
+    fn nothing_follows_the_greatest_number() {
+        assert!(follows(i64::MAX - 1, i64::MAX));
+        assert!(!follows(i64::MAX, i64::MIN));
+        assert!(!follows(i64::MAX, i64::MAX));
+    }
+}

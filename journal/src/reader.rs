@@ -1,36 +1,30 @@
-//! Reads a journal by the void rule: valid commits, decoded, in order; void records only counted.
+//! Reads a journal by the void rule: valid commits are decoded in order; void records are only counted.
 //!
-//! A reader starts from checkpoints (or from the beginning) and gives a new checkpoint with every
-//! batch, so that whoever stores both together resumes without a gap. What can't be judged or read
-//! stops that partition, never passes in silence; the other partitions go on.
+//! A reader starts from checkpoints (or from offset 0) and gives a new checkpoint with every batch, so
+//! that a consumer that stores both together resumes without a gap. A record that can't be judged or
+//! decoded halts its partition and is never skipped silently; the other partitions continue.
 
 use crate::{
+    bodies::Bodies,
     checkpoint::{Checkpoint, ProbeError},
-    log::{Feed, ReadLog, Source},
+    log::{ReadLog, RecordStream, Source},
     metrics as names,
-    protocol::Protocol,
+    protocol::{CorrectProtocol, RuleProtocol},
     rule::{Alarm, Rule, Verdict},
 };
-use backon::BackoffBuilder;
+use backoff::Backoff;
 use bytes::Bytes;
-use kafka::{
-    CodecError, ConsumerError, Decoder, Record, Registry, RegistryError, admin::AdminError,
-};
+use kafka::{CodecError, ConsumerError, Record, RegistryError, admin::AdminError};
 use schemas::{Body, Commit, ContextEvent, Decision, ids};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most commits in one batch.
 pub const BATCH_COMMITS_MAX: usize = 2_000;
-/// First and longest wait between tries while the brokers or the registry are away.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A valid commit.
 #[derive(Debug, Clone)]
 pub struct Valid<E> {
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
     /// `<aggregate type>_<aggregate id>`; empty for announcements and no-ops.
     pub key: Bytes,
@@ -38,7 +32,7 @@ pub struct Valid<E> {
     pub commit: Commit<E>,
 }
 
-/// What a stretch of one partition came to.
+/// The valid commits of a range of one partition's offsets.
 #[derive(Debug, Clone)]
 pub struct Batch<E> {
     /// The journal's partition.
@@ -47,13 +41,13 @@ pub struct Batch<E> {
     pub from: i64,
     /// The valid records, in order. May be empty.
     pub commits: Vec<Valid<E>>,
-    /// How many records were void.
+    /// Number of void records.
     pub void: u64,
     /// The void rule's state after this batch.
     pub checkpoint: Checkpoint,
 }
 
-/// Why a journal can't be read on.
+/// Why a journal can't be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The log that the checkpoint was taken from is not this one.
@@ -68,14 +62,14 @@ pub enum ReadError {
         partition: i32,
         /// The offset that the next record will get.
         end: i64,
-        /// Where the checkpoint stands.
+        /// The checkpoint's offset.
         next_offset: i64,
     },
-    /// The log was altered. This partition is read no further.
+    /// The log was altered. This partition is not read further.
     #[error(transparent)]
     Alarm(#[from] Alarm),
-    /// A valid record can't be decoded, as when newer software wrote it. This partition is read no
-    /// further.
+    /// A valid record can't be decoded, for example because newer software wrote it. This partition is
+    /// not read further.
     #[error(
         "{topic}/{partition}@{offset} is valid but can't be read by this program; newer software \
          may be needed: {reason}"
@@ -87,16 +81,16 @@ pub enum ReadError {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// Where it went wrong.
+        /// The decoder's error.
         reason: String,
     },
-    /// The brokers.
+    /// The brokers did not give records.
     #[error(transparent)]
     Consumer(#[from] ConsumerError),
-    /// The brokers, at start.
+    /// The brokers did not give an offset, at start.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The registry.
+    /// The registry did not give a schema.
     #[error("{topic}/{partition}@{offset}: {source}")]
     Codec {
         /// The journal.
@@ -105,13 +99,13 @@ pub enum ReadError {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What the registry said.
+        /// The registry's error.
         source: CodecError,
     },
 }
 
 impl ReadError {
-    /// Whether the same reader may be asked again and will go on where it was.
+    /// Whether the same reader can continue where it was.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Consumer(error) => error.is_transient(),
@@ -124,7 +118,7 @@ impl ReadError {
         }
     }
 
-    /// The partition that is read no further, if the others are.
+    /// The partition that is not read further, if the others are.
     pub fn halted_partition(&self) -> Option<i32> {
         match self {
             Self::Alarm(
@@ -141,23 +135,23 @@ impl ReadError {
 }
 
 /// Reads some partitions of one journal.
-pub struct Reader<E, L: ReadLog = Source> {
+pub struct Reader<E, L: ReadLog = Source, P: RuleProtocol = CorrectProtocol> {
     topic: &'static str,
-    feed: L::Feed,
+    records: L::Records,
     decoder: Bodies,
     raw: VecDeque<Record>,
-    partitions: BTreeMap<i32, Partition<E, L::Protocol>>,
+    partitions: BTreeMap<i32, Partition<E, P>>,
     ready: VecDeque<Batch<E>>,
 }
 
 /// One partition's progress.
-struct Partition<E, P: Protocol> {
+struct Partition<E, P: RuleProtocol> {
     rule: Rule<P>,
-    /// Compared with the log's record before anything is taken from it.
+    /// Compared with the log before any record is taken from it.
     probe: Option<Checkpoint>,
     /// The last batch's `next_offset`.
-    posted: i64,
-    /// When the broker took the last record.
+    delivered: i64,
+    /// The broker's timestamp of the last record, in milliseconds since 1970.
     last_stamp_ms: Option<i64>,
     building: Vec<Valid<E>>,
     void: u64,
@@ -165,9 +159,20 @@ struct Partition<E, P: Protocol> {
 }
 
 impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
-    /// Begins to read the event type's journal after the given checkpoints, one per partition
-    /// ([`Checkpoint::start`]: from the beginning). `role` names the client.
+    /// Starts to read the event type's journal after the given checkpoints, one per partition
+    /// ([`Checkpoint::start`]: from offset 0). `role` names the client.
     pub async fn open(log: &L, role: &str, starts: Vec<Checkpoint>) -> Result<Self, ReadError> {
+        Self::open_with(log, role, starts).await
+    }
+}
+
+impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
+    /// As [`Reader::open`], with the rule `P`.
+    pub async fn open_with(
+        log: &L,
+        role: &str,
+        starts: Vec<Checkpoint>,
+    ) -> Result<Self, ReadError> {
         let topic = E::CONTEXT.topic;
         let mut partitions = BTreeMap::new();
         let mut offsets = Vec::with_capacity(starts.len());
@@ -181,15 +186,15 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
                     next_offset: start.next_offset,
                 });
             }
-            // Reading begins with the probe, so that it needs no reading of its own. Where there is
-            // none nothing valid was seen, and the beginning is as near as anything.
+            // Start at the probe, so that it needs no read of its own. Without one no valid record
+            // was read, so start at offset 0.
             offsets.push((start.partition, start.probe_offset.unwrap_or(0)));
             partitions.insert(start.partition, Partition::new(start));
         }
-        let feed = log.feed(role, topic, &offsets)?;
+        let records = log.records(role, topic, &offsets)?;
         Ok(Self {
             topic,
-            feed,
+            records,
             decoder: Bodies::new(log.registry()),
             raw: VecDeque::new(),
             partitions,
@@ -197,19 +202,19 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
         })
     }
 
-    /// Waits until each checkpoint's last valid record was read again and found to be the same, which
-    /// else happens at the first batch: for those who write before they read. Cancel-safe.
+    /// Waits until each checkpoint's last valid record was read again and found unchanged. Otherwise this
+    /// happens at the first batch; a caller that appends before it reads needs it earlier. Cancel-safe.
     ///
     /// # Errors
-    /// As [`Reader::next`], but for what stands behind those records: that is the next batch's.
+    /// As [`Reader::next`], except that errors behind those records belong to the next batch.
     pub async fn confirm(&mut self) -> Result<(), ReadError> {
-        let unconfirmed = |partition: &Partition<E, L::Protocol>| partition.probe.is_some();
+        let unconfirmed = |partition: &Partition<E, P>| partition.probe.is_some();
         while self.partitions.values().any(unconfirmed) {
-            self.raw.extend(self.feed.next().await?);
-            let worked = self.work_through().await;
+            self.raw.extend(self.records.next().await?);
+            let judged = self.judge_fetched().await;
             self.collect();
             if self.partitions.values().any(unconfirmed) {
-                worked?;
+                judged?;
             }
         }
         Ok(())
@@ -218,60 +223,58 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     /// Waits for the next batch. Cancel-safe.
     ///
     /// # Errors
-    /// After one that [`ReadError::is_transient`], or that has a [`ReadError::halted_partition`],
-    /// call again: reading goes on where it was, or with the other partitions. After another, give
+    /// After an error that [`ReadError::is_transient`], or that has a [`ReadError::halted_partition`],
+    /// call again: reading continues where it was, or with the other partitions. After any other, give
     /// up.
     pub async fn next(&mut self) -> Result<Batch<E>, ReadError> {
         loop {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(batch);
             }
-            let worked = self.work_through().await;
+            let judged = self.judge_fetched().await;
             self.collect();
-            match worked {
+            match judged {
                 Err(error) if self.ready.is_empty() => {
                     if let Some(partition) = error.halted_partition() {
                         self.halt(partition);
                     }
                     return Err(error);
                 }
-                // What came before the error goes first; the error will come again.
+                // Deliver the commits before the error first; the error will come again.
                 Err(_) => {}
-                Ok(()) if self.ready.is_empty() => self.raw.extend(self.feed.next().await?),
+                Ok(()) if self.ready.is_empty() => self.raw.extend(self.records.next().await?),
                 Ok(()) => {}
             }
         }
     }
 
-    /// The same, waiting out everything that waiting mends; `trouble` hears of each such error, and
-    /// of the end of trouble (`None`).
-    pub async fn next_patiently(
+    /// As [`Reader::next`], but retries after transient errors. `report` gets each such error, and
+    /// `None` after the next success.
+    pub async fn next_with_retries(
         &mut self,
-        mut trouble: impl FnMut(Option<&ReadError>),
+        mut report: impl FnMut(Option<&ReadError>),
     ) -> Result<Batch<E>, ReadError> {
-        let mut waits = backoff();
+        let mut waits = Backoff::for_server();
         loop {
             match self.next().await {
                 Ok(batch) => {
-                    trouble(None);
+                    report(None);
                     return Ok(batch);
                 }
-                // The client itself tries again, at its own pace.
-                Err(error @ ReadError::Consumer(_)) if error.is_transient() => {
-                    trouble(Some(&error))
-                }
+                // The client retries by itself.
+                Err(error @ ReadError::Consumer(_)) if error.is_transient() => report(Some(&error)),
                 Err(error) if error.is_transient() => {
-                    trouble(Some(&error));
-                    tokio::time::sleep(waits.next().unwrap_or(BACKOFF.1)).await;
+                    report(Some(&error));
+                    tokio::time::sleep(waits.wait()).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Judges and decodes what was fetched, up to a full batch. A record is judged last of all: an
-    /// error leaves it the first of `raw`, and the rule before it.
-    async fn work_through(&mut self) -> Result<(), ReadError> {
+    /// Decodes and judges fetched records, up to a full batch. A record is judged last: after an error it
+    /// is still the first of `raw`, and the rule is in the state before it.
+    async fn judge_fetched(&mut self) -> Result<(), ReadError> {
         for _ in 0..BATCH_COMMITS_MAX {
             let Some(record) = self.raw.front() else {
                 break;
@@ -295,14 +298,14 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
         Ok(())
     }
 
-    /// When the broker took the last record of a partition that was judged, in milliseconds since 1970;
-    /// `None` before the first, or if the broker does not say.
+    /// The broker's timestamp of the last record of a partition that was judged, in milliseconds since
+    /// 1970; `None` before the first, or if the broker gives none.
     pub fn last_stamp_ms(&self, partition: i32) -> Option<i64> {
         let stamp = self.partitions.get(&partition)?.last_stamp_ms;
         stamp.filter(|stamp| *stamp >= 0)
     }
 
-    /// Makes batches of what was worked through.
+    /// Builds batches of the judged records.
     fn collect(&mut self) {
         for (number, partition) in &mut self.partitions {
             self.ready.extend(partition.collect(*number));
@@ -318,14 +321,14 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     }
 }
 
-impl<E, P: Protocol> Partition<E, P> {
+impl<E, P: RuleProtocol> Partition<E, P> {
     fn new(start: Checkpoint) -> Self {
-        let posted = start.next_offset;
+        let delivered = start.next_offset;
         let known = start.probe_offset.is_some();
         Self {
             rule: Rule::resume(&start),
             probe: known.then_some(start),
-            posted,
+            delivered,
             last_stamp_ms: None,
             building: Vec::new(),
             void: 0,
@@ -333,7 +336,7 @@ impl<E, P: Protocol> Partition<E, P> {
         }
     }
 
-    /// Whether a record is to be judged: not before the checkpoint, nor after a halt. The first one
+    /// Whether a record is to be judged: neither before the checkpoint nor after a halt. The first one
     /// is the probe.
     fn takes(&mut self, record: &Record) -> Result<bool, ReadError> {
         if self.halted {
@@ -393,10 +396,10 @@ impl<E, P: Protocol> Partition<E, P> {
 
     fn collect(&mut self, partition: i32) -> Option<Batch<E>> {
         let checkpoint = self.rule.checkpoint();
-        if self.building.is_empty() && checkpoint.next_offset <= self.posted {
+        if self.building.is_empty() && checkpoint.next_offset <= self.delivered {
             return None;
         }
-        let from = std::mem::replace(&mut self.posted, checkpoint.next_offset);
+        let from = std::mem::replace(&mut self.delivered, checkpoint.next_offset);
         let commits = std::mem::take(&mut self.building);
         Some(Batch {
             partition,
@@ -408,53 +411,11 @@ impl<E, P: Protocol> Partition<E, P> {
     }
 }
 
-/// Decodes bodies, but asks the registry for nobody's sake: bytes that the rule makes void may name
-/// any schema.
-struct Bodies {
-    decoder: Decoder,
-    registry: Registry,
-}
-
-impl Bodies {
-    fn new(registry: &Registry) -> Self {
-        Self {
-            decoder: Decoder::new(registry.clone()),
-            registry: registry.clone(),
-        }
-    }
-
-    async fn decode_if<E: ContextEvent>(
-        &self,
-        record: &Record,
-        wanted: impl FnOnce() -> bool,
-    ) -> Result<Commit<E>, CodecError> {
-        let value = record.value.as_deref().unwrap_or_default();
-        let (schema_id, _) = kafka::codec::split(value)?;
-        if self.registry.cached(schema_id).is_none() && !wanted() {
-            return Err(CodecError::Unreadable {
-                schema_id,
-                reason: "not asked for".into(),
-            });
-        }
-        self.decoder.decode(value).await
-    }
-}
-
-/// Waits between tries: doubling, jittered, bounded, without an end.
-pub(crate) fn backoff() -> impl Iterator<Item = Duration> {
-    backon::ExponentialBuilder::default()
-        .with_min_delay(BACKOFF.0)
-        .with_max_delay(BACKOFF.1)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
-/// Why a valid record has no body for us, with its coordinates.
+/// The error of a valid record that was not decoded, with its coordinates.
 fn unreadable(topic: &str, record: &Record, error: CodecError) -> ReadError {
     let (topic, partition, offset) = (topic.to_owned(), record.partition, record.offset);
     match error {
-        // A schema that can't be had says nothing about the record: wait.
+        // An unavailable schema does not make the record unreadable: wait.
         CodecError::Registry(error) if !matches!(error, RegistryError::NotAvro { .. }) => {
             ReadError::Codec {
                 topic,

@@ -1,22 +1,22 @@
-//! The void rule: which records of a journal partition are true.
+//! The void rule: which records of a journal partition are valid.
 //!
-//! A pure function of the log up to a record: no I/O, no clock, no registry. Every reader and the
-//! owner itself ask this one implementation, so all agree, and since a verdict depends on earlier
-//! records only, none ever changes its mind. What a decision says is not judged here.
+//! A verdict is a pure function of the log up to that record: no I/O, no clock, no registry. Every
+//! reader and the owner itself use this one implementation, so all agree, and since a verdict depends
+//! on earlier records only, it never changes. The rule does not look at a decision's content.
 //!
 //! - An *announcement* is valid iff its seq is 0 and its epoch is the current epoch + 1; the first
-//!   epoch is 1. It begins a term and ends the one before. Its `prev` is not checked, for its writer
-//!   can't know what lands before it; the chain runs through it all the same.
+//!   epoch is 1. It begins a term and ends the previous one. Its `prev` is not checked, because its
+//!   writer can't know which records land before it; the chain includes it nevertheless.
 //! - A *commit* (no-op or decision) is valid iff epoch and term are the current ones, its seq is the
-//!   last valid seq + 1 and its `prev` is the chain's hash. Who bears that hash and is not valid was
-//!   altered.
-//! - Everything else is *void*: read, counted, skipped. Except what no honest run gives: that is an
-//!   *alarm*, at which the reader halts.
+//!   last valid seq + 1 and its `prev` is the chain's hash. A record that carries that hash and is not
+//!   valid was altered.
+//! - Every other record is *void*: read, counted, skipped. The exception is a record that no honest run
+//!   produces: it raises an *alarm*, at which the reader halts.
 //!
-//! **Why no honest run gives an alarm.** An owner announces the epoch after the one that it has read
-//! to be in force, under a term that nobody else uses; commits only after it has read its own
-//! announcement as valid; and gives each seq of its term to one record. A log keeps what was once
-//! read of it. So:
+//! **Why no honest run raises an alarm.** An owner announces the epoch after the one that it has read
+//! to be in force, under a term that no other owner uses; commits only after it has read its own
+//! announcement as valid; and gives each seq of its term to one record. A log keeps every record that
+//! was once read from it. So:
 //!
 //! - An announcement of epoch e stands behind the valid one of e - 1. When it is judged, the current
 //!   epoch is e - 1 or later: it is the next or too late, and never skips one.
@@ -24,73 +24,44 @@
 //!   the current epoch is e or later; and if it is e, the term is t, for an epoch is announced
 //!   validly once. So it is never before the first term, of an epoch to come, or of another term
 //!   under the current epoch. A zombie's commit is of an epoch that has ended, which is void.
-//! - Of a term's seqs each names one record, so the one that was judged valid before a commit is the
+//! - Each seq of a term names one record, so the record that was judged valid before a commit is the
 //!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
-//!   seq are right, `prev` is.
-//! - The chain's hash names all valid records up to here. So a commit that bears it as `prev` was
-//!   written by one who had read or written exactly these, its term's announcement among them: it is
-//!   the term's next commit, with the next seq, and can't be void.
+//!   seq are right, `prev` is right.
+//! - The chain's hash names all valid records up to here. So the writer of a commit that carries it as
+//!   `prev` had read or written exactly these records, its term's announcement among them: the commit
+//!   is the term's next one, with the next seq, and can't be void.
 //!
-//! Each holds for late, lost and doubled appends and for zombies, for it speaks of what a writer had
-//! read before it wrote, which delays don't undo. A reader that meets one of these hasn't the log
-//! that its writer read: an announcement was altered or is lost, or records before it are. It would
-//! be wrong to go on in silence, for all that follows might be void only for that. `journal/tests/`
-//! has a model of owners that shows the same by trying every run.
+//! Each point holds for late, lost and doubled appends and for zombies, because it depends on the
+//! records that a writer had read before it wrote, which delays don't undo. A reader that meets a
+//! counterexample does not have the log that the writer read: an announcement was altered or is lost,
+//! or records before it are. Reading on silently would be wrong, because all following records might be
+//! void for that reason alone. The model of owners in `journal/tests/` shows the same exhaustively.
 //!
 //! **Later versions.** An announcement names the version of the rule that its owner follows. One that
-//! would be valid but for a later version than [`RULE_VERSION`] is an alarm too: "newer software
-//! needed". So a later version may change everything but the frame up to the announcement's fields.
+//! would be valid but for a later version than [`RULE_VERSION`] raises an alarm too: "newer software
+//! needed". So a later version may change everything except the frame up to the announcement's fields.
 //!
-//! Limits. The chain confirms a record when the next valid commit comes, so it can't speak for the
-//! last valid record. A commit that is lost, or that is altered in `prev` and elsewhere, leaves its
-//! term without a next seq: the rest of the term is void, and the alarm comes with the first commit of
-//! the next term, whose `prev` tells of them. Whoever may write to the topic can halt its readers.
+//! Limits. The chain confirms a record only when the next valid commit arrives, so the last valid record
+//! is unconfirmed. A commit that is lost, or that is altered in `prev` and elsewhere, leaves its
+//! term without a next seq: the rest of the term is void, and the first commit of the next term raises
+//! the alarm, because its `prev` covers them. Anyone who may write to the topic can halt its readers.
 
 mod verdict;
 
 pub use verdict::{Alarm, Breach, Verdict, VoidReason};
 
+pub use crate::chain::{Hash, chain_hash, genesis_hash};
+
 use crate::{
     checkpoint::Checkpoint,
     frame::{self, Frame, Kind},
-    protocol::{Protocol, Sound},
+    protocol::{CorrectProtocol, RuleProtocol, follows},
 };
 use schemas::Timestamp;
 use std::marker::PhantomData;
 
 /// The version of the rule that announcements name.
 pub const RULE_VERSION: i32 = 1;
-
-/// A link of the chain: BLAKE3, 32 bytes.
-pub type Hash = [u8; 32];
-
-/// h(0), the chain's beginning: it binds a log to its topic and partition.
-pub fn genesis_hash(topic: &str, partition: i32) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"daybook/1");
-    hasher.update(&length_prefix(topic.as_bytes()));
-    hasher.update(topic.as_bytes());
-    hasher.update(&partition.to_be_bytes());
-    hasher.finalize().into()
-}
-
-/// h(n): the chain's hash after a valid record, from the one before it. `value` includes the 5 bytes
-/// of wire header.
-pub fn chain_hash(before: &Hash, key: &[u8], value: &[u8]) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(before);
-    hasher.update(&length_prefix(key));
-    hasher.update(key);
-    hasher.update(value);
-    hasher.finalize().into()
-}
-
-/// A length stands before what could otherwise run into the next part.
-fn length_prefix(bytes: &[u8]) -> [u8; 4] {
-    u32::try_from(bytes.len())
-        .expect("a Kafka record and a topic's name are below 2 GiB")
-        .to_be_bytes()
-}
 
 /// Why a record is not valid.
 enum Objection {
@@ -110,10 +81,10 @@ impl From<Breach> for Objection {
     }
 }
 
-/// The rule over one partition, and all it knows of the records that it has judged.
+/// The rule over one partition, with its state after the records that it has judged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rule<P: Protocol = Sound> {
-    /// The checkpoint is the rule's whole state; there is nothing beside it to get out of step.
+pub struct Rule<P: RuleProtocol = CorrectProtocol> {
+    /// The checkpoint is the rule's whole state, so no other field can diverge from it.
     state: Checkpoint,
     protocol: PhantomData<P>,
 }
@@ -121,7 +92,7 @@ pub struct Rule<P: Protocol = Sound> {
 impl Rule {
     /// The rule before the first record of a partition.
     pub fn new(topic: &str, partition: i32) -> Self {
-        Self::begin(topic, partition)
+        Self::start(topic, partition)
     }
 
     /// The rule as it was behind the checkpoint's last valid record; see [`Rule::resume`].
@@ -130,15 +101,15 @@ impl Rule {
     }
 }
 
-impl<P: Protocol> Rule<P> {
-    /// The rule, or a broken one, before the first record of a partition.
-    pub fn begin(topic: &str, partition: i32) -> Self {
+impl<P: RuleProtocol> Rule<P> {
+    /// The rule, or a mutation of it, before the first record of a partition.
+    pub fn start(topic: &str, partition: i32) -> Self {
         Self::of(Checkpoint::start(topic, partition))
     }
 
-    /// The rule, or a broken one, as it was behind the checkpoint's last valid record. Whether that
-    /// still is there, the caller asks [`Checkpoint::probe`] first. The void records behind it are to
-    /// be judged again, for no hash tells whether they are still the same.
+    /// The rule, or a mutation of it, as it was behind the checkpoint's last valid record. The caller
+    /// calls [`Checkpoint::probe`] first to check that this record is still there. The void records
+    /// behind it are judged again, because no hash covers them.
     pub fn resume(checkpoint: &Checkpoint) -> Self {
         Self::of(Checkpoint {
             next_offset: checkpoint.resume_offset(),
@@ -155,11 +126,11 @@ impl<P: Protocol> Rule<P> {
 
     /// Judges the next record of the partition.
     ///
-    /// Offsets may leap forward: control records of a transactional producer that does not belong
-    /// here take offsets that no consumer sees. A leap over a lost commit shows as a gap in seq.
+    /// Offsets may skip forward: control records of a foreign transactional producer take offsets that
+    /// no consumer sees. A skipped commit shows as a gap in seq.
     ///
     /// # Errors
-    /// An [`Alarm`], at which the reader halts; the state is then what it was before this record.
+    /// An [`Alarm`], at which the reader halts; the state stays as it was before this record.
     pub fn judge(
         &mut self,
         offset: i64,
@@ -174,13 +145,13 @@ impl<P: Protocol> Rule<P> {
                 self.take(offset, key, value, &frame);
                 Verdict::Valid(frame)
             }
-            Err(Objection::Void(reason)) if self.continues_chain(value) => {
+            Err(Objection::Void(reason)) if self.was_altered(value) => {
                 return Err(self.chain_broken(offset, Breach::Altered { reason }));
             }
             Err(Objection::Void(reason)) => Verdict::Void(reason),
             Err(Objection::Breach(breach)) => return Err(self.chain_broken(offset, breach)),
         };
-        // Kafka gives no log 2^63 records; saturating keeps even that free of panics.
+        // No Kafka log reaches 2^63 records; saturating rules out a panic anyway.
         self.state.next_offset = offset.saturating_add(1);
         Ok(verdict)
     }
@@ -215,7 +186,7 @@ impl<P: Protocol> Rule<P> {
         self.state.log_id
     }
 
-    /// The least offset that may come next.
+    /// The lowest offset that the next record may have.
     pub fn next_offset(&self) -> i64 {
         self.state.next_offset
     }
@@ -226,13 +197,14 @@ impl<P: Protocol> Rule<P> {
         self.state.log_time
     }
 
-    /// Whether a value bears the chain's hash where a commit has its `prev`.
-    fn continues_chain(&self, value: Option<&[u8]>) -> bool {
-        let prev = value.and_then(frame::prev);
-        !P::PREV_UNCHECKED && prev == Some(&self.state.hash)
+    /// Whether a value carries the chain's hash where a commit has its `prev`.
+    fn was_altered(&self, value: Option<&[u8]>) -> bool {
+        value
+            .and_then(frame::prev)
+            .is_some_and(|prev| P::was_altered(prev, &self.state.hash))
     }
 
-    /// What is valid, in its parts.
+    /// Key, value and frame of a record that is valid.
     fn candidate<'a>(
         &self,
         key: Option<&'a [u8]>,
@@ -260,7 +232,7 @@ impl<P: Protocol> Rule<P> {
             Err(VoidReason::AnnouncementSeq { found: frame.seq }.into())
         } else if found <= current {
             Err(VoidReason::AnnouncementTooLate { current, found }.into())
-        } else if !follows(current, found) && !P::ANY_LATER_EPOCH {
+        } else if !P::begins_next_term(current, found) {
             Err(Breach::AnnouncementSkipsEpoch { current, found }.into())
         } else if rule_version > RULE_VERSION {
             Err(Breach::NewerRule {
@@ -275,7 +247,7 @@ impl<P: Protocol> Rule<P> {
 
     fn place_commit(&self, frame: &Frame) -> Result<(), Objection> {
         let (current, found) = (self.state.epoch, frame.epoch);
-        // Without this, a commit of epoch 0 and a term of zeros would match the state at the start.
+        // Without this check, a commit of epoch 0 and a term of zeros would match the initial state.
         if self.state.log_id.is_none() {
             Err(Breach::BeforeFirstTerm { found }.into())
         } else if found > current {
@@ -295,7 +267,7 @@ impl<P: Protocol> Rule<P> {
                 found: frame.seq,
             }
             .into())
-        } else if frame.prev != self.state.hash && !P::PREV_UNCHECKED {
+        } else if !P::continues_chain(&frame.prev, &self.state.hash) {
             Err(Breach::OtherHistory {
                 expected: hex::encode(self.state.hash),
                 found: hex::encode(frame.prev),
@@ -317,8 +289,8 @@ impl<P: Protocol> Rule<P> {
         state.seq = frame.seq;
         state.probe_offset = Some(offset);
         match frame.kind {
-            // An owner with a wrong clock announces itself too, finds that out by the broker's stamp
-            // on its announcement and never commits; its clock must not expire anybody's ids.
+            // An owner with a wrong clock announces itself, notices the error from the broker's
+            // timestamp on its announcement and never commits; its clock must not expire any ids.
             Kind::Announcement { .. } => {}
             Kind::NoOp | Kind::Decision => state.log_time = state.log_time.max(frame.recorded_at),
         }
@@ -343,26 +315,13 @@ impl<P: Protocol> Rule<P> {
     }
 }
 
-/// Whether a number is the one after the last; nothing follows the greatest.
-fn follows(last: i64, found: i64) -> bool {
-    last.checked_add(1) == Some(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// No log gets there, but a checkpoint's numbers may come from anywhere.
-    #[test]
-    fn nothing_follows_the_greatest_numbers() {
-        assert!(follows(i64::MAX - 1, i64::MAX));
-        assert!(!follows(i64::MAX, i64::MIN));
-        assert!(!follows(i64::MAX, i64::MAX));
-    }
-
     #[test]
     fn alarms_and_reasons_say_where_and_why() {
-        let mut rule = Rule::new("journal.orders", 3);
+        let mut rule = Rule::new("journal.probe", 3);
         let reason = match rule.judge(7, None, None) {
             Ok(Verdict::Void(reason)) => reason,
             other => panic!("{other:?}"),
@@ -371,7 +330,7 @@ mod tests {
         let alarm = rule.judge(7, None, None).unwrap_err();
         assert_eq!(
             alarm.to_string(),
-            "offset went back at journal.orders/3@7: next is 8"
+            "offset went back at journal.probe/3@7: next is 8"
         );
     }
 }

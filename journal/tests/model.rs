@@ -1,5 +1,5 @@
 //! The void rule and the owner's proof, checked over every run of a small model (see `partition`):
-//! what must hold does, and each way to get it wrong that is listed here is found out.
+//! the properties hold, and each wrong design that is listed here is caught.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -24,9 +24,9 @@ const DECIDED_ONCE: &str = "no command is valid twice";
 const VERSIONS_JOIN: &str = "versions of valid commits are gapless";
 const EPOCHS_JOIN: &str = "epochs of valid announcements are gapless";
 const NO_ALARM: &str = "no reader halts";
-const SAW_THE_TRUTH: &str =
+const READ_THE_LOG: &str =
     "an answer without a commit saw valid commits, and all that were answered";
-const ALTERED_HALTS: &str = "whoever reads an altered log halts, or reads the same";
+const ALTERED_HALTS: &str = "a reader of an altered log halts, or reads the same";
 const ZOMBIE_SEEN: &str = "a zombie's commit lands after a take-over";
 const ALL_ANSWERED: &str = "both owners answer all their commands";
 const DECIDED_AGAIN: &str = "a command is answered that was void at first";
@@ -81,14 +81,14 @@ const ALTERED: Design = Design {
     ..DESIGN
 };
 
-/// What nobody may ever see broken.
+/// The safety properties.
 const SAFETY: [&str; 7] = [
     ANSWERED_IS_VALID,
     DECIDED_ONCE,
     VERSIONS_JOIN,
     EPOCHS_JOIN,
     NO_ALARM,
-    SAW_THE_TRUTH,
+    READ_THE_LOG,
     ALTERED_HALTS,
 ];
 
@@ -133,7 +133,7 @@ impl Model for Design {
                     .all(|(due, append)| append.draft.epoch == due)
             }),
             Property::always(NO_ALARM, |_, state: &State| !state.has(Worth::Alarm)),
-            Property::always(SAW_THE_TRUTH, |_, state: &State| {
+            Property::always(READ_THE_LOG, |_, state: &State| {
                 let questions = state.owners.iter().filter_map(|o| o.question.as_ref());
                 let decided = state.decided();
                 questions
@@ -188,37 +188,37 @@ fn times_valid(state: &State, command: u8) -> usize {
         .count()
 }
 
-/// Looks through every run within the bounds.
+/// Checks every run within the bounds.
 fn check_all(name: &str, design: Design) -> impl Checker<Design> {
     let checker = design.checker().threads(2).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    tell(&format!(
+    print(&format!(
         "{name}: {states} states, runs of up to {depth} actions"
     ));
     checker
 }
 
-/// Looks through every run for one that breaks what nobody may see broken.
+/// Checks the safety properties in every run.
 #[track_caller]
 fn assert_safe(name: &str, design: Design) {
     assert_safe_but(name, design, &[]);
 }
 
-/// The same, where some of it does not hold.
+/// Checks the safety properties in every run, of which some do not hold.
 #[track_caller]
-fn assert_safe_but(name: &str, design: Design, broken: &[&str]) {
+fn assert_safe_but(name: &str, design: Design, violated: &[&str]) {
     let checker = check_all(name, design);
     for property in SAFETY {
-        match broken.contains(&property) {
+        match violated.contains(&property) {
             true => assert!(checker.discovery(property).is_some(), "{property:?} holds"),
             false => checker.assert_no_discovery(property),
         }
     }
 }
 
-/// Looks for a run that breaks the property, and shows it.
+/// Finds a run that violates the property, and prints it.
 #[track_caller]
-fn assert_found_out(name: &str, design: Design, property: &'static str) {
+fn assert_caught(name: &str, design: Design, property: &'static str) {
     let found = HasDiscoveries::AnyOf(BTreeSet::from([property]));
     let checker = design.checker().finish_when(found).spawn_bfs().join();
     let states = checker.unique_state_count();
@@ -226,13 +226,13 @@ fn assert_found_out(name: &str, design: Design, property: &'static str) {
         .discovery(property)
         .unwrap_or_else(|| panic!("{name}: {property:?} holds in {states} states"));
     let actions = path.into_actions();
-    tell(&format!(
+    print(&format!(
         "{name}: breaks {property:?} after {actions:?}, found in {states} states"
     ));
 }
 
-/// A line that is seen though the test passes, for of that the library keeps what is printed.
-fn tell(line: &str) {
+/// Prints a line even if the test passes: the test harness captures `println!`, but not this.
+fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -264,7 +264,7 @@ fn the_design_holds_with_more_terms() {
 }
 
 #[test]
-fn answers_without_a_commit_saw_the_truth() {
+fn answers_without_a_commit_match_the_log() {
     check_all("a question", ASKED).assert_properties();
 }
 
@@ -273,10 +273,10 @@ fn an_altered_log_halts_its_readers() {
     assert_safe("an altered log", ALTERED);
 }
 
-/// Announcing without having read halts readers, so it is no way of taking office; it makes nothing
-/// true that is not.
+/// Announcing without having read halts readers, so it is not a way to take over; it makes no false
+/// record valid.
 #[test]
-fn blind_announcements_are_found_out_and_do_no_other_harm() {
+fn blind_announcements_are_caught_and_break_no_other_property() {
     let design = Design {
         announcing: Announcing::Blindly,
         ..SMALLER
@@ -285,18 +285,18 @@ fn blind_announcements_are_found_out_and_do_no_other_harm() {
 }
 
 #[test]
-fn serving_before_the_announcement_is_read_is_found_out() {
+fn serving_before_the_announcement_is_read_is_caught() {
     let design = Design {
         serving: Serving::AtOnce,
         ..DESIGN
     };
-    assert_found_out("serving at once", design, NO_ALARM);
+    assert_caught("serving at once", design, NO_ALARM);
 }
 
-/// Why an epoch has to be the next and not just a later one: not for the answers, which hold either
-/// way, but so that no epoch is ever missing, by which readers know that nothing was taken out.
+/// An epoch has to be the next one and not just a later one. The answers hold either way, but readers
+/// notice a removed term only if no epoch may be missing.
 #[test]
-fn any_later_epoch_would_do_for_answers_and_not_for_readers() {
+fn any_later_epoch_is_safe_for_answers_and_not_for_readers() {
     let design = Design {
         judging: Judging::AnyLaterEpoch,
         ..SMALLER
@@ -306,7 +306,7 @@ fn any_later_epoch_would_do_for_answers_and_not_for_readers() {
         announcing: Announcing::Blindly,
         ..design
     };
-    assert_found_out("any later epoch, blindly", blind, EPOCHS_JOIN);
+    assert_caught("any later epoch, blindly", blind, EPOCHS_JOIN);
     let altered = Design {
         judging: Judging::AnyLaterEpoch,
         ..ALTERED
@@ -314,10 +314,10 @@ fn any_later_epoch_would_do_for_answers_and_not_for_readers() {
     assert_safe("any later epoch, altered", altered);
 }
 
-/// A barrier's owner need not read what others wrote, for its own epoch + 1 leaves them no room. The
-/// same above a foreign announcement is wrong; reading everything makes it good again.
+/// At a barrier an owner need not read other owners' records, because its own epoch + 1 leaves no room
+/// for them. Above a foreign announcement that is wrong, unless the owner reads all records.
 #[test]
-fn a_barrier_above_a_foreign_announcement_is_found_out() {
+fn a_barrier_above_a_foreign_announcement_is_caught() {
     let own_epoch = Design {
         reading: Reading::OwnTerm,
         ..SMALLER
@@ -327,7 +327,7 @@ fn a_barrier_above_a_foreign_announcement_is_found_out() {
         announcing: Announcing::AboveForeign,
         ..own_epoch
     };
-    assert_found_out("barrier above a foreign epoch", above, VERSIONS_JOIN);
+    assert_caught("barrier above a foreign epoch", above, VERSIONS_JOIN);
     let read = Design {
         reading: Reading::Everything,
         ..above
@@ -336,111 +336,111 @@ fn a_barrier_above_a_foreign_announcement_is_found_out() {
 }
 
 #[test]
-fn answering_on_bare_delivery_is_found_out() {
+fn answering_on_bare_delivery_is_caught() {
     let design = Design {
         answering: Answering::Delivered,
         ..DESIGN
     };
-    assert_found_out("bare delivery", design, ANSWERED_IS_VALID);
+    assert_caught("bare delivery", design, ANSWERED_IS_VALID);
 }
 
 #[test]
-fn answering_what_is_only_adjacent_is_found_out() {
+fn answering_on_unproved_contiguity_is_caught() {
     let design = Design {
         answering: Answering::Adjacent,
         ..DESIGN
     };
-    assert_found_out("adjacent, not proved", design, ANSWERED_IS_VALID);
+    assert_caught("adjacent, not proved", design, ANSWERED_IS_VALID);
 }
 
 #[test]
-fn answering_what_the_broker_has_already_is_found_out() {
+fn answering_on_a_duplicate_report_is_caught() {
     let design = Design {
         answering: Answering::KnownToBroker,
         ..DESIGN
     };
-    assert_found_out("a duplicate's offset", design, ANSWERED_IS_VALID);
+    assert_caught("a duplicate's offset", design, ANSWERED_IS_VALID);
 }
 
 #[test]
-fn an_epoch_given_twice_is_found_out() {
+fn an_epoch_given_twice_is_caught() {
     let design = Design {
         judging: Judging::SameEpochAgain,
         ..DESIGN
     };
-    assert_found_out("same epoch again", design, EPOCHS_JOIN);
-    assert_found_out("same epoch again", design, NO_ALARM);
+    assert_caught("same epoch again", design, EPOCHS_JOIN);
+    assert_caught("same epoch again", design, NO_ALARM);
 }
 
 #[test]
-fn a_gap_in_seq_is_found_out() {
+fn a_gap_in_seq_is_caught() {
     let design = Design {
         judging: Judging::GapsInSeq,
         ..DESIGN
     };
-    assert_found_out("gaps in seq", design, VERSIONS_JOIN);
+    assert_caught("gaps in seq", design, VERSIONS_JOIN);
 }
 
 #[test]
-fn an_unchecked_prev_is_found_out() {
+fn an_unchecked_prev_is_caught() {
     let design = Design {
         judging: Judging::AnyPrev,
         ..ALTERED
     };
-    assert_found_out("prev not checked", design, ALTERED_HALTS);
+    assert_caught("prev not checked", design, ALTERED_HALTS);
 }
 
 #[test]
-fn silence_about_missing_announcements_is_found_out() {
+fn silence_about_missing_announcements_is_caught() {
     let design = Design {
         judging: Judging::SilentGaps,
         ..ALTERED
     };
-    assert_found_out("void instead of an alarm", design, ALTERED_HALTS);
+    assert_caught("void instead of an alarm", design, ALTERED_HALTS);
 }
 
 #[test]
-fn a_retry_without_barrier_is_found_out() {
+fn a_retry_without_barrier_is_caught() {
     let design = Design {
         retrying: Retrying::InTerm,
         ..DESIGN
     };
-    assert_found_out("retry in the term", design, DECIDED_ONCE);
+    assert_caught("retry in the term", design, DECIDED_ONCE);
 }
 
 #[test]
-fn an_overlay_kept_over_a_barrier_is_found_out() {
+fn an_overlay_kept_over_a_barrier_is_caught() {
     let design = Design {
         speculating: Speculating::Kept,
         ..DESIGN
     };
-    assert_found_out("overlay kept", design, VERSIONS_JOIN);
+    assert_caught("overlay kept", design, VERSIONS_JOIN);
 }
 
 #[test]
-fn an_answer_on_the_overlay_is_found_out() {
+fn an_answer_on_the_overlay_is_caught() {
     let design = Design {
         asking: Asking::OnOverlay,
         ..ASKED
     };
-    assert_found_out("refusal on the overlay", design, SAW_THE_TRUTH);
+    assert_caught("refusal on the overlay", design, READ_THE_LOG);
 }
 
-/// A zombie's state is proved too; what it lacks is everything since.
+/// A zombie's state is proved too, but misses all later commits.
 #[test]
-fn an_answer_without_a_later_proof_is_found_out() {
+fn an_answer_without_a_later_proof_is_caught() {
     let design = Design {
         asking: Asking::OnProved,
         ..ASKED
     };
-    assert_found_out("refusal on old proofs", design, SAW_THE_TRUTH);
+    assert_caught("refusal on old proofs", design, READ_THE_LOG);
 }
 
 #[test]
-fn two_owners_under_one_term_are_found_out() {
+fn two_owners_under_one_term_are_caught() {
     let design = Design {
         naming: Naming::ByEpoch,
         ..DESIGN
     };
-    assert_found_out("one term for two", design, NO_ALARM);
+    assert_caught("one term for two", design, NO_ALARM);
 }

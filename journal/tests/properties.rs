@@ -1,4 +1,4 @@
-//! What holds of the void rule for any log, honest or not.
+//! Properties of the void rule for any log, honest or not.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -16,13 +16,13 @@ use journal::{
 use proptest::{collection::vec, option, prelude::*, test_runner::FileFailurePersistence};
 use writer::{A, B, KEY, Term, Written, announcement, decision, first_link, next_link, no_op};
 
-const TOPIC: &str = "journal.orders";
+const TOPIC: &str = "journal.probe";
 const PARTITION: i32 = 1;
 
 /// The terms that arbitrary logs choose from: few, so that they meet.
 const TERMS: [Term; 3] = [A, B, [0; 16]];
 
-/// The next record of an arbitrary log, mostly near to what would be valid.
+/// The next record of an arbitrary log, usually nearly valid.
 #[derive(Debug, Clone)]
 enum Step {
     Announce {
@@ -39,7 +39,7 @@ enum Step {
     Bytes(Option<Vec<u8>>, Option<Vec<u8>>),
     Again(prop::sample::Index),
     /// Offsets without a record.
-    Leap(i64),
+    Skip(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,7 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => (bytes(), bytes()).prop_map(|(key, value)| Step::Bytes(key, value)),
         2 => any::<prop::sample::Index>().prop_map(Step::Again),
-        1 => (0_i64..5).prop_map(Step::Leap),
+        1 => (0_i64..5).prop_map(Step::Skip),
     ]
 }
 
@@ -74,14 +74,14 @@ fn judge_all(rule: &mut Rule, log: &[(i64, Written)]) -> Vec<Result<Verdict, Ala
     log.iter().map(|record| judge(rule, record)).collect()
 }
 
-/// Writes the steps. The rule is asked only to keep the log near to what is valid.
+/// Writes the steps. The rule only serves to keep the log nearly valid.
 fn write(steps: &[Step]) -> Log {
     let mut rule = Rule::new(TOPIC, PARTITION);
     let mut log = Log::new();
     let mut offset = 0;
     for step in steps {
         let record = match step {
-            Step::Leap(offsets) => {
+            Step::Skip(offsets) => {
                 offset += offsets;
                 continue;
             }
@@ -112,7 +112,7 @@ fn write(steps: &[Step]) -> Log {
             Step::Again(index) => index.get(&log).1.clone(),
         };
         log.push((offset, record));
-        // An alarm leaves the rule as it was; the log goes on all the same.
+        // An alarm leaves the rule unchanged; the log continues nevertheless.
         let _ = judge(&mut rule, &log[log.len() - 1]);
         offset += 1;
     }
@@ -142,7 +142,7 @@ fn honest(commits_by_term: &[usize]) -> Log {
     log
 }
 
-/// Whether a reader from the beginning halts.
+/// Whether a reader from offset 0 halts.
 fn is_noticed(log: &[(i64, Written)]) -> bool {
     judge_all(&mut Rule::new(TOPIC, PARTITION), log)
         .iter()
@@ -159,10 +159,10 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// Whoever starts from a checkpoint, anywhere, says what a reader from the beginning says; and a
-    /// verdict, once given, is the same whatever follows.
+    /// A reader that starts from any checkpoint gives the same verdicts as a reader from offset 0, and a
+    /// verdict does not depend on later records.
     #[test]
-    fn no_reader_changes_its_mind(steps in vec(step(), 0..60), cut in any::<prop::sample::Index>()) {
+    fn verdicts_depend_on_earlier_records_only(steps in vec(step(), 0..60), cut in any::<prop::sample::Index>()) {
         let log = write(&steps);
         let mut whole = Rule::new(TOPIC, PARTITION);
         let verdicts = judge_all(&mut whole, &log);
@@ -200,17 +200,17 @@ proptest! {
         }
     }
 
-    /// Arbitrary records before, between and behind an honest log's take no commit's place.
+    /// Arbitrary records before, between and behind the records of an honest log replace no commit.
     #[test]
-    fn strangers_change_nothing(
+    fn foreign_records_change_nothing(
         commits in vec(0_usize..4, 1..4),
-        strangers in vec((any::<prop::sample::Index>(), vec(any::<u8>(), 0..80)), 0..8),
+        foreign in vec((any::<prop::sample::Index>(), vec(any::<u8>(), 0..80)), 0..8),
     ) {
         let log = honest(&commits);
         let mut crowded: Vec<Written> = log.iter().map(|(_, record)| record.clone()).collect();
-        for (place, value) in strangers {
+        for (position, value) in foreign {
             let key = Some(KEY.to_vec());
-            crowded.insert(place.index(crowded.len() + 1), Written { key, value: Some(value) });
+            crowded.insert(position.index(crowded.len() + 1), Written { key, value: Some(value) });
         }
         let crowded: Log = (0..).zip(crowded).collect();
         let (mut alone, mut among) = (Rule::new(TOPIC, PARTITION), Rule::new(TOPIC, PARTITION));
@@ -220,19 +220,19 @@ proptest! {
         prop_assert_eq!(alone.seq(), among.seq());
     }
 
-    /// Any byte changed before the last term is noticed, if that term has a commit: it confirms all
-    /// that stands before its announcement. Within the last term it need not be.
+    /// A changed byte before the last term is noticed, if that term has a commit: the commit confirms all
+    /// records before the term's announcement. A change within the last term may go unnoticed.
     #[test]
     fn an_altered_byte_before_the_last_term_is_noticed(
         commits in vec(0_usize..4, 1..4),
-        place in any::<prop::sample::Index>(),
+        position in any::<prop::sample::Index>(),
         at in any::<prop::sample::Index>(),
         change in 1_u8..,
     ) {
         let before = honest(&commits).len();
         let mut log = honest(&[&commits[..], &[1]].concat());
         prop_assert!(!is_noticed(&log));
-        let record = &mut log[place.index(before)].1;
+        let record = &mut log[position.index(before)].1;
         let (key, value) = (record.key.as_mut().unwrap(), record.value.as_mut().unwrap());
         let at = at.index(key.len() + value.len());
         match key.len() {
@@ -242,7 +242,8 @@ proptest! {
         prop_assert!(is_noticed(&log));
     }
 
-    /// So is any byte of an announcement, by the first record of its term or the next announcement.
+    /// A changed byte of an announcement is noticed at the first record of its term or at the next
+    /// announcement.
     #[test]
     fn an_altered_announcement_is_noticed_by_the_next_record(
         commits in vec(0_usize..4, 0..4),
@@ -252,14 +253,14 @@ proptest! {
     ) {
         let next = if has_commit { vec![1] } else { vec![0, 1] };
         let mut log = honest(&[&commits[..], &next].concat());
-        let place = honest(&commits).len();
-        let value = log[place].1.value.as_mut().unwrap();
+        let position = honest(&commits).len();
+        let value = log[position].1.value.as_mut().unwrap();
         let at = at.index(value.len());
         value[at] ^= change;
         prop_assert!(is_noticed(&log));
     }
 
-    /// A commit that is altered anywhere but in its `prev` is no void record.
+    /// A commit that is altered anywhere except in its `prev` is not void.
     #[test]
     fn an_altered_commit_is_not_void(
         commits in vec(0_usize..4, 1..4),
@@ -281,15 +282,15 @@ proptest! {
         prop_assert!(!matches!(verdict, Ok(Verdict::Void(_))), "{:?}", verdict);
     }
 
-    /// So is a record that is missing there.
+    /// A missing record before the last term is noticed.
     #[test]
     fn a_missing_record_before_the_last_term_is_noticed(
         commits in vec(0_usize..4, 1..4),
-        place in any::<prop::sample::Index>(),
+        position in any::<prop::sample::Index>(),
     ) {
         let before = honest(&commits).len();
         let mut log = honest(&[&commits[..], &[1]].concat());
-        log.remove(place.index(before));
+        log.remove(position.index(before));
         prop_assert!(is_noticed(&log));
     }
 
@@ -306,7 +307,7 @@ proptest! {
         let _ = judge(&mut rule, &(offset, Written { key, value }));
     }
 
-    /// Bytes that begin as a frame does, so that the parts behind are reached.
+    /// Bytes that start like a frame, so that the later fields are reached.
     #[test]
     fn arbitrary_frames_never_panic(rest in vec(any::<u8>(), 0..120)) {
         let value = [&[0; 53], &rest[..]].concat();
@@ -314,9 +315,9 @@ proptest! {
     }
 }
 
-/// Each field of a checkpoint decides something: without it, the next record is judged otherwise.
+/// Each field of a checkpoint matters: without it, the next record gets another verdict.
 #[test]
-fn a_checkpoint_holds_nothing_that_it_could_do_without() {
+fn a_checkpoint_has_no_superfluous_field() {
     let mut log = honest(&[2, 2]);
     let next = log.pop().unwrap();
     let mut rule = Rule::new(TOPIC, PARTITION);
@@ -380,19 +381,19 @@ fn a_checkpoint_holds_nothing_that_it_could_do_without() {
     );
 }
 
-/// What was void behind the last valid record may have gone with the log's end, and something else
-/// may have come in its place.
+/// Void records behind the last valid one may have been lost with the log's tail, and other records may
+/// have replaced them.
 #[test]
 fn a_rewritten_tail_is_judged_again() {
     let mut log = honest(&[3]);
     let last = log.pop().unwrap();
     let mut rule = Rule::new(TOPIC, PARTITION);
     judge_all(&mut rule, &log);
-    let stranger = Written {
+    let foreign = Written {
         key: None,
         value: None,
     };
-    judge(&mut rule, &(last.0, stranger)).unwrap();
+    judge(&mut rule, &(last.0, foreign)).unwrap();
     let checkpoint = rule.checkpoint();
     assert_eq!(checkpoint.next_offset, last.0 + 1);
     let mut resumed = Rule::from_checkpoint(&checkpoint);

@@ -1,7 +1,7 @@
 //! The void rule against its vectors: `schemas/golden/journal/<name>.json`, one scenario a file, for
 //! every reader of the log in any language. A file lists a partition's records in order, with keys
-//! and values in hex, the verdict of each and the checkpoint after the last one; the README there says
-//! so to a reader in another language.
+//! and values in hex, the verdict on each and the checkpoint after the last one; the README there
+//! describes the format.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p journal --test vectors` writes them.
 #![allow(
@@ -104,17 +104,21 @@ fn vectors_are_as_they_were() {
 }
 
 #[test]
-fn the_rule_says_what_the_vectors_say() {
+fn the_rule_agrees_with_the_vectors() {
     for vector in stored() {
         let mut rule = Rule::new(&vector.topic, vector.partition);
         for (index, record) in vector.records.iter().enumerate() {
             let before = rule.checkpoint();
             let found = judge(&mut rule, record);
-            let place = format!("{} record {index}", vector.name);
-            assert_eq!(found, (record.expect, record.reason.clone()), "{place}");
+            let position = format!("{} record {index}", vector.name);
+            assert_eq!(found, (record.expect, record.reason.clone()), "{position}");
             if record.expect == Expect::Halt {
-                assert_eq!(rule.checkpoint(), before, "{place}");
-                assert_eq!(index + 1, vector.records.len(), "{place} is not the last");
+                assert_eq!(rule.checkpoint(), before, "{position}");
+                assert_eq!(
+                    index + 1,
+                    vector.records.len(),
+                    "{position} is not the last"
+                );
             }
         }
         let checkpoint = serde_json::to_value(rule.checkpoint()).unwrap();
@@ -124,7 +128,7 @@ fn the_rule_says_what_the_vectors_say() {
 }
 
 #[test]
-fn every_checkpoint_is_proved_by_its_record() {
+fn every_checkpoint_is_confirmed_by_its_record() {
     for vector in stored() {
         let text = serde_json::to_string(&vector.checkpoint).unwrap();
         let checkpoint: Checkpoint = serde_json::from_str(&text).unwrap();
@@ -142,7 +146,7 @@ fn every_checkpoint_is_proved_by_its_record() {
     }
 }
 
-/// Every way to be void is shown by some vector, and every alarm.
+/// Every reason to be void occurs in a vector, and so does every alarm.
 #[test]
 fn vectors_show_every_reason() {
     let shown: BTreeSet<String> = stored()
@@ -179,8 +183,8 @@ fn vectors_show_every_reason() {
     assert_eq!(shown, known.map(String::from).into());
 }
 
-/// Readers in other languages have the README only: it names every file, every reason, and nothing
-/// else in the same way.
+/// Readers in other languages have the README only: it names every file and every reason, and marks
+/// nothing else in the same way.
 #[test]
 fn the_readme_names_every_vector_and_every_reason() {
     let readme = fs::read_to_string(folder().join("README.md")).unwrap();
@@ -192,16 +196,16 @@ fn the_readme_names_every_vector_and_every_reason() {
     let vectors = stored();
     let names = vectors.iter().map(|vector| vector.name.clone()).collect();
     assert_eq!(in_code(corners), names);
-    let told = in_code(words);
+    let named = in_code(words);
     for record in vectors.iter().flat_map(|vector| &vector.records) {
         if let Some(reason) = &record.reason {
-            assert!(told.contains(reason), "{reason}");
+            assert!(named.contains(reason), "{reason}");
         }
     }
 }
 
-/// The frame is read by position; a reader with the schema finds the same, and the records of the
-/// vectors are such as our serializer writes.
+/// The frame is read by position; a reader with the schema finds the same fields, and our serializer
+/// writes the same bytes.
 #[test]
 fn frames_are_read_as_the_schema_says() {
     for vector in stored() {
@@ -217,7 +221,7 @@ fn frames_are_read_as_the_schema_says() {
         for record in valid {
             let value = bytes(&record.value).unwrap();
             let frame = Frame::read(&value).unwrap();
-            // No vector holds an event, so any context's event type will do.
+            // No vector has an event, so the event type of any context serves.
             let commit: Commit<orders::Event> =
                 serde_avro_fast::from_datum_slice(&value[5..], &schema).unwrap();
             let read = (commit.prev, commit.term, commit.epoch, commit.seq);

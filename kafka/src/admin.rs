@@ -1,6 +1,9 @@
-//! Topics: made where missing, checked where present, measured.
+//! Creates missing topics, checks existing ones, and measures partitions.
 
-use crate::settings::{KafkaSettings, SettingsError};
+use crate::{
+    prefix::TopicPrefix,
+    settings::{KafkaSettings, SettingsError},
+};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
@@ -8,25 +11,31 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
-use schemas::topics::{Retention, TopicSpec};
-use std::{sync::Arc, time::Duration};
+use schemas::topics::{PartitionCounts, Partitions, Retention, TopicSpec};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often, and how far apart, it is asked for a topic that was made just now: brokers learn of it one
-/// after the other.
-const MADE_TRIES: usize = 100;
-const MADE_WAIT: Duration = Duration::from_millis(50);
+/// How often, and how far apart, the metadata of a topic that was just created is asked for: brokers learn
+/// of it one after the other.
+const CREATED_ATTEMPTS_MAX: usize = 100;
+const CREATED_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Creates, checks and measures topics.
+/// Creates, checks and measures topics, by their logical names.
 #[derive(Clone)]
 pub struct Admin {
     client: Arc<AdminClient<DefaultClientContext>>,
     /// Asks for metadata and watermarks; never assigned anything.
     watcher: Arc<BaseConsumer>,
-    brokers: String,
-    replication_factor: i32,
+    settings: Arc<KafkaSettings>,
+    prefix: TopicPrefix,
+    /// The topics whose number of partitions was reported to differ from the setting.
+    reported: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 /// The first offset of a partition and the one that comes next.
@@ -44,12 +53,12 @@ pub enum AdminError {
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// No answer; another try may help.
+    /// The brokers do not answer; another attempt may help.
     #[error("kafka at {brokers} does not answer: {reason}")]
     Unreachable {
-        /// Where it should be.
+        /// The bootstrap servers.
         brokers: String,
-        /// The client library's words.
+        /// The client library's message.
         reason: String,
     },
     /// The brokers refuse.
@@ -57,15 +66,15 @@ pub enum AdminError {
     Refused {
         /// The topic.
         topic: String,
-        /// Their words.
+        /// The brokers' message.
         reason: String,
     },
-    /// The topic is there, but not as it must be.
+    /// The topic exists, but is not as it must be.
     #[error("topic {topic} has {property} = {found}, it must be {expected}")]
     Mismatch {
         /// The topic.
         topic: String,
-        /// What differs.
+        /// The property that differs.
         property: String,
         /// As it must be.
         expected: String,
@@ -75,14 +84,14 @@ pub enum AdminError {
 }
 
 impl AdminError {
-    /// Whether another try may help.
+    /// Whether another attempt may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
 impl Admin {
-    /// A client; nothing is asked yet.
+    /// A client; it asks the brokers nothing yet.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AdminError> {
         settings.check()?;
         let unreachable = |error: KafkaError| AdminError::Unreachable {
@@ -92,37 +101,46 @@ impl Admin {
         Ok(Self {
             client: Arc::new(settings.client("admin").create().map_err(unreachable)?),
             watcher: Arc::new(settings.client("watcher").create().map_err(unreachable)?),
-            brokers: settings.brokers.clone(),
-            replication_factor: settings.replication_factor,
+            settings: Arc::new(settings.clone()),
+            prefix: TopicPrefix::of(settings),
+            reported: Arc::default(),
         })
     }
 
-    /// Makes the topics that are missing, then checks all. Gives the names of those it made.
+    /// Creates the topics that are missing, then checks all. Returns the names of those it created.
+    ///
+    /// A topic that exists keeps its number of partitions: if it is not the setting's, that is logged once.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<&'static str>, AdminError> {
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for spec in specs {
             if self.create(spec).await? {
-                made.push(spec.name);
+                created.push(spec.name);
             }
         }
-        for topic in &made {
-            self.await_made(topic).await?;
+        for topic in &created {
+            self.await_created(topic).await?;
         }
         for spec in specs {
-            self.check(spec).await?;
+            let found = self.partitions(spec.name).await?;
+            let expected = match spec.partitions {
+                Partitions::Fixed(partitions) => partitions,
+                Partitions::Setting => found,
+            };
+            self.check(spec, expected).await?;
+            self.report_other_count(spec, found);
         }
-        Ok(made)
+        Ok(created)
     }
 
-    /// Makes a topic; `false` if it is there already.
+    /// Creates a topic; `false` if it exists.
     async fn create(&self, spec: &TopicSpec) -> Result<bool, AdminError> {
-        let config = spec.config();
-        let replication = TopicReplication::Fixed(self.replication_factor);
-        let mut topic = NewTopic::new(spec.name, spec.partitions, replication);
+        let (name, config) = (self.prefix.add(spec.name), spec.config());
+        let replication = TopicReplication::Fixed(self.settings.replication_factor);
+        let mut topic = NewTopic::new(&name, self.settings.partitions_of(spec), replication);
         for (name, value) in &config {
             topic = topic.set(name, value);
         }
-        if self.replication_factor >= 3 {
+        if self.settings.replication_factor >= 3 {
             topic = topic
                 .set("min.insync.replicas", "2")
                 .set("unclean.leader.election.enable", "false");
@@ -131,55 +149,58 @@ impl Admin {
         match results.map_err(|error| self.unreachable(&error))?.pop() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) if is_passing(code) => Err(self.unreachable(&code)),
-            Some(Err((topic, code))) => Err(AdminError::Refused {
-                topic,
-                reason: code.to_string(),
-            }),
-            None => Err(AdminError::Refused {
-                topic: spec.name.to_owned(),
-                reason: "the broker gave no answer for it".into(),
-            }),
+            Some(Err((_, code))) if is_transient(code) => Err(self.unreachable(&code)),
+            Some(Err((_, code))) => Err(refused(spec.name, &code)),
+            None => Err(refused(spec.name, &"the broker gave no answer for it")),
         }
     }
 
-    /// Waits until the broker that is asked knows of a topic that was made.
-    async fn await_made(&self, topic: &str) -> Result<(), AdminError> {
-        for _ in 1..MADE_TRIES {
+    /// Waits until the broker that is asked knows of a topic that was created.
+    async fn await_created(&self, topic: &str) -> Result<(), AdminError> {
+        for _ in 1..CREATED_ATTEMPTS_MAX {
             match self.partitions(topic).await {
-                Err(AdminError::Refused { .. }) => tokio::time::sleep(MADE_WAIT).await,
+                Err(AdminError::Refused { .. }) => tokio::time::sleep(CREATED_INTERVAL).await,
                 known => return known.map(drop),
             }
         }
         self.partitions(topic).await.map(drop)
     }
 
-    /// Compares a topic's partitions and configuration with what they must be. A journal must also
-    /// still begin at offset 0.
-    pub async fn check(&self, spec: &TopicSpec) -> Result<(), AdminError> {
-        let mismatch = |property: &str, expected: String, found: String| AdminError::Mismatch {
-            topic: spec.name.to_owned(),
-            property: property.to_owned(),
-            expected,
-            found,
-        };
-        let partitions = self.partitions(spec.name).await?;
-        if partitions != spec.partitions {
-            return Err(mismatch(
-                "partitions",
-                spec.partitions.to_string(),
-                partitions.to_string(),
-            ));
+    /// Warns once of an existing topic with another number of partitions than a new one would get.
+    fn report_other_count(&self, spec: &TopicSpec, found: i32) {
+        let setting = self.settings.partitions_of(spec);
+        let mut reported = self.reported.lock().expect("no holder of this lock panics");
+        if found != setting && reported.insert(spec.name) {
+            tracing::warn!(
+                topic = spec.name,
+                partitions = found,
+                setting,
+                "the topic keeps its number of partitions; the setting counts at creation only"
+            );
         }
-        let resource = ResourceSpecifier::Topic(spec.name);
+    }
+
+    /// Compares a topic's configuration and number of partitions with what they must be; `partitions` is
+    /// the number that was read at start. A journal must also still begin at offset 0.
+    pub async fn check(&self, spec: &TopicSpec, partitions: i32) -> Result<(), AdminError> {
+        let found = self.partitions(spec.name).await?;
+        if found != partitions {
+            return Err(mismatch(spec, "partitions", partitions, found));
+        }
+        self.check_config(spec).await?;
+        match spec.retention {
+            Retention::Unlimited => self.check_beginnings(spec, found).await,
+            Retention::Milliseconds(_) | Retention::LastOfKey => Ok(()),
+        }
+    }
+
+    async fn check_config(&self, spec: &TopicSpec) -> Result<(), AdminError> {
+        let name = self.prefix.add(spec.name);
+        let resource = ResourceSpecifier::Topic(&name);
         let described = self.client.describe_configs([&resource], &options()).await;
         let described = described.map_err(|error| self.unreachable(&error))?.pop();
         let Some(Ok(described)) = described else {
-            let reason = "its configuration can't be read".to_owned();
-            return Err(AdminError::Refused {
-                topic: spec.name.to_owned(),
-                reason,
-            });
+            return Err(refused(spec.name, &"its configuration can't be read"));
         };
         for (name, expected) in spec.config() {
             let found = described
@@ -187,69 +208,81 @@ impl Admin {
                 .and_then(|entry| entry.value.clone())
                 .unwrap_or_default();
             if found != expected {
-                return Err(mismatch(name, expected, found));
-            }
-        }
-        if spec.retention == Retention::Unlimited {
-            for partition in 0..spec.partitions {
-                let low = self.watermarks(spec.name, partition).await?.low;
-                if low != 0 {
-                    let property = format!("first offset of partition {partition}");
-                    return Err(mismatch(&property, "0".into(), low.to_string()));
-                }
+                return Err(mismatch(spec, name, expected, found));
             }
         }
         Ok(())
     }
 
-    /// How many partitions a topic has.
+    async fn check_beginnings(&self, spec: &TopicSpec, partitions: i32) -> Result<(), AdminError> {
+        for partition in 0..partitions {
+            let low = self.watermarks(spec.name, partition).await?.low;
+            if low != 0 {
+                let property = format!("first offset of partition {partition}");
+                return Err(mismatch(spec, &property, 0, low));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many partitions each topic has at the brokers.
+    ///
+    /// # Panics
+    /// If `specs` lacks a topic of [`schemas::topics::TOPICS`].
+    pub async fn partition_counts(
+        &self,
+        specs: &[TopicSpec],
+    ) -> Result<PartitionCounts, AdminError> {
+        let mut counts = Vec::with_capacity(specs.len());
+        for spec in specs {
+            counts.push((spec.name, self.partitions(spec.name).await?));
+        }
+        Ok(PartitionCounts::new(counts))
+    }
+
+    /// How many partitions a topic has: at least one.
     pub async fn partitions(&self, topic: &str) -> Result<i32, AdminError> {
-        let name = topic.to_owned();
+        let name = self.prefix.add(topic);
         let metadata = self
             .blocking(move |watcher| watcher.fetch_metadata(Some(&name), ADMIN_TIMEOUT))
             .await?;
-        let refused = |reason: String| AdminError::Refused {
-            topic: topic.to_owned(),
-            reason,
+        let Some(found) = metadata.topics().first() else {
+            return Err(refused(topic, &"there is no such topic"));
         };
-        match metadata.topics().first() {
-            Some(found) if found.error().is_none() => i32::try_from(found.partitions().len())
-                .map_err(|_| refused("more partitions than can be".into())),
-            Some(found) => Err(refused(found.error().map_or_else(
-                || "it can't be used".to_owned(),
-                |error| RDKafkaErrorCode::from(error).to_string(),
-            ))),
-            None => Err(refused("there is no such topic".into())),
+        if let Some(error) = found.error() {
+            return Err(refused(topic, &RDKafkaErrorCode::from(error)));
+        }
+        match i32::try_from(found.partitions().len()) {
+            Ok(0) => Err(refused(topic, &"it has no partitions yet")),
+            Ok(partitions) => Ok(partitions),
+            Err(error) => Err(refused(topic, &error)),
         }
     }
 
     /// Where a partition begins and ends now.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
-        let name = topic.to_owned();
+        let name = self.prefix.add(topic);
         let (low, high) = self
             .blocking(move |watcher| watcher.fetch_watermarks(&name, partition, ADMIN_TIMEOUT))
             .await?;
         Ok(Watermarks { low, high })
     }
 
-    /// Deletes topics and all that is in them. For tests and for `--wipe`; nothing else calls it.
+    /// Deletes topics and all that is in them. For tests and benchmarks; nothing else calls it.
     pub async fn delete(&self, topics: &[&str]) -> Result<(), AdminError> {
-        let results = self.client.delete_topics(topics, &options()).await;
+        let names: Vec<String> = topics.iter().map(|topic| self.prefix.add(topic)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let results = self.client.delete_topics(&names, &options()).await;
         for result in results.map_err(|error| self.unreachable(&error))? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-                Err((topic, code)) => {
-                    return Err(AdminError::Refused {
-                        topic,
-                        reason: code.to_string(),
-                    });
-                }
+                Err((name, code)) => return Err(refused(self.prefix.strip(&name), &code)),
             }
         }
         Ok(())
     }
 
-    /// Runs a call of the client library that blocks, away from the async threads.
+    /// Runs a blocking call of the client library on a thread for blocking calls.
     async fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
@@ -264,9 +297,25 @@ impl Admin {
 
     fn unreachable(&self, error: &dyn std::fmt::Display) -> AdminError {
         AdminError::Unreachable {
-            brokers: self.brokers.clone(),
+            brokers: self.settings.brokers.clone(),
             reason: error.to_string(),
         }
+    }
+}
+
+fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {
+    AdminError::Refused {
+        topic: topic.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+fn mismatch<T: ToString>(spec: &TopicSpec, property: &str, expected: T, found: T) -> AdminError {
+    AdminError::Mismatch {
+        topic: spec.name.to_owned(),
+        property: property.to_owned(),
+        expected: expected.to_string(),
+        found: found.to_string(),
     }
 }
 
@@ -276,9 +325,9 @@ fn options() -> AdminOptions {
         .request_timeout(Some(ADMIN_TIMEOUT))
 }
 
-/// Whether brokers that are still starting say so. Too few of them for the copies asked for is such
-/// a word as well: they may be on their way.
-fn is_passing(code: RDKafkaErrorCode) -> bool {
+/// Whether brokers that are still starting answer so. Too few brokers for the replication factor is such an
+/// answer as well: the others may be starting.
+fn is_transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::RequestTimedOut

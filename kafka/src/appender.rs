@@ -1,11 +1,11 @@
 //! Appends records to journal partitions: one idempotent producer per process.
 //!
-//! It promises nothing but what the broker said of each record. What a delivery report proves is the
-//! journal's business. A producer with a fatal error never works again; [`AppendLine::mend`] puts a
-//! new one in its place.
+//! It passes on the broker's report of each record and promises nothing else; the journal knows what a
+//! report proves. After a fatal error of the producer, [`PartitionProducer::heal`] replaces it.
 
 use crate::{
-    lasting::Lasting,
+    prefix::TopicPrefix,
+    self_healing::SelfHealing,
     settings::{KafkaSettings, SettingsError},
 };
 use rdkafka::{
@@ -21,17 +21,17 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Longest time from append to report, after which the outcome is unknown.
+/// Longest time from append to report; after it the outcome is unknown.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest record, key and value together, in bytes; the broker's own default bounds it.
+/// Largest record, key and value together, in bytes; it fits the broker's default limit.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
-/// What headers and framing may add to a record; the sum stays below the broker's default limit.
+/// Most bytes that headers and framing add to a record; the sum stays below the broker's default limit.
 const RECORD_OVERHEAD_BYTES: usize = 8_192;
-/// Produce requests under way to one broker. With one, the next batches gather meanwhile; with the
-/// library's five they stay small, and at 10,000 commits a second most of the processor goes into
-/// requests of a few records each. A cluster of long ways may want more: `kafka.properties` may set it.
+/// Produce requests in flight to one broker. With one, the next batches grow meanwhile; with the library's
+/// five they stay small, and at 10,000 commits a second most of the processor's time goes into requests of a
+/// few records each. A cluster with long round trips may want more: `kafka.properties` may set it.
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
-/// What the producer is called in the broker's logs, and in ours.
+/// The producer's name in the broker's logs, and in ours.
 const ROLE: &str = "appender";
 /// Bits of a producer's opaque word that hold the caller's own number.
 const NUMBER_BITS: u32 = 48;
@@ -40,13 +40,13 @@ const _: () = assert!(
     "the opaque word holds a slot and a number"
 );
 
-/// What became of one append.
+/// The result of one append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The number that the append was given.
     pub number: u64,
-    /// The offset that the broker gave. An offset below 0 says that the record stands somewhere, not
-    /// where. An error says nothing of whether the record stands.
+    /// The offset that the broker gave. An offset below 0 means that the log has the record at an unknown
+    /// offset. After an error the log may have the record or not.
     pub result: Result<i64, AppendError>,
 }
 
@@ -56,9 +56,9 @@ pub enum AppendError {
     /// Nothing was sent.
     #[error("topic {topic} partition {partition}: the producer's queue is full")]
     QueueFull {
-        /// Where the record was to go.
+        /// The topic to append to.
         topic: String,
-        /// Where the record was to go.
+        /// The topic's partition.
         partition: i32,
     },
     /// Nothing was sent.
@@ -66,68 +66,72 @@ pub enum AppendError {
         "topic {topic} partition {partition}: a record of {bytes} bytes is larger than {RECORD_BYTES_MAX}"
     )]
     TooLarge {
-        /// Where the record was to go.
+        /// The topic to append to.
         topic: String,
-        /// Where the record was to go.
+        /// The topic's partition.
         partition: i32,
         /// The record's size.
         bytes: usize,
     },
-    /// It may stand in the log or not.
+    /// The log may have the record or not.
     #[error("topic {topic} partition {partition}: unknown outcome: {reason}")]
     Unknown {
-        /// Where the record was to go.
+        /// The topic to append to.
         topic: String,
-        /// Where the record was to go.
+        /// The topic's partition.
         partition: i32,
-        /// The client library's words.
+        /// The client library's message.
         reason: String,
     },
 }
 
-/// The producer can't be made.
+/// The producer can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum AppenderError {
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The client library refused.
-    #[error("the producer can't be made: {0}")]
+    #[error("the producer can't be created: {0}")]
     Client(#[from] KafkaError),
 }
 
-/// Takes records and reports on each, exactly once, to the line that appended it.
+/// Takes records and reports each, exactly once, to the partition producer that appended it.
 #[derive(Clone)]
 pub struct Appender {
     settings: KafkaSettings,
-    producer: Arc<Lasting<ThreadedProducer<Lines>>>,
+    producer: Arc<SelfHealing<ThreadedProducer<ReportSenders>>>,
     senders: Senders,
 }
 
-/// Where one partition's owner appends, and hears what became of it.
+/// Appends to one partition, for its owner.
 #[derive(Clone)]
-pub struct AppendLine {
+pub struct PartitionProducer {
     appender: Appender,
+    /// For errors.
     topic: Arc<str>,
+    /// As the brokers name it.
+    prefixed_topic: Arc<str>,
     partition: i32,
     slot: usize,
 }
 
-/// The receivers of reports, by slot; every producer's.
+/// The channels of all partition producers, by slot. A replaced producer keeps using them.
 type Senders = Arc<RwLock<Vec<mpsc::Sender<Report>>>>;
 
-/// Hears a producer's reports.
-struct Lines {
+/// Passes a producer's reports on.
+struct ReportSenders {
     senders: Senders,
+    prefix: TopicPrefix,
 }
 
-impl ClientContext for Lines {
+impl ClientContext for ReportSenders {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer");
+        tracing::warn!(%error, reason, "the kafka producer reports an error");
     }
 }
 
-impl ProducerContext for Lines {
+impl ProducerContext for ReportSenders {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
@@ -138,66 +142,67 @@ impl ProducerContext for Lines {
         let result = match result {
             Ok(message) => Ok(message.offset()),
             Err((error, message)) => Err(AppendError::Unknown {
-                topic: message.topic().to_owned(),
+                topic: self.prefix.strip(message.topic()).to_owned(),
                 partition: message.partition(),
                 reason: error.to_string(),
             }),
         };
         let senders = self.senders.read().expect("no holder of this lock panics");
-        // A line that is gone has no use for its reports. A full one can't be: its owner has no more
-        // records under way than the line holds reports.
+        // A partition producer that was dropped needs no reports. A full channel is impossible: its owner has
+        // no more records in flight than the channel has room for.
         if let Err(mpsc::error::TrySendError::Full(report)) =
             senders[slot].try_send(Report { number, result })
         {
             tracing::error!(
                 ?report,
                 slot,
-                "a delivery report found its line full and is lost"
+                "a delivery report is lost: its channel is full"
             );
         }
     }
 }
 
 impl Appender {
-    /// Makes the process's producer.
+    /// Creates the process's producer.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AppenderError> {
         settings.check()?;
         let senders = Senders::default();
         let producer = producer(settings, &senders)?;
         Ok(Self {
             settings: settings.clone(),
-            producer: Arc::new(Lasting::new(ROLE, producer)),
+            producer: Arc::new(SelfHealing::new(ROLE, producer)),
             senders,
         })
     }
 
-    /// Opens a line to one partition. Its reports come in the order in which the broker answered.
-    /// No more than `under_way_max` records may be without a report at any time.
-    pub fn line(
+    /// Opens one partition to append to. Its reports come in the order in which the broker answered.
+    /// No more than `in_flight_max` records may be without a report at any time.
+    pub fn partition_producer(
         &self,
         topic: &str,
         partition: i32,
-        under_way_max: usize,
-    ) -> (AppendLine, mpsc::Receiver<Report>) {
-        let (sender, reports) = mpsc::channel(under_way_max);
+        in_flight_max: usize,
+    ) -> (PartitionProducer, mpsc::Receiver<Report>) {
+        let (sender, reports) = mpsc::channel(in_flight_max);
         let mut senders = self.senders.write().expect("no holder panics");
         senders.push(sender);
         let slot = senders.len() - 1;
-        let line = AppendLine {
+        let producer = PartitionProducer {
             appender: self.clone(),
             topic: topic.into(),
+            prefixed_topic: TopicPrefix::of(&self.settings).add(topic).into(),
             partition,
             slot,
         };
-        (line, reports)
+        (producer, reports)
     }
 
-    /// Waits until nothing is under way, at most `timeout`. Blocks.
+    /// Waits until no record is in flight, at most `timeout`. Blocks.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.present().flush(timeout)
+        self.producer.current().flush(timeout)
     }
 
-    /// Makes the producer fail for good, as after an error that idempotence can't survive.
+    /// Makes the producer fail fatally, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
     pub fn fail_fatally(&self) {
         self.producer.fail_fatally();
@@ -207,7 +212,7 @@ impl Appender {
 fn producer(
     settings: &KafkaSettings,
     senders: &Senders,
-) -> Result<ThreadedProducer<Lines>, AppenderError> {
+) -> Result<ThreadedProducer<ReportSenders>, AppenderError> {
     let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
     let mut config = settings.client(ROLE);
     if config.get(IN_FLIGHT.0).is_none() {
@@ -217,7 +222,7 @@ fn producer(
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
-        // While a request is under way the next batch gathers by itself.
+        // While a request is in flight the next batch grows by itself.
         .set("linger.ms", "0")
         .set("message.timeout.ms", &timeout_ms)
         .set("socket.timeout.ms", &timeout_ms)
@@ -227,24 +232,25 @@ fn producer(
         )
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "262144")
-        .create_with_context(Lines {
+        .create_with_context(ReportSenders {
             senders: senders.clone(),
+            prefix: TopicPrefix::of(settings),
         })?;
     Ok(producer)
 }
 
-impl AppendLine {
-    /// Makes a new producer if the present one had a fatal error.
-    pub fn mend(&self) -> Result<(), AppenderError> {
+impl PartitionProducer {
+    /// Replaces the producer if it had a fatal error.
+    pub fn heal(&self) -> Result<(), AppenderError> {
         let Appender {
             settings,
-            producer: lasting,
+            producer: current,
             senders,
         } = &self.appender;
-        lasting.mend(|| producer(settings, senders))
+        current.heal(|| producer(settings, senders))
     }
 
-    /// Hands one record to the producer; its [`Report`] will bear `number` (48 bits).
+    /// Hands one record to the producer; its [`Report`] will have `number` (48 bits).
     ///
     /// An error means that nothing was sent, and no report will come.
     pub fn append(
@@ -277,12 +283,12 @@ impl AppendLine {
                 })
             },
         );
-        let record = BaseRecord::with_opaque_to(&self.topic, opaque)
+        let record = BaseRecord::with_opaque_to(&self.prefixed_topic, opaque)
             .partition(self.partition)
             .key(key)
             .payload(value)
             .headers(headers);
-        match self.appender.producer.present().send(record) {
+        match self.appender.producer.current().send(record) {
             Ok(()) => Ok(()),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                 Err(AppendError::QueueFull {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;
-/// Room that most values need at most.
+/// Initial capacity for a value; most fit.
 const VALUE_BYTES: usize = 512;
-/// Longest array in a datum that a reader takes; a longer one is a broken record.
+/// Longest array in a datum that a reader accepts; a record with a longer one is malformed.
 const ARRAY_ITEMS_MAX: usize = 10_000_000;
 
 /// Why a value can't be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// No wire header.
+    /// The value does not begin with the wire header.
     #[error("the value has no schema id: {bytes} bytes, first {first:?}")]
     NoHeader {
         /// Its length.
@@ -23,15 +23,15 @@ pub enum CodecError {
         /// Its first byte.
         first: Option<u8>,
     },
-    /// The schema can't be had.
+    /// The schema can't be fetched.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The bytes don't fit the writer's schema, or say what this program does not know.
+    /// The bytes don't fit the writer's schema, or have a type that this program does not know.
     #[error("a value of schema id {schema_id} can't be read: {reason}")]
     Unreadable {
         /// The writer's schema.
         schema_id: u32,
-        /// Where it went wrong.
+        /// The decoder's message.
         reason: String,
     },
     /// The value does not fit the schema.
@@ -39,13 +39,13 @@ pub enum CodecError {
     Unwritable {
         /// The schema to write with.
         schema_id: u32,
-        /// What does not fit.
+        /// The encoder's message.
         reason: String,
     },
-    /// Our own schema is none.
+    /// Our own schema does not parse.
     #[error("not an Avro schema: {reason}")]
     Schema {
-        /// Why not.
+        /// The parser's message.
         reason: String,
     },
 }
@@ -94,13 +94,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Fetches schemas from `registry` as they turn up.
+    /// Fetches each schema from `registry` when a value first needs it.
     pub fn new(registry: Registry) -> Self {
         Self { registry }
     }
 
-    /// Reads a wire form. Waits for the registry where the schema is new; whether an error is worth
-    /// another try, [`RegistryError::is_transient`] says.
+    /// Reads a wire form. Waits for the registry if the schema is new; [`RegistryError::is_transient`] tells
+    /// whether another attempt may help.
     pub async fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, CodecError> {
         let (schema_id, datum) = split(value)?;
         let schema = self.registry.schema(schema_id).await?;

@@ -1,8 +1,8 @@
-//! What can't be had from a broker at will, for tests.
+//! Faults that no broker causes on demand, for tests.
 
 use rdkafka::{ClientContext, client::Client};
 
-/// Makes a producer's client fail for good.
+/// Makes a producer's client fail fatally.
 #[expect(unsafe_code, reason = "the client library has no safe call for it")]
 pub(crate) fn fail_fatally(client: &Client<impl ClientContext>) {
     // SAFETY: the handle is alive as long as `client`, and the text ends in a zero byte.

@@ -1,13 +1,17 @@
-//! Membership of a consumer group, which divides journal partitions among processes.
+//! Membership of a consumer group, which divides journal partitions among nodes.
 //!
-//! An assignment only *hints* who should own what: two members may believe to have the same
-//! partition, or nobody; safety is in the log. So nothing is ever fetched or committed here. A member
-//! that loses the group keeps what it was assigned last, but says that this may not be so any more.
+//! An assignment is only a *hint* about ownership: two members may believe that they have the same partition,
+//! or none may; safety is in the log. So nothing is ever fetched or committed here. A member that loses the
+//! group keeps its last assignment, marked as not current.
 
-mod patience;
+mod rejoin;
+mod suspend;
 
-use self::patience::{Replacements, Sleep};
-use crate::settings::{GroupProtocol, KafkaSettings, SettingsError};
+use self::{rejoin::RejoinBackoff, suspend::SuspendDetector};
+use crate::{
+    prefix::TopicPrefix,
+    settings::{GroupProtocol, KafkaSettings, SettingsError},
+};
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
@@ -24,21 +28,20 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// After this long without a sign of a member its partitions go to others (classic protocol; with
-/// `consumer` the brokers' own setting counts, 45 s by default). The least that brokers allow unless
-/// told otherwise.
+/// After this time without a heartbeat a member's partitions go to others (classic protocol; with `consumer`
+/// the brokers' setting counts, 45 s by default). It is the least that brokers allow by default.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
-/// Time between two signs of life (classic protocol).
+/// Time between two heartbeats (classic protocol).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// How soon the thread notices that it is to leave.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
-/// Longest wait for the brokers' word on who else is in the group.
+/// Longest wait for the brokers' list of the group's members.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for the group to take note of a member that leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two looks whether it has.
+/// Time between two checks whether it has.
 const LEAVE_POLL_TIMEOUT: Duration = Duration::from_millis(20);
-/// Longest wait for one of them.
+/// Longest wait for the answer to one check.
 const LEFT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Characters of the UUID that brokers put behind a static member's name.
 const UUID_LENGTH: usize = 36;
@@ -46,19 +49,19 @@ const UUID_LENGTH: usize = 36;
 /// Topics and partitions.
 pub type Assignment = BTreeSet<(String, i32)>;
 
-/// What the group said last.
+/// The group's last assignment to this member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hint {
-    /// What this member was assigned last.
+    /// The partitions, by logical topic names.
     pub assignment: Assignment,
-    /// Whether the group still stands by it, as far as is known. Not so before its first word, once it
-    /// gave this member up, and while a member that slept has not heard whether it did.
+    /// Whether the assignment still holds, as far as is known. It does not before the first one, after the
+    /// group gave this member up, and while a member that was suspended does not know whether the group did.
     pub is_current: bool,
-    /// Why the group wants this member no more, until it has one again.
-    pub trouble: Option<String>,
+    /// Why the brokers fenced this member, until it has an assignment again.
+    pub error: Option<String>,
 }
 
-/// A membership that did not come about.
+/// Why the group can't be joined.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// A setting is wrong.
@@ -71,39 +74,43 @@ pub enum GroupError {
         group: String,
         /// This member.
         member: String,
-        /// The client library's words.
+        /// The client library's message.
         reason: String,
     },
 }
 
-/// Who stays behind when a member leaves.
+/// The members that remain when one leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Others {
-    /// Nobody, or nobody that the brokers know of.
+pub enum OtherMembers {
+    /// None, or none that the brokers know of.
     None,
-    /// Somebody, who will be assigned the partitions.
+    /// At least one, which will be assigned the partitions.
     Some,
 }
 
-/// A place in the group. Dropped, it ends as if its process had died.
+/// A membership of the group. Dropping it ends it as a crash would.
 pub struct Membership {
-    leave: Option<oneshot::Sender<oneshot::Sender<Others>>>,
+    leave: Option<oneshot::Sender<oneshot::Sender<OtherMembers>>>,
     dropped: Arc<AtomicBool>,
 }
 
-/// Publishes what the group says.
+/// Publishes the group's assignments.
 struct Hints {
     hint: Arc<watch::Sender<Hint>>,
-    /// Whether the group has given this member up, and has not taken it back yet.
+    /// Whether the group has given this member up, and it has not joined again yet.
     is_lost: Arc<AtomicBool>,
     member: String,
+    prefix: TopicPrefix,
 }
 
-/// What a member's client is made of, so that another one can be.
+/// Everything that a member's client is created from, so that it can be replaced.
 struct Member {
     settings: KafkaSettings,
+    /// As the brokers name it.
     group: String,
+    /// Static members of different groups may have one name.
     name: String,
+    /// As the brokers name them.
     topics: Vec<String>,
     hint: Arc<watch::Sender<Hint>>,
     is_lost: Arc<AtomicBool>,
@@ -111,7 +118,7 @@ struct Member {
 
 impl ClientContext for Hints {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "group membership");
+        tracing::debug!(member = self.member, %error, reason, "the group's client reports an error");
     }
 }
 
@@ -123,20 +130,20 @@ impl ConsumerContext for Hints {
         partitions: &mut TopicPartitionList,
     ) {
         let is_assignment = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // A member that lost touch is told so, and later is given what it has then.
+        // A member that lost the group is marked so, and gets another assignment later.
         let is_lost = consumer.assignment_lost();
         let changed = if is_assignment {
-            take(consumer, partitions)
+            accept(consumer, partitions)
         } else {
             consumer.incremental_unassign(partitions)
         };
         if let Err(error) = changed {
-            tracing::warn!(%error, member = self.member, "a rebalance can't be followed");
+            tracing::warn!(member = self.member, %error, "a rebalance failed");
         }
         if is_lost && !is_assignment {
             tracing::warn!(
                 member = self.member,
-                "lost the group; what was assigned last may be another's"
+                "lost the group; the last assignment may be another member's now"
             );
             self.is_lost.store(true, Ordering::Relaxed);
             self.hint.send_modify(|hint| hint.is_current = false);
@@ -147,35 +154,41 @@ impl ConsumerContext for Hints {
                 let now: Assignment = now
                     .elements()
                     .iter()
-                    .map(|element| (element.topic().to_owned(), element.partition()))
+                    .map(|element| {
+                        let topic = self.prefix.strip(element.topic());
+                        (topic.to_owned(), element.partition())
+                    })
                     .collect();
                 tracing::info!(
                     member = self.member,
                     partitions = now.len(),
                     ?now,
-                    "assigned"
+                    "the group assigned partitions"
                 );
                 self.is_lost.store(false, Ordering::Relaxed);
                 self.hint.send_modify(|hint| {
                     hint.assignment = now;
                     hint.is_current = true;
                     if is_assignment {
-                        hint.trouble = None;
+                        hint.error = None;
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, member = self.member, "the assignment can't be read");
+                tracing::warn!(member = self.member, %error, "the assignment can't be read");
             }
         }
     }
 }
 
 /// Accepts partitions without reading any of them.
-fn take(consumer: &BaseConsumer<Hints>, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
+fn accept(
+    consumer: &BaseConsumer<Hints>,
+    partitions: &TopicPartitionList,
+) -> Result<(), KafkaError> {
     let mut at_end = TopicPartitionList::with_capacity(partitions.count());
     for element in partitions.elements() {
-        // An offset of our own, lest the group's committed ones be asked for: there are none.
+        // With an explicit offset the client does not ask for committed ones, of which there are none.
         at_end.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
     }
     consumer.incremental_assign(&at_end)?;
@@ -183,11 +196,11 @@ fn take(consumer: &BaseConsumer<Hints>, partitions: &TopicPartitionList) -> Resu
 }
 
 impl Membership {
-    /// Joins `group` as `member`, a name of which there is one at a time, for a share of `topics`.
-    /// The receiver has what the group says: no assignment, until it has decided.
+    /// Joins this deployment's `group` as `member`, a name that no other process has at the time, for a share
+    /// of `topics`. The receiver has the group's assignment; it is empty until the group has decided.
     ///
-    /// With the classic protocol the membership is static: a process that died and is back under the
-    /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and nobody else is disturbed.
+    /// With the classic protocol the membership is static: a process that died and starts again under the
+    /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and no other member is affected.
     pub fn join(
         settings: &KafkaSettings,
         group: &str,
@@ -201,11 +214,12 @@ impl Membership {
             reason: reason.to_string(),
         };
         let (hint, hints) = watch::channel(Hint::default());
+        let prefix = TopicPrefix::of(settings);
         let joining = Member {
             settings: settings.clone(),
-            group: group.to_owned(),
+            group: prefix.add(group),
             name: member.to_owned(),
-            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            topics: topics.iter().map(|topic| prefix.add(topic)).collect(),
             hint: Arc::new(hint),
             is_lost: Arc::default(),
         };
@@ -224,22 +238,22 @@ impl Membership {
         Ok((membership, hints))
     }
 
-    /// Leaves in order, so that others get the partitions at once; returns when the group has taken
-    /// note, or could not in a bounded time. Tells whether there is anybody else.
-    pub async fn leave(mut self) -> Others {
+    /// Leaves the group, so that others get the partitions at once. Returns when the group has taken note, or
+    /// after a bounded time. Tells whether the group has other members.
+    pub async fn leave(mut self) -> OtherMembers {
         let (reply, others) = oneshot::channel();
         let sent = self
             .leave
             .take()
             .is_some_and(|leave| leave.send(reply).is_ok());
         if !sent {
-            return Others::None;
+            return OtherMembers::None;
         }
         tokio::time::timeout(MEMBERS_TIMEOUT + LEAVE_TIMEOUT, others)
             .await
             .ok()
             .and_then(Result::ok)
-            .unwrap_or(Others::None)
+            .unwrap_or(OtherMembers::None)
     }
 }
 
@@ -257,7 +271,7 @@ impl Member {
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // A partition is never read, so where reading would begin is nobody's concern.
+            // No partition is ever read, so this has no effect.
             .set("auto.offset.reset", "latest")
             .set("topic.metadata.refresh.interval.ms", "10000");
         match self.settings.group_protocol {
@@ -273,35 +287,37 @@ impl Member {
                     "heartbeat.interval.ms",
                     HEARTBEAT_INTERVAL.as_millis().to_string(),
                 ),
-            // A static member of this protocol can't leave for good: its partitions would lie idle
-            // until the session's end at every stop.
+            // A static member of this protocol can't leave for good: at every stop its partitions would have
+            // no owner until the session's end.
             GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
         };
         let consumer: BaseConsumer<Hints> = config.create_with_context(Hints {
             hint: self.hint.clone(),
             is_lost: self.is_lost.clone(),
             member: self.name.clone(),
+            prefix: TopicPrefix::of(&self.settings),
         })?;
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         Ok(consumer)
     }
 
-    /// The thread: polls, for rebalances are served within polls, until it is to leave.
+    /// The thread: polls until it must leave, for rebalances are served within polls.
     fn run(
         self,
         mut consumer: BaseConsumer<Hints>,
-        mut leaving: oneshot::Receiver<oneshot::Sender<Others>>,
+        mut leaving: oneshot::Receiver<oneshot::Sender<OtherMembers>>,
         dropped: &AtomicBool,
     ) {
-        let (mut sleep, mut replacements) = (Sleep::default(), Replacements::default());
+        let mut detector = SuspendDetector::new(SESSION_TIMEOUT);
+        let mut backoff = RejoinBackoff::new();
         let mut replace_at: Option<Instant> = None;
         while !dropped.load(Ordering::Relaxed) {
             match leaving.try_recv() {
                 Ok(reply) => {
                     let others = self.others(&consumer);
                     self.leave(&consumer);
-                    // Nobody may wait any more, and then nobody wants to know.
+                    // The caller may have given up waiting.
                     let _ = reply.send(others);
                     // Dropping closes the consumer, which may hang; so it happens on this thread.
                     return;
@@ -309,12 +325,12 @@ impl Member {
                 Err(oneshot::error::TryRecvError::Empty) => {}
                 Err(oneshot::error::TryRecvError::Closed) => return,
             }
-            self.doubt(&mut sleep, Instant::now());
+            self.check_suspension(&mut detector, Instant::now());
             if let Some(Err(error)) = consumer.poll(POLL_TIMEOUT) {
-                tracing::debug!(%error, group = self.group, "group membership");
+                tracing::debug!(group = self.group, %error, "polling the group failed");
             }
             match replace_at {
-                None => replace_at = self.gives_up(&consumer, &mut replacements),
+                None => replace_at = self.fenced(&consumer, &mut backoff),
                 Some(at) if Instant::now() >= at => {
                     consumer = self.replaced(consumer);
                     replace_at = None;
@@ -324,42 +340,41 @@ impl Member {
         }
     }
 
-    /// What the group said is doubted after a sleep, and trusted again if it has not changed its word
-    /// for a session.
-    fn doubt(&self, sleep: &mut Sleep, now: Instant) {
-        if sleep.is_long(now) {
+    /// The assignment is not current after a suspension, and current again if it has not changed for a
+    /// session.
+    fn check_suspension(&self, detector: &mut SuspendDetector, now: Instant) {
+        if detector.poll(now) {
             tracing::warn!(
                 member = self.name,
-                "slept; what was assigned may be another's"
+                "process was suspended for longer than the session timeout; its partitions may have been reassigned"
             );
             self.hint.send_modify(|hint| hint.is_current = false);
         }
-        if sleep.is_over(now) && !self.is_lost.load(Ordering::Relaxed) {
+        if detector.is_over(now) && !self.is_lost.load(Ordering::Relaxed) {
             self.hint
                 .send_if_modified(|hint| !std::mem::replace(&mut hint.is_current, true));
         }
     }
 
-    /// When the client is to be replaced, if it is of no use any more.
-    fn gives_up(
+    /// When to replace the client, if the brokers fenced it.
+    fn fenced(
         &self,
         consumer: &BaseConsumer<Hints>,
-        replacements: &mut Replacements,
+        backoff: &mut RejoinBackoff,
     ) -> Option<Instant> {
         let (_, reason) = consumer.client().fatal_error()?;
         let now = Instant::now();
-        let wait = replacements.wait(now);
+        let wait = backoff.wait(now);
         tracing::error!(
             member = self.name,
             group = self.group,
             reason,
             ?wait,
-            "the group wants this \
-            member no more, as when another process has its name; it joins again"
+            "the brokers fenced this member, as when another process has its name; it will join again"
         );
         self.hint.send_modify(|hint| {
             hint.is_current = false;
-            hint.trouble = Some(format!(
+            hint.error = Some(format!(
                 "member {} of group {}: {reason}",
                 self.name, self.group
             ));
@@ -367,49 +382,48 @@ impl Member {
         Some(now + wait)
     }
 
-    /// Another client; the same, if none can be made, which is tried again.
+    /// Another client; the same one if that fails, and the caller makes another attempt.
     fn replaced(&self, consumer: BaseConsumer<Hints>) -> BaseConsumer<Hints> {
         let another = match self.consumer() {
             Ok(another) => another,
             Err(error) => {
-                tracing::warn!(%error, member = self.name, "the group can't be joined again yet");
+                tracing::warn!(member = self.name, %error, "the group can't be joined again yet");
                 return consumer;
             }
         };
         // Dropping closes it, which may hang.
         let closing = std::thread::Builder::new().name(format!("group-{}-closing", self.group));
         if let Err(error) = closing.spawn(move || drop(consumer)) {
-            tracing::warn!(%error, member = self.name, "closed a client in the group's own thread");
+            tracing::warn!(member = self.name, %error, "closed a client on the group's own thread");
         }
         another
     }
 }
 
 impl Member {
-    /// Whether the group has other members. With the protocol `consumer` the brokers don't say it to
-    /// this client, so somebody is supposed to be there.
-    fn others(&self, consumer: &BaseConsumer<Hints>) -> Others {
+    /// Whether the group has other members. With the protocol `consumer` the brokers don't tell this client,
+    /// so it assumes that there are some.
+    fn others(&self, consumer: &BaseConsumer<Hints>) -> OtherMembers {
         let group = &self.group;
         match consumer.fetch_group_list(Some(group), MEMBERS_TIMEOUT) {
             Ok(list) => match list.groups().first() {
                 Some(found)
                     if found.protocol_type() == "consumer" && found.members().len() <= 1 =>
                 {
-                    Others::None
+                    OtherMembers::None
                 }
-                Some(_) | None => Others::Some,
+                Some(_) | None => OtherMembers::Some,
             },
             Err(error) => {
-                tracing::info!(%error, group, "who else is in the group is not known");
-                Others::None
+                tracing::info!(group, %error, "the group's other members are not known");
+                OtherMembers::None
             }
         }
     }
 
-    /// A static member's close leaves its place reserved; only to unsubscribe gives it up. The client
-    /// asks the group for that once it has stopped to read, some time after it says that nothing is
-    /// assigned to it any more; and should it be closed before, it never asks. So this waits until the
-    /// brokers don't know this member any more.
+    /// Closing a static member keeps its membership; only unsubscribing ends it. The client sends the request
+    /// some time after it reports that nothing is assigned to it, and never if it is closed before. So this
+    /// waits until the brokers don't know this member any more.
     fn leave(&self, consumer: &BaseConsumer<Hints>) {
         consumer.unsubscribe();
         let begun = Instant::now();
@@ -423,12 +437,11 @@ impl Member {
         tracing::warn!(
             member = self.name,
             group = self.group,
-            "the group may not have taken note that this member leaves"
+            "the group may not have taken note that this member left"
         );
     }
 
-    /// Whether the brokers don't know this member any more. One that is not static leaves by closing,
-    /// too.
+    /// Whether the brokers don't know this member any more. A member that is not static leaves by closing.
     fn has_left(&self, consumer: &BaseConsumer<Hints>) -> bool {
         match self.settings.group_protocol {
             GroupProtocol::Consumer => true,
@@ -443,7 +456,7 @@ impl Member {
     }
 }
 
-/// Whether an id that brokers gave is that of the static member of a name: they put a UUID behind it.
+/// Whether a member id is that of the static member of a name: brokers append a UUID to the name.
 fn is_of(id: &str, name: &str) -> bool {
     id.strip_prefix(name)
         .and_then(|rest| rest.strip_prefix('-'))
@@ -455,7 +468,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_static_member_is_known_by_its_name() {
+    fn a_static_members_id_begins_with_its_name() {
         let uuid = "0b1f3c8e-5a4d-4a8e-9d0c-111111111111";
         let is_of = |id: &str| is_of(id, "127.0.0.1:80");
         assert!(is_of(&format!("127.0.0.1:80-{uuid}")));

@@ -1,25 +1,31 @@
 //! Kafka and the schema registry: the only crate that names their client libraries.
 //!
-//! It knows topics, records and schemas; it knows nothing of commits, owners or the void rule.
+//! It knows topics, records and schemas; it knows nothing of commits, owners or the void rule. Topics have
+//! logical names outside of it, and a deployment's prefix at the brokers.
 
 pub mod admin;
 pub mod appender;
+pub mod bounded;
 pub mod codec;
 pub mod consumer;
 #[cfg(feature = "faults")]
 mod faults;
 pub mod group;
-mod lasting;
 pub mod partition;
+mod prefix;
 pub mod publisher;
 pub mod registry;
+mod self_healing;
 pub mod settings;
+mod subjects;
 
 pub use admin::Admin;
 pub use appender::{Appender, Report};
+pub use bounded::{BoundedReadError, BoundedReader, Span};
 pub use codec::{CodecError, Decoder, Encoder};
-pub use consumer::{BatchConsumer, ConsumerError, Record};
-pub use group::{GroupError, Hint, Membership, Others};
+pub use consumer::{BatchConsumer, ConsumerError, Fetch, Record};
+pub use group::{GroupError, Hint, Membership, OtherMembers};
 pub use publisher::Publisher;
 pub use registry::{Registry, RegistryError};
 pub use settings::{GroupProtocol, KafkaSettings, RegistrySettings, SettingsError};
+pub use subjects::Subjects;

@@ -1,9 +1,9 @@
-//! Which partition a key belongs to.
+//! The partition of a key.
 
 /// murmur2's seed in Kafka's Java client (`org.apache.kafka.common.utils.Utils.murmur2`).
 const SEED: u32 = 0x9747_b28c;
 
-/// The partition of a key among `partitions`, as the Java client's default partitioner has it.
+/// The partition of a key among `partitions`, as the Java client's default partitioner computes it.
 pub fn of_key(key: &[u8], partitions: i32) -> i32 {
     let positive = (murmur2::murmur2(key, SEED) & 0x7fff_ffff).cast_signed();
     positive % partitions

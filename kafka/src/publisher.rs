@@ -1,10 +1,11 @@
-//! Publishes keyed records to topics that are no journals, such as aggregate topics.
+//! Publishes keyed records to topics other than journals, such as aggregate topics.
 //!
-//! Records are spread as the Java client does, and each is reported written before the next batch. A
-//! producer with a fatal error never works again; the next call puts a new one in its place.
+//! A record's partition is the one that the Java client chooses, and each batch is acknowledged before the
+//! next. After a fatal error of the producer the next call replaces it.
 
 use crate::{
-    lasting::Lasting,
+    prefix::TopicPrefix,
+    self_healing::SelfHealing,
     settings::{KafkaSettings, SettingsError},
 };
 use futures_util::future::try_join_all;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
-/// Records under way at once.
-const UNDER_WAY_MAX: usize = 10_000;
+/// Most records in flight.
+const IN_FLIGHT_MAX: usize = 10_000;
 
 /// Why a record is not known to be published.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +28,14 @@ pub enum PublishError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The client library refused.
-    #[error("the producer can't be made: {0}")]
+    #[error("the producer can't be created: {0}")]
     Client(KafkaError),
-    /// It may stand in the topic or not.
+    /// The topic may have the record or not.
     #[error("topic {topic}: unknown outcome: {reason}")]
     Unknown {
-        /// Where it was to go.
+        /// The topic to write to.
         topic: String,
-        /// The client library's words.
+        /// The client library's message.
         reason: String,
     },
 }
@@ -44,52 +45,58 @@ pub enum PublishError {
 pub struct Publisher {
     settings: KafkaSettings,
     role: String,
-    producer: Arc<Lasting<FutureProducer>>,
+    producer: Arc<SelfHealing<FutureProducer>>,
 }
 
 impl Publisher {
-    /// Makes the producer; `role` names it in the broker's logs.
+    /// Creates the producer; `role` names it in the broker's logs.
     pub fn new(settings: &KafkaSettings, role: &str) -> Result<Self, PublishError> {
         settings.check()?;
         Ok(Self {
-            producer: Arc::new(Lasting::new(role, producer(settings, role)?)),
+            producer: Arc::new(SelfHealing::new(role, producer(settings, role)?)),
             settings: settings.clone(),
             role: role.to_owned(),
         })
     }
 
-    /// Makes the producer fail for good, as after an error that idempotence can't survive.
+    /// Makes the producer fail fatally, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
     pub fn fail_fatally(&self) {
         self.producer.fail_fatally();
     }
 
-    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error
-    /// some may stand in the topic; publishing them again is the caller's choice.
+    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error the
+    /// topic may have some of them; publishing them again is the caller's choice.
     pub async fn publish(
         &self,
         topic: &str,
         records: &[(String, Vec<u8>)],
     ) -> Result<(), PublishError> {
+        let name = self.prefixed(topic);
         let records: Vec<_> = records
             .iter()
-            .map(|(key, value)| FutureRecord::to(topic).key(key).payload(value))
+            .map(|(key, value)| FutureRecord::to(&name).key(key).payload(value))
             .collect();
         self.send(topic, records).await
     }
 
-    /// Publishes a record without a value for each key, by which compaction forgets it; in other things
-    /// like [`Publisher::publish`].
+    /// Publishes a record without a value for each key, so that compaction removes the key. Returns as
+    /// [`Publisher::publish`] does.
     pub async fn publish_tombstones(
         &self,
         topic: &str,
         keys: &[String],
     ) -> Result<(), PublishError> {
+        let name = self.prefixed(topic);
         let records: Vec<FutureRecord<'_, String, Vec<u8>>> = keys
             .iter()
-            .map(|key| FutureRecord::to(topic).key(key))
+            .map(|key| FutureRecord::to(&name).key(key))
             .collect();
         self.send(topic, records).await
+    }
+
+    fn prefixed(&self, topic: &str) -> String {
+        TopicPrefix::of(&self.settings).add(topic)
     }
 
     async fn send(
@@ -98,10 +105,10 @@ impl Publisher {
         mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
     ) -> Result<(), PublishError> {
         self.producer
-            .mend(|| producer(&self.settings, &self.role))?;
-        let producer = self.producer.present();
+            .heal(|| producer(&self.settings, &self.role))?;
+        let producer = self.producer.current();
         while !records.is_empty() {
-            let chunk = records.drain(..records.len().min(UNDER_WAY_MAX));
+            let chunk = records.drain(..records.len().min(IN_FLIGHT_MAX));
             let sends = chunk.map(|record| producer.send(record, Timeout::Never));
             try_join_all(sends)
                 .await

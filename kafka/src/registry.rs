@@ -1,47 +1,38 @@
-//! The schema registry: registers our schemas, and fetches those that records were written with.
+//! The schema registry: fetches the schemas that records were written with, by their ids.
 
 use crate::settings::RegistrySettings;
-use apache_avro::schema_compatibility::SchemaCompatibility;
 use schema_registry_converter::{
-    async_impl::schema_registry::{
-        SrSettings, get_schema_by_id, get_schema_by_subject, post_schema,
-    },
+    async_impl::schema_registry::{SrSettings, get_schema_by_id},
     error::SRCError,
-    schema_registry_common::{RawError, SchemaType, SubjectNameStrategy, SuppliedSchema},
+    schema_registry_common::RawError,
 };
-use serde_json::json;
 use std::{
     collections::HashMap,
     sync::{Arc, RwLock},
     time::Duration,
 };
 
-/// What all history must stay: readable by every later reader.
+/// The compatibility of every subject: later readers can read all history.
 pub const COMPATIBILITY: &str = "BACKWARD_TRANSITIVE";
-/// How often a subject is tried that conflicts: processes that start side by side all make it, and a
-/// registry may refuse all but one of them. A schema that is incompatible stays so.
-const CONFLICT_TRIES_MAX: u32 = 5;
-/// Time between two of these tries.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client of the registry. Schemas never change under an id, so each is fetched once.
 #[derive(Clone)]
 pub struct Registry {
-    settings: Arc<SrSettings>,
-    client: reqwest::Client,
-    url: Arc<str>,
+    pub(crate) settings: Arc<SrSettings>,
+    pub(crate) client: reqwest::Client,
+    pub(crate) url: Arc<str>,
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
 }
 
-/// Why a schema can't be had or registered.
+/// Why a schema can't be fetched or registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// No answer; another try may help.
+    /// The registry does not answer; another attempt may help.
     #[error("the schema registry at {url} does not answer: {reason}")]
     Unreachable {
-        /// Where it should be.
+        /// The registry's address.
         url: String,
-        /// The client library's words.
+        /// The client library's message.
         reason: String,
     },
     /// Records already written could no longer be read.
@@ -49,47 +40,47 @@ pub enum RegistryError {
         "subject {subject}: the schema is not {COMPATIBILITY} with what is registered: {difference}"
     )]
     Incompatible {
-        /// The registry's name for it.
+        /// The subject as the registry names it.
         subject: String,
-        /// What differs.
+        /// The difference.
         difference: String,
     },
-    /// The registry knows no such schema (yet).
+    /// The registry does not know the schema (yet).
     #[error("schema id {id} is not in the registry at {url}")]
     UnknownId {
         /// The id in the record.
         id: u32,
-        /// The registry asked.
+        /// The registry's address.
         url: String,
     },
     /// Anything else that the registry refuses.
     #[error("the schema registry at {url} refused {what}: {reason}")]
     Refused {
-        /// The registry asked.
+        /// The registry's address.
         url: String,
-        /// What was asked for.
+        /// The object of the request.
         what: String,
-        /// Its words.
+        /// The registry's message.
         reason: String,
     },
-    /// The registry gave what is no Avro schema.
+    /// The registry's answer is not an Avro schema.
     #[error("schema id {id} is not an Avro schema: {reason}")]
     NotAvro {
         /// The id in the record.
         id: u32,
-        /// Why not.
+        /// The parser's message.
         reason: String,
     },
 }
 
 impl RegistryError {
-    /// Whether another try may help.
+    /// Whether another attempt may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::UnknownId { .. })
     }
 
-    /// Whether the registry has something else by that name, or somebody else made it just now.
-    fn is_conflict(&self) -> bool {
+    /// Whether the subject has another schema, or another process registered it just now.
+    pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Incompatible { .. } => true,
             Self::Refused { reason, .. } => reason.contains("409"),
@@ -99,7 +90,7 @@ impl RegistryError {
 }
 
 impl Registry {
-    /// A client; nothing is asked yet.
+    /// A client; it asks the registry nothing yet.
     pub fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
         let timeout = Duration::from_millis(settings.timeout_ms);
         let url: Arc<str> = settings.url.trim_end_matches('/').into();
@@ -124,35 +115,6 @@ impl Registry {
         })
     }
 
-    /// Makes sure that a subject has this schema and stays [`COMPATIBILITY`]; gives its id.
-    pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        for _ in 1..CONFLICT_TRIES_MAX {
-            match self.ensure_once(subject, schema).await {
-                Err(error) if error.is_conflict() => tokio::time::sleep(CONFLICT_PAUSE).await,
-                ended => return ended,
-            }
-        }
-        self.ensure_once(subject, schema).await
-    }
-
-    async fn ensure_once(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        self.set_compatibility(subject).await?;
-        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-        match post_schema(&self.settings, subject.to_owned(), supplied).await {
-            Ok(registered) => Ok(registered.id),
-            Err(error) => Err(match self.error(&format!("subject {subject}"), error) {
-                RegistryError::Refused { reason, .. } if is_incompatible(&reason) => {
-                    let difference = self.difference(subject, schema).await.unwrap_or(reason);
-                    RegistryError::Incompatible {
-                        subject: subject.to_owned(),
-                        difference,
-                    }
-                }
-                other => other,
-            }),
-        }
-    }
-
     /// The schema of an id, from memory if it was fetched before.
     pub async fn schema(&self, id: u32) -> Result<Arc<serde_avro_fast::Schema>, RegistryError> {
         if let Some(schema) = self.cached(id) {
@@ -162,7 +124,7 @@ impl Registry {
         self.keep(id, &text)
     }
 
-    /// Takes a schema as known under an id, so that the registry need not be asked for it.
+    /// Adds a schema under an id, so that the registry need not be asked for it.
     pub fn remember(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
         self.keep(id, schema).map(|_| ())
     }
@@ -184,7 +146,7 @@ impl Registry {
         Ok(schema)
     }
 
-    /// The schema of an id as the registry has it, as JSON text. Not kept.
+    /// The schema of an id as the registry has it, as JSON text; it is not kept in memory.
     pub async fn schema_text(&self, id: u32) -> Result<String, RegistryError> {
         match get_schema_by_id(id, &self.settings).await {
             Ok(registered) => Ok(registered.schema),
@@ -209,7 +171,7 @@ impl Registry {
             .cloned()
     }
 
-    /// Asks for anything at all, to see whether the registry is there.
+    /// Makes a request to learn whether the registry answers.
     pub async fn ping(&self) -> Result<(), RegistryError> {
         let answer = self
             .client
@@ -226,54 +188,14 @@ impl Registry {
         }
     }
 
-    async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
-        let answer = self
-            .client
-            .put(format!("{}/config/{subject}", self.url))
-            .json(&json!({ "compatibility": COMPATIBILITY }))
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        let status = answer.status();
-        let reason = format!("{status} {}", answer.text().await.unwrap_or_default());
-        if status.is_server_error() {
-            return Err(RegistryError::Unreachable {
-                url: self.url.to_string(),
-                reason,
-            });
-        }
-        let what = format!("the compatibility of subject {subject}");
-        Err(RegistryError::Refused {
-            url: self.url.to_string(),
-            what,
-            reason,
-        })
-    }
-
-    /// What a reader with the new schema would stumble over in the newest registered one.
-    async fn difference(&self, subject: &str, schema: &str) -> Option<String> {
-        let strategy = SubjectNameStrategy::RecordNameStrategy(subject.to_owned());
-        let registered = get_schema_by_subject(&self.settings, &strategy)
-            .await
-            .ok()?;
-        let writer = apache_avro::Schema::parse_str(&registered.schema).ok()?;
-        let reader = apache_avro::Schema::parse_str(schema).ok()?;
-        SchemaCompatibility::can_read(&writer, &reader)
-            .err()
-            .map(|error| error.to_string())
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> RegistryError {
+    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> RegistryError {
         RegistryError::Unreachable {
             url: self.url.to_string(),
             reason: chain(error),
         }
     }
 
-    fn error(&self, what: &str, error: SRCError) -> RegistryError {
+    pub(crate) fn error(&self, what: &str, error: SRCError) -> RegistryError {
         let url = self.url.to_string();
         let refused =
             std::error::Error::source(&error).is_some_and(|source| source.is::<RawError>());
@@ -281,7 +203,7 @@ impl Registry {
             Some(cause) => format!("{}: {cause}", error.error),
             None => error.error.clone(),
         };
-        match refused && !error.retriable && !is_passing(&error.error) {
+        match refused && !error.retriable && !is_transient_status(&error.error) {
             true => RegistryError::Refused {
                 url,
                 what: what.to_owned(),
@@ -292,19 +214,15 @@ impl Registry {
     }
 }
 
-/// Whether the client library's words name an HTTP status that says "not now": the registry's own
-/// trouble, a proxy's, or too many questions.
-fn is_passing(text: &str) -> bool {
+/// Whether the client library's message names a transient HTTP status: an error of the registry or a proxy,
+/// or too many requests.
+fn is_transient_status(text: &str) -> bool {
     text.split_whitespace()
         .filter_map(|word| word.parse::<u16>().ok())
         .any(|status| status >= 500 || status == 408 || status == 429)
 }
 
-fn is_incompatible(reason: &str) -> bool {
-    reason.contains("409") || reason.to_lowercase().contains("incompatible")
-}
-
-/// An error and all its causes, for a client's top error often says only "error sending request".
+/// An error with all its causes: the client's own message is often just "error sending request".
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -320,17 +238,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_registrys_own_trouble_from_a_refusal() {
+    fn a_server_error_is_transient_and_a_client_error_is_not() {
         let text = |status| format!("HTTP request to schema registry failed with status {status}");
         for status in [
             "500 Internal Server Error",
             "504 Gateway Timeout",
             "429 Too Many Requests",
         ] {
-            assert!(is_passing(&text(status)), "{status}");
+            assert!(is_transient_status(&text(status)), "{status}");
         }
         for status in ["404 Not Found", "409 Conflict", "422 Unprocessable Entity"] {
-            assert!(!is_passing(&text(status)), "{status}");
+            assert!(!is_transient_status(&text(status)), "{status}");
         }
     }
 }

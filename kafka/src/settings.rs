@@ -1,25 +1,47 @@
 //! How to reach the brokers and the registry.
 
 use rdkafka::ClientConfig;
+use schemas::topics::{Partitions, TOPICS, TopicSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// How to reach the brokers.
+/// Longest [`KafkaSettings::topic_prefix`], in characters. Kafka allows names of 249.
+pub const TOPIC_PREFIX_LENGTH_MAX: usize = 100;
+/// Most partitions of a topic.
+pub const PARTITIONS_MAX: i32 = 10_000;
+/// Most copies of a partition: Kafka has 16 bits for the number.
+const REPLICATION_FACTOR_MAX: i32 = 32_767;
+
+/// How to reach the brokers, and how topics are named and created.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSettings {
     /// Bootstrap servers, `host:port` with commas between them. Default `127.0.0.1:9092`.
     pub brokers: String,
-    /// Copies of each partition of a topic that we create. Default 1; production wants 3, and then
-    /// two of them must have a record before it counts as written.
+    /// Text before the name of every topic, registry subject and consumer group of this deployment, so that
+    /// several deployments share a cluster; all its processes and tools need the same one. At most
+    /// [`TOPIC_PREFIX_LENGTH_MAX`] characters: letters, digits, `.`, `_` and `-`. Default: empty.
+    ///
+    /// It separates what is in Kafka and in the registry. A deployment's other places have settings of
+    /// their own, which must differ as well: `postgres.url` (the database), `cql.keyspace` and
+    /// `commands.state_dir`.
+    pub topic_prefix: String,
+    /// Number of partitions of each topic that is created, 1 to [`PARTITIONS_MAX`]. It has no effect on a
+    /// topic that exists: its number is final, and read from the brokers. Default 4.
+    pub partitions: i32,
+    /// The number for single topics, by their names without the prefix, such as
+    /// `{"journal.orders"=12}`. Default: none; [`KafkaSettings::partitions`] counts.
+    pub partitions_by_topic: BTreeMap<String, i32>,
+    /// Copies of each partition of a topic that is created, 1 to 32767. Production wants 3, and then two of
+    /// them must have a record before it counts as written. Default 1.
     pub replication_factor: i32,
     /// Further client settings in librdkafka's own names, such as `security.protocol`,
-    /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Default: none. What
-    /// correctness rests on (acks, idempotence, isolation) can't be set here.
+    /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Settings that
+    /// correctness depends on (acks, idempotence, isolation) are refused. Default: none.
     pub properties: BTreeMap<String, String>,
-    /// How command processes divide partitions among them: `classic`, or `consumer` (KIP-848), whose
-    /// session time-out is the brokers' own setting, 45 s by default: that long nobody takes a killed
-    /// process's place. Default `classic`.
+    /// How nodes divide partitions among them: `classic`, or `consumer` (KIP-848), whose session timeout is
+    /// the brokers' setting, 45 s by default: a killed node's partitions have no owner for that time.
+    /// Default `classic`.
     pub group_protocol: GroupProtocol,
 }
 
@@ -27,10 +49,10 @@ pub struct KafkaSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupProtocol {
-    /// Rebalanced by its members, cooperatively.
+    /// Its members divide the partitions, cooperatively.
     #[default]
     Classic,
-    /// Rebalanced by the brokers (KIP-848).
+    /// The brokers divide the partitions (KIP-848).
     Consumer,
 }
 
@@ -47,8 +69,8 @@ pub struct RegistrySettings {
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// Correctness rests on this one.
-    #[error("kafka.properties must not set {name}: daybook's guarantees rest on it")]
+    /// Correctness depends on this property.
+    #[error("kafka.properties must not set {name}: daybook's guarantees depend on it")]
     Reserved {
         /// The property's name.
         name: String,
@@ -59,15 +81,53 @@ pub enum SettingsError {
         /// The protocol asked for.
         protocol: String,
     },
+    /// Kafka would refuse the topics' names.
+    #[error(
+        "kafka.topic_prefix is {value:?}; it may have up to {TOPIC_PREFIX_LENGTH_MAX} letters, digits, '.', '_' and '-'"
+    )]
+    TopicPrefix {
+        /// The setting's value.
+        value: String,
+    },
+    /// Not a number of partitions.
+    #[error("{setting} is {value}; it must be 1 to {PARTITIONS_MAX}")]
+    Partitions {
+        /// The setting's name.
+        setting: String,
+        /// The setting's value.
+        value: i32,
+    },
+    /// The number of partitions of a topic that has no such setting.
+    #[error(
+        "kafka.partitions_by_topic names {topic:?}; it may name {}",
+        settable_topics()
+    )]
+    PartitionsOfUnknown {
+        /// The name.
+        topic: String,
+    },
     /// Not a number of copies.
-    #[error("kafka.replication_factor is {value}; it must be 1 to 32767")]
+    #[error("kafka.replication_factor is {value}; it must be 1 to {REPLICATION_FACTOR_MAX}")]
     ReplicationFactor {
-        /// What was set.
+        /// The setting's value.
         value: i32,
     },
 }
 
-/// Properties that the appender's, the consumer's and the group's guarantees rest on.
+/// The topics whose number of partitions is a setting.
+fn settable_topics() -> String {
+    let topics = TOPICS.iter().filter(|topic| is_settable(topic));
+    topics
+        .map(|topic| topic.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn is_settable(topic: &TopicSpec) -> bool {
+    topic.partitions == Partitions::Setting
+}
+
+/// Properties that the guarantees of appender, consumer and group depend on.
 const RESERVED: [&str; 19] = [
     "bootstrap.servers",
     "metadata.broker.list",
@@ -94,6 +154,9 @@ impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
             brokers: "127.0.0.1:9092".into(),
+            topic_prefix: String::new(),
+            partitions: 4,
+            partitions_by_topic: BTreeMap::new(),
             replication_factor: 1,
             properties: BTreeMap::new(),
             group_protocol: GroupProtocol::default(),
@@ -113,16 +176,23 @@ impl Default for RegistrySettings {
 impl KafkaSettings {
     /// Refuses what would break a guarantee or can't work in this build.
     pub fn check(&self) -> Result<(), SettingsError> {
-        if let Some(name) = RESERVED
-            .iter()
-            .find(|name| self.properties.contains_key(**name))
-        {
+        self.check_properties()?;
+        self.check_topic_prefix()?;
+        self.check_partitions()?;
+        match self.replication_factor {
+            1..=REPLICATION_FACTOR_MAX => Ok(()),
+            value => Err(SettingsError::ReplicationFactor { value }),
+        }
+    }
+
+    fn check_properties(&self) -> Result<(), SettingsError> {
+        let mut reserved = RESERVED.iter();
+        if let Some(name) = reserved.find(|name| self.properties.contains_key(**name)) {
             return Err(SettingsError::Reserved {
                 name: (*name).to_owned(),
             });
         }
-        let protocol = self.properties.get("security.protocol").map(String::as_str);
-        match protocol {
+        match self.properties.get("security.protocol") {
             Some(protocol)
                 if !protocol.eq_ignore_ascii_case("plaintext") && !cfg!(feature = "tls") =>
             {
@@ -130,16 +200,57 @@ impl KafkaSettings {
                     protocol: protocol.to_owned(),
                 })
             }
-            _ if !(1..=32_767).contains(&self.replication_factor) => {
-                Err(SettingsError::ReplicationFactor {
-                    value: self.replication_factor,
-                })
-            }
-            _ => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// What every client of ours starts from; `role` shows in the broker's logs.
+    fn check_topic_prefix(&self) -> Result<(), SettingsError> {
+        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let prefix = &self.topic_prefix;
+        match prefix.len() <= TOPIC_PREFIX_LENGTH_MAX && prefix.bytes().all(is_legal) {
+            true => Ok(()),
+            false => Err(SettingsError::TopicPrefix {
+                value: prefix.clone(),
+            }),
+        }
+    }
+
+    fn check_partitions(&self) -> Result<(), SettingsError> {
+        let check = |setting: &dyn Fn() -> String, value: i32| match value {
+            1..=PARTITIONS_MAX => Ok(()),
+            _ => Err(SettingsError::Partitions {
+                setting: setting(),
+                value,
+            }),
+        };
+        check(&|| "kafka.partitions".into(), self.partitions)?;
+        for (name, partitions) in &self.partitions_by_topic {
+            let mut topics = TOPICS.iter().filter(|topic| is_settable(topic));
+            if !topics.any(|topic| topic.name == name) {
+                return Err(SettingsError::PartitionsOfUnknown {
+                    topic: name.clone(),
+                });
+            }
+            check(
+                &|| format!("kafka.partitions_by_topic of {name}"),
+                *partitions,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// How many partitions a topic is created with.
+    pub(crate) fn partitions_of(&self, topic: &TopicSpec) -> i32 {
+        match topic.partitions {
+            Partitions::Fixed(partitions) => partitions,
+            Partitions::Setting => {
+                let own = self.partitions_by_topic.get(topic.name);
+                own.copied().unwrap_or(self.partitions)
+            }
+        }
+    }
+
+    /// The configuration that every client of ours begins with; `role` shows in the broker's logs.
     pub(crate) fn client(&self, role: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         for (name, value) in &self.properties {
@@ -151,7 +262,7 @@ impl KafkaSettings {
             .set("allow.auto.create.topics", "false")
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "1000")
-            // Connections to brokers that nobody talks to are closed by them; that is no fault.
+            // Brokers close idle connections, which is no error.
             .set("log.connection.close", "false");
         config
     }
@@ -170,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_guarantees_rest_on() {
+    fn properties_that_guarantees_depend_on_are_refused() {
         assert!(matches!(
             with("acks", "1").check(),
             Err(SettingsError::Reserved { .. })
@@ -182,5 +293,61 @@ mod tests {
             with("security.protocol", "ssl").check(),
             Err(SettingsError::NoTls { .. })
         ));
+    }
+
+    #[test]
+    fn a_topic_prefix_makes_names_that_kafka_allows() {
+        let prefixed = |prefix: &str| KafkaSettings {
+            topic_prefix: prefix.into(),
+            ..KafkaSettings::default()
+        };
+        let longest = "x".repeat(TOPIC_PREFIX_LENGTH_MAX);
+        for legal in ["", "us-west.", "Test_7.", &longest] {
+            assert_eq!(prefixed(legal).check(), Ok(()), "{legal}");
+        }
+        for illegal in ["us west", "a/", "\u{fc}", &format!("{longest}x")] {
+            let error = prefixed(illegal).check().unwrap_err().to_string();
+            assert!(error.starts_with("kafka.topic_prefix is"), "{error}");
+        }
+        for topic in TOPICS {
+            let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
+            assert!(length <= 249, "{} is too long", topic.name);
+        }
+    }
+
+    #[test]
+    fn a_topic_has_its_own_number_of_partitions_or_that_of_all() {
+        let with = |partitions: i32, own: &[(&str, i32)]| KafkaSettings {
+            partitions,
+            partitions_by_topic: own
+                .iter()
+                .map(|(topic, partitions)| ((*topic).to_owned(), *partitions))
+                .collect(),
+            ..KafkaSettings::default()
+        };
+        let settings = with(6, &[("journal.orders", 12)]);
+        assert_eq!(settings.check(), Ok(()));
+        for topic in TOPICS {
+            let expected = match (topic.partitions, topic.name) {
+                (Partitions::Fixed(partitions), _) => partitions,
+                (Partitions::Setting, "journal.orders") => 12,
+                (Partitions::Setting, _) => 6,
+            };
+            assert_eq!(settings.partitions_of(&topic), expected, "{}", topic.name);
+        }
+        for (settings, name) in [
+            (with(0, &[]), "kafka.partitions is 0"),
+            (
+                with(4, &[("journal.orders", PARTITIONS_MAX + 1)]),
+                "kafka.partitions_by_topic of journal.orders is 10001",
+            ),
+            (
+                with(4, &[("journal.owners", 2)]),
+                "kafka.partitions_by_topic names \"journal.owners\"; it may name journal.catalog",
+            ),
+        ] {
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
     }
 }

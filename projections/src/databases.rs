@@ -1,4 +1,4 @@
-//! Both databases of the read side, for a whole process.
+//! Both databases of the read side, for a whole node.
 
 use crate::{
     cql::{Cql, CqlError},
@@ -10,14 +10,14 @@ use sqlx::PgPool;
 /// Handles to both databases. Cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
-    /// Connects when it is first used, and again whenever that is needed.
+    /// Connects at its first use, and reconnects when needed.
     pub postgres: PgPool,
-    /// Connects in the background, and again whenever that is needed.
+    /// Connects in the background, and reconnects when needed.
     pub cql: Cql,
 }
 
 impl Databases {
-    /// Handles to databases that need not be there yet.
+    /// Handles to databases that need not be running yet.
     ///
     /// # Errors
     /// [`SettingsError`] for settings that can never work.
@@ -34,7 +34,10 @@ impl Databases {
         })
     }
 
-    /// Asks Postgres for a sign of life. A database that is not made yet is one.
+    /// Checks that Postgres answers. An answer that the database does not exist yet is one.
+    ///
+    /// # Errors
+    /// The transient error, if it does not answer.
     pub async fn ping_postgres(&self) -> Result<(), sqlx::Error> {
         match sqlx::query("SELECT 1").execute(&self.postgres).await {
             Err(error) if postgres::is_transient(&error) => Err(error),
@@ -42,7 +45,10 @@ impl Databases {
         }
     }
 
-    /// Asks the CQL store for a sign of life.
+    /// Checks that the CQL store answers.
+    ///
+    /// # Errors
+    /// Its error, or that there is no connection yet.
     pub async fn ping_cql(&self) -> Result<(), CqlError> {
         let session = self.cql.session()?;
         session.execute("SELECT key FROM system.local", ()).await?;

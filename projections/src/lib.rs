@@ -1,24 +1,37 @@
 //! The read side: the projector runtime, the views and their queries.
 //!
-//! A view is one folder under `views` and one line of its registry. It knows facts, not rules: what
-//! it shows is a pure fold of the journal, and can be thrown away and posted again.
+//! A view is one folder under `views` and one line of the list there. It knows events, not rules: its
+//! rows are a pure fold of the journal, and can be dropped and projected again.
+//!
+//! `view` is the port that a view implements, `fold` what both stores do with it, `store` the port
+//! between the projector and a database; `postgres` and `cql` implement that one.
 
+pub mod columns;
 pub mod cql;
 pub mod databases;
-pub mod facts;
+pub mod fold;
 pub mod metrics;
 pub mod order;
 mod paging;
+#[macro_use]
 pub mod postgres;
-mod problems;
+pub mod problems;
 pub mod projector;
+pub mod recorded;
+pub mod registration;
+mod registry;
 pub mod settings;
+#[cfg(test)]
+mod spec;
 pub mod store;
 pub mod totals;
+pub mod view;
 pub mod views;
 
 pub use databases::Databases;
 pub use projector::Runtime;
+pub use recorded::{FoldError, Recorded};
+pub use registry::{TotalsError, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
-pub use store::{PostError, Store};
-pub use views::{routes, run};
+pub use store::{Store, StoreError};
+pub use view::{RowFeed, Table, View};

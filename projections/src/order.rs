@@ -1,18 +1,14 @@
-//! What every view of orders keeps of one, and how an answer shows it.
+//! How orders are shown: what the queries of every view of orders answer with. Clients see these
+//! types; what a view stores is its own.
 
-use crate::facts::{Fact, FoldError};
-use schemas::{
-    Timestamp, ids,
-    orders::{CreditNoteIssued, Event, SaleImported, SaleLine},
-};
+use crate::problems::QueryError;
+use schemas::ids;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use service::problem::Problem;
+use utoipa::{IntoResponses, ToSchema};
 
-/// The prefixes of the ids of what this context's views call orders.
+/// The prefixes of the ids of orders and credit notes.
 const ID_PREFIXES: [&str; 2] = ["order", "creditnote"];
-
-/// The years 1 to 9999, in microseconds since 1970.
-const CALENDAR_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 /// Sale or credit note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -22,31 +18,6 @@ pub enum Kind {
     Sale,
     /// Money given back.
     CreditNote,
-}
-
-/// An order without its lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The whole record key, which is the order's TypeID.
-    pub id: String,
-    /// Sale or credit note.
-    pub kind: Kind,
-    /// The number that the source gave it.
-    pub invoice: String,
-    /// Opaque id; `None` where the source has none.
-    pub customer: Option<String>,
-    /// As the source names it.
-    pub country: String,
-    /// When the sale was made or the credit note issued.
-    pub ordered_at: Timestamp,
-    /// ISO 4217.
-    pub currency: String,
-    /// Minor units, signed.
-    pub total: i64,
-    /// How many lines it has.
-    pub line_count: i32,
-    /// The aggregate's version that this row shows.
-    pub version: i64,
 }
 
 /// An amount of money.
@@ -68,21 +39,21 @@ pub struct OrderSummary {
     pub id: String,
     /// Sale or credit note.
     pub kind: Kind,
-    /// The number that the source gave it.
+    /// The source's number of the invoice.
     #[schema(example = "536365")]
     pub invoice: String,
     /// Opaque id of the customer; null where the source has none.
     #[schema(example = "17850")]
     pub customer: Option<String>,
-    /// As the source names it.
+    /// The source's name of the country.
     #[schema(example = "United Kingdom")]
     pub country: String,
     /// RFC 3339, in UTC.
     #[schema(example = "2010-12-01T08:26:00Z")]
     pub ordered_at: String,
-    /// The sum of its lines; below zero gives money back.
+    /// The sum of its lines; negative if money is given back.
     pub total: Amount,
-    /// How many lines it has.
+    /// Number of lines.
     pub line_count: i32,
     /// The aggregate's version.
     pub version: i64,
@@ -97,8 +68,22 @@ pub struct OrderPage {
     pub next_cursor: Option<String>,
 }
 
+/// Why a query for one order is not answered.
+#[derive(IntoResponses)]
+pub enum OrderProblems {
+    /// INVALID_ORDER_ID.
+    #[response(status = 400)]
+    Refused(Problem),
+    /// ORDER_NOT_FOUND.
+    #[response(status = 404)]
+    NotFound(Problem),
+    /// DATABASE_UNAVAILABLE.
+    #[response(status = 503)]
+    Unavailable(Problem),
+}
+
 impl Kind {
-    /// As it is stored and shown.
+    /// The name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sale => "SALE",
@@ -106,100 +91,19 @@ impl Kind {
         }
     }
 
-    /// Reads what [`Kind::as_str`] gives.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// The kind of a stored name.
+    ///
+    /// # Errors
+    /// [`QueryError::Value`] for a name that [`Kind::as_str`] never gives.
+    pub fn stored(name: &str) -> Result<Self, QueryError> {
         [Self::Sale, Self::CreditNote]
             .into_iter()
-            .find(|kind| kind.as_str() == text)
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| QueryError::Value {
+                column: "kind",
+                value: name.to_owned(),
+            })
     }
-}
-
-impl Header {
-    /// What a fact says of its order: all of it, for each fact of today tells an order as a whole.
-    pub fn of(fact: &Fact<'_, Event>) -> Result<Self, FoldError> {
-        let (kind, invoice, customer, country, ordered_at, currency, total) = match fact.event {
-            Event::SaleImported(SaleImported {
-                invoice,
-                customer,
-                country,
-                ordered_at,
-                currency,
-                lines: _,
-                total,
-            }) => (
-                Kind::Sale,
-                invoice,
-                customer,
-                country,
-                ordered_at,
-                currency,
-                total,
-            ),
-            Event::CreditNoteIssued(CreditNoteIssued {
-                invoice,
-                order_id: _,
-                customer,
-                country,
-                issued_at,
-                currency,
-                lines: _,
-                total,
-            }) => (
-                Kind::CreditNote,
-                invoice,
-                customer,
-                country,
-                issued_at,
-                currency,
-                total,
-            ),
-        };
-        if !is_in_calendar(*ordered_at) {
-            return Err(FoldError::Time {
-                key: fact.key.to_owned(),
-                offset: fact.offset,
-                time: *ordered_at,
-            });
-        }
-        let lines = lines(fact.event).len();
-        let line_count = i32::try_from(lines).map_err(|_| FoldError::TooManyLines {
-            key: fact.key.to_owned(),
-            offset: fact.offset,
-            lines,
-        })?;
-        Ok(Self {
-            id: fact.key.to_owned(),
-            kind,
-            invoice: invoice.clone(),
-            customer: customer.clone(),
-            country: country.clone(),
-            ordered_at: *ordered_at,
-            currency: currency.code().to_owned(),
-            total: *total,
-            line_count,
-            version: fact.version,
-        })
-    }
-}
-
-/// The lines that a fact gives its order.
-pub fn lines(event: &Event) -> &[SaleLine] {
-    match event {
-        Event::SaleImported(sale) => &sale.lines,
-        Event::CreditNoteIssued(note) => &note.lines,
-    }
-}
-
-/// Whether a time is of the years 1 to 9999, as every [`Timestamp`] that was read from text.
-pub fn is_in_calendar(time: Timestamp) -> bool {
-    CALENDAR_US.contains(&time.0)
-}
-
-/// Whether a text can be an order's id at all.
-pub fn is_id(text: &str) -> bool {
-    ID_PREFIXES
-        .iter()
-        .any(|prefix| ids::is_type_id(text, prefix))
 }
 
 impl Amount {
@@ -212,21 +116,9 @@ impl Amount {
     }
 }
 
-impl From<Header> for OrderSummary {
-    fn from(header: Header) -> Self {
-        Self {
-            id: header.id,
-            kind: header.kind,
-            invoice: header.invoice,
-            customer: header.customer,
-            country: header.country,
-            ordered_at: header.ordered_at.to_string(),
-            total: Amount {
-                amount: header.total,
-                currency: header.currency,
-            },
-            line_count: header.line_count,
-            version: header.version,
-        }
-    }
+/// Whether a text has the form of an order's id.
+pub fn is_id(text: &str) -> bool {
+    ID_PREFIXES
+        .iter()
+        .any(|prefix| ids::is_type_id(text, prefix))
 }

@@ -1,67 +1,98 @@
-//! Pages: how long one is, and the cursor that says where the next begins.
+//! Pages: how long one is, and the cursor that says where the next one begins.
 
-use crate::order;
+use crate::recorded::is_in_calendar;
 use axum::http::StatusCode;
 use schemas::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service::problem::Problem;
 
-/// Rows of a page when nothing is asked for.
+/// Rows of a page without a `limit`.
 pub const LIMIT_DEFAULT: u16 = 20;
 /// Most rows of a page.
 pub const LIMIT_MAX: u16 = 100;
 /// Longest text that a query may compare with, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
-/// First byte of a cursor's bytes: their layout.
-const LAYOUT: u8 = 1;
+/// First byte of a cursor: its layout's version. The list's name and the sort key follow, as postcard;
+/// the text is hex.
+const LAYOUT: u8 = 2;
+/// Longest cursor, in characters.
+const CURSOR_LENGTH_MAX: usize = 1_024;
 /// Longest id in a cursor, in bytes; a TypeID has at most 90.
 const ID_BYTES_MAX: usize = 90;
 
-/// The last row of a page; the next one begins after it. Opaque to clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// The row's first sort key, newest first.
-    pub ordered_at: Timestamp,
-    /// Its second, greatest first.
-    pub id: String,
+/// The sort key of a list: a page's last one is where the next page begins.
+pub trait SortKey: Serialize + DeserializeOwned {
+    /// Whether the list's query takes it. A client may alter a cursor.
+    fn is_valid(&self) -> bool;
 }
 
-impl Cursor {
-    /// The text that a client hands back.
-    pub fn encode(&self) -> String {
-        let mut bytes = vec![LAYOUT];
-        bytes.extend(self.ordered_at.0.to_be_bytes());
-        bytes.extend(self.id.as_bytes());
-        hex::encode(bytes)
-    }
+/// The sort key of lists that show the newest order first; of equal times, the greatest id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewestFirst {
+    /// Microseconds since 1970.
+    pub ordered_at: Timestamp,
+    /// The order's id.
+    pub order_id: String,
+}
 
-    /// Reads any text; `None` for what [`Cursor::encode`] never gives.
-    pub fn decode(text: &str) -> Option<Self> {
-        let length_max = 2 * (1 + size_of::<i64>() + ID_BYTES_MAX);
-        if text.len() > length_max {
-            return None;
-        }
-        let bytes = hex::decode(text).ok()?;
-        let (layout, rest) = bytes.split_first()?;
-        let (ordered_at, id) = rest.split_first_chunk()?;
-        let ordered_at = Timestamp(i64::from_be_bytes(*ordered_at));
-        let id = std::str::from_utf8(id).ok()?.to_owned();
-        let known = *layout == LAYOUT
-            && order::is_in_calendar(ordered_at)
-            && !id.is_empty()
-            && id.bytes().all(|byte| byte.is_ascii_graphic());
-        known.then_some(Self { ordered_at, id })
+impl SortKey for NewestFirst {
+    fn is_valid(&self) -> bool {
+        is_in_calendar(self.ordered_at)
+            && (1..=ID_BYTES_MAX).contains(&self.order_id.len())
+            && self.order_id.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+}
+
+/// Why a text is no cursor of a list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// None of our answers gave it.
+    #[error("invalid cursor: pass the `next_cursor` of the previous page unchanged")]
+    Invalid,
+    /// An answer of another list, or of another version of this one, gave it.
+    #[error("cursor of another list: pass the `next_cursor` of the previous page of this list")]
+    OtherList,
+}
+
+/// The text that leads a client from a list's page to the next one. Opaque to clients.
+pub fn encode<Key: SortKey>(list: &str, last: &Key) -> String {
+    let bytes = postcard::to_extend(&(list, last), vec![LAYOUT])
+        .expect("keys are structs of numbers and texts, and memory has no end");
+    hex::encode(bytes)
+}
+
+/// Reads any text.
+///
+/// # Errors
+/// [`CursorError`] for what [`encode`] never gives for this list.
+pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> {
+    if text.len() > CURSOR_LENGTH_MAX {
+        return Err(CursorError::Invalid);
+    }
+    let bytes = hex::decode(text).map_err(|_| CursorError::Invalid)?;
+    let Some((&LAYOUT, rest)) = bytes.split_first() else {
+        return Err(CursorError::Invalid);
+    };
+    let (found, rest): (&str, _) =
+        postcard::take_from_bytes(rest).map_err(|_| CursorError::Invalid)?;
+    if found != list {
+        return Err(CursorError::OtherList);
+    }
+    let key: Key = postcard::from_bytes(rest).map_err(|_| CursorError::Invalid)?;
+    // postcard reads other bytes than it writes, such as a longer form of a number.
+    match key.is_valid() && encode(list, &key) == text {
+        true => Ok(key),
+        false => Err(CursorError::Invalid),
     }
 }
 
 /// Reads a query's cursor.
-pub fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Problem> {
-    text.map(|text| {
-        Cursor::decode(text).ok_or_else(|| {
-            let detail = "the cursor is none that an earlier page gave";
-            Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURSOR", detail)
-        })
-    })
-    .transpose()
+pub fn cursor<Key: SortKey>(list: &str, text: Option<&str>) -> Result<Option<Key>, Problem> {
+    let refuse = |error: CursorError| {
+        Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURSOR", error.to_string())
+    };
+    text.map(|text| decode(list, text).map_err(refuse))
+        .transpose()
 }
 
 /// Reads a query's limit.
@@ -69,7 +100,7 @@ pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     match asked.unwrap_or(LIMIT_DEFAULT) {
         limit @ 1..=LIMIT_MAX => Ok(limit),
         limit => {
-            let detail = format!("limit is {limit}; it must be 1 to {LIMIT_MAX}");
+            let detail = format!("limit is {limit}; pass a number from 1 to {LIMIT_MAX}");
             Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "INVALID_LIMIT",
@@ -79,12 +110,12 @@ pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     }
 }
 
-/// Refuses text that no row can hold: Postgres has no NUL, and keys are short.
+/// Refuses text that no row can hold: Postgres stores no NUL, and keys are short.
 pub fn text<'a>(name: &str, text: &'a str) -> Result<&'a str, Problem> {
     if text.len() <= TEXT_BYTES_MAX && !text.contains('\0') {
         return Ok(text);
     }
-    let detail = format!("{name} must have at most {TEXT_BYTES_MAX} bytes, none of them zero");
+    let detail = format!("{name}: pass at most {TEXT_BYTES_MAX} bytes, without U+0000");
     Err(Problem::new(
         StatusCode::BAD_REQUEST,
         "INVALID_TEXT",
@@ -95,21 +126,46 @@ pub fn text<'a>(name: &str, text: &'a str) -> Result<&'a str, Problem> {
 /// Reads a point in time.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| {
-        let detail = format!("{name}: {error}");
+        let detail = format!("{name}: {error}; pass a time such as 2010-12-01T00:00:00Z");
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_TIME", detail)
     })
 }
 
-/// Cuts rows that were read one beyond `limit` down to a page, and says where the next one begins.
-pub fn cut<Row>(
+/// Cuts rows that were read one beyond `limit` down to a page. Gives the cursor of the next page too,
+/// if there is one.
+pub fn cut<Row, Key: SortKey>(
+    list: &str,
     mut rows: Vec<Row>,
     limit: u16,
-    place: impl Fn(&Row) -> Cursor,
+    key: impl Fn(&Row) -> Key,
 ) -> (Vec<Row>, Option<String>) {
     let more = rows.len() > usize::from(limit);
     rows.truncate(usize::from(limit));
-    let next = rows.last().filter(|_| more).map(|row| place(row).encode());
+    let last = rows.last().filter(|_| more);
+    let next = last.map(|row| encode(list, &key(row)));
     (rows, next)
+}
+
+/// Compares a list's cursor with its golden file, which must be there; `UPDATE_GOLDEN=1 cargo test -p
+/// projections` writes it.
+#[cfg(test)]
+#[track_caller]
+pub fn check_golden<Key: SortKey + PartialEq + std::fmt::Debug>(list: &str, key: &Key) {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("golden/cursors")
+        .join(format!("v{LAYOUT}"))
+        .join(format!("{list}.hex"));
+    let content = format!("{}\n", encode(list, key));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &content).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    assert_eq!(
+        golden, content,
+        "{path:?} differs: cursors that clients hold become invalid"
+    );
+    assert_eq!(decode::<Key>(list, golden.trim()).as_ref(), Ok(key));
 }
 
 #[cfg(test)]
@@ -117,16 +173,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn key(micros: i64, order_id: &str) -> NewestFirst {
+        NewestFirst {
+            ordered_at: Timestamp(micros),
+            order_id: order_id.into(),
+        }
+    }
+
     #[test]
-    fn a_page_says_where_the_next_begins_unless_it_is_the_last() {
-        let place = |id: &char| Cursor {
-            ordered_at: Timestamp(1),
-            id: id.to_string(),
-        };
-        let (page, next) = cut(vec!['a', 'b', 'c'], 2, place);
-        assert_eq!((page, next), (vec!['a', 'b'], Some(place(&'b').encode())));
-        assert_eq!(cut(vec!['a', 'b'], 2, place), (vec!['a', 'b'], None));
-        assert_eq!(cut(vec![], 2, place), (vec![], None));
+    fn a_page_has_the_cursor_of_the_next_one_unless_it_is_the_last() {
+        let key = |id: &char| key(1, &id.to_string());
+        let (page, next) = cut("list", vec!['a', 'b', 'c'], 2, key);
+        assert_eq!(page, ['a', 'b']);
+        assert_eq!(next, Some(encode("list", &key(&'b'))));
+        assert_eq!(cut("list", vec!['a', 'b'], 2, key), (vec!['a', 'b'], None));
+        assert_eq!(cut("list", vec![], 2, key), (vec![], None));
     }
 
     #[test]
@@ -139,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_row_can_hold() {
+    fn text_that_no_row_can_hold_is_refused() {
         assert_eq!(text("customer", "17850"), Ok("17850"));
         for refused in ["a\0b", &"a".repeat(1_025)] {
             assert_eq!(text("customer", refused).unwrap_err().code, "INVALID_TEXT");
@@ -148,31 +209,54 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_the_database_are_no_cursor() {
-        let cursor = Cursor {
-            ordered_at: Timestamp(i64::MAX),
-            id: "order_1".into(),
-        };
-        assert_eq!(Cursor::decode(&cursor.encode()), None);
+    fn a_cursor_of_another_list_is_refused() {
+        let text = encode("orders_v2", &key(1, "order_1"));
+        let decoded = decode::<NewestFirst>("orders_by_customer_v2", &text);
+        assert_eq!(decoded, Err(CursorError::OtherList));
+    }
+
+    #[test]
+    fn a_cursor_with_a_time_beyond_the_calendar_is_refused() {
+        let text = encode("list", &key(i64::MAX, "order_1"));
+        assert_eq!(
+            decode::<NewestFirst>("list", &text),
+            Err(CursorError::Invalid)
+        );
+    }
+
+    #[test]
+    fn a_cursor_of_an_earlier_layout_is_refused() {
+        let text = encode("list", &key(1, "order_1"));
+        let earlier = text.replacen("02", "01", 1);
+        assert_eq!(
+            decode::<NewestFirst>("list", &earlier),
+            Err(CursorError::Invalid)
+        );
     }
 
     proptest! {
         #[test]
-        fn cursors_come_back(micros in 0..4_000_000_000_000_000_i64, id in "[!-~]{1,90}") {
-            let cursor = Cursor { ordered_at: Timestamp(micros), id };
-            prop_assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        fn a_cursor_decodes_to_its_key(
+            micros in 0..4_000_000_000_000_000_i64, id in "[!-~]{1,90}", list in "[a-z_0-9]{1,48}",
+        ) {
+            let key = key(micros, &id);
+            prop_assert_eq!(decode(&list, &encode(&list, &key)), Ok(key));
         }
 
         #[test]
-        fn any_text_is_a_cursor_or_none(text in ".*") {
-            let _ = Cursor::decode(&text);
+        fn any_text_decodes_or_is_refused(text in ".*") {
+            let _ = decode::<NewestFirst>("list", &text);
         }
 
         #[test]
-        fn any_bytes_are_a_cursor_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let text = hex::encode(bytes);
-            if let Some(cursor) = Cursor::decode(&text) {
-                prop_assert_eq!(cursor.encode(), text);
+        fn bytes_that_decode_are_the_ones_that_encode_gives(
+            bytes in proptest::collection::vec(any::<u8>(), 0..120),
+        ) {
+            // The beginning of a true cursor, or else nearly no bytes would get to the key.
+            let beginning = encode("list", &key(0, "o"));
+            let text = format!("{}{}", &beginning[..12], hex::encode(bytes));
+            if let Ok(key) = decode::<NewestFirst>("list", &text) {
+                prop_assert_eq!(encode("list", &key), text);
             }
         }
     }

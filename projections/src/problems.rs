@@ -1,9 +1,10 @@
-//! What a client is told when a database can't answer.
+//! The answers to clients while a database fails.
 
 use crate::{cql::CqlError, postgres};
 use axum::http::StatusCode;
 use service::problem::Problem;
 use std::time::Duration;
+use utoipa::IntoResponses;
 
 /// Longest time for one query.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,19 +16,33 @@ pub enum QueryError {
     #[error("postgres: {0}")]
     Postgres(#[from] sqlx::Error),
     /// The CQL store.
-    #[error(transparent)]
+    #[error("cql: {0}")]
     Cql(#[from] CqlError),
-    /// A stored value that we never write.
+    /// A stored value that no projector writes.
     #[error("column {column} holds {value:?}")]
     Value {
         /// The column.
         column: &'static str,
-        /// What it holds.
+        /// The value.
         value: String,
     },
 }
 
+/// Why a query for a page of a list is not answered.
+#[derive(IntoResponses)]
+pub enum ListProblems {
+    /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
+    #[response(status = 400)]
+    Refused(Problem),
+    /// DATABASE_UNAVAILABLE.
+    #[response(status = 503)]
+    Unavailable(Problem),
+}
+
 /// Waits for a query, at most [`QUERY_TIMEOUT`].
+///
+/// # Errors
+/// 503 while the database is away or the view is not created yet, else 500.
 pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
     match tokio::time::timeout(QUERY_TIMEOUT, query).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -52,16 +67,16 @@ fn problem(error: &QueryError) -> Problem {
         return unavailable(&error.to_string());
     }
     if is_schema_missing {
-        return unavailable("the view is not set up yet");
+        return unavailable("the view is not created yet");
     }
-    tracing::error!(%error, "a query failed");
-    let detail = "the query failed; the log says why";
+    tracing::error!(%error, "query failed");
+    let detail = "the query failed: report it with the time, for the log has the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
 }
 
 fn unavailable(reason: &str) -> Problem {
-    tracing::warn!(reason, "a database can't answer");
-    let detail = "the database of this view does not answer; try again";
+    tracing::warn!(reason, "database unavailable");
+    let detail = "the database of this view does not answer: send the request again later";
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "DATABASE_UNAVAILABLE",
@@ -79,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_an_absent_database_from_a_mistake_of_ours() {
+    async fn an_outage_and_a_failed_query_have_different_codes() {
         assert_eq!(
             code_of(sqlx::Error::PoolTimedOut.into()).await,
             (503, "DATABASE_UNAVAILABLE")
@@ -97,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_query_without_an_end_is_given_up() {
+    async fn a_query_that_does_not_end_is_a_503() {
         let refused = answer::<()>(std::future::pending()).await.unwrap_err();
         assert_eq!(refused.code, "DATABASE_UNAVAILABLE");
     }

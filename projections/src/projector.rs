@@ -1,16 +1,17 @@
-//! The projector: posts one journal into one view, for ever.
+//! The projector: applies the journals of one view to it until shutdown.
 //!
-//! What waiting mends it waits out, and says so in readiness; a batch that can't be posted stops the
-//! view, for skipping is never right. Partitions come in no order among each other: each has a
-//! checkpoint of its own.
+//! It waits for whatever is transient, and readiness says what for. A batch that can't be applied
+//! stops the view, for skipping is never right. There is no order between partitions: each has its own
+//! checkpoint.
 
 use crate::{
     metrics as names,
-    store::{POST_TIMEOUT, PostError, Store},
+    store::{APPLY_TIMEOUT, Store, StoreError},
+    view::{EventReader, ViewEvent},
 };
-use journal::{Batch, Checkpoint, ReadError, Reader, Source};
+use journal::{Batch, Checkpoint, ReadError, Source};
 use metrics::{counter, gauge, histogram};
-use schemas::{ContextEvent, topics::PARTITIONS};
+use schemas::{Body, topics::PartitionCounts};
 use service::{
     health::{Component, Health},
     progress::Progress,
@@ -22,18 +23,20 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long after trouble with the log it must have been calm before the view counts as ready. A
-/// log that is not the checkpoint's shows itself well within this time.
+/// Time without an error that must follow an error of the log before the view counts as ready. A
+/// log that the checkpoint was not taken from shows within this time.
 const CALM_TIME: Duration = Duration::from_secs(5);
 
-/// What every projector of a process shares.
+/// The parts that all projectors of a node share.
 #[derive(Clone)]
 pub struct Runtime {
     /// The journals.
     pub source: Source,
-    /// Where each view says whether it is posted.
+    /// The partitions of each journal.
+    pub partitions: PartitionCounts,
+    /// Where each view reports whether it is applied.
     pub health: Health,
-    /// Where each view says how far it is posted.
+    /// Where each view reports how far it is applied.
     pub progress: Progress,
     /// Ends every projector, between or within batches.
     pub shutdown: CancellationToken,
@@ -45,10 +48,11 @@ impl Runtime {
     /// Starts the projector of a view, as a task of its own.
     pub fn project<S: Store>(&self, store: S) {
         let component = self.health.component(format!("view.{}", store.name()));
-        // Until it has said how far it is, it is nowhere.
-        for partition in 0..PARTITIONS {
-            self.progress
-                .set(store.name(), S::Event::CONTEXT.topic, partition, 0);
+        // A view whose checkpoints are not read yet counts as not caught up.
+        for topic in S::Event::TOPICS {
+            for partition in 0..self.partitions.of(topic) {
+                self.progress.set(store.name(), topic, partition, 0);
+            }
         }
         gauge!(names::STOPPED, "view" => store.name()).set(0);
         let shutdown = self.shutdown.clone();
@@ -59,7 +63,7 @@ impl Runtime {
         };
         let (name, supervised) = (projector.store.name(), shutdown.clone());
         let task = async move {
-            // Dropping it anywhere is safe: what was not committed is read and posted again.
+            // Dropping it anywhere is safe: what was not committed is read and applied again.
             shutdown.run_until_cancelled(projector.run()).await;
         };
         self.tasks
@@ -76,48 +80,44 @@ struct Projector<S> {
 /// Why the projector must begin again from the stored checkpoints, or end.
 enum Ended {
     /// Another projector is ahead.
-    Overtaken(PostError),
-    /// The log can't be read on with this reader.
+    StaleCheckpoint(StoreError),
+    /// This reader can't read the log any further.
     Reader(ReadError),
-    /// The batch can't be posted, whatever we wait for.
-    Stopped(PostError),
+    /// No retry can apply the batch.
+    Stopped(StoreError),
 }
 
-/// What the readiness of a running projector depends on.
-struct Standing<'a> {
+/// The reader's part in the readiness of a running projector.
+struct ReaderHealth<'a> {
     component: &'a Component,
-    /// Partitions that are read no further, and why.
+    /// Partitions that are no longer read, with the reason.
     halted: BTreeMap<i32, String>,
-    /// The log gives trouble, or gave it and has not been seen calm since.
-    is_troubled: AtomicBool,
+    /// The log gave an error, and has not been seen without one since.
+    is_failing: AtomicBool,
 }
 
 impl<S: Store> Projector<S> {
-    fn topic(&self) -> &'static str {
-        S::Event::CONTEXT.topic
-    }
-
     async fn run(&self) {
         let view = self.store.name();
         let mut waits = service::backoff();
-        let mut is_troubled = false;
+        let mut is_failing = false;
         loop {
             let begun = Instant::now();
             let checkpoints = self.open_store().await;
-            match self.post_after(checkpoints, is_troubled).await {
-                Ended::Overtaken(error) => {
-                    tracing::warn!(view, %error, "going on after the other projector");
-                    is_troubled = false;
+            match self.apply_after(checkpoints, is_failing).await {
+                Ended::StaleCheckpoint(error) => {
+                    tracing::warn!(view, %error, "another projector is ahead, resuming after it");
+                    is_failing = false;
                 }
                 Ended::Reader(error) => {
                     self.component.not_ready(error.to_string());
-                    is_troubled = !error.is_transient();
-                    if is_troubled {
-                        tracing::error!(view, %error, "the journal can't be read; trying again");
+                    is_failing = !error.is_transient();
+                    if is_failing {
+                        tracing::error!(view, %error, "failed to read the journal, retrying");
                     }
                 }
                 Ended::Stopped(error) => {
-                    tracing::error!(view, %error, "stopped; it goes on after a restart");
+                    tracing::error!(view, %error, "view stopped until the next restart");
                     gauge!(names::STOPPED, "view" => view).set(1);
                     self.component.not_ready(format!("stopped: {error}"));
                     return;
@@ -126,173 +126,202 @@ impl<S: Store> Projector<S> {
             if begun.elapsed() > 2 * CALM_TIME {
                 waits = service::backoff();
             }
-            tokio::time::sleep(waits.next().unwrap_or(CALM_TIME)).await;
+            tokio::time::sleep(waits.wait()).await;
         }
     }
 
-    /// Waits for the database, however long; whatever it refuses, an operator may mend.
+    /// Waits for the database without a limit; an operator may repair whatever it refuses.
     async fn open_store(&self) -> Vec<Checkpoint> {
+        let view = self.store.name();
         let mut waits = service::backoff();
         loop {
-            let error = match within_time(self.store.name(), self.store.open()).await {
+            let opening = self.store.open(&self.runtime.partitions);
+            let error = match within_timeout(view, opening).await {
                 Ok(checkpoints) => return checkpoints,
                 Err(error) => error,
             };
             self.component.not_ready(error.to_string());
-            tracing::debug!(view = self.store.name(), %error, "the view can't be opened yet");
-            tokio::time::sleep(waits.next().unwrap_or(CALM_TIME)).await;
+            tracing::debug!(view, %error, "failed to open the view, retrying");
+            tokio::time::sleep(waits.wait()).await;
         }
     }
 
-    /// Posts what follows on the checkpoints, until that can't go on.
-    async fn post_after(&self, checkpoints: Vec<Checkpoint>, is_troubled: bool) -> Ended {
+    /// Applies what follows on the checkpoints, until that is no longer possible.
+    async fn apply_after(&self, checkpoints: Vec<Checkpoint>, is_failing: bool) -> Ended {
         for checkpoint in &checkpoints {
-            self.tell_progress(checkpoint);
+            self.report_progress(checkpoint);
         }
         let role = format!("view-{}", self.store.name());
-        let opened = Reader::<S::Event>::open(&self.runtime.source, &role, checkpoints).await;
-        let mut reader = match opened {
+        let opening =
+            <S::Event as ViewEvent>::Reader::open(&self.runtime.source, &role, checkpoints);
+        let mut reader = match opening.await {
             Ok(reader) => reader,
             Err(error) => return Ended::Reader(error),
         };
-        let mut standing = Standing {
+        let mut health = ReaderHealth {
             component: &self.component,
             halted: BTreeMap::new(),
-            is_troubled: AtomicBool::new(is_troubled),
+            is_failing: AtomicBool::new(is_failing),
         };
-        standing.tell();
+        health.publish();
         loop {
-            let batch = match self.read(&mut reader, &mut standing).await {
+            let batch = match self.read(&mut reader, &mut health).await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => continue,
                 Err(error) => return Ended::Reader(error),
             };
-            match self.post(&batch).await {
-                Ok(()) => standing.tell(),
-                Err(error @ PostError::Overtaken { .. }) => return Ended::Overtaken(error),
+            match self.apply(&batch).await {
+                Ok(()) => health.publish(),
+                Err(error @ StoreError::StaleCheckpoint { .. }) => {
+                    return Ended::StaleCheckpoint(error);
+                }
                 Err(error) => return Ended::Stopped(error),
             }
         }
     }
 
-    /// The next batch; `None` when there is none, but the standing changed.
+    /// The next batch; `None` if only the reader's health changed.
     async fn read(
         &self,
-        reader: &mut Reader<S::Event>,
-        standing: &mut Standing<'_>,
+        reader: &mut <S::Event as ViewEvent>::Reader,
+        health: &mut ReaderHealth<'_>,
     ) -> Result<Option<Batch<S::Event>>, ReadError> {
-        let heard = &*standing;
+        let reported = &*health;
         let read = tokio::select! {
-            read = reader.next_patiently(|trouble| heard.hear(trouble)) => Some(read),
-            () = self.calm_after_trouble(heard) => None,
+            read = reader.next_batch(|error| reported.report(error)) => Some(read),
+            () = self.calm_after_error(reported) => None,
         };
         match read {
             Some(Ok(batch)) => Ok(Some(batch)),
             Some(Err(error)) => match error.halted_partition() {
                 Some(partition) => {
                     let view = self.store.name();
-                    tracing::error!(view, partition, %error, "a partition is read no further");
-                    standing.halted.insert(partition, error.to_string());
-                    standing.tell();
+                    tracing::error!(view, partition, %error, "stopped reading a partition");
+                    health.halted.insert(partition, error.to_string());
+                    health.publish();
                     Ok(None)
                 }
                 None => Err(error),
             },
             None => {
-                standing.hear(None);
-                standing.tell();
+                health.report(None);
+                health.publish();
                 Ok(None)
             }
         }
     }
 
-    /// Returns once the brokers answer after trouble; never if there is none. A quiet log gives no
-    /// batch that would show the end of it.
-    async fn calm_after_trouble(&self, standing: &Standing<'_>) {
-        let admin = &self.runtime.source.admin;
+    /// Returns once the brokers answer again after an error; never without an error. A log that
+    /// nothing is appended to gives no batch that would show the end of it.
+    async fn calm_after_error(&self, health: &ReaderHealth<'_>) {
         loop {
             tokio::time::sleep(CALM_TIME).await;
-            if standing.is_troubled.load(Ordering::Relaxed)
-                && admin.watermarks(self.topic(), PARTITIONS - 1).await.is_ok()
-            {
+            if health.is_failing.load(Ordering::Relaxed) && self.journals_answer().await {
                 return;
             }
         }
     }
 
-    /// Posts one batch, trying again for ever where that may help.
-    async fn post(&self, batch: &Batch<S::Event>) -> Result<(), PostError> {
+    /// Whether the brokers answer for every journal of the view.
+    async fn journals_answer(&self) -> bool {
+        let Runtime {
+            source, partitions, ..
+        } = &self.runtime;
+        for topic in S::Event::TOPICS {
+            let last_partition = partitions.of(topic) - 1;
+            if source
+                .admin
+                .watermarks(topic, last_partition)
+                .await
+                .is_err()
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Applies one batch; retries without a limit after a transient error.
+    async fn apply(&self, batch: &Batch<S::Event>) -> Result<(), StoreError> {
         let view = self.store.name();
         let events = event_count(batch);
         counter!(names::EVENTS_READ, "view" => view).increment(events);
         let mut waits = service::backoff();
         loop {
             let begun = Instant::now();
-            let error = match within_time(view, self.store.post(batch)).await {
+            let error = match within_timeout(view, self.store.apply(batch)).await {
                 Ok(()) => {
-                    histogram!(names::POST_SECONDS, "view" => view).record(begun.elapsed());
+                    histogram!(names::APPLY_SECONDS, "view" => view).record(begun.elapsed());
                     counter!(names::EVENTS_APPLIED, "view" => view).increment(events);
-                    self.tell_progress(&batch.checkpoint);
+                    self.report_progress(&batch.checkpoint);
                     return Ok(());
                 }
                 Err(error) => error,
             };
-            let (partition, from) = (batch.partition, batch.from);
-            if let PostError::Overtaken { .. } = error {
-                counter!(names::EVENTS_LEFT, "view" => view).increment(events);
+            let (topic, partition, from) = (&batch.checkpoint.topic, batch.partition, batch.from);
+            if let StoreError::StaleCheckpoint { .. } = error {
+                counter!(names::EVENTS_STALE, "view" => view).increment(events);
                 return Err(error);
             }
             if !error.is_transient() {
-                tracing::error!(view, partition, from, %error, "a batch can't be posted");
+                tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
                 return Err(error);
             }
-            tracing::debug!(view, partition, from, %error, "a batch was not posted yet");
-            counter!(names::POST_RETRIES, "view" => view).increment(1);
+            tracing::debug!(
+                view, topic, partition, from, %error, "failed to apply a batch, retrying"
+            );
+            counter!(names::APPLY_RETRIES, "view" => view).increment(1);
             self.component.not_ready(error.to_string());
-            tokio::time::sleep(waits.next().unwrap_or(CALM_TIME)).await;
+            tokio::time::sleep(waits.wait()).await;
         }
     }
 
-    fn tell_progress(&self, checkpoint: &Checkpoint) {
-        let (view, partition) = (self.store.name(), checkpoint.partition);
-        let next_offset = checkpoint.next_offset;
+    fn report_progress(&self, checkpoint: &Checkpoint) {
+        let Checkpoint {
+            topic, partition, ..
+        } = checkpoint;
+        let (view, next_offset) = (self.store.name(), checkpoint.next_offset);
         self.runtime
             .progress
-            .set(view, self.topic(), partition, next_offset);
-        gauge!(names::NEXT_OFFSET, "view" => view, "partition" => partition.to_string())
-            .set(next_offset as f64);
+            .set(view, topic, *partition, next_offset);
+        gauge!(names::NEXT_OFFSET, "view" => view, "topic" => topic.clone(),
+            "partition" => partition.to_string())
+        .set(next_offset as f64);
     }
 }
 
-impl Standing<'_> {
-    /// What the reader says of its waiting: trouble, or the end of it.
-    fn hear(&self, trouble: Option<&ReadError>) {
-        self.is_troubled.store(trouble.is_some(), Ordering::Relaxed);
-        if let Some(error) = trouble {
+impl ReaderHealth<'_> {
+    /// Takes over an error that the reader waits out, or the end of it.
+    fn report(&self, error: Option<&ReadError>) {
+        self.is_failing.store(error.is_some(), Ordering::Relaxed);
+        if let Some(error) = error {
             self.component.not_ready(error.to_string());
         }
     }
 
-    /// Makes readiness say how things are.
-    fn tell(&self) {
+    /// Makes readiness show this health.
+    fn publish(&self) {
         match self.halted.values().next() {
             Some(reason) => self.component.not_ready(reason.clone()),
-            None if self.is_troubled.load(Ordering::Relaxed) => {}
+            None if self.is_failing.load(Ordering::Relaxed) => {}
             None => self.component.ready(),
         }
     }
 }
 
-async fn within_time<T>(
+async fn within_timeout<T>(
     view: &'static str,
-    work: impl Future<Output = Result<T, PostError>>,
-) -> Result<T, PostError> {
-    tokio::time::timeout(POST_TIMEOUT, work)
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(APPLY_TIMEOUT, work)
         .await
-        .unwrap_or(Err(PostError::TimedOut { view }))
+        .unwrap_or(Err(StoreError::TimedOut { view }))
 }
 
-fn event_count<E: ContextEvent>(batch: &Batch<E>) -> u64 {
-    let decisions = batch.commits.iter().filter_map(|commit| commit.decision());
-    decisions.map(|decision| decision.events.len() as u64).sum()
+fn event_count<E>(batch: &Batch<E>) -> u64 {
+    let events = batch.commits.iter().map(|valid| match &valid.commit.body {
+        Body::Decision(decision) => decision.events.len() as u64,
+        Body::Announcement(_) | Body::NoOp(_) => 0,
+    });
+    events.sum()
 }

@@ -8,10 +8,10 @@ use std::str::FromStr;
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresSettings {
-    /// Address, role and database. Default `postgres://daybook@127.0.0.1:5432/daybook`. A database
-    /// that is not there is created.
+    /// Address, role and database. Default `postgres://daybook@127.0.0.1:5432/daybook`. A missing
+    /// database is created.
     pub url: String,
-    /// Most connections that this process holds at once. Default 10.
+    /// Most connections that this node holds at once. Default 10.
     pub connections_max: u32,
 }
 
@@ -19,41 +19,40 @@ pub struct PostgresSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CqlSettings {
-    /// Nodes to begin with, `host:port` with commas between them. Default `127.0.0.1:9042`. The
-    /// others are found through them.
+    /// Contact points, `host:port` with commas between them. Default `127.0.0.1:9042`. They give the
+    /// addresses of the other nodes.
     pub nodes: String,
-    /// The keyspace of all our tables. Default `daybook`. One that is not there is created.
+    /// The keyspace of all our tables. Default `daybook`. A missing keyspace is created.
     pub keyspace: String,
-    /// Copies of each row per data centre in a keyspace that we create. Default 1; production wants
-    /// 3.
+    /// Copies of each row per data centre in a keyspace that we create. Default 1; production needs 3.
     pub replication_factor: u16,
 }
 
-/// A setting that can't be used.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// Not an address of Postgres. The address itself is not repeated: it may hold a password.
-    #[error("postgres.url is no address of a postgres database: {reason}")]
+    /// Not an address of Postgres. The message leaves it out, because it may hold a password.
+    #[error("postgres.url is not an address such as postgres://role@host:5432/database: {reason}")]
     PostgresUrl {
         /// Why not.
         reason: String,
     },
-    /// No connection at all.
+    /// No connection allowed.
     #[error("postgres.connections_max must be at least 1")]
     NoConnections,
-    /// Nowhere to connect to.
-    #[error("cql.nodes names no node")]
+    /// No contact point.
+    #[error("cql.nodes is empty: set host:port of at least one node")]
     NoNodes,
-    /// Not a plain name.
+    /// Not an unquoted name.
     #[error(
         "cql.keyspace {keyspace:?} must be 1 to 48 lower-case letters, digits and underscores, \
          beginning with a letter"
     )]
     Keyspace {
-        /// What was set.
+        /// The setting.
         keyspace: String,
     },
-    /// No copy at all.
+    /// No copy.
     #[error("cql.replication_factor must be at least 1")]
     ReplicationFactor,
 }
@@ -71,7 +70,7 @@ impl Default for PostgresSettings {
 }
 
 impl std::fmt::Debug for PostgresSettings {
-    /// Without the address, which may hold a password.
+    /// Leaves out the address, because it may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresSettings")
             .field("connections_max", &self.connections_max)
@@ -80,7 +79,10 @@ impl std::fmt::Debug for PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// Refuses what can't work.
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first setting that can't work.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.connections_max == 0 {
             return Err(SettingsError::NoConnections);
@@ -106,7 +108,10 @@ impl Default for CqlSettings {
 }
 
 impl CqlSettings {
-    /// Refuses what can't work.
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first setting that can't work.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.known_nodes().next().is_none() {
             return Err(SettingsError::NoNodes);
@@ -139,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_can_be_used() {
+    fn the_defaults_are_valid() {
         assert_eq!(PostgresSettings::default().check(), Ok(()));
         assert_eq!(CqlSettings::default().check(), Ok(()));
     }
 
     #[test]
-    fn refuses_what_is_no_database() {
+    fn an_invalid_address_or_no_connection_is_refused() {
         let of = |url: &str, connections_max| PostgresSettings {
             url: url.into(),
             connections_max,
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_plain_keyspace() {
+    fn a_missing_node_or_a_quoted_keyspace_is_refused() {
         let of = |nodes: &str, keyspace: &str| CqlSettings {
             nodes: nodes.into(),
             keyspace: keyspace.into(),

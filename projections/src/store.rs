@@ -1,75 +1,65 @@
 //! The port between the projector and a database: where a view's rows and its checkpoints are kept.
 
-use crate::{
-    cql::CqlError,
-    facts::{Fact, FoldError},
-    postgres,
-};
+use crate::{recorded::FoldError, view::ViewEvent};
 use journal::{Batch, Checkpoint};
-use schemas::ContextEvent;
+use schemas::topics::PartitionCounts;
 use std::time::Duration;
 
-/// Longest time for posting one batch, before it counts as failed and is tried again.
-pub const POST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The pure part of a view: what it makes of facts.
-pub trait Projection: Send + Sync + 'static {
-    /// `<view>_v<n>`; its tables' names begin with it.
-    const NAME: &'static str;
-    /// The facts that it is made of; their context's journal is what it reads.
-    type Event: ContextEvent;
-    /// What a batch comes to, with at most one change a row.
-    type Changes: Send + Sync;
-
-    /// Folds facts, in order, into changes of absolute values.
-    fn fold(facts: &[Fact<'_, Self::Event>]) -> Result<Self::Changes, FoldError>;
-}
+/// Longest time for applying one batch, before it counts as failed and is attempted again.
+pub const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A view in its database.
 pub trait Store: Send + Sync + 'static {
-    /// What the view is made of.
-    type Event: ContextEvent;
+    /// The events that the view is a fold of.
+    type Event: ViewEvent;
 
     /// The view's name.
     fn name(&self) -> &'static str;
 
-    /// Makes what is missing of tables and checkpoints, and gives the stored checkpoint of every
+    /// Creates the tables and checkpoints that are missing. Gives the stored checkpoint of every
     /// partition.
-    fn open(&self) -> impl Future<Output = Result<Vec<Checkpoint>, PostError>> + Send;
+    fn open(
+        &self,
+        partitions: &PartitionCounts,
+    ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
 
-    /// Posts a batch and its checkpoint. Posting it again changes nothing.
-    fn post(
+    /// Applies a batch, and stores its checkpoint. Applying it again changes nothing.
+    fn apply(
         &self,
         batch: &Batch<Self::Event>,
-    ) -> impl Future<Output = Result<(), PostError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Why a batch was not posted.
+/// Why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum PostError {
-    /// Another projector is ahead, or posted this batch: read the stored checkpoints again and go
-    /// on from there.
-    #[error("{topic}/{partition} of view {view} does not stand at {expected} any more")]
-    Overtaken {
+pub enum StoreError {
+    /// Another projector is ahead, or applied this batch: read the stored checkpoints again and go on
+    /// from there.
+    #[error("checkpoint of {topic}/{partition} in view {view} is no longer at offset {expected}")]
+    StaleCheckpoint {
         /// The view.
         view: &'static str,
         /// The journal.
         topic: String,
         /// Its partition.
         partition: i32,
-        /// The next offset that the batch was to follow on.
+        /// The next offset of the checkpoint that the batch follows on.
         expected: i64,
     },
-    /// A fact that the view can't take.
+    /// An event that the view can't apply.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// Postgres.
-    #[error("postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
-    /// The CQL store.
-    #[error(transparent)]
-    Cql(#[from] CqlError),
-    /// A stored checkpoint is not one.
+    /// The database refused, or did not answer.
+    #[error("{database}: {source}")]
+    Database {
+        /// The kind of database.
+        database: &'static str,
+        /// Whether another attempt may succeed.
+        is_transient: bool,
+        /// The driver's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A stored checkpoint that can't be parsed.
     #[error("a stored checkpoint of view {view} can't be read: {reason}")]
     Checkpoint {
         /// The view.
@@ -77,37 +67,64 @@ pub enum PostError {
         /// Why not.
         reason: String,
     },
-    /// No answer within [`POST_TIMEOUT`].
-    #[error("the database of view {view} gave no answer within {} s", POST_TIMEOUT.as_secs())]
+    /// No answer within [`APPLY_TIMEOUT`].
+    #[error("the database of view {view} gave no answer within {} s", APPLY_TIMEOUT.as_secs())]
     TimedOut {
         /// The view.
         view: &'static str,
     },
 }
 
-impl PostError {
-    /// Whether another try may help.
+impl StoreError {
+    /// Whether another attempt may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Postgres(error) => postgres::is_transient(error),
-            Self::Cql(error) => error.is_transient(),
+            Self::Database { is_transient, .. } => *is_transient,
             Self::TimedOut { .. } => true,
-            Self::Overtaken { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
+            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
         }
     }
 }
 
-/// The checkpoints of every partition of a journal: the stored ones, and a start for each other.
-pub(crate) fn complete<E: ContextEvent>(stored: Vec<Checkpoint>) -> Vec<Checkpoint> {
-    let topic = E::CONTEXT.topic;
-    let stored = &stored;
-    (0..schemas::topics::PARTITIONS)
-        .map(|partition| {
+/// The checkpoints of every partition of a view's journals: the stored ones, and a start for each
+/// other.
+pub(crate) fn complete_checkpoints<E: ViewEvent>(
+    stored: &[Checkpoint],
+    partitions: &PartitionCounts,
+) -> Vec<Checkpoint> {
+    let of_topic = |topic: &'static str| {
+        (0..partitions.of(topic)).map(move |partition| {
             stored
                 .iter()
-                .find(|checkpoint| checkpoint.partition == partition)
+                .find(|stored| stored.topic == topic && stored.partition == partition)
                 .cloned()
                 .unwrap_or_else(|| Checkpoint::start(topic, partition))
         })
-        .collect()
+    };
+    E::TOPICS.iter().copied().flat_map(of_topic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::orders::Event;
+
+    #[test]
+    fn every_partition_has_a_checkpoint() {
+        let stored = Checkpoint {
+            next_offset: 7,
+            ..Checkpoint::start("journal.orders", 1)
+        };
+        let of_another_topic = Checkpoint {
+            next_offset: 9,
+            ..Checkpoint::start("journal.catalog", 2)
+        };
+        let stored = [of_another_topic, stored];
+        let complete = complete_checkpoints::<Event>(&stored, &PartitionCounts::uniform(3));
+        let seen: Vec<_> = complete
+            .iter()
+            .map(|checkpoint| (checkpoint.partition, checkpoint.next_offset))
+            .collect();
+        assert_eq!(seen, [(0, 0), (1, 7), (2, 0)]);
+    }
 }

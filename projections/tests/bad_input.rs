@@ -1,4 +1,4 @@
-//! What the queries refuse, and what they say while no database is there. Needs no server.
+//! Requests that the queries refuse, and their answers while the databases are away. Needs no server.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use projections::{CqlSettings, Databases, PostgresSettings};
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// The queries over databases that nobody can reach: port 1 is never served.
+/// The queries over databases that are away: nothing listens on port 1.
 fn router() -> Router {
     let postgres = PostgresSettings {
         url: "postgres://daybook@127.0.0.1:1/daybook".into(),
@@ -32,13 +32,17 @@ async fn get(router: &Router, path: &str) -> (StatusCode, bool, Value) {
     let request = Request::get(path).body(Body::empty()).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
-    let says_when = response.headers().contains_key(header::RETRY_AFTER);
+    let has_retry_after = response.headers().contains_key(header::RETRY_AFTER);
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-    (status, says_when, serde_json::from_slice(&body).unwrap())
+    (
+        status,
+        has_retry_after,
+        serde_json::from_slice(&body).unwrap(),
+    )
 }
 
 #[tokio::test]
-async fn bad_input_is_refused_before_any_database_is_asked() {
+async fn bad_input_is_refused_before_a_database_is_queried() {
     let router = router();
     let long = "a".repeat(1_025);
     for (path, code) in [
@@ -72,16 +76,16 @@ async fn bad_input_is_refused_before_any_database_is_asked() {
 }
 
 #[tokio::test]
-async fn while_no_database_is_there_a_client_is_told_when_to_come_again() {
+async fn while_the_databases_are_away_clients_are_told_to_retry() {
     let router = router();
     for path in [
         "/orders",
         "/orders/order_01h455vb4pex5vsknk084sn02q",
         "/customers/17850/orders",
     ] {
-        let (status, says_when, problem) = get(&router, path).await;
+        let (status, has_retry_after, problem) = get(&router, path).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {problem}");
         assert_eq!(problem["code"], "DATABASE_UNAVAILABLE", "{path}");
-        assert!(says_when, "{path}");
+        assert!(has_retry_after, "{path}");
     }
 }

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 /// The Avro schema of [`RevenueByCountry`], as JSON text.
 pub const REVENUE_BY_COUNTRY_AVSC: &str = include_str!("../avro/revenue_by_country.avsc");
 
-/// Sales of one country in one currency in one window of event time; the latest record of a key is
-/// the whole value.
+/// Sales of one country in one currency in one window of event time. The latest record of a key has the
+/// window's whole value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RevenueByCountry {
     /// Inclusive.
     pub window_start: Timestamp,
     /// Exclusive.
     pub window_end: Timestamp,
-    /// As the events name it.
+    /// The country's name, as in the events.
     pub country: String,
     /// The currency of `revenue`.
     pub currency: Currency,
@@ -29,9 +29,8 @@ pub struct RevenueByCountry {
 }
 
 impl RevenueByCountry {
-    /// The record's key: `<window start>/<country>/<currency>`, so that the latest record of a key
-    /// holds the window's value. The country may hold a `/`, the others can't. Plain text rather
-    /// than Avro, for a key must not change with a schema's id.
+    /// The record's key: `<window start>/<country>/<currency>`. A country may contain a `/`, the other parts
+    /// can't. The key is plain text, because an Avro key would change with its schema's id.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.window_start, self.country, self.currency)
     }

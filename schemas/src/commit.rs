@@ -1,4 +1,4 @@
-//! The journal's record: the frame, and what it carries. `avro/commit.avsc` is its schema.
+//! The journal's record: the frame and its body. `avro/commit.avsc` is its schema.
 
 use crate::{time::Timestamp, union::deserialize_record_union};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ pub struct Commit<E> {
     /// The chain's hash before this record; zero in an announcement.
     #[serde(with = "serde_bytes")]
     pub prev: [u8; 32],
-    /// One owner's time in office: a random id.
+    /// A random id of one owner's leadership of the partition.
     #[serde(with = "serde_bytes")]
     pub term: [u8; 16],
     /// The term's number; the first is 1.
@@ -18,25 +18,25 @@ pub struct Commit<E> {
     pub seq: i64,
     /// Log time.
     pub recorded_at: Timestamp,
-    /// What the record says.
+    /// The record's content.
     pub body: Body<E>,
 }
 
-/// What a commit says. Nearly all are decisions, so a box around those would only cost.
+/// The content of a commit. Nearly all are decisions, so boxing them would only cost.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Body<E> {
-    /// A new owner takes office.
+    /// A new owner takes over the partition.
     Announcement(Announcement),
-    /// Its owner is still in office.
+    /// The owner still leads the partition.
     NoOp(NoOp),
-    /// What one command came to.
+    /// The result of one command.
     Decision(Decision<E>),
 }
 
 deserialize_record_union!(Body<E>, Announcement, NoOp, Decision);
 
-/// A new owner takes office. Its record's key is empty.
+/// A new owner takes over the partition. Its record's key is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Announcement {
     /// The version of the void rule that the owner follows.
@@ -47,18 +47,18 @@ pub struct Announcement {
     pub owner_url: String,
 }
 
-/// Proves that its owner is still in office. Its record's key is empty.
+/// Proves that its owner still leads the partition. Its record's key is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NoOp {}
 
-/// What one command came to. Its record's key is `<aggregate type>_<aggregate id>`.
+/// The result of one command. Its record's key is `<aggregate type>_<aggregate id>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision<E> {
     /// The key's first part.
     pub aggregate_type: String,
     /// The aggregate's version before this commit; versions count events.
     pub version: i64,
-    /// The id that makes a retry the same command.
+    /// A retry has the same id.
     #[serde(with = "serde_bytes")]
     pub command_id: [u8; 16],
     /// Keyed BLAKE3 of the canonical command.
@@ -68,7 +68,7 @@ pub struct Decision<E> {
     pub origin: Origin,
     /// Opaque id of the principal.
     pub actor: String,
-    /// Joins everything that one request set going.
+    /// The same for all commands and events that one request caused.
     #[serde(with = "serde_bytes")]
     pub correlation_id: [u8; 16],
     /// The event that caused this command, if one did.
@@ -81,7 +81,7 @@ pub struct Decision<E> {
     pub events: Vec<E>,
 }
 
-/// A [`Commit`] as its owner writes it: the same bytes, of parts that others own.
+/// A [`Commit`] of borrowed parts, as its owner writes it. It has the same bytes.
 #[derive(Debug, Serialize)]
 pub struct CommitRef<'a, E> {
     /// See [`Commit::prev`].
@@ -103,11 +103,11 @@ pub struct CommitRef<'a, E> {
 /// A [`Body`], borrowed.
 #[derive(Debug, Serialize)]
 pub enum BodyRef<'a, E> {
-    /// A new owner takes office.
+    /// A new owner takes over the partition.
     Announcement(&'a Announcement),
-    /// Its owner is still in office.
+    /// The owner still leads the partition.
     NoOp(NoOp),
-    /// What one command came to.
+    /// The result of one command.
     Decision(DecisionRef<'a, E>),
 }
 
@@ -158,12 +158,31 @@ pub enum Origin {
     Unknown,
 }
 
+/// The kind of a stored answer. The log has kinds, not HTTP statuses, because other protocols read it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutcomeKind {
+    /// Accepted, but nothing changed: the aggregate is already as the command asks.
+    AlreadySo,
+    /// Rejected: the aggregate, or something that the command names, does not exist.
+    NotFound,
+    /// Rejected: the aggregate's state does not allow it.
+    Conflict,
+    /// Rejected: a value is against a rule of the business.
+    Invalid,
+    /// Rejected: the principal may not do it.
+    Forbidden,
+    /// Written by software newer than this.
+    #[serde(other)]
+    Unknown,
+}
+
 /// The stored answer of a command that recorded no events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// HTTP status of the answer.
-    pub status: i32,
-    /// Stable, upper-case code of the answer.
+    /// The kind of answer. The edge makes an HTTP status of it.
+    pub kind: OutcomeKind,
+    /// Stable, upper-case name of the answer, such as `PRODUCT_NOT_FOUND`.
     pub code: String,
     /// Canonical JSON, without any personal value.
     #[serde(with = "serde_bytes")]

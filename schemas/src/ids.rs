@@ -3,17 +3,17 @@
 use type_safe_id::{DynamicType, TypeSafeId};
 use uuid::Uuid;
 
-/// Under this namespace command ids are derived (uuid5).
+/// Namespace of derived command ids (uuid5).
 const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_56a4_2f0b_4d0e_9d8e_7a31_c0d4_b00c);
 
-/// The id that makes a retry the same command.
+/// The id of a command. A retry has the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CommandId(pub [u8; 16]);
 
 impl CommandId {
-    /// The id of a command that a client keyed: the same principal, scope and key give the same id.
+    /// The id of a command with an idempotency key: the same principal, scope and key give the same id.
     pub fn keyed(principal: &str, scope: &str, idempotency_key: &str) -> Self {
-        // Lengths stand before the parts, so that no two triples read alike.
+        // Each part has its length in front, so that no two triples give the same text.
         let name = format!(
             "{}:{principal}{}:{scope}{}:{idempotency_key}",
             principal.len(),
@@ -23,25 +23,25 @@ impl CommandId {
         Self(Uuid::new_v5(&COMMAND_NAMESPACE, name.as_bytes()).into_bytes())
     }
 
-    /// A fresh id for a command without a key. The only place of this crate with a clock.
+    /// A fresh id for a command without a key. Nothing else in this crate reads a clock.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7().into_bytes())
     }
 
-    /// The id of the aggregate that this command creates, so that a retry finds the same one: a
-    /// TypeID of a UUIDv8 made of the command id, such as `order_01h4...`.
+    /// The id of the aggregate that this command creates: a TypeID such as `order_01h4...`, of a UUIDv8 derived
+    /// from the command's id, so that a retry finds the same aggregate.
     ///
     /// # Panics
-    /// If `aggregate_type` is not 1 to 63 lower-case ASCII letters, which is a mistake in the code.
+    /// If `aggregate_type` is not 1 to 63 lower-case ASCII letters, which is an error in the code.
     pub fn aggregate_id(self, aggregate_type: &str) -> String {
-        let prefix = DynamicType::new(aggregate_type)
-            .expect("aggregate types are lower-case ASCII letters, by the decider's tests");
+        let prefix =
+            DynamicType::new(aggregate_type).expect("aggregate types are lower-case ASCII letters");
         TypeSafeId::from_type_and_uuid(prefix, Uuid::new_v8(self.0)).to_string()
     }
 }
 
-/// Splits a journal record's key into aggregate type and id: `order_01h4...` is an `order`,
-/// `product_A_1` the product `A_1`. Aggregate types hold no underscore.
+/// Splits a journal record's key into aggregate type and id: `order_01h4...` is an `order`, `product_A_1` is
+/// the product `A_1`. Aggregate types have no underscore.
 pub fn split_key(key: &str) -> Option<(&str, &str)> {
     key.split_once('_')
         .filter(|(kind, id)| !kind.is_empty() && !id.is_empty())
@@ -53,8 +53,8 @@ pub fn is_type_id(text: &str, prefix: &str) -> bool {
         .is_ok_and(|id| id.type_prefix() == prefix)
 }
 
-/// An event's name for ever: `<log id>/<epoch>/<seq>#<index>`. Free of offsets, so it survives
-/// mirroring to another cluster.
+/// An event's permanent id: `<log id>/<epoch>/<seq>#<index>`. It has no offset, so it survives mirroring to
+/// another cluster.
 pub fn event_id(log_id: &[u8; 32], epoch: i64, seq: i64, index: usize) -> String {
     let mut log = String::with_capacity(64);
     for byte in log_id {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keyed_ids_are_the_same_again_and_differ_by_each_part() {
+    fn a_keyed_id_depends_on_each_part_and_nothing_else() {
         let id = CommandId::keyed("service:import", "ImportSale", "sale/1");
         assert_eq!(
             id,

@@ -17,28 +17,28 @@ pub struct UnitPrice(pub i64);
 pub struct Money {
     /// Minor units.
     pub amount: i64,
-    /// What they are minor units of.
+    /// The currency.
     pub currency: Currency,
 }
 
-/// Why a sum of money can't be had.
+/// Why an amount of money can't be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// Not a code of ISO 4217 that has minor units.
+    /// The text is not a code of ISO 4217 with minor units.
     #[error("unknown currency {code:?}")]
     UnknownCurrency {
-        /// What was given, cut at 16 characters.
+        /// The text, cut after 16 characters.
         code: String,
     },
-    /// Beyond 64 bits.
+    /// The amount does not fit in 64 bits.
     #[error("the amount is too large")]
     Overflow,
-    /// Pounds and pence of different countries.
+    /// Amounts of different currencies can't be added.
     #[error("cannot add {right} to {left}")]
     CurrenciesDiffer {
-        /// The first summand's.
+        /// The currency of the first amount.
         left: Currency,
-        /// The second's.
+        /// The currency of the second amount.
         right: Currency,
     },
 }
@@ -46,11 +46,10 @@ pub enum MoneyError {
 impl Currency {
     /// Pound sterling.
     pub const GBP: Self = Self(iso_currency::Currency::GBP);
-    /// The least of all currencies, by code: where a range over them begins.
+    /// The first of all currencies by code: the start of a range over them.
     pub const FIRST: Self = Self(iso_currency::Currency::AED);
 
-    /// Reads an upper-case code such as `GBP`. Codes without a minor unit (gold, test codes) are
-    /// no currencies to us.
+    /// Parses an upper-case code such as `GBP`. Codes without a minor unit (gold, test codes) are refused.
     pub fn parse(code: &str) -> Result<Self, MoneyError> {
         iso_currency::Currency::from_code(code)
             .filter(|currency| currency.exponent().is_some_and(|exponent| exponent <= 6))
@@ -65,7 +64,7 @@ impl Currency {
         self.0.code()
     }
 
-    /// How many decimal digits the minor unit has: 2 for GBP, 0 for JPY.
+    /// The number of decimal digits of the minor unit: 2 for GBP, 0 for JPY.
     pub fn exponent(self) -> u32 {
         u32::from(self.0.exponent().unwrap_or(0))
     }
@@ -85,7 +84,7 @@ impl PartialOrd for Currency {
 }
 
 impl Money {
-    /// The sum, if both are of one currency and it fits 64 bits.
+    /// The sum, if both amounts have the same currency and the sum fits in 64 bits.
     pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::CurrenciesDiffer {
@@ -104,7 +103,7 @@ impl Money {
     }
 }
 
-/// What a line costs in minor units: quantity x unit price, rounded half to even.
+/// The amount of a line in minor units: quantity x unit price, rounded half to even.
 pub fn line_amount(
     quantity: Quantity,
     unit_price: UnitPrice,
@@ -115,7 +114,8 @@ pub fn line_amount(
     i64::try_from(divide_half_even(millionths, divisor)).map_err(|_| MoneyError::Overflow)
 }
 
-/// `dividend / divisor` (`divisor` > 0), rounded to the nearest whole; a tie goes to the even one.
+/// `dividend / divisor` (`divisor` > 0), rounded to the nearest whole number, and from the middle to the even
+/// one.
 fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
     let (floor, rest) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
     match (2 * rest).cmp(&divisor) {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_half_to_even() {
+    fn line_amounts_are_rounded_half_to_even() {
         assert_eq!(pence(6, 2_550_000), Ok(1530));
         assert_eq!(pence(1, 5_000), Ok(0));
         assert_eq!(pence(3, 5_000), Ok(2));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_minor_units() {
+    fn currencies_have_their_minor_units() {
         let yen = Currency::parse("JPY").unwrap();
         assert_eq!(line_amount(Quantity(2), UnitPrice(1_500_000), yen), Ok(3));
         let total = Money {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn no_currency_comes_before_the_first() {
+    fn the_first_currency_is_the_least_by_code() {
         let letters = || 'A'..='Z';
         let codes = letters().flat_map(|a| {
             letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c])))
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_one_currency_only() {
+    fn amounts_of_different_currencies_are_not_added() {
         let pound = Money {
             amount: 1,
             currency: Currency::GBP,

@@ -1,24 +1,22 @@
-//! The entries of `journal.owners`: who owns a journal partition, as its owner says.
+//! The entries of `journal.owners`: each journal partition's owner, as published by that owner.
 //!
-//! JSON, not Avro: nodes forward commands by it, and forwarding must not wait for the registry.
+//! Entries are JSON, not Avro, because nodes forward commands by them, and forwarding must not wait for the
+//! registry.
 
-use crate::{CONTEXTS, topics::PARTITIONS};
+use crate::{context::Context, topics::TopicPartition};
 use serde::{Deserialize, Serialize};
 
-/// Longest entry that a reader takes, in bytes.
+/// Longest entry that a reader accepts, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 4_096;
 
-/// A partition of a journal.
-pub type Place = (&'static str, i32);
-
-/// An owner's word about itself. Of two for one place the greater epoch is right.
+/// An owner's entry about itself. The entry with the greater epoch wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The term's number.
     pub epoch: i64,
-    /// The term, in hexadecimal digits: for people, who find its records by it.
+    /// The term, in hexadecimal digits, so that people can find its records.
     pub term: String,
-    /// Where its process takes commands, without a slash at the end.
+    /// The address at which its node takes commands, without a slash at the end.
     pub url: String,
 }
 
@@ -28,8 +26,7 @@ impl Entry {
         serde_json::to_string(self).expect("a number and a text are JSON")
     }
 
-    /// Reads a record's value; `None` if it is no entry. Members that a later version adds are
-    /// passed over.
+    /// Parses a record's value; `None` if it is not an entry. Members that a later version adds are ignored.
     pub fn parse(value: &[u8]) -> Option<Self> {
         if value.len() > ENTRY_BYTES_MAX {
             return None;
@@ -40,30 +37,31 @@ impl Entry {
     }
 }
 
-/// Every partition of every journal.
-pub fn places() -> impl Iterator<Item = Place> {
-    CONTEXTS.into_iter().flat_map(|context| {
-        let topic = context.topic;
-        (0..PARTITIONS).map(move |partition| (topic, partition))
-    })
-}
-
 /// The record's key: `<journal topic>/<partition>`.
-pub fn key((topic, partition): Place) -> String {
-    format!("{topic}/{partition}")
+pub fn key(partition: TopicPartition) -> String {
+    partition.to_string()
 }
 
-/// Reads a record's key; `None` if it names no place of ours.
-pub fn parse_key(bytes: &[u8]) -> Option<Place> {
-    places().find(|place| key(*place).as_bytes() == bytes)
+/// Parses a record's key; `None` if it does not name a journal of ours. The caller checks the partition against
+/// the topic's number of partitions.
+pub fn parse_key(bytes: &[u8]) -> Option<TopicPartition> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (topic, partition) = text.rsplit_once('/')?;
+    let partition = TopicPartition {
+        topic: Context::of_topic(topic)?.topic,
+        partition: partition.parse().ok().filter(|number| *number >= 0)?,
+    };
+    // Only the canonical form: neither `+1` nor `01`.
+    (key(partition) == text).then_some(partition)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::PartitionCounts;
 
     #[test]
-    fn what_is_no_entry_is_none() {
+    fn an_invalid_entry_is_refused() {
         let good = br#"{"epoch":1,"term":"","url":"http://a:1","later":true}"#;
         assert_eq!(Entry::parse(good).map(|entry| entry.epoch), Some(1));
         let bad: [&[u8]; 6] = [
@@ -80,11 +78,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_a_place_of_ours() {
-        for place in places() {
-            assert_eq!(parse_key(key(place).as_bytes()), Some(place));
+    fn a_key_names_a_partition_of_one_of_our_journals() {
+        for partition in PartitionCounts::uniform(3).journal_partitions() {
+            assert_eq!(parse_key(key(partition).as_bytes()), Some(partition));
         }
-        for bad in ["journal.orders/4", "journal.orders", "else/0", ""] {
+        let bad = [
+            "journal.orders",
+            "journal.orders/",
+            "journal.orders/-1",
+            "journal.orders/+1",
+            "journal.orders/01",
+            "journal.orders/1/1",
+            "journal.orders/4294967296",
+            "journal.owners/0",
+            "else/0",
+            "",
+        ];
+        for bad in bad {
             assert_eq!(parse_key(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -1,4 +1,4 @@
-//! What is sold, and how many of it.
+//! Products: their SKUs, and quantities.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,33 +7,33 @@ pub const SKU_BYTES_MAX: usize = 64;
 
 /// A stock-keeping unit: a product's id. Its case counts (`85123A` is not `85123a`).
 ///
-/// Facts are read back as they were written, so decoding does not check; [`Sku::parse`] does.
+/// Decoding does not check, because events are read back as they were written. [`Sku::parse`] does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sku(String);
 
-/// Why a text is no SKU.
+/// Why a text is not a SKU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkuError {
-    /// Nothing, or blanks around it.
-    #[error("a stock code must not be empty nor begin or end with a blank")]
+    /// The text is empty, or starts or ends with a blank.
+    #[error("a SKU must not be empty, and must not start or end with a blank")]
     Blank,
-    /// Longer than [`SKU_BYTES_MAX`].
-    #[error("a stock code has at most {SKU_BYTES_MAX} bytes, this has {bytes}")]
+    /// The text is longer than [`SKU_BYTES_MAX`].
+    #[error("a SKU has at most {SKU_BYTES_MAX} bytes, this one has {bytes}")]
     TooLong {
         /// Its length.
         bytes: usize,
     },
-    /// Something else than printable ASCII.
-    #[error("a stock code is printable ASCII, this has {character:?}")]
+    /// The text has a character that is not printable ASCII.
+    #[error("a SKU is printable ASCII, this one has {character:?}")]
     NotPrintable {
-        /// The first character that is not.
+        /// The first such character.
         character: char,
     },
 }
 
 impl Sku {
-    /// Takes 1 to [`SKU_BYTES_MAX`] printable ASCII characters without blanks at either end.
+    /// Parses 1 to [`SKU_BYTES_MAX`] printable ASCII characters without blanks at either end.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
         if text.is_empty() || text.starts_with(' ') || text.ends_with(' ') {
             return Err(SkuError::Blank);
@@ -59,7 +59,7 @@ impl std::fmt::Display for Sku {
     }
 }
 
-/// A number of pieces; signed, for corrections and returns take pieces back.
+/// A number of pieces. Signed, because corrections and returns take pieces back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Quantity(pub i64);
@@ -69,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_case_and_inner_blanks() {
+    fn a_sku_keeps_its_case_and_inner_blanks() {
         assert_ne!(Sku::parse("85123A"), Sku::parse("85123a"));
         assert_eq!(Sku::parse("BANK CHARGES").unwrap().as_str(), "BANK CHARGES");
     }
 
     #[test]
-    fn refuses_what_cannot_stand_in_a_key() {
+    fn a_text_that_cannot_be_part_of_a_key_is_refused() {
         assert_eq!(Sku::parse(""), Err(SkuError::Blank));
         assert_eq!(Sku::parse("A "), Err(SkuError::Blank));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Points in time as the contract stores them.
+//! Points in time, as the contract stores them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
-/// Text that is not a point in time of the years 1 to 9999.
+/// A text that is not a point in time of the years 1 to 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an RFC 3339 time: {text:?}")]
 pub struct TimestampError {
-    /// What was given, cut at 64 characters.
+    /// The text, cut after 64 characters.
     pub text: String,
 }
 
 impl Timestamp {
-    /// Reads RFC 3339, such as `2010-12-01T08:26:00Z`; digits below the microsecond are cut.
+    /// Parses RFC 3339, such as `2010-12-01T08:26:00Z`. Digits below the microsecond are cut off.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let error = || TimestampError {
             text: text.chars().take(64).collect(),
@@ -32,15 +32,15 @@ impl Timestamp {
         }
     }
 
-    /// The same point in time, rounded down to a whole multiple of `width_us` since the epoch.
+    /// The point in time, rounded down to a multiple of `width_us` microseconds since 1970.
     pub fn floor(self, width_us: i64) -> Self {
         Self(self.0 - self.0.rem_euclid(width_us))
     }
 }
 
 impl std::fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, with as many fractional digits as needed. A value outside of the years that
-    /// RFC 3339 can say is given as a bare number of microseconds.
+    /// RFC 3339 in UTC, with as many fractional digits as needed. A value beyond the years of RFC 3339 is
+    /// printed as a number of microseconds.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(timestamp) => write!(f, "{timestamp}"),
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_prints_rfc_3339() {
+    fn times_are_parsed_and_printed_as_rfc_3339() {
         let time = Timestamp::parse("2010-12-01T09:26:00+01:00").unwrap();
         assert_eq!(time.0, 1_291_191_960_000_000);
         assert_eq!(time.to_string(), "2010-12-01T08:26:00Z");
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_before_the_epoch_too() {
+    fn floor_rounds_down_before_1970_as_well() {
         assert_eq!(Timestamp(-1).floor(10), Timestamp(-10));
         assert_eq!(Timestamp(19).floor(10), Timestamp(10));
     }

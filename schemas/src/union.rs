@@ -1,8 +1,7 @@
-//! Unions of Avro records as Rust enums, found by the record's name.
+//! Unions of Avro records as Rust enums, by the record's name.
 //!
-//! A reader is told a branch by the record's full name (`daybook.orders.Decision`), whose namespace
-//! differs by context where the Rust type is one: so the last part decides, which serde's derive
-//! can't say.
+//! A reader gets a branch by the record's full name, such as `daybook.orders.Decision`. Its namespace differs
+//! by context while the Rust type is the same, so the last part decides. Serde's derive can't express that.
 
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -69,4 +68,37 @@ macro_rules! deserialize_record_union {
         }
     };
 }
-pub(crate) use deserialize_record_union;
+
+/// The same for a union whose variants are grouped by aggregate: the record of name `$variant` becomes
+/// `$union::$group($events::$variant(..))`.
+macro_rules! deserialize_nested_record_union {
+    ($union:ident, $($variant:ident => $group:ident $events:ident),+ $(,)?) => {
+        impl<'de> serde::Deserialize<'de> for $union {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                const NAMES: &[&str] = &[$(stringify!($variant)),+];
+                struct Union;
+                impl<'de> serde::de::Visitor<'de> for Union {
+                    type Value = $union;
+                    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                        write!(f, "one of the records {}", NAMES.join(", "))
+                    }
+                    fn visit_enum<A>(self, access: A) -> Result<Self::Value, A::Error>
+                    where
+                        A: serde::de::EnumAccess<'de>,
+                    {
+                        use serde::de::{Error, VariantAccess};
+                        let (name, record) = access.variant::<$crate::union::RecordName>()?;
+                        match name.short() {
+                            $(stringify!($variant) => record
+                                .newtype_variant()
+                                .map(|event| $union::$group($events::$variant(event))),)+
+                            other => Err(A::Error::unknown_variant(other, NAMES)),
+                        }
+                    }
+                }
+                deserializer.deserialize_enum(stringify!($union), NAMES, Union)
+            }
+        }
+    };
+}
+pub(crate) use {deserialize_nested_record_union, deserialize_record_union};

@@ -1,7 +1,7 @@
-//! Configuration: a TOML file if one is named, then the environment, into checked sections.
+//! Configuration: a TOML file, if one is named, overridden by the environment.
 //!
-//! `DAYBOOK_<SECTION>_<FIELD>` sets `<section>.<field>`. A name that no section has is an error, so
-//! that a misspelt setting can't be ignored.
+//! `DAYBOOK_<SECTION>_<FIELD>` sets `<section>.<field>`. A name that no section has is an error, so that a
+//! misspelt setting is never ignored.
 
 use figment::{
     Figment,
@@ -10,21 +10,21 @@ use figment::{
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// What the names of our environment variables begin with.
+/// The prefix of our environment variables.
 pub const ENVIRONMENT_PREFIX: &str = "DAYBOOK_";
 
-/// A configuration that can't be used: which key, where from, and why.
+/// A configuration that can't be used, with the key, its source and the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value is missing, misspelt or of the wrong type.
     #[error("configuration: {0}")]
     Invalid(Box<figment::Error>),
-    /// The file that was named is not there.
+    /// The file that was named can't be opened.
     #[error("configuration file {path} can't be read: {reason}")]
     NoFile {
         /// Its path.
         path: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
 }

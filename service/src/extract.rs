@@ -1,24 +1,25 @@
-//! axum's extractors with problem details for what they refuse.
+//! axum's extractors, with problem details for the requests that they reject.
 
-use crate::problem::Problem;
+use crate::{json, problem::Problem};
 use axum::{
+    body::Bytes,
     extract::{
         FromRequest, FromRequestParts, Request,
-        rejection::{JsonRejection, PathRejection, QueryRejection},
+        rejection::{BytesRejection, PathRejection, QueryRejection},
     },
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
-/// A JSON body. 400 malformed, 413 too large, 415 of another type, 422 of another shape.
+/// A JSON body. Rejections: 400 malformed, 413 too large, 415 another media type, 422 another shape.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiJson<T>(pub T);
 
-/// The query string. 400 for unknown names and values that can't be read.
+/// The query string. Unknown names and values that don't parse are 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiQuery<T>(pub T);
 
-/// Parts of the path. 400 for values that can't be read.
+/// Parts of the path. Values that don't parse are 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiPath<T>(pub T);
 
@@ -26,11 +27,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(json_problem(&rejection)),
+        if !has_json_type(request.headers()) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "CONTENT_TYPE_NOT_JSON",
+                "send the body as application/json",
+            ));
         }
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|rejection| bytes_problem(&rejection))?;
+        Ok(Self(json::read(&body)?))
     }
+}
+
+/// Whether the content type is `application/json` or `application/*+json`.
+fn has_json_type(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(';').next());
+    content_type.map(str::trim).is_some_and(|media_type| {
+        media_type == "application/json"
+            || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    })
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
@@ -55,12 +74,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
     }
 }
 
-fn json_problem(rejection: &JsonRejection) -> Problem {
+fn bytes_problem(rejection: &BytesRejection) -> Problem {
     let status = rejection.status();
     let code = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "CONTENT_TYPE_NOT_JSON",
-        StatusCode::UNPROCESSABLE_ENTITY => "BODY_INVALID",
         _ => "BODY_MALFORMED",
     };
     Problem::new(status, code, rejection.body_text())
@@ -93,7 +110,7 @@ mod tests {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Input {
-        #[expect(dead_code, reason = "only its reading is tested")]
+        #[expect(dead_code, reason = "only its deserialisation is tested")]
         count: u32,
     }
 
@@ -113,13 +130,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_what_is_wrong_and_where() {
+    async fn a_rejection_has_a_code_and_names_the_field() {
         const JSON: &str = "application/json";
         for (query, content_type, body, status, part) in [
             ("count=1", JSON, "{\"count\":1}", 200, ""),
             ("count=1", JSON, "{\"count\":", 400, "BODY_MALFORMED"),
             ("count=1", JSON, "{\"count\":\"1\"}", 422, "count"),
-            ("count=1", JSON, "{\"count\":-1}", 422, "BODY_INVALID"),
+            ("count=1", JSON, "{\"count\":-1}", 422, "FIELD_INVALID"),
             ("count=1", JSON, "{\"count\":1,\"more\":2}", 422, "more"),
             ("count=1", "text/plain", "{}", 415, "CONTENT_TYPE_NOT_JSON"),
             ("count=1&more=1", JSON, "{\"count\":1}", 400, "more"),

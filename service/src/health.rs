@@ -1,4 +1,4 @@
-//! Health: each part of the process says whether it can do its work, and why not.
+//! Health: each component of the process reports whether it is ready, and if not, why.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
@@ -10,11 +10,11 @@ use std::{
 /// All components of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// By name: `None` is ready, else the reason why not.
+    /// By name; `None`: ready, else the reason why it is not.
     components: Arc<Mutex<BTreeMap<String, Option<String>>>>,
 }
 
-/// One part's own switch.
+/// Reports the state of one component.
 #[derive(Debug, Clone)]
 pub struct Component {
     name: String,
@@ -41,7 +41,7 @@ impl Health {
         component
     }
 
-    /// How every component is.
+    /// The state of every component.
     pub fn readiness(&self) -> Readiness {
         let components = self
             .components
@@ -63,17 +63,17 @@ impl Health {
 }
 
 impl Component {
-    /// It can do its work.
+    /// Reports that the component is ready.
     pub fn ready(&self) {
         self.set(None);
     }
 
-    /// It can't, and why.
+    /// Reports that the component is not ready, and why.
     pub fn not_ready(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));
     }
 
-    /// Logs only changes between ready and not ready, for a reason may be set many times a second.
+    /// Logs changes between ready and not ready only, for a reason may be set many times a second.
     fn set(&self, state: Option<String>) {
         let mut components = self
             .health
@@ -82,12 +82,12 @@ impl Component {
             .expect("no holder of this lock panics");
         let before = components.insert(self.name.clone(), state.clone());
         match (before.flatten(), state) {
-            (Some(_), None) => tracing::info!(component = self.name, "ready"),
+            (Some(_), None) => tracing::info!(component = self.name, "the component is ready"),
             (None, Some(reason)) => {
-                tracing::warn!(component = self.name, reason, "not ready");
+                tracing::warn!(component = self.name, reason, "the component is not ready");
             }
             (Some(before), Some(reason)) if before == "starting" && reason != before => {
-                tracing::warn!(component = self.name, reason, "not ready");
+                tracing::warn!(component = self.name, reason, "the component is not ready");
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
@@ -96,15 +96,15 @@ impl Component {
 
 /// `/health/live`: the process runs and answers.
 #[utoipa::path(get, path = "/health/live", tag = "operations",
-    responses((status = 200, description = "The process runs.")))]
+    responses((status = 200, description = "The process runs and answers.")))]
 pub async fn live() -> &'static str {
     "alive"
 }
 
-/// `/health/ready`: every component can do its work.
+/// `/health/ready`: every component is ready.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
     (status = 200, description = "Every component is ready.", body = Readiness),
-    (status = 503, description = "Some are not; each says why.", body = Readiness)))]
+    (status = 503, description = "Some are not ready; each gives its reason.", body = Readiness)))]
 pub async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
     let readiness = health.readiness();
     let status = if readiness.ready {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_ready_once_every_component_is() {
+    fn the_process_is_ready_once_every_component_is() {
         let health = Health::default();
         let (journal, view) = (health.component("journal"), health.component("view"));
         journal.ready();

@@ -1,4 +1,4 @@
-//! Problem details (RFC 9457): the one shape of every error that leaves over HTTP.
+//! Problem details (RFC 9457): the shape of every error response.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 /// The media type of problem details.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An error for the client. `code` is stable: programs may rely on it, people read `detail`.
+/// An error response. `code` is stable, for programs; `detail` is for people.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 pub struct Problem {
     /// HTTP status.
@@ -19,7 +19,7 @@ pub struct Problem {
     /// Stable, upper-case name of the error.
     #[schema(value_type = String)]
     pub code: &'static str,
-    /// What happened to this request, in words.
+    /// The reason in words, for this request.
     pub detail: String,
     /// Further members.
     #[schema(ignore)]
@@ -37,7 +37,7 @@ impl Problem {
         }
     }
 
-    /// The same with one more member. A value that is no JSON is left out.
+    /// Adds a member. A value that can't be serialised is left out.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
@@ -63,7 +63,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// A 503 always says when to come again.
+    /// A 503 always has `Retry-After`.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_type_status_code_and_detail() {
+    fn a_body_has_type_status_code_and_detail() {
         let problem = Problem::new(StatusCode::CONFLICT, "PRICE_CHANGED", "it rose").with("old", 1);
         assert_eq!(
             problem.body(),

@@ -1,45 +1,60 @@
-//! How far each reader of the log has come, for operators and for whoever waits for a view.
+//! How far each reader of the log has read, for operators and for clients that wait for a view.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-/// Which reader, of which topic, of which partition.
-pub type Place = (String, String, i32);
+/// A reader of a partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReaderPartition {
+    /// The view or job.
+    pub reader: String,
+    /// The journal.
+    pub topic: String,
+    /// The journal's partition.
+    pub partition: i32,
+}
 
 /// The next offset of every reader in this process.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    places: Arc<Mutex<BTreeMap<Place, i64>>>,
+    next_offsets: Arc<Mutex<BTreeMap<ReaderPartition, i64>>>,
 }
 
 impl Progress {
-    /// Everything before `next_offset` has been worked in.
+    /// Records that a reader has processed everything before `next_offset`.
     pub fn set(&self, reader: &str, topic: &str, partition: i32, next_offset: i64) {
-        let place = (reader.to_owned(), topic.to_owned(), partition);
-        self.places
-            .lock()
-            .expect("no holder of this lock panics")
-            .insert(place, next_offset);
+        let key = ReaderPartition::new(reader, topic, partition);
+        self.lock().insert(key, next_offset);
     }
 
-    /// How far a reader has come; `None` if it has not yet said.
+    /// The next offset of a reader; `None` if it has not reported yet.
     pub fn get(&self, reader: &str, topic: &str, partition: i32) -> Option<i64> {
-        let place = (reader.to_owned(), topic.to_owned(), partition);
-        self.places
-            .lock()
-            .expect("no holder of this lock panics")
-            .get(&place)
-            .copied()
+        let key = ReaderPartition::new(reader, topic, partition);
+        self.lock().get(&key).copied()
     }
 
-    /// Every place, in order.
-    pub fn all(&self) -> Vec<(Place, i64)> {
-        let places = self.places.lock().expect("no holder of this lock panics");
-        places
-            .iter()
-            .map(|(place, next)| (place.clone(), *next))
-            .collect()
+    /// The next offsets of all readers, in order.
+    pub fn all(&self) -> Vec<(ReaderPartition, i64)> {
+        let next_offsets = self.lock();
+        let all = next_offsets.iter();
+        all.map(|(key, next)| (key.clone(), *next)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReaderPartition, i64>> {
+        self.next_offsets
+            .lock()
+            .expect("no holder of this lock panics")
+    }
+}
+
+impl ReaderPartition {
+    fn new(reader: &str, topic: &str, partition: i32) -> Self {
+        Self {
+            reader: reader.to_owned(),
+            topic: topic.to_owned(),
+            partition,
+        }
     }
 }

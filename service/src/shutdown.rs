@@ -1,4 +1,4 @@
-//! Shutdown: one signal, heard by every task; then a bounded wait for them to end.
+//! Shutdown: one token that every task watches, then a bounded wait for the tasks to end.
 
 use futures_util::FutureExt;
 use std::{
@@ -15,7 +15,7 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// Whether a supervised task has panicked.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// Gives a token that is cancelled at SIGTERM or SIGINT. A second signal ends the process at once.
+/// Returns a token that is cancelled at SIGTERM or SIGINT. A second signal ends the process at once.
 ///
 /// # Errors
 /// If the process can't listen for signals.
@@ -29,7 +29,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     tokio::spawn(async move {
         for count in 1..=2 {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            tracing::info!(count, "signal to stop");
+            tracing::info!(count, "received a signal to stop");
             match count {
                 1 => cancelled.cancel(),
                 _ => std::process::exit(130),
@@ -39,9 +39,8 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Runs a task of the process until `stop`. Should it panic, the process ends: a part that is gone
-/// without a word would leave the rest looking well. Should it end by itself, the log says so; the
-/// task's own component says why.
+/// Runs a task of the process until `stop`. If it panics, the process ends: otherwise the rest would look
+/// healthy without it. If it ends by itself, that is logged; the task's component reports the reason.
 pub async fn supervise(
     name: &'static str,
     stop: CancellationToken,
@@ -49,7 +48,7 @@ pub async fn supervise(
 ) {
     match AssertUnwindSafe(task).catch_unwind().await {
         Ok(()) if stop.is_cancelled() => {}
-        Ok(()) => tracing::error!(task = name, "a task ended by itself; the others go on"),
+        Ok(()) => tracing::error!(task = name, "a task ended by itself; the others continue"),
         Err(_) => {
             tracing::error!(task = name, "a task panicked; the process ends");
             PANICKED.store(true, Ordering::Relaxed);
@@ -65,7 +64,7 @@ pub async fn wait_for(tasks: &TaskTracker) -> bool {
         .await
         .is_ok();
     if !ended {
-        tracing::error!(tasks = tasks.len(), "tasks did not end in time");
+        tracing::error!(tasks = tasks.len(), "some tasks did not end in time");
     }
     ended && !PANICKED.load(Ordering::Relaxed)
 }

@@ -1,62 +1,72 @@
-//! Logs to standard error, metrics for Prometheus.
+//! Logs to standard error, metrics for Prometheus, spans to a collector.
 
+use crate::otlp::{OtlpError, SpanExport, TelemetrySettings};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How often samples are folded into histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is logged, and how.
+/// The log's content and format.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// `json`, one object a line, or `text`, for people. Default: `json` in services, `text` in tools.
+    /// Format of log lines: `json`, one object a line, or `text`, for people. Default: `json` in services,
+    /// `text` in tools.
     pub format: Option<LogFormat>,
-    /// Which spans and events, as `tracing-subscriber` has it. Default: `info` in services, `warn`
-    /// in tools.
+    /// Spans and events to log, in the syntax of `tracing-subscriber`'s `EnvFilter`. Default: `info` in
+    /// services, `warn` in tools.
     pub filter: Option<String>,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// Telemetry that can't be set up.
+/// Why telemetry can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// Not a filter.
     #[error("log.filter {filter:?}: {reason}")]
     Filter {
-        /// What was set.
+        /// The setting's value.
         filter: String,
-        /// Why not.
+        /// The parser's message.
         reason: String,
     },
-    /// Something else in this process has set it up already.
+    /// The spans' export.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+    /// The process has set it up before.
     #[error("telemetry is set up already: {0}")]
     Twice(String),
 }
 
-/// Who reads the log, where the settings don't say.
+/// The reader of the log, for the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// A log store: everything, as JSON.
     Service,
-    /// A person at a terminal: what is wrong, as text.
+    /// A person at a terminal: warnings and errors, as text.
     Person,
 }
 
-/// Sets up logging for the process.
-pub fn init_logs(settings: &LogSettings, reader: Reader) -> Result<(), TelemetryError> {
+/// Sets up logs for the process, and the export of spans if an endpoint is set. The export runs until it is
+/// dropped.
+pub fn init_logs(
+    settings: &LogSettings,
+    telemetry: &TelemetrySettings,
+    reader: Reader,
+) -> Result<Option<SpanExport>, TelemetryError> {
     let (format, filter) = match reader {
         Reader::Service => (LogFormat::Json, "info"),
         Reader::Person => (LogFormat::Text, "warn"),
@@ -66,26 +76,41 @@ pub fn init_logs(settings: &LogSettings, reader: Reader) -> Result<(), Telemetry
         filter: filter.to_owned(),
         reason: error.to_string(),
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let result = match settings.format.unwrap_or(format) {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.try_init(),
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let export = match &telemetry.otlp_endpoint {
+        Some(endpoint) => Some(SpanExport::start(endpoint)?),
+        None => None,
     };
-    result.map_err(|error| TelemetryError::Twice(error.to_string()))
+    let tracer = export.as_ref().map(SpanExport::tracer);
+    // Without an export there is no layer for it, not even an empty one: each span would pay for it.
+    match (settings.format.unwrap_or(format), tracer) {
+        (LogFormat::Json, None) => builder.json().flatten_event(true).finish().try_init(),
+        (LogFormat::Json, Some(tracer)) => builder
+            .json()
+            .flatten_event(true)
+            .finish()
+            .with(tracing_opentelemetry::layer().with_tracer(tracer))
+            .try_init(),
+        (LogFormat::Text, None) => builder.finish().try_init(),
+        (LogFormat::Text, Some(tracer)) => builder
+            .finish()
+            .with(tracing_opentelemetry::layer().with_tracer(tracer))
+            .try_init(),
+    }
+    .map_err(|error| TelemetryError::Twice(error.to_string()))?;
+    Ok(export)
 }
 
-/// Sets up metrics for the process; the handle renders what `/metrics` shows. Run [`keep_metrics`]
-/// beside it.
+/// Sets up metrics for the process; the handle renders them for `/metrics`. [`keep_metrics`] must run
+/// meanwhile.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| TelemetryError::Twice(error.to_string()))
 }
 
-/// Folds samples into their histograms, which otherwise only a scrape does: they would grow while
-/// nobody scrapes.
+/// Folds samples into their histograms at intervals. Otherwise only a scrape does it, and memory would grow
+/// without one.
 pub async fn keep_metrics(handle: PrometheusHandle, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))
@@ -101,11 +126,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn samples_are_folded_though_nobody_scrapes() {
+    async fn samples_are_folded_without_a_scrape() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (handle, stop) = (recorder.handle(), CancellationToken::new());
         metrics::with_local_recorder(&recorder, || metrics::histogram!("seconds").record(1.0));
-        // Rendering would fold them itself, so that only the recorder's insides tell.
+        // Rendering folds them, so the test must look at the recorder's debug output.
         let nothing_folded = "distributions: RwLock { data: {}";
         assert!(format!("{handle:?}").contains(nothing_folded), "{handle:?}");
         let upkeep = tokio::spawn(keep_metrics(handle.clone(), stop.clone()));

@@ -1,7 +1,10 @@
-//! W3C trace context: each HTTP request is a span of a trace, its caller's if it names one, else one
-//! of its own. What a request causes bears that span: log lines its trace's id, commits all of it.
+//! W3C trace context: each HTTP request is a span of a trace, its caller's if it names one, else a new one.
+//! Everything that a request causes refers to that span: log lines to the trace's id, commits to the span.
 //!
-//! Limits. Spans are told to the log and to nobody else; `tracestate` is not kept.
+//! The formats are OpenTelemetry's, by its own propagator. Spans are exported if `telemetry.otlp_endpoint` is
+//! set (see [`crate::otlp`]); then OpenTelemetry chooses their ids, and otherwise this module does.
+//!
+//! Limit: `tracestate` is not kept.
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request},
@@ -9,91 +12,118 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, Injector, TextMapPropagator},
+    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState},
+};
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{IdGenerator, RandomIdGenerator},
+};
 use std::{convert::Infallible, fmt};
 use tracing::{Span, field::Empty};
-use uuid::Uuid;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The header that names the caller's span, and a record's header.
 pub const TRACEPARENT: &str = "traceparent";
-/// Of the flags, the one that is passed on: the caller may have recorded its span.
-const SAMPLED: u8 = 1;
-/// Lengths of version, trace id, span id and flags as text.
-const LENGTHS: [usize; 4] = [2, 32, 16, 2];
 
 /// One span of a trace; its text is a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    flags: u8,
+    trace_id: TraceId,
+    span_id: SpanId,
+    flags: TraceFlags,
+}
+
+/// A `traceparent`, as the propagator reads and writes it.
+#[derive(Default)]
+struct Traceparent<T>(T);
+
+impl Extractor for Traceparent<&str> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACEPARENT).then_some(self.0)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT]
+    }
+}
+
+impl Injector for Traceparent<String> {
+    fn set(&mut self, key: &str, value: String) {
+        if key == TRACEPARENT {
+            self.0 = value;
+        }
+    }
 }
 
 impl TraceContext {
-    /// A span of a trace of its own.
+    /// The first span of a new trace.
     pub fn fresh() -> Self {
+        let ids = RandomIdGenerator::default();
         Self {
-            trace_id: Uuid::new_v4().into_bytes(),
-            span_id: fresh_span_id(),
-            flags: 0,
+            trace_id: ids.new_trace_id(),
+            span_id: ids.new_span_id(),
+            flags: TraceFlags::default(),
         }
     }
 
     /// Another span of the same trace.
     pub fn child(&self) -> Self {
         Self {
-            span_id: fresh_span_id(),
-            flags: self.flags & SAMPLED,
+            span_id: RandomIdGenerator::default().new_span_id(),
             ..*self
         }
     }
 
-    /// Reads a `traceparent`; `None` if it is none, which W3C has everyone ignore. A later version may
-    /// have more parts behind those that are known.
+    /// Reads a `traceparent`; `None` if it is malformed, which W3C has every reader ignore.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let [version, trace_id, span_id, flags] = LENGTHS.map(|length| {
-            let part = parts.next()?;
-            let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            (part.len() == length && part.bytes().all(is_hex)).then_some(part)
-        });
-        let is_whole = version? != "00" || parts.next().is_none();
-        let mut context = Self {
-            trace_id: [0; 16],
-            span_id: [0; 8],
-            flags: u8::from_str_radix(flags?, 16).ok()?,
-        };
-        hex::decode_to_slice(trace_id?, &mut context.trace_id).ok()?;
-        hex::decode_to_slice(span_id?, &mut context.span_id).ok()?;
-        let is_one = version? != "ff" && context.trace_id != [0; 16] && context.span_id != [0; 8];
-        (is_whole && is_one).then_some(context)
+        let context =
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &Traceparent(text));
+        Self::of_context(&context)
+    }
+
+    /// The caller's span, if these headers name one.
+    fn of_caller(headers: &HeaderMap) -> Option<Self> {
+        let caller = headers.get(TRACEPARENT)?.to_str().ok()?;
+        Self::parse(caller)
     }
 
     /// The span of a request with these headers.
     pub fn of_request(headers: &HeaderMap) -> Self {
-        let caller = headers.get(TRACEPARENT).and_then(|text| text.to_str().ok());
-        match caller.and_then(Self::parse) {
-            Some(caller) => caller.child(),
-            None => Self::fresh(),
-        }
+        Self::of_caller(headers).map_or_else(Self::fresh, |caller| caller.child())
     }
 
-    /// The trace's id, as it stands in a `traceparent`.
+    /// The trace's id, as a `traceparent` has it.
     pub fn trace_id(&self) -> String {
-        hex::encode(self.trace_id)
+        self.trace_id.to_string()
+    }
+
+    /// `None` if the context has no valid span.
+    fn of_context(context: &Context) -> Option<Self> {
+        let span = context.span();
+        let context = span.span_context();
+        context.is_valid().then(|| Self {
+            trace_id: context.trace_id(),
+            span_id: context.span_id(),
+            flags: context.trace_flags(),
+        })
+    }
+
+    fn to_context(self) -> Context {
+        let state = TraceState::default();
+        let span = SpanContext::new(self.trace_id, self.span_id, self.flags, true, state);
+        Context::new().with_remote_span_context(span)
     }
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace_id, span_id) = (self.trace_id(), hex::encode(self.span_id));
-        write!(formatter, "00-{trace_id}-{span_id}-{:02x}", self.flags)
+        let mut traceparent = Traceparent::default();
+        TraceContextPropagator::new().inject_context(&self.to_context(), &mut traceparent);
+        formatter.write_str(&traceparent.0)
     }
-}
-
-/// Never zeros, for a uuid has some bits that are set.
-fn fresh_span_id() -> [u8; 8] {
-    let [.., a, b, c, d, e, f, g, h] = Uuid::new_v4().into_bytes();
-    [a, b, c, d, e, f, g, h]
 }
 
 impl<S: Sync> FromRequestParts<S> for TraceContext {
@@ -105,29 +135,47 @@ impl<S: Sync> FromRequestParts<S> for TraceContext {
     }
 }
 
-/// The middleware that makes a request a span; [`span`] and handlers find it.
+/// The middleware that begins a request's span; [`span`] and handlers find it.
 pub async fn begin(mut request: Request, next: Next) -> Response {
-    let context = TraceContext::of_request(request.headers());
+    let span = new_span(&request);
+    let context = join(&span, TraceContext::of_caller(request.headers()));
+    span.record("trace_id", tracing::field::display(context.trace_id));
     request.extensions_mut().insert(context);
+    request.extensions_mut().insert(span);
     next.run(request).await
 }
 
-/// What log lines say of the request that they belong to. Which command it is, if it is one, its
-/// handler adds by [`name_command`].
-pub fn span<B>(request: &axum::http::Request<B>) -> Span {
+/// Adds a new span to the caller's trace, if there is a caller.
+pub(crate) fn join(span: &Span, caller: Option<TraceContext>) -> TraceContext {
+    if let Some(caller) = caller {
+        // Without an exporter there is no layer that takes the parent.
+        let _ = span.set_parent(caller.to_context());
+    }
+    TraceContext::of_context(&span.context())
+        .unwrap_or_else(|| caller.map_or_else(TraceContext::fresh, |caller| caller.child()))
+}
+
+/// The fields of log lines about a request. If it is a command, its handler adds which one by
+/// [`name_command`].
+fn new_span<B>(request: &axum::http::Request<B>) -> Span {
     let route = request.extensions().get::<MatchedPath>();
-    let context = request.extensions().get::<TraceContext>();
     tracing::info_span!(
         "request",
         method = %request.method(),
         route = route.map_or("unmatched", MatchedPath::as_str),
-        trace_id = context.map(TraceContext::trace_id),
+        trace_id = Empty,
         command_id = Empty,
         correlation_id = Empty,
     )
 }
 
-/// Says in the request's span which command it is.
+/// The span that [`begin`] began for a request.
+pub fn span<B>(request: &axum::http::Request<B>) -> Span {
+    let span = request.extensions().get::<Span>();
+    span.cloned().unwrap_or_else(Span::none)
+}
+
+/// Adds to the request's span which command it is.
 pub fn name_command(command_id: &[u8; 16], correlation_id: &[u8; 16]) {
     let span = Span::current();
     span.record("command_id", hex::encode(command_id));
@@ -171,11 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_ignored() {
+    fn a_malformed_traceparent_is_ignored() {
         let zeros = "0".repeat(32);
         for bad in [
             "",
-            "00-1-2-3",
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",

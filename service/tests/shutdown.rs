@@ -1,5 +1,5 @@
-//! What a task's end means to its process. One test, in a program of its own: that a task has panicked
-//! is known to the whole process.
+//! The effect of a task's end on its process. It is one test in its own program, because the whole process
+//! remembers that a task has panicked.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// What was logged since the last call.
+    /// Log messages since the last call.
     fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }

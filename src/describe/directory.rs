@@ -1,19 +1,26 @@
-//! What `journal.owners` says: by partition, the entry of the greatest epoch, as processes read it.
+//! Reads `journal.owners`: the entry of the greatest epoch of each partition, as nodes read it.
 
 use super::reading::{ReadError, Span, read};
 use kafka::{Admin, KafkaSettings};
 use schemas::{
-    owners::{Entry, Place, parse_key},
-    topics::OWNERS,
+    owners::{Entry, parse_key},
+    topics::{OWNERS, TopicPartition},
 };
 use std::{collections::HashMap, ops::ControlFlow};
 
-/// The entries that there are now.
+/// The current entries.
 pub async fn entries(
     admin: &Admin,
     kafka: &KafkaSettings,
-) -> Result<HashMap<Place, Entry>, ReadError> {
-    let span = Span::measure(admin, (OWNERS.name, 0)).await?;
+) -> Result<HashMap<TopicPartition, Entry>, ReadError> {
+    let span = Span::measure(
+        admin,
+        TopicPartition {
+            topic: OWNERS.name,
+            partition: 0,
+        },
+    )
+    .await?;
     let mut entries = HashMap::new();
     read(kafka, &span, |record| {
         take(&mut entries, &record.key, &record.value);
@@ -23,26 +30,26 @@ pub async fn entries(
     Ok(entries)
 }
 
-/// The greater epoch counts, and a tombstone makes everybody forget, as processes read it; what is no
-/// entry is passed over.
+/// Applies a record as nodes do: the greater epoch wins, and a tombstone deletes the entry. Invalid keys
+/// and values are skipped.
 fn take(
-    entries: &mut HashMap<Place, Entry>,
+    entries: &mut HashMap<TopicPartition, Entry>,
     key: &Option<impl AsRef<[u8]>>,
     value: &Option<impl AsRef<[u8]>>,
 ) {
-    let Some(place) = key.as_ref().and_then(|key| parse_key(key.as_ref())) else {
+    let Some(topic_partition) = key.as_ref().and_then(|key| parse_key(key.as_ref())) else {
         return;
     };
     let Some(value) = value else {
-        entries.remove(&place);
+        entries.remove(&topic_partition);
         return;
     };
     if let Some(entry) = Entry::parse(value.as_ref())
         && entries
-            .get(&place)
+            .get(&topic_partition)
             .is_none_or(|known| known.epoch < entry.epoch)
     {
-        entries.insert(place, entry);
+        entries.insert(topic_partition, entry);
     }
 }
 
@@ -51,22 +58,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_greater_epoch_counts_until_a_tombstone() {
+    fn the_greatest_epoch_wins_until_a_tombstone() {
         let entry =
             |epoch: i64| format!(r#"{{"epoch":{epoch},"term":"","url":"http://a:{epoch}"}}"#);
         let mut entries = HashMap::new();
-        let mut known = |value: Option<String>| {
+        let mut epochs = |value: Option<String>| {
             take(&mut entries, &Some("journal.orders/0"), &value);
-            take(&mut entries, &Some("nobody/0"), &value);
+            take(&mut entries, &Some("unknown/0"), &value);
             entries
                 .values()
                 .map(|entry| entry.epoch)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(known(Some(entry(7))), [7]);
-        assert_eq!(known(Some(entry(2))), [7]);
-        assert_eq!(known(Some("nonsense".into())), [7]);
-        assert_eq!(known(None), [] as [i64; 0]);
-        assert_eq!(known(Some(entry(3))), [3]);
+        assert_eq!(epochs(Some(entry(7))), [7]);
+        assert_eq!(epochs(Some(entry(2))), [7]);
+        assert_eq!(epochs(Some("nonsense".into())), [7]);
+        assert_eq!(epochs(None), [] as [i64; 0]);
+        assert_eq!(epochs(Some(entry(3))), [3]);
     }
 }

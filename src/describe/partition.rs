@@ -1,57 +1,58 @@
-//! What a partition comes to: a fold of its records by the void rule.
+//! Describes a partition: a fold of its records by the void rule.
 
 use journal::{
     frame::{Frame, Kind},
     rule::{Rule, Verdict},
 };
 use kafka::Record;
-use schemas::{Timestamp, owners::Place};
+use schemas::{Timestamp, topics::TopicPartition};
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-/// A partition as far as it was read.
+/// Description of a partition, as far as it was read.
 pub struct Description {
-    pub place: Place,
-    /// The offset that the next record gets, when reading began.
+    pub topic_partition: TopicPartition,
+    /// Offset of the next record, when reading began.
     pub end: i64,
     pub rule: Rule,
     /// The last valid announcement.
     pub term: Option<Term>,
-    /// Records read, whatever they are.
+    /// Number of records that were read.
     pub records: u64,
     pub announcements: u64,
     pub no_ops: u64,
     pub decisions: u64,
-    /// Void records by reason.
+    /// Numbers of void records by reason.
     pub void: BTreeMap<&'static str, u64>,
-    /// Records behind the last valid one.
+    /// Number of records after the last valid one.
     pub behind: u64,
     pub alarm: Option<Alarm>,
 }
 
-/// What the announcement of the term in force says.
+/// The current term, according to its announcement.
 pub struct Term {
     pub owner_url: String,
-    /// When the broker took it; if it does not say, when its writer made it.
+    /// The broker's timestamp; the writer's, if the broker gives none.
     pub since: Timestamp,
     pub rule_version: i32,
     pub partitions: i32,
 }
 
-/// Why a partition can't be read on.
+/// Why a partition can't be read further.
 pub struct Alarm {
     pub name: &'static str,
     pub text: String,
 }
 
 impl Description {
-    /// Nothing read yet, of a log that begins at `low` and ends before `end`.
-    pub fn begin((topic, partition): Place, low: i64, end: i64) -> Self {
+    /// The description before the first record, of a log that begins at offset `low` and ends before `end`.
+    pub fn begin(topic_partition: TopicPartition, low: i64, end: i64) -> Self {
+        let TopicPartition { topic, partition } = topic_partition;
         let alarm = (low > 0).then(|| Alarm {
             name: "beginning_gone",
-            text: format!("{topic}/{partition} begins at offset {low}: without its beginning nothing can be judged"),
+            text: format!("{topic}/{partition} begins at offset {low}: its records cannot be judged without the first ones"),
         });
         Self {
-            place: (topic, partition),
+            topic_partition,
             end,
             rule: Rule::new(topic, partition),
             term: None,
@@ -65,12 +66,12 @@ impl Description {
         }
     }
 
-    /// Whether there is a beginning to read from.
+    /// Whether the log has its first record.
     pub fn is_readable(&self) -> bool {
         self.alarm.is_none()
     }
 
-    /// Judges the next record; breaks at one at which readers halt.
+    /// Judges the next record; breaks at a record at which readers halt.
     pub fn take(&mut self, record: &Record) -> ControlFlow<()> {
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let verdict = match self.rule.judge(record.offset, key, value) {
@@ -122,11 +123,16 @@ impl Description {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::{
-        Announcement, Body, Commit, ContextEvent, NoOp, catalog::Event, topics::PARTITIONS,
+    use schemas::{Announcement, Body, Commit, ContextEvent, NoOp, catalog::Event};
+
+    const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
+
+    const PARTITION: TopicPartition = TopicPartition {
+        topic: "journal.catalog",
+        partition: 1,
     };
 
-    /// A partition that is written to and described.
+    /// A partition that is written and described.
     struct Log {
         description: Description,
         offset: i64,
@@ -136,7 +142,7 @@ mod tests {
     impl Log {
         fn new() -> Self {
             Self {
-                description: Description::begin(("journal.catalog", 1), 0, 9),
+                description: Description::begin(PARTITION, 0, 9),
                 offset: 0,
                 encoder: kafka::Encoder::new(7, &Event::CONTEXT.schema()).unwrap(),
             }
@@ -158,7 +164,7 @@ mod tests {
         fn announce(&mut self, epoch: i64) -> ControlFlow<()> {
             let announcement = Announcement {
                 rule_version: 1,
-                partitions: PARTITIONS,
+                partitions: 4,
                 owner_url: format!("http://{epoch}"),
             };
             self.append(epoch, 0, Body::Announcement(announcement))
@@ -178,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn says_who_owns_it_and_what_is_void_and_why() {
+    fn the_owner_and_void_records_by_reason_are_described() {
         let mut log = Log::new();
-        assert!(log.announce(1).is_continue());
-        assert!(log.append(1, 1, Body::NoOp(NoOp {})).is_continue());
-        assert!(log.record(None).is_continue());
-        assert!(log.announce(2).is_continue());
-        assert!(log.record(Some(vec![7])).is_continue());
+        assert_eq!(log.announce(1), CONTINUE);
+        assert_eq!(log.append(1, 1, Body::NoOp(NoOp {})), CONTINUE);
+        assert_eq!(log.record(None), CONTINUE);
+        assert_eq!(log.announce(2), CONTINUE);
+        assert_eq!(log.record(Some(vec![7])), CONTINUE);
         let description = &log.description;
         let term = description.term.as_ref().unwrap();
         assert_eq!(
@@ -203,14 +209,15 @@ mod tests {
         let void = [("malformed_magic", 1), ("null_value", 1)];
         assert_eq!(description.void, BTreeMap::from(void));
         assert_eq!(description.behind, 1);
-        assert!(description.alarm.is_none());
+        let alarm = description.alarm.as_ref().map(|alarm| &alarm.text);
+        assert_eq!(alarm, None);
     }
 
     #[test]
-    fn stops_where_readers_halt() {
+    fn an_alarm_ends_the_description() {
         let mut log = Log::new();
-        assert!(log.announce(1).is_continue());
-        assert!(log.announce(3).is_break());
+        assert_eq!(log.announce(1), CONTINUE);
+        assert_eq!(log.announce(3), ControlFlow::Break(()));
         let alarm = log.description.alarm.as_ref().unwrap();
         assert_eq!(alarm.name, "announcement_skips_epoch");
         assert!(alarm.text.contains("journal.catalog/1@1"), "{}", alarm.text);
@@ -218,9 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_its_beginning_is_not_read() {
-        let description = Description::begin(("journal.catalog", 1), 7, 9);
-        assert!(!description.is_readable());
-        assert_eq!(description.alarm.unwrap().name, "beginning_gone");
+    fn a_log_without_its_first_record_is_not_read() {
+        let description = Description::begin(PARTITION, 7, 9);
+        let alarm = description.alarm.as_ref().map(|alarm| alarm.name);
+        assert_eq!(
+            (description.is_readable(), alarm),
+            (false, Some("beginning_gone"))
+        );
     }
 }

@@ -1,13 +1,14 @@
 //! Reads a partition from its beginning to the end that it has now, and says how far it is.
 
-use kafka::{Admin, BatchConsumer, ConsumerError, KafkaSettings, Record, admin::AdminError};
+use kafka::{
+    Admin, BoundedReadError, BoundedReader, Fetch, KafkaSettings, Record, admin::AdminError,
+};
+use schemas::topics::TopicPartition;
 use std::{ops::ControlFlow, time::Duration};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// The name of our clients at the broker.
 const ROLE: &str = "describe";
-/// Longest wait for the next records of a partition that has more of them.
-const STALL_MAX: Duration = Duration::from_secs(30);
 /// Time between two words on how far a long reading is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -30,26 +31,14 @@ pub enum ReadError {
     Admin(#[from] AdminError),
     /// The brokers, asked for records.
     #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// No more records come, though there should be some.
-    #[error(
-        "{topic}/{partition}: no record from offset {next} on came within {STALL_MAX:?}, though the log ends at {end}"
-    )]
-    Stalled {
-        topic: &'static str,
-        partition: i32,
-        /// The offset waited for.
-        next: i64,
-        /// The log's end.
-        end: i64,
-    },
+    Read(#[from] BoundedReadError),
 }
 
 impl Span {
-    /// What a partition has now.
+    /// Measures a partition as it is now.
     pub async fn measure(
         admin: &Admin,
-        (topic, partition): (&'static str, i32),
+        TopicPartition { topic, partition }: TopicPartition,
     ) -> Result<Self, ReadError> {
         let marks = admin.watermarks(topic, partition).await?;
         Ok(Self {
@@ -73,40 +62,24 @@ pub async fn read(
         low,
         end,
     } = *span;
-    if low >= end {
-        return Ok(());
-    }
-    let mut consumer = BatchConsumer::start(kafka, ROLE, topic, &[(partition, low)])?;
-    let mut next = low;
+    let spans = [kafka::Span {
+        partition,
+        low,
+        end,
+    }];
+    let mut reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Ahead)?;
     let mut told = Instant::now();
-    while next < end {
-        let batch = timeout(STALL_MAX, next_batch(&mut consumer)).await;
-        let batch = batch.map_err(|_| ReadError::Stalled {
-            topic,
-            partition,
-            next,
-            end,
-        })??;
-        for record in batch.iter().filter(|record| record.offset < end) {
+    while let Some(batch) = reader.next().await? {
+        for record in &batch {
             if take(record).is_break() {
                 return Ok(());
             }
         }
-        next = batch.last().map_or(next, |record| record.offset + 1);
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            eprintln!("{topic}/{partition}: {} of {end} read", next.min(end));
+            let next = reader.position(partition).unwrap_or(low);
+            eprintln!("{topic}/{partition}: {next} of {end} read");
         }
     }
     Ok(())
-}
-
-/// The next records; what waiting mends is waited for.
-async fn next_batch(consumer: &mut BatchConsumer) -> Result<Vec<Record>, ConsumerError> {
-    loop {
-        match consumer.next().await {
-            Err(error) if error.is_transient() => tracing::warn!(%error, "reading again"),
-            other => return other,
-        }
-    }
 }

@@ -1,21 +1,21 @@
-//! How descriptions are said: to people, a paragraph a partition; to machines, one JSON document.
+//! Prints descriptions: a paragraph per partition for people, one JSON document for programs.
 
 use super::partition::Description;
-use schemas::owners::{Entry, Place, key};
+use schemas::{owners::Entry, topics::TopicPartition};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
 };
 
-/// All that was asked for.
+/// The report of all partitions.
 #[derive(Serialize)]
 pub struct Report {
     alarms: usize,
     partitions: Vec<Partition>,
 }
 
-/// One partition; `daybook journal describe --help` says what each field is.
+/// One partition; `daybook journal describe --help` documents the fields.
 #[derive(Debug, Serialize)]
 struct Partition {
     topic: &'static str,
@@ -51,12 +51,12 @@ struct Alarm {
 }
 
 impl Report {
-    /// With the owners' own entries beside what the log says.
-    pub fn new(descriptions: Vec<Description>, entries: &HashMap<Place, Entry>) -> Self {
+    /// Reports descriptions together with the entries of `journal.owners`.
+    pub fn new(descriptions: Vec<Description>, entries: &HashMap<TopicPartition, Entry>) -> Self {
         let partitions: Vec<Partition> = descriptions
             .into_iter()
             .map(|description| {
-                let entry = entries.get(&description.place).cloned();
+                let entry = entries.get(&description.topic_partition).cloned();
                 Partition::new(description, entry)
             })
             .collect();
@@ -64,18 +64,18 @@ impl Report {
         Self { alarms, partitions }
     }
 
-    /// Partitions that can't be read to their ends.
+    /// Number of partitions that can't be read to their end.
     pub fn alarms(&self) -> usize {
         self.alarms
     }
 
-    /// One JSON document.
+    /// Writes one JSON document.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut *out, self)?;
         writeln!(out)
     }
 
-    /// For people; the last line sums up.
+    /// Writes text for people; its last line is a summary.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         for partition in &self.partitions {
             partition.write_text(out)?;
@@ -87,9 +87,9 @@ impl Report {
 
 impl Partition {
     fn new(description: Description, directory: Option<Entry>) -> Self {
-        let (topic, partition) = description.place;
+        let TopicPartition { topic, partition } = description.topic_partition;
         let state = description.rule.checkpoint();
-        let has_begun = state.log_id.is_some();
+        let has_valid_records = state.log_id.is_some();
         let term = description.term;
         let directory_lag = directory.as_ref().map(|entry| state.epoch - entry.epoch);
         Self {
@@ -97,7 +97,7 @@ impl Partition {
             partition,
             log_id: state.log_id.map(hex::encode),
             epoch: state.epoch,
-            term: has_begun.then(|| hex::encode(state.term)),
+            term: has_valid_records.then(|| hex::encode(state.term)),
             since: term.as_ref().map(|term| term.since.to_string()),
             rule_version: term.as_ref().map(|term| term.rule_version),
             partitions: term.as_ref().map(|term| term.partitions),
@@ -105,7 +105,7 @@ impl Partition {
             log_end: description.end,
             read_to: state.next_offset,
             last_offset: state.probe_offset,
-            last_seq: has_begun.then_some(state.seq),
+            last_seq: has_valid_records.then_some(state.seq),
             last_hash: hex::encode(state.hash),
             behind: description.behind,
             records: description.records,
@@ -124,7 +124,7 @@ impl Partition {
     }
 
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", key((self.topic, self.partition)))?;
+        writeln!(out, "{}/{}", self.topic, self.partition)?;
         let mut line = |name: &str, text: String| writeln!(out, "  {name:<11} {text}");
         let none = || "none".to_owned();
         line("log id", self.log_id.clone().unwrap_or_else(none))?;
@@ -157,7 +157,7 @@ impl Partition {
         writeln!(out)
     }
 
-    /// How much there is, and what of it counts.
+    /// Length of the log, and numbers of valid and void records.
     fn log_text(&self) -> String {
         let valid = self.announcements + self.no_ops + self.decisions;
         let reasons = self.void.iter();
@@ -167,7 +167,7 @@ impl Partition {
         let void = match reasons.is_empty() {
             true => "none void".to_owned(),
             false => format!(
-                "{} void ({}), {} of them behind the last valid one",
+                "{} void ({}), {} of them after the last valid record",
                 self.void.values().sum::<u64>(),
                 reasons.join(", "),
                 self.behind
@@ -179,7 +179,7 @@ impl Partition {
         )
     }
 
-    /// Whether processes know of the owner.
+    /// Whether `journal.owners` names the owner.
     fn directory_text(&self) -> String {
         match (&self.directory, self.directory_lag) {
             (Some(entry), Some(0)) if Some(&entry.url) == self.owner_url.as_ref() => {

@@ -1,4 +1,4 @@
-//! The HTTP interface as a whole: every part's routes, one OpenAPI document, metrics, fallbacks.
+//! The HTTP interface: the routes of all crates, one OpenAPI document, metrics, fallbacks.
 
 use super::{linger::linger, progress};
 use axum::{
@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use commands::Slot;
+use commands::WriteSideHandle;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
@@ -42,19 +42,19 @@ const REQUEST_SECONDS: &str = "daybook_http_request_seconds";
 )]
 struct Document;
 
-/// What the routes work on.
-pub struct Parts {
-    pub slot: Slot,
+/// The state of the routes.
+pub struct ApiState {
+    pub write_side: WriteSideHandle,
     /// Only where there is a read side.
-    pub reading: Option<Reading>,
+    pub read_side: Option<ReadSide>,
     pub health: Health,
     pub metrics: PrometheusHandle,
-    /// Cancelled once clients should go elsewhere.
+    /// Cancelled once clients should use another process.
     pub stop: CancellationToken,
 }
 
-/// What queries work on.
-pub struct Reading {
+/// The state of queries.
+pub struct ReadSide {
     pub databases: Databases,
     pub series: streams::Series,
     pub progress: Progress,
@@ -62,17 +62,17 @@ pub struct Reading {
 }
 
 /// All routes.
-pub fn router(parts: Parts) -> Router {
-    let internal = commands::http::internal_routes(parts.slot.clone());
-    let mut api = OpenApiRouter::new().merge(commands::http::routes(parts.slot));
-    if let Some(reading) = parts.reading {
+pub fn router(state: ApiState) -> Router {
+    let internal = commands::http::internal_routes(state.write_side.clone());
+    let mut api = OpenApiRouter::new().merge(commands::http::routes(state.write_side));
+    if let Some(read_side) = state.read_side {
         let progress_sources = progress::Sources {
-            progress: reading.progress,
-            admin: reading.admin,
+            progress: read_side.progress,
+            admin: read_side.admin,
         };
         api = api
-            .merge(projections::routes(&reading.databases))
-            .merge(streams::routes(reading.series))
+            .merge(projections::routes(&read_side.databases))
+            .merge(streams::routes(read_side.series))
             .merge(
                 OpenApiRouter::new()
                     .routes(routes!(progress::progress))
@@ -82,12 +82,12 @@ pub fn router(parts: Parts) -> Router {
     let health = OpenApiRouter::new()
         .routes(routes!(service::health::live))
         .routes(routes!(service::health::ready))
-        .with_state(parts.health);
+        .with_state(state.health);
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .merge(health)
         .split_for_parts();
-    let metrics = parts.metrics;
+    let metrics = state.metrics;
     router
         .merge(internal)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
@@ -96,11 +96,14 @@ pub fn router(parts: Parts) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(measure))
         .layer(middleware::from_fn(linger))
-        .layer(middleware::from_fn_with_state(parts.stop, part))
+        .layer(middleware::from_fn_with_state(
+            state.stop,
+            close_when_stopping,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
-        // Refusals are answers; what fails logs its own reason.
+        // A rejection is an answer, and a failure logs its own reason.
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(|request: &Request| trace::span(request))
@@ -110,10 +113,14 @@ pub fn router(parts: Parts) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-/// Asks clients to take their next requests elsewhere, once the service stops: it closes its
-/// connections soon, and a request that meets that has no answer.
-async fn part(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
-    // HTTP/2 has words of its own for it.
+/// Asks clients to close their connections once the process stops: it closes them soon, and a request that is
+/// sent meanwhile gets no answer.
+async fn close_when_stopping(
+    State(stop): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // HTTP/2 has a frame for it.
     let has_header = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
     if has_header && stop.is_cancelled() {
@@ -124,7 +131,7 @@ async fn part(State(stop): State<CancellationToken>, request: Request, next: Nex
 }
 
 async fn not_found(request: Request) -> Problem {
-    let detail = format!("there is nothing at {}", request.uri().path());
+    let detail = format!("there is no resource at {}", request.uri().path());
     Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
 }
 
@@ -137,16 +144,19 @@ async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 
-/// The panic's own words are for the log; the client only learns that it was not its fault.
+/// The panic's message goes to the log only; the client learns that the fault is the service's.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let words = panic.downcast_ref::<String>().map(String::as_str);
-    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(panic = words.unwrap_or("no words"), "a handler panicked");
-    let detail = "the service made a mistake; it was logged";
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(
+        panic = message.unwrap_or("no message"),
+        "a handler panicked"
+    );
+    let detail = "the service failed to handle the request; the error is in its log";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail).into_response()
 }
 
-/// Clients may make methods up; metrics have no room for that.
+/// The label of a method. Clients may invent methods, which must not each become a time series.
 fn method_name(method: &Method) -> &'static str {
     let known = [
         Method::GET,
@@ -183,7 +193,7 @@ mod tests {
     use serde_json::Value;
 
     #[tokio::test]
-    async fn a_panic_is_a_problem_that_keeps_its_words_to_itself() {
+    async fn a_panic_is_a_problem_without_the_panics_message() {
         let response = panicked(Box::new("the password is 7"));
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = to_bytes(response.into_body(), 1 << 10).await.unwrap();

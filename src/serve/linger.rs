@@ -1,8 +1,7 @@
-//! Reads to its end a body that nobody wants any more, so that whoever sends it hears why.
+//! Reads a rejected request's body to its end, so that the client receives the answer.
 //!
-//! A server that answers and hangs up while its client still sends makes the client's system throw
-//! the answer away. Only bodies whose length is told and bounded are read so; on a stream without an
-//! end the connection is closed.
+//! If a server answers and closes the connection while its client still sends, the client's system discards
+//! the answer. Only bodies with a known and bounded length are read; for a stream the connection is closed.
 
 use axum::{
     body::{Body, BodyDataStream, Bytes, HttpBody},
@@ -19,14 +18,14 @@ use std::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-/// Longest body that is read for nothing, in bytes.
+/// Longest body that is read and discarded, in bytes.
 const LINGER_BYTES_MAX: u64 = 32 << 20;
 /// Longest time for it.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A middleware: what its handlers leave of a body is read and thrown away.
+/// A middleware: the part of a body that its handlers leave is read and discarded.
 pub async fn linger(request: Request, next: Next) -> Response {
-    // Who asks first whether to send it does not send it after a refusal.
+    // A client that expects a 100 first does not send the body after a rejection.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let request = request.map(|body| match body.size_hint().exact() {
         Some(1..=LINGER_BYTES_MAX) if !asks_first => {
@@ -38,7 +37,7 @@ pub async fn linger(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// A body; dropped before its end, the rest is read all the same.
+/// A body. If it is dropped before its end, the rest is read in a task of its own.
 struct Lingering {
     /// `None` once it has ended.
     rest: Option<BodyDataStream>,
@@ -64,7 +63,7 @@ impl Drop for Lingering {
         let Some(mut rest) = self.rest.take() else {
             return;
         };
-        // There is no runtime any more while the process ends, and nobody to answer.
+        // While the process ends there is no runtime, and no answer to deliver.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(timeout(LINGER_TIMEOUT, async move {
                 while let Some(Ok(_)) = rest.next().await {}

@@ -1,7 +1,8 @@
-//! Compares the journals' logs with what was known of them: one that was cut off, replaced, or made for
-//! another number of partitions must not be written to.
+//! Compares the journals' logs with what was known of them: a log that was truncated, replaced, or created
+//! with another number of partitions must not be written to.
 
 use commands::WriteSide;
+use futures_util::future::try_join_all;
 use journal::{
     Source,
     genesis::{Genesis, GenesisError, geneses},
@@ -9,28 +10,71 @@ use journal::{
     rule::Hash,
 };
 use kafka::admin::AdminError;
-use schemas::{owners::Place, topics::TopicSpec};
+use schemas::{
+    Context,
+    topics::{PartitionCounts, TOPICS, TopicPartition, TopicSpec},
+};
 use std::{collections::HashMap, time::Duration};
 use tokio::time::sleep;
 
-/// How long a broker may tell of an end that it knew to be further: one that was made leader just now
-/// may have to hear from the others first.
+/// How long a broker that just became the leader may report an end before the one that was known: it may
+/// have to hear from the others first.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The logs, as far as they are known.
 pub struct Logs {
     source: Source,
     write_side: WriteSide,
-    /// The names of those that were read before.
-    seen: HashMap<Place, Hash>,
+    /// As read at start.
+    partitions: PartitionCounts,
+    /// The ids of the logs that were read before.
+    seen: HashMap<TopicPartition, Hash>,
+}
+
+/// Why the journals' numbers of partitions are not known to be right.
+#[derive(Debug, thiserror::Error)]
+pub enum CountError {
+    /// A journal has another number of partitions than it was created with.
+    #[error(transparent)]
+    Mismatch(AdminError),
+    /// The logs' beginnings can't be read; another attempt may help.
+    #[error(transparent)]
+    Unread(GenesisError),
+}
+
+/// Compares the brokers' numbers of the journals' partitions with those that the first announcements name.
+/// A command's partition depends on the number, so nothing may be written before this. An altered beginning
+/// passes here: owners and readers of that partition halt at it.
+pub async fn check_partition_counts(
+    source: &Source,
+    partitions: &PartitionCounts,
+) -> Result<(), CountError> {
+    let topics = TOPICS.iter();
+    let journals = topics.filter(|topic| Context::of_topic(topic.name).is_some());
+    let checks = journals.map(async |topic| {
+        let count = partitions.of(topic.name);
+        let geneses = match geneses(source, topic.name, count).await {
+            Ok(geneses) => geneses,
+            Err(GenesisError::Alarm(error)) => {
+                tracing::error!(topic = topic.name, %error, "the beginning of a log was altered");
+                return Ok(());
+            }
+            Err(error) => return Err(CountError::Unread(error)),
+        };
+        geneses.iter().try_for_each(|(partition, genesis)| {
+            compare_count(topic, *partition, count, genesis).map_err(CountError::Mismatch)
+        })
+    });
+    try_join_all(checks).await.map(drop)
 }
 
 impl Logs {
-    /// Nothing is known but what the owners have read.
-    pub fn new(source: Source, write_side: WriteSide) -> Self {
+    /// Only what the owners have read is known; `partitions` are the numbers read at start.
+    pub fn new(source: Source, write_side: WriteSide, partitions: PartitionCounts) -> Self {
         Self {
             source,
             write_side,
+            partitions,
             seen: HashMap::new(),
         }
     }
@@ -38,22 +82,30 @@ impl Logs {
     /// Compares the logs of a journal.
     ///
     /// # Errors
-    /// [`AdminError::Mismatch`]: one is not what it was. Another: that can't be told now.
+    /// [`AdminError::Mismatch`]: a log is not what it was. Another: the comparison is not possible now.
     pub async fn check(&mut self, topic: &TopicSpec) -> Result<(), AdminError> {
-        let geneses = geneses(&self.source, topic.name, topic.partitions).await;
-        let geneses = geneses.map_err(|error| told(topic, error))?;
-        for partition in 0..topic.partitions {
-            let place = (topic.name, partition);
-            // Asked before the log's end, which so can't be less.
-            let proved = self.write_side.proved(place);
+        let partitions = self.partitions.of(topic.name);
+        let geneses = geneses(&self.source, topic.name, partitions).await;
+        let geneses = geneses.map_err(|error| unknown_genesis(topic, error))?;
+        for partition in 0..partitions {
+            let log = TopicPartition {
+                topic: topic.name,
+                partition,
+            };
+            // Read before the log's end, which therefore can't be lower.
+            let proved = self.write_side.proved(log);
             let genesis = geneses.get(&partition);
+            if let Some(genesis) = genesis {
+                compare_count(topic, partition, partitions, genesis)?;
+            }
+            let log_id = genesis.map(|genesis| genesis.log_id);
             let known = [
-                self.seen.get(&place).copied(),
+                self.seen.get(&log).copied(),
                 proved.map(|proved| proved.log_id),
             ];
-            compare(topic, partition, genesis, &known)?;
-            if let Some(genesis) = genesis {
-                self.seen.insert(place, genesis.log_id);
+            compare_id(topic, partition, log_id, &known)?;
+            if let Some(log_id) = log_id {
+                self.seen.insert(log, log_id);
             }
             if let Some(proved) = proved {
                 self.check_end(topic, partition, proved).await?;
@@ -81,24 +133,31 @@ impl Logs {
     }
 }
 
-/// A log's beginning, if it has one, with what it was; `known` are the names that it was seen under.
-fn compare(
+/// Compares the number of partitions at the brokers with the one that a log was created for.
+fn compare_count(
     topic: &TopicSpec,
     partition: i32,
-    genesis: Option<&Genesis>,
+    partitions: i32,
+    genesis: &Genesis,
+) -> Result<(), AdminError> {
+    if genesis.partitions == partitions {
+        return Ok(());
+    }
+    let expected = format!(
+        "{}, as the first announcement in partition {partition} says",
+        genesis.partitions
+    );
+    let (property, found) = ("partitions".into(), partitions.to_string());
+    Err(mismatch(topic, property, expected, found))
+}
+
+/// Compares a log's id, if the log has begun, with the ids that it was known by.
+fn compare_id(
+    topic: &TopicSpec,
+    partition: i32,
+    log_id: Option<Hash>,
     known: &[Option<Hash>],
 ) -> Result<(), AdminError> {
-    if let Some(genesis) = genesis
-        && genesis.partitions != topic.partitions
-    {
-        let expected = format!(
-            "{}, as the first announcement in partition {partition} says",
-            genesis.partitions
-        );
-        let found = topic.partitions.to_string();
-        return Err(mismatch(topic, "partitions".into(), expected, found));
-    }
-    let log_id = genesis.map(|genesis| genesis.log_id);
     match known.iter().flatten().find(|known| Some(**known) != log_id) {
         None => Ok(()),
         Some(known) => {
@@ -110,7 +169,7 @@ fn compare(
     }
 }
 
-/// A log's end with what its owner has proved.
+/// Compares a log's end with the records that its owner has proved.
 fn compare_end(
     topic: &TopicSpec,
     partition: i32,
@@ -121,7 +180,10 @@ fn compare_end(
         return Ok(());
     }
     let property = format!("end of partition {partition}");
-    let expected = format!("{} or more, for so much is proved", proved.next_offset);
+    let expected = format!(
+        "{} or more, for everything before that is proved",
+        proved.next_offset
+    );
     Err(mismatch(topic, property, expected, end.to_string()))
 }
 
@@ -134,8 +196,8 @@ fn mismatch(topic: &TopicSpec, property: String, expected: String, found: String
     }
 }
 
-/// What a beginning that can't be told says of the topic.
-fn told(topic: &TopicSpec, error: GenesisError) -> AdminError {
+/// The error of a topic with a log whose beginning can't be read.
+fn unknown_genesis(topic: &TopicSpec, error: GenesisError) -> AdminError {
     match error {
         GenesisError::Admin(error) => error,
         GenesisError::Alarm(alarm) => mismatch(
@@ -144,7 +206,7 @@ fn told(topic: &TopicSpec, error: GenesisError) -> AdminError {
             "as it was written".into(),
             format!("altered ({alarm})"),
         ),
-        error @ (GenesisError::Consumer(_) | GenesisError::Slow { .. }) => AdminError::Refused {
+        error @ (GenesisError::Read(_) | GenesisError::Slow { .. }) => AdminError::Refused {
             topic: topic.name.to_owned(),
             reason: error.to_string(),
         },
@@ -154,52 +216,50 @@ fn told(topic: &TopicSpec, error: GenesisError) -> AdminError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::topics::TOPICS;
 
-    const GENESIS: Genesis = Genesis {
-        log_id: [1; 32],
-        partitions: 4,
-    };
-
-    fn says(compared: Result<(), AdminError>, words: &str) {
+    fn is_mismatch(compared: Result<(), AdminError>, message: &str) {
         let error = compared.unwrap_err();
         assert!(matches!(error, AdminError::Mismatch { .. }), "{error}");
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
 
     #[test]
-    fn a_log_is_the_one_that_it_was() {
-        let topic = &TOPICS[0];
-        let compared = |genesis, known: &[Option<Hash>]| compare(topic, 2, Some(&genesis), known);
-        assert!(compared(GENESIS, &[Some([1; 32]), None]).is_ok());
-        // One that is new has no beginning yet; one that was seen must not have lost it.
-        assert!(compare(topic, 2, None, &[None, None]).is_ok());
-        says(
-            compare(topic, 2, None, &[Some([1; 32]), None]),
+    fn a_log_that_was_replaced_or_lost_is_a_mismatch() {
+        let compared = |log_id, known: &[Option<Hash>]| compare_id(&TOPICS[0], 2, log_id, known);
+        assert!(compared(Some([1; 32]), &[Some([1; 32]), None]).is_ok());
+        // A new log has no beginning yet; one that was seen must not have lost it.
+        assert!(compared(None, &[None, None]).is_ok());
+        is_mismatch(
+            compared(None, &[Some([1; 32]), None]),
             "log id of partition 2 = none",
         );
-        says(
-            compared(GENESIS, &[Some([1; 32]), Some([2; 32])]),
+        is_mismatch(
+            compared(Some([1; 32]), &[Some([1; 32]), Some([2; 32])]),
             "log id of partition 2 = 0101",
         );
-        let other = Genesis {
+    }
+
+    #[test]
+    fn a_log_for_another_number_of_partitions_is_a_mismatch() {
+        let genesis = Genesis {
+            log_id: [1; 32],
             partitions: 8,
-            ..GENESIS
         };
-        says(
-            compared(other, &[None, None]),
+        assert!(compare_count(&TOPICS[0], 2, 8, &genesis).is_ok());
+        is_mismatch(
+            compare_count(&TOPICS[0], 2, 4, &genesis),
             "partitions = 4, it must be 8, as the first announcement in partition 2",
         );
     }
 
     #[test]
-    fn a_log_does_not_get_shorter() {
+    fn a_log_that_got_shorter_is_a_mismatch() {
         let proved = Proved {
             log_id: [1; 32],
             next_offset: 7,
         };
         assert!(compare_end(&TOPICS[0], 1, 7, proved).is_ok());
-        says(
+        is_mismatch(
             compare_end(&TOPICS[0], 1, 6, proved),
             "end of partition 1 = 6, it must be 7 or more",
         );

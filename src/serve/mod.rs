@@ -1,8 +1,8 @@
 //! `daybook serve`: all roles in one process; `daybook commands`: the write side alone.
 //!
-//! HTTP answers at once; everything behind it comes up as the servers that it needs do, and says in
-//! `/health/ready` what it waits for. Only what no waiting mends ends the process: a wrong setting,
-//! a topic or a schema that is not as it must be.
+//! HTTP answers at once. Each component starts when the servers that it needs answer, and reports in
+//! `/health/ready` what it waits for. Only an error that waiting can't remove ends the process: a wrong
+//! setting, or a topic or a schema that is not as it must be.
 
 mod api;
 mod linger;
@@ -17,12 +17,14 @@ use crate::{config::Config, setup};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
 use commands::{
-    Process, Slot, WriteSide, identity::Hasher, routing::fitness::Unfit, settings::read_hash_key,
+    Node, WriteSideHandle, identity::Hasher, routing::self_eviction::SelfEviction,
+    settings::read_hash_key,
 };
 use journal::{Kafka, Source, store::Disk};
-use kafka::{Admin, Appender, Registry};
+use kafka::{Admin, Appender, Registry, Subjects};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
+use schemas::topics::PartitionCounts;
 use service::{
     health::{Component, Health},
     progress::Progress,
@@ -33,41 +35,55 @@ use std::process::ExitCode;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What a process does.
+/// The roles of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
-    /// Everything.
+    /// All roles.
     All,
-    /// Takes commands.
+    /// The write side.
     Commands,
 }
 
-/// Everything that runs.
+/// The parts of a process, before they start.
 struct Service {
     config: Config,
     source: Source,
     hasher: Hasher,
     state: Disk,
     health: Health,
-    slot: Slot,
+    write_side: WriteSideHandle,
     /// Only with all roles.
-    reading: Option<Reading>,
+    read_side: Option<ReadSide>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Cancelled once other processes own what this one owned: then HTTP ends.
+    /// Cancelled once other nodes own the partitions of this one: then HTTP ends.
     closing: CancellationToken,
-    /// Why the process stops to make room for others, if it does.
-    unfit: Unfit,
+    /// Why the process evicts itself, if it does.
+    eviction: SelfEviction,
+    /// Not ready until every role has started. It exists before HTTP answers, so that the process never
+    /// counts as ready without a component.
+    starting: Component,
+}
+
+/// Why topics and schemas are not ready.
+enum PrepareError {
+    /// Another attempt may help.
+    Transient(String),
+    /// An operator must act.
+    Final(anyhow::Error),
 }
 
 /// The read side and the job.
-struct Reading {
+struct ReadSide {
     databases: Databases,
     progress: Progress,
-    job: streams::Job,
+    /// The job's windows, for queries.
+    series: streams::Series,
+    /// The job's readiness.
+    job: Component,
 }
 
-/// Runs until a signal, or until something is wrong that no waiting mends.
+/// Runs until a signal, or until an error that waiting can't remove.
 pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let listener = listen(&config).await?;
     let commands = config
@@ -84,8 +100,9 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         registry: Registry::new(&config.registry)?,
     };
     let health = Health::default();
-    let reading = match roles {
-        Roles::All => Some(Reading::new(&config, &source, &health)?),
+    let starting = health.component("topics and schemas");
+    let read_side = match roles {
+        Roles::All => Some(ReadSide::new(&config, &health)?),
         Roles::Commands => None,
     };
     let service = Service {
@@ -94,45 +111,60 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         hasher,
         state,
         health,
-        slot: Slot::default(),
-        reading,
+        write_side: WriteSideHandle::default(),
+        read_side,
         tasks: TaskTracker::new(),
         stop,
         closing: CancellationToken::new(),
-        unfit: Unfit::default(),
+        eviction: SelfEviction::default(),
+        starting,
     };
     service.serve_http(listener, metrics);
     service.run().await
 }
 
-impl Reading {
-    fn new(config: &Config, source: &Source, health: &Health) -> anyhow::Result<Self> {
-        let progress = Progress::default();
-        let component = health.component("job.revenue_by_country");
+impl ReadSide {
+    fn new(config: &Config, health: &Health) -> anyhow::Result<Self> {
         Ok(Self {
             databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
-            job: streams::Job::new(source.clone(), component, progress.clone()),
-            progress,
+            progress: Progress::default(),
+            series: streams::Series::default(),
+            job: health.component("job.revenue_by_country"),
         })
+    }
+
+    /// Starts the views' projectors and the job.
+    fn start(self, views: projections::Runtime, partitions: &PartitionCounts) {
+        projections::run(&views, &self.databases);
+        let job = streams::Job::new(
+            views.source.clone(),
+            self.job,
+            self.progress,
+            self.series,
+            partitions,
+        );
+        let stop = views.shutdown.clone();
+        let job = job.run(stop.clone());
+        views.tasks.spawn(supervise("job", stop, job));
     }
 }
 
 impl Service {
-    /// Answers HTTP from now on, until the offices are handed over.
+    /// Serves HTTP until the partitions are handed over.
     fn serve_http(
         &self,
         listener: impl axum::serve::Listener<Addr = std::net::SocketAddr>,
         metrics: PrometheusHandle,
     ) {
-        let reading = self.reading.as_ref().map(|reading| api::Reading {
-            databases: reading.databases.clone(),
-            series: reading.job.series(),
-            progress: reading.progress.clone(),
+        let read_side = self.read_side.as_ref().map(|read_side| api::ReadSide {
+            databases: read_side.databases.clone(),
+            series: read_side.series.clone(),
+            progress: read_side.progress.clone(),
             admin: self.source.admin.clone(),
         });
-        let router = api::router(api::Parts {
-            slot: self.slot.clone(),
-            reading,
+        let router = api::router(api::ApiState {
+            write_side: self.write_side.clone(),
+            read_side,
             health: self.health.clone(),
             metrics: metrics.clone(),
             stop: self.stop.clone(),
@@ -141,7 +173,7 @@ impl Service {
             .with_graceful_shutdown(self.closing.clone().cancelled_owned());
         let http = async move {
             if let Err(error) = http.await {
-                tracing::error!(%error, "http ended");
+                tracing::error!(%error, "the http server failed");
             }
         };
         let (tasks, stop) = (&self.tasks, self.stop.clone());
@@ -151,25 +183,25 @@ impl Service {
             stop.clone(),
             keep_metrics(metrics, stop),
         ));
-        tracing::info!(address = %self.config.http.listen, "listening");
+        tracing::info!(address = %self.config.http.listen, "http is listening");
     }
 
     async fn run(self) -> anyhow::Result<ExitCode> {
         let (tasks, stop, closing) = (self.tasks.clone(), self.stop.clone(), self.closing.clone());
-        let (slot, unfit) = (self.slot.clone(), self.unfit.clone());
+        let (write_side, eviction) = (self.write_side.clone(), self.eviction.clone());
         let started = self.start().await;
         if started.is_ok() {
             stop.cancelled().await;
         }
         stop.cancel();
-        // Else the write side does it, once it has handed over.
-        if !slot.is_filled() {
+        // Otherwise the write side cancels it, once it has handed over.
+        if !write_side.is_set() {
             closing.cancel();
         }
         let ended = shutdown::wait_for(&tasks).await;
-        tracing::info!(ended, "stopped");
-        if let Some(reason) = unfit.reason() {
-            bail!("this process can't own what others could, and made room for them: {reason}");
+        tracing::info!(ended, "the process stops");
+        if let Some(reason) = eviction.reason() {
+            bail!("this node can't serve its partitions and left them to others: {reason}");
         }
         started.map(|()| {
             if ended {
@@ -182,7 +214,10 @@ impl Service {
 
     /// Starts every role once topics and schemas are there.
     async fn start(self) -> anyhow::Result<()> {
-        let databases = self.reading.as_ref().map(|reading| &reading.databases);
+        let databases = self
+            .read_side
+            .as_ref()
+            .map(|read_side| &read_side.databases);
         let probes = probes::run(
             self.source.clone(),
             databases.cloned(),
@@ -191,68 +226,71 @@ impl Service {
         );
         let stop = self.stop.clone();
         self.tasks.spawn(supervise("probes", stop.clone(), probes));
-        let Some((encoders, component)) = self.prepare().await? else {
+        let Some(prepared) = self.prepare().await? else {
             return Ok(());
         };
-        let (unsound, is_unsound) = watch::channel(Default::default());
+        let setup::ReadyTopics {
+            encoders,
+            partitions,
+        } = prepared;
+        let (misconfigured, misconfigured_topics) = watch::channel(Default::default());
         let listen = self.config.http.listen;
         let commands = self.config.commands.as_ref();
-        let process = Process {
+        let node = Node {
             log: Kafka {
                 source: self.source.clone(),
                 appender: Appender::new(&self.config.kafka)?,
             },
+            partitions: partitions.clone(),
             state: self.state,
             health: &self.health,
             owner_url: format!("http://{listen}"),
             member: commands
                 .and_then(|commands| commands.member.clone())
                 .unwrap_or_else(|| listen.to_string()),
-            unsound: is_unsound,
-            unfit: self.unfit.clone(),
+            misconfigured: misconfigured_topics,
+            eviction: self.eviction.clone(),
             tasks: &self.tasks,
             stop: self.stop.clone(),
             closing: self.closing.clone(),
         };
         let encoder = |context: &schemas::Context| encoders[context.topic].clone();
-        let write_side = WriteSide::start(&process, encoder, self.hasher)?;
-        self.slot.fill(write_side.clone());
-        if let Some(reading) = self.reading {
+        let contexts = commands::contexts::CONTEXTS;
+        let write_side = commands::start(&node, contexts, &encoder, self.hasher)?;
+        self.write_side.set(write_side.clone());
+        if let Some(read_side) = self.read_side {
             let views = projections::Runtime {
                 source: self.source.clone(),
+                partitions: partitions.clone(),
                 health: self.health.clone(),
-                progress: reading.progress,
-                shutdown: self.stop.clone(),
+                progress: read_side.progress.clone(),
+                shutdown: stop.clone(),
                 tasks: self.tasks.clone(),
             };
-            projections::run(&views, &reading.databases);
-            let job = reading.job.run(stop.clone());
-            self.tasks.spawn(supervise("job", stop.clone(), job));
+            read_side.start(views, &partitions);
         }
         let admin = self.source.admin.clone();
         let check = topics::check(
             admin,
-            logs::Logs::new(self.source.clone(), write_side),
+            partitions.clone(),
+            logs::Logs::new(self.source.clone(), write_side, partitions),
             self.health.component("topics"),
-            unsound,
+            misconfigured,
             stop.clone(),
         );
         self.tasks.spawn(supervise("topics", stop, check));
-        // Only now, when every role has a component of its own: the process would seem ready between.
-        component.ready();
+        // Only now, when every role has a component of its own: before, the process would seem ready.
+        self.starting.ready();
         Ok(())
     }
 
-    /// Topics and schemas, waited for, and the component that waits for them; `None` if the process is to
-    /// stop before.
-    async fn prepare(&self) -> anyhow::Result<Option<(setup::Encoders, Component)>> {
-        let component = self.health.component("topics and schemas");
+    /// Waits for topics and schemas. `None`: the process must stop before.
+    async fn prepare(&self) -> anyhow::Result<Option<setup::ReadyTopics>> {
         for wait in service::backoff() {
-            let prepared = setup::prepare(&self.source.admin, &self.source.registry);
-            match self.stop.run_until_cancelled(prepared).await {
-                Some(Ok(encoders)) => return Ok(Some((encoders, component))),
-                Some(Err(error)) if error.is_transient() => component.not_ready(error.to_string()),
-                Some(Err(error)) => return Err(error.into()),
+            match self.stop.run_until_cancelled(self.try_prepare()).await {
+                Some(Ok(prepared)) => return Ok(Some(prepared)),
+                Some(Err(PrepareError::Transient(reason))) => self.starting.not_ready(reason),
+                Some(Err(PrepareError::Final(error))) => return Err(error),
                 None => return Ok(None),
             }
             tokio::select! {
@@ -260,7 +298,24 @@ impl Service {
                 () = self.stop.cancelled() => return Ok(None),
             }
         }
-        bail!("the waits between tries have no end, yet they ended")
+        bail!("the waits between attempts have no end, yet they ended")
+    }
+
+    async fn try_prepare(&self) -> Result<setup::ReadyTopics, PrepareError> {
+        let source = &self.source;
+        let subjects = Subjects::new(source.registry.clone(), &source.kafka);
+        let prepared = match setup::prepare(&source.admin, &subjects).await {
+            Ok(prepared) => prepared,
+            Err(error) if error.is_transient() => {
+                return Err(PrepareError::Transient(error.to_string()));
+            }
+            Err(error) => return Err(PrepareError::Final(error.into())),
+        };
+        match logs::check_partition_counts(source, &prepared.partitions).await {
+            Ok(()) => Ok(prepared),
+            Err(logs::CountError::Mismatch(error)) => Err(PrepareError::Final(error.into())),
+            Err(logs::CountError::Unread(error)) => Err(PrepareError::Transient(error.to_string())),
+        }
     }
 }
 
@@ -269,15 +324,17 @@ async fn listen(
 ) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
     let address = config.http.listen;
     if !address.ip().is_loopback() {
-        bail!("http.listen is {address}: until sign-in exists it must be a loopback address");
+        bail!(
+            "http.listen is {address}; it must be a loopback address, for there is no sign-in yet"
+        );
     }
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("http.listen {address} can't be listened on"))?;
-    // Small answers must not wait for the acknowledgements of earlier ones.
+        .with_context(|| format!("can't listen on http.listen = {address}"))?;
+    // Small answers must not wait until earlier ones are acknowledged.
     Ok(listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
+            tracing::debug!(%error, "TCP_NODELAY can't be set on a connection");
         }
     }))
 }

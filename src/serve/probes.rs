@@ -1,5 +1,5 @@
-//! Asks every server that we depend on for a sign of life, so that readiness tells of an outage
-//! before a command or a query meets it.
+//! Probes every server that the process depends on, so that readiness shows an outage before a command or a
+//! query fails.
 
 use journal::Source;
 use projections::Databases;
@@ -8,12 +8,12 @@ use service::health::{Component, Health};
 use std::{future::Future, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// Time between two rounds.
+/// Time between two rounds of probes.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait for one sign of life.
+/// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks until `stop`; the databases too, where this process has a use for them.
+/// Probes until `stop`; the databases too, if this process uses them.
 pub async fn run(
     source: Source,
     databases: Option<Databases>,
@@ -28,7 +28,7 @@ pub async fn run(
     loop {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
-            // A topic that is missing is a sign of life; making topics is another component's.
+            // An error about the topic is an answer, too; creating topics is another component's task.
             probe(&kafka, async {
                 match kafka_answers.await {
                     Err(error) if error.is_transient() => Err(error),
@@ -54,11 +54,11 @@ pub async fn run(
 
 async fn probe<E: std::fmt::Display>(
     component: &Component,
-    sign: impl Future<Output = Result<(), E>>,
+    answer: impl Future<Output = Result<(), E>>,
 ) {
-    match tokio::time::timeout(TIMEOUT, sign).await {
+    match tokio::time::timeout(TIMEOUT, answer).await {
         Ok(Ok(())) => component.ready(),
         Ok(Err(error)) => component.not_ready(error.to_string()),
-        Err(_) => component.not_ready(format!("no sign of life within {TIMEOUT:?}")),
+        Err(_) => component.not_ready(format!("no answer within {TIMEOUT:?}")),
     }
 }

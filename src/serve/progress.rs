@@ -1,12 +1,15 @@
-//! `GET /api/v1/admin/progress`: how far each view and job has come.
+//! `GET /api/v1/admin/progress`: how far each view and job has read.
 
 use axum::{Json, extract::State, http::StatusCode};
 use kafka::Admin;
 use serde::{Deserialize, Serialize};
-use service::{problem::Problem, progress::Progress};
+use service::{
+    problem::Problem,
+    progress::{Progress, ReaderPartition},
+};
 use std::collections::BTreeMap;
 
-/// What the handler needs.
+/// The state of the handler.
 #[derive(Clone)]
 pub struct Sources {
     pub progress: Progress,
@@ -16,47 +19,50 @@ pub struct Sources {
 /// The answer.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProgressAnswer {
-    /// Whether every reader has worked in all there was.
+    /// Whether every reader has processed every record.
     pub caught_up: bool,
-    /// By reader, topic and partition.
+    /// All readers, by name, topic and partition.
     pub readers: Vec<ReaderProgress>,
 }
 
-/// How far one reader has come in one partition.
+/// How far one reader has read one partition.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReaderProgress {
     /// The view or job.
     pub reader: String,
     /// The journal.
     pub topic: String,
-    /// Its partition.
+    /// The journal's partition.
     pub partition: i32,
-    /// Everything before this offset is worked in.
+    /// Everything before this offset is processed.
     pub next_offset: i64,
     /// The offset that the next record will get.
     pub end: i64,
-    /// Records to go.
+    /// Offsets still to process.
     pub lag: i64,
 }
 
-/// How far each view and job has come.
+/// How far each view and job has read.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
     (status = 200, description = "By reader and partition.", body = ProgressAnswer),
-    (status = 503, description = "Kafka does not say where the log ends.", body = Problem)))]
+    (status = 503, description = "Kafka does not answer, so the ends of the logs are unknown.", body = Problem)))]
 pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
     let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
     let mut readers = Vec::new();
-    for ((reader, topic, partition), next_offset) in sources.progress.all() {
-        let place = (topic.clone(), partition);
-        let end = match ends.get(&place) {
+    for (key, next_offset) in sources.progress.all() {
+        let ReaderPartition {
+            reader,
+            topic,
+            partition,
+        } = key;
+        let log = (topic.clone(), partition);
+        let end = match ends.get(&log) {
             Some(end) => *end,
             None => {
-                let marks = sources
-                    .admin
-                    .watermarks(&topic, partition)
-                    .await
-                    .map_err(away)?;
-                *ends.entry(place).or_insert(marks.high)
+                let watermarks = sources.admin.watermarks(&topic, partition).await;
+                *ends
+                    .entry(log)
+                    .or_insert(watermarks.map_err(unavailable)?.high)
             }
         };
         let lag = (end - next_offset).max(0);
@@ -73,7 +79,7 @@ pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAns
     Ok(Json(ProgressAnswer { caught_up, readers }))
 }
 
-fn away(error: kafka::admin::AdminError) -> Problem {
+fn unavailable(error: kafka::admin::AdminError) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "KAFKA_UNAVAILABLE",

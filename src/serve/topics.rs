@@ -1,51 +1,52 @@
-//! Compares the topics with what they must be, again and again: one whose configuration was changed
-//! under us endangers what stands in it. Of a journal, the log itself is compared as well.
+//! Compares the topics with what they must be, at intervals: a topic whose configuration was changed
+//! meanwhile may lose records. A journal's log itself is compared as well.
 
 use super::logs::Logs;
-use commands::routing::assignment::Unsound;
+use commands::routing::assignment::MisconfiguredTopics;
 use kafka::{Admin, admin::AdminError};
 use schemas::{
     Context,
-    topics::{TOPICS, TopicSpec},
+    topics::{PartitionCounts, TOPICS, TopicSpec},
 };
 use service::health::Component;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How often topics are compared.
+/// Time between two comparisons.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The same, while they are not as they must be, or can't be compared.
+/// Time between two comparisons while a topic is not as it must be, or can't be compared.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Compares until `stop`. Owners read in `unsound` which topics they must leave alone; what can't be
-/// compared stays as it was found last.
+/// Compares until `stop`. Owners read in `misconfigured` which topics they must not write to; a topic that
+/// can't be compared stays as it was found last. `partitions` are the numbers read at start.
 pub async fn check(
     admin: Admin,
+    partitions: PartitionCounts,
     mut logs: Logs,
     component: Component,
-    unsound: watch::Sender<Unsound>,
+    misconfigured: watch::Sender<MisconfiguredTopics>,
     stop: CancellationToken,
 ) {
     loop {
-        let mut trouble = None;
+        let mut errors = Vec::new();
         for topic in &TOPICS {
-            let checked = check_one(&admin, &mut logs, topic);
+            let checked = check_one(&admin, &partitions, &mut logs, topic);
             match stop.run_until_cancelled(checked).await {
                 None => return,
                 Some(checked) => {
-                    take(&unsound, topic, &checked);
-                    trouble = trouble.or(checked.err());
+                    report(&misconfigured, topic, &checked);
+                    errors.extend(checked.err().map(|error| error.to_string()));
                 }
             }
         }
-        let interval = match trouble {
-            None => {
+        let interval = match errors.is_empty() {
+            true => {
                 component.ready();
                 INTERVAL
             }
-            Some(error) => {
-                component.not_ready(error.to_string());
+            false => {
+                component.not_ready(errors.join("; "));
                 RECHECK_INTERVAL
             }
         };
@@ -57,33 +58,45 @@ pub async fn check(
 }
 
 /// Compares one topic's configuration; then, if it is a journal, its logs.
-async fn check_one(admin: &Admin, logs: &mut Logs, topic: &TopicSpec) -> Result<(), AdminError> {
-    admin.check(topic).await?;
+async fn check_one(
+    admin: &Admin,
+    partitions: &PartitionCounts,
+    logs: &mut Logs,
+    topic: &TopicSpec,
+) -> Result<(), AdminError> {
+    admin.check(topic, partitions.of(topic.name)).await?;
     match Context::of_topic(topic.name) {
         Some(_) => logs.check(topic).await,
         None => Ok(()),
     }
 }
 
-fn take(unsound: &watch::Sender<Unsound>, topic: &TopicSpec, checked: &Result<(), AdminError>) {
+/// Logs a topic's state where it changed, and tells the owners.
+fn report(
+    misconfigured: &watch::Sender<MisconfiguredTopics>,
+    topic: &TopicSpec,
+    checked: &Result<(), AdminError>,
+) {
     match checked {
         Ok(()) => {
-            if unsound.send_if_modified(|unsound| unsound.remove(topic.name)) {
+            if misconfigured.send_if_modified(|misconfigured| misconfigured.remove(topic.name)) {
                 tracing::info!(
                     topic = topic.name,
-                    "is as it must be again: it may be written to"
+                    "the topic is as it must be again; its owners may write to it"
                 );
             }
         }
         Err(error @ AdminError::Mismatch { .. }) => {
-            if unsound.send_if_modified(|unsound| unsound.insert(topic.name)) {
-                tracing::error!(topic = topic.name, %error, "its owners stop until it is as it must be");
+            if misconfigured.send_if_modified(|misconfigured| misconfigured.insert(topic.name)) {
+                tracing::error!(topic = topic.name, %error, "the topic is not as it must be; its owners stop until it is");
             }
         }
         Err(
             error @ (AdminError::Settings(_)
             | AdminError::Unreachable { .. }
             | AdminError::Refused { .. }),
-        ) => tracing::warn!(topic = topic.name, %error, "can't be compared with what it must be"),
+        ) => {
+            tracing::warn!(topic = topic.name, %error, "the topic can't be compared with what it must be")
+        }
     }
 }

@@ -1,61 +1,59 @@
-//! The job `revenue_by_country`: reads the journal, keeps the windows, publishes what changes.
+//! The job `revenue_by_country`: reads the journal, updates the windows, publishes the changed ones.
 //!
-//! One task does all of it in turns, so a publication covers exactly what was read before it. What
-//! waiting may mend is tried again for ever; an event that can't be added stops the job for good.
+//! One task reads and publishes in turns, so a publication covers exactly the records read before it.
+//! Transient errors are retried without a limit; an event that can't be added stops the job permanently.
 
 use crate::{
     metrics as names,
     output::{Output, OutputError},
-    reading::{Hindrances, Reading, Retry},
+    reading::{ReadPosition, ReadinessReasons, Retry},
     series::Series,
-    window::Window,
+    window::{JOB, Window},
     windows::WindowsError,
 };
 use journal::{Batch, ReadError, Reader, Source};
 use kafka::{Admin, admin::AdminError};
-use schemas::{ContextEvent, orders::Event, topics::PARTITIONS};
+use schemas::{ContextEvent, orders::Event, topics::PartitionCounts};
 use service::{health::Component, progress::Progress};
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-/// The job's name.
-pub const JOB: &str = "revenue_by_country";
-/// How often windows that changed are published. Within it, many events of a window cost one record.
+/// Time between two publications. All events that a window gets in this time cost one record.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
-/// Records handed to the producer at once.
+/// Most records handed to the producer at once.
 const PUBLISH_RECORDS_MAX: usize = 10_000;
 /// The journal that the job reads.
 const JOURNAL: &str = Event::CONTEXT.topic;
 
-/// Why the job does not go on.
+/// Why the job can't continue.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// The journal can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The journal can't be measured.
+    /// The journal's end offsets can't be fetched.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// Nothing can be published.
+    /// Results can't be published.
     #[error(transparent)]
     Output(#[from] OutputError),
     /// An event can't be added to its windows: the job stops.
     #[error("{topic}/{partition}@{offset}: {source}")]
     Event {
-        /// The journal.
+        /// The journal's topic.
         topic: &'static str,
-        /// Its partition.
+        /// The partition.
         partition: i32,
         /// The commit's offset.
         offset: i64,
-        /// Why not.
+        /// The reason.
         source: WindowsError,
     },
 }
 
 impl JobError {
-    /// Whether another try can't help: reading the same events gives the same error.
+    /// Whether an attempt can never succeed: reading the same events gives the same error.
     fn is_final(&self) -> bool {
         match self {
             Self::Event { .. } => true,
@@ -63,7 +61,7 @@ impl JobError {
         }
     }
 
-    /// Whether waiting may mend it, without anybody's help.
+    /// Whether the error may go away without an operator.
     fn is_transient(&self) -> bool {
         match self {
             Self::Read(error) => error.is_transient(),
@@ -80,94 +78,102 @@ pub struct Job {
     source: Source,
     progress: Progress,
     series: Series,
-    reading: Reading,
-    hindrances: Hindrances,
-    /// Something was read that no publication covers yet.
+    /// Number of partitions of the journal.
+    partitions: i32,
+    position: ReadPosition,
+    readiness: ReadinessReasons,
+    /// Records were read that no publication covers yet.
     is_behind: bool,
-    reads: Retry,
-    looks: Retry,
-    publications: Retry,
-    /// Whether reading goes well is in doubt: the reader is new, or the brokers were away when it
-    /// last heard of them.
-    in_doubt: bool,
+    read_retry: Retry,
+    probe_retry: Retry,
+    publish_retry: Retry,
+    /// Whether a success of the reader is still missing: it is new, or the brokers were unreachable at its
+    /// last report.
+    is_read_unconfirmed: bool,
 }
 
 impl Job {
-    /// A job that will tell `component` whether it does its work, and `progress` what is published:
-    /// everything of a journal partition before the offset.
-    pub fn new(source: Source, component: Component, progress: Progress) -> Self {
-        // Until it has said how far it is, it is nowhere.
-        for partition in 0..PARTITIONS {
+    /// Creates a job. It reports its readiness to `component`, and to `progress` the offset in each journal
+    /// partition up to which the results are published; queries read its windows in `series`. `partitions` are
+    /// the broker's counts.
+    pub fn new(
+        source: Source,
+        component: Component,
+        progress: Progress,
+        series: Series,
+        partitions: &PartitionCounts,
+    ) -> Self {
+        let partitions = partitions.of(JOURNAL);
+        // Nothing is published yet.
+        for partition in 0..partitions {
             progress.set(JOB, JOURNAL, partition, 0);
         }
         Self {
             source,
             progress,
-            series: Series::default(),
-            reading: Reading::new(JOURNAL, PARTITIONS),
-            hindrances: Hindrances::new(component),
+            series,
+            partitions,
+            position: ReadPosition::new(JOURNAL, partitions),
+            readiness: ReadinessReasons::new(component),
             is_behind: true,
-            reads: Retry::new(),
-            looks: Retry::new(),
-            publications: Retry::new(),
-            in_doubt: false,
+            read_retry: Retry::new(),
+            probe_retry: Retry::new(),
+            publish_retry: Retry::new(),
+            is_read_unconfirmed: false,
         }
     }
 
-    /// The job's windows, for queries.
-    pub fn series(&self) -> Series {
-        self.series.clone()
-    }
-
-    /// Works until `token` is cancelled, or until an event can't be added: then it returns too, the
-    /// component stays not ready and queries are refused, both with the reason. Nothing needs to be
-    /// put in order at the end, so it ends at once, wherever it is.
+    /// Runs until `token` is cancelled, or until an event can't be added. In the second case the component
+    /// stays not ready and queries are rejected, both with the reason. The job needs no cleanup, so it ends
+    /// at once at any point.
     pub async fn run(mut self, token: CancellationToken) {
-        token.run_until_cancelled_owned(self.work()).await;
+        token
+            .run_until_cancelled_owned(self.run_until_stopped())
+            .await;
         tracing::info!(job = JOB, "the job has ended");
     }
 
-    async fn work(&mut self) {
+    async fn run_until_stopped(&mut self) {
         loop {
             let error = match self.open().await {
                 Ok((reader, output)) => self.follow(reader, output).await,
                 Err(error) => error,
             };
             if error.is_final() {
-                tracing::error!(job = JOB, %error, "the job stops");
+                tracing::error!(job = JOB, %error, "the job has stopped");
                 self.series.stop(error.to_string());
-                self.hindrances.halt(error.to_string());
+                self.readiness.halt(error.to_string());
                 return;
             }
             if error.is_transient() {
-                tracing::warn!(job = JOB, %error, "the job can't read yet; it tries again");
+                tracing::warn!(job = JOB, %error, "the job can't read the journal, trying again");
             } else {
-                tracing::error!(job = JOB, %error, "the job can't read; it tries again");
+                tracing::error!(job = JOB, %error, "the job can't read the journal without an operator's help, trying again");
             }
-            self.hindrances.set_reading(Some(error.to_string()));
-            self.reads.put_off();
-            tokio::time::sleep_until(self.reads.due()).await;
+            self.readiness.set_read_error(Some(error.to_string()));
+            self.read_retry.postpone();
+            tokio::time::sleep_until(self.read_retry.due()).await;
         }
     }
 
-    /// Begins to read where the windows in memory end: at offset 0 when they are none.
+    /// Starts reading at the position of the windows in memory, which is offset 0 if there are no windows.
     async fn open(&mut self) -> Result<(Reader<Event>, Output), JobError> {
         let output = Output::open(&self.source.kafka, &self.source.registry).await?;
-        let ends = journal_ends(&self.source.admin).await?;
-        self.reading.set_ends(ends);
-        let reader = Reader::open(&self.source, JOB, self.reading.starts()).await?;
-        // It may still find that this is another log than the one it left.
-        self.in_doubt = true;
+        let ends = journal_ends(&self.source.admin, self.partitions).await?;
+        self.position.set_ends(ends);
+        let reader = Reader::open(&self.source, JOB, self.position.starts()).await?;
+        // The reader has not verified yet that this is the log that the checkpoints belong to.
+        self.is_read_unconfirmed = true;
         Ok((reader, output))
     }
 
-    /// Reads and publishes in turns, until the reader is of no more use.
+    /// Reads and publishes in turns, until the reader has to be replaced.
     async fn follow(&mut self, mut reader: Reader<Event>, mut output: Output) -> JobError {
         let mut ticks = tokio::time::interval(PUBLISH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due = self.reads.due();
-            // Kept across ticks: a read that waits for the registry must not begin anew each time.
+            let due = self.read_retry.due();
+            // Kept across ticks: a read that waits for the registry must not start over at each tick.
             let mut read = pin!(async {
                 tokio::time::sleep_until(due).await;
                 reader.next().await
@@ -176,14 +182,14 @@ impl Job {
                 tokio::select! {
                     read = &mut read => break read,
                     _ = ticks.tick() => {
-                        self.look_for_brokers().await;
+                        self.probe_brokers().await;
                         self.publish_if_due(&mut output).await;
                     }
                 }
             };
             let outcome = match read {
-                Ok(batch) => self.take(batch),
-                Err(error) => self.read_failed(error),
+                Ok(batch) => self.apply(batch),
+                Err(error) => self.handle_read_error(error),
             };
             if let Err(error) = outcome {
                 return error;
@@ -192,7 +198,7 @@ impl Job {
     }
 
     /// Adds a batch to the windows.
-    fn take(&mut self, batch: Batch<Event>) -> Result<(), JobError> {
+    fn apply(&mut self, batch: Batch<Event>) -> Result<(), JobError> {
         let partition = batch.partition;
         let decisions = batch.commits.iter().filter_map(|commit| {
             let decision = commit.decision()?;
@@ -214,87 +220,87 @@ impl Job {
             Ok::<(), JobError>(())
         })?;
         metrics::counter!(names::EVENTS, "job" => JOB).increment(event_count);
-        self.reading.advance(batch.checkpoint);
+        self.position.advance(batch.checkpoint);
         self.is_behind = true;
-        self.reading_goes_well();
+        self.read_confirmed();
         Ok(())
     }
 
-    /// Goes on with the same reader where that makes sense, else gives the error back.
-    fn read_failed(&mut self, error: ReadError) -> Result<(), JobError> {
+    /// Keeps the reader if it can continue; returns the error if the reader has to be replaced.
+    fn handle_read_error(&mut self, error: ReadError) -> Result<(), JobError> {
         if let Some(partition) = error.halted_partition() {
-            tracing::error!(job = JOB, partition, %error, "the partition is read no further");
-            self.hindrances.halt(error.to_string());
+            tracing::error!(job = JOB, partition, %error, "the partition is not read any further");
+            self.readiness.halt(error.to_string());
             return Ok(());
         }
         if !error.is_transient() {
             return Err(error.into());
         }
-        self.hindrances.set_reading(Some(error.to_string()));
+        self.readiness.set_read_error(Some(error.to_string()));
         if let ReadError::Consumer(_) = error {
-            // The client goes on by itself, and its reports of one outage queue up: to wait after
-            // each would be to hear of it long after its end.
-            if !self.in_doubt {
-                tracing::warn!(job = JOB, %error, "reading fails until the brokers are back");
+            // The client reconnects by itself, and its errors of one outage queue up: with a delay after
+            // each, the job would still handle them long after the outage.
+            if !self.is_read_unconfirmed {
+                tracing::warn!(job = JOB, %error, "reading the journal fails until the brokers are back");
             }
-            self.in_doubt = true;
+            self.is_read_unconfirmed = true;
         } else {
-            tracing::warn!(job = JOB, %error, "reading fails; it is tried again");
-            self.reads.put_off();
+            tracing::warn!(job = JOB, %error, "reading the journal failed, trying again");
+            self.read_retry.postpone();
         }
         Ok(())
     }
 
-    /// After an outage of the brokers nothing may come for long, for nothing is written. That they
-    /// answer, and that nothing is left to read, shows that reading goes well.
-    async fn look_for_brokers(&mut self) {
-        if !self.in_doubt || !self.looks.is_due() {
+    /// After an outage no record may arrive for a long time, because none is written. If the brokers answer
+    /// and no record is left to read, reading works.
+    async fn probe_brokers(&mut self) {
+        if !self.is_read_unconfirmed || !self.probe_retry.is_due() {
             return;
         }
-        match journal_ends(&self.source.admin).await {
-            Ok(ends) if self.reading.reached(&ends) => self.reading_goes_well(),
-            // What is left to read will come, and show the same.
+        match journal_ends(&self.source.admin, self.partitions).await {
+            Ok(ends) if self.position.reached(&ends) => self.read_confirmed(),
+            // Records are left; their arrival will confirm it.
             Ok(_) => {}
             Err(error) => {
-                self.hindrances.set_reading(Some(error.to_string()));
-                self.looks.put_off();
+                self.readiness.set_read_error(Some(error.to_string()));
+                self.probe_retry.postpone();
             }
         }
     }
 
-    fn reading_goes_well(&mut self) {
-        self.in_doubt = false;
-        self.reads.reset();
-        self.looks.reset();
-        self.hindrances.set_reading(None);
+    fn read_confirmed(&mut self) {
+        self.is_read_unconfirmed = false;
+        self.read_retry.reset();
+        self.probe_retry.reset();
+        self.readiness.set_read_error(None);
     }
 
     async fn publish_if_due(&mut self, output: &mut Output) {
-        if !self.is_behind || !self.reading.has_caught_up() || !self.publications.is_due() {
+        if !self.is_behind || !self.position.has_caught_up() || !self.publish_retry.is_due() {
             return;
         }
         self.series.caught_up();
-        let begun = Instant::now();
+        let started = Instant::now();
         match publish_changed(&self.series, output).await {
             Ok(()) => {
                 metrics::histogram!(names::PUBLISH_SECONDS, "job" => JOB)
-                    .record(begun.elapsed().as_secs_f64());
+                    .record(started.elapsed().as_secs_f64());
                 self.is_behind = false;
-                self.publications.reset();
-                self.hindrances.set_publishing(None);
-                self.tell_progress();
+                self.publish_retry.reset();
+                self.readiness.set_publish_error(None);
+                self.report_progress();
             }
             Err(error) => {
-                tracing::warn!(job = JOB, %error, "publishing fails; it is tried again");
-                self.hindrances.set_publishing(Some(error.to_string()));
-                output.renew_after(self.publications.put_off());
+                tracing::warn!(job = JOB, %error, "publishing results failed, trying again");
+                self.readiness.set_publish_error(Some(error.to_string()));
+                output.replace_after(self.publish_retry.postpone());
             }
         }
     }
 
-    /// Says what is published: everything that was read, for nothing was read since.
-    fn tell_progress(&self) {
-        for (partition, next_offset) in self.reading.next_offsets() {
+    /// Reports everything read as published. Call this after a publication, before reading on.
+    fn report_progress(&self) {
+        for (partition, next_offset) in self.position.next_offsets() {
             self.progress.set(JOB, JOURNAL, partition, next_offset);
             #[expect(clippy::cast_precision_loss, reason = "gauges are f64; 2^53 is far")]
             metrics::gauge!(
@@ -312,18 +318,18 @@ impl Job {
     }
 }
 
-/// Where every partition of the journal ends now.
-async fn journal_ends(admin: &Admin) -> Result<BTreeMap<i32, i64>, AdminError> {
+/// The current end offset of every partition of the journal.
+async fn journal_ends(admin: &Admin, partitions: i32) -> Result<BTreeMap<i32, i64>, AdminError> {
     let mut ends = BTreeMap::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions {
         let watermarks = admin.watermarks(JOURNAL, partition).await?;
         ends.insert(partition, watermarks.high);
     }
     Ok(ends)
 }
 
-/// Publishes every window that changed. What fails stays marked as changed. Nothing is read
-/// meanwhile, so the rounds have an end.
+/// Publishes every changed window. Windows that are not published stay marked as changed. Nothing is read
+/// meanwhile, so the loop ends.
 async fn publish_changed(series: &Series, output: &Output) -> Result<(), OutputError> {
     for window in Window::ALL {
         loop {
@@ -349,7 +355,7 @@ mod tests {
     use kafka::{KafkaSettings, Registry, RegistrySettings};
     use service::health::Health;
 
-    /// Nobody listens on port 1.
+    /// No server listens on port 1.
     fn unreachable() -> Source {
         let kafka = KafkaSettings {
             brokers: "127.0.0.1:1".into(),
@@ -367,17 +373,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn goes_on_trying_without_servers_and_ends_when_told() {
+    async fn keeps_retrying_without_servers_and_ends_when_cancelled() {
         let (health, token) = (Health::default(), CancellationToken::new());
-        let job = Job::new(unreachable(), health.component("job"), Progress::default());
+        let job = Job::new(
+            unreachable(),
+            health.component("job"),
+            Progress::default(),
+            Series::default(),
+            &PartitionCounts::uniform(3),
+        );
         let task = tokio::spawn(job.run(token.clone()));
-        let told = async {
+        let reports_the_registry = async {
             while !health.readiness().components["job"].contains("http://127.0.0.1:1") {
                 tokio::task::yield_now().await;
             }
         };
         let second = Duration::from_secs(1);
-        tokio::time::timeout(10 * second, told).await.unwrap();
+        tokio::time::timeout(10 * second, reports_the_registry)
+            .await
+            .unwrap();
         assert!(!task.is_finished());
         token.cancel();
         tokio::time::timeout(second, task).await.unwrap().unwrap();

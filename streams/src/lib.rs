@@ -1,19 +1,20 @@
-//! The windowed-aggregation stream processor, as far as it goes: one job, `revenue_by_country`.
+//! The windowed-aggregation stream processor. It has one job, `revenue_by_country`.
 //!
 //! The job reads the valid events of `journal.orders`, adds them up by country in tumbling windows of
-//! an hour and of a day (UTC, by the events' own time), and publishes the windows to an aggregate
-//! topic each. Each currency has windows of its own, for nothing here converts money. The latest
-//! record of a key holds the window's whole value, so records may repeat.
+//! an hour and of a day (UTC, by event time), and publishes the windows of each size to an aggregate
+//! topic. Each currency has windows of its own, because nothing here converts money. The latest record of
+//! a key holds the window's whole value, so records may repeat.
 //!
-//! What it does not promise:
-//! - No state is kept: a start reads the journal from offset 0. Until it has come to where the log
-//!   ended at the start nothing is published, for a half-read window would be below what an earlier
-//!   run published; then every window is published once, and from there on those that change.
-//! - There are no transactions and it is not exactly-once: a record may be published again, and two
-//!   processes that run the job publish over each other.
-//! - A window never closes. All stay in memory, up to [`windows::WINDOWS_MAX`].
-//! - `GET /api/v1/analytics/series` answers from the job's memory, so only the process that runs the
-//!   job answers it, and it may be ahead of the topics by one publication.
+//! Limits:
+//! - The job keeps no state: it reads the journal from offset 0 at every start. It publishes nothing until
+//!   it has reached the end offsets measured at the start, because a half-read window would have a lower
+//!   value than an earlier run published. Then it publishes every window once, and from there on those that
+//!   change.
+//! - There are no transactions, and delivery is at least once: a record may be published twice, and two
+//!   nodes that run the job overwrite each other's results.
+//! - A window never closes. All windows stay in memory, up to [`windows::WINDOWS_MAX`].
+//! - `GET /api/v1/analytics/series` answers from the job's memory, so only the node that runs the job
+//!   answers it, and it may be ahead of the topics by one publication.
 
 pub mod job;
 pub mod metrics;

@@ -1,36 +1,40 @@
-//! Writes windows to their aggregate topics, as upserts: the latest record of a key is the window.
+//! Writes windows to their aggregate topics as upserts: the latest record of a key is the window.
 
-use crate::{job::JOB, metrics as names, window::Window};
+use crate::{
+    metrics as names,
+    window::{JOB, Window},
+};
 use kafka::{
-    CodecError, Encoder, KafkaSettings, Publisher, Registry, RegistryError, publisher::PublishError,
+    CodecError, Encoder, KafkaSettings, Publisher, Registry, RegistryError, Subjects,
+    publisher::PublishError,
 };
 use schemas::aggregates::RevenueByCountry;
 
-/// Failures in a row after which the producer is made anew, for it may be one that never recovers.
-/// Earlier it would be wrong: while the old one's requests may be under way, only the same producer
-/// keeps them before its later ones.
+/// Consecutive failures after which the producer is replaced, because some producers never recover. Not
+/// earlier: while requests of a producer may be in flight, only the same producer keeps later records
+/// behind them.
 const FAILURES_PER_PRODUCER_MAX: u32 = 10;
 
-/// Why results are not published.
+/// Why results can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The registry does not give the schema's id.
+    /// The registry does not return the schema's id.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A result does not fit the schema.
     #[error("topic {topic}: {source}")]
     Codec {
-        /// Where it was to go.
+        /// The result's topic.
         topic: &'static str,
-        /// What does not fit.
+        /// The encoder's error.
         source: CodecError,
     },
-    /// The brokers don't acknowledge.
+    /// The brokers do not acknowledge the records.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
-/// The producer, and an encoder per window size.
+/// The producer, with an encoder for each window size.
 pub(crate) struct Output {
     settings: KafkaSettings,
     publisher: Publisher,
@@ -38,19 +42,20 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Registers the schemas where they are not yet, and makes the producer.
+    /// Registers the schemas that the registry does not have, and creates the producer.
     pub(crate) async fn open(
         settings: &KafkaSettings,
         registry: &Registry,
     ) -> Result<Self, OutputError> {
+        let subjects = Subjects::new(registry.clone(), settings);
         let mut encoders = Vec::with_capacity(Window::ALL.len());
         for window in Window::ALL {
             let topic = window.topic();
             let (subject, schema) = topic
-                .subject
+                .subject()
                 .zip(topic.schema())
                 .expect("an aggregate topic has a schema");
-            let schema_id = registry.ensure(subject, &schema).await?;
+            let schema_id = subjects.ensure(&subject, &schema).await?;
             let encoder =
                 Encoder::new(schema_id, &schema).map_err(|source| OutputError::Codec {
                     topic: topic.name,
@@ -65,7 +70,7 @@ impl Output {
         })
     }
 
-    /// Publishes windows of one size; all are acknowledged, or the outcome is unknown.
+    /// Publishes windows of one size. On an error each record may or may not be in the topic.
     pub(crate) async fn publish(
         &self,
         window: Window,
@@ -76,7 +81,7 @@ impl Output {
             .encoders
             .iter()
             .find(|(size, _)| *size == window)
-            .expect("an output is opened with an encoder for every size");
+            .expect("open creates an encoder for every size");
         let mut records = Vec::with_capacity(results.len());
         for result in results {
             let value = encoder
@@ -90,14 +95,14 @@ impl Output {
         Ok(())
     }
 
-    /// Makes the producer anew after every [`FAILURES_PER_PRODUCER_MAX`] failures in a row.
-    pub(crate) fn renew_after(&mut self, failures: u32) {
+    /// Replaces the producer after every [`FAILURES_PER_PRODUCER_MAX`] consecutive failures.
+    pub(crate) fn replace_after(&mut self, failures: u32) {
         if !failures.is_multiple_of(FAILURES_PER_PRODUCER_MAX) {
             return;
         }
         match Publisher::new(&self.settings, JOB) {
             Ok(publisher) => self.publisher = publisher,
-            Err(error) => tracing::warn!(job = JOB, %error, "the producer can't be made anew"),
+            Err(error) => tracing::warn!(job = JOB, %error, "replacing the producer failed"),
         }
     }
 }

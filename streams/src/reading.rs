@@ -1,21 +1,20 @@
-//! How far the job has read its journal, whether that is far enough to publish, and what keeps it
-//! from being ready. No I/O.
+//! The job's position in its journal, its readiness reasons, and the schedule of its retries. No I/O.
 
 use journal::Checkpoint;
 use service::health::Component;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
-/// Where the job stands in every partition of its journal.
+/// The job's position in every partition of its journal.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadPosition {
     checkpoints: BTreeMap<i32, Checkpoint>,
-    /// Where each partition ended when the job started; `None` until that was measured.
+    /// Each partition's end offset when the job started; `None` until it is fetched.
     ends: Option<BTreeMap<i32, i64>>,
 }
 
-impl Reading {
-    /// Nothing read yet.
+impl ReadPosition {
+    /// The position before the first record.
     pub(crate) fn new(topic: &str, partitions: i32) -> Self {
         Self {
             checkpoints: (0..partitions)
@@ -25,34 +24,34 @@ impl Reading {
         }
     }
 
-    /// Where a reader has to begin.
+    /// The checkpoints at which a reader has to start.
     pub(crate) fn starts(&self) -> Vec<Checkpoint> {
         self.checkpoints.values().cloned().collect()
     }
 
-    /// Takes the ends as they stood at the start: the first ones given.
+    /// Sets the end offsets at the start. Later calls change nothing.
     pub(crate) fn set_ends(&mut self, ends: BTreeMap<i32, i64>) {
         self.ends.get_or_insert(ends);
     }
 
-    /// Takes how far a partition was read.
+    /// Moves a partition's position.
     pub(crate) fn advance(&mut self, checkpoint: Checkpoint) {
         self.checkpoints.insert(checkpoint.partition, checkpoint);
     }
 
-    /// Whether everything that stood in the journal at the start was read. Void records and
-    /// announcements count: a checkpoint moves over them too.
+    /// Whether everything in the journal at the start was read, void records and announcements included: a
+    /// checkpoint moves over them too.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| self.reached(ends))
     }
 
-    /// Whether every partition was read up to its end.
+    /// Whether every partition was read up to its end offset.
     pub(crate) fn reached(&self, ends: &BTreeMap<i32, i64>) -> bool {
         self.next_offsets()
             .all(|(partition, next)| ends.get(&partition).is_some_and(|end| next >= *end))
     }
 
-    /// Partition and next offset of each.
+    /// Each partition with its next offset.
     pub(crate) fn next_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
         self.checkpoints
             .values()
@@ -60,47 +59,47 @@ impl Reading {
     }
 }
 
-/// What keeps the job from being ready; it is once nothing does.
-pub(crate) struct Hindrances {
+/// The reasons why the job is not ready. The job is ready if there are no reasons.
+pub(crate) struct ReadinessReasons {
     component: Component,
-    halted: Option<String>,
-    reading: Option<String>,
-    publishing: Option<String>,
+    halt: Option<String>,
+    read_error: Option<String>,
+    publish_error: Option<String>,
 }
 
-impl Hindrances {
-    /// The job has not published yet.
+impl ReadinessReasons {
+    /// The first reason: nothing is published yet.
     pub(crate) fn new(component: Component) -> Self {
         Self {
             component,
-            halted: None,
-            reading: None,
-            publishing: Some(
-                "the journal's history is being read; nothing is published yet".into(),
+            halt: None,
+            read_error: None,
+            publish_error: Some(
+                "the job is reading the journal's history and has published nothing yet".into(),
             ),
         }
     }
 
-    /// A partition, or the whole job, can't go on. That is for good.
+    /// A partition, or the whole job, has stopped permanently.
     pub(crate) fn halt(&mut self, reason: String) {
-        self.halted.get_or_insert(reason);
-        self.tell();
+        self.halt.get_or_insert(reason);
+        self.report();
     }
 
-    /// The journal can't be read at present, or can be.
-    pub(crate) fn set_reading(&mut self, reason: Option<String>) {
-        self.reading = reason;
-        self.tell();
+    /// The journal can't be read at the moment; `None` if it can.
+    pub(crate) fn set_read_error(&mut self, reason: Option<String>) {
+        self.read_error = reason;
+        self.report();
     }
 
-    /// Results can't be published at present, or are.
-    pub(crate) fn set_publishing(&mut self, reason: Option<String>) {
-        self.publishing = reason;
-        self.tell();
+    /// Results can't be published at the moment; `None` if they are published.
+    pub(crate) fn set_publish_error(&mut self, reason: Option<String>) {
+        self.publish_error = reason;
+        self.report();
     }
 
-    fn tell(&self) {
-        let reasons = [&self.halted, &self.reading, &self.publishing];
+    fn report(&self) {
+        let reasons = [&self.halt, &self.read_error, &self.publish_error];
         match reasons.into_iter().flatten().next() {
             Some(reason) => self.component.not_ready(reason.as_str()),
             None => self.component.ready(),
@@ -108,7 +107,7 @@ impl Hindrances {
     }
 }
 
-/// When to try again what failed: with a longer wait after each failure in a row.
+/// The time of the next attempt, with a longer delay after each consecutive failure.
 pub(crate) struct Retry {
     delays: Box<dyn Iterator<Item = Duration> + Send>,
     due: Instant,
@@ -116,7 +115,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Due now.
+    /// The first attempt is due now.
     pub(crate) fn new() -> Self {
         Self {
             delays: Box::new(service::backoff()),
@@ -125,25 +124,25 @@ impl Retry {
         }
     }
 
-    /// Whether the wait is over.
+    /// Whether the next attempt is due.
     pub(crate) fn is_due(&self) -> bool {
         Instant::now() >= self.due
     }
 
-    /// When the wait is over.
+    /// The time of the next attempt.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Puts the next try off. Gives the number of failures in a row.
-    pub(crate) fn put_off(&mut self) -> u32 {
+    /// Postpones the next attempt after a failure. Returns the number of consecutive failures.
+    pub(crate) fn postpone(&mut self) -> u32 {
         let delay = self.delays.next().expect("the delays have no end");
         self.due = Instant::now() + delay;
         self.failures = self.failures.saturating_add(1);
         self.failures
     }
 
-    /// It went well.
+    /// Resets the delay after a success.
     pub(crate) fn reset(&mut self) {
         if self.failures > 0 {
             *self = Self::new();
@@ -164,41 +163,44 @@ mod tests {
     }
 
     #[test]
-    fn has_caught_up_once_every_partition_is_at_its_first_end() {
-        let mut reading = Reading::new("journal.orders", 2);
-        assert!(!reading.has_caught_up(), "the ends are not known yet");
-        reading.set_ends(BTreeMap::from([(0, 5), (1, 0)]));
-        // Measured again after a trouble: the first ends stay.
-        reading.set_ends(BTreeMap::from([(0, 9), (1, 9)]));
-        reading.advance(at(0, 4));
-        assert!(!reading.has_caught_up());
-        reading.advance(at(0, 6));
-        assert!(reading.has_caught_up());
-        assert_eq!(reading.next_offsets().collect::<Vec<_>>(), [(0, 6), (1, 0)]);
+    fn has_caught_up_once_every_partition_has_reached_its_first_end() {
+        let mut position = ReadPosition::new("journal.orders", 2);
+        assert!(!position.has_caught_up(), "the ends are not known yet");
+        position.set_ends(BTreeMap::from([(0, 5), (1, 0)]));
+        // Fetched a second time after an error: the first ends stay.
+        position.set_ends(BTreeMap::from([(0, 9), (1, 9)]));
+        position.advance(at(0, 4));
+        assert!(!position.has_caught_up());
+        position.advance(at(0, 6));
+        assert!(position.has_caught_up());
+        assert_eq!(
+            position.next_offsets().collect::<Vec<_>>(),
+            [(0, 6), (1, 0)]
+        );
     }
 
     #[test]
-    fn an_empty_journal_is_caught_up_with_at_once() {
-        let mut reading = Reading::new("journal.orders", 2);
-        reading.set_ends(BTreeMap::from([(0, 0), (1, 0)]));
-        assert!(reading.has_caught_up());
+    fn an_empty_journal_needs_no_catching_up() {
+        let mut position = ReadPosition::new("journal.orders", 2);
+        position.set_ends(BTreeMap::from([(0, 0), (1, 0)]));
+        assert!(position.has_caught_up());
     }
 
     #[test]
-    fn is_ready_once_nothing_hinders_it() {
+    fn is_ready_once_there_is_no_reason_against_it() {
         let health = Health::default();
-        let mut hindrances = Hindrances::new(health.component("job"));
-        hindrances.set_reading(Some("kafka is away".into()));
-        hindrances.set_publishing(None);
-        assert_eq!(health.readiness().components["job"], "kafka is away");
-        hindrances.set_reading(None);
+        let mut reasons = ReadinessReasons::new(health.component("job"));
+        reasons.set_read_error(Some("kafka is unreachable".into()));
+        reasons.set_publish_error(None);
+        assert_eq!(health.readiness().components["job"], "kafka is unreachable");
+        reasons.set_read_error(None);
         assert!(health.readiness().ready);
-        hindrances.halt("partition 3 is altered".into());
-        hindrances.set_reading(None);
-        hindrances.set_publishing(None);
+        reasons.halt("partition 3 was altered".into());
+        reasons.set_read_error(None);
+        reasons.set_publish_error(None);
         assert_eq!(
             health.readiness().components["job"],
-            "partition 3 is altered"
+            "partition 3 was altered"
         );
     }
 }

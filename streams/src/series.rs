@@ -1,8 +1,7 @@
-//! `GET /api/v1/analytics/series`: the job's windows, from its memory.
+//! `GET /api/v1/analytics/series`: queries the job's windows in memory.
 
 use crate::{
-    job::JOB,
-    window::Window,
+    window::{JOB, Window},
     windows::{Selection, Windows},
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -18,7 +17,7 @@ pub const LIMIT_MAX: usize = 1_000;
 /// Windows in one answer unless the query says otherwise.
 pub const LIMIT_DEFAULT: usize = 100;
 
-/// The job's windows, shared by the job, which changes them, and by queries.
+/// The job's windows. The job updates them, and queries read them.
 #[derive(Debug, Clone, Default)]
 pub struct Series {
     state: Arc<RwLock<Shared>>,
@@ -30,15 +29,15 @@ struct Shared {
     phase: Phase,
 }
 
-/// Whether the windows are of use to a reader.
+/// Whether queries are answered.
 #[derive(Debug, Default)]
 enum Phase {
-    /// They hold only a part of the journal's history.
+    /// No: the windows hold only a part of the journal's history.
     #[default]
     CatchingUp,
-    /// They follow the journal.
+    /// Yes: the windows follow the journal.
     Following,
-    /// They stand still for good, for this reason.
+    /// No: the job has stopped permanently, for this reason.
     Stopped(String),
 }
 
@@ -50,26 +49,26 @@ pub struct SeriesParameters {
     /// The stream job.
     #[param(example = "revenue_by_country")]
     job: String,
-    /// The size of the windows: `hour` or `day`, of UTC.
+    /// The size of the windows: `hour` or `day`, UTC.
     #[param(example = "day")]
     window: String,
-    /// Only this country's, as the sales name it.
+    /// Only windows of this country, spelled as in the sales.
     #[param(example = "France")]
     country: Option<String>,
-    /// Only windows that begin at this time (RFC 3339) or later.
+    /// Only windows that start at this time (RFC 3339) or later.
     #[param(example = "2010-12-01T00:00:00Z")]
     from: Option<String>,
-    /// Only windows that begin before this time (RFC 3339).
+    /// Only windows that start before this time (RFC 3339).
     #[param(example = "2011-01-01T00:00:00Z")]
     to: Option<String>,
     /// Most windows in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next_cursor` of the answer before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// Windows by start, then by country, then by currency.
+/// A page of windows, ordered by start, country and currency.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeriesAnswer {
     /// The stream job.
@@ -78,9 +77,9 @@ pub struct SeriesAnswer {
     /// The size of the windows.
     #[schema(example = "day")]
     window: &'static str,
-    /// At most `limit` of them.
+    /// At most `limit` windows.
     series: Vec<WindowAnswer>,
-    /// Leads to the next ones; `null` at the end.
+    /// The cursor of the next page; `null` on the last page.
     next_cursor: Option<String>,
 }
 
@@ -93,7 +92,7 @@ pub struct WindowAnswer {
     /// Exclusive.
     #[schema(example = "2010-12-02T00:00:00Z")]
     window_end: String,
-    /// As the sales name it.
+    /// The country, spelled as in the sales.
     #[schema(example = "France")]
     country: String,
     /// The currency of `revenue`, ISO 4217.
@@ -103,9 +102,9 @@ pub struct WindowAnswer {
     orders: i64,
     /// Number of credit notes.
     credit_notes: i64,
-    /// Lines of both.
+    /// Number of lines of sales and credit notes.
     lines: i64,
-    /// Sales plus credit notes, which are below zero.
+    /// Sales plus credit notes, which are negative.
     revenue: Revenue,
 }
 
@@ -121,22 +120,22 @@ pub struct Revenue {
 }
 
 impl Series {
-    /// Changes the windows. The job alone does.
+    /// Changes the windows. Only the job calls this.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Windows) -> T) -> T {
         change(&mut self.write().windows)
     }
 
-    /// How many windows of a size there are.
+    /// Number of windows of a size.
     pub(crate) fn count(&self, window: Window) -> usize {
         self.read().windows.count(window)
     }
 
-    /// From now on queries are answered.
+    /// Queries are answered from now on.
     pub(crate) fn caught_up(&self) {
         self.write().phase = Phase::Following;
     }
 
-    /// From now on queries are refused.
+    /// Queries are rejected from now on.
     pub(crate) fn stop(&self, reason: String) {
         self.write().phase = Phase::Stopped(reason);
     }
@@ -148,7 +147,8 @@ impl Series {
         match &shared.phase {
             Phase::Following => Ok(shared.windows.series(selection)),
             Phase::CatchingUp => {
-                let detail = format!("job {JOB} is still reading the journal's history");
+                let detail =
+                    format!("job {JOB} is still reading the journal's history; try again later");
                 Err(unavailable("JOB_NOT_READY", detail))
             }
             Phase::Stopped(reason) => {
@@ -174,18 +174,18 @@ pub fn routes(series: Series) -> OpenApiRouter {
         .with_state(series)
 }
 
-/// A stream job's windows, by start, then by country, then by currency.
+/// A stream job's windows, ordered by start, country and currency.
 ///
-/// They are those of the process that answers, as of now: the aggregate topic has the same values
+/// The values are the current ones of the node that answers; the aggregate topic has the same values
 /// shortly after.
 #[utoipa::path(get, path = "/analytics/series", tag = "analytics",
     params(SeriesParameters), responses(
-        (status = 200, description = "The windows asked for; perhaps none.", body = SeriesAnswer),
+        (status = 200, description = "The selected windows; the list may be empty.", body = SeriesAnswer),
         (status = 400, description = "UNKNOWN_JOB, UNKNOWN_WINDOW, INVALID_TIME, INVALID_LIMIT, \
             INVALID_CURSOR or UNKNOWN_OR_INVALID_PARAMETER.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "JOB_NOT_READY: the job has not read all history yet; \
-            JOB_STOPPED: it met an event that it can't add up.",
+        (status = 503, description = "JOB_NOT_READY: the job is still reading the journal's history; \
+            JOB_STOPPED: the job has stopped at an event that it can't add up.",
             body = Problem, content_type = "application/problem+json")))]
 async fn get_series(
     State(series): State<Series>,
@@ -193,7 +193,7 @@ async fn get_series(
 ) -> Result<Json<SeriesAnswer>, Problem> {
     let (mut selection, limit) = parameters.selection()?;
     let window = selection.window;
-    // One more than asked for tells whether there is a next page.
+    // One window more than the limit tells whether there is a next page.
     selection.count_max = limit + 1;
     let mut results = series.query(&selection)?;
     let is_last = results.len() <= limit;
@@ -208,26 +208,26 @@ async fn get_series(
 }
 
 impl SeriesParameters {
-    /// What is asked for, and the limit.
+    /// The selection and the limit; an error names the invalid parameter.
     fn selection(self) -> Result<(Selection, usize), Problem> {
         if self.job != JOB {
-            return Err(refused(
+            return Err(invalid(
                 "UNKNOWN_JOB",
-                format!("there is no job {:?}; there is {JOB}", self.job),
+                format!("unknown job {:?}: use {JOB}", self.job),
             ));
         }
         let window = Window::named(&self.window).ok_or_else(|| {
-            let names = Window::ALL.map(Window::name).join(" and ");
-            refused(
+            let names = Window::ALL.map(Window::name).join(" or ");
+            invalid(
                 "UNKNOWN_WINDOW",
-                format!("there is no window {:?}; there are {names}", self.window),
+                format!("unknown window {:?}: use {names}", self.window),
             )
         })?;
         let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(refused(
+            return Err(invalid(
                 "INVALID_LIMIT",
-                format!("limit is 1 to {LIMIT_MAX}, not {limit}"),
+                format!("invalid limit {limit}: use 1 to {LIMIT_MAX}"),
             ));
         }
         let selection = Selection {
@@ -242,33 +242,34 @@ impl SeriesParameters {
     }
 }
 
-fn refused(code: &'static str, detail: String) -> Problem {
+fn invalid(code: &'static str, detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, code, detail)
 }
 
 fn time(text: &str) -> Result<Timestamp, Problem> {
-    Timestamp::parse(text).map_err(|error| refused("INVALID_TIME", error.to_string()))
+    Timestamp::parse(text).map_err(|error| invalid("INVALID_TIME", error.to_string()))
 }
 
-/// An opaque text for "after this window".
+/// The cursor of the page behind a window; opaque for clients.
 fn cursor_after(result: &RevenueByCountry) -> String {
     let (start, country) = (result.window_start.0, &result.country);
     hex::encode(format!("{start}/{country}/{}", result.currency))
 }
 
-/// The window start, country and currency that a cursor holds.
+/// The window start, country and currency in a cursor.
 fn cursor(text: &str) -> Result<(Timestamp, String, Currency), Problem> {
     let read = || {
         let plain = String::from_utf8(hex::decode(text).ok()?).ok()?;
-        // A country may hold a slash, the others can't.
+        // A country may contain a slash, the other fields can't.
         let (start, rest) = plain.split_once('/')?;
         let (country, currency) = rest.rsplit_once('/')?;
         let start = Timestamp(start.parse().ok()?);
         Some((start, country.to_owned(), Currency::parse(currency).ok()?))
     };
     read().ok_or_else(|| {
-        let detail = "cursor is not the next_cursor of an earlier answer".to_owned();
-        refused("INVALID_CURSOR", detail)
+        let detail =
+            "invalid cursor: pass the next_cursor of the previous page unchanged".to_owned();
+        invalid("INVALID_CURSOR", detail)
     })
 }
 

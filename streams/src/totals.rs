@@ -1,25 +1,18 @@
-//! What the aggregate topics add up to: the last record of every key, read back from the brokers.
+//! Totals of the aggregate topics: sums over the last record of every key, read from the brokers.
 //!
-//! It asks nothing of the job, so it shows what any other consumer sees. A window that was last
-//! published longer ago than the topic's retention is not in the topic any more, and not in the sum;
-//! a start of the job publishes every window again.
+//! The totals do not come from the job, so they are those that any other consumer gets. A window whose last
+//! publication is older than the topic's retention is missing from the topic and from the sum; a start of
+//! the job publishes every window.
 
 use crate::{window::Window, windows::WINDOWS_MAX};
 use bytes::Bytes;
 use kafka::{
-    Admin, BatchConsumer, CodecError, ConsumerError, Decoder, KafkaSettings, Record, Registry,
-    admin::AdminError,
+    Admin, BoundedReadError, BoundedReader, CodecError, Decoder, KafkaSettings, Record, Registry,
 };
 use schemas::{Currency, aggregates::RevenueByCountry};
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::HashMap;
 
-/// Longest wait for the next record of a topic that has not come to its end.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// What one place holds of sales and credit notes.
+/// Sums over sales and credit notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Sales and credit notes.
@@ -28,91 +21,76 @@ pub struct Totals {
     pub sales: i64,
     /// Credit notes.
     pub credit_notes: i64,
-    /// Lines of both.
+    /// Lines of sales and credit notes.
     pub lines: i64,
-    /// Minor units: sales plus credit notes, which are below zero.
+    /// Minor units: sales plus credit notes, which are negative.
     pub total_minor: i64,
 }
 
-/// The same sums from each of the job's topics: they must not differ.
+/// The sums of each of the job's topics, which must be equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicTotals {
-    /// From the windows of an hour.
+    /// Sums over the windows of an hour.
     pub hour: Totals,
-    /// From the windows of a day.
+    /// Sums over the windows of a day.
     pub day: Totals,
 }
 
-/// Why a topic can't be added up.
+/// Why the totals can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
-    /// The topic can't be measured.
+    /// The topic can't be read to its end.
     #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The topic can't be read.
-    #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// Records that must be there did not come.
-    #[error(
-        "topic {topic}: no record came for {} s, before the end was reached{}",
-        SILENCE_MAX.as_secs(),
-        trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default()
-    )]
-    Silence {
-        /// The topic.
-        topic: &'static str,
-        /// The last trouble that was waited out in vain.
-        trouble: Option<ConsumerError>,
-    },
-    /// A record that the job did not write, or not so.
+    Read(#[from] BoundedReadError),
+    /// A record that the job does not write.
     #[error("{topic}/{partition}@{offset}: {reason}")]
     Record {
         /// The topic.
         topic: &'static str,
-        /// Its partition.
+        /// The partition.
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The registry, or bytes that don't fit the schema.
+    /// The registry does not answer, or the bytes do not match the schema.
     #[error("{topic}/{partition}@{offset}: {source}")]
     Codec {
         /// The topic.
         topic: &'static str,
-        /// Its partition.
+        /// The partition.
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What is wrong.
+        /// The decoder's error.
         source: CodecError,
     },
-    /// More keys than the job can have written.
+    /// The topic has more keys than the job can write.
     #[error("topic {topic} has more than {WINDOWS_MAX} keys")]
     TooMany {
         /// The topic.
         topic: &'static str,
     },
-    /// Windows in several currencies have no sum.
+    /// Windows in several currencies can't be summed.
     #[error("topic {topic} has windows in {first} and in {second}")]
     Currencies {
         /// The topic.
         topic: &'static str,
-        /// One of them.
+        /// One currency.
         first: Currency,
-        /// Another.
+        /// Another currency.
         second: Currency,
     },
-    /// Beyond 64 bits.
-    #[error("topic {topic} adds up to more than 64 bits can hold")]
+    /// A sum overflows 64 bits.
+    #[error("topic {topic}: a sum overflows 64 bits")]
     Overflow {
         /// The topic.
         topic: &'static str,
     },
 }
 
-/// Adds up both topics of the job, from their beginning to their end as of now.
+/// Adds up both topics of the job, from their first offsets to their current end offsets.
 pub async fn topic_totals(
     settings: &KafkaSettings,
     registry: &Registry,
@@ -131,49 +109,15 @@ async fn totals_of(
     admin: &Admin,
 ) -> Result<Totals, TotalsError> {
     let topic = window.topic();
-    let (mut starts, mut ends) = (Vec::new(), BTreeMap::new());
-    for partition in 0..topic.partitions {
-        let watermarks = admin.watermarks(topic.name, partition).await?;
-        if watermarks.low < watermarks.high {
-            starts.push((partition, watermarks.low));
-            ends.insert(partition, watermarks.high);
-        }
-    }
     let mut latest = Latest::new(topic.name);
-    if ends.is_empty() {
-        return latest.totals();
-    }
     let decoder = Decoder::new(registry.clone());
-    let mut consumer = BatchConsumer::start(settings, "totals", topic.name, &starts)?;
-    while !ends.is_empty() {
-        for record in next(&mut consumer, topic.name).await? {
-            latest.take(&record, &decoder).await?;
-            if ends
-                .get(&record.partition)
-                .is_some_and(|end| record.offset + 1 >= *end)
-            {
-                ends.remove(&record.partition);
-            }
+    let mut reader = BoundedReader::open(settings, admin, "totals", topic.name).await?;
+    while let Some(records) = reader.next().await? {
+        for record in records {
+            latest.add(&record, &decoder).await?;
         }
     }
     latest.totals()
-}
-
-/// The next records; trouble is waited out as long as silence is.
-async fn next(
-    consumer: &mut BatchConsumer,
-    topic: &'static str,
-) -> Result<Vec<Record>, TotalsError> {
-    let deadline = tokio::time::Instant::now() + SILENCE_MAX;
-    let mut trouble = None;
-    loop {
-        match tokio::time::timeout_at(deadline, consumer.next()).await {
-            Ok(Ok(records)) => return Ok(records),
-            Ok(Err(error)) if error.is_transient() => trouble = Some(error),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(TotalsError::Silence { topic, trouble }),
-        }
-    }
 }
 
 /// The last value of every key.
@@ -190,16 +134,16 @@ impl Latest {
         }
     }
 
-    async fn take(&mut self, record: &Record, decoder: &Decoder) -> Result<(), TotalsError> {
+    async fn add(&mut self, record: &Record, decoder: &Decoder) -> Result<(), TotalsError> {
         let (topic, partition, offset) = (self.topic, record.partition, record.offset);
-        let refused = |reason: &str| TotalsError::Record {
+        let invalid = |reason: &str| TotalsError::Record {
             topic,
             partition,
             offset,
             reason: reason.to_owned(),
         };
         let (Some(key), Some(value)) = (&record.key, &record.value) else {
-            return Err(refused("the record lacks its key or its value"));
+            return Err(invalid("the record has no key or no value"));
         };
         let value: RevenueByCountry =
             decoder
@@ -212,7 +156,7 @@ impl Latest {
                     source,
                 })?;
         if value.key().as_bytes() != key {
-            return Err(refused("the record's key is not its window's"));
+            return Err(invalid("the record's key is not the key of its window"));
         }
         self.insert(key.clone(), value)
     }
@@ -307,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_sum_is_refused() {
+    fn mixed_currencies_and_overflows_are_errors() {
         let euros = RevenueByCountry {
             currency: Currency::parse("EUR").unwrap(),
             ..window("EIRE", 1, 1)

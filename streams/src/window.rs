@@ -1,14 +1,16 @@
-//! The sizes of tumbling windows. They are aligned to 1970-01-01T00:00:00Z, so an hour's windows
-//! begin on the hour and a day's at midnight, UTC.
+//! The job's name and its window sizes. Tumbling windows are aligned to 1970-01-01T00:00:00Z, so windows of
+//! an hour start on the hour and windows of a day at midnight, UTC.
 
 use schemas::{
     Timestamp,
     topics::{REVENUE_BY_COUNTRY_DAY, REVENUE_BY_COUNTRY_HOUR, TopicSpec},
 };
 
+/// The job's name.
+pub const JOB: &str = "revenue_by_country";
 const HOUR_US: i64 = 60 * 60 * 1_000_000;
 
-/// How long a window is.
+/// The size of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// An hour of UTC.
@@ -21,7 +23,7 @@ impl Window {
     /// Every size; to add one, add its line.
     pub const ALL: [Self; 2] = [Self::Hour, Self::Day];
 
-    /// As the query and the metrics name it.
+    /// The name in queries and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -29,7 +31,7 @@ impl Window {
         }
     }
 
-    /// The size of a name.
+    /// The size with a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|window| window.name() == name)
     }
@@ -50,8 +52,8 @@ impl Window {
         }
     }
 
-    /// The window that holds a time: its start, inclusive, and its end, exclusive. `None` if one of
-    /// them is beyond 64 bits.
+    /// The start (inclusive) and end (exclusive) of the window that contains a time. `None` if one of them
+    /// overflows 64 bits.
     pub fn around(self, time: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let start = time.0.checked_sub(time.0.rem_euclid(self.width_us()))?;
         let end = start.checked_add(self.width_us())?;
@@ -69,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_begin_on_the_hour_and_at_midnight() {
+    fn windows_start_on_the_hour_and_at_midnight() {
         let (start, end) = around(Window::Hour, "2010-12-01T08:26:00Z");
         assert_eq!(
             (start.as_str(), end.as_str()),
@@ -83,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn a_start_belongs_to_its_own_window() {
+    fn a_start_is_in_its_own_window() {
         let (start, _) = around(Window::Hour, "2010-12-01T09:00:00Z");
         assert_eq!(start, "2010-12-01T09:00:00Z");
     }
 
     #[test]
-    fn times_before_1970_belong_to_the_window_that_began_before_them() {
+    fn times_before_1970_are_in_the_window_that_started_before_them() {
         let (start, end) = around(Window::Day, "1969-12-31T23:00:00Z");
         assert_eq!(
             (start.as_str(), end.as_str()),
@@ -98,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn times_at_the_ends_of_64_bits_have_no_window() {
+    fn times_at_the_limits_of_64_bits_have_no_window() {
         assert_eq!(Window::Hour.around(Timestamp(i64::MIN)), None);
         assert_eq!(Window::Day.around(Timestamp(i64::MAX)), None);
     }
 
     #[test]
-    fn names_lead_back() {
+    fn each_size_is_found_by_its_name() {
         for window in Window::ALL {
             assert_eq!(Window::named(window.name()), Some(window));
         }

@@ -1,45 +1,49 @@
-//! The job's sums: from events to windows by country and currency. Pure: no I/O, no clock.
+//! The job's sums by window, country and currency. Pure: no I/O, no clock.
 //!
-//! The sums don't depend on the order of events. An event that can't be added changes nothing.
+//! The sums do not depend on the order of events. An event that can't be added changes nothing.
 
 use crate::window::Window;
-use schemas::{Currency, Timestamp, aggregates::RevenueByCountry, orders::Event};
+use schemas::{
+    Currency, Timestamp,
+    aggregates::RevenueByCountry,
+    orders::{CreditNoteEvent, Event, OrderEvent},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     ops::Bound,
     sync::Arc,
 };
 
-/// Most windows in memory, of all sizes together: by the size of their entries about 120 bytes each,
-/// and 60 more while they wait to be published, so about a third of a gigabyte. 200 countries that
-/// sell in every hour of a year, in one currency each, need 1,825,000.
+/// Most windows in memory, all sizes together. A window takes about 120 bytes, and 60 more while it waits to
+/// be published, so all take about a third of a gigabyte. 200 countries with sales in every hour of a year,
+/// in one currency each, need 1,825,000.
 pub const WINDOWS_MAX: usize = 2_000_000;
 
-/// Why an event can't be added. Nothing but a change of the program or of its input mends it.
+/// Why an event can't be added. Permanent, unless the program or its input changes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowsError {
-    /// A sum beyond 64 bits.
-    #[error("the {} window {key} overflows: its {sum} is beyond 64 bits", window.name())]
+    /// A sum overflows 64 bits.
+    #[error("the sum {sum} of the {} window {key} overflows 64 bits", window.name())]
     Overflow {
         /// The window's size.
         window: Window,
         /// The window's key in its topic.
         key: String,
-        /// Which of its sums.
+        /// The name of the sum.
         sum: &'static str,
     },
-    /// The event's time lies at the end of what 64 bits can say.
-    #[error("no {} window can hold {time}", window.name())]
+    /// The start or the end of the event's window overflows 64 bits.
+    #[error("no {} window contains the time {time}", window.name())]
     NoWindow {
         /// The window's size.
         window: Window,
-        /// The event's own time.
+        /// The event time.
         time: Timestamp,
     },
-    /// The bound on memory.
-    #[error("there are {windows_max} windows in memory already, which is the most")]
+    /// The limit on windows in memory is reached.
+    #[error("there are {windows_max} windows in memory, which is the limit")]
     TooMany {
-        /// The bound.
+        /// The limit.
         windows_max: usize,
     },
 }
@@ -49,25 +53,25 @@ pub enum WindowsError {
 pub struct Windows {
     hours: Tumbling,
     days: Tumbling,
-    /// One copy of each country's name; keys share it.
+    /// One copy of each country's name, shared by the keys.
     countries: HashSet<Arc<str>>,
     windows_max: usize,
 }
 
-/// Which windows a reader asks for.
+/// The windows that a query asks for.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// Of this size.
+    /// The size.
     pub window: Window,
-    /// Of this country only.
+    /// Only this country's windows.
     pub country: Option<String>,
-    /// That begin at this time or later.
+    /// Only windows that start at this time or later.
     pub from: Option<Timestamp>,
-    /// That begin before this time.
+    /// Only windows that start before this time.
     pub to: Option<Timestamp>,
-    /// That come after this start, country and currency.
+    /// Only windows behind this start, country and currency.
     pub after: Option<(Timestamp, String, Currency)>,
-    /// Not more than this many.
+    /// Most windows.
     pub count_max: usize,
 }
 
@@ -79,11 +83,11 @@ type Key = (Timestamp, Arc<str>, Currency);
 struct Tumbling {
     window: Window,
     sums: BTreeMap<Key, Sums>,
-    /// Changed since they were last taken.
+    /// Windows that changed since they were last taken.
     changed: BTreeSet<Key>,
 }
 
-/// A window's sums, or what one event adds to them.
+/// A window's sums, or one event's contribution to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sums {
     orders: i64,
@@ -108,14 +112,14 @@ impl Windows {
         }
     }
 
-    /// Adds an event to its windows: to all of them, or after an error to none.
+    /// Adds an event to all of its windows; to none of them on an error.
     pub fn apply(&mut self, event: &Event) -> Result<(), WindowsError> {
         let (time, country, currency, sums) = match event {
-            Event::SaleImported(sale) => {
+            Event::Order(OrderEvent::SaleImported(sale)) => {
                 let sums = Sums::of((1, 0), sale.lines.len(), sale.total);
                 (sale.ordered_at, &sale.country, sale.currency, sums)
             }
-            Event::CreditNoteIssued(note) => {
+            Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => {
                 let sums = Sums::of((0, 1), note.lines.len(), note.total);
                 (note.issued_at, &note.country, note.currency, sums)
             }
@@ -133,7 +137,7 @@ impl Windows {
         Ok(())
     }
 
-    /// Takes up to `count_max` of the windows that changed since they were last taken.
+    /// Takes at most `count_max` of the windows that changed since they were last taken.
     pub fn take_changed(&mut self, window: Window, count_max: usize) -> Vec<RevenueByCountry> {
         let tumbling = self.of_mut(window);
         let mut taken = Vec::with_capacity(count_max.min(tumbling.changed.len()));
@@ -145,7 +149,7 @@ impl Windows {
         taken
     }
 
-    /// Marks windows as changed again, for what was taken of them could not be published.
+    /// Marks windows as changed, after they were taken and could not be published.
     pub fn mark_changed(&mut self, window: Window, taken: &[RevenueByCountry]) {
         for result in taken {
             let country = self.interned(&result.country);
@@ -157,12 +161,12 @@ impl Windows {
         }
     }
 
-    /// How many windows of a size are in memory.
+    /// Number of windows of a size in memory.
     pub fn count(&self, window: Window) -> usize {
         self.of(window).sums.len()
     }
 
-    /// The windows asked for, by start, then by country, then by the currency's code.
+    /// The selected windows, ordered by start, country and currency code.
     pub fn series(&self, selection: &Selection) -> Vec<RevenueByCountry> {
         let first = selection.from.unwrap_or(Timestamp(i64::MIN));
         let lower = match &selection.after {
@@ -219,7 +223,7 @@ impl Tumbling {
         self.sums.contains_key(key)
     }
 
-    /// The window that an event belongs to, and its sums with the event. Nothing is changed yet.
+    /// The key of an event's window, and the window's sums with the event added. Changes nothing.
     fn after_adding(
         &self,
         time: Timestamp,
@@ -252,17 +256,17 @@ impl Tumbling {
 }
 
 impl Sums {
-    /// What one event adds: its kind as one sale or one credit note, its lines, its total.
+    /// One event's contribution: `kind` is (1, 0) for a sale and (0, 1) for a credit note.
     fn of(kind: (i64, i64), lines: usize, total: i64) -> Self {
         Self {
             orders: kind.0,
             credit_notes: kind.1,
-            lines: i64::try_from(lines).expect("a record of a megabyte has fewer lines than 2^63"),
+            lines: i64::try_from(lines).expect("a record of a megabyte has fewer than 2^63 lines"),
             revenue: total,
         }
     }
 
-    /// The sums of both, or the name of the first that overflows.
+    /// Adds two sums; on an overflow returns the name of the first sum that overflows.
     fn checked_add(self, other: Self) -> Result<Self, &'static str> {
         let add = |name, left: i64, right: i64| left.checked_add(right).ok_or(name);
         Ok(Self {

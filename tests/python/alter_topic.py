@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Sets one field of a topic's configuration, as an operator's tool does who does not know what rests on it.
+"""Sets one field of a topic's configuration, as an operator's tool could.
 
-    alter_topic.py BROKERS TOPIC FIELD VALUE
+alter_topic.py BROKERS TOPIC FIELD VALUE
 """
 
 import sys

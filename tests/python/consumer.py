@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Reads the journal of orders and the aggregate topics as an outsider does: Confluent's client with its Avro
+"""Reads the journal of orders and the aggregate topics with an independent client: Confluent's client with its Avro
 deserialiser and the registry, and no code of ours.
 
-It knows nothing of the void rule, so it is right only where nothing is void. Prints one JSON object: for each topic what
-it adds up to, the aggregate topics by the last value of each key.
+It does not implement the void rule, so its totals are right only if no record is void. Prints one JSON object with the
+totals of each topic; aggregate topics are summed over the last value of each key.
 
-    consumer.py BROKERS REGISTRY-URL
+    consumer.py BROKERS REGISTRY-URL [PREFIX]
+
+PREFIX is the topic prefix of the deployment; the printed names do not have it.
 """
 
 import json
@@ -37,11 +39,11 @@ class Reader:
             "enable.partition.eof": False,
         }
         registry = SchemaRegistryClient({"url": registry_url})
-        # A union's members are told apart by their names.
+        # The record names distinguish the branches of a union.
         self.deserialise = AvroDeserializer(registry, return_record_name=True)
 
     def values(self, topic):
-        """Yields (key, value) of every record that the topic has now."""
+        """Yields (key, value) of every current record of a topic."""
         consumer = Consumer(self.settings)
         try:
             for message in self.messages(consumer, topic):
@@ -59,14 +61,14 @@ class Reader:
             if end > 0:
                 ends[partition] = end
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
-        heard = time.monotonic()
+        received_at = time.monotonic()
         while ends:
-            # This waits for all of them or for the whole time, so it is a short one.
+            # This waits for the full number of messages or the full timeout, so the timeout is short.
             messages = consumer.consume(MESSAGES_MAX, timeout=BATCH_TIMEOUT_S)
             if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > TIMEOUT_S:
-                raise SystemExit(f"{topic}: nothing came for {TIMEOUT_S} s; still to come: {ends}")
+                received_at = time.monotonic()
+            elif time.monotonic() - received_at > TIMEOUT_S:
+                raise SystemExit(f"{topic}: no record arrived for {TIMEOUT_S} s before the end offsets {ends}")
             for message in messages:
                 if message.error():
                     raise SystemExit(f"{topic}: {message.error()}")
@@ -75,11 +77,11 @@ class Reader:
                     ends.pop(message.partition(), None)
 
 
-def journal_totals(reader):
+def journal_totals(reader, prefix):
     """Adds up the events of all decisions."""
     totals = dict.fromkeys(["invoices", "sales", "credit_notes", "lines", "total_minor"], 0)
     kinds = {NAMESPACE + "SaleImported": "sales", NAMESPACE + "CreditNoteIssued": "credit_notes"}
-    for _, commit in reader.values(JOURNAL):
+    for _, commit in reader.values(prefix + JOURNAL):
         name, body = commit["body"]
         if name != NAMESPACE + "Decision":
             continue
@@ -105,10 +107,12 @@ def aggregate_totals(reader, topic):
 
 
 def main():
-    reader = Reader(*sys.argv[1:])
-    totals = {JOURNAL: journal_totals(reader)}
+    brokers, registry_url, *rest = sys.argv[1:]
+    prefix = rest[0] if rest else ""
+    reader = Reader(brokers, registry_url)
+    totals = {JOURNAL: journal_totals(reader, prefix)}
     for topic in AGGREGATES:
-        totals[topic] = aggregate_totals(reader, topic)
+        totals[topic] = aggregate_totals(reader, prefix + topic)
     json.dump(totals, sys.stdout)
     sys.stdout.write("\n")
 

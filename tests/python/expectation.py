@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What an import of Online Retail must come to, computed from the CSV alone.
+"""Computes the expected result of an import of Online Retail from the CSV file alone.
 
-Separate code on purpose: it shares nothing with the importer, the service or their libraries, so that the system tests
-compare two independent readings of the same file. Python's standard library only.
+It shares no code with the importer, the service or their libraries on purpose, so that the system tests compare two
+independent readings of the same file. It uses Python's standard library only.
 
-Prints one JSON object. Amounts are whole pence: each line's quantity x unit price, rounded half-even, summed. An
-invoice belongs to the UTC day and hour of its first line's time, which is read as Europe/London. A row it can't read is
-an error: the shipped file has none.
+Prints one JSON object. Amounts are whole pence: the sum of each line's quantity x unit price, rounded half-even. An
+invoice belongs to the UTC day and hour of its first line's time, which is local time in Europe/London. An unreadable row
+is an error: the shipped file has none.
 
     python3 tests/python/expectation.py [FILE]
 """
@@ -42,7 +42,7 @@ Line = collections.namedtuple(
 
 
 def read_lines(path):
-    """Yields every line of the file, the header checked; `number` counts from 1, the header included."""
+    """Checks the header and yields every line of the file; `number` counts from 1 at the header."""
     raw = pathlib.Path(path).read_bytes()
     if raw[:2] == b"\x1f\x8b":
         raw = gzip.decompress(raw)
@@ -73,19 +73,19 @@ def pence(line):
 
 
 def to_utc(local):
-    """A time of the London clock in UTC; of a repeated hour the first, a skipped one read with the offset before."""
+    """Converts London local time to UTC: the first of a repeated hour, and a skipped one with the offset before."""
     return local.replace(tzinfo=LONDON).astimezone(datetime.timezone.utc)
 
 
 def is_skipped_or_repeated(local):
-    """Whether the clocks of London showed this time never or twice."""
+    """Whether this local time in London existed never or twice."""
     first = local.replace(tzinfo=LONDON, fold=0).utcoffset()
     second = local.replace(tzinfo=LONDON, fold=1).utcoffset()
     return first != second
 
 
 def group_by_invoice(lines):
-    """The lines of each invoice, invoices in order of their first line."""
+    """The lines of each invoice, ordered by the invoices' first lines."""
     invoices = {}
     for line in lines:
         invoices.setdefault(line.invoice, []).append(line)
@@ -96,19 +96,19 @@ def group_by_invoice(lines):
 
 
 def codes_differing_in_case_only(codes):
-    """How many stock codes have a twin that differs in upper and lower case only."""
+    """Number of stock codes that differ from another one in case only."""
     spellings = collections.Counter(code.upper() for code in codes)
     return sum(count for count in spellings.values() if count > 1)
 
 
 def exact_duplicates(lines):
-    """How many lines equal an earlier line in every column, descriptions trimmed."""
+    """Number of lines that equal an earlier line in every column, with trimmed descriptions."""
     distinct = {line._replace(number=0, raw_description="") for line in lines}
     return len(lines) - len(distinct)
 
 
-def count_traps(lines, invoices, products):
-    """The count of each trap, under the names of the importer's report."""
+def count_data_quality(lines, invoices, products):
+    """The count of each data quality issue, with the names of the importer's report."""
     times = {line.local for line in lines}
     odd_times = {time for time in times if is_skipped_or_repeated(time)}
     return {
@@ -154,7 +154,7 @@ class Totals:
 
 
 def expect(path):
-    """The expectation as one object, ready for JSON."""
+    """Computes the expectation as one object for JSON."""
     lines = list(read_lines(path))
     invoices = group_by_invoice(lines)
     products = {}
@@ -191,7 +191,7 @@ def expect(path):
         "total_minor": whole.total_minor,
         "currency": "GBP",
         "products": len(products),
-        "traps": count_traps(lines, invoices, products),
+        "traps": count_data_quality(lines, invoices, products),
         "countries": countries,
         "customers": customers,
         "days": days,

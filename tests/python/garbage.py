@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what is no commit of ours into a topic, as a stray program would: bytes that are not Avro, an empty value, no
-value, no key, a schema id that nobody registered, and a true record a second time. Prints how many records it wrote.
+"""Writes records that are not valid commits into a topic, as a foreign program could: bytes that are not Avro, an empty
+value, no value, no key, an unregistered schema id, and a copy of a valid record. Prints the number of records written.
 
     garbage.py BROKERS TOPIC PARTITION
 """
@@ -27,7 +27,7 @@ def first_record(brokers, topic, partition):
 
 
 def garbage(brokers, topic, partition):
-    """Keys and values that must not count."""
+    """Keys and values of void records."""
     key, value = first_record(brokers, topic, partition)
     return [
         (b"product_X", b"this is not Avro"),
@@ -35,7 +35,7 @@ def garbage(brokers, topic, partition):
         (b"product_X", None),
         (None, b"a value without a key"),
         (None, None),
-        (b"product_X", b"\x00" + UNKNOWN_SCHEMA_ID.to_bytes(4, "big") + b"what another program wrote"),
+        (b"product_X", b"\x00" + UNKNOWN_SCHEMA_ID.to_bytes(4, "big") + b"bytes of another program"),
         (b"product_X", value[:20]),
         (b"\xff\xfe", bytes(range(256))),
         (key, value),
@@ -57,7 +57,7 @@ def main():
         )
     left = producer.flush(TIMEOUT_S)
     if left or failures:
-        raise SystemExit(f"not written: {left} records, {failures}")
+        raise SystemExit(f"{left} records were not written: {failures}")
     print(len(records))
 
 

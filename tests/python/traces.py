@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Which traces a journal's decisions say that they belong to, in the record's header and in the decision itself, read as
-an outsider does. Prints one JSON object: by position, such as `journal.catalog/1@5`, both texts.
+"""Reads the trace of each decision in a journal, from the record's header and from the decision itself, with an independent
+client. Prints one JSON object: both texts by position, such as `journal.catalog/1@5`.
 
     traces.py BROKERS REGISTRY-URL TOPIC
 """

@@ -1,6 +1,6 @@
 //! `daybook audit log`, read line by line.
 
-use crate::world::World;
+use crate::deployment::{COMMAND_TIMEOUT, Deployment};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A valid decision, as far as the tests look at it.
+/// A valid decision; the fields that the tests use.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Decision {
     /// The journal.
@@ -23,13 +23,13 @@ pub struct Decision {
     pub key: String,
     /// In hexadecimal digits.
     pub command_id: String,
-    /// The stored refusal or "already so"; null for what was accepted.
+    /// The stored refusal or "already so"; null if the command was accepted.
     pub outcome: Option<Value>,
-    /// What it recorded.
+    /// The recorded events.
     pub events: Vec<Event>,
 }
 
-/// An event, as far as the tests look at it.
+/// An event; the fields that the tests use.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Event {
     /// Its name.
@@ -52,19 +52,19 @@ pub struct Line {
 }
 
 impl Decision {
-    /// Where it stands, as answers say it: `journal.orders/3@1234`.
+    /// Its position in the form of the HTTP answers: `journal.orders/3@1234`.
     pub fn position(&self) -> String {
         format!("{}/{}@{}", self.topic, self.partition, self.offset)
     }
 }
 
-/// Runs `daybook audit log` and hands every line to `take`.
+/// Runs `daybook audit log` and passes every line to `take`.
 pub async fn read(
-    world: &World,
+    deployment: &Deployment,
     arguments: &[&str],
     mut take: impl FnMut(Decision) -> Result<()>,
 ) -> Result<()> {
-    let mut command = world.command();
+    let mut command = deployment.command();
     command.args(["audit", "log"]).args(arguments);
     let mut child = command
         .stdin(Stdio::null())
@@ -82,7 +82,7 @@ pub async fn read(
         }
         anyhow::Ok(child.wait().await?)
     };
-    let status = timeout(crate::world::COMMAND_TIMEOUT, reading).await;
+    let status = timeout(COMMAND_TIMEOUT, reading).await;
     let status = status.context("daybook audit log did not end in time")??;
     ensure!(
         status.success(),
@@ -91,10 +91,10 @@ pub async fn read(
     Ok(())
 }
 
-/// All decisions; for journals of a few records.
-pub async fn decisions(world: &World, arguments: &[&str]) -> Result<Vec<Decision>> {
+/// All decisions, for journals of a few records.
+pub async fn decisions(deployment: &Deployment, arguments: &[&str]) -> Result<Vec<Decision>> {
     let mut all = Vec::new();
-    read(world, arguments, |decision| {
+    read(deployment, arguments, |decision| {
         all.push(decision);
         Ok(())
     })
@@ -102,11 +102,10 @@ pub async fn decisions(world: &World, arguments: &[&str]) -> Result<Vec<Decision
     Ok(all)
 }
 
-/// `daybook audit verify` must find nothing wrong; gives its report.
-pub async fn verify(world: &World) -> Result<Value> {
-    let output = world
-        .run_well(&["audit", "verify", "--format", "json"])
-        .await?;
+/// Runs `daybook audit verify`, which must have no findings; returns its report.
+pub async fn verify(deployment: &Deployment) -> Result<Value> {
+    let arguments = ["audit", "verify", "--format", "json"];
+    let output = deployment.run_successfully(&arguments).await?;
     let report: Value = serde_json::from_str(&output.stdout)?;
     ensure!(report["findings_total"] == 0, "findings: {report:#}");
     Ok(report)

@@ -1,5 +1,5 @@
-//! What `./dev test` tells the tests. Without it a test fails and says what is missing: it never
-//! passes by doing nothing.
+//! The environment that `./dev test` gives to the tests. Without it a test fails and names the missing
+//! variable.
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ pub struct Environment {
     pub kafka_brokers: String,
     /// Base address of the registry's Confluent API.
     pub registry_url: String,
-    /// Address of a Postgres database on the server where the tests make theirs.
+    /// Address of a Postgres database; the tests create theirs on the same server.
     pub postgres_url: String,
     /// Nodes of the CQL store, `host:port`.
     pub cql_nodes: String,
-    /// Folder for logs and reports; emptied at each run.
+    /// Folder for logs and reports; emptied before each run.
     pub folder: PathBuf,
     /// The interpreter that has the packages of `tests/python/requirements.txt`.
     pub python: PathBuf,
@@ -26,7 +26,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the environment.
+    /// Reads the variables.
     pub fn read() -> Result<Self> {
         let path = |name| variable(name).map(PathBuf::from);
         Ok(Self {
@@ -40,19 +40,28 @@ impl Environment {
             server_control: path("DEV_SERVER_CONTROL")?,
         })
     }
+
+    /// The address of a database on the Postgres server.
+    pub fn postgres_database(&self, name: &str) -> String {
+        let url = &self.postgres_url;
+        let server = url
+            .rsplit_once('/')
+            .map_or(url.as_str(), |(server, _)| server);
+        format!("{server}/{name}")
+    }
 }
 
 fn variable(name: &str) -> Result<String> {
     std::env::var(name)
-        .with_context(|| format!("{name} is not set: run the system tests by ./dev test"))
+        .with_context(|| format!("{name} is not set: run the system tests with ./dev test"))
 }
 
-/// A file of the checkout.
-pub fn checkout(path: &str) -> PathBuf {
+/// A file of the source tree.
+pub fn source_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// The data that the import scenarios import.
+/// The data of the tests that import.
 pub fn online_retail() -> PathBuf {
-    checkout("data/online-retail.csv.gz")
+    source_file("data/online-retail.csv.gz")
 }

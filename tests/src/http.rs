@@ -1,21 +1,21 @@
-//! An HTTP client of the service, and what it answers.
+//! An HTTP client of a node, and its answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Body, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Longest wait for one answer: longer than the service waits for anything.
+/// Longest wait for one answer: longer than any time limit of the service.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A client of one service.
+/// A client of one node.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
 }
 
-/// An answer, read to its end.
+/// A whole answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Method and path of the request, for messages.
@@ -29,18 +29,18 @@ pub struct Answer {
 }
 
 impl Client {
-    /// A client of the service at `base`, such as `http://127.0.0.1:8080`.
+    /// A client of the node at `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: String) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { http, base })
     }
 
-    /// The service's address.
+    /// The node's address.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// A request to be completed; `path` begins with a slash.
+    /// A request without a body; `path` begins with a slash.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.base);
         self.http.request(method, url).timeout(ANSWER_TIMEOUT)
@@ -51,12 +51,12 @@ impl Client {
         send(self.request(Method::GET, path)).await
     }
 
-    /// GET; the body of a 200 as JSON.
+    /// GET; returns the JSON body of a 200.
     pub async fn get_json(&self, path: &str) -> Result<Value> {
         self.get(path).await?.expect(200)?.json()
     }
 
-    /// POST of JSON, under an idempotency key if there is one.
+    /// POST of JSON, with an idempotency key if there is one.
     pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Answer> {
         let request = self.request(Method::POST, path).json(body);
         send(match key {
@@ -66,7 +66,7 @@ impl Client {
         .await
     }
 
-    /// POST of lines to the batch endpoint; the answers' lines.
+    /// POST of lines to the batch endpoint; returns the lines of the answer.
     pub async fn post_lines(&self, body: impl Into<Body>) -> Result<Vec<Value>> {
         let request = self
             .request(Method::POST, "/api/v1/admin/commands")
@@ -79,24 +79,23 @@ impl Client {
             .collect()
     }
 
-    /// The sum of a counter over all its labels; 0 where it has not been counted yet.
+    /// The sum of a metric over all its labels; 0 if there is none yet.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let answer = self.get("/metrics").await?;
-        let mut sum = 0.0;
-        for line in answer.expect(200)?.text.lines() {
-            let Some(rest) = line.strip_prefix(name) else {
-                continue;
-            };
-            if rest.starts_with(['{', ' ']) {
-                let value = rest.rsplit(' ').next().unwrap_or_default();
-                sum += value.parse::<f64>().with_context(|| line.to_owned())?;
-            }
-        }
-        Ok(sum)
+        let lines = answer.expect(200)?.text.lines();
+        let samples = lines.filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let values = samples.map(|line| {
+            let value = line.rsplit(' ').next().unwrap_or_default();
+            value.parse::<f64>().with_context(|| line.to_owned())
+        });
+        values.sum()
     }
 }
 
-/// Sends a request and reads its answer.
+/// Sends a request and reads the whole answer.
 pub async fn send(request: RequestBuilder) -> Result<Answer> {
     let (http, request) = request.build_split();
     let request = request?;
@@ -111,7 +110,7 @@ pub async fn send(request: RequestBuilder) -> Result<Answer> {
 }
 
 impl Answer {
-    /// Itself if it has this status.
+    /// The answer, if it has this status.
     pub fn expect(&self, status: u16) -> Result<&Self> {
         if self.status == status {
             return Ok(self);
@@ -129,26 +128,26 @@ impl Answer {
         serde_json::from_str(&self.text).with_context(|| format!("{}: {}", self.request, self.text))
     }
 
-    /// A header's text; empty where there is none.
+    /// A header's text; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default()
     }
 
-    /// The body of an error, which must be problem details with this status and code, and must say
-    /// when to come again if that makes sense.
+    /// The body of an error: it must be problem details with this status and code, and a 503 must have
+    /// `Retry-After`.
     pub fn problem(&self, status: u16, code: &str) -> Result<Value> {
         let body = self.expect(status)?.json()?;
         let media_type = self.header("content-type");
         ensure!(
             media_type == "application/problem+json",
-            "{}: {media_type}",
+            "{}: {media_type:?} instead of problem details",
             self.request
         );
         check_problem(&body, status, code).with_context(|| self.request.clone())?;
-        let says_when = !self.header("retry-after").is_empty();
+        let has_retry_after = !self.header("retry-after").is_empty();
         ensure!(
-            status != 503 || says_when,
+            status != 503 || has_retry_after,
             "{}: no Retry-After",
             self.request
         );
@@ -156,7 +155,7 @@ impl Answer {
     }
 }
 
-/// Whether a JSON object is problem details with this status and code.
+/// Checks that a JSON object is problem details with this status and code.
 pub fn check_problem(body: &Value, status: u16, code: &str) -> Result<()> {
     ensure!(body["status"] == status, "status is not {status}: {body}");
     ensure!(body["code"] == code, "code is not {code}: {body}");

@@ -1,23 +1,27 @@
-//! System tests over real servers: what the scenarios in `tests/system` are made of.
+//! System tests over real servers: the parts that the tests in `tests/system` are made of.
 //!
-//! A scenario has a [`World`]: the four servers of the test stack, emptied of everything of ours, and
-//! the binary under test. What it must come to is computed apart ([`Expectation`]), and each place
-//! that holds the result is read by code of its own ([`ledgers`]).
+//! Each test has a [`Deployment`] of its own on the servers that all tests share, and starts a [`Node`] or
+//! several. A [`FaultProxy`] between a node and a server makes an outage that other tests don't notice. The
+//! expected result is computed independently ([`Expectation`]), and each source of totals is read by
+//! separate code ([`totals_by_source`]).
 
 pub mod audit_log;
-pub mod daybook;
+pub mod deployment;
 pub mod environment;
 pub mod expectation;
+pub mod fault_proxy;
+pub mod free_address;
 pub mod http;
-pub mod ledgers;
+pub mod node;
+pub mod poll;
 pub mod python;
 pub mod servers;
-pub mod wait;
-pub mod world;
+pub mod totals_by_source;
 
-pub use daybook::{Daybook, Output};
+pub use deployment::Deployment;
 pub use expectation::{Expectation, Totals};
+pub use fault_proxy::FaultProxy;
 pub use http::{Answer, Client};
+pub use node::{Node, Output};
+pub use poll::{Poll, until};
 pub use servers::Server;
-pub use wait::{Look, until};
-pub use world::World;

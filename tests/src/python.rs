@@ -1,14 +1,14 @@
 //! Runs the programs of `tests/python`.
 
 use crate::{
-    daybook::{Output, output_of},
-    environment::{Environment, checkout},
+    environment::{Environment, source_file},
+    node::{Output, output_of},
 };
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Runs a program to its end; gives what it wrote to standard output.
+/// Runs a program to its end; returns its standard output.
 pub async fn python(
     environment: &Environment,
     program: &str,
@@ -17,7 +17,7 @@ pub async fn python(
 ) -> Result<String> {
     let mut command = Command::new(&environment.python);
     command
-        .arg(checkout("tests/python").join(program))
+        .arg(source_file("tests/python").join(program))
         .args(arguments);
     let Output {
         code,

@@ -1,5 +1,5 @@
-//! The appender and the publisher on a real broker: each append is reported once, what is reported
-//! stands where the report says, and a producer's end for good costs no more than what it had under way.
+//! The appender and the publisher on a real broker. Each append is reported once, a reported record is at the
+//! reported offset, and a fatal producer error affects only the appends in flight.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,9 +7,9 @@
 )]
 
 use kafka::{
-    Admin, Appender, BatchConsumer, KafkaSettings, Publisher, Report, appender::AppendError,
+    Admin, Appender, BoundedReader, KafkaSettings, Publisher, Report, appender::AppendError,
 };
-use schemas::topics::{Retention, TopicSpec};
+use schemas::topics::{Partitions, Retention, TopicSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -19,35 +19,35 @@ use tokio::{sync::mpsc::Receiver, time::timeout};
 const TOPIC: TopicSpec = TopicSpec {
     name: "test.appender",
     key: "a number",
-    partitions: 1,
+    partitions: Partitions::Fixed(1),
     retention: Retention::Unlimited,
-    subject: None,
+    schema: None,
 };
 const PUBLISHED: TopicSpec = TopicSpec {
     name: "test.publisher",
     key: "a letter",
     ..TOPIC
 };
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Appended before the fatal error, and again after.
+/// Longest wait for anything.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Appends before the fatal error, and after it.
 const APPENDS: usize = 500;
-/// What is appended to a producer that ended bears this number.
+/// The number of the append to a failed producer.
 const REFUSED: u64 = 1_000;
-/// The first number after it.
+/// The number of the first append after it.
 const AFTER: u64 = 1_001;
 
-/// The outcomes of so many appends, by number; fails if one is told twice.
+/// The outcomes of `count` appends, by number; fails if one is reported twice.
 async fn outcomes(
     reports: &mut Receiver<Report>,
     count: usize,
 ) -> BTreeMap<u64, Result<i64, AppendError>> {
     let mut outcomes = BTreeMap::new();
     while outcomes.len() < count {
-        let report = timeout(PATIENCE, reports.recv()).await.unwrap().unwrap();
+        let report = timeout(TIMEOUT, reports.recv()).await.unwrap().unwrap();
         let number = report.number;
         let twice = outcomes.insert(number, report.result);
-        assert!(twice.is_none(), "{number} is told twice");
+        assert!(twice.is_none(), "{number} is reported twice");
     }
     outcomes
 }
@@ -60,12 +60,12 @@ fn settings() -> KafkaSettings {
 }
 
 #[tokio::test]
-async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_not_so() {
+async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     let settings = settings();
     let admin = Admin::new(&settings).unwrap();
     admin.ensure(&[TOPIC]).await.unwrap();
     let appender = Appender::new(&settings).unwrap();
-    let (line, mut reports) = appender.line(TOPIC.name, 0, 4 * APPENDS);
+    let (line, mut reports) = appender.partition_producer(TOPIC.name, 0, 4 * APPENDS);
     let append = |number: u64| line.append(b"key", &number.to_be_bytes(), &[], number);
 
     for number in (0..).take(APPENDS) {
@@ -77,29 +77,29 @@ async fn a_producer_that_ended_for_good_is_replaced_and_nothing_is_said_that_is_
         matches!(refused, Err(AppendError::Unknown { .. })),
         "{refused:?}"
     );
-    // What was under way is reported all the same, delivered or unknown.
-    let mut told = outcomes(&mut reports, APPENDS).await;
+    // The appends in flight are reported nevertheless, as delivered or unknown.
+    let mut reported = outcomes(&mut reports, APPENDS).await;
 
-    line.mend().unwrap();
+    line.heal().unwrap();
     for number in (AFTER..).take(APPENDS) {
         append(number).unwrap();
     }
     let after = outcomes(&mut reports, APPENDS).await;
     assert!(after.values().all(Result::is_ok), "{after:?}");
     // A producer that is well stays.
-    line.mend().unwrap();
-    told.extend(after);
+    line.heal().unwrap();
+    reported.extend(after);
 
-    let end = admin.watermarks(TOPIC.name, 0).await.unwrap().high;
     let mut log = BTreeMap::new();
-    let mut consumer = BatchConsumer::start(&settings, "test", TOPIC.name, &[(0, 0)]).unwrap();
-    while log.last_key_value().is_none_or(|(last, _)| last + 1 < end) {
-        for record in timeout(PATIENCE, consumer.next()).await.unwrap().unwrap() {
+    let reader = BoundedReader::open(&settings, &admin, "test", TOPIC.name);
+    let mut reader = reader.await.unwrap();
+    while let Some(records) = reader.next().await.unwrap() {
+        for record in records {
             let number = u64::from_be_bytes(record.value.unwrap()[..].try_into().unwrap());
             log.insert(record.offset, number);
         }
     }
-    for (number, outcome) in told {
+    for (number, outcome) in reported {
         if let Ok(offset) = outcome {
             assert_eq!(log.get(&offset), Some(&number), "at {offset}");
         }
@@ -119,7 +119,7 @@ async fn a_publisher_goes_on_after_its_producer_ended_for_good() {
     let publish = async |publisher: &Publisher, key: &str| {
         let records = [(key.to_owned(), b"value".to_vec())];
         let published = publisher.publish(PUBLISHED.name, &records);
-        timeout(PATIENCE, published).await.unwrap().unwrap();
+        timeout(TIMEOUT, published).await.unwrap().unwrap();
     };
     publish(&publisher, "a").await;
     let copy = publisher.clone();

@@ -1,23 +1,32 @@
-//! The arrows between crates, and what every source file owes its reader. Needs no server.
+//! The arrows between crates and between the modules of a crate, and the form of every source file.
+//! Needs no server.
 
-mod checkout;
+mod module_graph;
+mod source_tree;
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
-use checkout::{File, files, root};
+use module_graph::ModuleGraph;
+use source_tree::{File, files, root};
 
-/// Whom of ours each crate may name, in its tests too. `audit` stands apart from `journal` on
-/// purpose, and nobody but `commands` knows the rules.
-const MAY_NAME: [(&str, &[&str]); 11] = [
+/// The crates of ours that each crate may depend on, for its tests too. `audit` is independent of
+/// `journal` on purpose, and only `commands` knows the rules.
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("schemas", &[]),
-    ("service", &[]),
+    ("backoff", &[]),
+    ("service", &["backoff"]),
     ("domain", &["schemas"]),
-    ("kafka", &["schemas"]),
-    ("journal", &["schemas", "kafka"]),
+    ("kafka", &["schemas", "backoff"]),
+    ("journal", &["schemas", "kafka", "backoff"]),
+    ("journal-simulator", &["schemas", "kafka", "journal"]),
     ("audit", &["schemas", "kafka"]),
+    // A client of the HTTP API.
+    ("import", &["schemas", "service"]),
     (
         "commands",
-        &["schemas", "domain", "kafka", "journal", "service"],
+        &[
+            "schemas", "domain", "kafka", "journal", "service", "backoff",
+        ],
     ),
     ("projections", &["schemas", "kafka", "journal", "service"]),
     ("streams", &["schemas", "kafka", "journal", "service"]),
@@ -31,18 +40,19 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
             "commands",
             "projections",
             "streams",
+            "import",
             "service",
         ],
     ),
     (JOURNAL_BENCH, &["schemas", "kafka", "journal", "service"]),
 ];
 
-/// Measures the owners beside a peer that keeps its events in Postgres.
+/// Measures the owners against a baseline that keeps its events in Postgres.
 const JOURNAL_BENCH: &str = "bench-journal";
-/// May name everything: it looks at the whole from outside.
+/// May depend on everything: it tests the composed system.
 const SYSTEM_TESTS: &str = "system-tests";
 
-/// Libraries that one crate alone names, so that the others can't get round it.
+/// Libraries that only one crate may depend on, so that the others can't bypass it.
 const HOMES: [(&str, &str); 5] = [
     ("fjall", "journal"),
     ("rdkafka", "kafka"),
@@ -51,8 +61,8 @@ const HOMES: [(&str, &str); 5] = [
     ("scylla", "projections"),
 ];
 
-/// All that the rules are made of.
-const DOMAIN_IS_MADE_OF: [&str; 3] = ["schemas", "serde", "thiserror"];
+/// The only dependencies of the rules.
+const DOMAIN_DEPENDENCIES: [&str; 3] = ["schemas", "serde", "thiserror"];
 
 /// Words of clocks, randomness, threads and I/O. The contract has one place with a clock:
 /// `CommandId::fresh`, which the rules must not call.
@@ -70,22 +80,22 @@ const IMPURE: [&str; 11] = [
     "rand::",
 ];
 
-/// Longest file, in lines, that needs no excuse.
+/// Longest file, in lines, that needs no reason.
 const FILE_LINES_MAX: usize = 500;
-/// Stands in the first line of a longer one, with the reason.
+/// A longer file has this text in its first line, with the reason.
 const LONG_FILE_MARK: &str = "over 500 lines";
-/// What counts as source.
+/// Endings of source files.
 const SOURCES: [&str; 6] = ["rs", "sh", "py", "sql", "cql", "avsc"];
 /// Golden files are written by programs.
 const GOLDEN: &str = "schemas/golden/";
 
-/// Names that say nothing of what is inside.
-const DRAWERS: [&str; 7] = [
+/// Names that say nothing about the content.
+const EMPTY_NAMES: [&str; 7] = [
     "common", "util", "utils", "helper", "helpers", "misc", "shared",
 ];
 
 #[test]
-fn every_crate_names_only_those_below_it() -> Result<()> {
+fn a_crate_depends_only_on_those_below_it() -> Result<()> {
     let packages = packages()?;
     let names: Vec<&str> = packages
         .iter()
@@ -104,7 +114,7 @@ fn every_crate_names_only_those_below_it() -> Result<()> {
             let other = dependency.name.as_str();
             ensure!(
                 !names.contains(&other) || allowed.contains(&other),
-                "crate {name} must not name crate {other}"
+                "crate {name} must not depend on crate {other}"
             );
         }
     }
@@ -112,19 +122,45 @@ fn every_crate_names_only_those_below_it() -> Result<()> {
 }
 
 #[test]
-fn libraries_stay_in_the_crate_that_wraps_them() -> Result<()> {
+fn the_modules_of_a_crate_name_each_other_in_one_direction() -> Result<()> {
+    let files = files()?;
+    let mut circles = Vec::new();
+    for package in packages()? {
+        let manifest = package
+            .manifest_path
+            .parent()
+            .context("a manifest without a folder")?;
+        let folder = manifest
+            .strip_prefix(root())
+            .context("a crate outside the root")?;
+        let sources = folder.join("src/");
+        let graph = ModuleGraph::read(&files, sources.as_str())?;
+        let of_crate = graph.circles().into_iter();
+        circles.extend(of_crate.map(|circle| format!("{}:\n    {circle}", package.name)));
+    }
+    ensure!(
+        circles.is_empty(),
+        "{} circles:\n{}",
+        circles.len(),
+        circles.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_library_is_used_only_by_the_crate_that_wraps_it() -> Result<()> {
     for package in packages()? {
         let name = package.name.as_str();
         for (library, home) in HOMES {
             let is_named = package.dependencies.iter().any(|one| one.name == library);
-            // The system tests look into the databases with their own eyes.
+            // The system tests read the databases with queries of their own.
             let is_of_tests = name == SYSTEM_TESTS && home == "projections";
-            // The peer's store takes connections of its own client library alone.
-            let is_of_peer = name == JOURNAL_BENCH && library == "sqlx";
-            let may_name = name == home || is_of_tests || is_of_peer;
+            // The baseline's store accepts connections of its own version of the library only.
+            let is_of_baseline = name == JOURNAL_BENCH && library == "sqlx";
+            let may_name = name == home || is_of_tests || is_of_baseline;
             ensure!(
                 may_name || !is_named,
-                "crate {name} names {library}; {home} wraps it"
+                "crate {name} depends on {library}; use {home}, which wraps it"
             );
         }
     }
@@ -138,8 +174,8 @@ fn the_rules_are_pure() -> Result<()> {
         for dependency in dependencies.filter(|one| one.kind != DependencyKind::Development) {
             let name = dependency.name.as_str();
             ensure!(
-                package.name.as_str() != "domain" || DOMAIN_IS_MADE_OF.contains(&name),
-                "domain must not name {name}"
+                package.name.as_str() != "domain" || DOMAIN_DEPENDENCIES.contains(&name),
+                "domain must not depend on {name}"
             );
         }
     }
@@ -155,7 +191,7 @@ fn the_rules_are_pure() -> Result<()> {
 }
 
 #[test]
-fn every_rust_file_opens_with_its_role() -> Result<()> {
+fn every_rust_file_begins_with_its_documentation() -> Result<()> {
     let files = files()?;
     let sources: Vec<&File> = files
         .iter()
@@ -194,13 +230,13 @@ fn long_files_say_why() -> Result<()> {
 }
 
 #[test]
-fn no_file_or_folder_is_a_drawer() -> Result<()> {
+fn every_file_and_folder_is_named_for_its_content() -> Result<()> {
     for file in files()? {
         for part in file.path.split('/') {
             let name = part.split('.').next().unwrap_or_default();
             ensure!(
-                !DRAWERS.contains(&name),
-                "{}: {part} says nothing of its content",
+                !EMPTY_NAMES.contains(&name),
+                "{}: {part} says nothing about its content",
                 file.path
             );
         }

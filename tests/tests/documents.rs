@@ -1,29 +1,31 @@
-//! Documents say only what is there: whatever the Markdown files of the root name is looked up. Needs
-//! no server.
+//! Documents describe only what exists: the names in the Markdown files are looked up. The words of
+//! sources and documents are the field's. Needs no server.
 //!
-//! Names stand in backticks; each is a command, a path, a variable, an address of the interface, or
-//! else must occur in the sources. Blocks marked `sh` are held to the same. Each test tells all that
-//! it finds.
+//! Names stand in backticks. Each is a command, a path, a variable or an address of the interface, or it
+//! must occur in the sources. The same holds for blocks marked `sh`. Each test lists all its findings.
 
-mod checkout;
-mod manual;
+mod docs_lint;
+mod source_tree;
 
 use anyhow::{Context, Result, ensure};
-use checkout::{File, files, root};
-use manual::{Command, Document, Program, Sources, commands, program, setting_names, words};
+use docs_lint::{
+    Command, Document, Program, Sources, banned_words, commands, inverted_sentences, program,
+    setting_names, words,
+};
+use source_tree::{File, files, root};
 use std::collections::HashSet;
 
-/// Under which names documents call the binary.
+/// The names of the binary in documents.
 const BINARY: [&str; 3] = ["daybook", "target/debug/daybook", "target/release/daybook"];
-/// What is there only after the first `./dev up` or build.
+/// Folders that exist only after the first `./dev up` or build.
 const MADE_LATER: [&str; 2] = [".daybook/", "target/"];
-/// Beginnings of names that stand for any name.
+/// Beginnings of placeholders.
 const PLACEHOLDERS: [&str; 3] = ["<", "NAME", "FILE"];
-/// The document that must be complete.
+/// This document must mention every command and setting.
 const GUIDE: &str = "README.md";
-/// What the interface's addresses begin with.
+/// Beginning of the interface's addresses.
 const API: &str = "/api/v1";
-/// Beginnings of paths that only one machine has. Put together here, so that this file has none.
+/// Beginnings of paths that exist on one machine only, in two parts so that this file has none.
 const OF_ONE_MACHINE: [&str; 4] = [
     concat!("/", "work/"),
     concat!("/", "root/"),
@@ -32,7 +34,7 @@ const OF_ONE_MACHINE: [&str; 4] = [
 ];
 
 #[test]
-fn every_path_and_link_is_there() -> Result<()> {
+fn every_path_and_link_of_a_document_exists() -> Result<()> {
     let files = files()?;
     let sources = Sources::of(&files);
     let mut wrong = Vec::new();
@@ -50,7 +52,7 @@ fn every_path_and_link_is_there() -> Result<()> {
             let paths = paths.map(|(_, token)| *token);
             let paths = paths.filter(|token| sources.begins_like_a_path(token));
             for path in paths.filter(|path| !is_path(&sources, path)) {
-                wrong.push(format!("{}: there is no {path}", piece.place));
+                wrong.push(format!("{}: {path} does not exist", piece.place));
             }
         }
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -65,33 +67,33 @@ fn every_path_and_link_is_there() -> Result<()> {
 }
 
 #[test]
-fn every_call_of_the_binary_is_understood() -> Result<()> {
+fn every_documented_call_of_the_binary_is_valid() -> Result<()> {
     let files = files()?;
     let mut program = Program::find()?;
-    let (mut told, mut wrong) = (Vec::new(), Vec::new());
+    let (mut documented, mut wrong) = (Vec::new(), Vec::new());
     for (file, document) in documents(&files)? {
         for Command { place, arguments } in commands(&document, &BINARY) {
             if let Err(error) = program.check(&arguments) {
                 wrong.push(format!("{place}: {error:#}"));
             }
             if file.path == GUIDE {
-                told.push(arguments.join(" "));
+                documented.push(arguments.join(" "));
             }
         }
     }
     for leaf in program.leaves()? {
-        if !told.iter().any(|call| call.starts_with(&leaf)) {
-            wrong.push(format!("{GUIDE} does not tell of `daybook {leaf}`"));
+        if !documented.iter().any(|call| call.starts_with(&leaf)) {
+            wrong.push(format!("{GUIDE} does not mention `daybook {leaf}`"));
         }
     }
     none(&wrong)
 }
 
 #[test]
-fn every_call_of_dev_is_understood() -> Result<()> {
+fn every_documented_call_of_dev_is_valid() -> Result<()> {
     let files = files()?;
     let usage = dev_usage()?;
-    let (mut told, mut wrong) = (HashSet::new(), Vec::new());
+    let (mut documented, mut wrong) = (HashSet::new(), Vec::new());
     for (file, document) in documents(&files)? {
         for Command { place, arguments } in commands(&document, &["./dev"]) {
             let Some((name, rest)) = arguments.split_first() else {
@@ -103,25 +105,25 @@ fn every_call_of_dev_is_understood() -> Result<()> {
                 wrong.push(format!("{place}: ./dev {}", arguments.join(" ")));
             }
             if file.path == GUIDE {
-                told.insert(name.clone());
+                documented.insert(name.clone());
             }
         }
     }
     for name in usage.iter().map(|line| dev_command(line)) {
-        if !told.contains(name) {
-            wrong.push(format!("{GUIDE} does not tell of `./dev {name}`"));
+        if !documented.contains(name) {
+            wrong.push(format!("{GUIDE} does not mention `./dev {name}`"));
         }
     }
     none(&wrong)
 }
 
 #[test]
-fn every_setting_is_told_and_every_variable_is_there() -> Result<()> {
+fn every_setting_is_documented_and_every_documented_variable_exists() -> Result<()> {
     let files = files()?;
     let sources = Sources::of(&files);
     let variable = |name: &String| format!("DAYBOOK_{}", name.replace('.', "_").to_uppercase());
     let settings: HashSet<String> = setting_names(&files)?.iter().map(variable).collect();
-    let (mut told, mut wrong) = (HashSet::new(), Vec::new());
+    let (mut documented, mut wrong) = (HashSet::new(), Vec::new());
     for (file, document) in documents(&files)? {
         for piece in document.pieces() {
             // `DAYBOOK_<SECTION>_<FIELD>` is all of them.
@@ -132,22 +134,22 @@ fn every_setting_is_told_and_every_variable_is_there() -> Result<()> {
                     _ => true,
                 };
                 if !is_there {
-                    wrong.push(format!("{}: nothing reads {word}", piece.place));
+                    wrong.push(format!("{}: no setting or script has {word}", piece.place));
                 }
                 if file.path == GUIDE {
-                    told.insert(word.to_owned());
+                    documented.insert(word.to_owned());
                 }
             }
         }
     }
-    for setting in settings.difference(&told) {
-        wrong.push(format!("{GUIDE} does not tell of {setting}"));
+    for setting in settings.difference(&documented) {
+        wrong.push(format!("{GUIDE} does not mention {setting}"));
     }
     none(&wrong)
 }
 
 #[test]
-fn every_address_of_the_interface_is_served() -> Result<()> {
+fn every_documented_address_is_served() -> Result<()> {
     let files = files()?;
     let routes = routes(&files);
     ensure!(!routes.is_empty(), "there are no routes at all");
@@ -159,7 +161,7 @@ fn every_address_of_the_interface_is_served() -> Result<()> {
                 let end = path.find(['?', '\'', '"', ' ']).unwrap_or(path.len());
                 let path = path[..end].trim_end_matches(['/', '.']);
                 if !path.is_empty() && !routes.iter().any(|route| fits(route, path)) {
-                    wrong.push(format!("{}: nothing is at {API}{path}", piece.place));
+                    wrong.push(format!("{}: no handler serves {API}{path}", piece.place));
                 }
             }
         }
@@ -168,7 +170,7 @@ fn every_address_of_the_interface_is_served() -> Result<()> {
 }
 
 #[test]
-fn every_other_name_occurs_in_the_sources() -> Result<()> {
+fn every_other_documented_name_occurs_in_the_sources() -> Result<()> {
     let files = files()?;
     let sources = Sources::of(&files);
     let mut wrong = Vec::new();
@@ -177,7 +179,7 @@ fn every_other_name_occurs_in_the_sources() -> Result<()> {
             let text = piece.text.trim_end_matches("()");
             let is_there = match program(text) {
                 "cargo" => is_cargo_call(&files, text),
-                // These have tests of their own.
+                // Other tests check these.
                 "./dev" => true,
                 first if BINARY.contains(&first) || text.starts_with("DAYBOOK_") => true,
                 _ if text.contains(API) => true,
@@ -192,7 +194,17 @@ fn every_other_name_occurs_in_the_sources() -> Result<()> {
 }
 
 #[test]
-fn no_file_names_a_path_of_one_machine() -> Result<()> {
+fn sources_and_documents_use_the_words_of_the_field() -> Result<()> {
+    none(&banned_words(&files()?))
+}
+
+#[test]
+fn sentences_begin_with_their_subject() -> Result<()> {
+    none(&inverted_sentences(&files()?))
+}
+
+#[test]
+fn no_file_has_a_path_of_one_machine() -> Result<()> {
     let mut wrong = Vec::new();
     for file in files()? {
         for (index, line) in file.text.lines().enumerate() {
@@ -207,19 +219,18 @@ fn no_file_names_a_path_of_one_machine() -> Result<()> {
     none(&wrong)
 }
 
-/// Fails with everything that is wrong.
+/// Fails with all findings.
 fn none(wrong: &[String]) -> Result<()> {
     ensure!(
         wrong.is_empty(),
-        "{} wrong:\n{}",
+        "{} findings:\n{}",
         wrong.len(),
         wrong.join("\n")
     );
     Ok(())
 }
 
-/// The Markdown files of the root, of `bench` and of decisions, taken apart. Others describe data, not
-/// code.
+/// The Markdown files of the root, of `bench` and of decisions. Others describe data.
 fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     let is_document = |path: &str| {
         let folders = ["bench/", "journal/adr/"];
@@ -237,7 +248,7 @@ fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
         .collect()
 }
 
-/// Whether a path is there, up to the first name that is a placeholder.
+/// Whether a path exists, up to the first placeholder.
 fn is_path(sources: &Sources, path: &str) -> bool {
     let path = path.trim_end_matches([':', ',', '.']);
     let placeholder = PLACEHOLDERS.iter().filter_map(|mark| path.find(mark)).min();
@@ -247,7 +258,7 @@ fn is_path(sources: &Sources, path: &str) -> bool {
             .map_or("", |(folder, _)| folder),
         None => path,
     };
-    // Packed data is no text, so `sources` has not seen it.
+    // `sources` has texts only, and packed data is none.
     let is_there = || path.contains('/') && !path.starts_with('/') && root().join(path).exists();
     sources.has_path(path) || MADE_LATER.iter().any(|made| path.starts_with(made)) || is_there()
 }
@@ -288,7 +299,7 @@ fn fits(route: &str, path: &str) -> bool {
     route.len() == path.len() && route.iter().zip(&path).all(fits)
 }
 
-/// Whether the packages and tests that a call of cargo names are there.
+/// Whether the packages and tests in a call of cargo exist.
 fn is_cargo_call(files: &[File], call: &str) -> bool {
     let words: Vec<&str> = call.split_whitespace().collect();
     words.windows(2).all(|pair| match pair {
@@ -311,7 +322,7 @@ fn is_cargo_call(files: &[File], call: &str) -> bool {
     })
 }
 
-/// Whether what stands before a slash makes it the middle of a path or of an address.
+/// Whether a slash after this text is in the middle of a path or an address.
 fn continues_a_path(before: &str) -> bool {
     before.ends_with(|c: char| c.is_alphanumeric() || "._-}$~*)>".contains(c))
 }

@@ -3,18 +3,18 @@
 use crate::model::Entry;
 use serde::{Deserialize, Serialize};
 
-/// What the header says the file is.
+/// The value of `format` in the header.
 pub const FORMAT: &str = "daybook-log-copy";
-/// The version of the lines' form.
+/// The version of the format that this module writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 
-/// Any line. A line is told by its fields.
+/// Any line; the set of its fields tells its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
     /// One record.
     Record(RecordLine),
-    /// A schema that later records were written with.
+    /// The schema of later records.
     Schema(SchemaLine),
     /// The end of a partition.
     End(End),
@@ -28,9 +28,9 @@ pub enum Line {
 pub struct Header {
     /// Always `daybook-log-copy`.
     pub format: String,
-    /// The version of the lines' form.
+    /// The version of the format.
     pub version: u32,
-    /// What was exported.
+    /// The exported topics.
     pub topics: Vec<TopicPartitions>,
 }
 
@@ -40,7 +40,7 @@ pub struct Header {
 pub struct TopicPartitions {
     /// The journal's topic.
     pub topic: String,
-    /// How many partitions it has; all are in the copy.
+    /// Its number of partitions; all are in the copy.
     pub partitions: i32,
 }
 
@@ -48,7 +48,7 @@ pub struct TopicPartitions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaLine {
-    /// The registry's id of it.
+    /// Its id in the registry.
     pub schema_id: u32,
     /// Its text.
     pub schema: String,
@@ -62,14 +62,14 @@ pub struct RecordLine {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// Its place in the partition.
+    /// Its offset in the partition.
     pub offset: i64,
-    /// When the broker took it, in milliseconds since 1970; -1 if unknown.
+    /// The broker's timestamp, in milliseconds since 1970; -1 if unknown.
     pub timestamp_ms: i64,
-    /// Hexadecimal digits; null is not the same as empty.
+    /// Hexadecimal digits; null and empty differ.
     #[serde(with = "optional_hex")]
     pub key: Option<Vec<u8>>,
-    /// Hexadecimal digits; null is not the same as empty.
+    /// Hexadecimal digits; null and empty differ.
     #[serde(with = "optional_hex")]
     pub value: Option<Vec<u8>>,
     /// See [`check`].
@@ -85,24 +85,25 @@ pub struct End {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// The log's end when the export began: the offset that came next.
+    /// The end offset of the partition at the start of the export.
     pub end_offset: i64,
     /// h(n) of the last valid record.
     #[serde(with = "hex::serde")]
     pub last_hash: [u8; 32],
-    /// Records of the partition in the copy.
+    /// Number of the partition's records in the copy.
     pub records: u64,
     /// See [`Digest`].
     #[serde(with = "hex::serde")]
     pub digest: [u8; 32],
 }
 
-/// BLAKE3 of all records of a partition: of their [`hash`]es, one after the other.
+/// The digest of all records of a partition: BLAKE3 of their [`hash`]es, concatenated.
 #[derive(Debug, Clone, Default)]
 pub struct Digest(blake3::Hasher);
 
-/// BLAKE3 of a record: topic, key and value, each with its length before it (-1: null), and partition,
-/// offset and time as eight bytes, big-endian, with their lengths too; in the order of the line's fields.
+/// BLAKE3 of a record's fields in the order of the line: topic, partition, offset, timestamp, key, value.
+/// Numbers are eight bytes. Each field comes behind its length, which is -1 for null. All integers are
+/// big-endian.
 pub fn hash(topic: &str, partition: i32, entry: Entry<'_>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = |bytes: Option<&[u8]>| {
@@ -119,15 +120,15 @@ pub fn hash(topic: &str, partition: i32, entry: Entry<'_>) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The first bytes of a record's [`hash`]. It tells at once which line was damaged; against somebody
-/// who can write it anew stand the chain and the end line.
+/// The first bytes of a record's [`hash`]. They tell which line is damaged. They do not protect against an
+/// attacker who recomputes them; the chain and the end line do.
 pub fn check(hash: &[u8; 32]) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = *hash;
     [a, b, c, d, e, f, g, h]
 }
 
 impl RecordLine {
-    /// The line of a record.
+    /// Creates the line of a record.
     pub fn new(topic: &str, partition: i32, entry: Entry<'_>) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -140,7 +141,7 @@ impl RecordLine {
         }
     }
 
-    /// The record itself.
+    /// The record of this line.
     pub fn entry(&self) -> Entry<'_> {
         Entry {
             offset: self.offset,
@@ -152,12 +153,12 @@ impl RecordLine {
 }
 
 impl Digest {
-    /// Takes the next record's hash.
-    pub fn take(&mut self, hash: &[u8; 32]) {
+    /// Adds the next record's hash.
+    pub fn update(&mut self, hash: &[u8; 32]) {
         self.0.update(hash);
     }
 
-    /// Of all records so far.
+    /// The digest of all records so far.
     pub fn value(&self) -> [u8; 32] {
         self.0.finalize().into()
     }

@@ -1,10 +1,12 @@
 //! A copy of the log as JSON Lines, which can be verified anywhere, without Kafka or registry.
 //!
-//! One header line; then, in the order of reading, record lines, each schema before the first valid
-//! decision written with it; and an end line per partition. Bytes are hexadecimal digits. A record
-//! line's check names a damaged record at once, and the end line's digest covers all of them, void ones
-//! included, so that any difference is seen. Against somebody who writes checks and end lines anew, a
-//! copy proves as much as the chain and the rule do.
+//! The first line is a header. Record lines follow in the order of reading, a schema line before the first
+//! valid decision written with that schema, and an end line after the last record of each partition. Bytes
+//! are hexadecimal digits. The check of a record line tells at once that the line is damaged. The digest of
+//! an end line covers all records of its partition, void ones included, so it shows any difference. An
+//! attacker who recomputes checks and end lines is stopped only by the hash chain and the rule.
+//!
+//! `golden/copy/v<n>` of this crate holds a copy of each version of the format.
 
 mod line;
 mod reader;

@@ -3,37 +3,37 @@
 use crate::copy::line::{FORMAT, Header, Line, VERSION};
 use std::io::{self, BufRead, Read as _};
 
-/// Longest line: Kafka's largest records are far below, with two digits a byte.
+/// Length limit of a line; Kafka's largest records are far below it, with two digits per byte.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// Most partitions of a topic; a greater number is a broken header.
+/// Most partitions of a topic; a header with more is corrupt.
 const PARTITIONS_MAX: i32 = 10_000;
 
 /// Why a file can't be read as a copy.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The file itself.
+    /// The file can't be read.
     #[error("the copy can't be read at line {line}: {error}")]
     File {
         /// The line, from 1.
         line: u64,
-        /// The system's words.
+        /// The system's error.
         error: io::Error,
     },
-    /// Not such a file.
+    /// The file is not a copy of a log.
     #[error("not a copy of a log: {reason}")]
     Header {
-        /// What its first line lacks.
+        /// The fault of the first line.
         reason: String,
     },
 }
 
-/// One line as it was read.
+/// One line of the file.
 #[derive(Debug)]
 pub enum Read {
     /// A line of a copy.
     Line(Line),
-    /// Something else, and why.
+    /// Any other line, with the reason why it can't be read.
     Unreadable(String),
 }
 
@@ -54,25 +54,25 @@ impl<R: BufRead> CopyReader<R> {
         };
         let reason = match reader.next_line()? {
             None => "the file is empty".to_owned(),
-            Some(Read::Unreadable(reason)) => format!("its first line is no header: {reason}"),
+            Some(Read::Unreadable(reason)) => format!("its first line is not a header: {reason}"),
             Some(Read::Line(Line::Header(header))) if header.format != FORMAT => {
-                format!("its format is {:?}", header.format)
+                format!("its format is {:?}, not {FORMAT:?}", header.format)
             }
             Some(Read::Line(Line::Header(header))) if header.version != VERSION => {
                 format!("its version is {}, not {VERSION}", header.version)
             }
-            Some(Read::Line(Line::Header(header))) if !has_sound_topics(&header) => {
-                format!("a topic has no partitions, or more than {PARTITIONS_MAX}")
+            Some(Read::Line(Line::Header(header))) if !has_valid_topics(&header) => {
+                format!("a topic has no partition, or more than {PARTITIONS_MAX}")
             }
             Some(Read::Line(Line::Header(header))) => return Ok((reader, header)),
             Some(Read::Line(Line::Record(_) | Line::Schema(_) | Line::End(_))) => {
-                "its first line is no header".to_owned()
+                "its first line is not a header".to_owned()
             }
         };
         Err(CopyError::Header { reason })
     }
 
-    /// The number of the line that was read last, from 1.
+    /// The number of the last line read, from 1.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -90,7 +90,7 @@ impl<R: BufRead> CopyReader<R> {
             return Ok(None);
         }
         if bytes as u64 == LINE_BYTES_MAX && !self.buffer.ends_with(b"\n") {
-            let error = io::Error::other(format!("it is longer than {LINE_BYTES_MAX} bytes"));
+            let error = io::Error::other(format!("the line is longer than {LINE_BYTES_MAX} bytes"));
             return Err(CopyError::File { line, error });
         }
         Ok(Some(match serde_json::from_slice(&self.buffer) {
@@ -99,16 +99,16 @@ impl<R: BufRead> CopyReader<R> {
         }))
     }
 
-    /// Why the line in the buffer is none of a copy's.
+    /// Why the line in the buffer is not a line of a copy.
     fn reason(&self) -> String {
         match serde_json::from_slice::<serde_json::Value>(&self.buffer) {
             Err(error) => format!("not JSON: {error}"),
-            Ok(_) => "neither record, schema, end nor header".to_owned(),
+            Ok(_) => "not a record, schema, end or header line".to_owned(),
         }
     }
 }
 
-fn has_sound_topics(header: &Header) -> bool {
+fn has_valid_topics(header: &Header) -> bool {
     let mut topics = header.topics.iter();
     topics.all(|topic| (1..=PARTITIONS_MAX).contains(&topic.partitions))
 }

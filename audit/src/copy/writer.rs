@@ -12,13 +12,13 @@ use std::{
     io::{self, Write},
 };
 
-/// Writes the lines of a copy, each when its record comes.
+/// Writes the lines of a copy one by one.
 pub struct CopyWriter<W> {
     out: W,
     schemas: HashSet<u32>,
 }
 
-/// What the end line of a partition is made from while its records are written.
+/// Collects the fields of a partition's end line while the partition's records are written.
 pub struct PartitionEnd {
     topic: String,
     partition: i32,
@@ -26,12 +26,13 @@ pub struct PartitionEnd {
     model: Model,
     digest: Digest,
     records: u64,
-    /// Why the rule stopped; the records behind are written all the same.
+    /// The alarm at which the rule halted. The records from there on are written too, but not judged.
     pub alarm: Option<Alarm>,
 }
 
 impl PartitionEnd {
-    /// Before the first record. `end_offset` is the log's end when the export began.
+    /// The state before the first record. `end_offset` is the partition's end offset at the start of the
+    /// export.
     pub fn new(topic: &str, partition: i32, end_offset: i64) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -44,9 +45,10 @@ impl PartitionEnd {
         }
     }
 
-    /// Takes the next record; gives its line, and the schema id that its body needs if it has one.
-    pub fn take(&mut self, entry: Entry<'_>) -> (RecordLine, Option<u32>) {
-        self.digest.take(&hash(&self.topic, self.partition, entry));
+    /// Adds the next record; returns its line, and the schema id if the record is a valid decision.
+    pub fn add(&mut self, entry: Entry<'_>) -> (RecordLine, Option<u32>) {
+        self.digest
+            .update(&hash(&self.topic, self.partition, entry));
         let line = RecordLine::new(&self.topic, self.partition, entry);
         (line, self.judge(entry))
     }
@@ -70,7 +72,7 @@ impl PartitionEnd {
 }
 
 impl<W: Write> CopyWriter<W> {
-    /// Writes the header. `topics` are the topics that will be written, whole.
+    /// Writes the header. The caller then writes all partitions of `topics`.
     pub fn new(out: W, topics: Vec<TopicPartitions>) -> io::Result<Self> {
         let mut writer = Self {
             out,
@@ -85,13 +87,12 @@ impl<W: Write> CopyWriter<W> {
         Ok(writer)
     }
 
-    /// Whether a schema's line is still to be written.
+    /// Whether a schema was not written yet.
     pub fn lacks(&self, schema_id: u32) -> bool {
         !self.schemas.contains(&schema_id)
     }
 
-    /// Writes a schema; its id is then known. Without a text (the registry does not have it) the copy
-    /// lacks it.
+    /// Writes a schema. `text` is `None` if the registry does not have the schema; then the copy lacks it.
     pub fn schema(&mut self, schema_id: u32, text: Option<&str>) -> io::Result<()> {
         self.schemas.insert(schema_id);
         match text {
@@ -120,12 +121,12 @@ impl<W: Write> CopyWriter<W> {
         }))
     }
 
-    /// Writes out what is still held back.
+    /// Flushes the output.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
-    /// Gives back what was written to.
+    /// Returns the output.
     pub fn into_inner(self) -> W {
         self.out
     }

@@ -1,4 +1,4 @@
-//! Reads the log, judges it and prints what is asked for.
+//! Reads and judges the log, and prints the records that the filter accepts.
 
 use crate::{
     frame::{Frame, Kind},
@@ -15,31 +15,32 @@ use std::{
     io::{self, Write},
 };
 
-/// Why printing stopped.
+/// Why printing fails.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The log can't be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Nothing can be written.
+    /// The output can't be written.
     #[error("the lines can't be written: {0}")]
     Write(#[from] io::Error),
 }
 
-/// What was seen of the log on the way.
+/// The faults met while printing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Why partitions were not read to their end.
+    /// Alarms at which partitions were not read any further.
     pub alarms: Vec<Alarm>,
-    /// Valid decisions that could not be decoded.
+    /// Number of valid decisions that can't be decoded.
     pub undecodable: u64,
 }
 
-/// Prints the journals of some contexts, partition by partition, to their ends as they stand now; or
-/// as their records come and for ever, if `follows`. At most `limit` lines.
+/// Prints the journals of some contexts, partition by partition, up to their current end offsets. If
+/// `follows`, prints the records of all partitions as they are appended, without an end. Prints at most
+/// `limit` lines.
 ///
-/// Each partition is read from its first offset on, whatever the filter says, for the rule needs what
-/// came before.
+/// Each partition is read from its first offset on, whatever the filter says, because the rule needs all
+/// earlier records.
 pub async fn print_log(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -51,7 +52,7 @@ pub async fn print_log(
 ) -> Result<Outcome, LogError> {
     let registry = Registry::new(registry).map_err(SourceError::from)?;
     let mut spans = spans(kafka, contexts).await?;
-    spans.retain(|span| filter.takes_partition(span.partition));
+    spans.retain(|span| filter.accepts_partition(span.partition));
     let mut printer = Printer {
         registry,
         schemas: SchemasSeen::default(),
@@ -94,7 +95,7 @@ struct Printer<W> {
 }
 
 impl<W: Write> Printer<W> {
-    /// Prints what is wanted of a batch, and hands it on at once.
+    /// Prints the accepted records of a batch, and flushes the output.
     async fn records(&mut self, topic: &'static str, records: &[Record]) -> Result<(), LogError> {
         for record in records {
             if self.lines_left == 0 {
@@ -111,10 +112,9 @@ impl<W: Write> Printer<W> {
         partition: i32,
         entry: Entry<'_>,
     ) -> Result<(), LogError> {
-        let place = (topic, partition);
         let state = self
             .partitions
-            .entry(place)
+            .entry((topic, partition))
             .or_insert_with(|| Some(Model::new(topic, partition)));
         let Some(model) = state else {
             return Ok(());
@@ -125,10 +125,10 @@ impl<W: Write> Printer<W> {
                 let log_id = model.log_id().unwrap_or_default();
                 self.decision(position, entry, &frame, &log_id).await
             }
-            Ok(Verdict::Valid(frame)) if self.filter.takes_other(entry, &frame) => {
+            Ok(Verdict::Valid(frame)) if self.filter.accepts_other(entry, &frame) => {
                 self.line(&position.other(&frame))
             }
-            Ok(Verdict::Void(void)) if self.filter.takes_void(entry) => {
+            Ok(Verdict::Void(void)) if self.filter.accepts_void(entry) => {
                 self.line(&position.void(&void))
             }
             Ok(Verdict::Valid(_) | Verdict::Void(_)) => Ok(()),
@@ -147,7 +147,7 @@ impl<W: Write> Printer<W> {
         frame: &Frame,
         log_id: &[u8; 32],
     ) -> Result<(), LogError> {
-        if !self.filter.takes_frame(entry, frame) {
+        if !self.filter.accepts_frame(entry, frame) {
             return Ok(());
         }
         let schema: Known = self
@@ -157,13 +157,13 @@ impl<W: Write> Printer<W> {
             .map_err(SourceError::from)?;
         let value = entry.value.unwrap_or_default();
         match schema.and_then(|schema| schema.decision(value).map_err(|error| error.to_string())) {
-            Ok(decision) if self.filter.takes_decision(&decision) => {
+            Ok(decision) if self.filter.accepts_decision(&decision) => {
                 self.line(&position.decision(frame, &decision, log_id))
             }
             Ok(_) => Ok(()),
             Err(reason) => {
                 self.outcome.undecodable += 1;
-                match self.filter.takes_undecodable() {
+                match self.filter.accepts_undecodable() {
                     true => self.line(&position.undecodable(frame, &reason)),
                     false => Ok(()),
                 }

@@ -1,57 +1,57 @@
-//! Which records `daybook audit log` prints.
+//! The filter of `daybook audit log`.
 
 use crate::{body::Decision, frame::Frame, model::Entry};
 use schemas::Timestamp;
 
-/// All conditions hold at once; an absent one always holds.
+/// Conditions on records. A record must meet all of them; an absent one is always met.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// The record's key, whole.
+    /// The record's whole key.
     pub key: Option<String>,
     /// The name of at least one of the decision's events.
     pub event: Option<String>,
-    /// The earliest log time (`recorded_at`).
+    /// The earliest `recorded_at`, inclusive.
     pub from_time: Option<Timestamp>,
-    /// The log time before which it must be.
+    /// The latest `recorded_at`, exclusive.
     pub to_time: Option<Timestamp>,
-    /// The partition's number, in each topic.
+    /// The partition's number, the same in each topic.
     pub partition: Option<i32>,
-    /// The first offset, in each partition.
+    /// The first offset, the same in each partition.
     pub from_offset: i64,
-    /// Void records too.
+    /// Whether void records are accepted.
     pub include_void: bool,
-    /// Announcements and no-ops too.
+    /// Whether announcements and no-ops are accepted.
     pub all: bool,
 }
 
 impl Filter {
-    /// Whether a partition is looked at.
-    pub fn takes_partition(&self, partition: i32) -> bool {
+    /// Whether a partition is read.
+    pub fn accepts_partition(&self, partition: i32) -> bool {
         self.partition.is_none_or(|wanted| wanted == partition)
     }
 
-    /// Whether a void record is printed. What it says of times and events is nobody's truth.
-    pub fn takes_void(&self, entry: Entry<'_>) -> bool {
+    /// Whether a void record is printed. Its times and events don't count, so conditions on them reject it.
+    pub fn accepts_void(&self, entry: Entry<'_>) -> bool {
         let has_conditions_on_content =
             self.event.is_some() || self.from_time.is_some() || self.to_time.is_some();
-        self.include_void && !has_conditions_on_content && self.takes_place(entry)
+        self.include_void && !has_conditions_on_content && self.accepts_position(entry)
     }
 
     /// Whether a valid announcement or no-op is printed.
-    pub fn takes_other(&self, entry: Entry<'_>, frame: &Frame) -> bool {
-        self.all && self.event.is_none() && self.takes_frame(entry, frame)
+    pub fn accepts_other(&self, entry: Entry<'_>, frame: &Frame) -> bool {
+        self.all && self.event.is_none() && self.accepts_frame(entry, frame)
     }
 
-    /// Whether a valid decision is worth decoding.
-    pub fn takes_frame(&self, entry: Entry<'_>, frame: &Frame) -> bool {
+    /// Whether a valid decision is to be decoded.
+    pub fn accepts_frame(&self, entry: Entry<'_>, frame: &Frame) -> bool {
         let time = frame.recorded_at;
-        self.takes_place(entry)
+        self.accepts_position(entry)
             && self.from_time.is_none_or(|from| from <= time)
             && self.to_time.is_none_or(|to| time < to)
     }
 
-    /// Whether a valid decision is printed, once it is decoded.
-    pub fn takes_decision(&self, decision: &Decision) -> bool {
+    /// Whether a decoded valid decision is printed.
+    pub fn accepts_decision(&self, decision: &Decision) -> bool {
         let mut events = decision.events.iter();
         self.event
             .as_ref()
@@ -59,11 +59,11 @@ impl Filter {
     }
 
     /// Whether a valid decision that can't be decoded is printed.
-    pub fn takes_undecodable(&self) -> bool {
+    pub fn accepts_undecodable(&self) -> bool {
         self.event.is_none()
     }
 
-    fn takes_place(&self, entry: Entry<'_>) -> bool {
+    fn accepts_position(&self, entry: Entry<'_>) -> bool {
         let key = self.key.as_ref().map(String::as_bytes);
         entry.offset >= self.from_offset && key.is_none_or(|wanted| entry.key == Some(wanted))
     }

@@ -1,7 +1,7 @@
 //! One line of `daybook audit log`.
 //!
-//! Numbers are JSON integers, bytes are hexadecimal digits, times are RFC 3339. An event has its
-//! fields beside its `type`, in its schema's order.
+//! Numbers are JSON integers, bytes are hexadecimal digits, times are RFC 3339. An event's `type` comes
+//! first, then its fields in the order of its schema.
 
 use crate::{
     body::{Decision, Event},
@@ -12,7 +12,7 @@ use apache_avro::types::Value;
 use schemas::{Timestamp, ids::event_id};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// Where a record stands; every line begins with it.
+/// A record's position, timestamp and key; every line begins with them.
 #[derive(Debug, Serialize)]
 pub(super) struct Position<'a> {
     topic: &'a str,
@@ -174,7 +174,7 @@ impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Null => serializer.serialize_none(),
-            Value::Boolean(truth) => serializer.serialize_bool(*truth),
+            Value::Boolean(value) => serializer.serialize_bool(*value),
             Value::Int(number) | Value::Date(number) | Value::TimeMillis(number) => {
                 serializer.serialize_i32(*number)
             }
@@ -205,7 +205,7 @@ impl Serialize for Json<'_> {
                 serializer.collect_map(fields.iter().map(|(name, value)| (name, Json(value))))
             }
             Value::Uuid(id) => serializer.collect_str(id),
-            // No contract of ours has these; their own words are better than nothing.
+            // No schema of ours has these types, so their debug format is enough.
             Value::Decimal(_) | Value::BigDecimal(_) | Value::Duration(_) => {
                 serializer.collect_str(&format_args!("{:?}", self.0))
             }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_integers_hexadecimal_digits_and_rfc_3339() {
+    fn values_are_printed_as_integers_hexadecimal_digits_and_rfc_3339() {
         let event = Event {
             name: "Happened".into(),
             fields: vec![

@@ -1,5 +1,5 @@
-//! Builds small journals and copies of them. Each test file uses a part of it.
-#![allow(dead_code)]
+//! Builds small journals and copies of them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use audit::{
     copy::{CopyWriter, PartitionEnd, RecordLine, TopicPartitions},
@@ -11,22 +11,24 @@ use audit::{
 use schemas::{
     Announcement, Body, Commit, Currency, Decision, NoOp, Origin, Quantity, Sku, Timestamp,
     UnitPrice,
-    orders::{Event, SaleImported, SaleLine},
+    orders::{Event, OrderEvent, SaleImported, SaleLine},
 };
 
 pub const TOPIC: &str = "journal.orders";
 pub const PARTITION: i32 = 2;
+/// Partitions of the topic in a copy.
+pub const PARTITION_COUNT: i32 = 4;
 pub const SCHEMA_ID: u32 = 7;
 const START_US: i64 = 1_700_000_000_000_000;
 
-/// An owner that writes a log in memory, by the rules.
+/// An owner that writes a log in memory and follows the rule.
 pub struct Journal {
     pub records: Vec<RecordLine>,
     pub hash: [u8; 32],
     pub epoch: i64,
     pub seq: i64,
     pub term: [u8; 16],
-    /// How far this owner's clock is ahead.
+    /// Offset of this owner's clock.
     pub clock_us: i64,
     commands: u8,
 }
@@ -44,7 +46,7 @@ impl Journal {
         }
     }
 
-    /// A log of three terms, with an empty one and honest void records.
+    /// A log of three terms, one of them without a commit, with void records as an honest log has them.
     pub fn with_every_kind() -> Self {
         let mut journal = Self::new();
         journal.announce();
@@ -85,17 +87,17 @@ impl Journal {
             0,
             Body::Announcement(Announcement {
                 rule_version,
-                partitions: 4,
+                partitions: PARTITION_COUNT,
                 owner_url: "http://127.0.0.1:8080".into(),
             }),
         );
-        self.count(key, value);
+        self.append_valid(key, value);
     }
 
     pub fn no_op(&mut self) {
         let (value, key) = self.encoded(self.seq + 1, no_op());
         self.seq += 1;
-        self.count(key, value);
+        self.append_valid(key, value);
     }
 
     pub fn decide(&mut self, key: &str, version: i64, events: usize) {
@@ -108,23 +110,23 @@ impl Journal {
         let body = decision(version, events, command_id);
         let (value, _) = self.encoded(self.seq + 1, body);
         self.seq += 1;
-        self.count(key.as_bytes().to_vec(), value);
+        self.append_valid(key.as_bytes().to_vec(), value);
     }
 
-    /// A commit of this term that is not written.
+    /// Skips a commit of this term: the owner counts it, the log does not have it.
     pub fn lose(&mut self) {
         let (value, key) = self.encoded(self.seq + 1, no_op());
         self.seq += 1;
         self.hash = next_hash(&self.hash, &key, &value);
     }
 
-    /// The record that was written last comes again.
+    /// Appends the last record a second time.
     pub fn repeat_last(&mut self) {
         let last = self.records.last().unwrap().clone();
         self.push(last.key.unwrap(), last.value.unwrap());
     }
 
-    /// Value and key of this owner's next record, if its seq were `seq`.
+    /// Value and key of this owner's next record, with the given seq.
     pub fn encoded(&self, seq: i64, body: Body<Event>) -> (Vec<u8>, Vec<u8>) {
         let is_announcement = matches!(body, Body::Announcement(_));
         let key = match body {
@@ -144,22 +146,27 @@ impl Journal {
         (encode(&commit), key)
     }
 
-    /// Appends a record that is valid.
-    fn count(&mut self, key: Vec<u8>, value: Vec<u8>) {
+    /// Appends a valid record.
+    fn append_valid(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.hash = next_hash(&self.hash, &key, &value);
         self.push(key, value);
     }
 
-    /// Appends any record; the chain does not run through it.
+    /// Appends any record; the chain does not include it.
     pub fn push(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        let offset = self.records.last().map_or(0, |last| last.offset + 1);
-        let entry = Entry {
+        self.push_entry(|offset| Entry {
             offset,
             timestamp_ms: START_US / 1_000,
             key: Some(&key),
             value: Some(&value),
-        };
-        self.records.push(RecordLine::new(TOPIC, PARTITION, entry));
+        });
+    }
+
+    /// Appends the record that `entry` returns for the next offset.
+    pub fn push_entry<'a>(&mut self, entry: impl FnOnce(i64) -> Entry<'a>) {
+        let offset = self.records.last().map_or(0, |last| last.offset + 1);
+        self.records
+            .push(RecordLine::new(TOPIC, PARTITION, entry(offset)));
     }
 }
 
@@ -175,7 +182,7 @@ pub fn decision(version: i64, events: usize, command_id: [u8; 16]) -> Body<Event
         unit_price: UnitPrice(1_000_000),
         amount: 100,
     };
-    let sale = Event::SaleImported(SaleImported {
+    let sale = Event::Order(OrderEvent::SaleImported(SaleImported {
         invoice: "536365".into(),
         customer: None,
         country: "EIRE".into(),
@@ -183,7 +190,7 @@ pub fn decision(version: i64, events: usize, command_id: [u8; 16]) -> Body<Event
         currency: Currency::GBP,
         lines: vec![line],
         total: 100,
-    });
+    }));
     Body::Decision(Decision {
         aggregate_type: "order".into(),
         version,
@@ -211,19 +218,19 @@ pub fn schema() -> String {
     schemas::context::ORDERS.schema()
 }
 
-/// The lines of a copy, as the export writes them.
+/// A copy, written like an export.
 pub fn copy(records: &[RecordLine]) -> Vec<u8> {
     let end_offset = records.last().map_or(0, |last| last.offset + 1);
     let topics = vec![TopicPartitions {
         topic: TOPIC.into(),
-        partitions: 4,
+        partitions: PARTITION_COUNT,
     }];
     let mut copy = CopyWriter::new(Vec::new(), topics).unwrap();
-    for partition in 0..4 {
-        let is_ours = partition == PARTITION;
-        let mut end = PartitionEnd::new(TOPIC, partition, if is_ours { end_offset } else { 0 });
-        for record in records.iter().filter(|_| is_ours) {
-            let (line, needed) = end.take(record.entry());
+    for partition in 0..PARTITION_COUNT {
+        let has_records = partition == PARTITION;
+        let mut end = PartitionEnd::new(TOPIC, partition, if has_records { end_offset } else { 0 });
+        for record in records.iter().filter(|_| has_records) {
+            let (line, needed) = end.add(record.entry());
             if let Some(id) = needed.filter(|id| copy.lacks(*id)) {
                 let text = (id == SCHEMA_ID).then(schema);
                 copy.schema(id, text.as_deref()).unwrap();
@@ -235,7 +242,7 @@ pub fn copy(records: &[RecordLine]) -> Vec<u8> {
     copy.into_inner()
 }
 
-/// A copy whose records are others than those that its end lines were made of.
+/// A copy with the end lines of the original records and the lines of the altered ones.
 pub fn copy_altered(original: &[RecordLine], altered: &[RecordLine]) -> Vec<u8> {
     let is_record = |line: &&[u8]| line.starts_with(b"{\"topic\"") && !is_end(line);
     let original = copy(original);
@@ -275,7 +282,7 @@ pub fn text(report: &Report) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// Whether a finding points at the record of this offset.
+/// Whether a finding names the record with this offset.
 pub fn names(report: &Report, wanted: i64) -> bool {
     report.findings().any(|finding| match &finding.problem {
         Problem::Alarm {

@@ -1,7 +1,7 @@
-//! Load by clients that each wait for an answer before they ask again, so that as many commands are
-//! under way as there are clients.
+//! A closed loop: each client waits for an answer before it sends its next command, so the number of
+//! commands in flight is the number of clients.
 
-use crate::{office::Office, requests::Client};
+use crate::{owners::Owners, requests::Client};
 use anyhow::{Result, bail};
 use std::sync::{
     Arc,
@@ -9,32 +9,32 @@ use std::sync::{
 };
 use tokio::task::JoinSet;
 
-/// Clients at work.
+/// The running clients.
 pub struct Load {
     progress: Arc<Progress>,
     clients: JoinSet<Result<()>>,
 }
 
 struct Progress {
-    /// How many commands may be asked in all; lowered to 0 to end the load.
+    /// Most commands that all clients together may send; set to 0 to end the load.
     commands_max: AtomicU64,
-    asked: AtomicU64,
+    sent: AtomicU64,
     answered: AtomicU64,
 }
 
 impl Load {
-    /// Starts `clients_count` clients, each a task as a connection's is. They ask `commands_max`
-    /// commands in all.
-    pub fn start(office: &Arc<Office>, clients_count: u64, commands_max: u64) -> Self {
+    /// Starts `clients_count` clients, each a task, like a connection's. Together they send `commands_max`
+    /// commands.
+    pub fn start(owners: &Arc<Owners>, clients_count: u64, commands_max: u64) -> Self {
         let progress = Arc::new(Progress {
             commands_max: AtomicU64::new(commands_max),
-            asked: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         });
         let mut clients = JoinSet::new();
         for number in 0..clients_count {
-            clients.spawn(ask_on(
-                office.clone(),
+            clients.spawn(run_client(
+                owners.clone(),
                 Client::new(number),
                 progress.clone(),
             ));
@@ -42,12 +42,12 @@ impl Load {
         Self { progress, clients }
     }
 
-    /// Commands answered so far.
+    /// Number of commands answered so far.
     pub fn answered(&self) -> u64 {
         self.progress.answered.load(Ordering::Relaxed)
     }
 
-    /// Lets the clients get their last answers.
+    /// Ends the load after the answers to the commands in flight.
     pub async fn stop(self) -> Result<()> {
         self.progress.commands_max.store(0, Ordering::Relaxed);
         self.done().await
@@ -62,11 +62,15 @@ impl Load {
     }
 }
 
-async fn ask_on(office: Arc<Office>, mut client: Client, progress: Arc<Progress>) -> Result<()> {
-    while progress.asked.fetch_add(1, Ordering::Relaxed)
+async fn run_client(
+    owners: Arc<Owners>,
+    mut client: Client,
+    progress: Arc<Progress>,
+) -> Result<()> {
+    while progress.sent.fetch_add(1, Ordering::Relaxed)
         < progress.commands_max.load(Ordering::Relaxed)
     {
-        let answer = office.ask(client.describe()).await?;
+        let answer = owners.execute(client.next_request()).await?;
         if answer.outcome.is_some() || answer.replayed || answer.events != 1 {
             bail!("a command that must be accepted got {answer:?}");
         }

@@ -1,8 +1,8 @@
-//! An empty journal to write to: its topic is deleted and made again, and what owners kept of it goes.
+//! Creates an empty journal: deletes and creates its topic, and empties the owners' state stores.
 
 use crate::servers::Servers;
 use anyhow::{Context, Result};
-use kafka::{Admin, Encoder, Registry};
+use kafka::{Admin, Encoder, Registry, Subjects};
 use schemas::{
     ContextEvent,
     catalog::Event,
@@ -11,39 +11,39 @@ use schemas::{
 use std::{path::Path, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long the broker may take to forget the old topic and to know the new one.
+/// Longest time until the broker has deleted the old topic and created the new one.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes the journal and the owners' folder empty; gives the journal's encoder.
-pub async fn make(servers: &Servers, store: &Path) -> Result<Encoder> {
+/// Empties the journal and the folder of the owners' state stores; returns the journal's encoder.
+pub async fn create(servers: &Servers, store: &Path) -> Result<Encoder> {
     empty(store)?;
     let admin = Admin::new(&servers.kafka)?;
     let spec = spec()?;
     admin.delete(&[spec.name]).await?;
     let deadline = Instant::now() + SETTLE_TIMEOUT;
-    let mut waits = service::backoff();
+    let mut delays = service::backoff();
     loop {
-        // One that was not made now is the old one, which the broker has not forgotten yet.
-        let made = admin.ensure(&[*spec]).await;
-        match made {
-            Ok(made) if !made.is_empty() => break,
+        // If the topic exists, it is the old one, which the broker has not deleted yet.
+        let created = admin.ensure(&[*spec]).await;
+        match created {
+            Ok(created) if !created.is_empty() => break,
             _ if Instant::now() < deadline => {
-                sleep(waits.next().unwrap_or(SETTLE_TIMEOUT)).await;
-                // A topic that was made but not known everywhere at once is checked again.
-                if admin.check(spec).await.is_ok() && is_empty(&admin, spec).await? {
+                sleep(delays.next().unwrap_or(SETTLE_TIMEOUT)).await;
+                // A created topic may be reported late, so check for it.
+                if is_new(&admin, spec).await {
                     break;
                 }
             }
             _ => {
-                made?;
-                anyhow::bail!("the old {} does not go away", spec.name);
+                created?;
+                anyhow::bail!("the broker does not delete the old topic {}", spec.name);
             }
         }
     }
     encoder(servers).await
 }
 
-/// Makes a folder empty, and makes it if it is not there.
+/// Empties a folder, or creates it.
 pub fn empty(folder: &Path) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
@@ -56,7 +56,8 @@ pub async fn encoder(servers: &Servers) -> Result<Encoder> {
     let context = Event::CONTEXT;
     let schema = context.schema();
     let registry = Registry::new(&servers.registry)?;
-    let id = registry.ensure(context.subject, &schema).await?;
+    let subjects = Subjects::new(registry, &servers.kafka);
+    let id = subjects.ensure(context.subject, &schema).await?;
     Ok(Encoder::new(id, &schema)?)
 }
 
@@ -66,14 +67,22 @@ fn spec() -> Result<&'static TopicSpec> {
     let mut specs = TOPICS.iter();
     specs
         .find(|spec| spec.name == topic)
-        .with_context(|| format!("{topic} is no topic of ours"))
+        .with_context(|| format!("{topic} is not in schemas::topics::TOPICS"))
 }
 
-async fn is_empty(admin: &Admin, spec: &TopicSpec) -> Result<bool> {
-    for partition in 0..spec.partitions {
-        if admin.watermarks(spec.name, partition).await?.high != 0 {
-            return Ok(false);
+/// Whether the topic is as it must be, and empty.
+async fn is_new(admin: &Admin, spec: &TopicSpec) -> bool {
+    let Ok(partitions) = admin.partitions(spec.name).await else {
+        return false;
+    };
+    if admin.check(spec, partitions).await.is_err() {
+        return false;
+    }
+    for partition in 0..partitions {
+        let watermarks = admin.watermarks(spec.name, partition).await;
+        if watermarks.map_or(true, |watermarks| watermarks.high != 0) {
+            return false;
         }
     }
-    Ok(true)
+    true
 }

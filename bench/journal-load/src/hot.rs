@@ -1,33 +1,36 @@
-//! Many buyers of one product. In the end exactly as many pieces are sold as there were: the buyers'
-//! answers say so, and so does the log.
+//! Many buyers of one product. At the end the number of sales must equal the number of pieces, both by the
+//! buyers' answers and by the log.
 
 use crate::{
     fresh_log,
-    office::{self, Office},
+    owners::{self, Owners},
     requests::Client,
     servers::Servers,
-    shelf::{Command, SOLD_OUT},
     usage,
+    workload::{Command, SOLD_OUT},
 };
 use anyhow::{Context, Result, bail, ensure};
 use journal::{Checkpoint, Reader};
-use schemas::{ContextEvent, catalog::Event, topics::PARTITIONS};
+use schemas::{
+    ContextEvent,
+    catalog::{Event, ProductEvent},
+};
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 
-/// What everybody wants.
-const SKU: &str = "SHELF-HOT";
-/// How long the log may be silent where it is known to go on.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// The product.
+const SKU: &str = "STOCK-HOT";
+/// Longest wait for the next record before the end offset.
+const STALL_MAX: Duration = Duration::from_secs(20);
 
-/// The rush.
+/// The buyers and the pieces.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where owners keep what outlives their process. It is emptied.
+    /// Folder of the owners' state stores. It is emptied.
     #[arg(long)]
     store: PathBuf,
-    /// Buyers, each of whom waits for an answer before the next try.
+    /// Number of buyers; each waits for an answer before its next command.
     #[arg(long, default_value_t = 512)]
     buyers: u64,
     /// Pieces to sell.
@@ -35,21 +38,21 @@ pub struct Arguments {
     pieces: u32,
 }
 
-/// Measures.
+/// Runs the benchmark; returns its figures.
 pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(servers, &arguments.store).await?;
-    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
+    let encoder = fresh_log::create(servers, &arguments.store).await?;
+    let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
     let pieces = i64::from(arguments.pieces);
-    // Numbered behind all buyers.
+    // Its number is behind those of the buyers.
     let mut stocker = Client::new(arguments.buyers);
-    let answer = office
-        .ask(stocker.about(SKU, Command::Stock { pieces }))
+    let answer = owners
+        .execute(stocker.request_for(SKU, Command::Stock { pieces }))
         .await?;
     ensure!(answer.outcome.is_none(), "stocking got {answer:?}");
     let started = Instant::now();
     let mut buyers = JoinSet::new();
     for number in 0..arguments.buyers {
-        buyers.spawn(buy_all(office.clone(), Client::new(number)));
+        buyers.spawn(buy_all(owners.clone(), Client::new(number)));
     }
     let mut sold = 0;
     while let Some(bought) = buyers.join_next().await {
@@ -59,8 +62,8 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     ensure!(sold == pieces, "{sold} sold of {pieces}, by the answers");
     let in_log = sold_in_log(servers, answer.partition).await?;
     ensure!(in_log == pieces, "{in_log} sold of {pieces}, by the log");
-    if let Some(office) = Arc::into_inner(office) {
-        office.close().await;
+    if let Some(owners) = Arc::into_inner(owners) {
+        owners.stop().await;
     }
     Ok(json!({
         "journal.hot_rate": f64::from(arguments.pieces) / time.as_secs_f64(),
@@ -68,41 +71,43 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     }))
 }
 
-/// Buys until nothing is left; gives how many pieces that were.
-async fn buy_all(office: Arc<Office>, mut buyer: Client) -> Result<i64> {
+/// Buys until no piece is left; returns the number of pieces bought.
+async fn buy_all(owners: Arc<Owners>, mut buyer: Client) -> Result<i64> {
     let mut bought = 0;
     loop {
-        let answer = office.ask(buyer.about(SKU, Command::Sell)).await?;
+        let answer = owners
+            .execute(buyer.request_for(SKU, Command::Sell))
+            .await?;
         match answer.outcome {
             None => bought += 1,
-            Some(refusal) if refusal.code == SOLD_OUT.1 => return Ok(bought),
-            Some(refusal) => bail!("a sale got {refusal:?}"),
+            Some(rejection) if rejection.code == SOLD_OUT => return Ok(bought),
+            Some(rejection) => bail!("a sale got {rejection:?}"),
         }
     }
 }
 
-/// Counts sales in the log, which must each take one piece from what was left.
+/// Counts the sales in the log. Each must reduce the number of pieces by one.
 async fn sold_in_log(servers: &Servers, partition: i32) -> Result<i64> {
-    let source = office::source(servers)?;
+    let source = owners::source(servers)?;
     let topic = Event::CONTEXT.topic;
-    ensure!(
-        (0..PARTITIONS).contains(&partition),
-        "partition {partition}"
-    );
     let end = source.admin.watermarks(topic, partition).await?.high;
     let start = Checkpoint::start(topic, partition);
     let mut reader = Reader::<Event>::open(&source, "bench-hot", vec![start]).await?;
     let (mut next_offset, mut sold, mut left) = (0, 0, 0);
     while next_offset < end {
-        let batch = tokio::time::timeout(READ_TIMEOUT, reader.next()).await;
-        let batch = batch.with_context(|| format!("the log is silent at {next_offset}"))??;
+        let batch = tokio::time::timeout(STALL_MAX, reader.next()).await;
+        let batch =
+            batch.with_context(|| format!("no record arrives at offset {next_offset}"))??;
         let decisions = batch.commits.iter().filter_map(journal::Valid::decision);
         for event in decisions.flat_map(|decision| &decision.events) {
-            let Event::ProductPriceChanged(changed) = event else {
-                bail!("an event that nobody asked for: {event:?}");
+            let Event::Product(ProductEvent::ProductPriceChanged(changed)) = event else {
+                bail!("an unexpected event: {event:?}");
             };
             let old = changed.old.map_or(0, |old| old.amount);
-            ensure!(old == left, "{old} pieces left where {left} were");
+            ensure!(
+                old == left,
+                "an event says {old} pieces were left, not {left}"
+            );
             if changed.new.amount < old {
                 ensure!(changed.new.amount == old - 1, "{:?}", changed);
                 sold += 1;

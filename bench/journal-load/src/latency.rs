@@ -1,7 +1,7 @@
-//! Latency at a fixed offered load. The load is open: a command is sent when its time has come, however
-//! slow the answers are, and its latency counts from that time, not from when it could be sent.
+//! Latency at a fixed offered load. The load is open: each command is sent at its scheduled time, however
+//! slow the answers are, and its latency counts from the scheduled time.
 
-use crate::{fresh_log, office::Office, requests::Client, servers::Servers, usage};
+use crate::{fresh_log, owners::Owners, requests::Client, servers::Servers, usage};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ use std::{
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-/// Commands under way, beyond which the owner is given up as hopelessly behind.
-const UNDER_WAY_MAX: usize = 100_000;
-/// The longest latency that is told apart, in microseconds.
+/// Most commands in flight; with more the owner can't keep up, and the benchmark fails.
+const IN_FLIGHT_MAX: usize = 100_000;
+/// The highest latency of the histogram, in microseconds.
 const LATENCY_US_MAX: u64 = 60_000_000;
 /// Clients that take turns.
 const CLIENTS: u64 = 1_000;
@@ -23,45 +23,45 @@ const CLIENTS: u64 = 1_000;
 /// The offered load.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where owners keep what outlives their process. It is emptied.
+    /// Folder of the owners' state stores. It is emptied.
     #[arg(long)]
     store: PathBuf,
     /// Commands per second.
     #[arg(long, default_value_t = 10_000)]
     rate: u64,
-    /// Seconds before counting begins.
+    /// Seconds before counting starts.
     #[arg(long, default_value_t = 3)]
     warm_up: u64,
-    /// Seconds that are counted.
+    /// Seconds counted.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
 }
 
-/// What came of the commands sent so far.
+/// The results of the commands sent so far.
 struct Results {
     latency_us: Histogram<u64>,
-    /// The first one, if any.
+    /// The first error.
     failure: Option<anyhow::Error>,
 }
 
-/// Measures.
+/// Runs the benchmark; returns its figures.
 pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(servers, &arguments.store).await?;
-    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
+    let encoder = fresh_log::create(servers, &arguments.store).await?;
+    let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
     let results = Arc::new(Mutex::new(Results {
         latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3)?,
         failure: None,
     }));
     let pacer = Pacer {
         runtime: Handle::current(),
-        office,
+        owners,
         results: results.clone(),
         tasks: TaskTracker::new(),
-        room: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
+        permits: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
     };
     let tasks = pacer.tasks.clone();
     let (rate, warm_up, seconds) = (arguments.rate, arguments.warm_up, arguments.seconds);
-    // On a thread of its own: the runtime's timers know no less than a millisecond.
+    // On a thread of its own, because the runtime's timers have a resolution of a millisecond.
     let sent = tokio::task::spawn_blocking(move || pacer.send(rate, warm_up, seconds));
     sent.await??;
     tasks.close();
@@ -89,13 +89,13 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     }))
 }
 
-/// Sends commands at their times.
+/// Sends commands at their scheduled times.
 struct Pacer {
     runtime: Handle,
-    office: Arc<Office>,
+    owners: Arc<Owners>,
     results: Arc<Mutex<Results>>,
     tasks: TaskTracker,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Pacer {
@@ -112,24 +112,24 @@ impl Pacer {
         Ok(())
     }
 
-    fn send_one(&self, client: &mut Client, due: Instant, counts: bool) -> Result<()> {
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
-            bail!("{UNDER_WAY_MAX} commands are under way: the owner can't keep up");
+    fn send_one(&self, client: &mut Client, due: Instant, is_counted: bool) -> Result<()> {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            bail!("{IN_FLIGHT_MAX} commands are in flight: the owners can't keep up");
         };
-        let request = client.describe();
-        let (office, results) = (self.office.clone(), self.results.clone());
+        let request = client.next_request();
+        let (owners, results) = (self.owners.clone(), self.results.clone());
         let task = async move {
-            let answer = office.ask(request).await;
+            let answer = owners.execute(request).await;
             let latency_us = u64::try_from(due.elapsed().as_micros()).unwrap_or(LATENCY_US_MAX);
             let mut results = results.lock().expect("no holder of this lock panics");
             match answer {
-                Ok(_) if counts => results.latency_us.saturating_record(latency_us),
+                Ok(_) if is_counted => results.latency_us.saturating_record(latency_us),
                 Ok(_) => {}
                 Err(error) => {
                     results.failure.get_or_insert(error);
                 }
             }
-            drop(room);
+            drop(permit);
         };
         self.tasks.spawn_on(task, &self.runtime);
         Ok(())
@@ -142,7 +142,7 @@ fn wait_until(due: Instant) {
         if left.is_zero() {
             return;
         }
-        // Nobody unparks this thread; to wake early does no harm.
+        // No other thread unparks this one; a spurious wake-up is harmless.
         std::thread::park_timeout(left);
     }
 }

@@ -1,41 +1,41 @@
-//! Commands per second, decided, appended, durable and answered, with a fixed number under way.
+//! Commands per second (decided, appended, durable and answered) with a fixed number in flight.
 
-use crate::{closed_loop::Load, fresh_log, office::Office, servers::Servers, usage};
+use crate::{closed_loop::Load, fresh_log, owners::Owners, servers::Servers, usage};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How many are under way, and for how long.
+/// The load.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where owners keep what outlives their process. It is emptied.
+    /// Folder of the owners' state stores. It is emptied.
     #[arg(long)]
     store: PathBuf,
-    /// Commands under way in the process.
+    /// Number of commands in flight.
     #[arg(long)]
     depth: u64,
-    /// Seconds before counting begins.
+    /// Seconds before counting starts.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
-    /// Seconds that are counted.
+    /// Seconds counted.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }
 
-/// Measures.
+/// Runs the benchmark; returns its figures.
 pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
-    let encoder = fresh_log::make(servers, &arguments.store).await?;
-    let office = Arc::new(Office::open(servers, &encoder, &arguments.store).await?);
-    let load = Load::start(&office, arguments.depth, u64::MAX);
+    let encoder = fresh_log::create(servers, &arguments.store).await?;
+    let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
+    let load = Load::start(&owners, arguments.depth, u64::MAX);
     sleep(Duration::from_secs(arguments.warm_up)).await;
     let (started, before, used) = (Instant::now(), load.answered(), usage::processor_time()?);
     sleep(Duration::from_secs(arguments.seconds)).await;
     let answered = load.answered() - before;
     let (time, used) = (started.elapsed(), usage::processor_time()? - used);
     load.stop().await?;
-    if let Some(office) = Arc::into_inner(office) {
-        office.close().await;
+    if let Some(owners) = Arc::into_inner(owners) {
+        owners.stop().await;
     }
     #[expect(clippy::cast_precision_loss, reason = "a figure")]
     let answered = answered as f64;

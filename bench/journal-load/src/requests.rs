@@ -1,7 +1,7 @@
-//! A client: asks one command after the other, each under an id of its own, as one that sends an
-//! `Idempotency-Key` does. Another run asks the same.
+//! A client: creates one command after the other, each with an id of its own, like a client that sends an
+//! `Idempotency-Key`. Every run creates the same commands.
 
-use crate::shelf::Command;
+use crate::workload::Command;
 use journal::owner::Request;
 use schemas::{Origin, Timestamp, ids::CommandId, product::Sku};
 use std::{
@@ -9,59 +9,67 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Shelves that commands are spread over.
-pub const SHELVES: u64 = 100_000;
+/// Products that commands are spread over.
+pub const PRODUCTS: u64 = 100_000;
 /// Opaque id of the principal.
 const ACTOR: &str = "service:bench";
-/// What a shelf says, before the number that makes each text another one; with it a record has about
-/// 400 bytes, key and headers included.
+/// A product's description, without the number that makes each text unique. A record has about 400 bytes,
+/// key and headers included.
 const DESCRIPTION: &str = "white hanging heart t-light holder, cast metal, hand finished, with a \
                            cotton cord, for indoor and sheltered outdoor use, box of six, number";
 
-/// Most bytes of a blank, two numbers and a stroke.
+/// Most bytes of a space, two numbers and a slash.
 const NUMBERS_BYTES_MAX: usize = 42;
 
 /// One client.
 #[derive(Debug, Clone)]
 pub struct Client {
     number: u64,
-    asked: u64,
+    request_count: u64,
 }
 
 impl Client {
-    /// `number` tells it from every other client of the same log.
+    /// `number` must be unique among the clients of a log.
     pub fn new(number: u64) -> Self {
-        Self { number, asked: 0 }
+        Self {
+            number,
+            request_count: 0,
+        }
     }
 
-    /// The next command, about any of the [`SHELVES`].
-    pub fn describe(&mut self) -> Request<Command> {
-        let (sku, command) = self.describing();
+    /// The next command, for one of the [`PRODUCTS`].
+    pub fn next_request(&mut self) -> Request<Command> {
+        let (sku, command) = self.next_description();
         self.request(&sku, command)
     }
 
-    /// The same without what an owner needs, for the peer: the aggregate's id and the command.
-    pub fn describing(&mut self) -> (String, Command) {
-        self.asked += 1;
-        let sku = format!("SHELF-{:06}", scramble(self.number, self.asked) % SHELVES);
+    /// The next command and its aggregate's id, without the owner's request: for the baseline.
+    pub fn next_description(&mut self) -> (String, Command) {
+        self.request_count += 1;
+        let sku = format!(
+            "STOCK-{:06}",
+            scramble(self.number, self.request_count) % PRODUCTS
+        );
         let command = Command::Describe {
-            sku: Sku::parse(&sku).expect("it is short, printable and without blanks at its ends"),
+            sku: Sku::parse(&sku)
+                .expect("it is short and printable, and has no spaces at its ends"),
             description: self.description(),
         };
         (sku, command)
     }
 
-    /// Made at once in its length, for clients' work is in the figures.
+    /// Allocated once, because the figures include the clients' work.
     fn description(&self) -> String {
         let mut text = String::with_capacity(DESCRIPTION.len() + NUMBERS_BYTES_MAX);
         text.push_str(DESCRIPTION);
-        write!(text, " {}/{}", self.number, self.asked).expect("writing to a string does not fail");
+        write!(text, " {}/{}", self.number, self.request_count)
+            .expect("writing to a string does not fail");
         text
     }
 
-    /// The next command, about a given shelf.
-    pub fn about(&mut self, sku: &str, command: Command) -> Request<Command> {
-        self.asked += 1;
+    /// A request with a command for a given product.
+    pub fn request_for(&mut self, sku: &str, command: Command) -> Request<Command> {
+        self.request_count += 1;
         self.request(sku, command)
     }
 
@@ -82,7 +90,7 @@ impl Client {
         }
     }
 
-    /// What the peer stores beside an event: the same things that a decision holds.
+    /// The metadata that the baseline stores with an event: the same fields that a decision has.
     pub fn metadata(&self) -> impl Iterator<Item = (&'static str, String)> {
         let id = format!("{:032x}", u128::from_be_bytes(self.id()));
         [
@@ -100,14 +108,19 @@ impl Client {
 
     /// The id of the last command.
     fn id(&self) -> [u8; 16] {
-        let high = scramble(self.number, self.asked);
-        ((u128::from(high) << 64) | (u128::from(self.number) << 40) | u128::from(self.asked))
-            .to_be_bytes()
+        let high = scramble(self.number, self.request_count);
+        ((u128::from(high) << 64)
+            | (u128::from(self.number) << 40)
+            | u128::from(self.request_count))
+        .to_be_bytes()
     }
 
     fn traceparent(&self) -> String {
         let id = u128::from_be_bytes(self.id());
-        format!("00-{id:032x}-{:016x}-01", scramble(self.asked, self.number))
+        format!(
+            "00-{id:032x}-{:016x}-01",
+            scramble(self.request_count, self.number)
+        )
     }
 }
 
@@ -119,10 +132,10 @@ fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Splitmix64's finish: spreads numbers evenly, the same way in every run.
-fn scramble(number: u64, asked: u64) -> u64 {
+/// The finalizer of splitmix64: spreads numbers evenly, and equally in every run.
+fn scramble(number: u64, count: u64) -> u64 {
     let mut mixed =
-        number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ asked.wrapping_mul(0xd1b5_4a32_d192_ed03);
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count.wrapping_mul(0xd1b5_4a32_d192_ed03);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
@@ -131,7 +144,7 @@ fn scramble(number: u64, asked: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::{BTreeMap, HashSet};
 
     #[test]
     fn no_two_commands_share_an_id() {
@@ -139,7 +152,7 @@ mod tests {
         for number in 0..100 {
             let mut client = Client::new(number);
             for _ in 0..100 {
-                assert!(ids.insert(client.describe().id.0));
+                assert!(ids.insert(client.next_request().id.0));
             }
         }
     }
@@ -147,11 +160,13 @@ mod tests {
     #[test]
     fn every_partition_gets_its_share() {
         let mut client = Client::new(7);
-        let mut counts = [0_u32; 4];
+        let mut counts = BTreeMap::new();
         for _ in 0..4_000 {
-            let key = client.describe().key;
-            counts[usize::try_from(kafka::partition::of_key(key.as_bytes(), 4)).unwrap()] += 1;
+            let key = client.next_request().key;
+            let partition = kafka::partition::of_key(key.as_bytes(), 4);
+            *counts.entry(partition).or_insert(0) += 1;
         }
-        assert!(counts.iter().all(|count| *count > 800), "{counts:?}");
+        assert_eq!(counts.len(), 4);
+        assert!(counts.values().all(|count| *count > 800), "{counts:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! Where the servers are, from the same variables as the service's.
+//! The servers' addresses, from the same variables as the service's settings.
 
 use kafka::{KafkaSettings, RegistrySettings};
 use serde::Deserialize;
 
-/// The sections that this program reads; others belong to other programs.
+/// The sections that this program reads. Sections of other programs are ignored.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Servers {
     /// The brokers.
@@ -12,7 +12,7 @@ pub struct Servers {
     /// The schema registry.
     #[serde(default)]
     pub registry: RegistrySettings,
-    /// The peer's database.
+    /// The baseline's database.
     pub postgres: Option<Postgres>,
 }
 

@@ -1,7 +1,7 @@
-//! How long partitions are without an owner after its process was killed: from the signal until the next
-//! process has all of them in office, its start included.
+//! Time without an owner after its process was killed: from the signal until the owners of all partitions
+//! serve in the next process, its start included.
 
-use crate::{fresh_log, own, usage};
+use crate::{fresh_log, owner_process, usage};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 use std::{
@@ -15,27 +15,27 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long a process may take to say its next word.
-const WORD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest wait for the next line of a process.
+const LINE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The log, and the owners' folder.
+/// The log and the state store.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Commits in the log.
+    /// Number of commits in the log.
     #[arg(long, default_value_t = 1_000_000)]
     commits: u64,
-    /// Where owners keep what outlives their process. It is emptied.
+    /// Folder of the owners' state stores. It is emptied.
     #[arg(long)]
     store: PathBuf,
 }
 
-/// Measures.
+/// Runs the benchmark; returns its figures.
 pub async fn run(arguments: &Arguments) -> Result<Value> {
     let store = &arguments.store;
     let mut figures = Map::new();
-    let mut owner = Process::start(store, Some(arguments.commits))?;
-    owner.says(own::IN_OFFICE).await?;
-    owner.says(own::FILLED).await?;
+    let mut owner = OwnerProcess::start(store, Some(arguments.commits))?;
+    owner.await_line(owner_process::SERVING).await?;
+    owner.await_line(owner_process::FILLED).await?;
     let mut peak_mb = owner.peak_mb()?;
     let (owner, time) = replace(owner, store, || Ok(())).await?;
     figures.insert("journal.takeover_kept_s".into(), time.as_secs_f64().into());
@@ -50,50 +50,50 @@ pub async fn run(arguments: &Arguments) -> Result<Value> {
     Ok(figures.into())
 }
 
-/// Kills an owner's process and waits until the next one is in office. What is done `between` the two
+/// Kills an owner's process, calls `between`, and waits until the next process serves. The time of `between`
 /// is not counted.
 async fn replace(
-    owner: Process,
+    owner: OwnerProcess,
     store: &Path,
     between: impl FnOnce() -> Result<()>,
-) -> Result<(Process, Duration)> {
+) -> Result<(OwnerProcess, Duration)> {
     let killed = Instant::now();
     owner.kill().await?;
-    let dead = killed.elapsed();
+    let kill_time = killed.elapsed();
     between()?;
     let started = Instant::now();
-    let mut next = Process::start(store, None)?;
-    next.says(own::IN_OFFICE).await?;
-    Ok((next, dead + started.elapsed()))
+    let mut next = OwnerProcess::start(store, None)?;
+    next.await_line(owner_process::SERVING).await?;
+    Ok((next, kill_time + started.elapsed()))
 }
 
-/// An owner's process. It ends with this one.
-struct Process {
+/// An owner's process, which is killed when it is dropped.
+struct OwnerProcess {
     child: Child,
-    words: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Process {
+impl OwnerProcess {
     fn start(store: &Path, fill: Option<u64>) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("own").arg("--store").arg(store);
+        command.arg("owner-process").arg("--store").arg(store);
         if let Some(commits) = fill {
             command.arg("--fill").arg(commits.to_string());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn()?;
-        let stdout = child.stdout.take().context("its output is piped")?;
-        let words = BufReader::new(stdout).lines();
-        Ok(Self { child, words })
+        let stdout = child.stdout.take().context("its output is not piped")?;
+        let lines = BufReader::new(stdout).lines();
+        Ok(Self { child, lines })
     }
 
-    /// Waits for its next word.
-    async fn says(&mut self, expected: &str) -> Result<()> {
-        let word = timeout(WORD_TIMEOUT, self.words.next_line()).await;
-        let word = word.with_context(|| format!("no word within {WORD_TIMEOUT:?}"))??;
+    /// Waits for the next line of its output, which must be `expected`.
+    async fn await_line(&mut self, expected: &str) -> Result<()> {
+        let line = timeout(LINE_TIMEOUT, self.lines.next_line()).await;
+        let line = line.with_context(|| format!("no line within {LINE_TIMEOUT:?}"))??;
         ensure!(
-            word.as_deref() == Some(expected),
-            "the owner's process said {word:?} instead of {expected:?}"
+            line.as_deref() == Some(expected),
+            "the owner's process printed {line:?} instead of {expected:?}"
         );
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Process {
         usage::peak_mb(&id.to_string())
     }
 
-    /// Kills it (SIGKILL); returns once it is gone.
+    /// Kills the process (SIGKILL) and waits for its end.
     async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("killing the owner")
     }

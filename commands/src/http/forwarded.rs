@@ -1,23 +1,23 @@
-//! Commands from other nodes of the deployment, streamed: a line in, a line out, in order.
+//! Commands from other nodes of the deployment, streamed: one line per command, one line per reply, in order.
 //!
-//! An owner of this process decides them, or they go back: a forwarded command is not forwarded
-//! again. Whoever can reach this route can name any principal, so until nodes know each other by more
-//! than their word it is served on loopback addresses only.
+//! An owner on this node decides them, or they go back: a forwarded command is not forwarded again. A client of
+//! this route can name any principal. So the route is served on loopback addresses only, until nodes
+//! authenticate each other.
 
-use super::lines::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond};
 use crate::{
-    call::Prepared,
+    handle::WriteSide,
+    ndjson::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond},
+    owners::{AnswerReceiver, TypedCommand},
     routing::{
-        lane::Coming,
+        in_flight::ANSWER_TIMEOUT,
         peer::FORWARDED_MAX,
-        wire::{Forwarded, Reply, line},
+        peer_protocol::{Forwarded, Reply, line},
     },
-    write_side::{ANSWER_TIMEOUT, WriteSide},
 };
 use axum::{body::Body, http::HeaderMap, response::Response};
 use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
-use schemas::owners::Place;
+use schemas::topics::TopicPartition;
 use service::problem::Problem;
 use std::{
     sync::{
@@ -29,48 +29,46 @@ use std::{
 use tokio::{sync::mpsc, time::Instant, time::timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Where nodes take commands from each other.
-pub const PATH: &str = "/internal/v1/commands";
-/// Longest line, in bytes: a command as a client may send it, and what goes with it.
+/// Longest line, in bytes: a client's longest line, plus the envelope.
 const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 
-/// A line that was taken.
-enum Under {
-    Replied(Reply),
-    Coming {
-        place: Place,
-        coming: Coming,
+/// A line that was read.
+enum PendingReply {
+    Ready(Reply),
+    Submitted {
+        target: TopicPartition,
+        answer: AnswerReceiver,
         deadline: Instant,
     },
 }
 
-/// One stream.
-struct Taking {
+/// One stream of commands.
+struct CommandStream {
     write_side: WriteSide,
-    /// Whether a command was turned away: one behind it must not be decided before it comes again.
-    is_spent: Arc<AtomicBool>,
+    /// Whether a command was refused. Those behind it must not be decided before it is sent again.
+    is_broken: Arc<AtomicBool>,
 }
 
-/// Takes commands and replies to each.
+/// Takes commands, and replies to each.
 pub async fn commands(
     write_side: WriteSide,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     check_media_type(&headers)?;
-    let is_spent = Arc::new(AtomicBool::new(false));
-    let (sender, under_way) = mpsc::channel(FORWARDED_MAX);
-    let taking = Taking {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let (sender, pending) = mpsc::channel(FORWARDED_MAX);
+    let stream = CommandStream {
         write_side: write_side.clone(),
-        is_spent: is_spent.clone(),
+        is_broken: is_broken.clone(),
     };
-    tokio::spawn(taking.run(body, sender));
-    let replies = ReceiverStream::new(under_way).then(move |under| {
-        let (write_side, is_spent) = (write_side.clone(), is_spent.clone());
+    tokio::spawn(stream.run(body, sender));
+    let replies = ReceiverStream::new(pending).then(move |pending| {
+        let (write_side, is_broken) = (write_side.clone(), is_broken.clone());
         async move {
-            let reply = reply(&write_side, under).await;
+            let reply = reply(&write_side, pending).await;
             if matches!(reply, Reply::NotOwner { .. }) {
-                is_spent.store(true, Ordering::Relaxed);
+                is_broken.store(true, Ordering::Relaxed);
             }
             line(&reply)
         }
@@ -78,92 +76,93 @@ pub async fn commands(
     Ok(respond(replies))
 }
 
-impl Taking {
-    /// Hands lines in, one after the other, until the body, its reader or the service ends. Lines
-    /// that were handed in before get their replies.
-    async fn run(self, body: Body, sender: mpsc::Sender<Under>) {
+impl CommandStream {
+    /// Submits lines, one after the other, until the body, its reader or the service ends. Lines that were
+    /// submitted before still get their replies.
+    async fn run(self, body: Body, sender: mpsc::Sender<PendingReply>) {
         let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
         let closing = self.write_side.closing.clone();
         while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
-            let under = self.hand_in(&line).await;
-            if sender.send(under).await.is_err() {
+            let pending = self.submit(&line).await;
+            if sender.send(pending).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn hand_in(&self, line: &Line) -> Under {
-        let prepared = match self.read(line) {
-            Ok(prepared) => prepared,
-            Err(reason) => return Under::Replied(Reply::Unavailable(reason)),
+    async fn submit(&self, line: &Line) -> PendingReply {
+        let (command, deadline) = match self.read(line) {
+            Ok(read) => read,
+            Err(reason) => return PendingReply::Ready(Reply::Unavailable(reason)),
         };
-        let (prepared, deadline) = prepared;
-        let place = prepared.place();
-        self.write_side
-            .router
-            .meters(place.0)
-            .forwarded
-            .increment(1);
-        if let Some(reason) = self.why_not(place) {
-            let (topic, partition) = place;
-            let trace_id = prepared.trace_id();
-            tracing::debug!(topic, partition, trace_id, reason, "a command goes back");
-            return Under::Replied(Reply::NotOwner {
+        let target = command.target();
+        let TopicPartition { topic, partition } = target;
+        self.write_side.router.meters(topic).forwarded.increment(1);
+        if let Some(reason) = self.reason_to_refuse(target) {
+            let trace_id = command.trace_id();
+            tracing::debug!(
+                topic,
+                partition,
+                trace_id,
                 reason,
-                is_tried: false,
-                owner: self.write_side.router.owner(place),
+                "forwarded command is refused"
+            );
+            return PendingReply::Ready(Reply::NotOwner {
+                reason,
+                was_submitted: false,
+                owner: self.write_side.router.owner(target),
             });
         }
-        match self.write_side.router.submit(prepared, deadline).await {
-            Ok(coming) => Under::Coming {
-                place,
-                coming,
+        match self.write_side.router.submit(command, deadline).await {
+            Ok(answer) => PendingReply::Submitted {
+                target,
+                answer,
                 deadline,
             },
-            Err(refusal) => Under::Replied(Reply::to_tried(Err(refusal), None)),
+            Err(refusal) => PendingReply::Ready(Reply::to_submitted(Err(refusal), None)),
         }
     }
 
-    fn read(&self, line: &Line) -> Result<(Prepared, Instant), String> {
+    fn read(&self, line: &Line) -> Result<(TypedCommand, Instant), String> {
         let Line::Text(text) = line else {
             return Err("a forwarded command is too long".into());
         };
         let forwarded: Forwarded = serde_json::from_slice(text)
             .map_err(|error| format!("a forwarded command can't be read: {error}"))?;
         let within = Duration::from_millis(forwarded.within_ms).min(ANSWER_TIMEOUT);
-        let prepared = self.write_side.router.prepare(&forwarded.command);
-        let prepared = prepared.map_err(|error| error.to_string())?;
-        Ok((prepared, Instant::now() + within))
+        let command = self.write_side.router.prepare(&forwarded.command);
+        let command = command.map_err(|error| error.to_string())?;
+        Ok((command, Instant::now() + within))
     }
 
-    /// Why a command must go back at once, if it must.
-    fn why_not(&self, place: Place) -> Option<String> {
-        if self.is_spent.load(Ordering::Relaxed) {
-            return Some("a command before it was turned away".into());
+    /// Why a command must be refused at once; `None` if it can be submitted.
+    fn reason_to_refuse(&self, target: TopicPartition) -> Option<String> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Some("an earlier command of this stream was refused".into());
         }
-        match &*self.write_side.router.offices().of(place) {
-            // An owner that takes over, or is at a barrier, lets commands wait.
-            Status::InOffice { .. } | Status::TakingOver(_) => None,
-            Status::Standby => Some("the partition is not assigned to it".into()),
-            Status::Leaving => Some("it leaves office".into()),
+        match &*self.write_side.router.statuses().of(target) {
+            // Commands wait for an owner that takes over or is at a barrier.
+            Status::Serving { .. } | Status::TakingOver(_) => None,
+            Status::Standby => Some("the partition is not assigned to this node".into()),
+            Status::SteppingDown => Some("the owner is stepping down".into()),
             Status::Ended(reason) => Some(reason.to_string()),
         }
     }
 }
 
-async fn reply(write_side: &WriteSide, under: Under) -> Reply {
-    let (place, coming, deadline) = match under {
-        Under::Replied(reply) => return reply,
-        Under::Coming {
-            place,
-            coming,
+async fn reply(write_side: &WriteSide, pending: PendingReply) -> Reply {
+    let (target, answer, deadline) = match pending {
+        PendingReply::Ready(reply) => return reply,
+        PendingReply::Submitted {
+            target,
+            answer,
             deadline,
-        } => (place, coming, deadline),
+        } => (target, answer, deadline),
     };
-    let answered = match timeout_at(deadline, coming).await {
+    let answered = match timeout_at(deadline, answer).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => Err(Refusal::NotOwner("the owner has ended".into())),
         Err(_) => Err(Refusal::Unavailable("no answer in time".into())),
     };
-    Reply::to_tried(answered, write_side.router.owner(place))
+    Reply::to_submitted(answered, write_side.router.owner(target))
 }

@@ -1,29 +1,37 @@
 //! The write side's HTTP interface.
 
-mod answered;
+mod answer_counters;
 pub mod batch;
 pub mod forwarded;
-mod headers;
-pub(crate) mod lines;
-pub mod products;
+mod single;
 
-use crate::write_side::Slot;
+use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::peer_protocol};
 use axum::{Router, routing::post};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The routes under `/api/v1`.
-pub fn routes(slot: Slot) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(products::create))
-        .routes(routes!(products::change_price))
+/// The routes under `/api/v1`: the batch, and each command's own route.
+pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
+    let executor = Executor::new(handle.clone());
+    let batch = OpenApiRouter::new()
         .routes(routes!(batch::commands))
-        .with_state(slot)
+        .with_state(handle);
+    let mut all = contexts::all_commands().fold(batch, |routes, command| {
+        routes.merge((command.routes)().with_state(executor.clone()))
+    });
+    let mut schemas = Vec::new();
+    for command in contexts::all_commands() {
+        (command.schemas)(&mut schemas);
+    }
+    // Commands without a route of their own are sent in batches; the document has their bodies, too.
+    let components = all.get_openapi_mut().components.get_or_insert_default();
+    components.schemas.extend(schemas);
+    all
 }
 
-/// The route that other nodes of the deployment use, and nobody else. It believes what it is told of
-/// principals, so it may be served only where nobody else can reach it.
-pub fn internal_routes(slot: Slot) -> Router {
+/// The route for other nodes of the deployment. It trusts them to name the principal, so serve it only
+/// where nobody else can reach it.
+pub fn internal_routes(handle: WriteSideHandle) -> Router {
     Router::new()
-        .route(forwarded::PATH, post(forwarded::commands))
-        .with_state(slot)
+        .route(peer_protocol::PATH, post(forwarded::commands))
+        .with_state(handle)
 }

@@ -1,73 +1,104 @@
-//! Makes the group's hints into owners' duties, and hands over at the end.
+//! Turns the group's hints into assignments of this node's owners, and hands over at shutdown.
 //!
-//! An owner whose partition the group gives to somebody else goes on until the successor is in office:
-//! the successor's announcement ends its term, and what it had under way is sent on under the same
-//! ids. So the pause is that of one take-over, however long the group takes to agree and the
+//! An owner whose partition the group assigns to another node serves until its successor does: the
+//! successor's announcement ends its term, and its unanswered commands are sent on under the same ids. So
+//! the partition is unavailable for one take-over only, however long the group takes to agree and the
 //! successor to read the log.
 //!
-//! Once it is not known whether the group stands by its word, nothing is taken over from a successor
-//! that the directory names: a process that slept, or was cut off from the group alone, must not depose
-//! whoever has come after it.
+//! While it is uncertain whether the group stands by its hint, this node takes nothing over from a successor
+//! that the directory names: a node that was suspended, or cut off from the group alone, must not fence the
+//! owner that came after it.
+
+#[cfg(test)]
+mod tests;
 
 use super::{
     Directory,
-    fitness::{Unfit, own_trouble},
-    router::Offices,
+    self_eviction::{SelfEviction, reason_of_this_node},
 };
+use crate::owners::OwnerStatuses;
 use journal::owner::Status;
-use kafka::{Hint, Membership, Others};
-use schemas::owners::{Entry, Place, places};
-use std::{collections::BTreeSet, time::Duration};
+use kafka::{Hint, Membership, OtherMembers};
+use schemas::{owners::Entry, topics::TopicPartition};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-/// The group of all command processes.
+/// The group of all nodes that take commands.
 pub const GROUP: &str = "daybook-commands";
-/// Longest time that a stopping process goes on as owner until its successors are in office.
+/// Longest time that the owners of a stopping node serve until their successors do.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for owners to answer what is under way, after that.
+/// Longest wait after that for owners to answer the commands that they have.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long nothing is taken over once the group's word is doubted, so that the directory may be read
-/// first: who slept knows only what it said before.
+/// Time from the moment a hint is no longer current until partitions are taken over by it. Meanwhile the
+/// directory is read: after a suspension, this node knows old entries only.
 const DOUBT_TIME: Duration = Duration::from_secs(2);
 
-/// Names of topics that are not as they must be.
-pub type Unsound = BTreeSet<&'static str>;
+/// Names of topics whose configuration is not as it must be.
+pub type MisconfiguredTopics = BTreeSet<&'static str>;
 
-/// By place, as [`places`] has them: whether this process is to own it.
-pub struct Duties {
-    assigned: Vec<watch::Sender<bool>>,
+/// The partitions that this node is to own.
+pub struct PartitionAssignments {
+    partitions: BTreeMap<TopicPartition, Assignment>,
     own_url: String,
-    unsound: watch::Receiver<Unsound>,
-    unfit: Unfit,
-    /// By place, the greatest epoch of an office of this process.
-    held: Vec<i64>,
-    /// Since when the group's word is doubted.
+    misconfigured: watch::Receiver<MisconfiguredTopics>,
+    eviction: SelfEviction,
+    /// The time since which the hint is not current.
     doubted_since: Option<Instant>,
 }
 
-impl Duties {
-    /// No duties yet; each receiver is for the owner of a place, in the order of [`places`]. Of a topic
-    /// that is `unsound` nothing is owned, whatever the group says. Should this process turn out not to
-    /// be able to own what others could, it is told to stop, and `unfit` has the reason.
+/// The assignment of one partition.
+struct Assignment {
+    /// Whether this node is to own it.
+    is_assigned: watch::Sender<bool>,
+    /// The greatest epoch in which this node has served it.
+    served_epoch: i64,
+}
+
+impl PartitionAssignments {
+    /// No assignments yet, of the given partitions. No partition of a `misconfigured` topic is owned,
+    /// whatever the group says. If this node turns out unable to own partitions that others could own, it is
+    /// told to stop, and `eviction` has the reason.
     pub fn none(
+        partitions: impl IntoIterator<Item = TopicPartition>,
         own_url: String,
-        unsound: watch::Receiver<Unsound>,
-        unfit: Unfit,
-    ) -> (Self, Vec<watch::Receiver<bool>>) {
-        let (assigned, receivers) = places().map(|_| watch::channel(false)).unzip();
-        let duties = Self {
-            assigned,
-            own_url,
-            unsound,
-            unfit,
-            held: places().map(|_| 0).collect(),
-            doubted_since: None,
+        misconfigured: watch::Receiver<MisconfiguredTopics>,
+        eviction: SelfEviction,
+    ) -> Self {
+        let unassigned = |partition| {
+            let assignment = Assignment {
+                is_assigned: watch::Sender::new(false),
+                served_epoch: 0,
+            };
+            (partition, assignment)
         };
-        (duties, receivers)
+        Self {
+            partitions: partitions.into_iter().map(unassigned).collect(),
+            own_url,
+            misconfigured,
+            eviction,
+            doubted_since: None,
+        }
+    }
+
+    /// Whether this node is to own a partition, now and from now on.
+    ///
+    /// # Panics
+    /// If the partition is not among those given at creation.
+    pub fn watch(&self, partition: TopicPartition) -> watch::Receiver<bool> {
+        self.partitions[&partition].is_assigned.subscribe()
+    }
+
+    /// The topics whose partitions the group assigns.
+    pub fn topics(&self) -> BTreeSet<&'static str> {
+        let partitions = self.partitions.keys();
+        partitions.map(|partition| partition.topic).collect()
     }
 
     /// Follows the group until `stop`; then leaves it, hands over, and cancels `closing`.
@@ -75,48 +106,51 @@ impl Duties {
         mut self,
         membership: Membership,
         mut hints: watch::Receiver<Hint>,
-        mut offices: Offices,
+        mut statuses: OwnerStatuses,
         mut directory: Directory,
         stop: CancellationToken,
         closing: CancellationToken,
     ) {
-        let mut unsound = self.unsound.clone();
+        let mut misconfigured = self.misconfigured.clone();
         while !stop.is_cancelled() {
             let hint = hints.borrow_and_update().clone();
-            self.set(&hint, &offices, &directory);
-            if let Some(reason) = makes_room(&hint, &offices) {
-                tracing::error!(reason, "can't own what others could; it stops to make room");
-                self.unfit.set(reason);
+            self.apply(&hint, &statuses, &directory);
+            if let Some(reason) = must_evict_itself(&hint, &statuses) {
+                tracing::error!(
+                    reason,
+                    "this node can't own partitions that others could; it stops and leaves them to others"
+                );
+                self.eviction.set(reason);
                 stop.cancel();
             }
             tokio::select! {
                 changed = hints.changed() => if changed.is_err() {
-                    tracing::error!("the group membership has ended; what was assigned last stands");
+                    tracing::error!("group membership has ended; the last assignment stays");
                     stop.cancelled().await;
                 },
-                // Its sender goes only when the process stops.
-                Ok(()) = unsound.changed() => {}
-                () = offices.changed() => {}
+                // Its sender is dropped only at the end of shutdown.
+                Ok(()) = misconfigured.changed() => {}
+                () = statuses.changed() => {}
                 () = directory.changed() => {}
                 () = self.end_of_doubt() => {}
                 () = stop.cancelled() => {}
             }
         }
-        self.hand_over(membership, &mut offices, &mut directory)
+        self.hand_over(membership, &mut statuses, &mut directory)
             .await;
-        for assigned in &self.assigned {
-            assigned.send_replace(false);
+        for assignment in self.partitions.values() {
+            assignment.is_assigned.send_replace(false);
         }
-        wait_until_left(&mut offices).await;
+        wait_until_stepped_down(&mut statuses).await;
         closing.cancel();
     }
 
-    /// Leaves the group, and serves meanwhile until every partition of ours has a new owner; not any
-    /// longer if there is nobody else.
+    /// Leaves the group, and serves until every partition of this node has a new owner, or until it is known
+    /// that there is no other member.
     async fn hand_over(
         &mut self,
         membership: Membership,
-        offices: &mut Offices,
+        statuses: &mut OwnerStatuses,
         directory: &mut Directory,
     ) {
         let deadline = Instant::now() + HANDOVER_TIMEOUT;
@@ -124,40 +158,42 @@ impl Duties {
         let handed_over = timeout_at(deadline, async {
             let leave = async {
                 match membership.leave().await {
-                    Others::None => is_alone.cancel(),
-                    Others::Some => {}
+                    OtherMembers::None => is_alone.cancel(),
+                    OtherMembers::Some => {}
                 }
             };
-            let successors = self.wait_for_successors(offices, directory);
+            let successors = self.wait_for_successors(statuses, directory);
             tokio::join!(leave, is_alone.run_until_cancelled(successors));
         });
         if handed_over.await.is_err() {
-            tracing::warn!(
-                "not every partition has a new owner yet; the offices are left all the same"
-            );
+            tracing::warn!("stepping down although not every partition has a new owner yet");
         }
     }
 
-    /// Serves until every partition of ours has a new owner.
-    async fn wait_for_successors(&mut self, offices: &mut Offices, directory: &mut Directory) {
+    /// Serves until every partition of this node has a new owner.
+    async fn wait_for_successors(
+        &mut self,
+        statuses: &mut OwnerStatuses,
+        directory: &mut Directory,
+    ) {
         let nothing = Hint {
             is_current: true,
             ..Hint::default()
         };
         loop {
-            self.set(&nothing, offices, directory);
-            if !self.assigned.iter().any(|assigned| *assigned.borrow()) {
+            self.apply(&nothing, statuses, directory);
+            let mut partitions = self.partitions.values();
+            if !partitions.any(|assignment| *assignment.is_assigned.borrow()) {
                 return;
             }
             tokio::select! {
-                () = offices.changed() => {}
+                () = statuses.changed() => {}
                 () = directory.changed() => {}
             }
         }
     }
 
-    /// Returns once the directory has had time to be read after the group's word was doubted; never, if
-    /// there is nothing to wait for.
+    /// Returns once [`DOUBT_TIME`] is over; never, if no hint is in doubt or the time was over already.
     async fn end_of_doubt(&self) {
         match self.doubted_since {
             Some(since) if since.elapsed() < DOUBT_TIME => sleep_until(since + DOUBT_TIME).await,
@@ -165,7 +201,8 @@ impl Duties {
         }
     }
 
-    fn set(&mut self, hint: &Hint, offices: &Offices, directory: &Directory) {
+    /// Assigns each partition to this node, or not, by the hint, its owner's status and the directory.
+    fn apply(&mut self, hint: &Hint, statuses: &OwnerStatuses, directory: &Directory) {
         self.doubted_since = match hint.is_current {
             true => None,
             false => self.doubted_since.or_else(|| Some(Instant::now())),
@@ -173,22 +210,23 @@ impl Duties {
         let since = self.doubted_since;
         let may_take_over = since.is_none_or(|since| since.elapsed() >= DOUBT_TIME);
         let known = directory.known();
-        let unsound = self.unsound.borrow();
-        for ((place, assigned), held) in places().zip(&self.assigned).zip(&mut self.held) {
-            let is_hinted = hint.assignment.contains(&(place.0.to_owned(), place.1));
-            let successor = known.owner(place).filter(|entry| entry.url != self.own_url);
-            let status = offices.of(place);
-            if let Status::InOffice { epoch, .. } = &*status {
-                *held = (*held).max(*epoch);
+        let misconfigured = self.misconfigured.borrow();
+        for (partition, assignment) in &mut self.partitions {
+            let entry = known.owner(*partition);
+            let successor = entry.filter(|entry| entry.url != self.own_url);
+            let status = statuses.of(*partition);
+            if let Status::Serving { epoch, .. } = &*status {
+                assignment.served_epoch = assignment.served_epoch.max(*epoch);
             }
-            let is_succeeded = successor.is_some_and(|entry| entry.epoch > *held);
-            assigned.send_if_modified(|assigned| {
+            let is_succeeded = successor.is_some_and(|entry| entry.epoch > assignment.served_epoch);
+            let is_hinted = is_assigned_by(hint, *partition);
+            assignment.is_assigned.send_if_modified(|assigned| {
                 let is_meant = match (is_hinted, hint.is_current) {
                     (true, true) => true,
-                    (true, false) => is_in_office(&status) || (may_take_over && !is_succeeded),
-                    (false, true | false) => *assigned && goes_on(&status, successor),
+                    (true, false) => is_serving(&status) || (may_take_over && !is_succeeded),
+                    (false, true | false) => *assigned && serves_on(&status, successor),
                 };
-                let now = is_meant && !unsound.contains(place.0);
+                let now = is_meant && !misconfigured.contains(partition.topic);
                 std::mem::replace(assigned, now) != now
             });
             drop(status);
@@ -196,248 +234,56 @@ impl Duties {
     }
 }
 
-/// Why this process must leave its partitions to others: an owner can't serve, for a reason that is this
-/// process's alone, and others are there.
-fn makes_room(hint: &Hint, offices: &Offices) -> Option<String> {
-    let is_assigned =
-        |(topic, partition): Place| hint.assignment.contains(&(topic.to_owned(), partition));
-    // Whoever has everything is alone, and would make room for nobody.
-    if !hint.is_current || places().all(is_assigned) {
+fn is_assigned_by(hint: &Hint, TopicPartition { topic, partition }: TopicPartition) -> bool {
+    hint.assignment.contains(&(topic.to_owned(), partition))
+}
+
+/// The reason why this node must leave its partitions to others: one of its owners can't serve, the cause
+/// lies with this node, and there are other members.
+fn must_evict_itself(hint: &Hint, statuses: &OwnerStatuses) -> Option<String> {
+    let mut all = statuses.all();
+    // A node with every partition is alone: its eviction would help no other.
+    if !hint.is_current || all.all(|(partition, _)| is_assigned_by(hint, partition)) {
         return None;
     }
-    offices.all().find_map(|(place, status)| {
-        let reason = own_trouble(&status).filter(|_| is_assigned(place))?;
-        Some(format!("{}/{}: {reason}", place.0, place.1))
+    statuses.all().find_map(|(partition, status)| {
+        let reason = reason_of_this_node(&status);
+        let reason = reason.filter(|_| is_assigned_by(hint, partition))?;
+        Some(format!("{partition}: {reason}"))
     })
 }
 
-fn is_in_office(status: &Status) -> bool {
+fn is_serving(status: &Status) -> bool {
     match status {
-        Status::InOffice { .. } => true,
-        Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => false,
+        Status::Serving { .. } => true,
+        Status::Standby | Status::TakingOver(_) | Status::SteppingDown | Status::Ended(_) => false,
     }
 }
 
-/// Whether an owner whose partition is meant for another one still serves.
-fn goes_on(status: &Status, successor: Option<&Entry>) -> bool {
+/// Whether an owner serves on although its partition is assigned to another node.
+fn serves_on(status: &Status, successor: Option<&Entry>) -> bool {
     match status {
-        Status::InOffice { epoch, .. } => successor.is_none_or(|entry| entry.epoch < *epoch),
-        // Whoever is out of office must not depose the successor.
-        Status::Standby | Status::TakingOver(_) | Status::Leaving | Status::Ended(_) => false,
+        Status::Serving { epoch, .. } => successor.is_none_or(|entry| entry.epoch < *epoch),
+        // An owner that does not serve must not fence the successor.
+        Status::Standby | Status::TakingOver(_) | Status::SteppingDown | Status::Ended(_) => false,
     }
 }
 
-/// Waits until no owner has anything under way any more, for some time.
-async fn wait_until_left(offices: &mut Offices) {
-    let left = timeout_at(Instant::now() + DRAIN_TIMEOUT, async {
-        while offices.all().any(|(_, status)| is_busy(&status)) {
-            offices.changed().await;
+/// Waits until no owner has unanswered commands, for [`DRAIN_TIMEOUT`] at most.
+async fn wait_until_stepped_down(statuses: &mut OwnerStatuses) {
+    let stepped_down = timeout_at(Instant::now() + DRAIN_TIMEOUT, async {
+        while statuses.all().any(|(_, status)| is_busy(&status)) {
+            statuses.changed().await;
         }
     });
-    if left.await.is_err() {
-        tracing::warn!("commands are still without proof; their clients will ask again");
+    if stepped_down.await.is_err() {
+        tracing::warn!("some commands are still without proof; their clients will retry them");
     }
 }
 
 fn is_busy(status: &Status) -> bool {
     match status {
-        Status::InOffice { .. } | Status::TakingOver(_) | Status::Leaving => true,
+        Status::Serving { .. } | Status::TakingOver(_) | Status::SteppingDown => true,
         Status::Standby | Status::Ended(_) => false,
-    }
-}
-
-/// What the group divides: every journal's topic.
-pub fn topics() -> Vec<&'static str> {
-    let mut topics: Vec<&str> = places().map(|place: Place| place.0).collect();
-    topics.dedup();
-    topics
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::routing::directory::Entries;
-    use journal::owner::Reason;
-
-    #[test]
-    fn an_owner_goes_on_until_its_successor_is_in_office() {
-        let entry = |epoch| Entry {
-            epoch,
-            term: "05".repeat(16),
-            url: "http://b:1".into(),
-        };
-        let in_office = Status::InOffice {
-            epoch: 4,
-            term: [4; 16],
-        };
-        assert!(goes_on(&in_office, None));
-        assert!(goes_on(&in_office, Some(&entry(3))));
-        assert!(!goes_on(&in_office, Some(&entry(5))));
-        assert!(!goes_on(&Status::TakingOver("barrier".into()), None));
-        assert!(!goes_on(&Status::Standby, None));
-    }
-
-    /// Duties of a process at `http://a:1`, and what they are made from.
-    struct World {
-        duties: Duties,
-        assigned: Vec<watch::Receiver<bool>>,
-        statuses: Vec<watch::Sender<Status>>,
-        offices: Offices,
-        entries: Entries,
-        directory: Directory,
-    }
-
-    impl World {
-        /// Every owner has the same status.
-        fn new(status: &Status, unsound: watch::Receiver<Unsound>) -> Self {
-            let (duties, assigned) = Duties::none("http://a:1".into(), unsound, Unfit::default());
-            let channels = places().map(|_| watch::channel(status.clone()));
-            let (statuses, offices): (Vec<_>, Vec<_>) = channels.unzip();
-            let (entries, directory) = Directory::of_entries();
-            Self {
-                duties,
-                assigned,
-                statuses,
-                offices: Offices::new(offices),
-                entries,
-                directory,
-            }
-        }
-
-        fn tell(&self, status: &Status) {
-            for told in &self.statuses {
-                told.send_replace(status.clone());
-            }
-        }
-
-        /// The topics of what is owned once the group says so.
-        fn owned(&mut self, hint: &Hint) -> BTreeSet<&'static str> {
-            self.duties.set(hint, &self.offices, &self.directory);
-            let owned = places().zip(&self.assigned);
-            let owned = owned.filter(|(_, assigned)| *assigned.borrow());
-            owned.map(|(place, _)| place.0).collect()
-        }
-    }
-
-    fn in_office(epoch: i64) -> Status {
-        let term = [u8::try_from(epoch).unwrap(); 16];
-        Status::InOffice { epoch, term }
-    }
-
-    fn taking_over() -> Status {
-        Status::TakingOver("barrier".into())
-    }
-
-    fn everything(is_current: bool) -> Hint {
-        let every = places().map(|(topic, partition)| (topic.to_owned(), partition));
-        Hint {
-            assignment: every.collect(),
-            is_current,
-            trouble: None,
-        }
-    }
-
-    fn sound() -> watch::Receiver<Unsound> {
-        watch::channel(Unsound::new()).1
-    }
-
-    fn every_topic() -> BTreeSet<&'static str> {
-        topics().into_iter().collect()
-    }
-
-    #[test]
-    fn nobody_owns_a_partition_of_an_unsound_topic() {
-        let (unsound, watched) = watch::channel(Unsound::new());
-        let mut world = World::new(&in_office(1), watched);
-        assert_eq!(world.owned(&everything(true)), every_topic());
-        unsound.send_replace(["journal.catalog"].into());
-        assert_eq!(world.owned(&everything(true)), ["journal.orders"].into());
-        // Not even one that only waits for its successor goes on.
-        let nothing = Hint::default();
-        assert_eq!(world.owned(&nothing), ["journal.orders"].into());
-        unsound.send_replace(Unsound::new());
-        assert_eq!(world.owned(&everything(true)), every_topic());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_doubted_hint_deposes_no_successor() {
-        let mut world = World::new(&in_office(4), sound());
-        assert_eq!(world.owned(&everything(true)), every_topic());
-        // It slept; its owners serve on until they find out that they were deposed.
-        assert_eq!(world.owned(&everything(false)), every_topic());
-        world.tell(&taking_over());
-        // What the directory said before says nothing.
-        assert_eq!(world.owned(&everything(false)), [].into());
-        world.entries.put_all(5, "http://b:1");
-        tokio::time::advance(DOUBT_TIME).await;
-        assert_eq!(world.owned(&everything(false)), [].into());
-        world.tell(&Status::Standby);
-        assert_eq!(world.owned(&everything(false)), [].into());
-        // The group's own word gives it back.
-        assert_eq!(world.owned(&everything(true)), every_topic());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_doubted_hint_brings_back_who_was_not_succeeded() {
-        for entries in [&[][..], &[(3, "http://b:1"), (4, "http://a:1")]] {
-            let mut world = World::new(&in_office(4), sound());
-            for (epoch, url) in entries {
-                world.entries.put_all(*epoch, url);
-            }
-            assert_eq!(world.owned(&everything(true)), every_topic());
-            world.tell(&taking_over());
-            assert_eq!(world.owned(&everything(false)), [].into());
-            let doubted = timeout_at(Instant::now() + DOUBT_TIME * 2, world.duties.end_of_doubt());
-            doubted.await.expect("nobody would look again");
-            assert_eq!(world.owned(&everything(false)), every_topic());
-        }
-    }
-
-    #[test]
-    fn an_unfit_process_makes_room_where_others_are() {
-        let clock = "this machine's clock is 9000 ms off the broker's, which is more than 5000";
-        let mut share = everything(true);
-        share.assignment.pop_first();
-        let world = World::new(&in_office(1), sound());
-        assert_eq!(makes_room(&share, &world.offices), None);
-        for status in [
-            Status::TakingOver(Reason::of_this_process(clock.into())),
-            Status::Ended(Reason::of_this_process(
-                "the store is of another log".into(),
-            )),
-        ] {
-            world.tell(&status);
-            assert!(makes_room(&share, &world.offices).is_some(), "{status:?}");
-            assert_eq!(makes_room(&everything(true), &world.offices), None, "alone");
-            assert_eq!(makes_room(&Hint::default(), &world.offices), None);
-        }
-        world.tell(&Status::Ended("chain broken: journal.orders/1@7".into()));
-        assert_eq!(makes_room(&share, &world.offices), None, "so is everybody");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_closes_once_its_owners_have_left() {
-        let mut world = World::new(&Status::Leaving, sound());
-        let soon = Duration::from_millis(300);
-        let left = async {
-            tokio::time::sleep(soon).await;
-            for told in &world.statuses {
-                told.send_replace(Status::Standby);
-            }
-        };
-        let begun = Instant::now();
-        tokio::join!(wait_until_left(&mut world.offices), left);
-        assert_eq!(begun.elapsed(), soon);
-        wait_until_left(&mut world.offices).await;
-        assert_eq!(begun.elapsed(), soon);
-        // Nor does it wait for ever.
-        world.tell(&Status::Leaving);
-        wait_until_left(&mut world.offices).await;
-        assert_eq!(begun.elapsed(), soon + DRAIN_TIMEOUT);
-    }
-
-    #[test]
-    fn the_group_divides_every_journal() {
-        assert_eq!(topics(), ["journal.orders", "journal.catalog"]);
     }
 }

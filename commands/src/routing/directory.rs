@@ -1,80 +1,80 @@
-//! Who owns which partition, as owners say in `journal.owners`.
+//! The directory: which node owns which partition, according to the owners' entries in `journal.owners`.
 //!
-//! Of two entries the greater epoch counts, and what is no entry is passed over: the directory may
-//! be behind, never wrong for long. A tombstone makes everything before it count no more: an owner
-//! writes one where an entry of a greater epoch than its own stays, which nobody may stand behind (see
-//! [`super::announcer`]). What was known stays known while Kafka is away.
+//! The entry of the greatest epoch counts, and an invalid record is skipped; so the directory may be
+//! behind, but is not wrong for long. A tombstone cancels everything before it: an owner writes one if an
+//! entry of a greater epoch than its own stays, for no owner may stand behind that (see
+//! [`super::ownership_publisher`]). While Kafka is unreachable, the entries read so far stay.
 
 use crate::metrics as names;
 use journal::Source;
 use kafka::{BatchConsumer, Record};
 use schemas::{
     CONTEXTS,
-    owners::{Entry, Place, parse_key},
-    topics::OWNERS,
+    owners::{Entry, parse_key},
+    topics::{OWNERS, PartitionCounts, TopicPartition},
 };
 use std::collections::HashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What the directory knows, now and from now on.
+/// The entries read so far, now and from now on.
 #[derive(Debug, Clone)]
 pub struct Directory {
     known: watch::Receiver<Known>,
 }
 
-/// What was read so far.
+/// The entries read so far.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// By place, the entry of the greatest epoch.
-    greatest: HashMap<Place, Entry>,
-    /// By place, the epoch of the last record: what compaction will leave.
-    last_epoch: HashMap<Place, i64>,
+    /// By partition, the entry of the greatest epoch.
+    greatest: HashMap<TopicPartition, Entry>,
+    /// By partition, the epoch of the last record, which compaction will leave.
+    last_epoch: HashMap<TopicPartition, i64>,
 }
 
 impl Known {
-    /// Who owns a partition.
-    pub fn owner(&self, place: Place) -> Option<&Entry> {
-        self.greatest.get(&place)
+    /// The entry of a partition's owner.
+    pub fn owner(&self, partition: TopicPartition) -> Option<&Entry> {
+        self.greatest.get(&partition)
     }
 
-    /// The epoch of the entry that a reader who begins now would find; 0 if there is none.
-    pub fn last_epoch(&self, place: Place) -> i64 {
-        self.last_epoch.get(&place).copied().unwrap_or_default()
+    /// The epoch of the entry that a reader that begins now may find alone; 0 if there is no entry.
+    pub fn last_epoch(&self, partition: TopicPartition) -> i64 {
+        self.last_epoch.get(&partition).copied().unwrap_or_default()
     }
 
-    fn take(&mut self, place: Place, entry: Entry) {
-        self.last_epoch.insert(place, entry.epoch);
-        let known = self.owner(place);
+    fn insert(&mut self, partition: TopicPartition, entry: Entry) {
+        self.last_epoch.insert(partition, entry.epoch);
+        let known = self.owner(partition);
         if known.is_none_or(|known| known.epoch < entry.epoch) {
-            self.greatest.insert(place, entry);
+            self.greatest.insert(partition, entry);
         }
     }
 
-    fn forget(&mut self, place: Place) {
-        self.last_epoch.remove(&place);
-        self.greatest.remove(&place);
+    fn remove(&mut self, partition: TopicPartition) {
+        self.last_epoch.remove(&partition);
+        self.greatest.remove(&partition);
     }
 }
 
 impl Directory {
-    /// An empty directory, and where what is read goes in.
+    /// An empty directory, and the sender that fills it.
     pub fn empty() -> (watch::Sender<Known>, Self) {
         let (sender, known) = watch::channel(Known::default());
         (sender, Self { known })
     }
 
-    /// What is known now. Not to be held across an await.
+    /// The entries known now. Not to be held across an await.
     pub fn known(&self) -> watch::Ref<'_, Known> {
         self.known.borrow()
     }
 
-    /// Takes note of what is known now, so that [`Directory::changed`] waits for more.
+    /// Marks the entries known now as seen, so that [`Directory::changed`] waits for more.
     pub fn mark_seen(&mut self) {
         self.known.mark_unchanged();
     }
 
-    /// Returns once more is known than when it returned last. Cancel-safe.
+    /// Returns once more is known than at its last return; never, if the reader has ended. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -82,50 +82,64 @@ impl Directory {
     }
 }
 
-/// What a test has read.
+/// Fills the directory of a test, every partition alike.
 #[cfg(test)]
-pub(crate) struct Entries(watch::Sender<Known>);
+pub(crate) struct Entries {
+    known: watch::Sender<Known>,
+    partitions: PartitionCounts,
+}
 
 #[cfg(test)]
 impl Entries {
-    /// An entry for every place.
+    /// Reads an entry for every partition.
     pub(crate) fn put_all(&self, epoch: i64, url: &str) {
-        self.0.send_modify(|known| {
-            for place in schemas::owners::places() {
+        self.known.send_modify(|known| {
+            for partition in self.partitions.journal_partitions() {
                 let entry = Entry {
                     epoch,
                     term: String::new(),
                     url: url.to_owned(),
                 };
-                known.take(place, entry);
+                known.insert(partition, entry);
             }
         });
     }
 
-    /// A tombstone for every place.
-    pub(crate) fn forget_all(&self) {
-        self.0
-            .send_modify(|known| schemas::owners::places().for_each(|place| known.forget(place)));
+    /// Reads a tombstone for every partition.
+    pub(crate) fn remove_all(&self) {
+        self.known.send_modify(|known| {
+            let partitions = self.partitions.journal_partitions();
+            partitions.for_each(|partition| known.remove(partition));
+        });
     }
 }
 
 #[cfg(test)]
 impl Directory {
-    /// An empty directory, and what is read.
-    pub(crate) fn of_entries() -> (Entries, Self) {
+    /// An empty directory, and the entries that fill it.
+    pub(crate) fn of_entries(partitions: PartitionCounts) -> (Entries, Self) {
         let (known, directory) = Self::empty();
-        (Entries(known), directory)
+        (Entries { known, partitions }, directory)
     }
 }
 
-/// Reads the topic until `stop`; begins again where that fails.
-pub async fn read(source: Source, known: watch::Sender<Known>, stop: CancellationToken) {
+/// Reads the topic into `known` until `stop`; begins again after an error.
+pub async fn read(
+    source: Source,
+    known: watch::Sender<Known>,
+    partitions: PartitionCounts,
+    stop: CancellationToken,
+) {
     for wait in service::backoff() {
-        let reason = tokio::select! {
-            reason = read_on(&source, &known) => reason,
+        let error = tokio::select! {
+            error = read_on(&source, &known, &partitions) => error,
             () = stop.cancelled() => return,
         };
-        tracing::warn!(topic = OWNERS.name, reason, "the directory is read again");
+        tracing::warn!(
+            topic = OWNERS.name,
+            error,
+            "reading the directory again from its beginning"
+        );
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => return,
@@ -133,8 +147,12 @@ pub async fn read(source: Source, known: watch::Sender<Known>, stop: Cancellatio
     }
 }
 
-/// Reads from the beginning on; gives why that ended.
-async fn read_on(source: &Source, known: &watch::Sender<Known>) -> String {
+/// Reads from the beginning on; gives the error that ended it.
+async fn read_on(
+    source: &Source,
+    known: &watch::Sender<Known>,
+    partitions: &PartitionCounts,
+) -> String {
     let low = match source.admin.watermarks(OWNERS.name, 0).await {
         Ok(watermarks) => watermarks.low,
         Err(error) => return error.to_string(),
@@ -146,31 +164,32 @@ async fn read_on(source: &Source, known: &watch::Sender<Known>) -> String {
     };
     loop {
         match consumer.next().await {
-            Ok(records) => take_all(known, &records),
+            Ok(records) => take_all(known, partitions, &records),
             Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "the directory may be behind");
+                tracing::debug!(topic = OWNERS.name, %error, "the directory may be behind");
             }
             Err(error) => return error.to_string(),
         }
     }
 }
 
-fn take_all(known: &watch::Sender<Known>, records: &[Record]) {
+fn take_all(known: &watch::Sender<Known>, partitions: &PartitionCounts, records: &[Record]) {
     known.send_modify(|known| {
         for record in records {
-            let place = record.key.as_deref().and_then(parse_key);
+            let partition = record.key.as_deref().and_then(parse_key);
+            let partition = partition.filter(|key| key.partition < partitions.of(key.topic));
             let entry = record.value.as_deref().map(Entry::parse);
-            if let (Some(place), Some(Some(entry))) = (place, entry.clone()) {
-                known.take(place, entry);
-            } else if let (Some(place), None) = (place, entry) {
-                known.forget(place);
-            } else {
-                metrics::counter!(names::DIRECTORY_GARBAGE).increment(1);
-                tracing::warn!(
-                    topic = OWNERS.name,
-                    offset = record.offset,
-                    "a record that is no owner's entry is passed over"
-                );
+            match (partition, entry) {
+                (Some(partition), Some(Some(entry))) => known.insert(partition, entry),
+                (Some(partition), None) => known.remove(partition),
+                (None, _) | (Some(_), Some(None)) => {
+                    metrics::counter!(names::DIRECTORY_GARBAGE).increment(1);
+                    tracing::warn!(
+                        topic = OWNERS.name,
+                        offset = record.offset,
+                        "skipped a record that is not a valid owner's entry"
+                    );
+                }
             }
         }
         show(known);
@@ -178,15 +197,12 @@ fn take_all(known: &watch::Sender<Known>, records: &[Record]) {
 }
 
 /// Brings the metrics up to date.
-#[expect(clippy::cast_precision_loss, reason = "a journal has some partitions")]
+#[expect(clippy::cast_precision_loss, reason = "a journal has few partitions")]
 fn show(known: &Known) {
     for context in CONTEXTS {
         let topic = context.topic;
-        let count = known
-            .greatest
-            .keys()
-            .filter(|place| place.0 == topic)
-            .count();
+        let partitions = known.greatest.keys();
+        let count = partitions.filter(|known| known.topic == topic).count();
         metrics::gauge!(names::OWNERS_KNOWN, "topic" => topic).set(count as f64);
     }
 }
@@ -195,7 +211,10 @@ fn show(known: &Known) {
 mod tests {
     use super::*;
 
-    const PLACE: Place = ("journal.orders", 1);
+    const PARTITION: TopicPartition = TopicPartition {
+        topic: "journal.orders",
+        partition: 8,
+    };
 
     fn record(offset: i64, key: &str, value: &str) -> Record {
         Record {
@@ -207,37 +226,50 @@ mod tests {
         }
     }
 
+    fn entry(epoch: i64, url: &str) -> String {
+        format!(r#"{{"epoch":{epoch},"term":"","url":"{url}"}}"#)
+    }
+
+    fn owner_url(directory: &Directory) -> Option<String> {
+        let known = directory.known();
+        known.owner(PARTITION).map(|entry| entry.url.clone())
+    }
+
     #[test]
-    fn the_greatest_epoch_counts_and_garbage_does_not() {
+    fn the_greatest_epoch_counts_and_garbage_is_skipped() {
+        let partitions = PartitionCounts::uniform(9);
         let (sender, directory) = Directory::empty();
-        let key = schemas::owners::key(PLACE);
-        let entry =
-            |epoch: i64, url: &str| format!(r#"{{"epoch":{epoch},"term":"","url":"{url}"}}"#);
-        let records = [
+        let take = |records: &[Record]| take_all(&sender, &partitions, records);
+        let key = schemas::owners::key(PARTITION);
+        take(&[
             record(0, &key, &entry(4, "http://a:1")),
             record(1, &key, "garbage"),
             record(2, "nowhere/1", &entry(9, "http://b:1")),
             record(3, &key, &entry(6, "http://c:1")),
             record(4, &key, &entry(5, "http://d:1")),
-        ];
-        take_all(&sender, &records);
-        let known = directory.known();
-        let owner = known.owner(PLACE).map(|entry| entry.url.as_str());
-        assert_eq!(owner, Some("http://c:1"));
-        // Whoever holds epoch 6 must publish it again, for compaction would leave 5.
-        assert_eq!(known.last_epoch(PLACE), 5);
-        assert_eq!(known.owner(("journal.orders", 2)), None);
-        drop(known);
+        ]);
+        assert_eq!(owner_url(&directory).as_deref(), Some("http://c:1"));
+        // The owner of epoch 6 must publish its entry again, for compaction would leave 5.
+        assert_eq!(directory.known().last_epoch(PARTITION), 5);
         let tombstone = Record {
             value: None,
             ..record(5, &key, "")
         };
-        take_all(&sender, &[tombstone]);
-        assert_eq!(directory.known().owner(PLACE), None);
-        assert_eq!(directory.known().last_epoch(PLACE), 0);
-        take_all(&sender, &[record(6, &key, &entry(2, "http://e:1"))]);
-        let known = directory.known();
-        let owner = known.owner(PLACE).map(|entry| entry.url.as_str());
-        assert_eq!(owner, Some("http://e:1"));
+        take(&[tombstone]);
+        assert_eq!(owner_url(&directory), None);
+        assert_eq!(directory.known().last_epoch(PARTITION), 0);
+        take(&[record(6, &key, &entry(2, "http://e:1"))]);
+        assert_eq!(owner_url(&directory).as_deref(), Some("http://e:1"));
+    }
+
+    #[test]
+    fn an_entry_of_a_partition_that_the_topic_does_not_have_is_skipped() {
+        let (sender, directory) = Directory::empty();
+        let key = schemas::owners::key(PARTITION);
+        let records = [record(0, &key, &entry(4, "http://a:1"))];
+        take_all(&sender, &PartitionCounts::uniform(8), &records);
+        assert_eq!(owner_url(&directory), None);
+        take_all(&sender, &PartitionCounts::uniform(9), &records);
+        assert_eq!(owner_url(&directory).as_deref(), Some("http://a:1"));
     }
 }

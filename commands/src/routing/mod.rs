@@ -1,24 +1,26 @@
-//! Several command processes: each takes any command and gets it to the owner of its partition.
+//! Routing among several nodes: each takes any command and brings it to the owner of its partition.
 //!
-//! [`assignment`] makes the group's hints into owners' duties, unless this process can't fulfil them
-//! ([`fitness`]); [`announcer`] tells of offices held, and [`directory`] knows who holds which. [`router`]
-//! brings a command on its [`journey`] to its owner and back ([`lane`] many of one partition, in order),
-//! and [`peer`] carries it to other nodes, in the form of [`wire`]; [`meters`] counts.
+//! [`assignment`] turns the group's hints into assignments of this node's owners, unless this node can't
+//! serve ([`self_eviction`]). [`ownership_publisher`] publishes the partitions that this node owns, and
+//! [`directory`] reads who owns which. [`router`] brings an [`in_flight`] command to its owner, in one
+//! [`attempt`] or several ([`pipeline`]: many commands of one partition, in order). [`peer`] carries
+//! commands to other nodes by the [`peer_protocol`]; [`meters`] counts.
 //!
-//! Nothing here is needed for safety: a command that reaches a process that owns nothing is refused
-//! there by the log, and its id makes it the same command wherever it is tried again. A forwarded
-//! command is not forwarded on: its receiver decides it or says whom it takes for the owner.
+//! Safety does not depend on any of this. A command that reaches a node that does not own its partition is
+//! refused by the log there, and its id makes it the same command in every attempt. A forwarded command is
+//! not forwarded again: its receiver decides it, or names the owner that it knows of.
 
-pub mod announcer;
 pub mod assignment;
+pub mod attempt;
 pub mod directory;
-pub mod fitness;
-pub mod journey;
-pub mod lane;
+pub mod in_flight;
 pub mod meters;
+pub mod ownership_publisher;
 pub mod peer;
+pub mod peer_protocol;
+pub mod pipeline;
 pub mod router;
-pub mod wire;
+pub mod self_eviction;
 
 pub use directory::Directory;
 pub use router::Router;

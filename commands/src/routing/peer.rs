@@ -1,17 +1,14 @@
-//! Streams of commands to other nodes: one connection a node (HTTP/2), one stream a partition, lines
-//! in, lines out, in order. So a partition that waits for its owner holds up no other.
+//! Streams of commands to other nodes: one connection per node (HTTP/2), one stream per partition, a line
+//! for each command and each reply, in order. So a partition that waits for its owner holds up no other.
 //!
-//! A stream that breaks, or on which the other node turned a command away, takes nothing more: what
-//! went on it without a reply is for its sender to try again.
+//! A stream that breaks, or on which the other node turned a command away, takes nothing more. The senders
+//! of commands without a reply make another attempt.
 
-use super::wire::Reply;
-use crate::http::{
-    forwarded::PATH,
-    lines::{Line, Lines, MEDIA_TYPE},
-};
+use super::peer_protocol::{PATH, Reply};
+use crate::ndjson::{Line, Lines, MEDIA_TYPE};
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;
-use schemas::owners::Place;
+use schemas::topics::TopicPartition;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -28,42 +25,42 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Most commands of one stream without a reply; as many again wait to be sent.
 pub const FORWARDED_MAX: usize = 1_024;
-/// Lines sent together, if they are there.
+/// Most lines sent together, if that many wait.
 const LINES_TOGETHER_MAX: usize = 256;
-/// Pieces of a stream's body on their way into the connection.
+/// Pieces of a stream's body that wait to be written to the connection.
 const PIECES_MAX: usize = 4;
-/// Longest time to connect, and longest time from the request to the response's head.
+/// Longest time to connect, and longest time from the request to the head of the response.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two signs of life that are asked of a node, and longest wait for one: after that its
-/// streams break, be it stopped, frozen or cut off.
+/// Time between two pings of a node.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// See [`PING_INTERVAL`].
+/// Longest wait for the reply to a ping. After that the node's streams break, whether it was stopped, is
+/// suspended, or is cut off.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A stream without commands for so long ends.
+/// A stream ends after this time without commands.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections to other nodes.
 #[derive(Clone)]
 pub struct Peers {
     http: reqwest::Client,
-    streams: Arc<Mutex<HashMap<(String, Place), Stream>>>,
+    streams: Arc<Mutex<HashMap<(String, TopicPartition), Stream>>>,
     next_stream: Arc<AtomicU64>,
 }
 
-/// No reply: the command may have arrived or not.
+/// A stream that ended before it gave a command its reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {reason}")]
-pub struct Broken {
+pub struct StreamError {
     /// The node.
     pub url: String,
-    /// What happened.
+    /// Why the stream ended.
     pub reason: String,
-    /// Whether it may have arrived.
-    pub is_sent: bool,
+    /// Whether the command may have arrived.
+    pub may_have_arrived: bool,
 }
 
-/// A reply to come.
-pub type ReplyComing = oneshot::Receiver<Result<Reply, Broken>>;
+/// Gets the reply to a command.
+pub type ReplyReceiver = oneshot::Receiver<Result<Reply, StreamError>>;
 
 /// A stream that takes commands.
 #[derive(Clone)]
@@ -74,21 +71,21 @@ struct Stream {
 
 struct Outgoing {
     line: Vec<u8>,
-    reply: oneshot::Sender<Result<Reply, Broken>>,
+    reply: oneshot::Sender<Result<Reply, StreamError>>,
 }
 
-/// One end of a stream's work.
-struct Sending {
+/// The task of a stream.
+struct StreamTask {
     url: String,
     queue: mpsc::Receiver<Outgoing>,
-    pending: VecDeque<oneshot::Sender<Result<Reply, Broken>>>,
+    pending: VecDeque<oneshot::Sender<Result<Reply, StreamError>>>,
 }
 
 impl Peers {
     /// No connections yet.
     ///
     /// # Errors
-    /// The HTTP client can't be made.
+    /// The HTTP client can't be created.
     pub fn new() -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -106,33 +103,33 @@ impl Peers {
         })
     }
 
-    /// The number of the stream that a command to this place would go on now.
-    pub fn stream(&self, url: &str, place: Place) -> u64 {
-        self.open(url, place).id
+    /// The number of the stream that a command to this node and partition would go on now.
+    pub fn stream(&self, url: &str, partition: TopicPartition) -> u64 {
+        self.open(url, partition).id
     }
 
-    /// Sends a line on a stream, once there is room, until `deadline`; gives the reply to come, or
-    /// nothing if that stream takes no more.
+    /// Sends a line on a stream, once there is room, until `deadline`; `None` if that stream takes no more
+    /// commands.
     pub async fn send(
         &self,
-        (url, place): (&str, Place),
+        (url, partition): (&str, TopicPartition),
         stream: u64,
         line: Vec<u8>,
         deadline: Instant,
-    ) -> Option<ReplyComing> {
-        let open = self.open(url, place);
+    ) -> Option<ReplyReceiver> {
+        let open = self.open(url, partition);
         if open.id != stream {
             return None;
         }
-        let (reply, coming) = oneshot::channel();
+        let (reply, receiver) = oneshot::channel();
         let sent = timeout_at(deadline, open.queue.send(Outgoing { line, reply })).await;
-        matches!(sent, Ok(Ok(()))).then_some(coming)
+        matches!(sent, Ok(Ok(()))).then_some(receiver)
     }
 
-    /// The stream to a place, opened if there is none that takes commands.
-    fn open(&self, url: &str, place: Place) -> Stream {
+    /// The stream to a node for a partition, opened if no open stream takes commands.
+    fn open(&self, url: &str, partition: TopicPartition) -> Stream {
         let mut streams = self.streams.lock().expect("no holder of this lock panics");
-        let name = (url.to_owned(), place);
+        let name = (url.to_owned(), partition);
         if let Some(stream) = streams.get(&name)
             && !stream.queue.is_closed()
         {
@@ -142,17 +139,17 @@ impl Peers {
         let (sender, queue) = mpsc::channel(FORWARDED_MAX);
         let stream = Stream { id, queue: sender };
         streams.insert(name, stream.clone());
-        let sending = Sending {
+        let task = StreamTask {
             url: url.to_owned(),
             queue,
             pending: VecDeque::new(),
         };
-        tokio::spawn(sending.run(self.http.clone()));
+        tokio::spawn(task.run(self.http.clone()));
         stream
     }
 }
 
-impl Sending {
+impl StreamTask {
     async fn run(mut self, http: reqwest::Client) {
         let (body, pieces) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
         let pieces = ReceiverStream::new(pieces).map(Ok::<_, std::convert::Infallible>);
@@ -163,19 +160,19 @@ impl Sending {
         let opened = match timeout(OPEN_TIMEOUT, request.send()).await {
             Ok(Ok(response)) if response.status().is_success() => Ok(response),
             Ok(Ok(response)) => Err(format!("it answered {}", response.status())),
-            Ok(Err(error)) => Err(words(&error)),
+            Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err(format!("no answer within {OPEN_TIMEOUT:?}")),
         };
         match opened {
             Ok(response) => {
                 let reason = self.exchange(body, response).await;
-                self.give_up(&reason);
+                self.end(&reason);
             }
-            Err(reason) => self.give_up(&reason),
+            Err(reason) => self.end(&reason),
         }
     }
 
-    /// Sends and hears; gives why it ended.
+    /// Sends commands and takes replies; gives the reason why the stream ended.
     async fn exchange(
         &mut self,
         body: mpsc::Sender<Vec<u8>>,
@@ -188,16 +185,16 @@ impl Sending {
             tokio::select! {
                 line = replies.next() => match line {
                     Ok(Some(line)) => {
-                        if let Err(reason) = self.hear(&line) {
+                        if let Err(reason) = self.take_reply(&line) {
                             return reason;
                         }
                     }
                     Ok(None) => return "it ended the stream".into(),
-                    Err(error) => return words(&error),
+                    Err(error) => return with_causes(&error),
                 },
                 outgoing = self.queue.recv(), if has_room && body.is_some() => {
-                    let Some(piece) = outgoing.map(|first| self.take(first)) else {
-                        // Nothing more is sent; the replies still come.
+                    let Some(piece) = outgoing.map(|first| self.next_piece(first)) else {
+                        // Nothing more is sent; the replies are still taken.
                         body = None;
                         continue;
                     };
@@ -219,8 +216,8 @@ impl Sending {
         }
     }
 
-    /// Some of what waits to be sent, as one piece.
-    fn take(&mut self, first: Outgoing) -> Vec<u8> {
+    /// The first command and some of those that wait behind it, as one piece.
+    fn next_piece(&mut self, first: Outgoing) -> Vec<u8> {
         let mut piece = first.line;
         self.pending.push_back(first.reply);
         let room = LINES_TOGETHER_MAX.min(FORWARDED_MAX - self.pending.len());
@@ -234,52 +231,52 @@ impl Sending {
         piece
     }
 
-    /// Hands a reply to whoever waits for it.
-    fn hear(&mut self, line: &Line) -> Result<(), String> {
+    /// Hands a reply to the sender of the oldest command without one.
+    fn take_reply(&mut self, line: &Line) -> Result<(), String> {
         let Line::Text(text) = line else {
             return Err("a reply is too long".into());
         };
-        let reply: Reply =
-            serde_json::from_slice(text).map_err(|error| format!("a reply is none: {error}"))?;
+        let reply: Reply = serde_json::from_slice(text)
+            .map_err(|error| format!("a reply can't be read: {error}"))?;
         let waiting = self.pending.pop_front();
-        let waiting = waiting.ok_or("there is a reply to nothing")?;
+        let waiting = waiting.ok_or("a reply came without a command")?;
         if matches!(reply, Reply::NotOwner { .. }) {
-            // What is sent after it could overtake it.
+            // A later command could overtake this one.
             self.queue.close();
             while let Ok(unsent) = self.queue.try_recv() {
-                let broken = self.broken("it does not own the partition", false);
-                let _ = unsent.reply.send(Err(broken));
+                let error = self.error("it does not own the partition", false);
+                let _ = unsent.reply.send(Err(error));
             }
         }
-        // Whoever has gone away may ask again under the same id.
+        // A client that has gone away may ask again under the same id.
         let _ = waiting.send(Ok(reply));
         Ok(())
     }
 
-    fn give_up(mut self, reason: &str) {
-        tracing::debug!(url = self.url, reason, "a stream to another node ends");
+    fn end(mut self, reason: &str) {
+        tracing::debug!(url = self.url, reason, "stream to another node ended");
         self.queue.close();
         let mut pending = std::mem::take(&mut self.pending);
         for reply in pending.drain(..) {
-            let _ = reply.send(Err(self.broken(reason, true)));
+            let _ = reply.send(Err(self.error(reason, true)));
         }
         while let Ok(unsent) = self.queue.try_recv() {
-            let _ = unsent.reply.send(Err(self.broken(reason, false)));
+            let _ = unsent.reply.send(Err(self.error(reason, false)));
         }
     }
 
-    fn broken(&self, reason: &str, is_sent: bool) -> Broken {
-        Broken {
+    fn error(&self, reason: &str, may_have_arrived: bool) -> StreamError {
+        StreamError {
             url: self.url.clone(),
             reason: reason.to_owned(),
-            is_sent,
+            may_have_arrived,
         }
     }
 }
 
-/// An error with its causes: the first one rarely says anything.
-fn words(error: &dyn std::error::Error) -> String {
+/// An error with its causes: the outermost text alone rarely says anything.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let words: Vec<String> = causes.map(ToString::to_string).collect();
-    words.join(": ")
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }

@@ -1,54 +1,47 @@
-//! Brings a command to the owner of its partition, here or on another node, and tries again where
-//! that fails: under the same id, so that it is the same command however often it arrives.
+//! Brings a command to the owner of its partition, on this node or another one, and makes another attempt
+//! where that fails: under the same id, so it is the same command however often it arrives.
 
 use super::{
     Directory,
-    journey::{AVOID_TIME, Journey, PAUSE_MAX, Tried, Trouble, follow},
+    attempt::{DispatchOutcome, InFlight, ReplyFuture, Route},
+    in_flight::{AttemptOutcome, BACKOFF_TIME, InFlightCommand, PAUSE_MAX, choose_owner},
     meters::{Meters, OfTopic},
-    peer::{Peers, ReplyComing},
-    wire::{Forwarded, Reply, line},
+    peer::Peers,
+    peer_protocol::{Forward, line},
 };
 use crate::{
-    call::{Command, Prepared},
-    contexts::orders,
+    envelope::CommandEnvelope,
+    identity::HashError,
     identity::Hasher,
-    wire::FieldError,
-    write_side::ANSWER_TIMEOUT,
+    owners::{AnswerReceiver, OwnerPool, OwnerStatuses, TypedCommand},
 };
-use domain::product;
-use journal::owner::{Answer, OwnerHandle, Proved, Refusal, Status};
-use schemas::owners::{Entry, Place, places};
-use std::{borrow::Cow, sync::Arc};
-use tokio::{
-    sync::{oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout_at},
+use journal::owner::{Answer, Proved, Refusal, Status};
+use schemas::{
+    owners::Entry,
+    topics::{PartitionCounts, TopicPartition},
 };
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-/// How the owners of this process are doing, by place.
-#[derive(Clone)]
-pub struct Offices {
-    statuses: Vec<watch::Receiver<Status>>,
-}
-
-/// Finds owners.
+/// Finds owners, and brings commands to them.
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
 }
 
-/// What a router is made of.
-pub struct Parts {
-    /// The owners of this process, by partition.
-    pub orders: Vec<OwnerHandle<orders::Command>>,
-    /// The owners of this process, by partition.
-    pub catalog: Vec<OwnerHandle<product::Command>>,
-    /// Who owns what elsewhere.
+/// The parts that a router uses.
+pub struct RouterConfig {
+    /// The owners of this node, one pool per context.
+    pub pools: Vec<Arc<dyn OwnerPool>>,
+    /// How many partitions each journal has.
+    pub partitions: PartitionCounts,
+    /// The owners on other nodes.
     pub directory: Directory,
-    /// The ways there.
+    /// The connections to other nodes.
     pub peers: Peers,
-    /// Where this process takes commands.
+    /// Where this node takes commands.
     pub own_url: String,
     /// Hashes commands.
     pub hasher: Hasher,
@@ -59,103 +52,44 @@ pub struct Parts {
 }
 
 struct Inner {
-    parts: Parts,
-    offices: Offices,
-    /// What the owners know of their logs, by place.
-    proved: Vec<watch::Receiver<Option<Proved>>>,
-    meters: Meters,
-}
-
-/// The way that a command went. Commands on the same way are decided in the order in which they
-/// went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
-    /// To the owner in this process; its epoch, if it is in office.
-    Here(Option<i64>),
-    /// To another node, on this stream.
-    There(Entry, u64),
-}
-
-/// A command that was handed in somewhere.
-pub struct UnderWay {
-    way: Way,
-    coming: Coming,
-    span: Span,
+    pools: BTreeMap<&'static str, Arc<dyn OwnerPool>>,
+    partitions: PartitionCounts,
+    directory: Directory,
+    peers: Peers,
+    own_url: String,
+    hasher: Hasher,
+    closing: CancellationToken,
     given_up: CancellationToken,
-}
-
-enum Coming {
-    Here(oneshot::Receiver<Result<Answer, Refusal>>),
-    There(ReplyComing),
-}
-
-/// Whether a command was handed in.
-pub enum Begun {
-    /// It was.
-    UnderWay(UnderWay),
-    /// It would have to go another way than the one asked for.
-    OtherWay,
-}
-
-impl Offices {
-    /// `statuses` in the order of [`places`].
-    pub fn new(statuses: Vec<watch::Receiver<Status>>) -> Self {
-        Self { statuses }
-    }
-
-    /// How the owner of a place is doing. Not to be held across an await.
-    pub fn of(&self, place: Place) -> watch::Ref<'_, Status> {
-        self.receiver(place).borrow()
-    }
-
-    /// Every place and its owner's status.
-    pub fn all(&self) -> impl Iterator<Item = (Place, Status)> {
-        places().zip(self.statuses.iter().map(|status| status.borrow().clone()))
-    }
-
-    /// Returns once some status is another than at the last call; never, if there are none left that
-    /// can change. Cancel-safe.
-    pub async fn changed(&mut self) {
-        let changes = self.statuses.iter_mut().map(|status| {
-            Box::pin(async {
-                if status.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            })
-        });
-        futures_util::future::select_all(changes).await;
-    }
-
-    fn receiver(&self, place: Place) -> &watch::Receiver<Status> {
-        let index = places().position(|known| known == place);
-        index
-            .and_then(|index| self.statuses.get(index))
-            .expect("there is an owner for every place")
-    }
+    statuses: OwnerStatuses,
+    meters: Meters,
 }
 
 impl Router {
     /// A router over owners that have been started.
-    pub fn new(parts: Parts) -> Self {
-        let orders = parts.orders.iter().map(OwnerHandle::status);
-        let catalog = parts.catalog.iter().map(OwnerHandle::status);
-        let offices = Offices::new(orders.chain(catalog).collect());
-        let orders = parts.orders.iter().map(OwnerHandle::proved);
-        let catalog = parts.catalog.iter().map(OwnerHandle::proved);
-        let proved = orders.chain(catalog).collect();
+    pub fn new(config: RouterConfig) -> Self {
+        let statuses = OwnerStatuses::of_pools(&config.pools);
+        let pools = config.pools.into_iter();
+        let pools: BTreeMap<_, _> = pools.map(|pool| (pool.context().topic, pool)).collect();
+        let meters = Meters::new(pools.keys().copied());
         Self {
             inner: Arc::new(Inner {
-                parts,
-                offices,
-                proved,
-                meters: Meters::default(),
+                pools,
+                partitions: config.partitions,
+                directory: config.directory,
+                peers: config.peers,
+                own_url: config.own_url,
+                hasher: config.hasher,
+                closing: config.closing,
+                given_up: config.given_up,
+                statuses,
+                meters,
             }),
         }
     }
 
-    /// How the owners here are doing.
-    pub fn offices(&self) -> Offices {
-        self.inner.offices.clone()
+    /// The statuses of the owners on this node.
+    pub fn statuses(&self) -> &OwnerStatuses {
+        &self.inner.statuses
     }
 
     /// The metrics of a journal's routes.
@@ -163,271 +97,227 @@ impl Router {
         self.inner.meters.of(topic)
     }
 
-    /// What the owner of a place here knows of its log, be it in office or not.
-    pub fn proved(&self, place: Place) -> Option<Proved> {
-        let index = places().position(|known| known == place)?;
-        *self.inner.proved.get(index)?.borrow()
+    /// The log as the owner of a partition on this node has proved it, whether it serves or not.
+    pub fn proved(&self, partition: TopicPartition) -> Option<Proved> {
+        let pool = self.inner.pools.get(partition.topic)?;
+        *pool.proved(partition.partition)?.borrow()
     }
 
-    /// Whom the directory takes for a place's owner.
-    pub fn owner(&self, place: Place) -> Option<Entry> {
-        self.inner.parts.directory.known().owner(place).cloned()
+    /// The owner of a partition according to the directory.
+    pub fn owner(&self, partition: TopicPartition) -> Option<Entry> {
+        self.inner.directory.known().owner(partition).cloned()
     }
 
-    /// A command about to set out, with an answer due at `deadline`.
+    /// A command before its first attempt, with an answer due at `deadline`.
     ///
     /// # Errors
-    /// A field can't be taken; which one, and why.
-    pub fn journey(&self, command: Command, deadline: Instant) -> Result<Journey, FieldError> {
-        let prepared = self.prepare(&command)?;
-        Ok(Journey::new(command, prepared, deadline))
+    /// The body has no canonical JSON form.
+    pub fn in_flight(
+        &self,
+        command: CommandEnvelope,
+        deadline: Instant,
+    ) -> Result<InFlightCommand, HashError> {
+        let typed = self.prepare(&command)?;
+        Ok(InFlightCommand::new(command, typed, deadline))
     }
 
     /// A command in its context's terms.
     ///
     /// # Errors
-    /// A field can't be taken; which one, and why.
-    pub(crate) fn prepare(&self, command: &Command) -> Result<Prepared, FieldError> {
-        command.prepare(&self.inner.parts.hasher)
+    /// The body has no canonical JSON form.
+    pub(crate) fn prepare(&self, command: &CommandEnvelope) -> Result<TypedCommand, HashError> {
+        command.prepare(&self.inner.hasher, &self.inner.partitions)
     }
 
-    /// Brings one command to its owner and back.
-    pub async fn run(&self, mut journey: Journey) -> Result<Answer, Refusal> {
+    /// Brings one command to its owner, and gives its answer.
+    pub async fn run(&self, mut command: InFlightCommand) -> Result<Answer, Refusal> {
         loop {
-            let mut under_way = match self.begin(&mut journey, None).await? {
-                Begun::UnderWay(under_way) => under_way,
-                Begun::OtherWay => continue,
+            let mut in_flight = match self.dispatch(&mut command, None).await? {
+                DispatchOutcome::InFlight(in_flight) => in_flight,
+                DispatchOutcome::RouteChanged => continue,
             };
-            let tried = under_way.outcome(journey.deadline).await;
-            if let Some(answered) = self.take(&mut journey, tried) {
+            let outcome = in_flight.outcome(command.deadline).await;
+            if let Some(answered) = self.record_outcome(&mut command, outcome) {
                 return answered;
             }
         }
     }
 
-    /// Takes in what a try of a command came to; gives its answer, if that is one.
-    pub fn take(&self, journey: &mut Journey, tried: Tried) -> Option<Result<Answer, Refusal>> {
-        if matches!(tried, Tried::Again(_)) {
-            self.meters(journey.place.0).tried_again.increment(1);
+    /// Records the outcome of an attempt; gives the command's answer, if there is one now.
+    pub fn record_outcome(
+        &self,
+        command: &mut InFlightCommand,
+        outcome: AttemptOutcome,
+    ) -> Option<Result<Answer, Refusal>> {
+        if matches!(outcome, AttemptOutcome::Retry(_)) {
+            self.meters(command.target.topic).retries.increment(1);
         }
-        journey.take(tried)
+        command.record_outcome(outcome)
     }
 
-    /// Hands a command in where its owner is, and waits for an owner and for room until its deadline;
-    /// but, if `after` is given, only on that way, and without waiting for an owner.
+    /// Hands a command to its owner, and waits for an owner and for room until the command's deadline. If
+    /// `behind` is given, it goes on that route only, and does not wait for an owner.
     ///
     /// # Errors
-    /// Nobody could take it in time.
-    pub async fn begin(
+    /// No owner could take it in time.
+    pub async fn dispatch(
         &self,
-        journey: &mut Journey,
-        after: Option<&Way>,
-    ) -> Result<Begun, Refusal> {
-        if let Some(not_before) = journey.not_before.take() {
-            sleep_until(not_before.min(journey.deadline)).await;
+        command: &mut InFlightCommand,
+        behind: Option<&Route>,
+    ) -> Result<DispatchOutcome, Refusal> {
+        if let Some(not_before) = command.not_before.take() {
+            sleep_until(not_before.min(command.deadline)).await;
         }
-        let mut status = self.inner.offices.receiver(journey.place).clone();
-        let mut directory = self.inner.parts.directory.clone();
+        let mut status = self.inner.statuses.receiver(command.target).clone();
+        let mut directory = self.inner.directory.clone();
         loop {
             status.mark_unchanged();
             directory.mark_seen();
-            let way = self.way(journey);
-            if after.is_some() && way.as_ref() != after {
-                return Ok(Begun::OtherWay);
+            let route = self.route(command);
+            if behind.is_some() && route.as_ref() != behind {
+                return Ok(DispatchOutcome::RouteChanged);
             }
-            if Instant::now() >= journey.deadline {
-                return Err(self.nobody(journey));
+            if Instant::now() >= command.deadline {
+                return Err(self.no_owner(command));
             }
-            if let Some(way) = way {
-                let handed_in = self.hand_in(journey, way);
-                let given_up = &self.inner.parts.given_up;
-                let Some(handed_in) = given_up.run_until_cancelled(handed_in).await else {
-                    return Err(self.nobody(journey));
+            if let Some(route) = route {
+                let sent = self.send(command, route);
+                let Some(sent) = self.inner.given_up.run_until_cancelled(sent).await else {
+                    return Err(self.no_owner(command));
                 };
-                if let Some(under_way) = handed_in? {
-                    return Ok(Begun::UnderWay(under_way));
+                if let Some(in_flight) = sent? {
+                    return Ok(DispatchOutcome::InFlight(in_flight));
                 }
-                // The stream or the office ended meanwhile; there is another way by now, or none.
+                // The stream ended or the owner stepped down meanwhile; by now the route is another one.
                 tokio::task::yield_now().await;
                 continue;
             }
-            let again = journey.avoided.as_ref().map_or(PAUSE_MAX, |_| AVOID_TIME);
+            let recheck = command.backoff_owner.as_ref();
+            let recheck = recheck.map_or(PAUSE_MAX, |_| BACKOFF_TIME);
             tokio::select! {
                 _ = status.changed() => {}
                 () = directory.changed() => {}
-                () = sleep(again) => {}
-                () = sleep_until(journey.deadline) => {}
-                () = self.inner.parts.closing.cancelled() => return Err(self.nobody(journey)),
+                () = sleep(recheck) => {}
+                () = sleep_until(command.deadline) => {}
+                () = self.inner.closing.cancelled() => return Err(self.no_owner(command)),
             }
         }
     }
 
-    /// Where a command would go now.
-    fn way(&self, journey: &Journey) -> Option<Way> {
-        let elsewhere = || {
-            let entry = self.elsewhere(journey)?;
-            let stream = self.inner.parts.peers.stream(&entry.url, journey.place);
-            Some(Way::There(entry, stream))
+    /// The route that a command would take now; `None` while no owner is known.
+    fn route(&self, command: &InFlightCommand) -> Option<Route> {
+        let remote = || {
+            let owner = self.remote_owner(command)?;
+            let stream = self.inner.peers.stream(&owner.url, command.target);
+            Some(Route::Remote(owner, stream))
         };
-        let status = self.inner.offices.of(journey.place).clone();
+        let status = self.inner.statuses.of(command.target).clone();
         match status {
-            Status::InOffice { epoch, .. } => Some(Way::Here(Some(epoch))),
-            // While it takes over, the one before it serves on.
-            Status::TakingOver(_) => Some(elsewhere().unwrap_or(Way::Here(None))),
-            Status::Standby | Status::Leaving | Status::Ended(_) => elsewhere(),
+            Status::Serving { epoch, .. } => Some(Route::Local(Some(epoch))),
+            // Its predecessor serves until it has taken over.
+            Status::TakingOver(_) => Some(remote().unwrap_or(Route::Local(None))),
+            Status::Standby | Status::SteppingDown | Status::Ended(_) => remote(),
         }
     }
 
-    /// The owner on another node, unless it led nowhere a moment ago.
-    fn elsewhere(&self, journey: &Journey) -> Option<Entry> {
-        let led_nowhere = journey.avoided.as_ref().map(|(entry, _)| entry);
-        let known = self.owner(journey.place);
-        let own_url = &self.inner.parts.own_url;
-        let entry = follow(known, journey.told.clone(), led_nowhere, own_url)?;
-        let is_avoided = journey
-            .avoided
-            .as_ref()
-            .is_some_and(|(avoided, until)| *avoided == entry && Instant::now() < *until);
-        (!is_avoided).then_some(entry)
+    /// The owner on another node, unless it could not take this command a moment ago.
+    fn remote_owner(&self, command: &InFlightCommand) -> Option<Entry> {
+        let backoff = command.backoff_owner.as_ref();
+        let failed = backoff.map(|(owner, _)| owner);
+        let known = self.owner(command.target);
+        let hint = command.owner_hint.clone();
+        let owner = choose_owner(known, hint, failed, &self.inner.own_url)?;
+        let must_wait =
+            backoff.is_some_and(|(failed, until)| *failed == owner && Instant::now() < *until);
+        (!must_wait).then_some(owner)
     }
 
-    /// Hands a command in; nothing, if another way must be looked for.
-    async fn hand_in(&self, journey: &mut Journey, way: Way) -> Result<Option<UnderWay>, Refusal> {
-        let mut span = Span::none();
-        let coming = match &way {
-            Way::Here(_) => {
-                let prepared = match journey.prepared.take() {
-                    Some(prepared) => prepared,
-                    None => self
-                        .prepare(&journey.command)
-                        .map_err(|error| Refusal::Unencodable(error.to_string()))?,
-                };
-                match self.submit(prepared, journey.deadline).await {
-                    Ok(coming) => Some(Coming::Here(coming)),
-                    // It left office just now.
-                    Err(Refusal::NotOwner(_)) => None,
-                    Err(refusal) => return Err(refusal),
-                }
-            }
-            Way::There(entry, stream) => {
-                let left = journey.deadline.saturating_duration_since(Instant::now());
-                let text = line(&Forwarded {
-                    within_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-                    command: Cow::Borrowed(&journey.command),
-                });
-                let there = (entry.url.as_str(), journey.place);
-                let (topic, partition) = journey.place;
-                let (owner, trace_id) = (&entry.url, journey.trace_id());
-                span = tracing::debug_span!("forward", topic, partition, owner, trace_id);
-                let peers = &self.inner.parts.peers;
-                let sent = peers.send(there, *stream, text, journey.deadline);
+    /// Hands a command over on a route; `None` if another route must be found.
+    async fn send(
+        &self,
+        command: &mut InFlightCommand,
+        route: Route,
+    ) -> Result<Option<InFlight>, Refusal> {
+        let (target, deadline) = (command.target, command.deadline);
+        let (reply, span) = match &route {
+            Route::Local(_) => (self.send_local(command).await?, Span::none()),
+            Route::Remote(owner, stream) => {
+                let (text, span) = forwarded(command, owner);
+                let peers = &self.inner.peers;
+                let sent = peers.send((&owner.url, target), *stream, text, deadline);
                 let sent = sent.instrument(span.clone()).await;
                 if sent.is_some() {
-                    self.meters(topic).sent_on.increment(1);
+                    self.meters(target.topic).sent_on.increment(1);
                 }
-                sent.map(Coming::There)
+                (sent.map(ReplyFuture::Remote), span)
             }
         };
-        Ok(coming.map(|coming| UnderWay {
-            way,
-            coming,
+        Ok(reply.map(|reply| InFlight {
+            route,
+            reply,
             span,
-            given_up: self.inner.parts.given_up.clone(),
+            given_up: self.inner.given_up.clone(),
         }))
     }
 
-    /// Hands a command to an owner of this process; waits for room in its queue until `deadline`.
-    pub(crate) async fn submit(
+    async fn send_local(
         &self,
-        prepared: Prepared,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
-        let (_, partition) = prepared.place();
-        let index = usize::try_from(partition).expect("partitions are numbered from 0");
-        let submitted = async {
-            match prepared {
-                Prepared::Orders(request) => self.inner.parts.orders[index].submit(request).await,
-                Prepared::Catalog(request) => self.inner.parts.catalog[index].submit(request).await,
-            }
+        command: &mut InFlightCommand,
+    ) -> Result<Option<ReplyFuture>, Refusal> {
+        let typed = match command.typed.take() {
+            Some(typed) => typed,
+            None => self
+                .prepare(&command.command)
+                .map_err(|error| Refusal::Unencodable(error.to_string()))?,
         };
-        match timeout_at(deadline, submitted).await {
-            Ok(submitted) => submitted,
-            Err(_) => Err(Refusal::Unavailable("its owner's queue is full".into())),
+        match self.submit(typed, command.deadline).await {
+            Ok(reply) => Ok(Some(ReplyFuture::Local(reply))),
+            // It stepped down just now.
+            Err(Refusal::NotOwner(_)) => Ok(None),
+            Err(refusal) => Err(refusal),
         }
     }
 
-    fn nobody(&self, journey: &Journey) -> Refusal {
-        let (topic, partition) = journey.place;
-        let whom = match self.owner(journey.place) {
+    /// Submits a command to its owner on this node; waits for room in the owner's queue until `deadline`.
+    pub(crate) async fn submit(
+        &self,
+        command: TypedCommand,
+        deadline: Instant,
+    ) -> Result<AnswerReceiver, Refusal> {
+        let target = command.target();
+        let Some(pool) = self.inner.pools.get(target.topic) else {
+            let reason = format!("this node has no owners of {}", target.topic);
+            return Err(Refusal::Unencodable(reason));
+        };
+        match timeout_at(deadline, pool.submit(command)).await {
+            Ok(submitted) => submitted,
+            Err(_) => Err(Refusal::Unavailable(format!(
+                "the queue of the owner of {target} is full"
+            ))),
+        }
+    }
+
+    fn no_owner(&self, command: &InFlightCommand) -> Refusal {
+        let target = command.target;
+        let owner = match self.owner(target) {
             Some(entry) => format!("its last known owner is {}", entry.url),
             None => "no owner of it is known".to_owned(),
         };
-        let trouble = journey.trouble.as_deref().unwrap_or("none was in office");
-        Refusal::Unavailable(format!("{topic}/{partition}: {whom}; {trouble}"))
+        let error = command.last_error.as_deref();
+        let error = error.unwrap_or("no owner was serving");
+        Refusal::Unavailable(format!("{target}: {owner}; {error}"))
     }
 }
 
-impl UnderWay {
-    /// The way it went.
-    pub fn way(&self) -> &Way {
-        &self.way
-    }
-
-    /// Waits for what it comes to, until `deadline` or until the process gives up. Cancel-safe, until it
-    /// has returned.
-    pub async fn outcome(&mut self, deadline: Instant) -> Tried {
-        let span = self.span.clone();
-        self.tried(deadline).instrument(span).await
-    }
-
-    async fn tried(&mut self, deadline: Instant) -> Tried {
-        let given_up = self.given_up.clone();
-        tokio::select! {
-            biased;
-            tried = self.outcome_in_time(deadline) => tried,
-            () = given_up.cancelled() => {
-                let reason = "the process stops; its outcome is unknown";
-                Tried::Answered(Err(Refusal::Unavailable(reason.into())))
-            }
-        }
-    }
-
-    async fn outcome_in_time(&mut self, deadline: Instant) -> Tried {
-        let late = || {
-            let reason = format!("no answer within {ANSWER_TIMEOUT:?}; its outcome is unknown");
-            Tried::Answered(Err(Refusal::Unavailable(reason)))
-        };
-        match &mut self.coming {
-            Coming::Here(coming) => match timeout_at(deadline, coming).await {
-                Ok(Ok(Err(Refusal::NotOwner(reason)))) => self.again(reason, true, None),
-                Ok(Ok(answered)) => Tried::Answered(answered),
-                Ok(Err(_)) => self.again("the owner has ended".into(), true, None),
-                Err(_) => late(),
-            },
-            Coming::There(coming) => match timeout_at(deadline, coming).await {
-                Ok(Ok(Ok(Reply::NotOwner {
-                    reason,
-                    is_tried,
-                    owner,
-                }))) => self.again(reason, is_tried, owner),
-                Ok(Ok(Ok(reply))) => Tried::Answered(reply.into_result()),
-                Ok(Ok(Err(broken))) => self.again(broken.to_string(), broken.is_sent, None),
-                Ok(Err(_)) => self.again("the stream has ended".into(), true, None),
-                Err(_) => late(),
-            },
-        }
-    }
-
-    fn again(&self, reason: String, may_be_done: bool, told: Option<Entry>) -> Tried {
-        let avoid = match &self.way {
-            Way::Here(_) => None,
-            Way::There(entry, _) => Some(entry.clone()),
-        };
-        Tried::Again(Trouble {
-            reason,
-            may_be_done,
-            avoid,
-            told,
-        })
-    }
+/// A command's line for another node, and the span of its way there.
+fn forwarded(command: &InFlightCommand, owner: &Entry) -> (Vec<u8>, Span) {
+    let left = command.deadline.saturating_duration_since(Instant::now());
+    let text = line(&Forward {
+        within_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        command: &command.command,
+    });
+    let TopicPartition { topic, partition } = command.target;
+    let (owner, trace_id) = (&owner.url, command.trace_id());
+    let span = tracing::debug_span!("forward", topic, partition, owner, trace_id);
+    (text, span)
 }

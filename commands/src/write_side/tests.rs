@@ -1,90 +1,89 @@
-//! Deadlines, with owners that never take anything from their queues. The clock is paused: it jumps to
-//! the next deadline as soon as nothing else is left to do.
+//! Deadlines, with owners that never take anything from their queues. The clock is paused: it jumps to the
+//! next deadline as soon as there is nothing else to do.
 
 use super::*;
 use crate::{
-    call::{Call, Command},
-    http::{batch, lines, products},
+    contexts::{self, CONTEXTS},
+    envelope::CommandEnvelope,
+    handle::WriteSideHandle,
+    http::batch,
     identity::Principal,
+    ndjson,
+    owners::{AnswerReceiver, TypedCommand},
+    request::{CommandHeaders, CommandRequest, Execute},
     routing::{
-        directory::Entries,
-        journey::{Journey, Tried},
-        router::{Begun, UnderWay},
+        attempt::{DispatchOutcome, InFlight},
+        in_flight::{ANSWER_TIMEOUT, AttemptOutcome, InFlightCommand},
     },
 };
 use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, HeaderValue, header},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::BoxFuture};
 use journal::{
     Source,
-    owner::{Answer, UNANSWERED_MAX},
-    store::Memory,
+    owner::UNANSWERED_MAX,
+    store::{Memory, StateStore},
 };
 use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
-use schemas::topics::PARTITIONS;
 use serde_json::{Value, json};
-use service::{extract::ApiJson, trace::TraceContext};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::{sync::oneshot, time::Instant};
+use service::trace::TraceContext;
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::time::Instant;
 
-/// Longer than anything here may take; where a deadline is missing, the test ends here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything here may take; a test without a deadline ends here.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The owners of a context, and their handles.
-type Owners<M> = (
-    Vec<OwnerHandle<<M as Machine>::Command>>,
-    Vec<Owner<M, Kafka>>,
-);
+/// Tasks of owners, which are never run.
+type Owners = Vec<BoxFuture<'static, ()>>;
 
-/// Nobody listens on port 1, and nobody asks.
-fn silent_owners<M: Machine + Copy>(machine: M) -> Owners<M> {
+/// A log that is not there: no process listens on port 1.
+fn unreachable_log() -> Kafka {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),
         ..KafkaSettings::default()
     };
-    let log = Kafka {
+    Kafka {
         appender: Appender::new(&kafka).unwrap(),
         source: Source {
             admin: Admin::new(&kafka).unwrap(),
             registry: Registry::new(&RegistrySettings::default()).unwrap(),
             kafka,
         },
-    };
-    let encoder = Encoder::new(1, &M::Event::CONTEXT.schema()).unwrap();
-    let owner = |partition| {
-        let settings = OwnerSettings::new(String::new());
-        let store = Arc::new(Memory::default());
-        Owner::new(
-            machine,
-            partition,
-            encoder.clone(),
-            log.clone(),
-            store,
-            settings,
-        )
-    };
-    let (owners, handles): (Vec<_>, Vec<_>) = (0..PARTITIONS).map(owner).unzip();
-    (handles, owners)
+    }
 }
 
-/// A write side whose owners are kept, but never run, by the second value.
-fn silent() -> (WriteSide, impl Sized) {
-    let (write_side, owners, known) = silent_beside();
-    (write_side, (owners, known))
-}
-
-/// The same, and what its directory has read.
-fn silent_beside() -> (WriteSide, impl Sized, Entries) {
-    let (orders, orders_owners) = silent_owners(Orders);
-    let (catalog, catalog_owners) = silent_owners(Catalog);
-    let (known, directory) = Directory::of_entries();
+/// A write side whose owners take nothing from their queues, while those are kept.
+fn silent() -> (WriteSide, Owners) {
+    let partitions = PartitionCounts::uniform(3);
     let closing = CancellationToken::new();
-    let router = Router::new(Parts {
-        orders,
-        catalog,
-        directory,
+    let owners = RefCell::new(Owners::new());
+    let launch = OwnersLaunch {
+        log: unreachable_log(),
+        partitions: &partitions,
+        owner_url: "",
+        encoder: &|context| Encoder::new(1, &context.schema()).unwrap(),
+        store: &|_| -> Arc<dyn StateStore> { Arc::new(Memory::default()) },
+        assigned: &|_| watch::channel(true).1,
+        spawn: &|owner| owners.borrow_mut().push(owner),
+        closing: closing.clone(),
+        given_up: closing.clone(),
+    };
+    let pools: Vec<_> = CONTEXTS
+        .iter()
+        .map(|context| context.start(&launch))
+        .collect();
+    let router = Router::new(RouterConfig {
+        pools,
+        partitions: partitions.clone(),
+        directory: Directory::empty().1,
         peers: Peers::new().unwrap(),
         own_url: "http://127.0.0.1:1".into(),
         hasher: Hasher::new([7; 32]),
@@ -96,34 +95,39 @@ fn silent_beside() -> (WriteSide, impl Sized, Entries) {
         stop: CancellationToken::new(),
         closing,
     };
-    (write_side, (orders_owners, catalog_owners), known)
+    (write_side, owners.into_inner())
 }
 
 fn product(sku: &str) -> Value {
     json!({"sku": sku, "description": "a product"})
 }
 
-/// A command about the product `A`.
-fn create(write_side: &WriteSide) -> crate::call::Prepared {
-    let body = serde_json::from_value(product("A")).unwrap();
-    let command = Command::new(&Principal::import(), None, Call::CreateProduct(body));
-    write_side.router.prepare(&command).unwrap()
+/// A command about the product `A`, as a client sends it.
+fn envelope() -> CommandEnvelope {
+    let command = contexts::command("CreateProduct").unwrap();
+    let body = command.read(product("A").to_string().as_bytes()).unwrap();
+    CommandEnvelope::new(&Principal::import(), None, body)
 }
 
-/// Fills the queue of the owner of product `A`; the answers to come must be kept.
-async fn fill(write_side: &WriteSide) -> Vec<oneshot::Receiver<Result<Answer, Refusal>>> {
-    let mut coming = Vec::new();
+/// A command about the product `A`, for its owner.
+fn create(write_side: &WriteSide) -> TypedCommand {
+    write_side.router.prepare(&envelope()).unwrap()
+}
+
+/// Fills the queue of the owner of product `A`; the receivers must be kept.
+async fn fill(write_side: &WriteSide) -> Vec<AnswerReceiver> {
+    let mut answers = Vec::new();
     for _ in 0..UNANSWERED_MAX {
         let submitted = write_side.router.submit(create(write_side), Instant::now());
-        coming.push(submitted.await.unwrap());
+        answers.push(submitted.await.unwrap());
     }
-    coming
+    answers
 }
 
-/// Hands a batch in, and gives its answers and how long they took.
+/// Sends a batch; gives its answers and how long they took.
 async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration) {
     let begun = Instant::now();
-    let media_type = HeaderValue::from_static(lines::MEDIA_TYPE);
+    let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let answered = async {
@@ -136,8 +140,8 @@ async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration
         .await;
         to_bytes(response.unwrap().into_body(), 1 << 20).await
     };
-    let answered = tokio::time::timeout(PATIENCE, answered).await;
-    let bytes = answered.expect("a line has no deadline").unwrap();
+    let answered = tokio::time::timeout(TEST_TIMEOUT, answered).await;
+    let bytes = answered.expect("a line was never answered").unwrap();
     let answers = bytes.split_inclusive(|byte| *byte == b'\n');
     let answers = answers.map(|line| serde_json::from_slice(line).unwrap());
     (answers.collect(), begun.elapsed())
@@ -165,17 +169,17 @@ fn assert_is_unavailable(problem: &Value, reason: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_submission_waits_for_room_until_its_deadline() {
     let (write_side, _owners) = silent();
-    let _coming = fill(&write_side).await;
+    let _answers = fill(&write_side).await;
     let (begun, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(3));
     let submitted = write_side.router.submit(create(&write_side), deadline);
-    let submitted = tokio::time::timeout(PATIENCE, submitted).await;
-    let refusal = submitted.expect("it waits for ever").unwrap_err();
-    assert!(refusal.to_string().contains("queue is full"), "{refusal}");
+    let submitted = tokio::time::timeout(TEST_TIMEOUT, submitted).await;
+    let refusal = submitted.expect("it never returned").unwrap_err();
+    assert!(refusal.to_string().contains("is full"), "{refusal}");
     assert_eq!(begun.elapsed(), Duration::from_secs(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_line_of_a_batch_has_its_answer_in_time() {
+async fn every_line_of_a_batch_is_answered_in_time() {
     let (write_side, _owners) = silent();
     let lines = [
         create_line("A"),
@@ -189,31 +193,30 @@ async fn every_line_of_a_batch_has_its_answer_in_time() {
         assert_eq!(answer["line"], number, "{answer}");
         assert_is_unavailable(answer, "no answer within 15s");
     }
-    // All of them wait at once, each from its own arrival on.
+    // All of them wait at once, each from its own arrival.
     assert_eq!(time, ANSWER_TIMEOUT);
 }
 
-/// As an owner that is away for a while meets a client that does not mind: what is read ahead is bounded
-/// in bytes too.
+/// While an owner is away, a client may send on: the bytes that are read ahead are bounded too.
 #[tokio::test(start_paused = true)]
 async fn long_lines_are_not_read_far_ahead() {
     let (write_side, _owners) = silent();
-    let bytes_max = lines::BYTES_UNDER_WAY_MAX / lines::LINE_BYTES_MAX;
+    let bytes_max = ndjson::BYTES_AHEAD_MAX / ndjson::LINE_BYTES_MAX;
     let read = Arc::new(AtomicUsize::new(0));
     let reads = read.clone();
     let chunks = futures_util::stream::iter(0..4 * bytes_max).map(move |number| {
         reads.fetch_add(1, Ordering::Relaxed);
         let line = create_line(&number.to_string()).to_string();
-        let padding = " ".repeat(lines::LINE_BYTES_MAX - line.len());
+        let padding = " ".repeat(ndjson::LINE_BYTES_MAX - line.len());
         Ok::<_, std::convert::Infallible>(format!("{line}{padding}\n"))
     });
-    let media_type = HeaderValue::from_static(lines::MEDIA_TYPE);
+    let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let (trace, body) = (TraceContext::fresh(), Body::from_stream(chunks));
     let response = batch::commands(write_side.clone(), trace, headers, body).await;
     tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
     let read_ahead = read.load(Ordering::Relaxed);
-    // One more waits for room.
+    // One more line waits for room.
     assert_eq!(read_ahead, bytes_max + 1);
     let answers = to_bytes(response.unwrap().into_body(), 1 << 20).await;
     assert!(answers.is_ok());
@@ -221,70 +224,67 @@ async fn long_lines_are_not_read_far_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_finds_no_room_is_refused_in_time() {
+async fn a_line_without_room_in_the_queue_is_refused_in_time() {
     let (write_side, _owners) = silent();
-    let _coming = fill(&write_side).await;
+    let _answers = fill(&write_side).await;
     let (answers, time) = batch(&write_side, &[create_line("A")]).await;
-    assert_is_unavailable(&answers[0], "queue is full");
+    assert_is_unavailable(&answers[0], "is full");
     assert_eq!(time, ANSWER_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_of_its_own_has_its_answer_in_time() {
+async fn a_single_command_is_answered_in_time() {
     let (write_side, _owners) = silent();
     let begun = Instant::now();
-    let body = serde_json::from_value(product("A")).unwrap();
-    let created = products::create(
-        write_side.clone(),
-        TraceContext::fresh(),
-        HeaderMap::new(),
-        ApiJson(body),
-    );
-    let created = tokio::time::timeout(PATIENCE, created).await;
-    let problem = created.expect("it waits for ever").unwrap_err();
+    let command = contexts::command("CreateProduct").unwrap();
+    let body = command.read(product("A").to_string().as_bytes()).unwrap();
+    let handle = WriteSideHandle::default();
+    handle.set(write_side.clone());
+    let created = handle.execute(CommandRequest {
+        principal: Principal::import(),
+        headers: CommandHeaders::default(),
+        command: body,
+    });
+    let created = tokio::time::timeout(TEST_TIMEOUT, created).await;
+    let problem = created.expect("it never returned").unwrap_err();
     assert_is_unavailable(&problem.body(), "no answer within 15s");
     assert_eq!(begun.elapsed(), ANSWER_TIMEOUT);
 }
 
-/// A command about the product `A`, on its way.
-fn journey(write_side: &WriteSide) -> Journey {
-    let body = serde_json::from_value(product("A")).unwrap();
-    let command = Command::new(&Principal::import(), None, Call::CreateProduct(body));
-    let journey = write_side
-        .router
-        .journey(command, Instant::now() + ANSWER_TIMEOUT);
-    journey.unwrap()
+/// A command about the product `A`, before its first attempt.
+fn in_flight(write_side: &WriteSide) -> InFlightCommand {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    write_side.router.in_flight(envelope(), deadline).unwrap()
 }
 
-/// Hands a command in.
-async fn begin(write_side: &WriteSide, journey: &mut Journey) -> UnderWay {
-    match write_side.router.begin(journey, None).await.unwrap() {
-        Begun::UnderWay(under_way) => under_way,
-        Begun::OtherWay => panic!("any way would do"),
+async fn dispatch(write_side: &WriteSide, command: &mut InFlightCommand) -> InFlight {
+    match write_side.router.dispatch(command, None).await.unwrap() {
+        DispatchOutcome::InFlight(in_flight) => in_flight,
+        DispatchOutcome::RouteChanged => panic!("no route was asked for"),
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn commands_that_come_back_together_wait_together() {
     let (write_side, owners) = silent();
-    let mut journeys = Vec::new();
+    let mut commands = Vec::new();
     for _ in 0..1_024 {
-        let mut journey = journey(&write_side);
-        let under_way = begin(&write_side, &mut journey).await;
-        journeys.push((journey, under_way));
+        let mut command = in_flight(&write_side);
+        let attempt = dispatch(&write_side, &mut command).await;
+        commands.push((command, attempt));
     }
     drop(owners);
-    for (journey, under_way) in &mut journeys {
-        let tried = under_way.outcome(journey.deadline()).await;
+    for (command, attempt) in &mut commands {
+        let outcome = attempt.outcome(command.deadline()).await;
         assert!(
-            journey.take(tried).is_none(),
-            "an owner that is gone answers"
+            command.record_outcome(outcome).is_none(),
+            "an owner that has ended answered"
         );
     }
     let begun = Instant::now();
-    for (journey, _) in &mut journeys {
-        // Nobody takes it any more; what counts is when that is found out.
-        assert!(write_side.router.begin(journey, None).await.is_err());
+    for (command, _) in &mut commands {
+        // There is no owner any more; the test is about the time until that is found.
+        assert!(write_side.router.dispatch(command, None).await.is_err());
     }
     let waited = begun.elapsed();
     assert!(waited >= Duration::from_millis(5), "{waited:?}");
@@ -292,15 +292,15 @@ async fn commands_that_come_back_together_wait_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_gives_up_answers_what_is_under_way() {
+async fn a_node_that_gives_up_answers_commands_in_flight() {
     let (write_side, _owners) = silent();
-    let mut journey = journey(&write_side);
-    let mut under_way = begin(&write_side, &mut journey).await;
+    let mut command = in_flight(&write_side);
+    let mut attempt = dispatch(&write_side, &mut command).await;
     let begun = Instant::now();
     write_side.closing.cancel();
-    let tried = under_way.outcome(journey.deadline()).await;
-    let Tried::Answered(Err(refusal)) = tried else {
-        panic!("it waits on");
+    let outcome = attempt.outcome(command.deadline()).await;
+    let AttemptOutcome::Answered(Err(refusal)) = outcome else {
+        panic!("the command still waits");
     };
     assert!(
         refusal.to_string().contains("outcome is unknown"),
@@ -310,7 +310,7 @@ async fn a_process_that_gives_up_answers_what_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn owners_and_answers_are_given_up_some_time_after_the_hand_over() {
+async fn owners_and_answers_are_abandoned_some_time_after_the_hand_over() {
     let (closing, given_up) = (CancellationToken::new(), CancellationToken::new());
     let task = tokio::spawn(give_up(closing.clone(), given_up.clone()));
     assert!(!given_up.is_cancelled());

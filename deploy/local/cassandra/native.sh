@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Cassandra, one node, from Maven's jars. It stands in for Scylla, which no package registry carries: the same driver
-# and the same CQL, as far as Daybook uses it. The commit log is synced in groups of 2 ms: the default, a sync every few
-# seconds, loses acknowledged rows on `kill -9`.
+# Cassandra, one node, from Maven's jars. It replaces Scylla, which no package registry has: driver and CQL are the same, as
+# far as Daybook uses them. The commit log is synced in groups of 2 ms: the default, a sync every few seconds, loses
+# acknowledged rows on `kill -9`.
 
 cassandra_heap=${DEV_CASSANDRA_HEAP:-768m}
 
@@ -14,7 +14,7 @@ cassandra_prepare() {
     "$local_dir/cassandra/cassandra.yaml.template" > "$stack_dir/cassandra/cassandra.yaml"
 }
 
-# The insides of the JDK that Cassandra's own start script opens to it.
+# The internal packages of the JDK that Cassandra's own start script opens.
 cassandra_modules() {
   local module
   for module in java.base/jdk.internal.misc java.base/java.lang.ref java.sql/java.sql jdk.unsupported/sun.misc \
@@ -34,9 +34,9 @@ cassandra_start() {
   local directory=$stack_dir/cassandra java modules as=()
   java=$(find_java)
   mapfile -t modules < <(cassandra_modules)
-  # From Java 18 on a program must be allowed to install the security manager that Cassandra insists on.
+  # Since Java 18 the security manager that Cassandra installs must be allowed explicitly.
   if [ "$(java_major "$java")" -ge 18 ]; then modules+=(-Djava.security.manager=allow); fi
-  # As root it would lock all its memory: take that right away.
+  # As root it would lock all its memory, so it runs without that capability.
   if [ "$(id -u)" = 0 ]; then as=(setpriv --bounding-set -ipc_lock); fi
   ulimit -l 64 2> /dev/null || true
   launch cassandra "${as[@]}" "$java" "-Ddaybook.server=$directory" \

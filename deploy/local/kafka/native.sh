@@ -13,7 +13,7 @@ kafka_prepare() {
     "$local_dir/kafka/server.properties.template" > "$directory/server.properties"
   if [ ! -f "$directory/data/meta.properties" ]; then
     cluster_id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)
-    # An id that begins with a dash would be read as an option.
+    # An id that starts with a dash would be parsed as an option.
     "$java" -cp "$jars/*" kafka.tools.StorageTool format -t "K${cluster_id:1}" -c "$directory/server.properties" \
       > "$directory/format.log" 2>&1 ||
       fail "kafka: its storage cannot be formatted; see $directory/format.log"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Postgres from the distribution's package, with a data folder and a port of our own; a cluster of the distribution is
-# never touched. Postgres refuses to run as root, so root runs it as the package's user `postgres`.
-# It trusts every local user: it holds nothing but this checkout's data and listens on 127.0.0.1 only.
+# Postgres from the distribution's package, with a data folder and a port of our own; clusters of the distribution are never
+# touched. Postgres does not run as root, so root runs it as the package's user `postgres`.
+# It trusts every local user, because it contains only this checkout's data and listens on 127.0.0.1 only.
 
 postgres_tool() { # NAME; prints its path, or fails
   local directory
@@ -18,8 +18,8 @@ as_postgres() {
   if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
 }
 
-# Where the data lies: in the state folder if the server's user can get there, else (a checkout under a closed home,
-# worked on by root) in a folder of its own that is noted in `elsewhere`.
+# The data folder: the state folder if the server's user can access it. Otherwise (root works on a checkout in a private
+# home) a folder of its own, whose path is in the file `elsewhere`.
 postgres_dir() {
   cat "$stack_dir/postgres/elsewhere" 2> /dev/null || echo "$stack_dir/postgres"
 }
@@ -28,7 +28,7 @@ postgres_folder_elsewhere() { echo "/var/tmp/daybook-$(checkout_hash)-$DEV_STACK
 postgres_forget_folder() {
   local elsewhere
   elsewhere=$(postgres_folder_elsewhere)
-  # Anyone can make a folder in /var/tmp; only one that is ours is removed.
+  # Any user can create a folder in /var/tmp; remove it only if it is ours.
   if [ -d "$elsewhere" ] && [ -O "$elsewhere" ]; then rm -rf "$elsewhere"; fi
 }
 
@@ -37,12 +37,12 @@ postgres_fetch() { :; }
 postgres_prepare() {
   local directory=$stack_dir/postgres
   if [ "$(id -u)" = 0 ] && [ ! -f "$directory/elsewhere" ] && ! as_postgres test -x "$directory"; then
-    # What an earlier checkout of this path left there belongs to a journal that is gone.
+    # A folder from an earlier checkout at this path belongs to a journal that no longer exists.
     postgres_forget_folder
     directory=$(postgres_folder_elsewhere)
-    mkdir -m 755 "$directory" || fail "cannot make $directory, the place for Postgres' data"
+    mkdir -m 755 "$directory" || fail "cannot create $directory for Postgres' data"
     echo "$directory" > "$stack_dir/postgres/elsewhere"
-    say "postgres: its user cannot enter this checkout, so its data lies in $directory"
+    say "postgres: its user cannot access this checkout, so its data is in $directory"
   fi
   directory=$(postgres_dir)
   mkdir -p "$directory/db"
@@ -52,13 +52,13 @@ postgres_prepare() {
     find "$directory/db" -mindepth 1 -delete
     (cd "$directory/db" && as_postgres "$(postgres_tool initdb)" -D "$directory/db" -U daybook -A trust \
       --encoding=UTF8 --locale=C) >> "$stack_dir/postgres/log" 2>&1
-    # Without this file an `initdb` that was interrupted would be taken for a database.
+    # Without this file the result of an interrupted `initdb` would look like a database.
     touch "$directory/db/initialized"
   fi
-  # After `kill -9` its children need a moment to notice; until then a new server refuses the folder.
+  # After `kill -9` its child processes end with a delay; until then a new server rejects the folder.
   wait_until "the processes of a killed Postgres to end" 20 - postgres_has_left "$directory/db" ||
-    fail "processes of an earlier Postgres are still at work in $directory/db"
-  # Nobody works here, so this names a process of the past, and after a reboot perhaps a stranger of the same number.
+    fail "processes of an earlier Postgres still use $directory/db"
+  # No process uses the folder, so this pid file is stale; after a reboot its pid may belong to another process.
   rm -f "$directory/db/postmaster.pid"
 }
 
@@ -73,7 +73,7 @@ postgres_start() {
   local directory as=()
   directory=$(postgres_dir)
   if [ "$(id -u)" = 0 ]; then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
-  # No unix socket: its path may be at most 107 bytes long, and a checkout may lie deeper.
+  # No unix socket: its path is limited to 107 bytes, and the path of a checkout may be longer.
   launch postgres "${as[@]}" "$(postgres_tool postgres)" -D "$directory/db" -p "${port[postgres]}" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories=
 }

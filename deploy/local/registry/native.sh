@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Apicurio Registry, whose Confluent-compatible interface is at /apis/ccompat/v7, from Maven.
-# Its data is an H2 file. WRITE_DELAY=0 makes an acknowledged schema survive `kill -9`.
+# Its data is an H2 file. With WRITE_DELAY=0 an acknowledged schema survives `kill -9`.
 
 registry_heap=${DEV_REGISTRY_HEAP:-256m}
 
@@ -8,7 +8,7 @@ registry_fetch() { fetch_jars registry; }
 
 registry_prepare() {
   local archive
-  # The artifact is an archive of the whole application: unpacked once, where it was fetched to.
+  # The artifact is an archive of the whole application; it is unpacked once, next to the jars.
   if [ ! -d "$jars/app" ]; then
     archive=$(echo "$jars"/apicurio-registry-app-*.tar.gz)
     rm -rf "$jars/app.partial"

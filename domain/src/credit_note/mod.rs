@@ -1,10 +1,11 @@
-//! A credit note: money given back. An aggregate of its own, for the source may name no order.
+//! A credit note: money returned to a customer. It is an aggregate of its own because the source may name
+//! no order.
 
 use crate::{
     decider::Decider,
     sale::{Sale, SaleRejection},
 };
-use schemas::orders::{CreditNoteIssued, Event};
+use schemas::orders::{CreditNoteEvent as Event, CreditNoteIssued};
 use serde::{Deserialize, Serialize};
 
 /// The aggregate `creditnote`.
@@ -16,19 +17,18 @@ pub enum State {
     /// It does not exist.
     #[default]
     NotIssued,
-    /// It stands.
+    /// It was issued.
     Issued,
 }
 
-/// What may be asked of a credit note.
+/// A request to change a credit note.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Take over a credit note that was issued elsewhere, against no order that we know.
+    /// Import a credit note of another system, against no order that we know.
     ImportCreditNote(Sale),
 }
 
 impl Decider for CreditNote {
-    const AGGREGATE_TYPE: &'static str = "creditnote";
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -40,11 +40,9 @@ impl Decider for CreditNote {
         }
     }
 
-    fn evolve(state: State, event: &Event) -> State {
+    fn evolve(_: State, event: &Event) -> State {
         match event {
             Event::CreditNoteIssued(_) => State::Issued,
-            // A fact about another aggregate.
-            Event::SaleImported(_) => state,
         }
     }
 }
@@ -74,7 +72,7 @@ mod tests {
     use crate::{sale::examples::sale, spec::given};
 
     #[test]
-    fn takes_a_credit_note_over_once() {
+    fn a_credit_note_is_imported_once() {
         let note = sale(&[(-6, 2_550_000)]);
         let expected = Event::CreditNoteIssued(CreditNoteIssued {
             invoice: note.invoice.clone(),
@@ -93,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_one_without_lines() {
+    fn a_credit_note_without_lines_is_rejected() {
         let invoice = "536365".into();
         given::<CreditNote>([])
             .when(Command::ImportCreditNote(sale(&[])))

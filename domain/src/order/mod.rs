@@ -1,10 +1,10 @@
-//! An order. So far: one that was made elsewhere and is taken over as it stood.
+//! An order. So far: a sale of another system, imported unchanged.
 
 use crate::{
     decider::Decider,
     sale::{Sale, SaleRejection},
 };
-use schemas::orders::{Event, SaleImported};
+use schemas::orders::{OrderEvent as Event, SaleImported};
 use serde::{Deserialize, Serialize};
 
 /// The aggregate `order`.
@@ -16,19 +16,18 @@ pub enum State {
     /// It does not exist.
     #[default]
     NotPlaced,
-    /// It was made elsewhere and is complete.
+    /// It was imported from another system and is complete.
     Imported,
 }
 
-/// What may be asked of an order.
+/// A request to change an order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Take over a sale that was made elsewhere.
+    /// Import a sale of another system.
     ImportSale(Sale),
 }
 
 impl Decider for Order {
-    const AGGREGATE_TYPE: &'static str = "order";
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -40,11 +39,9 @@ impl Decider for Order {
         }
     }
 
-    fn evolve(state: State, event: &Event) -> State {
+    fn evolve(_: State, event: &Event) -> State {
         match event {
             Event::SaleImported(_) => State::Imported,
-            // A fact about another aggregate.
-            Event::CreditNoteIssued(_) => state,
         }
     }
 }
@@ -77,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn takes_a_sale_over_once() {
+    fn a_sale_is_imported_once() {
         let expected = Event::SaleImported(SaleImported {
             invoice: "536365".into(),
             customer: Some("17850".into()),
@@ -94,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_sale_without_lines() {
+    fn a_sale_without_lines_is_rejected() {
         let invoice = "536365".into();
         given::<Order>([])
             .when(Command::ImportSale(sale(&[])))
@@ -103,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_sale_twice_is_taken_over_at_most_once(sale in any_sale()) {
+        fn any_sale_is_imported_at_most_once(sale in any_sale()) {
             let command = Command::ImportSale(sale);
             if let Ok(events) = Order::decide(&State::NotPlaced, &command) {
                 let state = crate::fold::<Order>(State::NotPlaced, &events);

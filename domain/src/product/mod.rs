@@ -1,9 +1,9 @@
-//! A product: what it is called, and what it costs.
+//! A product: its description and its price.
 
-use crate::decider::Decider;
+use crate::decider::{Decider, RejectionKind};
 use schemas::{
     Money, Sku,
-    catalog::{Event, ProductCreated, ProductPriceChanged},
+    catalog::{ProductCreated, ProductEvent as Event, ProductPriceChanged},
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,10 @@ pub struct Product;
 /// A product's life.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum State {
-    /// It is not on the books.
+    /// It does not exist.
     #[default]
     Unknown,
-    /// It is on the books.
+    /// It exists.
     Created {
         /// May be empty.
         description: String,
@@ -25,36 +25,36 @@ pub enum State {
     },
 }
 
-/// What may be asked of a product.
+/// A request to change a product.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Put it on the books.
+    /// Add it to the catalog.
     Create {
         /// Its id.
         sku: Sku,
         /// May be empty.
         description: String,
     },
-    /// Set what it costs from now on.
+    /// Set its price.
     ChangePrice {
         /// Above zero.
         new: Money,
     },
 }
 
-/// Why a command was refused.
+/// Why a command was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The SKU is taken by a product that is described otherwise.
-    #[error("the product exists, and is described as {description:?}")]
+    /// The SKU belongs to a product with another description.
+    #[error("the product exists with the description {description:?}")]
     ExistsDescribedOtherwise {
-        /// Its description.
+        /// The existing product's description.
         description: String,
     },
-    /// There is nothing to price.
+    /// The product does not exist.
     #[error("there is no such product")]
     Unknown,
-    /// A price is above zero.
+    /// The price is zero or below.
     #[error("a price must be above zero, this is {price}")]
     PriceNotPositive {
         /// The price asked for.
@@ -62,19 +62,25 @@ pub enum Rejection {
     },
 }
 
-impl Rejection {
-    /// The rejection's stable name.
-    pub fn code(&self) -> &'static str {
+impl crate::decider::Rejection for Rejection {
+    fn code(&self) -> &'static str {
         match self {
             Self::ExistsDescribedOtherwise { .. } => "PRODUCT_EXISTS",
             Self::Unknown => "PRODUCT_NOT_FOUND",
             Self::PriceNotPositive { .. } => "PRICE_NOT_POSITIVE",
         }
     }
+
+    fn kind(&self) -> RejectionKind {
+        match self {
+            Self::ExistsDescribedOtherwise { .. } => RejectionKind::Conflict,
+            Self::Unknown => RejectionKind::NotFound,
+            Self::PriceNotPositive { .. } => RejectionKind::Invalid,
+        }
+    }
 }
 
 impl Decider for Product {
-    const AGGREGATE_TYPE: &'static str = "product";
     type State = State;
     type Command = Command;
     type Event = Event;
@@ -99,7 +105,7 @@ impl Decider for Product {
                     price: Some(changed.new),
                 }
             }
-            // No history of ours has this; a fact is never refused, and it does not make a product.
+            // No history of ours has this. Events are never refused, and a price alone makes no product.
             (Event::ProductPriceChanged(_), State::Unknown) => State::Unknown,
         }
     }
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn is_created_once() {
+    fn a_product_is_created_once() {
         given::<Product>([])
             .when(create("LANTERN"))
             .then([created("LANTERN")])
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_silently_described_otherwise() {
+    fn another_description_is_a_conflict() {
         let description = "LANTERN".into();
         given::<Product>([created("LANTERN")])
             .when(create("WHITE LANTERN"))
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_change_says_old_and_new() {
+    fn a_price_change_has_the_old_and_the_new_price() {
         let first = Event::ProductPriceChanged(ProductPriceChanged {
             old: None,
             new: pence(255),
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_price_is_already_so() {
+    fn the_present_price_changes_nothing() {
         let first = Event::ProductPriceChanged(ProductPriceChanged {
             old: None,
             new: pence(255),
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_prices_that_are_none() {
+    fn a_price_needs_a_product_and_must_be_positive() {
         let unknown = given::<Product>([]).when(Command::ChangePrice { new: pence(1) });
         unknown.then_rejected(Rejection::Unknown);
         given::<Product>([created("")])

@@ -9,8 +9,8 @@ use super::{
     request::{Machine, Refusal},
 };
 use crate::{
-    log::{Line, Log, ReadLog},
-    protocol::Protocol,
+    log::{Log, PartitionAppender},
+    protocol::{CorrectProtocol, OwnerProtocol},
     store::{StateStore, StoreError},
 };
 use futures_util::future::BoxFuture;
@@ -25,59 +25,60 @@ use tokio_util::sync::CancellationToken;
 
 /// Most commands of one partition without an answer, and as many again in its queue.
 pub const UNANSWERED_MAX: usize = 4_096;
-/// Commits that are worth a write of the state store.
+/// Unsaved commits that start a write of the state store.
 const SAVE_COMMITS: usize = 5_000;
-/// How long a write of the state store that failed is not tried again.
+/// Wait after a failed write of the state store before the next one.
 const SAVE_RETRY: Duration = Duration::from_secs(1);
-/// How long the last write may take when an owner ends; a longer one only costs the next start time.
+/// Longest time for the last writes when an owner ends; an incomplete save only makes the next start
+/// slower.
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One partition's owner, to be run as a task of its own.
-pub struct Owner<M: Machine, L: Log> {
-    pub(super) core: Core<M, Reply, <L as ReadLog>::Protocol>,
+pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
+    pub(super) core: Core<M, Reply, P>,
     pub(super) partition: i32,
     pub(super) settings: OwnerSettings,
     headers: Headers,
     pub(super) meters: Meters,
     pub(super) log: L,
-    pub(super) line: L::Line,
+    pub(super) appender: L::Appender,
     pub(super) reports: mpsc::Receiver<Report>,
-    /// Appends whose report has not come yet.
+    /// Appends without a delivery report so far.
     pub(super) unreported: usize,
     pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
     pub(super) status: watch::Sender<Status>,
     proved: watch::Sender<Option<Proved>>,
-    /// Whether the state store was looked into.
+    /// Whether the state store was read.
     pub(super) restored: bool,
-    /// The write of the state store that is under way.
+    /// The write of the state store in progress.
     pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
     pub(super) save_not_before: Instant,
-    /// The term that was last held and not handed over; another one in the log means that this owner
-    /// was deposed.
+    /// The last term of this owner, unless it handed the partition over; another term in the log means
+    /// that this owner was fenced.
     pub(super) held: Option<[u8; 16]>,
-    /// When the last announcement was made, by the clock that nobody sets.
+    /// When the last announcement was created, by the monotonic clock.
     pub(super) announced_at: Duration,
-    /// The broker's stamp on the announcement of the term in office, and when it was read.
-    pub(super) in_office_at: Option<(Timestamp, Duration)>,
-    pub(super) in_office_since: Instant,
-    /// How often this owner was deposed of late.
-    pub(super) depositions: u32,
+    /// The broker's timestamp on the announcement of the present term, and when it was read.
+    pub(super) term_clock: Option<(Timestamp, Duration)>,
+    pub(super) serving_since: Instant,
+    /// How often this owner was fenced recently.
+    pub(super) times_fenced: u32,
 }
 
 /// Why serving ended.
 pub(super) enum Served {
-    /// The process stops.
+    /// The node shuts down.
     Stopped,
-    /// The partition is assigned to somebody else.
+    /// The partition is assigned to another node.
     Unassigned,
     /// An outcome is unknown.
     Barrier(Barrier),
     /// The state store can't be read.
-    Broken(StoreError),
+    StoreFailed(StoreError),
 }
 
 impl<M: Machine, L: Log> Owner<M, L> {
-    /// An owner that has done nothing yet, and the handle to its queue.
+    /// An owner that has not started yet, and the handle to its queue.
     pub fn new(
         machine: M,
         partition: i32,
@@ -86,12 +87,26 @@ impl<M: Machine, L: Log> Owner<M, L> {
         store: Arc<dyn StateStore>,
         settings: OwnerSettings,
     ) -> (Self, OwnerHandle<M::Command>) {
+        Self::with_protocol(machine, partition, encoder, log, store, settings)
+    }
+}
+
+impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
+    /// As [`Owner::new`], with the protocol `P`.
+    pub fn with_protocol(
+        machine: M,
+        partition: i32,
+        encoder: Encoder,
+        log: L,
+        store: Arc<dyn StateStore>,
+        settings: OwnerSettings,
+    ) -> (Self, OwnerHandle<M::Command>) {
         let topic = M::Event::CONTEXT.topic;
-        // Reports of a term that ended may come beside those of the next ones.
-        let (line, reports) = log.line(topic, partition, 4 * UNANSWERED_MAX);
+        // Reports of a term that has ended may come between those of the next terms.
+        let (appender, reports) = log.appender(topic, partition, 4 * UNANSWERED_MAX);
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
-        let (proved, seen) = watch::channel(None);
+        let (proved, watched_proved) = watch::channel(None);
         let owner = Self {
             core: Core::new(machine, topic, partition, encoder, store),
             partition,
@@ -99,7 +114,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             headers: Headers::new(M::Event::CONTEXT),
             meters: Meters::new(topic, partition),
             log,
-            line,
+            appender,
             reports,
             unreported: 0,
             queue,
@@ -110,14 +125,14 @@ impl<M: Machine, L: Log> Owner<M, L> {
             save_not_before: Instant::now(),
             held: None,
             announced_at: Duration::ZERO,
-            in_office_at: None,
-            in_office_since: Instant::now(),
-            depositions: 0,
+            term_clock: None,
+            serving_since: Instant::now(),
+            times_fenced: 0,
         };
-        (owner, OwnerHandle::new(sender, watched, seen))
+        (owner, OwnerHandle::new(sender, watched, watched_proved))
     }
 
-    /// Serves while `assigned`, until `stop` or for good. Commands that are under way at `stop` still
+    /// Serves while `assigned`, until `stop` or until it can't go on. Commands in flight at `stop` still
     /// get their answers.
     pub async fn run(mut self, stop: CancellationToken, mut assigned: watch::Receiver<bool>) {
         loop {
@@ -143,82 +158,90 @@ impl<M: Machine, L: Log> Owner<M, L> {
                         partition = self.partition,
                         unproved = self.core.unproved(),
                         trace_id = self.core.first_unproved_trace(),
-                        %barrier
+                        %barrier,
+                        "append outcome unknown, taking over again"
                     );
                     self.meters.barriers.increment(1);
-                    self.tell(Status::TakingOver(barrier.to_string().into()));
-                    self.core.leave_office();
+                    self.set_status(Status::TakingOver(barrier.to_string().into()));
+                    self.core.stop_serving();
                     self.send_replies();
                 }
-                Served::Broken(error) => {
-                    tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
-                    self.tell(Status::TakingOver(error.to_string().into()));
-                    self.core.leave_office();
+                Served::StoreFailed(error) => {
+                    tracing::error!(
+                        topic = topic::<M>(),
+                        partition = self.partition,
+                        %error,
+                        "state store failed, taking over again"
+                    );
+                    self.set_status(Status::TakingOver(error.to_string().into()));
+                    self.core.stop_serving();
                     self.send_replies();
                     self.recover_store(&error).await;
                 }
             }
-            self.show();
+            self.publish();
         }
     }
 
-    /// Waits for the partition; `false` if the process stops first. Whoever asks meanwhile is turned
-    /// away.
+    /// Waits for the partition; `false` if the node shuts down first. Refuses commands meanwhile.
     async fn stand_by(
         &mut self,
         stop: &CancellationToken,
         assigned: &mut watch::Receiver<bool>,
     ) -> bool {
         if *assigned.borrow_and_update() {
-            let was_away = matches!(*self.status.borrow(), Status::Standby | Status::Leaving);
+            let was_away = matches!(
+                *self.status.borrow(),
+                Status::Standby | Status::SteppingDown
+            );
             if was_away {
-                self.tell(Status::TakingOver("the partition was assigned".into()));
+                self.set_status(Status::TakingOver("the partition was assigned".into()));
             }
             return !stop.is_cancelled();
         }
-        self.tell(Status::Standby);
-        let refusal = Refusal::NotOwner("the partition is assigned to another process".into());
+        self.set_status(Status::Standby);
+        let refusal = Refusal::NotOwner("the partition is assigned to another node".into());
         self.core.refuse_all(&refusal);
         self.send_replies();
-        self.show();
+        self.publish();
         self.held = None;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return false,
                 is_assigned = becomes(assigned, true) => {
-                    // Without a sender nobody will ever assign it.
+                    // Without a sender the partition can't be assigned.
                     if !is_assigned {
                         stop.cancelled().await;
                         return false;
                     }
-                    self.tell(Status::TakingOver("the partition was assigned".into()));
+                    self.set_status(Status::TakingOver("the partition was assigned".into()));
                     return true;
                 }
                 Some((_, reply)) = self.queue.recv() => {
                     let _ = reply.send(Err(refusal.clone()));
                 }
-                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+                saved = next_save(&mut self.saving) => self.finish_save(saved),
             }
         }
     }
 
     async fn end(mut self, reason: Reason) {
-        self.tell(Status::Ended(reason.clone()));
+        self.set_status(Status::Ended(reason.clone()));
         self.core.refuse_all(&Refusal::NotOwner(reason.to_string()));
         self.send_replies();
-        self.show();
+        self.publish();
         self.queue.close();
         while let Ok((_, reply)) = self.queue.try_recv() {
             let _ = reply.send(Err(Refusal::NotOwner(reason.to_string())));
         }
         let saved = tokio::time::timeout(LAST_SAVE_TIMEOUT, async {
-            // The write under way, then one with all that came since.
+            // The write in progress, then one with all later changes.
             for _ in 0..2 {
                 self.start_saving(1);
                 if self.saving.is_some() {
-                    let saved = next_saved(&mut self.saving).await;
-                    self.is_saved(saved);
+                    let saved = next_save(&mut self.saving).await;
+                    self.finish_save(saved);
                 }
             }
         });
@@ -226,16 +249,16 @@ impl<M: Machine, L: Log> Owner<M, L> {
             tracing::warn!(
                 topic = topic::<M>(),
                 partition = self.partition,
-                "the state store was not saved to the end"
+                "state store not fully saved before shutdown"
             );
         }
     }
 
-    /// Begins a write of the state store if `commits` or more are not in it. What was folded in part
+    /// Starts a write of the state store if `commits` or more are not in it. A partly folded batch
     /// belongs to no checkpoint, and is not written.
     pub(super) fn start_saving(&mut self, commits: usize) {
         let is_due = self.core.unsaved() >= commits && Instant::now() >= self.save_not_before;
-        let is_whole = self.restored && self.core.broken().is_none();
+        let is_whole = self.restored && self.core.store_failure().is_none();
         if self.saving.is_none()
             && is_due
             && is_whole
@@ -249,24 +272,29 @@ impl<M: Machine, L: Log> Owner<M, L> {
         self.start_saving(SAVE_COMMITS);
     }
 
-    pub(super) fn is_saved(&mut self, saved: Result<(), StoreError>) {
+    pub(super) fn finish_save(&mut self, saved: Result<(), StoreError>) {
         self.saving = None;
-        self.core.is_saved(saved.is_ok());
+        self.core.finish_save(saved.is_ok());
         if let Err(error) = saved {
             if let StoreError::Reopened { .. } = &error {
-                self.core.lose_store(error.clone());
+                self.core.fail_store(error.clone());
             }
-            // Serving goes on for as long as memory may hold what is not saved.
+            // Serving continues until the limit of unsaved commits is reached.
             self.save_not_before = Instant::now() + SAVE_RETRY;
-            tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
+            tracing::error!(
+                topic = topic::<M>(),
+                partition = self.partition,
+                %error,
+                "state store write failed"
+            );
             self.meters.store_errors.increment(1);
         }
     }
 
     pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), Barrier> {
-        let (line, key) = (&self.line, outgoing.key.as_bytes());
+        let (appender, key) = (&self.appender, outgoing.key.as_bytes());
         let appended = self.headers.with(outgoing, |headers| {
-            line.append(key, &outgoing.value, headers, outgoing.number)
+            appender.append(key, &outgoing.value, headers, outgoing.number)
         });
         match appended {
             Ok(()) => {
@@ -284,30 +312,28 @@ impl<M: Machine, L: Log> Owner<M, L> {
             if answer.as_ref().is_ok_and(|answer| answer.replayed) {
                 self.meters.replays.increment(1);
             }
-            // Whoever has gone away may ask again under the same id.
+            // A client that is gone may send the command again under the same id.
             let _ = reply.send(answer);
         }
     }
 
-    pub(super) fn tell(&self, status: Status) {
-        self.status.send_if_modified(|told| {
-            let is_new = *told != status;
-            *told = status;
+    pub(super) fn set_status(&self, status: Status) {
+        self.status.send_if_modified(|previous| {
+            let is_new = *previous != status;
+            *previous = status;
             is_new
         });
     }
 
-    /// The time that commits bear: the broker's at take-over, and from there on by a clock that
-    /// nobody sets. So a machine whose clock leaps makes no answers expire.
+    /// The time that commits carry: the broker's timestamp at take-over plus monotonic time. So a jump
+    /// of the machine's clock does not expire answers.
     pub(super) fn now(&self) -> Timestamp {
-        match self.in_office_at {
-            Some((stamp, since)) if !<L as ReadLog>::Protocol::ANSWERS_EXPIRE_BY_CLOCK => {
-                let passed = (self.settings.uptime)().saturating_sub(since);
-                let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
-                Timestamp(stamp.0.saturating_add(passed_us))
-            }
-            Some(_) | None => self.own_clock(),
-        }
+        let by_broker = self.term_clock.map(|(stamp, since)| {
+            let passed = (self.settings.uptime)().saturating_sub(since);
+            let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+            Timestamp(stamp.0.saturating_add(passed_us))
+        });
+        P::commit_time(by_broker, || self.own_clock())
     }
 
     /// The machine's clock, which may be wrong.
@@ -315,10 +341,9 @@ impl<M: Machine, L: Log> Owner<M, L> {
         (self.settings.clock)()
     }
 
-    /// Tells how far the log is known, and brings the metrics up to date with what the protocol counts
-    /// by itself.
+    /// Publishes the proved position, and updates the metrics from the protocol's own counts.
     #[expect(clippy::cast_precision_loss, reason = "gauges of some thousands")]
-    pub(super) fn show(&mut self) {
+    pub(super) fn publish(&mut self) {
         let checkpoint = self.core.checkpoint();
         if let Some(log_id) = checkpoint.log_id {
             let next_offset = checkpoint.next_offset;
@@ -333,7 +358,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
         meters.no_ops.increment(counts.no_ops);
         meters.decided_again.increment(counts.decided_again);
         meters.joined.increment(counts.joined);
-        let epoch = match self.core.in_office() {
+        let epoch = match self.core.is_serving() {
             true => self.core.checkpoint().epoch,
             false => 0,
         };
@@ -353,8 +378,8 @@ async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
         .is_ok()
 }
 
-/// The outcome of the write under way; never, if there is none.
-pub(super) async fn next_saved(
+/// The result of the write in progress; pending for ever if there is none.
+pub(super) async fn next_save(
     saving: &mut Option<BoxFuture<'static, Result<(), StoreError>>>,
 ) -> Result<(), StoreError> {
     match saving {

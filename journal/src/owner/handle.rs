@@ -1,4 +1,4 @@
-//! What the rest of the process has of an owner: its queue, and how it is doing.
+//! The handle to an owner: its queue and its status.
 
 use super::request::{Answer, Refusal, Request};
 use crate::rule::Hash;
@@ -11,28 +11,28 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Where an answer goes.
+/// Receives an answer.
 pub type Reply = oneshot::Sender<Result<Answer, Refusal>>;
-/// A command, and where its answer goes.
+/// A command, and the receiver of its answer.
 pub(super) type Submission<C> = (Request<C>, Reply);
 
-/// How an owner is doing.
+/// The status of an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// The partition is assigned to somebody else. Commands are turned away.
+    /// The partition is assigned to another node. Commands are refused.
     Standby,
-    /// It does not serve yet, or not at the moment; it goes on trying. Commands wait.
+    /// It does not serve yet, or not at the moment, and keeps attempting to. Commands wait.
     TakingOver(Reason),
     /// It serves.
-    InOffice {
+    Serving {
         /// The term's number.
         epoch: i64,
         /// The term.
         term: [u8; 16],
     },
-    /// It leaves office: what is under way still gets its answers, and commands are turned away.
-    Leaving,
-    /// It serves no more: the process stops, or the log can't be read on.
+    /// It steps down: commands in flight still get their answers, and new ones are refused.
+    SteppingDown,
+    /// It has ended: the node shuts down, or the log can't be read further.
     Ended(Reason),
 }
 
@@ -40,22 +40,22 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     text: String,
-    is_of_this_process: bool,
+    is_of_this_node: bool,
 }
 
 impl Reason {
-    /// One that lies with this process (its clock, its state store, its version): another one could
+    /// A reason that lies with this node (its clock, its state store, its version): another node could
     /// serve.
-    pub fn of_this_process(text: String) -> Self {
+    pub fn of_this_node(text: String) -> Self {
         Self {
             text,
-            is_of_this_process: true,
+            is_of_this_node: true,
         }
     }
 
-    /// Whether another process could serve.
-    pub fn is_of_this_process(&self) -> bool {
-        self.is_of_this_process
+    /// Whether another node could serve.
+    pub fn is_of_this_node(&self) -> bool {
+        self.is_of_this_node
     }
 }
 
@@ -63,7 +63,7 @@ impl From<String> for Reason {
     fn from(text: String) -> Self {
         Self {
             text,
-            is_of_this_process: false,
+            is_of_this_node: false,
         }
     }
 }
@@ -88,23 +88,25 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What the log was when an owner looked at it last, some moments ago. It can only have grown since.
+/// The log as its owner last saw it, some moments ago. It can only have grown since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proved {
     /// h(1), which names the log.
     pub log_id: Hash,
-    /// Right behind the last record that was read or proved.
+    /// The offset right behind the last record that was read or proved.
     pub next_offset: i64,
 }
 
-/// What an owner needs to know of its process.
+/// The settings of an owner, and the clocks and randomness of its node.
 #[derive(Clone)]
 pub struct OwnerSettings {
-    /// Where this process takes commands, as others reach it.
+    /// The URL at which other nodes send commands to this one.
     pub owner_url: String,
-    /// The process's clock.
+    /// The number of partitions that the broker has of the journal's topic; announcements state it.
+    pub partitions: i32,
+    /// The node's clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// A clock that nobody sets, from any beginning.
+    /// A monotonic clock with any origin.
     pub uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Gives a fresh random id.
     pub fresh_term: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
@@ -118,11 +120,12 @@ pub struct OwnerHandle<C> {
 }
 
 impl OwnerSettings {
-    /// With the machine's clock and randomness.
-    pub fn new(owner_url: String) -> Self {
+    /// Settings with the machine's clocks and randomness.
+    pub fn new(owner_url: String, partitions: i32) -> Self {
         let started = Instant::now();
         Self {
             owner_url,
+            partitions,
             clock: Arc::new(machine_clock),
             uptime: Arc::new(move || started.elapsed()),
             fresh_term: Arc::new(|| uuid::Uuid::new_v4().into_bytes()),
@@ -143,17 +146,24 @@ impl<C> OwnerHandle<C> {
         }
     }
 
-    /// Hands a command in, and waits while the queue is full. The answer comes through the receiver;
-    /// if that closes without one, the owner has ended.
+    /// Submits a command, and waits while the queue is full. The answer comes through the receiver; if
+    /// that closes without one, the owner has ended.
     pub async fn submit(
         &self,
         request: Request<C>,
     ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
         match &*self.status.borrow() {
             Status::Ended(reason) => return Err(Refusal::Unavailable(reason.to_string())),
-            Status::Standby => return Err(Refusal::NotOwner("it stands by".into())),
-            Status::Leaving => return Err(Refusal::NotOwner("it leaves office".into())),
-            Status::TakingOver(_) | Status::InOffice { .. } => {}
+            Status::Standby => {
+                return Err(Refusal::NotOwner(
+                    "the partition is assigned to another node".into(),
+                ));
+            }
+            Status::SteppingDown => {
+                let reason = "this node is handing the partition over";
+                return Err(Refusal::NotOwner(reason.into()));
+            }
+            Status::TakingOver(_) | Status::Serving { .. } => {}
         }
         let (reply, answer) = oneshot::channel();
         match self.queue.send((request, reply)).await {
@@ -162,18 +172,18 @@ impl<C> OwnerHandle<C> {
         }
     }
 
-    /// What the owner knows of its log; nothing, before it has read a valid record.
+    /// The log as the owner knows it; `None` before it has read a valid record.
     pub fn proved(&self) -> watch::Receiver<Option<Proved>> {
         self.proved.clone()
     }
 
-    /// How the owner is doing, now and from now on.
+    /// The owner's status, now and from now on.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 }
 
-/// What the machine's clock shows, right or wrong.
+/// The machine's clock, which may be wrong.
 pub fn machine_clock() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,6 +1,6 @@
-//! A record's headers: for other tools, which read Kafka and know no Avro. Nothing of ours reads them.
+//! A record's headers, for other tools that read Kafka without Avro. None of our code reads them.
 //!
-//! Made of parts that stay the same from record to record, for each record has them.
+//! The text of parts that stay the same from record to record is reused.
 
 use super::core::Outgoing;
 use schemas::{Context, Timestamp};
@@ -21,7 +21,7 @@ pub(super) struct Headers {
 struct Id {
     text: String,
     term: [u8; 16],
-    /// Bytes of the text that name the term; 0: none yet.
+    /// Number of bytes of the text that name the term; 0 before the first record.
     term_bytes: usize,
 }
 
@@ -42,7 +42,7 @@ impl Headers {
         }
     }
 
-    /// Does something with a record's headers.
+    /// Calls `work` with a record's headers.
     pub fn with<T>(&mut self, record: &Outgoing, work: impl FnOnce(&[(&str, &[u8])]) -> T) -> T {
         let traceparent = record.traceparent.as_deref();
         let all: [(&str, &[u8]); HEADERS_MAX] = [
@@ -69,7 +69,7 @@ impl Id {
 }
 
 impl Time {
-    /// The records of one run have one time.
+    /// Records that are appended together have the same time.
     fn of(&mut self, time: Timestamp) -> &str {
         if self.time != Some(time) {
             self.text = time.to_string();
@@ -82,7 +82,7 @@ impl Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::context::CATALOG;
+    use crate::probe::PROBE;
 
     fn record(term: u8, seq: i64, time: i64, traceparent: Option<&str>) -> Outgoing {
         Outgoing {
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn each_record_has_its_own() {
-        let mut headers = Headers::new(&CATALOG);
+    fn headers_name_the_record() {
+        let mut headers = Headers::new(&PROBE);
         let (first, second) = ("01".repeat(16), "02".repeat(16));
         for (record, id, time, traceparent) in [
             (
@@ -130,7 +130,7 @@ mod tests {
             ),
         ] {
             let mut expected = vec![
-                "ce_type=daybook.catalog.Commit".to_owned(),
+                "ce_type=daybook.probe.Commit".to_owned(),
                 format!("ce_id={id}"),
                 format!("ce_time={time}"),
             ];

@@ -1,4 +1,4 @@
-//! An owner's metrics, looked up once: to count costs an addition, and no name is put together.
+//! An owner's metrics, looked up once, so that counting costs an addition and formats no name.
 
 use crate::metrics as names;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
@@ -11,7 +11,7 @@ pub(super) struct Meters {
     pub takeover_seconds: Histogram,
     pub barriers: Counter,
     pub decided_again: Counter,
-    pub depositions: Counter,
+    pub fenced: Counter,
     pub replays: Counter,
     pub joined: Counter,
     pub store_errors: Counter,
@@ -23,7 +23,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// All of them, at 0. They go where the process's recorder is now.
+    /// All of them, at 0, registered with the recorder that is installed now.
     pub fn new(topic: &'static str, partition: i32) -> Self {
         let labels = || {
             vec![
@@ -38,7 +38,7 @@ impl Meters {
             takeover_seconds: histogram!(names::TAKEOVER_SECONDS, labels()),
             barriers: counter!(names::BARRIERS, labels()),
             decided_again: counter!(names::DECIDED_AGAIN, labels()),
-            depositions: counter!(names::DEPOSITIONS, labels()),
+            fenced: counter!(names::FENCED, labels()),
             replays: counter!(names::REPLAYS, labels()),
             joined: counter!(names::JOINED, labels()),
             store_errors: counter!(names::STORE_ERRORS, labels()),

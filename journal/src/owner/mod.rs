@@ -1,24 +1,26 @@
-//! The owner: the one process that may append to a partition at present.
+//! The owner: the one node that may append to a partition at present.
 //!
-//! [`Core`] is the protocol without any I/O: commands, delivery reports and what was read of the log
-//! go in; records to append and answers come out. [`Owner`] drives it over a log, one task a
-//! partition.
+//! [`Core`] is the protocol without any I/O: commands, delivery reports and batches read from the log go
+//! in; records to append and answers come out. [`Owner`] drives it over a log, one task per partition.
 
+mod bloom_filter;
 mod core;
 mod driver;
+mod entries;
+#[cfg(test)]
+mod golden_tests;
 mod handle;
 mod headers;
+mod index_tables;
 mod meters;
-mod recent;
 mod request;
-mod saved;
-mod seen;
 mod serve;
-mod tables;
+mod store_layout;
 mod take_over;
+mod two_generation_cache;
 
 pub use self::{
-    core::{Barrier, Core, Outgoing, TRIES_MAX, UNANSWERED_OF_AGGREGATE_MAX},
+    core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
     request::{

@@ -1,50 +1,50 @@
-//! What an owner is asked, what it answers, and the rules it decides by.
+//! The commands, answers and refusals of an owner, and the business rules that it applies.
 
-use schemas::{ContextEvent, Origin, Outcome, Timestamp, ids::CommandId};
+use schemas::{ContextEvent, Origin, Outcome, OutcomeKind, Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The rules of one context's aggregates; `commands` makes it from deciders.
+/// The business rules of one context's aggregates; `commands` builds it from deciders.
 pub trait Machine: Send + 'static {
-    /// Changes with whatever changes what a log folds to: a state's fields, their order, or
-    /// [`Machine::evolve`]. State stores of another version are made again from the log.
+    /// Raise it with every change of the state that a log folds to: a state's fields, their order, or
+    /// [`Machine::evolve`]. State stores of another version are rebuilt from the log.
     const FOLD_VERSION: u32;
-    /// The context's facts.
+    /// The context's events.
     type Event: ContextEvent;
-    /// What is known of one aggregate.
+    /// The state of one aggregate.
     type State: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
-    /// What may be asked.
+    /// The context's commands.
     type Command: Send + 'static;
 
-    /// The state of an aggregate that does not exist yet.
-    fn blank(&self, aggregate_type: &str) -> Self::State;
+    /// The state of an aggregate that does not exist yet; `None` if the context has no aggregate of that type.
+    fn blank(&self, aggregate_type: &str) -> Option<Self::State>;
 
-    /// The facts to record (none: already so), or the business's refusal.
+    /// The events to record (none: already so), or the rejection.
     fn decide(
         &self,
         state: &Self::State,
         command: &Self::Command,
     ) -> Result<Vec<Self::Event>, Outcome>;
 
-    /// Applies a fact. Total.
+    /// Applies an event. Total.
     fn evolve(&self, state: Self::State, event: &Self::Event) -> Self::State;
 }
 
-/// One command, with everything that its commit will say of it.
+/// One command, with all fields that its commit records.
 #[derive(Debug, Clone)]
 pub struct Request<C> {
     /// The record's key, `<aggregate type>_<aggregate id>`.
     pub key: String,
-    /// What is asked.
+    /// The command.
     pub command: C,
     /// The id that makes a retry the same command.
     pub id: CommandId,
     /// Keyed hash of the canonical command.
     pub hash: [u8; 16],
-    /// Where the id comes from.
+    /// The origin of the id.
     pub origin: Origin,
     /// Opaque id of the principal.
     pub actor: String,
-    /// Joins everything that one request set going.
+    /// Identifies all commands and events that one request caused.
     pub correlation_id: [u8; 16],
     /// The event that caused this command, if one did.
     pub causation_id: Option<String>,
@@ -52,16 +52,16 @@ pub struct Request<C> {
     pub traceparent: Option<String>,
     /// The aggregate must have this version (`If-Match`).
     pub expected_version: Option<i64>,
-    /// When the process that the client asked took it, by that process's clock. It travels with the
-    /// command: whoever decides it late must know that.
+    /// When the node that the client called received it, by that node's clock. It travels with the
+    /// command, so that an owner that decides it late can tell.
     pub received_at: Timestamp,
 }
 
-/// How much later than it was received a command may be decided, in log time. Less than any answer is
-/// kept: so whoever decides it, wherever it was before, would still know of an earlier decision.
+/// Longest time between the receipt of a command and its decision, in microseconds of log time. It is
+/// shorter than any answer is kept, so the deciding owner still knows of an earlier decision.
 pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
-/// How far the clock of whoever received a command may be ahead of log time. Both together are less
-/// than any answer is kept.
+/// How far the clock of the receiving node may be ahead of log time, in microseconds. This and
+/// [`DECIDED_WITHIN_US`] together are less than any answer is kept.
 pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
 
 /// The trace's id in a `traceparent`, which is `<version>-<trace id>-<span id>-<flags>`.
@@ -70,18 +70,18 @@ pub fn trace_id(traceparent: &str) -> Option<&str> {
 }
 
 impl<C> Request<C> {
-    /// The id of the trace that it is of.
+    /// The id of its trace.
     pub fn trace_id(&self) -> Option<&str> {
         trace_id(self.traceparent.as_deref()?)
     }
 
-    /// Says that it is refused, for whoever follows its trace; aloud where it is a mistake of ours.
+    /// Logs a refusal with its trace; at level error if it is a bug of ours.
     pub(super) fn log_refusal(&self, topic: &str, partition: i32, refusal: &Refusal) {
         let trace_id = self.trace_id();
         match refusal {
             Refusal::Unencodable(_) => {
                 let command_id = hex::encode(self.id.0);
-                tracing::error!(topic, partition, command_id, trace_id, %refusal);
+                tracing::error!(topic, partition, command_id, trace_id, %refusal, "command refused");
             }
             Refusal::KeyReused
             | Refusal::VersionMismatch { .. }
@@ -89,19 +89,19 @@ impl<C> Request<C> {
             | Refusal::Busy(_)
             | Refusal::NotOwner(_)
             | Refusal::Unavailable(_) => {
-                tracing::debug!(topic, partition, trace_id, %refusal);
+                tracing::debug!(topic, partition, trace_id, %refusal, "command refused");
             }
         }
     }
 
     /// Whether it may be decided at `now`, in a term that began at `since`.
     ///
-    /// Where log time is ahead (a broker's clock was wrong once), it stands still until the clock has
-    /// come up to it, and no answer expires meanwhile. Some may have when it leapt, which was before
-    /// this term; so what was received since is decided too.
+    /// If log time is ahead of the clock (a broker's clock was wrong once), it stands still until the
+    /// clock has caught up, and no answer expires meanwhile. Some may have expired when it jumped, which
+    /// was before this term; so commands received since the term began are decided too.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`]: a decision of it may have been forgotten by now.
+    /// [`Refusal::Unavailable`]: an earlier decision of it may have been forgotten by now.
     pub(super) fn check_age(
         &self,
         now: Timestamp,
@@ -114,47 +114,49 @@ impl<C> Request<C> {
         let is_of_this_term = received_us.saturating_sub(since.0) >= RECEIVED_AHEAD_US_MAX;
         let reason = if ahead_us > RECEIVED_AHEAD_US_MAX {
             let ahead = ahead_us / 1_000_000;
-            format!("the clock of the process that received the command is {ahead} s ahead")
+            format!("the clock of the node that received the command is {ahead} s ahead")
         } else if age_us <= DECIDED_WITHIN_US || (log_time > now && is_of_this_term) {
             return Ok(());
         } else {
             let age = age_us / 1_000_000;
-            format!("the command was received {age} s of log time ago")
+            format!(
+                "the command was received {age} s of log time ago, which is too long; send it again"
+            )
         };
         Err(Refusal::Unavailable(reason))
     }
 }
 
-/// What a command came to. Given only when it is proved.
+/// The answer to a command. Given only once it is proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The journal's partition.
     pub partition: i32,
-    /// The commit's offset; for an answer without a commit of its own, that of the record that proved
-    /// it: whoever has read so far has read all that the answer rests on.
+    /// The commit's offset; for an answer without a commit of its own, the offset of the record that
+    /// proved it: a reader at that offset has read all records that the answer depends on.
     pub offset: i64,
     /// The aggregate's version after it.
     pub version: i64,
-    /// How many events were recorded.
+    /// Number of events recorded.
     pub events: usize,
-    /// `None`: accepted. Else the business's refusal, or "already so".
+    /// `None`: accepted. Otherwise the rejection, or "already so".
     pub outcome: Option<Outcome>,
-    /// Whether an earlier command of the same id got it first.
+    /// Whether it is the stored answer of an earlier command with the same id.
     pub replayed: bool,
 }
 
-/// Why there is no answer.
+/// Why a command has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The same id came with another command before.
-    #[error("the idempotency key was used for another command before")]
+    #[error("the idempotency key was used for another command before; send a new key")]
     KeyReused,
     /// `If-Match` named another version.
     #[error("the version is {current}, not {expected}")]
     VersionMismatch {
         /// The aggregate's version.
         current: i64,
-        /// The one asked for.
+        /// The expected one.
         expected: i64,
     },
     /// One commit is one record, which has a limit.
@@ -165,25 +167,25 @@ pub enum Refusal {
         /// The limit.
         bytes_max: usize,
     },
-    /// The commit can't be encoded, which is a mistake in the code.
+    /// The commit can't be encoded, which is a bug.
     #[error("the commit can't be encoded: {0}")]
     Unencodable(String),
-    /// So many commands of this aggregate wait that one more has no room. It had no effect.
+    /// Too many commands of this aggregate wait. This one had no effect.
     #[error("the aggregate is too busy: {0}")]
     Busy(String),
-    /// Somebody else owns the partition. Whether the command took effect is unknown or it did not; the
-    /// owner knows it by its id.
-    #[error("this process does not own the partition: {0}")]
+    /// Another node owns the partition. The command had no effect, or its effect is unknown; the owner
+    /// knows it by the command's id.
+    #[error("this node does not own the partition: {0}")]
     NotOwner(String),
-    /// Whether the command took effect is unknown or it did not; trying again is safe.
+    /// The command had no effect, or its effect is unknown; sending it again is safe.
     #[error("the journal is not available: {0}")]
     Unavailable(String),
 }
 
-/// The outcome of a command that changed nothing, for what it asks is so already.
+/// The outcome of a command that changed nothing, because the state is already as requested.
 pub(crate) fn already_so() -> Outcome {
     Outcome {
-        status: 200,
+        kind: OutcomeKind::AlreadySo,
         code: "ALREADY_SO".into(),
         detail: b"{}".to_vec(),
     }

@@ -1,13 +1,13 @@
-//! An owner in office: commands in, records out, answers back once they are proved.
+//! A serving owner: takes commands, appends records, and answers once they are proved.
 
 use super::{
     core::Barrier,
-    driver::{Owner, Served, UNANSWERED_MAX, next_saved},
+    driver::{Owner, Served, UNANSWERED_MAX, next_save},
     handle::{Status, Submission},
     request::{Machine, Refusal},
     take_over::CLOCK_DRIFT_US_MAX,
 };
-use crate::log::Log;
+use crate::{log::Log, protocol::OwnerProtocol};
 use kafka::Report;
 use std::time::Duration;
 use tokio::{
@@ -16,19 +16,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Commands taken from the queue, or reports taken, in one go.
+/// Most commands or reports taken in one iteration.
 const RUN_MAX: usize = 512;
-/// How long commits under way may take to be proved when an owner leaves office in order.
+/// Longest time for the commits in flight to be proved when an owner steps down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long no report may come while commits wait for one. The client library reports within its own
-/// time-out; a report that is lost between it and us must not be waited for.
+/// Longest time without a report while commits wait for one. The client library reports within its own
+/// time-out; this one covers a report that is lost between the library and us.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often metrics are brought up to date and what is left of the state store is written.
+/// How often metrics are updated and remaining changes are written to the state store.
 const TICK: Duration = Duration::from_millis(200);
 
-impl<M: Machine, L: Log> Owner<M, L> {
-    /// Serves until `stop` or until the partition is `assigned` to another process (and until nothing
-    /// is under way any more), or until an outcome is unknown.
+impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
+    /// Serves until `stop` or until the partition is no longer `assigned` (and then until no commit is
+    /// in flight), or until an outcome is unknown.
     pub(super) async fn serve(
         &mut self,
         stop: &CancellationToken,
@@ -57,8 +57,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
             if !*assigned.borrow() {
                 return self.drain(Served::Unassigned).await;
             }
-            if let Some(error) = self.core.broken() {
-                return Ok(Served::Broken(error.clone()));
+            if let Some(error) = self.core.store_failure() {
+                return Ok(Served::StoreFailed(error.clone()));
             }
             let room = self.core.has_room(UNANSWERED_MAX) && self.unreported < 2 * UNANSWERED_MAX;
             tokio::select! {
@@ -67,7 +67,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     last_report = Instant::now();
                     self.take_reports(&mut reports)?;
                 }
-                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+                saved = next_save(&mut self.saving) => self.finish_save(saved),
                 submission = self.queue.recv(), if room => match submission {
                     Some(submission) => {
                         if self.core.unproved() == 0 {
@@ -81,12 +81,12 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     self.check_reports(last_report)?;
                     self.check_drift()?;
                     self.start_saving(1);
-                    self.show();
+                    self.publish();
                 }
                 () = stop.cancelled() => {}
                 _ = assigned.changed() => {}
             }
-            self.core.settle(self.now());
+            self.core.prove_held_answers(self.now());
             self.send_all()?;
             self.start_saving_if_many();
         }
@@ -101,22 +101,22 @@ impl<M: Machine, L: Log> Owner<M, L> {
         })
     }
 
-    /// A machine that was suspended has a clock that stood still meanwhile, and one whose own clock was
-    /// set may have been wrong before or be wrong now: the next announcement tells.
+    /// The monotonic clock of a suspended machine stood still, and a wall clock that was set may have
+    /// been wrong before or may be wrong now: the broker's timestamp of the next announcement tells.
     fn check_drift(&self) -> Result<(), Barrier> {
         let off_us = self.own_clock().0.saturating_sub(self.now().0);
         if off_us.saturating_abs() <= CLOCK_DRIFT_US_MAX {
             return Ok(());
         }
         Err(Barrier {
-            reason: format!("this machine's clock leapt by {} ms", off_us / 1_000),
+            reason: format!("this machine's clock jumped by {} ms", off_us / 1_000),
         })
     }
 
-    /// Waits for what is under way, and takes nothing new.
+    /// Waits for the commits in flight, and takes no new command.
     async fn drain(&mut self, served: Served) -> Result<Served, Barrier> {
-        self.tell(Status::Leaving);
-        let refusal = Refusal::NotOwner("it leaves office".into());
+        self.set_status(Status::SteppingDown);
+        let refusal = Refusal::NotOwner("this node is handing the partition over".into());
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut reports = Vec::new();
         while self.core.unproved() > 0 {
@@ -132,7 +132,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
             }
             self.send_all()?;
         }
-        // Whose outcome is unknown by now finds it at the next owner, by its id.
+        // The next owner knows by its id the outcome of a command that is unanswered now.
         self.core.refuse_all(&refusal);
         self.send_replies();
         self.held = None;
@@ -162,8 +162,8 @@ impl<M: Machine, L: Log> Owner<M, L> {
             .try_for_each(|report| self.core.delivered(&report))
     }
 
-    /// Appends and answers what has come up. After an append that failed nothing more is appended:
-    /// there would be a gap.
+    /// Appends the new records and sends the new answers. No record is appended after an append that
+    /// failed: there would be a gap.
     fn send_all(&mut self) -> Result<(), Barrier> {
         let appends = self.core.take_appends();
         if !appends.is_empty() {

@@ -1,152 +1,163 @@
-//! How an owner comes into office: from its store or from nothing, through the log, by announcement.
+//! How an owner starts to serve: it resumes from its store or from offset 0, reads the log, announces
+//! itself, and reads its announcement.
 
 use super::{
-    driver::{Owner, UNANSWERED_MAX, next_saved, topic},
+    driver::{Owner, UNANSWERED_MAX, next_save, topic},
     handle::{Reason, Status},
     request::{Machine, Refusal},
 };
 use crate::{
-    log::{Line, Log, ReadLog},
-    protocol::Protocol,
+    log::{Log, PartitionAppender},
+    protocol::{OwnerProtocol, TakeOverSteps},
     reader::{ReadError, Reader},
     rule::{Alarm, Breach},
     store::StoreError,
 };
-use schemas::{ContextEvent, Timestamp, topics::PARTITIONS};
+use backoff::Backoff;
+use kafka::Report;
+use schemas::{ContextEvent, Timestamp};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the own announcement may take to be read before it is sent again; longer than the
-/// producer tries.
+/// Longest time for the own announcement to be read before it is sent again; longer than the
+/// producer's time-out.
 const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long the log may be silent where it is known to go on.
+/// Longest time without a record where the log is known to continue.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How far the clock may be off the broker's.
+/// Largest difference between the machine's clock and the broker's.
 const CLOCK_DIFFERENCE_US_MAX: i64 = 5_000_000;
-/// How long after it was made an announcement may be read whose stamp is to say what time it is.
+/// Maximum age of our announcement, when we read it back, for its broker timestamp to be trusted as the
+/// current time.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
-/// How far the clock may come to be off the time that commits bear.
+/// Largest difference between the machine's clock and the time that commits carry.
 pub(super) const CLOCK_DRIFT_US_MAX: i64 = 11_000_000;
-/// What take-over lets pass must not end the term.
+/// A difference that take-over accepts must not end the term.
 const _: () = assert!(
     CLOCK_DRIFT_US_MAX as u128 > CLOCK_DIFFERENCE_US_MAX as u128 + STAMP_AGE_MAX.as_micros()
 );
-/// How long an owner with a wrong clock waits before it announces itself again, for each announcement
-/// ends the term of whoever serves.
+/// Wait of an owner with a wrong clock before it announces itself again, because each announcement ends
+/// the term of the serving owner.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
-/// First wait of an owner that was deposed; it doubles with every time.
-const DEPOSED_WAIT: Duration = Duration::from_millis(250);
-/// So often at most.
-const DEPOSED_DOUBLINGS_MAX: u32 = 6;
-/// An owner that was in office for so long begins again with the first wait.
-const CALM: Duration = Duration::from_secs(60);
-/// Commits between two words on how far a long reading is.
-const PROGRESS_COMMITS: i64 = 100_000;
+/// First wait of an owner that was fenced; it doubles each time.
+const FENCED_WAIT: Duration = Duration::from_millis(250);
+/// Most doublings of that wait.
+const FENCED_DOUBLINGS_MAX: u32 = 6;
+/// After serving for this long, an owner that is fenced starts with the first wait again.
+const STABLE_TERM: Duration = Duration::from_secs(60);
+/// Offsets between two progress messages while the log is read.
+const PROGRESS_OFFSETS: i64 = 100_000;
 
-/// Why a take-over did not come about.
+/// Why a take-over failed.
 pub(super) enum Failure {
-    /// Another try may help.
-    Again(String),
-    /// Another try may help, after a while.
-    After(Duration, Reason),
-    /// The state store is of no use.
+    /// Another attempt may succeed.
+    Retry(String),
+    /// Another attempt may succeed after this wait.
+    RetryAfter(Duration, Reason),
+    /// The state store can't be used.
     Store(StoreError),
-    /// No try will help.
+    /// No attempt can succeed.
     End(Reason),
 }
 
-type LogReader<M, L> = Reader<<M as Machine>::Event, L>;
+type LogReader<M, L, P> = Reader<<M as Machine>::Event, L, P>;
 
-impl<M: Machine, L: Log> Owner<M, L> {
-    /// Tries until this owner is in office; an error is for good.
+/// An owner that has announced itself, and the reader that reads the announcement.
+struct Announced<'a, M: Machine, L: Log, P: OwnerProtocol> {
+    owner: &'a mut Owner<M, L, P>,
+    reader: &'a mut LogReader<M, L, P>,
+}
+
+impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
+    /// Makes attempts until this owner serves; an error is final.
     pub(super) async fn take_over(&mut self) -> Result<(), Reason> {
+        let (topic, partition) = (topic::<M>(), self.partition);
         let started = Instant::now();
-        let mut waits = crate::reader::backoff();
+        let mut waits = Backoff::for_server();
         loop {
-            let failure = match self.try_take_over().await {
+            let failure = match self.attempt_take_over().await {
                 Ok(()) => {
                     self.meters.takeover_seconds.record(started.elapsed());
-                    self.show();
+                    self.publish();
                     return Ok(());
                 }
                 Err(failure) => failure,
             };
-            let wait = waits.next().unwrap_or(READ_TIMEOUT);
+            let wait = waits.wait();
             let (wait, reason) = match failure {
-                Failure::Again(reason) => (wait, reason.into()),
-                Failure::After(wait, reason) => (wait, reason),
+                Failure::Retry(reason) => (wait, reason.into()),
+                Failure::RetryAfter(wait, reason) => (wait, reason),
                 Failure::Store(error) => {
                     self.recover_store(&error).await;
                     (wait, error.to_string().into())
                 }
                 Failure::End(reason) => {
-                    let topic = topic::<M>();
-                    tracing::error!(topic, partition = self.partition, %reason, "owner ends");
+                    tracing::error!(topic, partition, %reason, "owner ends");
                     return Err(reason);
                 }
             };
-            let topic = topic::<M>();
-            tracing::warn!(
-                topic,
-                partition = self.partition,
-                %reason,
-                "no take-over yet"
-            );
-            self.tell(Status::TakingOver(reason));
-            self.show();
+            tracing::warn!(topic, partition, %reason, "take-over failed, will retry");
+            self.set_status(Status::TakingOver(reason));
+            self.publish();
             tokio::time::sleep(wait).await;
         }
     }
 
     /// Reads to the end of the log, announces, and reads up to the announcement.
-    async fn try_take_over(&mut self) -> Result<(), Failure> {
+    async fn attempt_take_over(&mut self) -> Result<(), Failure> {
         let (topic, partition) = (topic::<M>(), self.partition);
-        self.line
-            .mend()
-            .map_err(|error| Failure::Again(error.to_string()))?;
-        // What the reports of the last term say, reading the log says better.
+        self.appender
+            .recover()
+            .map_err(|error| Failure::Retry(error.to_string()))?;
+        // Reading the log tells more than the reports of the last term.
         while self.reports.try_recv().is_ok() {
             self.unreported = self.unreported.saturating_sub(1);
         }
         self.restore().await?;
         let end = self.log.end(topic, partition).await;
-        let end = end.map_err(|error| Failure::Again(error.to_string()))?;
+        let end = end.map_err(|error| Failure::Retry(error.to_string()))?;
         let start = self.core.checkpoint().clone();
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
-        let mut reader = Reader::open(&self.log, &role, vec![start]).await?;
-        // An announcement in a log that the store is not of would end its owner's term.
+        let mut reader = Reader::open_with(&self.log, &role, vec![start]).await?;
+        // Check this first: announcing ourselves in a log that our store was not built from would fence
+        // its rightful owner.
         match tokio::time::timeout(READ_TIMEOUT, reader.confirm()).await {
             Ok(confirmed) => confirmed?,
             Err(_) => {
                 let reason = format!("the last valid record was not read for {READ_TIMEOUT:?}");
-                return Err(Failure::Again(reason));
+                return Err(Failure::Retry(reason));
             }
         }
         self.catch_up(&mut reader, end).await?;
-        self.in_office_at = None;
-        self.announce_and_read(&mut reader).await?;
-        if !<L as ReadLog>::Protocol::SERVES_BEFORE_READING {
-            self.set_clock(reader.last_stamp_ms(partition))?;
-        }
-        self.core.take_office(self.now());
+        self.term_clock = None;
+        let sent = self.announce()?;
+        let reader = &mut reader;
+        P::confirm_announcement(
+            &mut Announced {
+                owner: self,
+                reader,
+            },
+            sent,
+        )
+        .await?;
+        self.core.start_serving(self.now());
         self.restored = true;
         let checkpoint = self.core.checkpoint();
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);
         self.held = Some(term);
-        self.in_office_since = Instant::now();
+        self.serving_since = Instant::now();
         self.meters.takeovers.increment(1);
         let offset = checkpoint.next_offset;
-        tracing::info!(topic, partition, epoch, offset, "in office");
-        self.tell(Status::InOffice { epoch, term });
+        tracing::info!(topic, partition, epoch, offset, "owner serves");
+        self.set_status(Status::Serving { epoch, term });
         Ok(())
     }
 
-    /// After trouble with the state store, out of office: goes on from what it has, if it only lost
-    /// its end; else everything is read again from the log.
+    /// After an error of the state store, while not serving: resumes from the store if it only lost its
+    /// last writes; otherwise reads everything from the log again.
     pub(super) async fn recover_store(&mut self, error: &StoreError) {
-        // Whoever is interrupted from here on looks into the store again.
+        // If this is interrupted, the next take-over reads the store again.
         self.restored = false;
-        self.finish_saving().await;
+        self.await_save().await;
         let recovered = match error {
             StoreError::Reopened { .. } => self.core.restore(),
             StoreError::InUse { .. }
@@ -156,22 +167,27 @@ impl<M: Machine, L: Log> Owner<M, L> {
         };
         self.restored = recovered.is_ok();
         if let Err(error) = recovered {
-            tracing::error!(topic = topic::<M>(), partition = self.partition, %error);
+            tracing::error!(
+                topic = topic::<M>(),
+                partition = self.partition,
+                %error,
+                "state store recovery failed"
+            );
         }
     }
 
-    /// A write that is under way must not land on what the store is taken for from here on.
-    async fn finish_saving(&mut self) {
+    /// Waits for the write in progress: it must not land behind the read that follows.
+    async fn await_save(&mut self) {
         if self.saving.is_some() {
-            let saved = next_saved(&mut self.saving).await;
-            self.is_saved(saved);
+            let saved = next_save(&mut self.saving).await;
+            self.finish_save(saved);
         }
     }
 
-    /// Looks into the state store, the first time, and after a recovery that was interrupted.
+    /// Reads the state store, the first time, and after a recovery that was interrupted.
     async fn restore(&mut self) -> Result<(), Failure> {
         if !self.restored {
-            self.finish_saving().await;
+            self.await_save().await;
             self.core.restore().map_err(Failure::Store)?;
             self.restored = true;
             let offset = self.core.checkpoint().next_offset;
@@ -179,93 +195,88 @@ impl<M: Machine, L: Log> Owner<M, L> {
                 topic = topic::<M>(),
                 partition = self.partition,
                 offset,
-                "starts from its state store"
+                "owner resumes from its state store"
             );
         }
         Ok(())
     }
 
-    /// Reads everything before `end`.
-    async fn catch_up(&mut self, reader: &mut LogReader<M, L>, end: i64) -> Result<(), Failure> {
-        let mut told = self.core.checkpoint().next_offset;
+    /// Reads all records before `end`.
+    async fn catch_up(&mut self, reader: &mut LogReader<M, L, P>, end: i64) -> Result<(), Failure> {
+        let mut reported = self.core.checkpoint().next_offset;
         while self.core.checkpoint().next_offset < end {
-            // The end may be a foreign transaction's marker, which nobody is given. Should there be
-            // more after all, the rule makes the announcement void.
+            // The last offset may be the marker of a foreign transaction, which no consumer gets. If
+            // there are more records after all, the rule makes the announcement void.
             if !self.read(reader, READ_TIMEOUT).await? {
                 break;
             }
-            let next_offset = self.core.checkpoint().next_offset;
-            if next_offset - told >= PROGRESS_COMMITS {
-                told = next_offset;
-                let progress = format!("reading the log: {next_offset} of {end}");
-                tracing::info!(topic = topic::<M>(), partition = self.partition, progress);
-                self.tell(Status::TakingOver(progress.into()));
-                self.show();
+            let offset = self.core.checkpoint().next_offset;
+            if offset - reported >= PROGRESS_OFFSETS {
+                reported = offset;
+                tracing::info!(
+                    topic = topic::<M>(),
+                    partition = self.partition,
+                    offset,
+                    end,
+                    "owner reads the log"
+                );
+                let progress = format!("reading the log: {offset} of {end}");
+                self.set_status(Status::TakingOver(progress.into()));
+                self.publish();
             }
         }
-        self.check_not_deposed()
+        self.check_not_fenced()
     }
 
-    /// Makes the own announcement the last one read. One that an earlier try sent may stand in the
-    /// log by now.
-    async fn announce_and_read(&mut self, reader: &mut LogReader<M, L>) -> Result<(), Failure> {
-        if self.core.announced_is_read() {
-            return Ok(());
+    /// Appends the own announcement, unless the last one read is that of an earlier attempt; gives its
+    /// number.
+    fn announce(&mut self) -> Result<Option<u64>, Failure> {
+        if self.core.has_read_announcement() {
+            return Ok(None);
         }
-        self.core.announcement_is_lost();
+        self.core.drop_lost_announcement();
         let (now, term) = (self.own_clock(), (self.settings.fresh_term)());
+        let (owner_url, partitions) = (&self.settings.owner_url, self.settings.partitions);
         let announcement = self
             .core
-            .announce(&self.settings.owner_url, PARTITIONS, term, now)
+            .announce(owner_url, partitions, term, now)
             .map_err(|refusal| Failure::End(refusal.to_string().into()))?;
         if announcement.term == term {
             self.announced_at = (self.settings.uptime)();
         }
         self.append(&announcement)
-            .map_err(|barrier| Failure::Again(barrier.reason))?;
+            .map_err(|barrier| Failure::Retry(barrier.reason))?;
         self.meters.appends.increment(1);
-        if <L as ReadLog>::Protocol::SERVES_BEFORE_READING {
-            return self.believe_report(announcement.number).await;
-        }
-        while !self.core.announced_is_read() {
+        Ok(Some(announcement.number))
+    }
+
+    /// Makes the own announcement the last record read.
+    async fn read_up_to_announcement(
+        &mut self,
+        reader: &mut LogReader<M, L, P>,
+    ) -> Result<(), Failure> {
+        while !self.core.has_read_announcement() {
             if !self.read(reader, ANNOUNCEMENT_TIMEOUT).await? {
                 let reason = format!("the announcement was not read for {ANNOUNCEMENT_TIMEOUT:?}");
-                return Err(Failure::Again(reason));
+                return Err(Failure::Retry(reason));
             }
-            if self.core.announcement_is_lost() {
-                self.check_not_deposed()?;
+            if self.core.drop_lost_announcement() {
+                self.check_not_fenced()?;
                 let reason = "another owner announced itself first";
-                return Err(Failure::Again(reason.into()));
+                return Err(Failure::Retry(reason.into()));
             }
         }
         Ok(())
     }
 
-    /// A mistake that the simulator makes on purpose.
-    async fn believe_report(&mut self, number: u64) -> Result<(), Failure> {
-        for _ in 0..2 {
-            let report = tokio::time::timeout(ANNOUNCEMENT_TIMEOUT, self.reports.recv()).await;
-            match report {
-                Ok(Some(report)) if report.number == number => {
-                    let offset = report.result.map_err(|e| Failure::Again(e.to_string()))?;
-                    self.core.believe_announcement(offset);
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        Err(Failure::Again("no report".into()))
-    }
-
-    /// Goes by the broker's clock from here on, if the own one does not contradict it: the broker took
-    /// the announcement after it was made and before it was read.
+    /// Adopts the broker's clock for this term, unless the machine's clock contradicts it: the broker
+    /// took the announcement after it was created and before it was read.
     fn set_clock(&mut self, stamp_ms: Option<i64>) -> Result<(), Failure> {
         let Some(stamp_ms) = stamp_ms else {
-            // An earlier try read it, and failed then.
-            self.give_up_announcement();
-            let reason = "the announcement's stamp is not known any more";
-            return Err(Failure::Again(reason.into()));
+            // An earlier attempt read the announcement, and failed then.
+            self.abandon_announcement();
+            let reason = "the announcement's timestamp is no longer known";
+            return Err(Failure::Retry(reason.into()));
         };
         let (stamp, uptime) = (
             Timestamp(stamp_ms.saturating_mul(1_000)),
@@ -273,49 +284,52 @@ impl<M: Machine, L: Log> Owner<M, L> {
         );
         let age = uptime.saturating_sub(self.announced_at);
         if age > STAMP_AGE_MAX {
-            self.give_up_announcement();
+            self.abandon_announcement();
             let reason = format!("the announcement was read only after {age:?}");
-            return Err(Failure::Again(reason));
+            return Err(Failure::Retry(reason));
         }
         let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        // What the own clock makes of the time since the broker took it: between nothing and all.
+        // By a right clock, the time since the broker took it is between zero and the age.
         let since_us = self.own_clock().0.saturating_sub(stamp.0);
         let off_us = match since_us {
             ..0 => since_us,
             since_us => since_us.saturating_sub(age_us).max(0),
         };
         if off_us.saturating_abs() > CLOCK_DIFFERENCE_US_MAX {
-            self.give_up_announcement();
+            self.abandon_announcement();
             let (off_ms, max_ms) = (off_us / 1_000, CLOCK_DIFFERENCE_US_MAX / 1_000);
             let reason = format!(
                 "this machine's clock is {off_ms} ms off the broker's, which is more than {max_ms}"
             );
-            return Err(Failure::After(CLOCK_RETRY, Reason::of_this_process(reason)));
+            return Err(Failure::RetryAfter(
+                CLOCK_RETRY,
+                Reason::of_this_node(reason),
+            ));
         }
-        self.in_office_at = Some((stamp, uptime));
+        self.term_clock = Some((stamp, uptime));
         Ok(())
     }
 
-    /// Announces anew at the next try. The term that the log has now is this owner's all the same, and
-    /// must not pass for another's.
-    fn give_up_announcement(&mut self) {
+    /// Makes the next attempt announce again. The term in force is this owner's nevertheless, so it does
+    /// not mean that this owner was fenced.
+    fn abandon_announcement(&mut self) {
         self.held = Some(self.core.checkpoint().term);
         self.core.forget_announcement();
     }
 
-    /// Reads a batch; `false` if none came for so long.
+    /// Reads a batch; `false` if none came within `timeout`.
     async fn read(
         &mut self,
-        reader: &mut LogReader<M, L>,
+        reader: &mut LogReader<M, L, P>,
         timeout: Duration,
     ) -> Result<bool, Failure> {
         let deadline = Instant::now() + timeout;
         loop {
-            // Memory holds only so much that is not saved.
+            // Unsaved commits are kept in memory, so their number is limited.
             let may_read = !self.core.is_behind_with_saving();
             tokio::select! {
                 biased;
-                saved = next_saved(&mut self.saving) => self.is_saved(saved),
+                saved = next_save(&mut self.saving) => self.finish_save(saved),
                 batch = reader.next(), if may_read => {
                     self.core.read(&batch?).map_err(Failure::Store)?;
                     self.start_saving_if_many();
@@ -325,29 +339,29 @@ impl<M: Machine, L: Log> Owner<M, L> {
                     if may_read {
                         return Ok(false);
                     }
-                    return Err(Failure::Again("the state store can't be written".into()));
+                    return Err(Failure::Retry("the state store can't be written".into()));
                 }
             }
             self.start_saving_if_many();
         }
     }
 
-    /// Whoever waits for an answer of an owner that was deposed is sent on to the new one, which finds
-    /// by its id what became of the command. Should the partition still be assigned to this one, it
-    /// comes back, but each time later.
-    fn check_not_deposed(&mut self) -> Result<(), Failure> {
+    /// Fails if another node's term is in force. The commands that wait are refused, so that their
+    /// senders turn to the new owner, which knows the outcome by the command's id. If the partition is
+    /// still assigned to this node, the owner comes back, each time later.
+    fn check_not_fenced(&mut self) -> Result<(), Failure> {
         let checkpoint = self.core.checkpoint();
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);
-        let is_own = self.held.is_none_or(|held| held == term) || self.core.announced_is_read();
+        let is_own = self.held.is_none_or(|held| held == term) || self.core.has_read_announcement();
         if is_own {
             return Ok(());
         }
         self.held = None;
-        self.meters.depositions.increment(1);
-        if self.in_office_since.elapsed() > CALM {
-            self.depositions = 0;
+        self.meters.fenced.increment(1);
+        if self.serving_since.elapsed() > STABLE_TERM {
+            self.times_fenced = 0;
         }
-        let reason = format!("deposed: another process announced itself with epoch {epoch}");
+        let reason = format!("fenced: another node announced itself with epoch {epoch}");
         self.core.refuse_all(&Refusal::NotOwner(reason.clone()));
         self.send_replies();
         for _ in 0..UNANSWERED_MAX {
@@ -356,11 +370,38 @@ impl<M: Machine, L: Log> Owner<M, L> {
             };
             let _ = reply.send(Err(Refusal::NotOwner(reason.clone())));
         }
-        self.depositions = (self.depositions + 1).min(DEPOSED_DOUBLINGS_MAX);
-        let wait = DEPOSED_WAIT * 2_u32.pow(self.depositions - 1);
-        // Two that depose each other must not do it in step.
+        self.times_fenced = (self.times_fenced + 1).min(FENCED_DOUBLINGS_MAX);
+        let wait = FENCED_WAIT * 2_u32.pow(self.times_fenced - 1);
+        // Two owners that fence each other must not do so in lockstep.
         let jitter = f64::from(term[0]) / f64::from(u8::MAX);
-        Err(Failure::After(wait.mul_f64(1.0 + jitter), reason.into()))
+        Err(Failure::RetryAfter(
+            wait.mul_f64(1.0 + jitter),
+            reason.into(),
+        ))
+    }
+}
+
+impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L, P> {
+    type Failure = Failure;
+
+    async fn read_announcement(&mut self) -> Result<(), Failure> {
+        self.owner.read_up_to_announcement(self.reader).await?;
+        let stamp_ms = self.reader.last_stamp_ms(self.owner.partition);
+        self.owner.set_clock(stamp_ms)
+    }
+
+    async fn next_report(&mut self) -> Option<Report> {
+        let reports = &mut self.owner.reports;
+        let report = tokio::time::timeout(ANNOUNCEMENT_TIMEOUT, reports.recv()).await;
+        report.ok().flatten()
+    }
+
+    fn accept_announcement(&mut self, offset: i64) {
+        self.owner.core.accept_announcement(offset);
+    }
+
+    fn retriable(reason: String) -> Failure {
+        Failure::Retry(reason)
     }
 }
 
@@ -368,18 +409,18 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
-                Self::End(Reason::of_this_process(format!(
-                    "{error}; should this log be the right one all the same, delete the state \
-                     store's directory, and it is made again"
+                Self::End(Reason::of_this_node(format!(
+                    "{error}; if this is the right log, delete the state store's directory, and it is \
+                     rebuilt from the log"
                 )))
             }
-            error if error.is_transient() => Self::Again(error.to_string()),
-            // A newer process could read on.
+            error if error.is_transient() => Self::Retry(error.to_string()),
+            // A newer node could read further.
             ReadError::Unreadable { .. }
             | ReadError::Alarm(Alarm::ChainBroken {
                 breach: Breach::NewerRule { .. },
                 ..
-            }) => Self::End(Reason::of_this_process(error.to_string())),
+            }) => Self::End(Reason::of_this_node(error.to_string())),
             ReadError::Alarm(_)
             | ReadError::Consumer(_)
             | ReadError::Admin(_)

@@ -1,42 +1,42 @@
-//! What the void rule may say of a record: valid, void and why, or an alarm and why.
+//! The outcomes of the void rule: valid, void with a reason, or an alarm with a reason.
 
 use crate::frame::{Frame, FrameError};
 
-/// What a record is worth.
+/// The rule's verdict on a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Part of the log's truth; an announcement too.
+    /// A record of the log, possibly an announcement.
     Valid(Frame),
-    /// Nobody's truth.
+    /// A record that every reader skips.
     Void(VoidReason),
 }
 
-/// Why a record is void. Of several reasons the first in this order is given; the reason is for
-/// people and metrics, and nothing may depend on it.
+/// Why a record is void. If several reasons apply, the first one in this order is reported; the reason
+/// is for people and metrics, and nothing may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VoidReason {
-    /// A key is there in every record of ours, though it may be empty.
+    /// Every record of ours has a key, though it may be empty.
     #[error("key is null")]
     NullKey,
-    /// A tombstone; journals are never compacted, and know none.
+    /// A tombstone; journals are never compacted and have none.
     #[error("value is null")]
     NullValue,
-    /// Not a record of ours.
+    /// The value is not a record of ours.
     #[error("malformed: {0}")]
     Malformed(#[from] FrameError),
     /// An announcement or a no-op with a key.
     #[error("announcement or no-op has a key")]
     KeyForbidden,
-    /// A decision about no aggregate.
+    /// A decision that names no aggregate.
     #[error("decision has an empty key")]
     KeyMissing,
-    /// An announcement that is not its term's first record.
+    /// An announcement that is not the first record of its term.
     #[error("announcement has seq {found}, not 0")]
     AnnouncementSeq {
         /// Its seq.
         found: i64,
     },
-    /// An announcement that another overtook, or one that was sent again.
+    /// An announcement that another one overtook, or one that was sent again.
     #[error("announcement of epoch {found} in epoch {current}")]
     AnnouncementTooLate {
         /// The epoch in force.
@@ -44,7 +44,7 @@ pub enum VoidReason {
         /// The announcement's.
         found: i64,
     },
-    /// A zombie's commit: of a term that has ended.
+    /// A zombie's commit: its term has ended.
     #[error("commit of epoch {found} in epoch {current}")]
     OtherTerm {
         /// The epoch in force.
@@ -52,10 +52,10 @@ pub enum VoidReason {
         /// The commit's epoch.
         found: i64,
     },
-    /// A commit that came twice, or one that a lost commit should have come before.
+    /// A commit that came twice, or one behind a lost commit.
     #[error("commit has seq {found} where {expected} comes next")]
     SeqOutOfOrder {
-        /// The only seq that would be valid.
+        /// The only valid seq here.
         expected: i64,
         /// The commit's.
         found: i64,
@@ -80,11 +80,12 @@ impl VoidReason {
     }
 }
 
-/// Why a reader has to halt: what it was given can't be the log that it has read so far, or goes on
-/// by a rule that it does not know. No honest run gives one; the rule's own page says why.
+/// Why a reader has to halt: the record can't belong to the log that it has read so far, or follows a
+/// rule that it does not know. No honest run produces one; the documentation of [`crate::rule`] says
+/// why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Alarm {
-    /// A record that can't stand behind those that were read.
+    /// A record that can't follow the records that were read.
     #[error("{} {topic}/{partition}@{offset}: {breach}", breach.headline())]
     ChainBroken {
         /// Topic.
@@ -93,7 +94,7 @@ pub enum Alarm {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// What is wrong with it.
+        /// Why it can't.
         breach: Breach,
     },
     /// A record that was judged before, or a log that became shorter.
@@ -105,17 +106,17 @@ pub enum Alarm {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// The least offset that may come.
+        /// The lowest offset that the next record may have.
         next_offset: i64,
     },
 }
 
-/// Why a record can't stand behind those that were read. Of several reasons the first in this order
-/// is given.
+/// Why a record can't follow the records that were read. If several reasons apply, the first one in
+/// this order is reported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
-    /// An announcement by an owner who has read an epoch that is not here. An announcement that
-    /// stood before it was altered or is lost, or its own epoch was altered.
+    /// An announcement by an owner that has read an epoch that is missing here. An earlier announcement
+    /// was altered or is lost, or the epoch of this one was altered.
     #[error("announcement of epoch {found} in epoch {current} skips what lies between")]
     AnnouncementSkipsEpoch {
         /// The epoch in force; 0 before the first.
@@ -123,8 +124,8 @@ pub enum Breach {
         /// The announcement's.
         found: i64,
     },
-    /// The next announcement, by an owner who follows a later rule. Nothing is wrong with the log;
-    /// nothing behind this can be judged by this rule.
+    /// The next announcement, by an owner that follows a later rule. The log is sound, but no record
+    /// behind this one can be judged by this rule.
     #[error("announcement follows version {found} of the rule, this program knows version {known}")]
     NewerRule {
         /// The version of the rule that this program follows.
@@ -132,14 +133,14 @@ pub enum Breach {
         /// The announcement's.
         found: i32,
     },
-    /// A commit before any valid announcement. The log's beginning was altered or is lost.
+    /// A commit before any valid announcement. The start of the log was altered or is lost.
     #[error("commit of epoch {found} before any announcement")]
     BeforeFirstTerm {
         /// Its epoch.
         found: i64,
     },
-    /// A commit whose owner has read an announcement that is not here: that was altered or is lost,
-    /// or the commit's epoch was altered.
+    /// A commit whose owner has read an announcement that is missing here: the announcement was altered
+    /// or is lost, or the commit's epoch was altered.
     #[error("commit of epoch {found} in epoch {current}, before its announcement")]
     FutureEpoch {
         /// The epoch in force.
@@ -147,9 +148,9 @@ pub enum Breach {
         /// The commit's.
         found: i64,
     },
-    /// A commit of the epoch in force whose owner has read another announcement of it: that or the
-    /// commit was altered.
-    #[error("commit of epoch {epoch} bears term {found}, but term {current} announced that epoch")]
+    /// A commit of the epoch in force whose owner has read another announcement of that epoch: the
+    /// announcement or the commit was altered.
+    #[error("commit of epoch {epoch} has term {found}, but term {current} announced that epoch")]
     TermUnknown {
         /// The epoch in force.
         epoch: i64,
@@ -158,9 +159,9 @@ pub enum Breach {
         /// The commit's, hex.
         found: String,
     },
-    /// A commit in its right place that follows another history. Altered is this record, the last
-    /// valid record ([`Checkpoint::probe_offset`](crate::Checkpoint::probe_offset)) or, if that is
-    /// an announcement, one before it that no commit had confirmed yet; or records are lost.
+    /// A commit with the right epoch, term and seq that follows another history. The altered record is
+    /// this one, the last valid one ([`Checkpoint::probe_offset`](crate::Checkpoint::probe_offset)) or,
+    /// if that is an announcement, one before it that no commit had confirmed yet; or records are lost.
     #[error("record has prev {found}, the log before it gives {expected}")]
     OtherHistory {
         /// The chain's hash, hex.
@@ -168,7 +169,7 @@ pub enum Breach {
         /// The record's `prev`, hex.
         found: String,
     },
-    /// A record that bears the chain's hash as its `prev`, and so was the term's next commit, but
+    /// A record that carries the chain's hash as its `prev`, and so was the term's next commit, but
     /// would be void. It was altered.
     #[error("record continues the chain, but was altered: {reason}")]
     Altered {
@@ -201,7 +202,7 @@ impl Breach {
         }
     }
 
-    /// What an operator is to look for: an altered log, or a newer program.
+    /// Tells an operator whether to look for an altered log or for a newer program.
     fn headline(&self) -> &'static str {
         match self {
             Self::NewerRule { .. } => "newer software needed at",

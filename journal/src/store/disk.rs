@@ -1,12 +1,12 @@
-//! The stores of one process, in an LSM tree on disk: one database, a few keyspaces per partition.
+//! The stores of one node in an LSM tree on disk: one database, a few keyspaces per partition.
 //!
-//! Nothing is synced: a killed process loses nothing, a machine without power loses some of the end,
-//! and what is left is still whole. The library closes itself after a write that failed, as on a full
-//! disk; then the database is opened anew before the next use. A database that can't be opened is
-//! thrown away, for it is a cache of the log. Whoever used it before is told if it does not have what
-//! was written: an owner keeps only part of it in memory, and must not take the rest for absent.
+//! Writes are not synced: a killed process loses none, a power failure loses the last ones, and the rest
+//! is still consistent. The library closes itself after a failed write, for example on a full disk; then
+//! the database is reopened before its next use. A database that can't be opened is deleted, because it
+//! is a cache of the log. A user of a store that was reopened without some of its writes gets an error:
+//! an owner keeps only part of the entries in memory, and must not take the others for absent.
 
-use super::{Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+use super::state_store::{Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use futures_util::future::BoxFuture;
 use std::{
@@ -15,32 +15,32 @@ use std::{
     sync::{Arc, Mutex, RwLock},
 };
 
-/// Blocks kept in memory, of all partitions together.
+/// Bytes of blocks kept in memory, for all partitions together.
 const CACHE_BYTES: u64 = 16 << 20;
-/// A table's part in memory, before it is written out.
+/// Bytes of a table kept in memory before they are flushed.
 const MEMTABLE_BYTES: u64 = 8 << 20;
-/// The library's log of what was not written out yet; its least.
+/// Bytes of the library's write-ahead log; its minimum.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-/// How often it is opened for one use: a write of another partition that fails closes it.
+/// Most times that it is opened for one use: a failed write of another partition closes it.
 const OPENINGS_MAX: usize = 3;
 /// In the order of [`Table`]'s variants.
 const TABLE_NAMES: [&str; 4] = ["meta", "aggregates", "answers", "expiry"];
 
-/// The stores of one process.
+/// The stores of one node.
 #[derive(Clone)]
 pub struct Disk {
     path: PathBuf,
-    open: Arc<RwLock<Slot>>,
+    connection: Arc<RwLock<Connection>>,
 }
 
 /// The database, while it is open.
-struct Slot {
+struct Connection {
     open: Option<Open>,
-    /// How often it was opened.
+    /// Number of times that it was opened.
     opened: u64,
 }
 
-/// One partition's, in the order of [`Table`]'s variants.
+/// One partition's keyspaces, in the order of [`Table`]'s variants.
 type Keyspaces = [Keyspace; TABLE_NAMES.len()];
 
 struct Open {
@@ -49,43 +49,43 @@ struct Open {
     keyspaces: HashMap<String, Keyspaces>,
 }
 
-/// One partition's part of it.
+/// One partition's store.
 struct DiskPartition {
     disk: Disk,
     name: String,
     known: Mutex<Known>,
 }
 
-/// What a partition's user takes for granted.
+/// The state that a partition's user relies on.
 struct Known {
-    /// [`Slot::opened`] when it was last looked at.
+    /// [`Connection::opened`] at the last check.
     opened: u64,
-    /// The stamp that was read or written last.
+    /// The stamp that was last read or written.
     stamp: Option<Vec<u8>>,
 }
 
-/// Why nothing was done with a partition's keyspaces.
-enum Trouble {
-    /// The database was opened again since its user looked into it.
+/// Why an operation on a partition's keyspaces failed.
+enum Failure {
+    /// The database was reopened since its user last read the stamp.
     Reopened,
     Failed(String),
 }
 
 impl Disk {
-    /// Opens the directory, or makes it. What can't be opened is thrown away.
+    /// Opens the directory, or creates it. A database that can't be opened is deleted and recreated.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] if another process has it; [`StoreError::Unusable`] if a new one can't be
-    /// made either.
+    /// [`StoreError::InUse`] if another process has it open; [`StoreError::Unusable`] if recreating it
+    /// failed too.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = open_or_make(path)?;
-        let slot = Slot {
+        let connection = Connection {
             open: Some(open),
             opened: 1,
         };
         Ok(Self {
             path: path.to_owned(),
-            open: Arc::new(RwLock::new(slot)),
+            connection: Arc::new(RwLock::new(connection)),
         })
     }
 
@@ -104,51 +104,53 @@ impl Disk {
 
     /// Closes the database, so that the next use opens it again.
     fn close(&self) {
-        self.open.write().expect("no holder panics").open = None;
+        self.connection.write().expect("no holder panics").open = None;
     }
 
-    /// Does something with a partition's keyspaces, which it opens if need be; gives
-    /// [`Slot::opened`] as well. It is not done if that is not `known`. `work` must not come here
-    /// again: whoever waits to open something would stand between.
+    /// Calls `work` with a partition's keyspaces, opened if necessary; gives [`Connection::opened`] as
+    /// well. Fails if that differs from `known`. `work` must not call this again: a writer that waits for
+    /// the lock in between would cause a deadlock.
     fn with<T>(
         &self,
         name: &str,
         known: Option<u64>,
         work: impl FnOnce(&Database, &Keyspaces) -> fjall::Result<T>,
-    ) -> Result<(T, u64), Trouble> {
+    ) -> Result<(T, u64), Failure> {
         for _ in 0..OPENINGS_MAX {
-            self.ensure(name).map_err(Trouble::Failed)?;
-            let slot = self.open.read().expect("no holder panics");
-            if known.is_some_and(|known| known != slot.opened) {
-                return Err(Trouble::Reopened);
+            self.ensure(name).map_err(Failure::Failed)?;
+            let connection = self.connection.read().expect("no holder panics");
+            if known.is_some_and(|known| known != connection.opened) {
+                return Err(Failure::Reopened);
             }
-            let open = slot.open.as_ref();
+            let open = connection.open.as_ref();
             let found = open.and_then(|open| Some((&open.database, open.keyspaces.get(name)?)));
-            // Else it was closed just now.
+            // Otherwise it was closed just now.
             if let Some((database, keyspaces)) = found {
                 let worked = work(database, keyspaces);
-                let worked = worked.map_err(|error| Trouble::Failed(error.to_string()))?;
-                return Ok((worked, slot.opened));
+                let worked = worked.map_err(|error| Failure::Failed(error.to_string()))?;
+                return Ok((worked, connection.opened));
             }
         }
-        Err(Trouble::Failed("it is closed again and again".into()))
+        Err(Failure::Failed(
+            "it was closed again after each reopening".into(),
+        ))
     }
 
-    /// Opens what is closed: the database, and a partition's keyspaces.
+    /// Opens the database and a partition's keyspaces, if they are closed.
     fn ensure(&self, name: &str) -> Result<(), String> {
-        let is_open = |slot: &Slot| {
-            let open = slot.open.as_ref();
+        let is_open = |connection: &Connection| {
+            let open = connection.open.as_ref();
             open.is_some_and(|open| open.keyspaces.contains_key(name))
         };
-        if is_open(&self.open.read().expect("no holder panics")) {
+        if is_open(&self.connection.read().expect("no holder panics")) {
             return Ok(());
         }
-        let mut slot = self.open.write().expect("no holder panics");
-        if slot.open.is_none() {
-            slot.open = Some(open_or_make(&self.path).map_err(|error| error.to_string())?);
-            slot.opened += 1;
+        let mut connection = self.connection.write().expect("no holder panics");
+        if connection.open.is_none() {
+            connection.open = Some(open_or_make(&self.path).map_err(|error| error.to_string())?);
+            connection.opened += 1;
         }
-        let open = slot.open.as_mut().expect("it was opened just now");
+        let open = connection.open.as_mut().expect("it was opened above");
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let keyspace = |table: &str| open.database.keyspace(&format!("{name}-{table}"), options);
         let [meta, aggregates, answers, expiry] = TABLE_NAMES.map(keyspace);
@@ -163,7 +165,7 @@ fn open_or_make(path: &Path) -> Result<Open, StoreError> {
     match open(path) {
         Err(StoreError::Unusable { reason, .. }) => {
             let path_text = path.display();
-            tracing::warn!(path = %path_text, reason, "the state store is thrown away and made again from the log");
+            tracing::warn!(path = %path_text, reason, "state store can't be opened, deleting it; it will be rebuilt from the log");
             std::fs::remove_dir_all(path).map_err(|error| unusable(path, &error))?;
             open(path)
         }
@@ -197,79 +199,86 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
 }
 
 impl DiskPartition {
-    fn unreadable(&self, trouble: Trouble) -> StoreError {
+    fn unreadable(&self, failure: Failure) -> StoreError {
         let partition = self.name.clone();
-        match trouble {
-            Trouble::Reopened => StoreError::Reopened { partition },
-            Trouble::Failed(reason) => StoreError::Unreadable { partition, reason },
+        match failure {
+            Failure::Reopened => StoreError::Reopened { partition },
+            Failure::Failed(reason) => StoreError::Unreadable { partition, reason },
         }
     }
 
-    /// It takes no more writes after one that failed.
-    fn unwritable(&self, trouble: Trouble) -> StoreError {
+    /// Closes the database, because the library takes no writes after one that failed.
+    fn unwritable(&self, failure: Failure) -> StoreError {
         let partition = self.name.clone();
-        match trouble {
-            Trouble::Reopened => StoreError::Reopened { partition },
-            Trouble::Failed(reason) => {
+        match failure {
+            Failure::Reopened => StoreError::Reopened { partition },
+            Failure::Failed(reason) => {
                 self.disk.close();
                 StoreError::Unwritable { partition, reason }
             }
         }
     }
 
-    /// Makes sure that a database that was opened again has what its user left in it; gives
-    /// [`Slot::opened`], for it may be opened again at any time.
+    /// Checks that a database that was reopened still has its user's writes; gives
+    /// [`Connection::opened`], because it may be reopened at any time.
     fn check_known(&self) -> Result<u64, StoreError> {
         let opened = self.disk.ensure(&self.name);
-        opened.map_err(|reason| self.unreadable(Trouble::Failed(reason)))?;
+        opened.map_err(|reason| self.unreadable(Failure::Failed(reason)))?;
         let mut known = self.known.lock().expect("no holder panics");
-        if known.opened == self.disk.open.read().expect("no holder panics").opened {
+        if known.opened
+            == self
+                .disk
+                .connection
+                .read()
+                .expect("no holder panics")
+                .opened
+        {
             return Ok(known.opened);
         }
         let (stamp, opened) = self.stored_stamp()?;
         if stamp != known.stamp {
-            return Err(self.unreadable(Trouble::Reopened));
+            return Err(self.unreadable(Failure::Reopened));
         }
         known.opened = opened;
         Ok(opened)
     }
 
-    /// Does something with the keyspaces as their user knows them; also if the database was opened again
-    /// since, and has all of that.
+    /// Calls `work` with the keyspaces if they have all of their user's writes, even if the database was
+    /// reopened since.
     fn with_known<T>(
         &self,
         mut work: impl FnMut(&Database, &Keyspaces) -> fjall::Result<T>,
-        error: impl Fn(Trouble) -> StoreError,
+        error: impl Fn(Failure) -> StoreError,
     ) -> Result<(T, u64), StoreError> {
         for _ in 0..OPENINGS_MAX {
             let known = self.check_known()?;
             match self.disk.with(&self.name, Some(known), &mut work) {
-                Err(Trouble::Reopened) => {}
+                Err(Failure::Reopened) => {}
                 worked => return worked.map_err(error),
             }
         }
-        Err(error(Trouble::Reopened))
+        Err(error(Failure::Reopened))
     }
 
     fn stored_stamp(&self) -> Result<(Option<Vec<u8>>, u64), StoreError> {
         let found = self.disk.with(&self.name, None, |_, tables| {
             tables[Table::Meta as usize].get(STAMP_KEY)
         });
-        let (stamp, opened) = found.map_err(|trouble| self.unreadable(trouble))?;
+        let (stamp, opened) = found.map_err(|failure| self.unreadable(failure))?;
         Ok((stamp.map(|stamp| stamp.to_vec()), opened))
     }
 
-    /// Takes what is there for what its user knows.
+    /// Records the state that the user knows from now on.
     fn adopt(&self, stamp: Option<Vec<u8>>, opened: u64) {
         *self.known.lock().expect("no holder panics") = Known { opened, stamp };
     }
 
     fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
         self.check_known()?;
-        // They are made of what the store has, so not while it is held.
+        // Building the changes reads the store, so it must happen before the store is locked.
         let mut changes = changes();
-        // Each is searched for from the top; next to the last one all of that way is in the cache. Of
-        // changes of one entry the last one wins, so they keep their order.
+        // Sorted keys reuse the cached path of the previous search. The sort is stable: of two changes
+        // of one entry the last one wins.
         changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
         let (mut changes, mut stamp) = (Some(changes), None);
         let write = |database: &Database, tables: &Keyspaces| {
@@ -286,7 +295,7 @@ impl DiskPartition {
             }
             batch.commit()
         };
-        let ((), opened) = self.with_known(write, |trouble| self.unwritable(trouble))?;
+        let ((), opened) = self.with_known(write, |failure| self.unwritable(failure))?;
         self.adopt(stamp, opened);
         Ok(())
     }
@@ -301,7 +310,7 @@ impl StateStore for DiskPartition {
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let get = |_: &Database, tables: &Keyspaces| tables[table as usize].get(key);
-        let (found, _) = self.with_known(get, |trouble| self.unreadable(trouble))?;
+        let (found, _) = self.with_known(get, |failure| self.unreadable(failure))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -320,7 +329,7 @@ impl StateStore for DiskPartition {
             });
             entries.collect()
         };
-        let (found, _) = self.with_known(first, |trouble| self.unreadable(trouble))?;
+        let (found, _) = self.with_known(first, |failure| self.unreadable(failure))?;
         Ok(found)
     }
 
@@ -340,11 +349,11 @@ impl StateStore for DiskPartition {
     fn clear(&self) -> Result<(), StoreError> {
         let cleared = self.disk.with(&self.name, None, |database, tables| {
             tables.iter().try_for_each(Keyspace::clear)?;
-            // The tables are empty at once, but their journal is not: after a power cut an earlier
-            // write of it, stamp and all, would come back into them.
+            // The tables are empty at once, but the library's write-ahead log is not: after a power
+            // failure an earlier write, including its stamp, would be replayed into them.
             database.persist(PersistMode::SyncAll)
         });
-        let ((), opened) = cleared.map_err(|trouble| self.unwritable(trouble))?;
+        let ((), opened) = cleared.map_err(|failure| self.unwritable(failure))?;
         self.adopt(None, opened);
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! A store in memory: for tests, and for an owner that is to start from the log every time.
+//! A store in memory, for tests and for an owner that shall read the whole log at every start.
 
-use super::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+use super::state_store::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
 use futures_util::future::{BoxFuture, ready};
 use std::{
     collections::BTreeMap,
@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Where an entry stands.
-type Place = (Table, Vec<u8>);
+/// The table and key of an entry.
+type EntryKey = (Table, Vec<u8>);
 
-/// Loses everything with the process.
+/// Loses all entries with the process.
 #[derive(Debug, Default)]
 pub struct Memory {
-    entries: Mutex<BTreeMap<Place, Vec<u8>>>,
+    entries: Mutex<BTreeMap<EntryKey, Vec<u8>>>,
 }
 
 impl Memory {
@@ -22,10 +22,10 @@ impl Memory {
     pub fn apply(&self, changes: Vec<Change>) {
         let mut entries = self.entries.lock().expect("no holder panics");
         for change in changes {
-            let place = (change.table, change.key);
+            let entry_key = (change.table, change.key);
             match change.value {
-                Some(value) => entries.insert(place, value),
-                None => entries.remove(&place),
+                Some(value) => entries.insert(entry_key, value),
+                None => entries.remove(&entry_key),
             };
         }
     }

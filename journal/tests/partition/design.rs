@@ -1,9 +1,9 @@
-//! What the checker varies: the design, and ways to get it wrong.
+//! The design that the model checker varies, and ways to get it wrong.
 
 /// How many owners there are.
 pub const OWNERS: usize = 2;
 
-/// How owners and readers go about it.
+/// The design of owners and readers.
 #[derive(Debug, Clone, Copy)]
 pub struct Design {
     pub judging: Judging,
@@ -18,7 +18,7 @@ pub struct Design {
     pub bounds: Bounds,
 }
 
-/// How far the checker looks. Beyond a bound nothing more happens, which is like a crash there.
+/// The bounds of the search. Beyond a bound no event happens, which is like a crash there.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Announcements of each owner.
@@ -26,7 +26,7 @@ pub struct Bounds {
     /// Commands that each owner has to decide, one commit each and one more per retry.
     pub commands: [u8; OWNERS],
     /// Appends that are sent a second time, over the whole run: the broker takes the copy, or it
-    /// knows it for one and reports no offset.
+    /// recognises it and reports no offset.
     pub duplicates: u8,
     /// Questions that are answered without a commit, over the whole run.
     pub questions: u8,
@@ -39,7 +39,7 @@ pub struct Bounds {
 /// Which announcements and commits are valid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Judging {
-    /// As `journal::rule` says.
+    /// As in `journal::rule`.
     Rule,
     /// Wrong: any later epoch begins a term, not only the next.
     AnyLaterEpoch,
@@ -49,7 +49,7 @@ pub enum Judging {
     GapsInSeq,
     /// Wrong: prev is not checked.
     AnyPrev,
-    /// Wrong: what comes before its announcement is void, and the reader goes on.
+    /// Wrong: a commit before its announcement is void, and the reader continues.
     SilentGaps,
 }
 
@@ -62,23 +62,23 @@ pub enum Answering {
     Delivered,
     /// Wrong: its offset follows its predecessor's, proved or not.
     Adjacent,
-    /// Wrong: or the broker says that it has it already, where its predecessor is proved.
+    /// Wrong: also if the broker reports a duplicate and its predecessor is proved.
     KnownToBroker,
 }
 
-/// Which epoch an owner announces, and when.
+/// The epoch that an owner announces, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Announcing {
-    /// The one after its own, or after the whole log if it has none, and only once it has read how
-    /// its last announcement was judged; until then it sends that again.
+    /// The one after its own, or after the whole log if it has none, and only once it has read the
+    /// verdict on its last announcement; until then it sends that again.
     AfterReading,
     /// Wrong: also before, one epoch further on.
     Blindly,
-    /// Wrong: the one after the epoch that is in force, though that is another owner's.
+    /// Wrong: the one after the epoch in force, though that is another owner's.
     AboveForeign,
 }
 
-/// When an owner begins to decide.
+/// When an owner starts to decide.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Serving {
     /// It has read its announcement as valid.
@@ -87,25 +87,25 @@ pub enum Serving {
     AtOnce,
 }
 
-/// What an owner takes in when it reads up to its next announcement.
+/// The records that an owner folds when it reads up to its next announcement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
     /// Every valid record.
     Everything,
-    /// The records of its own last term. Good enough behind its own epoch + 1, and only there.
+    /// The records of its own last term. Sufficient behind its own epoch + 1, and only there.
     OwnTerm,
 }
 
-/// What an owner does with commits whose outcome it doesn't know.
+/// The handling of commits with an unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Retrying {
-    /// A barrier: it announces itself again, reads up to that, and decides again what is void.
+    /// A barrier: it announces itself again, reads up to that, and decides void commands again.
     BehindBarrier,
     /// Wrong: it decides again at once, in the same term.
     InTerm,
 }
 
-/// What becomes of the state that unproved commits made.
+/// The state that unproved commits produced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Speculating {
     /// A barrier drops it.
@@ -114,22 +114,22 @@ pub enum Speculating {
     Kept,
 }
 
-/// When a question is answered that needs no commit, as a refusal does.
+/// When a question that needs no commit is answered, as for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Asking {
-    /// All that it saw is proved, and a record of the term that was appended after it came.
+    /// Once all commits that it depends on, and a record appended after it came, are proved.
     BehindProof,
-    /// Wrong: at once, on everything that was decided.
+    /// Wrong: at once, on all decided commits.
     OnOverlay,
-    /// Wrong: at once, on everything that is proved.
+    /// Wrong: at once, on all proved commits.
     OnProved,
 }
 
-/// How a term is called.
+/// The name of a term.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Naming {
-    /// By an id that nobody else has.
+    /// A unique id.
     Fresh,
-    /// Wrong: by its epoch, so that both owners call it the same.
+    /// Wrong: its epoch, so that both owners use the same name.
     ByEpoch,
 }

@@ -1,6 +1,6 @@
 //! One journal partition as a state machine for the model checker: two owners that append to it over
-//! a network that loses, delays, reorders and duplicates, either of them a zombie at any time. The
-//! log's records are real, and the real rule judges them.
+//! a network that loses, delays, reorders and duplicates records. Either owner may be a zombie at any
+//! time. The log's records are real, and the real rule judges them.
 
 pub mod design;
 mod owner;
@@ -11,7 +11,7 @@ use journal::rule::{Alarm, Breach, Hash, Rule, Verdict};
 pub use owner::{Owner, decides};
 use std::{hash, sync::Arc};
 
-/// What an owner sends.
+/// A record that an owner appends.
 #[derive(Debug)]
 pub struct Append {
     pub owner: usize,
@@ -42,7 +42,7 @@ impl Append {
     }
 }
 
-/// An append under way. A lost one is one that never lands.
+/// An append in flight. A lost one never lands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flight {
     pub append: Arc<Append>,
@@ -50,7 +50,7 @@ pub struct Flight {
     pub landed: bool,
 }
 
-/// What the rule said of a record.
+/// The rule's verdict on a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Worth {
     Valid,
@@ -68,7 +68,7 @@ pub struct Landed {
     pub hash: Hash,
 }
 
-/// What somebody does to the log itself.
+/// An alteration of the log itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Alteration {
     /// Behind the frame, which stays as it was.
@@ -76,7 +76,7 @@ pub enum Alteration {
     Removal,
 }
 
-/// The partition, everybody who writes to it, and what is under way.
+/// The partition, its owners, and the appends in flight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub log: Vec<Landed>,
@@ -84,7 +84,7 @@ pub struct State {
     pub flights: Vec<Flight>,
     pub duplicates_left: u8,
     pub owners: [Owner; OWNERS],
-    /// Of an altered log: whether a reader from its beginning halts, or reads the same truth.
+    /// Whether a reader of the altered log from offset 0 halts, or reads the same valid records.
     pub altered: Option<bool>,
     /// Follows from the log, so it is not compared.
     pub rule: Rule,
@@ -106,24 +106,23 @@ impl hash::Hash for State {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Action {
-    /// An owner takes office, or puts up a barrier.
+    /// An owner takes over, or raises a barrier.
     Announce(usize),
     /// It reads up to its announcement.
     Read(usize),
-    /// It decides its next command, on commits that need not be proved yet, and appends.
+    /// It decides its next command, possibly on unproved commits, and appends.
     Decide(usize),
     /// It decides an unproved command again in the same term, which is wrong.
     Retry(usize),
-    /// It is asked what needs no commit.
-    Ask(usize),
-    /// It appends a no-op for the sake of a question.
+    /// It gets a question that needs no commit.
+    Invoke(usize),
+    /// It appends a no-op to answer a question.
     Confirm(usize),
     /// An append lands.
     Land { flight: usize, reported: bool },
-    /// A copy arrives that the broker knows for one: it lands nowhere, and is reported without its
-    /// offset.
+    /// A copy arrives that the broker recognises: it does not land, and is reported without its offset.
     Deduplicate { flight: usize },
-    /// Somebody alters a record that later ones confirm.
+    /// A record that later ones confirm is altered.
     Alter(usize, Alteration),
 }
 
@@ -158,7 +157,7 @@ impl State {
     }
 
     pub fn actions(&self, design: Design, actions: &mut Vec<Action>) {
-        // Nobody reads on behind an alarm, and nobody writes on in an altered log.
+        // Readers halt at an alarm, and owners do not continue in an altered log.
         if self.has(Worth::Alarm) || self.altered.is_some() {
             return;
         }
@@ -170,7 +169,7 @@ impl State {
                 (owner.may_read(&self.log), Action::Read(index)),
                 (owner.may_decide(), Action::Decide(index)),
                 (owner.may_retry(design), Action::Retry(index)),
-                (may_ask && owner.is_in_office(), Action::Ask(index)),
+                (may_ask && owner.is_leader(), Action::Invoke(index)),
                 (owner.may_confirm(), Action::Confirm(index)),
             ];
             actions.extend(wishes.iter().filter(|wish| wish.0).map(|wish| wish.1));
@@ -196,9 +195,9 @@ impl State {
         }
     }
 
-    /// Alterations of valid records that have to be noticed, since a valid commit came after them
-    /// that only follows them as they were. What is removed from within a term is confirmed by the
-    /// next term's first commit only: until then it looks like a lost append.
+    /// Alterations of valid records that have to be noticed, because a later valid commit covers them.
+    /// A record within a term is covered against removal only by the next term's first commit: until
+    /// then a removal looks like a lost append.
     fn alterations(&self, actions: &mut Vec<Action>) {
         for (index, landed) in self.log.iter().enumerate() {
             let later = || {
@@ -232,7 +231,7 @@ impl State {
                 self.send(append);
             }
             Action::Retry(index) => self.owners[index].forget_unproved(),
-            Action::Ask(index) => {
+            Action::Invoke(index) => {
                 let answered = self.owners.iter().flat_map(|owner| &owner.answered);
                 let answered = answered.copied().collect();
                 self.owners[index].ask(design, answered, &self.log);
@@ -306,11 +305,11 @@ impl State {
                 valid.push(written);
             }
         }
-        // A copy right behind a record that is removed takes its place: all is as it was.
+        // A copy right behind a removed record takes its place: the valid records stay the same.
         self.altered = Some(is_noticed || self.valid().map(|append| &append.written).eq(&valid));
     }
 
-    /// Makes states equal that can't be told apart from now on.
+    /// Makes states equal that are indistinguishable from now on.
     fn tidy(&mut self) {
         if self.duplicates_left == 0 {
             self.flights.retain(|flight| !flight.landed);
@@ -321,7 +320,7 @@ impl State {
 }
 
 fn new_rule() -> Rule {
-    Rule::new("journal.orders", 0)
+    Rule::new("journal.probe", 0)
 }
 
 fn is_commit(landed: &Landed) -> bool {
@@ -331,28 +330,28 @@ fn is_commit(landed: &Landed) -> bool {
 impl Judging {
     fn judge(self, rule: &mut Rule, offset: i64, draft: &Draft, written: &Written) -> Worth {
         let is_announcement = draft.seq == 0;
-        // A wrong rule is the real one, told that what it would object to is as it should be.
-        let mut told = rule.checkpoint();
+        // A wrong rule is the real one, given a state in which its objection does not apply.
+        let mut given = rule.checkpoint();
         match self {
             Self::Rule | Self::SilentGaps => {}
-            Self::AnyLaterEpoch if is_announcement && draft.epoch > told.epoch => {
-                told.epoch = draft.epoch - 1;
+            Self::AnyLaterEpoch if is_announcement && draft.epoch > given.epoch => {
+                given.epoch = draft.epoch - 1;
             }
-            Self::SameEpochAgain if is_announcement && draft.epoch == told.epoch => {
-                told.epoch = draft.epoch - 1;
+            Self::SameEpochAgain if is_announcement && draft.epoch == given.epoch => {
+                given.epoch = draft.epoch - 1;
             }
-            Self::GapsInSeq if !is_announcement && draft.seq > told.seq => {
-                told.seq = draft.seq - 1;
-                told.hash = draft.prev.expect("owners say what their commits follow");
+            Self::GapsInSeq if !is_announcement && draft.seq > given.seq => {
+                given.seq = draft.seq - 1;
+                given.hash = draft.prev.expect("owners say what their commits follow");
             }
             Self::AnyPrev if !is_announcement => {
-                told.hash = draft.prev.expect("owners say what their commits follow");
+                given.hash = draft.prev.expect("owners say what their commits follow");
             }
             Self::AnyLaterEpoch | Self::SameEpochAgain | Self::GapsInSeq | Self::AnyPrev => {}
         }
         let judge =
             |rule: &mut Rule| rule.judge(offset, written.key.as_deref(), written.value.as_deref());
-        let mut lenient = Rule::from_checkpoint(&told);
+        let mut lenient = Rule::from_checkpoint(&given);
         if let Ok(Verdict::Valid(_)) = judge(&mut lenient) {
             *rule = lenient;
             return Worth::Valid;
@@ -366,7 +365,7 @@ impl Judging {
     }
 }
 
-/// Whether an announcement isn't there that somebody has read.
+/// Whether an announcement that an owner has read is missing.
 fn is_gap(alarm: &Alarm) -> bool {
     match alarm {
         Alarm::ChainBroken { breach, .. } => match breach {

@@ -1,4 +1,4 @@
-//! An owner in the model: takes office, decides ahead of proof, answers what is proved.
+//! An owner in the model: takes over, decides ahead of proof, answers proved commands.
 
 use super::{
     Append, Landed, Worth,
@@ -18,29 +18,29 @@ pub struct Owner {
     waiting: Vec<u8>,
     /// Commands that were answered "done".
     pub answered: Vec<u8>,
-    /// What it was asked and has to answer, or has answered, without a commit.
+    /// The question that it has to answer, or has answered, without a commit.
     pub question: Option<Question>,
-    office: Office,
+    leadership: Leadership,
     /// The commits of the term, in order of seq, with the report.
     commits: Vec<(Arc<Append>, Report)>,
-    /// What a wrong design carries over from one term into the next; 0 in a right one.
+    /// A version that a wrong design carries over from one term into the next; 0 in the right one.
     carried: i64,
 }
 
-/// What a broker has said of an append.
+/// The broker's report of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Report {
     None,
     At(i64),
-    /// It was there before; librdkafka gives offsets of -1 and upwards then.
+    /// The broker had the record already; librdkafka gives offsets of -1 and upwards then.
     Duplicate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Office {
+enum Leadership {
     /// Only reads.
     None,
-    /// Has announced itself and not yet read how that was judged.
+    /// Has announced itself and not yet read the verdict on that.
     Announced { epoch: i64, term: Term },
     /// Decides.
     Held(Held),
@@ -80,33 +80,33 @@ impl Owner {
             waiting: (first..first + commands).collect(),
             answered: Vec::new(),
             question: None,
-            office: Office::None,
+            leadership: Leadership::None,
             commits: Vec::new(),
             carried: 0,
         }
     }
 
-    pub fn is_in_office(&self) -> bool {
-        matches!(self.office, Office::Held(_))
+    pub fn is_leader(&self) -> bool {
+        matches!(self.leadership, Leadership::Held(_))
     }
 
     pub fn may_announce(&self, design: Design) -> bool {
         let has_work = !self.waiting.is_empty() || self.has_unproved();
-        let wants = match self.office {
-            Office::None => has_work,
-            Office::Announced { .. } => design.announcing == Announcing::Blindly,
-            Office::Held(_) => self.has_unproved(),
+        let wants = match self.leadership {
+            Leadership::None => has_work,
+            Leadership::Announced { .. } => design.announcing == Announcing::Blindly,
+            Leadership::Held(_) => self.has_unproved(),
         };
         wants && self.announcements < design.bounds.terms[self.index]
     }
 
-    /// Takes office, or puts up a barrier. Somebody without office has read the whole log.
+    /// Takes over, or raises a barrier. An owner that is not the leader has read the whole log.
     pub fn announce(&mut self, design: Design, rule: &Rule, log: &[Landed]) -> Arc<Append> {
         let next = rule.epoch() + 1;
-        let epoch = match &self.office {
-            Office::None => next,
-            Office::Held(_) if design.announcing == Announcing::AboveForeign => next,
-            Office::Announced { epoch, .. } | Office::Held(Held { epoch, .. }) => epoch + 1,
+        let epoch = match &self.leadership {
+            Leadership::None => next,
+            Leadership::Held(_) if design.announcing == Announcing::AboveForeign => next,
+            Leadership::Announced { epoch, .. } | Leadership::Held(Held { epoch, .. }) => epoch + 1,
         };
         self.announcements += 1;
         let mut term = [0; 16];
@@ -117,21 +117,21 @@ impl Owner {
             }
             Naming::ByEpoch => term[1] = u8::try_from(epoch).expect("a few epochs"),
         }
-        self.carried = match (&self.office, design.speculating, design.reading) {
-            (Office::Held(held), Speculating::Kept, _) => held.version,
-            (Office::Held(held), Speculating::Dropped, Reading::OwnTerm) => held.since + 1,
-            (Office::Held(_), Speculating::Dropped, Reading::Everything) => 0,
-            (Office::None | Office::Announced { .. }, _, _) => 0,
+        self.carried = match (&self.leadership, design.speculating, design.reading) {
+            (Leadership::Held(held), Speculating::Kept, _) => held.version,
+            (Leadership::Held(held), Speculating::Dropped, Reading::OwnTerm) => held.since + 1,
+            (Leadership::Held(_), Speculating::Dropped, Reading::Everything) => 0,
+            (Leadership::None | Leadership::Announced { .. }, _, _) => 0,
         };
-        // It will be asked again in the next term.
+        // The question will be put again in the next term.
         self.question.take_if(|question| !question.is_answered);
         // A void announcement's prev means nothing, so it is zeros in all.
         let append = self.append(announcement(epoch, term), &[0; 32], None);
-        self.office = match design.serving {
-            Serving::AfterReading => Office::Announced { epoch, term },
+        self.leadership = match design.serving {
+            Serving::AfterReading => Leadership::Announced { epoch, term },
             Serving::AtOnce => {
                 self.commits.clear();
-                Office::Held(Held {
+                Leadership::Held(Held {
                     epoch,
                     term,
                     since: count(log.len()),
@@ -144,15 +144,15 @@ impl Owner {
     }
 
     pub fn may_read(&self, log: &[Landed]) -> bool {
-        match self.office {
-            Office::Announced { epoch, term } => announcement_in(log, epoch, term).is_some(),
-            Office::None | Office::Held(_) => false,
+        match self.leadership {
+            Leadership::Announced { epoch, term } => announcement_in(log, epoch, term).is_some(),
+            Leadership::None | Leadership::Held(_) => false,
         }
     }
 
-    /// Reads up to its announcement; decides by the rule what became of the commits before it.
+    /// Reads up to its announcement; the rule tells the outcome of the commits before it.
     pub fn read(&mut self, design: Design, log: &[Landed]) {
-        let Office::Announced { epoch, term } = self.office else {
+        let Leadership::Announced { epoch, term } = self.leadership else {
             return;
         };
         let Some(since) = announcement_in(log, epoch, term) else {
@@ -166,15 +166,15 @@ impl Owner {
             .partition(|command| decided.contains(command));
         self.answer(&done);
         self.waiting.splice(0..0, void);
-        self.office = match read[since].worth {
-            Worth::Valid => Office::Held(Held {
+        self.leadership = match read[since].worth {
+            Worth::Valid => Leadership::Held(Held {
                 epoch,
                 term,
                 since: count(since),
                 hash: read[since].hash,
                 version: self.version(design, read),
             }),
-            Worth::Void | Worth::Alarm => Office::None,
+            Worth::Void | Worth::Alarm => Leadership::None,
         };
     }
 
@@ -195,7 +195,7 @@ impl Owner {
     }
 
     pub fn may_decide(&self) -> bool {
-        self.is_in_office() && !self.waiting.is_empty()
+        self.is_leader() && !self.waiting.is_empty()
     }
 
     pub fn decide(&mut self) -> Arc<Append> {
@@ -208,12 +208,12 @@ impl Owner {
         self.commit(draft, Some((command, version)))
     }
 
-    /// Whether a question waits for a record that is not under way yet.
+    /// Whether a question waits for a record that is not in flight yet.
     pub fn may_confirm(&self) -> bool {
         let waits = |question: &Question| {
             !question.is_answered && question.seq == count(self.commits.len()) + 1
         };
-        self.is_in_office() && self.question.as_ref().is_some_and(waits)
+        self.is_leader() && self.question.as_ref().is_some_and(waits)
     }
 
     pub fn confirm(&mut self) -> Arc<Append> {
@@ -228,9 +228,11 @@ impl Owner {
     }
 
     fn held(&mut self) -> &mut Held {
-        match &mut self.office {
-            Office::Held(held) => held,
-            Office::None | Office::Announced { .. } => unreachable!("who commits holds office"),
+        match &mut self.leadership {
+            Leadership::Held(held) => held,
+            Leadership::None | Leadership::Announced { .. } => {
+                unreachable!("only a leader commits")
+            }
         }
     }
 
@@ -255,7 +257,7 @@ impl Owner {
         }
     }
 
-    /// Takes a question; `due` are the commands that anybody was answered by now.
+    /// Takes a question; `due` are the commands that any owner has answered by now.
     pub fn ask(&mut self, design: Design, mut due: Vec<u8>, log: &[Landed]) {
         due.sort_unstable();
         let seq = self.next_seq();
@@ -280,7 +282,7 @@ impl Owner {
 
     pub fn may_retry(&self, design: Design) -> bool {
         design.retrying == Retrying::InTerm
-            && self.is_in_office()
+            && self.is_leader()
             && self.has_unproved()
             // Once, so that the checker comes to an end.
             && self.commits.len() < usize::from(design.bounds.commands[self.index])
@@ -292,23 +294,23 @@ impl Owner {
         self.waiting.splice(0..0, again);
     }
 
-    /// Which commands of this term the reports speak for, and which seqs.
+    /// The commands and seqs of this term that the reports prove.
     fn known_done(&self, answering: Answering) -> (Vec<u8>, Vec<i64>) {
-        let Office::Held(Held { since, .. }) = self.office else {
+        let Leadership::Held(Held { since, .. }) = self.leadership else {
             return (Vec::new(), Vec::new());
         };
         let mut before = Some(since);
         let (mut done, mut seqs) = (Vec::new(), Vec::new());
         for (append, report) in &self.commits {
-            let place = match (report, answering) {
+            let position = match (report, answering) {
                 (Report::At(offset), _) => Some(*offset),
                 (Report::Duplicate, Answering::KnownToBroker) => before.map(|before| before + 1),
                 (Report::Duplicate | Report::None, _) => None,
             };
-            let follows = before.is_some_and(|before| place == Some(before + 1));
+            let follows = before.is_some_and(|before| position == Some(before + 1));
             let known = match answering {
                 Answering::Proved | Answering::Adjacent | Answering::KnownToBroker => follows,
-                Answering::Delivered => place.is_some(),
+                Answering::Delivered => position.is_some(),
             };
             if known {
                 done.extend(append.decision.map(|(command, _)| command));
@@ -319,7 +321,7 @@ impl Owner {
                 Answering::Proved
                 | Answering::KnownToBroker
                 | Answering::Delivered
-                | Answering::Adjacent => place,
+                | Answering::Adjacent => position,
             };
         }
         (done, seqs)
@@ -378,7 +380,7 @@ fn count(number: usize) -> i64 {
     i64::try_from(number).expect("a log of a few records")
 }
 
-/// Where an announcement stands: its valid copy, else its first.
+/// The position of an announcement: its valid copy, otherwise its first.
 fn announcement_in(log: &[Landed], epoch: i64, term: Term) -> Option<usize> {
     let is_ours = |landed: &Landed| {
         let draft = &landed.append.draft;

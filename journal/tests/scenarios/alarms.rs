@@ -1,4 +1,4 @@
-//! Alarms: what no honest run gives, and what an altered or truncated log looks like.
+//! Alarms: records that no honest run produces, as in an altered or truncated log.
 
 use super::{Log, Vector, scenario};
 use crate::writer::{A, B, Draft, KEY, announcement, decision, long, no_op, text};
@@ -10,6 +10,7 @@ pub fn all() -> Vec<Vector> {
         missing_epochs(),
         altered_announcements(),
         altered_commits(),
+        commits_that_carry_the_hash(),
         versions(),
     ]
     .into_iter()
@@ -36,7 +37,7 @@ fn offsets() -> Vec<Vector> {
         ),
         scenario(
             "offset_went_back_to_a_void_record",
-            "void records take offsets too, and the offset is looked at before anything else",
+            "void records take offsets too, and the offset is checked first",
             |log| {
                 begin(log);
                 log.void("null_key", no_op(1, A, 2).key(None));
@@ -77,7 +78,7 @@ fn chain() -> Vec<Vector> {
         ),
         scenario(
             "commit_lost_before_announcement",
-            "a proved commit is not there: the next term's first commit tells",
+            "a proved commit is missing: the next term's first commit reveals it",
             |log| {
                 begin(log);
                 let lost = log.hash_after(&decision(1, A, 2));
@@ -88,7 +89,7 @@ fn chain() -> Vec<Vector> {
         ),
         scenario(
             "two_owners_one_term",
-            "whoever shares a term decides on commits that did not count",
+            "two owners that share a term decide on commits that are not in the log",
             |log| {
                 begin(log);
                 let other = log.hash_after(&decision(1, A, 2).key(Some(b"order_2")));
@@ -103,7 +104,7 @@ fn missing_epochs() -> Vec<Vector> {
     let first = |name, draft: Draft| {
         scenario(
             name,
-            "no term is in force yet, so its owner has read an announcement that is not here",
+            "no term is in force yet, so its owner has read an announcement that is missing here",
             |log| {
                 log.void("null_value", no_op(1, A, 1).spoil(|_| None));
                 log.halt("before_first_term", draft);
@@ -114,11 +115,11 @@ fn missing_epochs() -> Vec<Vector> {
         first("commit_before_any_announcement", decision(1, A, 1)),
         first("no_op_before_any_announcement", no_op(1, A, 1)),
         first("commit_of_a_late_epoch_first", decision(i64::MAX, A, 7)),
-        // Epoch 0, a term of zeros and the right prev look like the state at the start.
+        // Epoch 0, a term of zeros and the right prev equal the initial state.
         first("commit_of_epoch_zero", decision(0, [0; 16], 1)),
         scenario(
             "first_epoch_two",
-            "the first epoch is 1; who announces 2 has read it",
+            "the first epoch is 1; an owner that announces 2 has read it",
             |log| log.halt("announcement_skips_epoch", announcement(2, A)),
         ),
         scenario("first_epoch_greatest", "the first epoch is 1", |log| {
@@ -126,7 +127,7 @@ fn missing_epochs() -> Vec<Vector> {
         }),
         scenario(
             "epoch_skipped",
-            "who announces epoch 3 has read an announcement of epoch 2",
+            "an owner that announces epoch 3 has read an announcement of epoch 2",
             |log| {
                 begin(log);
                 log.halt("announcement_skips_epoch", announcement(3, B));
@@ -134,7 +135,7 @@ fn missing_epochs() -> Vec<Vector> {
         ),
         scenario(
             "announcement_lost",
-            "who commits in epoch 2 has read its announcement",
+            "an owner that commits in epoch 2 has read its announcement",
             |log| {
                 begin(log);
                 log.halt("future_epoch", decision(2, B, 1));
@@ -142,7 +143,7 @@ fn missing_epochs() -> Vec<Vector> {
         ),
         scenario(
             "future_epoch_greatest",
-            "prev, term and seq are not looked at in an epoch to come",
+            "prev, term and seq are not checked in a later epoch",
             |log| {
                 begin(log);
                 let commit = no_op(i64::MAX, A, i64::MIN);
@@ -151,7 +152,7 @@ fn missing_epochs() -> Vec<Vector> {
         ),
         scenario(
             "other_term_in_epoch",
-            "an epoch has one term; who lost the race for it never commits",
+            "an epoch has one term; an owner that lost the race for it never commits",
             |log| {
                 begin(log);
                 log.void("announcement_too_late", announcement(1, B));
@@ -160,7 +161,7 @@ fn missing_epochs() -> Vec<Vector> {
         ),
         scenario(
             "other_term_by_its_last_bit",
-            "all 16 bytes are the term; seq and prev are not looked at in another one",
+            "all 16 bytes are the term; seq and prev are not checked in another one",
             |log| {
                 begin(log);
                 let mut term = A;
@@ -171,7 +172,7 @@ fn missing_epochs() -> Vec<Vector> {
     ]
 }
 
-/// A term whose announcement was altered, and its first commit, whose owner has read it as it was.
+/// A term whose announcement was altered, and its first commit, whose owner has read the original.
 fn altered(name: &str, alarm: &str, alter: impl FnOnce(&mut Log, Draft)) -> Vector {
     let why = "an altered announcement is found out by the first record of its term";
     scenario(name, why, |log| {
@@ -220,7 +221,7 @@ fn altered_announcements() -> Vec<Vector> {
         ),
         scenario(
             "announcement_altered_in_empty_term",
-            "a term without a commit leaves the finding to the next announcement",
+            "after a term without a commit the next announcement reveals the alteration",
             |log| {
                 begin(log);
                 log.void("announcement_too_late", announcement(0, B));
@@ -230,7 +231,7 @@ fn altered_announcements() -> Vec<Vector> {
     ]
 }
 
-/// A term's next commit, altered so that it would be void; but it still bears the chain's hash.
+/// A term's next commit, altered so that it would be void; but it still has the chain's hash as `prev`.
 fn altered_commits() -> Vec<Vector> {
     let commit = |name: &str, why: &str, alter: fn(Draft) -> Draft| {
         scenario(name, why, |log| {
@@ -241,7 +242,7 @@ fn altered_commits() -> Vec<Vector> {
     vec![
         commit(
             "commit_altered_to_another_seq",
-            "the right prev names the seq",
+            "the right prev implies the seq",
             |mut commit| {
                 commit.seq = 1;
                 commit
@@ -257,7 +258,7 @@ fn altered_commits() -> Vec<Vector> {
         ),
         commit(
             "commit_altered_to_an_ended_epoch",
-            "whoever names this history has read the current term",
+            "a record with this prev was written by an owner that has read the current term",
             |mut commit| {
                 commit.epoch = 0;
                 commit
@@ -265,7 +266,7 @@ fn altered_commits() -> Vec<Vector> {
         ),
         commit(
             "commit_altered_to_announcement",
-            "an announcement's prev is not checked, but one with a seq is none",
+            "an announcement's prev is not checked, but one with a seq is not an announcement",
             |commit| {
                 let body = announcement(1, A).body;
                 commit.key(Some(b"")).body(body)
@@ -277,27 +278,32 @@ fn altered_commits() -> Vec<Vector> {
         }),
         commit(
             "commit_altered_to_null_key",
-            "only the value tells what the record was",
+            "only the value shows the kind of the record",
             |commit| commit.key(None),
         ),
         commit(
             "commit_altered_to_empty_key",
-            "a decision is about an aggregate",
+            "a decision names an aggregate",
             |commit| commit.key(Some(b"")),
         ),
         commit(
             "commit_altered_to_another_wire_format",
-            "prev stands in its place whatever the first byte is",
+            "prev is at its position whatever the first byte is",
             |commit| commit.spoil(|value| Some([&[1], &value[1..]].concat())),
         ),
         commit(
             "commit_cut_off_behind_prev",
-            "the least that tells what the record was",
+            "the shortest value that still has prev",
             |commit| commit.spoil(|value| Some(value[..37].to_vec())),
         ),
+    ]
+}
+
+fn commits_that_carry_the_hash() -> Vec<Vector> {
+    vec![
         scenario(
             "commit_cut_off_within_prev",
-            "31 bytes of the right prev are anybody's",
+            "31 bytes of the right prev prove nothing",
             |log| {
                 begin(log);
                 let commit = decision(1, A, 2).prev(log.hash);
@@ -309,7 +315,7 @@ fn altered_commits() -> Vec<Vector> {
         ),
         scenario(
             "commit_altered_behind_announcement",
-            "a term's first commit too",
+            "the same for a term's first commit",
             |log| {
                 begin(log);
                 log.valid(announcement(2, B));
@@ -318,7 +324,7 @@ fn altered_commits() -> Vec<Vector> {
         ),
         scenario(
             "prev_before_any_announcement",
-            "h(0) is no secret, but nobody commits behind it",
+            "h(0) is public, but no owner commits behind it",
             |log| {
                 log.halt(
                     "altered",
@@ -364,7 +370,7 @@ fn versions() -> Vec<Vector> {
         ),
         scenario(
             "newer_rule_skips_epoch",
-            "a skipped epoch is told before a later version",
+            "a skipped epoch is reported before a later version",
             |log| {
                 begin(log);
                 log.halt("announcement_skips_epoch", of_version(3, 2));

@@ -1,9 +1,9 @@
-//! Bytes that are no frame, and bytes that are one though they look odd.
+//! Bytes that are not a frame, and unusual bytes that are one.
 
 use super::{Log, Vector, scenario};
 use crate::writer::{A, Spoil, announcement, decision, long, no_op};
 
-/// Where the frame's varints begin, and where a no-op of these scenarios ends.
+/// The offset of the frame's varints, and the end of a no-op of these scenarios.
 const VARINTS: usize = 53;
 
 pub fn all() -> Vec<Vector> {
@@ -13,7 +13,7 @@ pub fn all() -> Vec<Vector> {
         .collect()
 }
 
-/// A term whose next commit is spoilt in several ways, each void, and then comes unspoilt.
+/// A term whose next commit comes malformed in several ways, each void, and then well-formed.
 fn spoilt(name: &str, why: &str, reason: &str, ways: &[Spoil]) -> Vector {
     scenario(name, why, |log: &mut Log| {
         log.valid(announcement(1, A));
@@ -35,7 +35,7 @@ fn short() -> Vec<Vector> {
     vec![
         spoilt(
             "value_cut_off",
-            "a value that ends within its frame, at each of its borders",
+            "a value that ends within its frame, at each field boundary",
             "malformed_truncated",
             &[
                 |_| Some(vec![]),
@@ -122,7 +122,7 @@ fn numbers() -> Vec<Vector> {
         ),
         spoilt(
             "body_unknown",
-            "a fourth body is nothing that this version of the rule knows",
+            "this version of the rule knows no fourth body",
             "malformed_body",
             &[
                 |value| with_varints(value, &[&[2, 2, 0], &long(3)]),
@@ -192,7 +192,7 @@ fn odd_but_valid() -> Vec<Vector> {
     vec![
         scenario(
             "fields_of_a_later_version",
-            "what follows the frame is not looked at, though the chain holds it",
+            "the bytes behind the frame are not checked, though the chain covers them",
             |log| {
                 let mut body = announcement(1, A).body;
                 body.extend(*b"more");
@@ -203,7 +203,7 @@ fn odd_but_valid() -> Vec<Vector> {
         ),
         scenario(
             "decision_cut_off",
-            "a decision's fields are not the rule's business: valid, and readers of it halt",
+            "the rule does not check a decision's fields: valid, though readers that decode it halt",
             |log| {
                 log.valid(announcement(1, A));
                 log.valid(decision(1, A, 1).body(vec![4]));
@@ -212,7 +212,7 @@ fn odd_but_valid() -> Vec<Vector> {
         ),
         scenario(
             "varints_padded",
-            "a varint of up to ten bytes is taken, as other readers of Avro take it",
+            "a varint of up to ten bytes is accepted, as other readers of Avro accept it",
             |log| {
                 // The body's branch, rule_version, partitions and the URL's length.
                 let body: [&[u8]; 5] = [&[0x80, 0], &[0x82, 0x80, 0], &[8], &[0x84, 0], b"ab"];

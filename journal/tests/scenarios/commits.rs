@@ -1,13 +1,20 @@
-//! Commits: their place in the term, and the chain.
+//! Commits: their order in the term, and the chain.
 
 use super::{Log, Vector, scenario};
 use crate::writer::{A, B, KEY, RECORDED_AT_US, announcement, decision, no_op};
 
 pub fn all() -> Vec<Vector> {
-    [order(), chain(), keys(), order_of_reasons(), limits()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        order(),
+        gaps(),
+        chain(),
+        keys(),
+        order_of_reasons(),
+        limits(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A term with one commit.
@@ -20,7 +27,7 @@ fn order() -> Vec<Vector> {
     vec![
         scenario(
             "commits_in_order",
-            "no-ops and decisions count alike",
+            "no-ops and decisions are both commits",
             |log| {
                 begin(log);
                 log.valid(no_op(1, A, 2));
@@ -51,7 +58,7 @@ fn order() -> Vec<Vector> {
         ),
         scenario(
             "other_record_under_a_seq",
-            "a seq that was taken is void whatever bears it; only its owner could say why",
+            "a second record with a seq is void, whatever it contains",
             |log| {
                 begin(log);
                 log.void("seq_repeated", no_op(1, A, 1));
@@ -59,9 +66,14 @@ fn order() -> Vec<Vector> {
                 log.valid(decision(1, A, 2));
             },
         ),
+    ]
+}
+
+fn gaps() -> Vec<Vector> {
+    vec![
         scenario(
             "gap",
-            "after a lost commit everything of the term is void: each decided on what was lost",
+            "after a lost commit all later records of the term are void: each depends on the lost one",
             |log| {
                 begin(log);
                 log.void("seq_gap", decision(1, A, 3));
@@ -71,7 +83,7 @@ fn order() -> Vec<Vector> {
         ),
         scenario(
             "gap_filled_late",
-            "the commit that was missing is valid when it comes, and so is what follows it then",
+            "the missing commit is valid when it comes, and so are the commits that follow it then",
             |log| {
                 begin(log);
                 log.void("seq_gap", decision(1, A, 3));
@@ -81,7 +93,7 @@ fn order() -> Vec<Vector> {
         ),
         scenario(
             "gap_then_barrier",
-            "the owner's next announcement gets over a gap",
+            "the owner's next announcement ends a gap",
             |log| {
                 begin(log);
                 log.void("seq_gap", decision(1, A, 3));
@@ -122,7 +134,7 @@ fn chain() -> Vec<Vector> {
     vec![
         scenario(
             "wrong_prev_in_other_term",
-            "a zombie's prev is not looked at",
+            "a zombie's prev is not checked",
             |log| {
                 begin(log);
                 log.valid(announcement(2, B));
@@ -132,7 +144,7 @@ fn chain() -> Vec<Vector> {
         ),
         scenario(
             "wrong_prev_after_gap",
-            "prev is looked at only where the seq is right",
+            "prev is checked only if the seq is right",
             |log| {
                 begin(log);
                 log.void("seq_gap", decision(1, A, 3).prev([0xee; 32]));
@@ -142,7 +154,7 @@ fn chain() -> Vec<Vector> {
         ),
         scenario(
             "void_records_are_not_chained",
-            "the chain runs over valid records only",
+            "the chain covers valid records only",
             |log| {
                 begin(log);
                 let before = log.hash;
@@ -176,7 +188,7 @@ fn keys() -> Vec<Vector> {
         }),
         scenario(
             "decision_without_key",
-            "a decision is about one aggregate",
+            "a decision names one aggregate",
             |log| {
                 begin(log);
                 log.void("key_missing", decision(1, A, 2).key(Some(b"")));
@@ -185,7 +197,7 @@ fn keys() -> Vec<Vector> {
         ),
         scenario(
             "key_of_any_bytes",
-            "the rule does not judge what a key says, and the chain holds it",
+            "the rule does not check a key's content, and the chain covers it",
             |log| {
                 begin(log);
                 log.valid(decision(1, A, 2).key(Some(&[0, 0xff, b'\n'])));
@@ -198,9 +210,9 @@ fn keys() -> Vec<Vector> {
 fn order_of_reasons() -> Vec<Vector> {
     vec![scenario(
         "first_reason_counts",
-        "of several reasons the first is given, and one to be void goes before one to halt",
+        "if several reasons apply, the first is given, and reasons to be void come before reasons to halt",
         |log| {
-            // Not even epoch and prev of these are looked at.
+            // Not even epoch and prev of these records are checked.
             let stray = |epoch| decision(epoch, B, 9).prev([0xee; 32]);
             log.void("null_key", stray(1).key(None).spoil(|_| None));
             log.void("null_value", stray(1).spoil(|_| None));
@@ -239,7 +251,7 @@ fn limits() -> Vec<Vector> {
         ),
         scenario(
             "ended_epochs",
-            "a commit of an epoch below the current one is void, whatever its term; 0 and less too",
+            "a commit of an epoch below the current one is void, whatever its term; so are 0 and negative epochs",
             |log| {
                 log.valid(announcement(1, A));
                 log.valid(announcement(2, B));

@@ -1,6 +1,6 @@
-//! The scenarios behind the vectors: each record is written with the verdict that a person expects,
-//! and the chain follows those expectations, never the rule. What the files say to a reader in
-//! another language, and which corners they show, is in `schemas/golden/journal/README.md`.
+//! The scenarios behind the vectors: each record is written with its expected verdict, and the chain
+//! follows those expectations, never the rule. `schemas/golden/journal/README.md` describes the files
+//! for readers in other languages, and lists the corner cases.
 
 mod alarms;
 mod bytes;
@@ -10,7 +10,7 @@ mod terms;
 use crate::writer::{Draft, Written, first_link, next_link};
 use serde::{Deserialize, Serialize};
 
-/// A chain's hash that is none of the scenarios'.
+/// A chain's hash that occurs in no scenario.
 const ELSEWHERE: [u8; 32] = [0x5e; 32];
 
 /// One file of vectors.
@@ -24,7 +24,7 @@ pub struct Vector {
     pub checkpoint: End,
 }
 
-/// One record, and what a reader has to make of it.
+/// One record, and the right verdict on it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub offset: i64,
@@ -42,7 +42,7 @@ pub struct Record {
 pub enum Expect {
     Valid,
     Void,
-    /// The reader stops before this record; its state stays what it was.
+    /// The reader stops before this record; its state stays as it was.
     Halt,
 }
 
@@ -111,11 +111,11 @@ fn scenario_in(
     }
 }
 
-/// A log in the making.
+/// A log under construction.
 struct Log {
-    /// The chain's hash after the last record that was called valid.
+    /// The chain's hash after the last record that is expected to be valid.
     hash: [u8; 32],
-    /// Where the next record lands.
+    /// The next record's offset.
     offset: i64,
     records: Vec<Record>,
     end: End,
@@ -143,7 +143,7 @@ impl Log {
         self.push(record, Expect::Valid, None);
     }
 
-    /// A commit that is void was written behind other records than these.
+    /// A void commit, which was written behind other records than these.
     fn void(&mut self, reason: &str, draft: Draft) {
         let record = draft.write(self.offset, &ELSEWHERE);
         self.push(record, Expect::Void, Some(reason));
@@ -154,7 +154,7 @@ impl Log {
         self.hash_from(&self.hash, draft)
     }
 
-    /// The same, were the chain at `hash`.
+    /// The chain's hash if this were the next record after `hash`, and valid.
     fn hash_from(&self, hash: &[u8; 32], draft: &Draft) -> [u8; 32] {
         next_link(hash, &draft.write(self.offset, hash))
     }

@@ -4,7 +4,7 @@ use super::{Vector, scenario, scenario_in};
 use crate::writer::{A, B, KEY, announcement, decision, long, no_op, text};
 
 pub fn all() -> Vec<Vector> {
-    [first_terms(), refused(), take_over()]
+    [first_terms(), refused(), take_over(), ends_of_terms()]
         .into_iter()
         .flatten()
         .collect()
@@ -61,7 +61,7 @@ fn refused() -> Vec<Vector> {
     vec![
         scenario(
             "first_epoch_zero",
-            "the first epoch is 1; what is below it comes too late, as epochs only rise",
+            "the first epoch is 1; a lower one comes too late, as epochs only rise",
             |log| {
                 log.void("announcement_too_late", announcement(0, A));
                 log.void("announcement_too_late", announcement(-1, A));
@@ -106,7 +106,7 @@ fn refused() -> Vec<Vector> {
         ),
         scenario(
             "announcement_with_key",
-            "an announcement is about no aggregate; its key is empty and not null",
+            "an announcement names no aggregate; its key is empty and not null",
             |log| {
                 log.void("key_forbidden", announcement(1, A).key(Some(KEY)));
                 log.void("null_key", announcement(1, A).key(None));
@@ -120,7 +120,7 @@ fn take_over() -> Vec<Vector> {
     vec![
         scenario(
             "announcements_race",
-            "of two with the same epoch the first counts",
+            "the first of two announcements of the same epoch is valid",
             |log| {
                 log.valid(announcement(1, A));
                 log.valid(decision(1, A, 1));
@@ -133,7 +133,7 @@ fn take_over() -> Vec<Vector> {
         ),
         scenario(
             "announcement_lands_late",
-            "a dead process's announcement of the next epoch counts, and the living one announces again",
+            "a dead owner's announcement of the next epoch is valid, and the living owner announces itself again",
             |log| {
                 log.valid(announcement(1, A));
                 log.valid(decision(1, A, 1));
@@ -158,6 +158,11 @@ fn take_over() -> Vec<Vector> {
                 log.valid(decision(2, B, 2));
             },
         ),
+    ]
+}
+
+fn ends_of_terms() -> Vec<Vector> {
+    vec![
         scenario(
             "term_used_again",
             "a term is its epoch and its id together",
@@ -181,7 +186,7 @@ fn take_over() -> Vec<Vector> {
         ),
         scenario(
             "announcement_with_any_prev",
-            "an announcement's prev is not checked; the chain runs through its bytes all the same",
+            "an announcement's prev is not checked; the chain covers its bytes nevertheless",
             |log| {
                 log.valid(announcement(1, A).prev([0xee; 32]));
                 log.valid(decision(1, A, 1));

@@ -1,8 +1,8 @@
-//! Writes journal records by code of its own, so that the tests of the rule don't ask the rule's
-//! crate how a record or the chain looks.
+//! Writes journal records with code of its own, so that the tests of the rule don't depend on the
+//! rule's crate for the format of a record or of the chain.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
-/// A term; the tests' owners are called by letters.
+/// A term; the tests name owners by letters.
 pub type Term = [u8; 16];
 pub const A: Term = *b"the term, called";
 pub const B: Term = *b"the other's term";
@@ -13,10 +13,10 @@ pub const KEY: &[u8] = b"order_1";
 /// `recorded_at` of offset 0, in microseconds; every later offset is a second later.
 pub const RECORDED_AT_US: i64 = 1_291_191_960_000_000;
 
-/// Makes a value, or no value, of a value.
+/// Turns a value into another one, or into none.
 pub type Spoil = fn(Vec<u8>) -> Option<Vec<u8>>;
 
-/// A record that is still to be written; the chain's hash and the time are known only then.
+/// A record before it is written, when the chain's hash and the time become known.
 #[derive(Debug, Clone)]
 pub struct Draft {
     pub key: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ pub struct Draft {
     pub prev: Option<[u8; 32]>,
     /// `None`: by the offset.
     pub recorded_at_us: Option<i64>,
-    /// What is done to the value at last, to spoil it.
+    /// The last step, which may corrupt the value.
     pub spoil: Spoil,
 }
 
@@ -50,7 +50,7 @@ pub fn no_op(epoch: i64, term: Term, seq: i64) -> Draft {
     draft(epoch, term, seq, b"", long(1))
 }
 
-/// An accepted command that found everything already so; one with events looks alike to the rule.
+/// An accepted command that changed nothing; the rule treats one with events alike.
 pub fn decision(epoch: i64, term: Term, seq: i64) -> Draft {
     decision_of(epoch, term, seq, 0, [seq as u8; 16])
 }

@@ -1,4 +1,4 @@
-//! The connection to the CQL store: made in the background, once.
+//! The connection to the CQL store: opened in the background, once.
 
 use super::{CqlError, Session};
 use crate::settings::{CqlSettings, SettingsError};
@@ -11,15 +11,15 @@ use tokio::sync::watch;
 
 /// Longest wait for a connection to one node.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for one request, its retries included.
+/// Longest time for one request, with its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of every read and write: what was acknowledged is read again, even if a replica is gone.
+/// For every read and write: an acknowledged write is read again, even if a replica is lost.
 const CONSISTENCY: Consistency = Consistency::LocalQuorum;
 
-/// The store's session, once there is one. Cheap to clone.
+/// The store's session, once it is connected. Cheap to clone.
 ///
-/// The driver wants a node to begin with, and connects again by itself from then on. Until it has
-/// found one, a task in the background tries.
+/// The driver needs one reachable node to start, and reconnects by itself from then on. A task in the
+/// background connects until that succeeds.
 #[derive(Clone)]
 pub struct Cql {
     nodes: Arc<str>,
@@ -32,14 +32,17 @@ enum State {
 }
 
 impl Cql {
-    /// Begins to connect, and creates the keyspace if it is not there. The task ends once it has
+    /// Starts to connect, and creates the keyspace if it is missing. The task ends once it has
     /// succeeded, or when the last handle is dropped.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for settings that can never work.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect_lazily(settings: &CqlSettings) -> Result<Self, SettingsError> {
         settings.check()?;
-        let reason = "not tried yet".to_owned();
+        let reason = "no attempt yet".to_owned();
         let (sender, state) = watch::channel(State::Connecting { reason });
         tokio::spawn(connect(settings.clone(), sender));
         Ok(Self {
@@ -48,7 +51,10 @@ impl Cql {
         })
     }
 
-    /// The session, if there is one by now.
+    /// The session, if it is connected.
+    ///
+    /// # Errors
+    /// [`CqlError::NotConnected`] with the reason of the last attempt.
     pub fn session(&self) -> Result<Arc<Session>, CqlError> {
         match &*self.state.borrow() {
             State::Connected(session) => Ok(session.clone()),
@@ -59,12 +65,15 @@ impl Cql {
         }
     }
 
-    /// The session, waited for at most so long.
-    pub async fn session_within(&self, patience: Duration) -> Result<Arc<Session>, CqlError> {
+    /// The session, waiting for it for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`CqlError::NotConnected`] with the reason of the last attempt.
+    pub async fn session_within(&self, timeout: Duration) -> Result<Arc<Session>, CqlError> {
         let mut state = self.state.clone();
         let connected = state.wait_for(|state| matches!(state, State::Connected(_)));
-        // Whatever came of the wait, the state now says it best.
-        let _ = tokio::time::timeout(patience, connected).await;
+        // The state shows whether the wait succeeded.
+        let _ = tokio::time::timeout(timeout, connected).await;
         self.session()
     }
 }
@@ -73,7 +82,7 @@ async fn connect(settings: CqlSettings, sender: watch::Sender<State>) {
     for wait in service::backoff() {
         let state = tokio::select! {
             () = sender.closed() => return,
-            session = try_to_connect(&settings) => match session {
+            session = open_session(&settings) => match session {
                 Ok(session) => State::Connected(Arc::new(session)),
                 Err(error) => State::Connecting { reason: error.to_string() },
             },
@@ -87,7 +96,7 @@ async fn connect(settings: CqlSettings, sender: watch::Sender<State>) {
     }
 }
 
-async fn try_to_connect(settings: &CqlSettings) -> Result<Session, CqlError> {
+async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
     let profile = ExecutionProfile::builder()
         .consistency(CONSISTENCY)
         .request_timeout(Some(REQUEST_TIMEOUT))
@@ -103,14 +112,14 @@ async fn try_to_connect(settings: &CqlSettings) -> Result<Session, CqlError> {
     Ok(session)
 }
 
-/// Asks first, for whoever may only read and write may not create.
+/// Checks first whether it exists: a role that may read and write need not be allowed to create.
 async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<(), CqlError> {
     const FIND: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let found = session
         .fetch::<(String,)>(FIND, (&settings.keyspace,))
         .await?;
     if found.is_empty() {
-        tracing::info!(keyspace = settings.keyspace, "creating the keyspace");
+        tracing::info!(keyspace = settings.keyspace, "creating keyspace");
         let create = format!(
             "CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = \
              {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}",

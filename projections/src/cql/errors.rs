@@ -1,37 +1,37 @@
-//! What can go wrong with the CQL store.
+//! Errors of the CQL store.
 
 use scylla::errors::{
     DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError, NextRowError,
     PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
 };
 
-/// What can go wrong with the CQL store.
+/// An error of the CQL store.
 #[derive(Debug, thiserror::Error)]
 pub enum CqlError {
-    /// No node was found yet.
-    #[error("cql: not connected to {nodes}: {reason}")]
+    /// No node has accepted a connection yet.
+    #[error("not connected to {nodes}: {reason}")]
     NotConnected {
-        /// The nodes tried.
+        /// The nodes of the settings.
         nodes: String,
-        /// The last try's error.
+        /// The last attempt's error.
         reason: String,
     },
-    /// No session could be made.
-    #[error("cql: {0}")]
+    /// No session could be created.
+    #[error("{0}")]
     Session(Box<NewSessionError>),
     /// A request failed.
-    #[error("cql: {0}")]
+    #[error("{0}")]
     Execution(Box<ExecutionError>),
     /// A request for many rows failed at its start.
-    #[error("cql: {0}")]
+    #[error("{0}")]
     Pager(Box<PagerExecutionError>),
-    /// A request for many rows failed half-way.
-    #[error("cql: {0}")]
+    /// A request for many rows failed part-way.
+    #[error("{0}")]
     NextRow(Box<NextRowError>),
-    /// Rows of another shape than their table's.
-    #[error("cql: the answer has another shape than expected: {reason}")]
+    /// Values or rows of another shape than the statement's.
+    #[error("a row or a value has another shape than expected: {reason}")]
     Shape {
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
 }
@@ -66,8 +66,7 @@ impl CqlError {
         }
     }
 
-    /// Whether another try may help: unless what was sent, or what came
-    /// back, is at fault.
+    /// Whether another attempt may succeed: unless the cause is what was sent, or what came back.
     pub fn is_transient(&self) -> bool {
         let is_ours = match self {
             Self::Execution(error) => matches!(**error, ExecutionError::BadQuery(_)),
@@ -79,8 +78,8 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
-    /// Whether a query found no table, because no projector made it yet. Our statements are
-    /// constants, so there is nothing else that the server could call invalid in them.
+    /// Whether a query found no table, because no projector has created it yet. Our statements are
+    /// fixed, so nothing else in them can be invalid to the server.
     pub fn is_schema_missing(&self) -> bool {
         matches!(
             self.attempt(),
@@ -88,7 +87,7 @@ impl CqlError {
         )
     }
 
-    /// The server's, or its connection's, own words about the last attempt, if it came to one.
+    /// The error of the last attempt at a request, if there was one.
     fn attempt(&self) -> Option<&RequestAttemptError> {
         match self {
             Self::Execution(error) => match &**error {
@@ -124,8 +123,8 @@ fn paging(error: &NextPageError) -> Option<&RequestAttemptError> {
     }
 }
 
-/// A broken connection heals, and so does a server that can't just now; a statement or a value that
-/// is refused will be refused again.
+/// A broken connection and an overloaded server recover; a statement or a value that is refused will be
+/// refused again.
 fn is_attempt_transient(error: &RequestAttemptError) -> bool {
     match error {
         RequestAttemptError::BrokenConnectionError(_)
@@ -147,9 +146,9 @@ fn is_server_error_transient(error: &DbError) -> bool {
         | DbError::WriteFailure { .. }
         | DbError::RateLimitReached { .. }
         | DbError::ServerError
-        // An operator mends it; the batch is not at fault.
+        // An operator can repair it, and the batch is not the cause.
         | DbError::AuthenticationError => true,
-        // What is refused now will be refused again.
+        // Refused now, refused again.
         _ => false,
     }
 }
@@ -160,12 +159,12 @@ mod tests {
     use std::time::Duration;
 
     fn answered(error: DbError) -> CqlError {
-        let attempt = RequestAttemptError::DbError(error, "words".into());
+        let attempt = RequestAttemptError::DbError(error, "message".into());
         ExecutionError::LastAttemptError(attempt).into()
     }
 
     #[test]
-    fn what_waiting_mends_is_transient() {
+    fn outages_are_transient() {
         for error in [
             answered(DbError::Overloaded),
             answered(DbError::IsBootstrapping),
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_refused_again() {
+    fn refused_statements_and_values_are_not_transient() {
         for error in [
             answered(DbError::SyntaxError),
             answered(DbError::Unauthorized),
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_table_is_known_from_what_the_server_calls_invalid() {
+    fn an_invalid_statement_means_that_the_table_is_missing() {
         assert!(answered(DbError::Invalid).is_schema_missing());
         let first_attempt = RequestAttemptError::DbError(DbError::Invalid, "no table".into());
         let preparing = PrepareError::AllAttemptsFailed { first_attempt };

@@ -1,13 +1,18 @@
 //! The CQL store (Scylla or Cassandra).
 //!
-//! Only what both speak is used: no tablets, no materialized views, no `USING TIMEOUT`.
+//! Only what both support is used: no tablets, no materialized views, no `USING TIMEOUT`.
 
 mod connection;
 mod errors;
+mod rows;
 mod session;
 pub mod store;
+#[cfg(test)]
+mod tests;
+pub mod writes;
 
 pub use connection::Cql;
 pub use errors::CqlError;
+pub use rows::{CqlKey, CqlRow, CqlTables};
 pub use session::Session;
 pub use store::{CqlStore, CqlView};

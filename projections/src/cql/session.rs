@@ -1,4 +1,4 @@
-//! Statements and their answers.
+//! Statements and their results.
 
 use super::CqlError;
 use scylla::{
@@ -13,10 +13,10 @@ use scylla::{
     statement::{Statement, prepared::PreparedStatement},
 };
 
-/// Prepared statements kept; we have fewer than this.
-const STATEMENTS_MAX: usize = 64;
-/// Stands for the keyspace in every statement of ours. Names are always qualified: `USE` would make
-/// a prepared statement mean whatever the connection it was prepared on did.
+/// Most prepared statements that are kept: more than all views together have.
+const STATEMENTS_MAX: usize = 512;
+/// Placeholder of the keyspace in every statement. Names are always qualified: with `USE`, the meaning of
+/// a prepared statement would depend on the connection that it was prepared on.
 const KEYSPACE: &str = "{keyspace}";
 
 /// A session with the store, and the keyspace of our tables.
@@ -36,12 +36,12 @@ impl Session {
         }
     }
 
-    /// The driver's own session, which knows of no keyspace.
+    /// The driver's own session, which has no default keyspace.
     pub fn driver(&self) -> &CachingSession {
         &self.driver
     }
 
-    /// Runs a prepared statement whose answer is short; `{keyspace}` in it is ours.
+    /// Runs a prepared statement with a short result; `{keyspace}` in it is replaced by ours.
     pub async fn execute(
         &self,
         statement: &str,
@@ -51,7 +51,7 @@ impl Session {
         Ok(self.driver.execute_unpaged(statement, values).await?)
     }
 
-    /// The same, and reads its rows.
+    /// Runs a prepared statement and reads all its rows.
     pub async fn fetch<Row>(
         &self,
         statement: &str,
@@ -72,8 +72,8 @@ impl Session {
         Ok(prepared.map_err(ExecutionError::from)?)
     }
 
-    /// Runs statements with a semicolon after each, and `--` before comments. Not prepared: each is
-    /// run once.
+    /// Runs statements that end with a semicolon each, with `--` before comments. They are not prepared:
+    /// each is run once.
     pub(super) async fn run_all(&self, statements: &str) -> Result<(), CqlError> {
         let without_comments: Vec<&str> = statements
             .lines()
@@ -91,8 +91,8 @@ impl Session {
         Ok(())
     }
 
-    /// A statement of ours. Each may safely be sent twice: upserts of absolute values, reads, and
-    /// tables made where there is none.
+    /// A statement in our keyspace. Each may safely be sent twice: writes of absolute values at given
+    /// timestamps, reads, and `IF NOT EXISTS`.
     pub(crate) fn statement(&self, text: &str) -> Statement {
         let mut statement = Statement::new(text.replace(KEYSPACE, &self.keyspace));
         statement.set_is_idempotent(true);

@@ -1,62 +1,35 @@
-//! A view in the CQL store: idempotent upserts of absolute values, then the checkpoint.
+//! A view in the CQL store: whole rows that can be written again or late, then the checkpoint.
 //!
-//! Every statement carries `USING TIMESTAMP` made of the journal's offset, so that posting a batch
-//! again, or late, changes nothing: the later offset wins whenever it is written. A row is fed by
-//! one aggregate, hence by one partition, so its offsets compare.
+//! There are no transactions here; [`super::writes`] says why none is needed. Rows are read and
+//! written at a quorum, and the checkpoint is written once they are acknowledged.
 
-use super::{Cql, CqlError, Session};
+use super::{Cql, CqlError, rows::CqlTables, writes::write_timestamp};
 use crate::{
-    facts,
-    store::{PostError, Projection, Store, complete},
+    recorded::recorded_events,
+    store::{Store, StoreError, complete_checkpoints},
+    view::{View, ViewEvent},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
 use journal::{Batch, Checkpoint};
-use schemas::ContextEvent;
-use scylla::{
-    serialize::row::SerializeRow,
-    statement::{
-        batch::{Batch as CqlBatch, BatchType},
-        prepared::PreparedStatement,
-    },
-};
-use std::{collections::BTreeMap, marker::PhantomData};
-
-/// Most rows in one request; all of one request are of one partition.
-const ROWS_PER_REQUEST_MAX: usize = 100;
-/// Most requests under way at once.
-const REQUESTS_MAX: usize = 32;
+use schemas::topics::PartitionCounts;
+use std::marker::PhantomData;
 
 const READ_CHECKPOINTS: &str =
     "SELECT checkpoint FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
 const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
     (view_name, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
-/// A view whose rows are in the CQL store. Its changes are its rows.
-pub trait CqlView: Projection<Changes = Vec<Self::Row>> {
-    /// One row, as the newest fact about it left it.
-    type Row: Send + Sync;
-    /// Its tables; each statement does nothing where they are.
+/// A view whose rows are in the CQL store.
+pub trait CqlView: View {
+    /// Creates its tables; each statement does nothing where they exist.
     const SCHEMA: &'static str;
-    /// Writes one row; takes what [`CqlView::values`] gives, and the timestamp.
-    const UPSERT: &'static str;
-
-    /// The partition key of a row.
-    fn partition(row: &Self::Row) -> &str;
-
-    /// The values of a row, and the timestamp last of all.
-    fn values(row: &Self::Row) -> impl SerializeRow + Send + Sync;
+    /// Its tables, as a tuple.
+    type Tables: CqlTables<Self::Event>;
 }
 
 /// A view in the CQL store.
 pub struct CqlStore<V> {
     cql: Cql,
     view: PhantomData<V>,
-}
-
-/// What a write at a journal's offset carries as its timestamp. A delete has `2 * offset`: at equal
-/// timestamps it would win over the write.
-pub fn write_timestamp(offset: i64) -> i64 {
-    2 * offset + 1
 }
 
 impl<V: CqlView> CqlStore<V> {
@@ -76,40 +49,40 @@ impl<V: CqlView> Store for CqlStore<V> {
         V::NAME
     }
 
-    async fn open(&self) -> Result<Vec<Checkpoint>, PostError> {
+    async fn open(&self, partitions: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
         let session = self.cql.session()?;
-        for schema in [include_str!("checkpoints.cql"), V::SCHEMA] {
+        let shared = [
+            include_str!("checkpoints.cql"),
+            include_str!("deletions.cql"),
+        ];
+        for schema in shared.into_iter().chain([V::SCHEMA]) {
             session.run_all(schema).await?;
         }
-        let key = (V::NAME, V::Event::CONTEXT.topic);
-        let stored = session.fetch::<(String,)>(READ_CHECKPOINTS, key).await?;
-        let stored: Result<Vec<Checkpoint>, _> = stored
-            .iter()
-            .map(|(checkpoint,)| serde_json::from_str(checkpoint))
-            .collect();
-        let stored = stored.map_err(|error| PostError::Checkpoint {
-            view: V::NAME,
-            reason: error.to_string(),
-        })?;
-        Ok(complete::<V::Event>(stored))
+        let mut stored = Vec::new();
+        for topic in V::Event::TOPICS {
+            let of_topic = session
+                .fetch::<(String,)>(READ_CHECKPOINTS, (V::NAME, *topic))
+                .await?;
+            for (checkpoint,) in of_topic {
+                let checkpoint = serde_json::from_str(&checkpoint).map_err(unreadable::<V>)?;
+                stored.push(checkpoint);
+            }
+        }
+        Ok(complete_checkpoints::<V::Event>(&stored, partitions))
     }
 
-    async fn post(&self, batch: &Batch<V::Event>) -> Result<(), PostError> {
-        let rows = V::fold(&facts::of_commits(&batch.commits)?)?;
+    async fn apply(&self, batch: &Batch<V::Event>) -> Result<(), StoreError> {
+        let events = recorded_events(&batch.commits)?;
         let session = self.cql.session()?;
-        write_rows::<V>(&session, &rows).await?;
+        V::Tables::apply(V::NAME, &session, &events).await?;
         // Only now: a checkpoint covers what was acknowledged.
         let checkpoint = &batch.checkpoint;
-        let text = serde_json::to_string(checkpoint).map_err(|error| PostError::Checkpoint {
-            view: V::NAME,
-            reason: error.to_string(),
-        })?;
         let values = (
             V::NAME,
             &checkpoint.topic,
             batch.partition,
             checkpoint.next_offset,
-            text,
+            serde_json::to_string(checkpoint).map_err(unreadable::<V>)?,
             write_timestamp(checkpoint.next_offset - 1),
         );
         session.execute(WRITE_CHECKPOINT, values).await?;
@@ -117,48 +90,19 @@ impl<V: CqlView> Store for CqlStore<V> {
     }
 }
 
-async fn write_rows<V: CqlView>(session: &Session, rows: &[V::Row]) -> Result<(), CqlError> {
-    let mut by_partition: BTreeMap<&str, Vec<&V::Row>> = BTreeMap::new();
-    for row in rows {
-        by_partition.entry(V::partition(row)).or_default().push(row);
+impl From<CqlError> for StoreError {
+    fn from(error: CqlError) -> Self {
+        Self::Database {
+            database: "cql",
+            is_transient: error.is_transient(),
+            source: Box::new(error),
+        }
     }
-    let upsert = session.prepare(V::UPSERT).await?;
-    let chunks = by_partition
-        .values()
-        .flat_map(|rows| rows.chunks(ROWS_PER_REQUEST_MAX));
-    let requests: Vec<_> = chunks
-        .map(|rows| write_chunk::<V>(session, &upsert, rows))
-        .collect();
-    stream::iter(requests)
-        .buffer_unordered(REQUESTS_MAX)
-        .try_for_each(|_| async { Ok(()) })
-        .await?;
-    Ok(())
 }
 
-/// Writes rows of one partition, in one request.
-async fn write_chunk<V: CqlView>(
-    session: &Session,
-    upsert: &PreparedStatement,
-    rows: &[&V::Row],
-) -> Result<(), CqlError> {
-    let mut batch = CqlBatch::new(BatchType::Unlogged);
-    batch.set_is_idempotent(true);
-    for _ in rows {
-        batch.append_statement(upsert.clone());
-    }
-    let values: Vec<_> = rows.iter().map(|row| V::values(row)).collect();
-    session.driver().batch(&batch, values).await?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_later_offset_always_wins() {
-        assert!(write_timestamp(0) > 0);
-        assert!(write_timestamp(8) > write_timestamp(7) + 1);
+fn unreadable<V: View>(error: serde_json::Error) -> StoreError {
+    StoreError::Checkpoint {
+        view: V::NAME,
+        reason: error.to_string(),
     }
 }

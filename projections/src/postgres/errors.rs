@@ -1,6 +1,6 @@
-//! Which of Postgres's errors another try may mend.
+//! Which of Postgres's errors are transient.
 
-/// SQLSTATEs of what waiting or another try mends, beside the classes below.
+/// SQLSTATEs of transient errors, in addition to the classes below.
 const TRANSIENT_STATES: [&str; 9] = [
     "25006", // read-only: a standby that is about to be promoted
     "40001", // serialization failure
@@ -12,15 +12,15 @@ const TRANSIENT_STATES: [&str; 9] = [
     "57P03", // the server starts up
     "57P05", // idle for too long
 ];
-/// Connections, authorization (an operator mends it, the batch is not at fault), and resources:
-/// memory, disk, connections.
+/// Connections, authorization (an operator can repair it, and the batch is not the cause), and
+/// resources: memory, disk, connections.
 const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
 /// SQLSTATE of a database that does not exist.
 pub(super) const NO_DATABASE: &str = "3D000";
 /// SQLSTATE of a table that does not exist.
 const NO_TABLE: &str = "42P01";
 
-/// Whether another try may help.
+/// Whether another attempt may succeed.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -32,7 +32,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether a query found no database or no table, because no projector made it yet.
+/// Whether a query found no database or no table, because no projector has created it yet.
 pub fn is_schema_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| [NO_DATABASE, NO_TABLE].contains(&&*state))
 }
@@ -42,7 +42,7 @@ fn is_transient_state(state: &str) -> bool {
     TRANSIENT_STATES.contains(&state) || classes.any(|class| state.starts_with(class))
 }
 
-/// The SQLSTATE, if the server said one.
+/// The SQLSTATE, if the server sent one.
 pub(super) fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
     error.as_database_error()?.code()
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waiting_mends_is_transient() {
+    fn outages_and_conflicts_are_transient() {
         for state in [
             "57P01", "57P02", "57P03", "53300", "53100", "40001", "40P01", "57014", "08006",
             "28P01", "25006",
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_batch_is_at_fault_for_is_not() {
+    fn errors_that_the_batch_causes_are_not_transient() {
         for state in [
             "22021", "22003", "22008", "23502", "23505", "42P01", "42501", "3D000", "XX000",
         ] {

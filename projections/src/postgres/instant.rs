@@ -1,4 +1,4 @@
-//! `timestamptz` exactly as we have it: whole microseconds, without a calendar in between.
+//! `timestamptz` without a conversion through a calendar type: both sides count whole microseconds.
 
 use schemas::Timestamp;
 use sqlx::{
@@ -12,6 +12,7 @@ use sqlx::{
 const OIDS: (Oid, Oid) = (Oid(1184), Oid(1185));
 /// 2000-01-01T00:00:00Z, which Postgres counts from, in microseconds since 1970.
 const EPOCH_US: i64 = 946_684_800_000_000;
+
 /// A `timestamptz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant(pub Timestamp);
@@ -41,7 +42,7 @@ impl Encode<'_, Postgres> for Instant {
 
 impl<'r> Decode<'r, Postgres> for Instant {
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        // Prepared statements, all that we read rows with, give binary values.
+        // A prepared statement gives binary values, and rows are read with those only.
         let micros: [u8; 8] = value.as_bytes()?.try_into()?;
         let since_1970 = i64::from_be_bytes(micros)
             .checked_add(EPOCH_US)

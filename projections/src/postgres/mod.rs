@@ -3,8 +3,12 @@
 mod errors;
 pub mod instant;
 mod pool;
+#[macro_use]
+mod rows;
 pub mod store;
 
 pub use errors::{is_schema_missing, is_transient};
+pub use instant::Instant;
 pub use pool::connect_lazily;
+pub use rows::{PostgresKey, PostgresRow, PostgresTables, bind_column};
 pub use store::{PostgresStore, PostgresView};

@@ -12,10 +12,10 @@ use std::time::Duration;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time for one statement on the server, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
-/// Where one connects to create another database.
+/// The database to connect to for creating another one.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
-/// SQLSTATEs of a database that was created meanwhile.
+/// SQLSTATEs of a database that another node has created meanwhile.
 const DATABASE_EXISTS: [&str; 2] = ["42P04", "23505"];
 
 /// A pool that connects when it is first used.
@@ -23,7 +23,7 @@ pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsErr
     settings.check()?;
     let options = settings.options()?.application_name("daybook").options([
         ("statement_timeout", STATEMENT_TIMEOUT_MS),
-        // "already exists, skipping" is no news.
+        // "already exists, skipping" is not worth a log line.
         ("client_min_messages", "warning"),
     ]);
     Ok(PgPoolOptions::new()
@@ -46,13 +46,13 @@ pub(super) async fn begin_creating_database(
 }
 
 async fn create_database(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    // Without a name of its own, a connection means the database of its role's name.
+    // Without a database's name, Postgres uses the role's.
     let name = options.get_database().unwrap_or(options.get_username());
-    tracing::info!(database = name, "creating the database");
+    tracing::info!(database = name, "creating database");
     let maintenance = options.clone().database(MAINTENANCE_DATABASE);
     let mut connection = PgConnection::connect_with(&maintenance).await?;
     let quoted = name.replace('"', "\"\"");
-    // The name is quoted: no other text ends the identifier.
+    // The name is quoted, so nothing in it can end the identifier.
     let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE \"{quoted}\""));
     let created = sqlx::raw_sql(statement).execute(&mut connection).await;
     connection.close().await?;

@@ -1,32 +1,30 @@
 //! A view in Postgres: rows and checkpoint in one transaction.
 //!
-//! The checkpoint moves only from where this projector believes it to be, so of two projectors one
-//! fails before it writes a row.
+//! The checkpoint moves only from the offset that this projector read it at, so of two projectors one
+//! fails before it reads a row. The batches of one view exclude each other: a row that several
+//! partitions feed is loaded, folded and written by one transaction at a time.
 
-use super::pool::begin_creating_database;
+use super::{errors::is_transient, pool::begin_creating_database, rows::PostgresTables};
 use crate::{
-    facts,
-    store::{PostError, Projection, Store, complete},
+    recorded::recorded_events,
+    store::{Store, StoreError, complete_checkpoints},
+    view::{View, ViewEvent},
 };
 use journal::{Batch, Checkpoint};
-use schemas::ContextEvent;
+use schemas::topics::PartitionCounts;
 use sqlx::{PgConnection, PgPool, types::Json};
 use std::marker::PhantomData;
 
-/// Key of the advisory lock that set-up holds, so that processes starting at once don't trip over
-/// each other's tables.
+/// Key of the advisory lock held during set-up: of two nodes that create the same table at once, one
+/// would fail.
 const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
 
 /// A view whose rows are in Postgres.
-pub trait PostgresView: Projection {
-    /// Its tables and indexes; each statement does nothing where they are.
+pub trait PostgresView: View {
+    /// Creates its tables and indexes; each statement does nothing where they exist.
     const SCHEMA: &'static str;
-
-    /// Writes a batch's changes as absolute values.
-    fn write(
-        changes: &Self::Changes,
-        connection: &mut PgConnection,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Its tables, as a tuple. One of them has the view's name.
+    type Tables: PostgresTables<Self::Event>;
 }
 
 /// A view in Postgres.
@@ -52,41 +50,24 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         V::NAME
     }
 
-    async fn open(&self) -> Result<Vec<Checkpoint>, PostError> {
+    async fn open(&self, partitions: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
         let mut transaction = begin_creating_database(&self.pool).await?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(SET_UP_LOCK)
-            .execute(&mut *transaction)
-            .await?;
-        // Made in one transaction, so one table stands for all; and making an index that is there
-        // would still wait for whoever writes to its table.
-        let missing: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NULL")
-            .bind(V::NAME)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if missing {
-            for schema in [include_str!("checkpoints.sql"), V::SCHEMA] {
-                sqlx::raw_sql(schema).execute(&mut *transaction).await?;
-            }
-        }
-        let topic = V::Event::CONTEXT.topic;
-        let stored: Vec<Json<Checkpoint>> = sqlx::query_scalar(
-            "SELECT checkpoint FROM view_checkpoints WHERE view_name = $1 AND topic = $2",
-        )
-        .bind(V::NAME)
-        .bind(topic)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(|error| unreadable(V::NAME, error))?;
-        let stored = stored.into_iter().map(|Json(checkpoint)| checkpoint);
-        let checkpoints = complete::<V::Event>(stored.collect());
+        create_tables::<V>(&mut transaction).await?;
+        let stored: Vec<Json<Checkpoint>> =
+            sqlx::query_scalar("SELECT checkpoint FROM view_checkpoints WHERE view_name = $1")
+                .bind(V::NAME)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(|error| unreadable(V::NAME, error))?;
+        let stored: Vec<Checkpoint> = stored.into_iter().map(|Json(stored)| stored).collect();
+        let checkpoints = complete_checkpoints::<V::Event>(&stored, partitions);
         for checkpoint in &checkpoints {
             sqlx::query(
                 "INSERT INTO view_checkpoints (view_name, topic, partition, next_offset, checkpoint) \
                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
             )
             .bind(V::NAME)
-            .bind(topic)
+            .bind(&checkpoint.topic)
             .bind(checkpoint.partition)
             .bind(checkpoint.next_offset)
             .bind(Json(checkpoint))
@@ -97,44 +78,96 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         Ok(checkpoints)
     }
 
-    async fn post(&self, batch: &Batch<V::Event>) -> Result<(), PostError> {
-        let changes = V::fold(&facts::of_commits(&batch.commits)?)?;
+    async fn apply(&self, batch: &Batch<V::Event>) -> Result<(), StoreError> {
+        let events = recorded_events(&batch.commits)?;
         let mut transaction = self.pool.begin().await?;
-        // The guard comes first: it locks the row, so a second projector waits here, then fails.
-        let moved = sqlx::query(
-            "UPDATE view_checkpoints SET next_offset = $5, checkpoint = $6 \
-             WHERE view_name = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
-        )
-        .bind(V::NAME)
-        .bind(&batch.checkpoint.topic)
-        .bind(batch.partition)
-        .bind(batch.from)
-        .bind(batch.checkpoint.next_offset)
-        .bind(Json(&batch.checkpoint))
-        .execute(&mut *transaction)
-        .await?;
-        if moved.rows_affected() == 0 {
+        lock_view(V::NAME, &mut transaction).await?;
+        if !move_checkpoint(V::NAME, batch, &mut transaction).await? {
             transaction.rollback().await?;
-            return Err(PostError::Overtaken {
+            return Err(StoreError::StaleCheckpoint {
                 view: V::NAME,
                 topic: batch.checkpoint.topic.clone(),
                 partition: batch.partition,
                 expected: batch.from,
             });
         }
-        V::write(&changes, &mut transaction).await?;
+        V::Tables::apply(&events, &mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
 }
 
-/// A checkpoint that is no checkpoint is no trouble of the database's.
-fn unreadable(view: &'static str, error: sqlx::Error) -> PostError {
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database {
+            database: "postgres",
+            is_transient: is_transient(&error),
+            source: Box::new(error),
+        }
+    }
+}
+
+/// Creates the tables that are missing. One transaction creates all tables of a view, so it is enough to
+/// check for one; `CREATE INDEX IF NOT EXISTS` would wait for every writer of its table even where the
+/// index exists.
+async fn create_tables<V: PostgresView>(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(SET_UP_LOCK)
+        .execute(&mut *connection)
+        .await?;
+    let missing: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NULL")
+        .bind(V::NAME)
+        .fetch_one(&mut *connection)
+        .await?;
+    if missing {
+        for schema in [include_str!("checkpoints.sql"), V::SCHEMA] {
+            sqlx::raw_sql(schema).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until no other batch of the view is being applied. All its checkpoints are locked, in one
+/// order, so two batches can't wait for each other.
+async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT next_offset FROM view_checkpoints WHERE view_name = $1 \
+         ORDER BY topic, partition FOR UPDATE",
+    )
+    .bind(view)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Moves the checkpoint past a batch; `false` if it is not at the batch's beginning.
+async fn move_checkpoint<E: ViewEvent>(
+    view: &str,
+    batch: &Batch<E>,
+    connection: &mut PgConnection,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE view_checkpoints SET next_offset = $5, checkpoint = $6 \
+         WHERE view_name = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
+    )
+    .bind(view)
+    .bind(&batch.checkpoint.topic)
+    .bind(batch.partition)
+    .bind(batch.from)
+    .bind(batch.checkpoint.next_offset)
+    .bind(Json(&batch.checkpoint))
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() > 0)
+}
+
+/// A checkpoint that can't be parsed is not the database's failure.
+fn unreadable(view: &'static str, error: sqlx::Error) -> StoreError {
     match error {
-        sqlx::Error::ColumnDecode { source, .. } => PostError::Checkpoint {
+        sqlx::Error::ColumnDecode { source, .. } => StoreError::Checkpoint {
             view,
             reason: source.to_string(),
         },
-        error => PostError::Postgres(error),
+        error => error.into(),
     }
 }

@@ -1,8 +1,8 @@
-//! Facts for the views' tests.
+//! Events for the tests of the views.
 
 use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice,
-    orders::{CreditNoteIssued, Event, SaleImported, SaleLine},
+    orders::{CreditNoteEvent, CreditNoteIssued, Event, OrderEvent, SaleImported, SaleLine},
 };
 
 pub fn line(sku: &str, quantity: i64, amount: i64) -> SaleLine {
@@ -16,7 +16,7 @@ pub fn line(sku: &str, quantity: i64, amount: i64) -> SaleLine {
 }
 
 pub fn sale(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) -> Event {
-    Event::SaleImported(SaleImported {
+    Event::Order(OrderEvent::SaleImported(SaleImported {
         invoice: invoice.into(),
         customer: customer.map(str::to_owned),
         country: "United Kingdom".into(),
@@ -24,11 +24,11 @@ pub fn sale(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) -> Even
         currency: Currency::GBP,
         total: lines.iter().map(|line| line.amount).sum(),
         lines,
-    })
+    }))
 }
 
 pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) -> Event {
-    Event::CreditNoteIssued(CreditNoteIssued {
+    Event::CreditNote(CreditNoteEvent::CreditNoteIssued(CreditNoteIssued {
         invoice: invoice.into(),
         order_id: None,
         customer: customer.map(str::to_owned),
@@ -37,9 +37,9 @@ pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) 
         currency: Currency::GBP,
         total: lines.iter().map(|line| line.amount).sum(),
         lines,
-    })
+    }))
 }
 
-fn ordered_at() -> Timestamp {
+pub fn ordered_at() -> Timestamp {
     Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
 }

@@ -3,13 +3,13 @@
 use super::*;
 use axum::{body::Body, http::Request, http::header, response::Response};
 use proptest::prelude::*;
-use schemas::orders::{Event, SaleImported};
+use schemas::orders::{Event, OrderEvent, SaleImported};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 const DAYS: &str = "job=revenue_by_country&window=day";
 
-/// Of sales in pounds: time, country, total.
+/// A series of sales in pounds: time, country, total.
 fn series_of(sales: &[(&str, &str, i64)]) -> Series {
     let series = Series::default();
     for (time, country, total) in sales {
@@ -30,7 +30,7 @@ fn take_sale(series: &Series, time: &str, country: &str, currency: Currency, tot
         total,
     };
     series
-        .update(|windows| windows.apply(&Event::SaleImported(sale)))
+        .update(|windows| windows.apply(&Event::Order(OrderEvent::SaleImported(sale))))
         .unwrap();
 }
 
@@ -73,7 +73,7 @@ async fn answers_with_windows_in_order() {
 }
 
 #[tokio::test]
-async fn pages_join() {
+async fn pages_join_without_gaps_or_overlaps() {
     let series = series_of(&[
         ("2010-12-01T08:00:00Z", "France", 1),
         ("2010-12-01T08:00:00Z", "EIRE", 2),
@@ -118,7 +118,7 @@ async fn currencies_have_windows_of_their_own() {
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_a_query() {
+async fn an_invalid_query_gets_the_code_of_its_error() {
     let series = series_of(&[]);
     let cursor_of = |plain: &str| format!("{DAYS}&cursor={}", hex::encode(plain));
     for (query, code) in [
@@ -144,7 +144,7 @@ async fn says_what_is_wrong_with_a_query() {
 }
 
 #[tokio::test]
-async fn is_unavailable_until_all_history_is_read_and_after_a_stop() {
+async fn is_unavailable_until_the_history_is_read_and_after_a_stop() {
     let series = Series::default();
     let answer = response(&series, DAYS).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -161,13 +161,13 @@ async fn is_unavailable_until_all_history_is_read_and_after_a_stop() {
 
 proptest! {
     #[test]
-    fn no_cursor_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+    fn any_cursor_is_parsed_without_a_panic(bytes in any::<Vec<u8>>(), text in any::<String>()) {
         let _ = cursor(&hex::encode(bytes));
         let _ = cursor(&text);
     }
 
     #[test]
-    fn a_cursor_leads_back(
+    fn a_cursor_contains_its_window(
         start in any::<i64>(),
         country in any::<String>(),
         code in prop::sample::select(vec!["EUR", "GBP", "JPY"]),

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use schemas::{
     Quantity, Sku, UnitPrice,
-    orders::{CreditNoteIssued, SaleImported, SaleLine},
+    orders::{CreditNoteEvent, CreditNoteIssued, OrderEvent, SaleImported, SaleLine},
 };
 
 const EUR: &str = "EUR";
@@ -21,7 +21,7 @@ fn lines(count: usize) -> Vec<SaleLine> {
 }
 
 fn sale_at(time: Timestamp, country: &str, line_count: usize, total: i64) -> Event {
-    Event::SaleImported(SaleImported {
+    Event::Order(OrderEvent::SaleImported(SaleImported {
         invoice: "536365".into(),
         customer: None,
         country: country.into(),
@@ -29,7 +29,7 @@ fn sale_at(time: Timestamp, country: &str, line_count: usize, total: i64) -> Eve
         currency: Currency::GBP,
         lines: lines(line_count),
         total,
-    })
+    }))
 }
 
 fn sale(time: &str, country: &str, line_count: usize, total: i64) -> Event {
@@ -37,7 +37,7 @@ fn sale(time: &str, country: &str, line_count: usize, total: i64) -> Event {
 }
 
 fn credit_note_at(time: Timestamp, country: &str, line_count: usize, total: i64) -> Event {
-    Event::CreditNoteIssued(CreditNoteIssued {
+    Event::CreditNote(CreditNoteEvent::CreditNoteIssued(CreditNoteIssued {
         invoice: "C536379".into(),
         order_id: None,
         customer: None,
@@ -46,15 +46,20 @@ fn credit_note_at(time: Timestamp, country: &str, line_count: usize, total: i64)
         currency: Currency::GBP,
         lines: lines(line_count),
         total,
-    })
+    }))
 }
 
 fn in_currency(event: Event, code: &str) -> Event {
     let currency = Currency::parse(code).unwrap();
     match event {
-        Event::SaleImported(sale) => Event::SaleImported(SaleImported { currency, ..sale }),
-        Event::CreditNoteIssued(note) => {
-            Event::CreditNoteIssued(CreditNoteIssued { currency, ..note })
+        Event::Order(OrderEvent::SaleImported(sale)) => {
+            Event::Order(OrderEvent::SaleImported(SaleImported { currency, ..sale }))
+        }
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => {
+            Event::CreditNote(CreditNoteEvent::CreditNoteIssued(CreditNoteIssued {
+                currency,
+                ..note
+            }))
         }
     }
 }
@@ -115,7 +120,7 @@ fn sales_and_credit_notes_add_up_by_country_and_window() {
 }
 
 #[test]
-fn changed_windows_are_taken_once_unless_they_are_marked_again() {
+fn changed_windows_are_taken_once_unless_they_are_marked_as_changed() {
     let mut windows = folded(&[
         sale("2010-12-01T08:26:00Z", "France", 1, 1),
         sale("2010-12-01T08:27:00Z", "France", 1, 2),
@@ -160,7 +165,7 @@ fn a_second_currency_gets_windows_of_its_own() {
 }
 
 #[test]
-fn an_overflow_is_refused_and_changes_nothing() {
+fn an_overflow_is_an_error_and_changes_nothing() {
     let mut windows = folded(&[sale("2010-12-01T08:26:00Z", "France", 1, i64::MAX)]);
     let before = windows.series(&everything(Window::Hour));
     let more = sale("2010-12-01T08:26:00Z", "France", 1, 1);
@@ -173,7 +178,7 @@ fn an_overflow_is_refused_and_changes_nothing() {
         })
     );
     assert_eq!(windows.series(&everything(Window::Hour)), before);
-    // The hours are apart, the day is one.
+    // Two windows of an hour, but one of a day.
     let more = sale("2010-12-01T11:00:00Z", "France", 1, 1);
     assert!(matches!(
         windows.apply(&more),
@@ -186,7 +191,7 @@ fn an_overflow_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_time_without_a_window_is_refused() {
+fn a_time_without_a_window_is_an_error() {
     let mut windows = Windows::default();
     for time in [Timestamp(i64::MIN), Timestamp(i64::MAX)] {
         let error = windows.apply(&sale_at(time, "France", 1, 1)).unwrap_err();
@@ -195,7 +200,7 @@ fn a_time_without_a_window_is_refused() {
 }
 
 #[test]
-fn memory_is_bounded() {
+fn the_number_of_windows_is_bounded() {
     let mut windows = Windows::bounded(3);
     windows
         .apply(&sale("2010-12-01T08:26:00Z", "France", 1, 1))
@@ -208,14 +213,14 @@ fn memory_is_bounded() {
         windows.apply(&next),
         Err(WindowsError::TooMany { windows_max: 3 })
     );
-    // What adds no window still goes.
+    // An event that adds no window is accepted.
     windows
         .apply(&sale("2010-12-01T09:59:00Z", "France", 1, 1))
         .unwrap();
 }
 
 #[test]
-fn a_series_can_be_cut_by_time_and_by_country() {
+fn a_series_can_be_limited_by_time_and_by_country() {
     let windows = folded(&[
         sale("2010-12-01T08:00:00Z", "France", 1, 1),
         sale("2010-12-01T09:00:00Z", "EIRE", 1, 2),
@@ -240,16 +245,16 @@ fn a_series_can_be_cut_by_time_and_by_country() {
         ..all.clone()
     };
     assert_eq!(revenue(of_country), [1, 4, 8]);
-    let upside_down = Selection {
+    let reversed = Selection {
         from: cut.to,
         to: cut.from,
         ..all
     };
-    assert!(revenue(upside_down).is_empty());
+    assert!(revenue(reversed).is_empty());
 }
 
-/// Some hours of three days around 1970, of three countries and two currencies, so that windows are
-/// shared.
+/// Events within three days around 1970, in three countries and two currencies, so that events share
+/// windows.
 fn events() -> impl Strategy<Value = Vec<Event>> {
     const HOUR_US: i64 = 3_600_000_000;
     let time = (-30_i64..30, 0..HOUR_US).prop_map(|(hour, rest)| Timestamp(hour * HOUR_US + rest));
@@ -272,7 +277,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..60)
 }
 
-/// The same events in any order.
+/// Events, and the same events in another order.
 fn shuffled() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
     events().prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle()))
 }
@@ -287,8 +292,7 @@ proptest! {
         }
     }
 
-    /// However publications fall between events, and even if some fail, the last record of each key
-    /// is the window.
+    /// Publications happen between any two events, and some of them fail.
     #[test]
     fn the_last_record_of_a_key_is_its_window(
         events in events(),
@@ -334,9 +338,9 @@ proptest! {
         prop_assert_eq!(windows.series(&everything(Window::Day)), summed);
     }
 
-    /// Pages, each after the last one's end, give every window once and in order.
+    /// Pages, each behind the end of the previous one, give every window once and in order.
     #[test]
-    fn pages_join(events in events(), count_max in 1_usize..10, of_country in any::<bool>()) {
+    fn pages_join_without_gaps_or_overlaps(events in events(), count_max in 1_usize..10, of_country in any::<bool>()) {
         let windows = folded(&events);
         let country = of_country.then(|| "EIRE".to_owned());
         let all = Selection { country, ..everything(Window::Hour) };

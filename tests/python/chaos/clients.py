@@ -1,5 +1,5 @@
-"""Clients that change prices: with expected versions and without, with keys and without; and that write down all they
-sent and heard. A price is asked for once in a run, so it names the command that set it."""
+"""Clients that change prices, with and without expected versions and idempotency keys, and that record all attempts and
+answers. Each price is used once in a run, so it identifies the command that set it."""
 
 import http.client
 import json
@@ -7,20 +7,20 @@ import threading
 import time
 import uuid
 
-# Once all is well again, a command with a key gets its answer within so long.
-PATIENCE_S = 60.0
-# Longer than any node may take for its answer.
+# After all faults have ended, a command with a key must get its answer within this time.
+RETRY_AFTER_FAULTS_S = 60.0
+# Longer than the longest time for an answer of a node.
 ATTEMPT_TIMEOUT_S = 25.0
 PAUSE_S = 0.08
 RETRY_PAUSES_S = (0.05, 0.4)
 SKUS = [f"CHAOS-{number}" for number in range(8)]
 CURRENCY = "GBP"
-# Says nothing of the command: send it again.
+# The outcome is unknown: send the command again.
 UNAVAILABLE = 503
-# How many answered commands a client remembers.
+# Most answered commands that a client keeps for repetitions.
 ANSWERED_MAX = 50
-CREATION_TRIES_MAX = 100
-# The clock of all stories: as the system's, but it never jumps.
+CREATION_ATTEMPTS_MAX = 100
+# Origin of the clock of all operations, which starts at the system's time and never jumps.
 STARTED = time.time() - time.monotonic()
 
 
@@ -29,83 +29,83 @@ def now():
     return STARTED + time.monotonic()
 
 
-def is_answer(heard):
-    """Whether what an attempt heard says something of the command."""
-    return isinstance(heard, int) and heard != UNAVAILABLE
+def is_definite(outcome):
+    """Whether an attempt's outcome is an answer about the command."""
+    return isinstance(outcome, int) and outcome != UNAVAILABLE
 
 
 class Command:
-    """One wish of a client, and its story."""
+    """A command of a client, with its attempts and its answer."""
 
     def __init__(self, number, client, sku, amount, expected, key, repeats=None):
         self.number = number
         self.client = client
         self.sku = sku
-        # Zero is a price that is refused.
+        # The service rejects a price of zero.
         self.amount = amount
-        # The version that the product must have, if it matters.
+        # The expected version of the product, if any.
         self.expected = expected
         self.key = key
-        # The number of the command that has the same key and was sent first.
+        # The number of the first command with the same key.
         self.repeats = repeats
-        # Whether it asks for something else under that key.
+        # True for a different command with that key.
         self.is_other = False
         self.began = None
         self.ended = None
         self.attempts = []
         self.answer = None
 
-    def story(self):
-        """All of it."""
+    def operation(self):
+        """All fields, for the history."""
         return dict(vars(self))
 
 
-class Patience:
-    """How long clients try: for as long as it lasts that things are broken, and a while longer."""
+class RetryDeadline:
+    """The time at which clients stop retrying: some time after the last fault, and unlimited until then."""
 
     def __init__(self):
         self.ends_at = float("inf")
 
-    def all_is_well(self):
-        """From now on there is no excuse."""
-        self.ends_at = now() + PATIENCE_S
+    def start(self):
+        """Starts the countdown, after all faults have ended."""
+        self.ends_at = now() + RETRY_AFTER_FAULTS_S
 
 
-class Courier:
-    """Brings commands to nodes, on connections of its own."""
+class Sender:
+    """Sends commands to nodes, on connections of its own, with retries."""
 
-    def __init__(self, nodes, patience, history, random):
+    def __init__(self, nodes, retry_deadline, history, rng):
         self.nodes = nodes
-        self.patience = patience
+        self.retry_deadline = retry_deadline
         self.history = history
-        self.random = random
+        self.rng = rng
         self.connections = {}
-        # Since when each has been open: it may have been lost since.
+        # Time at which each was opened; it may have been lost since.
         self.connected = {}
 
     def send(self, command):
-        """Until there is an answer; a command without a key once."""
+        """Sends a command until it is answered; once if it has no key."""
         command.began = command.began or now()
         self.history.open(command)
         while True:
-            node = self.random.choice(self.nodes)
+            node = self.rng.choice(self.nodes)
             at = now()
-            heard, answer = self.attempt(node, command)
+            outcome, answer = self.attempt(node, command)
             connected = self.connected.get(node.port, at)
             command.attempts.append(
-                {"node": node.port, "connected": connected, "at": at, "took": now() - at, "heard": heard}
+                {"node": node.port, "connected": connected, "at": at, "took": now() - at, "outcome": outcome}
             )
-            if is_answer(heard):
+            if is_definite(outcome):
                 command.answer = answer
                 break
-            if command.key is None or now() > self.patience.ends_at:
+            if command.key is None or now() > self.retry_deadline.ends_at:
                 break
-            time.sleep(self.random.uniform(*RETRY_PAUSES_S))
+            time.sleep(self.rng.uniform(*RETRY_PAUSES_S))
         command.ended = now()
         self.history.add(command)
 
     def attempt(self, node, command):
-        """One request: status and answer, or what went wrong and None."""
+        """Sends one request; returns status and answer, or the name of the error and None."""
         headers = {"Content-Type": "application/json"}
         if command.key is not None:
             headers["Idempotency-Key"] = command.key
@@ -134,103 +134,105 @@ class Courier:
 
 
 class Client(threading.Thread):
-    """Sends one command after the other, each to any node."""
+    """Sends one command after the other, each to a random node."""
 
-    def __init__(self, number, nodes, numbers, patience, history, stop, random):
+    def __init__(self, number, nodes, numbers, retry_deadline, history, stop, rng):
         super().__init__(daemon=True)
         self.number = number
         self.numbers = numbers
         self.stop = stop
-        self.random = random
-        self.courier = Courier(nodes, patience, history, random)
-        # It shares no randomness with the first, for they work at the same time.
-        self.second_courier = Courier(nodes, patience, history, type(random)(random.random()))
+        self.rng = rng
+        self.sender = Sender(nodes, retry_deadline, history, rng)
+        # It has its own rng, because both are used at the same time.
+        self.second_sender = Sender(nodes, retry_deadline, history, type(rng)(rng.random()))
         self.versions = {}
         self.answered = []
 
     def run(self):
         while not self.stop.is_set():
-            if self.answered and self.random.random() < 0.1:
-                self.ask_again(self.random.choice(self.answered))
+            if self.answered and self.rng.random() < 0.1:
+                self.repeat(self.rng.choice(self.answered))
             else:
-                self.ask()
-            time.sleep(PAUSE_S * self.random.random())
+                self.send_new()
+            time.sleep(PAUSE_S * self.rng.random())
 
-    def ask(self):
-        """A new command; now and then twice at the same time."""
-        # One product is as hot as all others together.
-        sku = SKUS[0] if self.random.random() < 0.5 else self.random.choice(SKUS)
-        is_refused = self.random.random() < 0.08
-        expected = self.versions.get(sku, 1) if not is_refused and self.random.random() < 0.65 else None
-        key = str(uuid.UUID(int=self.random.getrandbits(128))) if self.random.random() < 0.8 else None
+    def send_new(self):
+        """Sends a new command; sometimes twice at the same time."""
+        # One product gets as many commands as all others together.
+        sku = SKUS[0] if self.rng.random() < 0.5 else self.rng.choice(SKUS)
+        is_rejected = self.rng.random() < 0.08
+        expected = self.versions.get(sku, 1) if not is_rejected and self.rng.random() < 0.65 else None
+        key = str(uuid.UUID(int=self.rng.getrandbits(128))) if self.rng.random() < 0.8 else None
         number = next(self.numbers)
-        amount = 0 if is_refused else number
+        amount = 0 if is_rejected else number
         command = Command(number, self.number, sku, amount, expected, key)
-        if key and self.random.random() < 0.08:
+        if key and self.rng.random() < 0.08:
             twin = Command(next(self.numbers), self.number, sku, amount, expected, key, repeats=number)
-            thread = threading.Thread(target=self.second_courier.send, args=[twin], daemon=True)
-            # The second may be the first to arrive.
+            thread = threading.Thread(target=self.second_sender.send, args=[twin], daemon=True)
+            # The second one may arrive first.
             command.began = now()
             thread.start()
-            self.courier.send(command)
+            self.sender.send(command)
             thread.join()
         else:
-            self.courier.send(command)
+            self.sender.send(command)
         if command.answer and command.answer["version"] is not None:
             self.versions[sku] = max(self.versions.get(sku, 1), command.answer["version"])
         if key and command.answer:
             self.answered.append(command)
             del self.answered[:-ANSWERED_MAX]
 
-    def ask_again(self, earlier):
-        """An answered command once more, with its key: as it was, or as another command."""
+    def repeat(self, earlier):
+        """Sends an answered command a second time, or another command with its key."""
         number = next(self.numbers)
-        command = Command(number, self.number, earlier.sku, earlier.amount, earlier.expected, earlier.key, earlier.number)
-        if self.random.random() < 0.2:
+        command = Command(
+            number, self.number, earlier.sku, earlier.amount, earlier.expected, earlier.key, earlier.number
+        )
+        if self.rng.random() < 0.2:
             command.is_other, command.amount = True, number
-        self.courier.send(command)
+        self.sender.send(command)
 
 
 class History:
-    """All stories, in memory and in a file."""
+    """All operations, in memory and in a file."""
 
     def __init__(self, path):
-        self.stories = []
-        # Commands that are on their way, by number.
-        self.waiting = {}
+        self.operations = []
+        # Commands in flight, by number.
+        self.in_flight = {}
         self.lock = threading.Lock()
         self.file = open(path, "w", encoding="utf-8")
 
     def open(self, command):
-        """One that begins."""
+        """Adds a command that is sent."""
         with self.lock:
-            self.waiting[command.number] = command
+            self.in_flight[command.number] = command
 
-    def waiting_since(self, time):
-        """Commands that were sent before then, and have not ended."""
+    def in_flight_since(self, time):
+        """Commands that were sent before a time and have not ended."""
         with self.lock:
-            return [command for command in self.waiting.values() if command.began < time]
+            return [command for command in self.in_flight.values() if command.began < time]
 
     def add(self, command):
-        """One that has ended."""
-        story = command.story()
+        """Adds a command that has ended."""
+        operation = command.operation()
         with self.lock:
-            del self.waiting[command.number]
-            self.stories.append(story)
-            self.file.write(json.dumps(story) + "\n")
+            del self.in_flight[command.number]
+            self.operations.append(operation)
+            self.file.write(json.dumps(operation) + "\n")
 
     def close(self):
-        """Nothing more will come."""
+        """Closes the file."""
         with self.lock:
             self.file.close()
 
 
 def create_products(nodes):
-    """The products whose prices are changed; each then has version 1."""
+    """Creates the products; each then has version 1."""
     for sku in SKUS:
-        body = json.dumps({"sku": sku, "description": "UNDER ATTACK"})
+        body = json.dumps({"sku": sku, "description": "CHAOS"})
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"create-{sku}"}
-        for attempt in range(CREATION_TRIES_MAX):
+        for attempt in range(CREATION_ATTEMPTS_MAX):
             connection = http.client.HTTPConnection(
                 "127.0.0.1", nodes[attempt % len(nodes)].port, timeout=ATTEMPT_TIMEOUT_S
             )

@@ -1,5 +1,5 @@
-"""What befalls the processes, all from one seed. While a node sleeps or has no disk space left, and while the broker is
-away, other things go on befalling the others."""
+"""Fault injection, drawn from one seed. While a node is suspended or has a full disk, and while the broker is down, faults
+of the other nodes continue."""
 
 import os
 import shutil
@@ -7,15 +7,15 @@ import time
 
 from clients import now
 
-# A zombie must sleep for longer than its successor needs to take over.
+# A zombie must be suspended for longer than its successor needs to take over.
 PAUSE_S_MAX = 20.0
-# Some naps are so short that nobody takes over.
-NAP_SHARE = 0.3
+# Share of the longest suspension that is too short for a take-over.
+SHORT_PAUSE_SHARE = 0.3
 DISK_FULL_S = 8.0
 DOWN_S_MAX = 3.0
-CALM_S = (0.5, 4.0)
-# Without it nothing happens, so it must be there for some of the time.
-BROKER_CALM_S = 12.0
+FAULT_INTERVAL_S = (0.5, 4.0)
+# Least time between two faults of the broker, because without it no command is decided.
+BROKER_INTERVAL_S = 12.0
 BROKER = "broker kill -9"
 FILLER = "filler"
 FILLER_BLOCK_BYTES = 1 << 20
@@ -23,16 +23,16 @@ STEP_S = 0.1
 
 
 class Faults:
-    """Chooses, ends and counts them."""
+    """Chooses, ends and counts faults."""
 
-    def __init__(self, nodes, broker, random, say, pause_s_max=PAUSE_S_MAX):
+    def __init__(self, nodes, broker, rng, say, pause_s_max=PAUSE_S_MAX):
         self.nodes = nodes
         self.broker = broker
-        self.random = random
+        self.rng = rng
         self.say = say
         self.pause_s_max = pause_s_max
-        self.broker_calm_at = 0.0
-        # What will end a fault that lasts: (when, whose, what).
+        self.broker_due_at = 0.0
+        # Ends of faults in progress: (time, target, action).
         self.ends = []
         self.kinds = {
             "kill -9": self.kill,
@@ -41,103 +41,103 @@ class Faults:
             BROKER: self.kill_broker,
             "store deleted": self.delete_store,
         }
-        # What can't be done here, and why.
-        self.left_out = {}
+        # Kinds that this machine does not allow, with the reason.
+        self.omitted = {}
         if all(node.faketime for node in nodes):
             self.kinds["clock set"] = self.set_clock
         else:
-            self.left_out["clock set"] = "libfaketime is not installed"
-        if all(node.is_small for node in nodes):
+            self.omitted["clock set"] = "libfaketime is not installed"
+        if all(node.has_own_disk for node in nodes):
             self.kinds["disk full"] = self.fill_disk
         else:
-            self.left_out["disk full"] = "no file system may be mounted here, which needs root"
+            self.omitted["disk full"] = "mounting a file system needs root"
         self.counts = dict.fromkeys(self.kinds, 0)
 
     def run_until(self, deadline):
-        """Faults until then; each kind comes once before any comes again."""
+        """Injects faults until the deadline; each kind happens once before any is repeated."""
         order, next_at = [], now()
         while now() < deadline:
-            self.look_after()
+            self.end_due_faults()
             if not order:
                 order = list(self.kinds)
-                self.random.shuffle(order)
-            kind = next((kind for kind in order if kind != BROKER or not self.is_broker_away()), None)
+                self.rng.shuffle(order)
+            kind = next((kind for kind in order if kind != BROKER or not self.is_broker_recovering()), None)
             free = self.free_nodes()
             if now() < next_at or kind is None or not free:
                 time.sleep(STEP_S)
                 continue
             order.remove(kind)
-            words = self.kinds[kind](self.random.choice(free))
+            detail = self.kinds[kind](self.rng.choice(free))
             self.counts[kind] += 1
-            self.say(f"{kind}: {words}")
-            next_at = now() + self.random.uniform(*CALM_S)
+            self.say(f"{kind}: {detail}")
+            next_at = now() + self.rng.uniform(*FAULT_INTERVAL_S)
 
     def free_nodes(self):
-        """Those on which nothing lasts."""
-        busy = [whose for _, whose, _ in self.ends]
+        """Nodes without a fault in progress."""
+        busy = [target for _, target, _ in self.ends]
         return [node for node in self.nodes if node not in busy]
 
-    def is_broker_away(self):
-        """Whether it was killed, and has not answered again for a while."""
-        if self.broker.is_starting() or any(whose is self.broker for _, whose, _ in self.ends):
-            self.broker_calm_at = now() + BROKER_CALM_S
-        return now() < self.broker_calm_at
+    def is_broker_recovering(self):
+        """Whether the broker was killed, and has not been back for long enough."""
+        if self.broker.is_starting() or any(target is self.broker for _, target, _ in self.ends):
+            self.broker_due_at = now() + BROKER_INTERVAL_S
+        return now() < self.broker_due_at
 
-    def look_after(self):
-        """Ends what is over, and notes which nodes are themselves again."""
+    def end_due_faults(self):
+        """Ends faults that are due, and records which nodes have recovered."""
         for end in [end for end in self.ends if end[0] <= now()]:
             self.ends.remove(end)
             end[2]()
         for node in self.free_nodes():
-            node.check_running()
+            node.restart_if_ended()
             if node.is_disturbed() and node.is_live():
-                node.calm()
+                node.end_disturbance()
 
-    def later(self, seconds, whose, what):
-        """Does it then; until then nothing else befalls that node, or the broker."""
-        self.ends.append((now() + seconds, whose, what))
+    def end_later(self, seconds, target, action):
+        """Ends a fault by an action after a delay; until then the target gets no other fault."""
+        self.ends.append((now() + seconds, target, action))
 
     def kill(self, node):
-        """As a power cut would."""
+        """Kills a node, as a power failure would."""
         node.kill()
-        down = self.random.uniform(0, DOWN_S_MAX)
-        self.later(down, node, node.start)
+        down = self.rng.uniform(0, DOWN_S_MAX)
+        self.end_later(down, node, node.start)
         return f"{node.port}, for {down:.1f} s"
 
     def pause(self, node):
-        """A zombie: sleeps, is replaced, wakes up with all that it had in mind."""
-        is_nap = self.counts["pause"] > 0 and self.random.random() < 0.5
-        asleep = self.pause_s_max * (NAP_SHARE if is_nap else 1.0)
+        """Suspends a node: it is replaced, and resumes as a zombie with its old state."""
+        is_short = self.counts["pause"] > 0 and self.rng.random() < 0.5
+        seconds = self.pause_s_max * (SHORT_PAUSE_SHARE if is_short else 1.0)
         node.pause()
-        self.later(asleep, node, node.resume)
-        return f"{node.port}, for {asleep:.1f} s"
+        self.end_later(seconds, node, node.resume)
+        return f"{node.port}, for {seconds:.1f} s"
 
     def terminate(self, node):
-        """As an operator does."""
+        """Terminates and restarts a node, as an operator would."""
         node.stop()
         node.start()
         return f"{node.port}"
 
     def kill_broker(self, _):
-        """The log's only keeper."""
+        """Kills the only broker."""
         self.broker.kill()
-        down = self.random.uniform(0, DOWN_S_MAX)
-        self.later(down, self.broker, self.broker.start)
+        down = self.rng.uniform(0, DOWN_S_MAX)
+        self.end_later(down, self.broker, self.broker.start)
         return f"for {down:.1f} s and its start"
 
     def delete_store(self, node):
-        """What an owner has folded is lost; the log has it all."""
+        """Deletes a node's state store, which can be rebuilt from the log."""
         node.kill()
         shutil.rmtree(node.store)
         node.start()
         return f"{node.port}"
 
     def set_clock(self, node):
-        """A jump of a running process's clock."""
-        return f"{node.port}, {node.set_clock():+.3f} s off"
+        """Changes the clock of a running node."""
+        return f"{node.port}, {node.set_clock():+.3f} s offset"
 
     def fill_disk(self, node):
-        """The state store's own little disk, to the last byte."""
+        """Fills the file system of a node's state store to the last byte."""
         filler = os.path.join(node.state, FILLER)
         with open(filler, "wb", buffering=0) as file:
             block = bytes(FILLER_BLOCK_BYTES)
@@ -148,11 +148,11 @@ class Faults:
                     pass
             except OSError:
                 pass
-        self.later(DISK_FULL_S, node, lambda: os.remove(filler))
+        self.end_later(DISK_FULL_S, node, lambda: os.remove(filler))
         return f"{node.port}, for {DISK_FULL_S} s"
 
-    def mend(self):
-        """Everything is well again; false if some node does not become so."""
+    def end_all(self):
+        """Ends all faults; returns false if a node does not become ready."""
         for end in self.ends:
             end[2]()
         self.ends.clear()

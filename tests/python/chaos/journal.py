@@ -1,4 +1,4 @@
-"""Reads a journal topic by the rule, with Confluent's client and fastavro."""
+"""Reads the valid decisions of a journal topic, with Confluent's client and fastavro."""
 
 import io
 import json
@@ -11,19 +11,19 @@ from rule import ANNOUNCEMENT, DECISION, NO_OP, Halt, Rule, Void
 
 TIMEOUT_S = 30.0
 MESSAGES_MAX = 1_000
-# What stands before Avro: a zero and the schema's id.
+# Length of the wire header before the Avro datum: a zero and the schema's id.
 WIRE_HEADER_BYTES = 5
 
 
 class LogError(Exception):
-    """The log can't be what honest owners wrote; says where and why."""
+    """The log is not one that honest owners write; names position and reason."""
 
 
 class Decision:
-    """A valid decision, and where and when it stands."""
+    """A valid decision with its position and its time."""
 
-    def __init__(self, place, appended_at, recorded_at, key, body):
-        self.place = place
+    def __init__(self, position, appended_at, recorded_at, key, body):
+        self.position = position
         # The broker's clock, in seconds.
         self.appended_at = appended_at
         # Log time, in microseconds.
@@ -39,12 +39,12 @@ class Decision:
 
     @property
     def topic_partition(self):
-        """Where log time runs: `<topic>/<partition>`."""
-        return self.place.split("@")[0]
+        """The partition, in which log time never decreases: `<topic>/<partition>`."""
+        return self.position.split("@")[0]
 
 
 class Journal:
-    """A whole topic."""
+    """A journal topic."""
 
     def __init__(self, brokers, registry_url, topic):
         self.topic = topic
@@ -70,10 +70,10 @@ class Journal:
             consumer.close()
 
     def of_partition(self, consumer, partition):
-        """The same of one partition."""
+        """Every valid decision of a partition, in order. Raises `LogError`."""
         rule = Rule(self.topic, partition)
         for message in self.messages(consumer, partition):
-            place = f"{self.topic}/{partition}@{message.offset()}"
+            position = f"{self.topic}/{partition}@{message.offset()}"
             self.counts["records"] += 1
             try:
                 frame = rule.judge(message.offset(), message.key(), message.value())
@@ -81,34 +81,36 @@ class Journal:
                 self.counts["void"] += 1
                 continue
             except Halt as halt:
-                raise LogError(f"{place}: alarm: {halt}") from halt
+                raise LogError(f"{position}: alarm: {halt}") from halt
             names = {ANNOUNCEMENT: "announcements", NO_OP: "no-ops", DECISION: "decisions"}
             self.counts[names[frame.kind]] += 1
             if frame.kind == DECISION:
-                body = self.body(place, frame, message.value())
+                body = self.body(position, frame, message.value())
                 appended_at = message.timestamp()[1] / 1000
-                yield Decision(place, appended_at, frame.recorded_at, message.key().decode(), body)
+                yield Decision(position, appended_at, frame.recorded_at, message.key().decode(), body)
 
     def messages(self, consumer, partition):
-        """Every record that the partition has now."""
-        place = TopicPartition(self.topic, partition, OFFSET_BEGINNING)
-        start, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+        """Every current record of a partition."""
+        start_position = TopicPartition(self.topic, partition, OFFSET_BEGINNING)
+        start, end = consumer.get_watermark_offsets(start_position, timeout=TIMEOUT_S)
         if start != 0:
-            raise LogError(f"{self.topic}/{partition} begins at offset {start}")
-        at, heard = 0, time.monotonic()
-        consumer.assign([place])
-        while at < end:
-            # This waits for all of them or for the whole time, so it is a short one.
+            raise LogError(f"{self.topic}/{partition} starts at offset {start}, not 0")
+        next_offset, received_at = 0, time.monotonic()
+        consumer.assign([start_position])
+        while next_offset < end:
+            # This waits for the full number of messages or the full timeout, so the timeout is short.
             for message in consumer.consume(MESSAGES_MAX, timeout=0.2):
                 if message.error():
                     raise SystemExit(f"{self.topic}/{partition}: {message.error()}")
-                heard, at = time.monotonic(), message.offset() + 1
+                received_at, next_offset = time.monotonic(), message.offset() + 1
                 yield message
-            if time.monotonic() - heard > TIMEOUT_S:
-                raise SystemExit(f"{self.topic}/{partition}: nothing came after offset {at} of {end}")
+            if time.monotonic() - received_at > TIMEOUT_S:
+                raise SystemExit(
+                    f"{self.topic}/{partition}: no record arrived at offset {next_offset}, before the end offset {end}"
+                )
 
-    def body(self, place, frame, value):
-        """A decision's fields."""
+    def body(self, position, frame, value):
+        """Decodes a decision's fields."""
         if frame.schema_id not in self.schemas:
             text = self.registry.get_schema(frame.schema_id).schema_str
             self.schemas[frame.schema_id] = fastavro.parse_schema(json.loads(text))
@@ -120,5 +122,5 @@ class Journal:
                 return_record_name_override=True,
             )
         except (EOFError, IndexError, ValueError) as error:
-            raise LogError(f"{place}: its decision can't be decoded: {error!r}") from error
+            raise LogError(f"{position}: its decision can't be decoded: {error!r}") from error
         return record["body"][1]

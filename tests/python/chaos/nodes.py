@@ -1,4 +1,4 @@
-"""The processes under attack: `daybook commands`, several times, and the broker."""
+"""The nodes (`daybook commands`) and the broker that faults are injected into."""
 
 import os
 import signal
@@ -11,20 +11,20 @@ from clients import now
 STATE_MIB = 192
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-# Two clocks are twice that apart at most.
+# Largest offset of a node's clock; two clocks differ by twice that at most.
 CLOCK_OFFSET_S_MAX = 1.5
-# How soon a process sees that its clock was set.
+# Time until a process notices that its clock was set.
 CLOCK_DELAY_S = 1
 
 
 class Node:
-    """One `daybook commands`, with a state store on a small file system of its own where one may be mounted, and a clock
-    of its own where libfaketime is installed."""
+    """One `daybook commands`. Its state store is on a small file system of its own if one can be mounted, and it has a clock
+    of its own if libfaketime is installed."""
 
-    def __init__(self, binary, folder, port, random, faketime):
+    def __init__(self, binary, folder, port, rng, faketime):
         self.binary = binary
         self.port = port
-        self.random = random
+        self.rng = rng
         self.faketime = faketime
         self.url = f"http://127.0.0.1:{port}"
         self.folder = os.path.join(folder, f"node-{port}")
@@ -33,17 +33,17 @@ class Node:
         self.log_path = os.path.join(self.folder, "log")
         self.clock_path = os.path.join(self.folder, "clock")
         self.process = None
-        # When it was not itself: [from, to], `to` is None while it lasts.
+        # The times in which it may fail to answer: [from, to]; `to` is None until the end.
         self.disturbances = []
-        # What it should not have done.
+        # Faults of the node itself.
         self.failures = []
-        # How often it was told to end and left something undone, which costs nobody anything but time.
-        self.untidy_ends = 0
+        # Number of shutdowns that left work unfinished, which costs only time.
+        self.unfinished_shutdowns = 0
         os.makedirs(self.state, exist_ok=True)
-        self.is_small = self.mount()
+        self.has_own_disk = self.mount()
 
     def mount(self):
-        """A disk that can be filled without harm. Needs root."""
+        """Mounts a file system that can be filled without side effects. Needs root."""
         command = ["mount", "-t", "tmpfs", "-o", f"size={STATE_MIB}m", "daybook-chaos", self.state]
         try:
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -51,15 +51,15 @@ class Node:
             return False
 
     def unmount(self):
-        """Its disk is gone, with all that was on it."""
-        if self.is_small:
+        """Drops the node's file system with its content."""
+        if self.has_own_disk:
             subprocess.run(["umount", "-l", self.state], capture_output=True, check=False)
-            self.is_small = False
+            self.has_own_disk = False
 
     def start(self):
-        """Starts it, with its clock set anew. Does not wait."""
-        self.disturb()
-        # Whatever happens to us, it does not outlive us.
+        """Starts the node with a new clock offset. Does not wait."""
+        self.begin_disturbance()
+        # The node ends with this program, even if this program is killed.
         command = ["setpriv", "--pdeathsig", "KILL", "env"]
         command += [
             f"DAYBOOK_HTTP_LISTEN=127.0.0.1:{self.port}",
@@ -76,46 +76,50 @@ class Node:
                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
             ]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*command, self.binary, "commands"], cwd=self.folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*command, self.binary, "commands"], cwd=self.folder, stdout=log, stderr=log
+            )
 
     def set_clock(self):
-        """Moves its clock, if it has one of its own; gives how far."""
+        """Sets a new offset of the node's own clock, if it has one; returns the offset."""
         if not self.faketime:
             return None
-        offset = self.random.uniform(-CLOCK_OFFSET_S_MAX, CLOCK_OFFSET_S_MAX)
-        # In one step, for it may be read at any time.
+        offset = self.rng.uniform(-CLOCK_OFFSET_S_MAX, CLOCK_OFFSET_S_MAX)
+        # Replaced in one step, because the file may be read at any time.
         with open(self.clock_path + ".new", "w", encoding="ascii") as file:
             file.write(f"{offset:+.3f}\n")
         os.replace(self.clock_path + ".new", self.clock_path)
         return offset
 
-    def disturb(self):
-        """From now on it may fail to answer."""
+    def begin_disturbance(self):
+        """The node may fail to answer from now on."""
         if not self.disturbances or self.disturbances[-1][1] is not None:
             self.disturbances.append([now(), None])
 
-    def calm(self):
-        """From now on it may not."""
+    def end_disturbance(self):
+        """The node must answer from now on."""
         if self.disturbances and self.disturbances[-1][1] is None:
             self.disturbances[-1][1] = now()
 
     def is_disturbed(self):
-        """Whether it may fail to answer."""
+        """Whether the node may fail to answer."""
         return bool(self.disturbances) and self.disturbances[-1][1] is None
 
     def is_running(self):
-        """Whether there is a process."""
+        """Whether the node's process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def check_running(self):
-        """Notes an end that nobody caused, and starts it again."""
+    def restart_if_ended(self):
+        """If the node has ended by itself, records a failure and restarts it."""
         if self.process is not None and self.process.poll() is not None:
-            self.failures.append(f"node {self.port} ended by itself with {self.process.returncode}; see {self.log_path}")
+            self.failures.append(
+                f"node {self.port} ended by itself with exit code {self.process.returncode}; see {self.log_path}"
+            )
             self.forget()
             self.start()
 
     def forget(self):
-        """After its end: what libfaketime leaves of a process that was killed."""
+        """Removes the files that libfaketime leaves of a killed process."""
         for name in (f"faketime_shm_{self.process.pid}", f"sem.faketime_sem_{self.process.pid}"):
             if os.path.exists(f"/dev/shm/{name}"):
                 os.remove(f"/dev/shm/{name}")
@@ -123,30 +127,30 @@ class Node:
 
     def kill(self):
         """SIGKILL."""
-        self.check_running()
-        self.disturb()
+        self.restart_if_ended()
+        self.begin_disturbance()
         self.process.kill()
         self.process.wait()
         self.forget()
 
     def stop(self):
-        """SIGTERM, which it must heed in time."""
+        """SIGTERM. The node must end in time."""
         if self.process is None:
             return
-        self.disturb()
+        self.begin_disturbance()
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
-            self.untidy_ends += self.process.wait(STOP_TIMEOUT_S) != 0
+            self.unfinished_shutdowns += self.process.wait(STOP_TIMEOUT_S) != 0
         except subprocess.TimeoutExpired:
-            self.failures.append(f"node {self.port} runs {STOP_TIMEOUT_S} s after SIGTERM; see {self.log_path}")
+            self.failures.append(f"node {self.port} still runs {STOP_TIMEOUT_S} s after SIGTERM; see {self.log_path}")
             self.process.kill()
             self.process.wait()
         self.forget()
 
     def pause(self):
         """SIGSTOP."""
-        self.disturb()
+        self.begin_disturbance()
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self):
@@ -154,35 +158,35 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
 
     def is_ready(self):
-        """Whether it says that it can do its work."""
-        return self.is_well("ready")
+        """Whether the node is ready."""
+        return self.is_healthy("ready")
 
     def is_live(self):
-        """Whether it answers."""
-        return self.is_well("live")
+        """Whether the node is live."""
+        return self.is_healthy("live")
 
-    def is_well(self, question):
-        """Whether it answers yes."""
+    def is_healthy(self, probe):
+        """Whether a health probe succeeds."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health/{question}", timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}/health/{probe}", timeout=2) as answer:
                 return answer.status == 200
         except OSError:
             return False
 
     def await_ready(self):
-        """Waits until it can do its work; false if that takes too long."""
+        """Waits until the node is ready; returns false after a timeout."""
         deadline = now() + READY_TIMEOUT_S
         while not self.is_ready():
-            self.check_running()
+            self.restart_if_ended()
             if now() > deadline:
                 self.failures.append(f"node {self.port} is not ready within {READY_TIMEOUT_S} s; see {self.log_path}")
                 return False
             time.sleep(0.1)
-        self.calm()
+        self.end_disturbance()
         return True
 
     def end(self):
-        """As fast as possible, at the end of all."""
+        """Kills the node and drops its file system, at the end of the run."""
         if self.is_running():
             self.process.kill()
             self.process.wait()
@@ -190,47 +194,47 @@ class Node:
             self.forget()
         self.unmount()
 
-    def words(self):
-        """Lines of its log that say that something can't be."""
+    def error_lines(self):
+        """Lines of the node's log that report a broken invariant."""
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return [line.strip() for line in log if "panicked at" in line or "owner ends" in line]
 
 
 class Broker:
-    """Kafka, through the script that started it."""
+    """Kafka, controlled by the script that started it."""
 
     def __init__(self, control):
         self.control = control
         self.starting = None
 
-    def begin(self, action):
-        """The script at work."""
+    def run(self, action):
+        """Starts the script."""
         return subprocess.Popen(
             [self.control, action, "kafka"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def end(self, script):
-        """Waits for it."""
-        said, _ = script.communicate()
+    def wait(self, script):
+        """Waits until the script has succeeded."""
+        output, _ = script.communicate()
         if script.returncode != 0:
-            raise SystemExit(f"{' '.join(script.args)}: {said}")
+            raise SystemExit(f"{' '.join(script.args)}: {output}")
 
     def kill(self):
         """SIGKILL."""
-        self.end(self.begin("kill"))
+        self.wait(self.run("kill"))
 
     def start(self):
-        """Returns at once; a broker takes its time."""
-        self.starting = self.begin("start")
+        """Starts the broker. Returns at once, because a start takes several seconds."""
+        self.starting = self.run("start")
 
     def is_starting(self):
-        """Whether it does not answer yet after a start."""
+        """Whether the broker was started and does not answer yet."""
         if self.starting is not None and self.starting.poll() is not None:
             self.await_start()
         return self.starting is not None
 
     def await_start(self):
-        """Returns once it answers."""
+        """Waits until the broker answers, if it was started."""
         if self.starting is not None:
-            self.end(self.starting)
+            self.wait(self.starting)
             self.starting = None

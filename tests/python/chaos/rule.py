@@ -1,5 +1,5 @@
-"""Which records of a journal partition are true: the rule of schemas/golden/journal/README.md, written down once more from
-that page alone. Neither the service nor its auditor has a line in this, and this knows no Kafka."""
+"""Judges the records of a journal partition: a third implementation of the rule, from schemas/golden/journal/README.md
+alone. It shares no code with the service or its auditor, and does not depend on Kafka."""
 
 import struct
 
@@ -13,22 +13,22 @@ TERM = slice(37, 53)
 
 
 class Void(Exception):
-    """Nobody's truth; says why."""
+    """The record is void, for this reason."""
 
 
 class Halt(Exception):
-    """An alarm: no honest owners wrote that. Says which."""
+    """An alarm, for this reason: honest owners do not write this record."""
 
 
-class Numbers:
-    """Reads Avro's numbers from a place on."""
+class AvroReader:
+    """Reads Avro's primitive types from a position on."""
 
     def __init__(self, value, at):
         self.value = value
         self.at = at
 
     def take(self, count):
-        """So many bytes."""
+        """The next `count` bytes."""
         if len(self.value) - self.at < count:
             raise Void("malformed_truncated")
         self.at += count
@@ -37,9 +37,9 @@ class Numbers:
     def long(self):
         """A zigzag varint of 64 bits."""
         bits = 0
-        for place in range(LONG_BYTES_MAX):
+        for index in range(LONG_BYTES_MAX):
             byte = self.take(1)[0]
-            bits |= (byte & 0x7F) << (7 * place)
+            bits |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
                 if bits >= 1 << 64:
                     raise Void("malformed_range")
@@ -47,7 +47,7 @@ class Numbers:
         raise Void("malformed_varint")
 
     def int(self):
-        """The same of 32 bits."""
+        """A zigzag varint of 32 bits."""
         number = self.long()
         if not -(1 << 31) <= number < 1 << 31:
             raise Void("malformed_range")
@@ -65,31 +65,31 @@ class Numbers:
 
 
 class Frame:
-    """What stands before a record's body, and all of an announcement."""
+    """The fields before a record's body, and all fields of an announcement."""
 
     def __init__(self, value):
-        # Found from the front on.
+        # Checked first: the reasons are found from the front of the value on.
         if value[:1] not in (b"", b"\0"):
             raise Void("malformed_magic")
-        numbers = Numbers(value, 0)
-        numbers.take(TERM.stop)
+        reader = AvroReader(value, 0)
+        reader.take(TERM.stop)
         self.schema_id = struct.unpack(">I", value[1:5])[0]
         self.prev = value[PREV]
         self.term = value[TERM]
-        self.epoch = numbers.long()
-        self.seq = numbers.long()
-        self.recorded_at = numbers.long()
-        self.kind = numbers.long()
+        self.epoch = reader.long()
+        self.seq = reader.long()
+        self.recorded_at = reader.long()
+        self.kind = reader.long()
         if self.kind not in (ANNOUNCEMENT, NO_OP, DECISION):
             raise Void("malformed_body")
         if self.kind == ANNOUNCEMENT:
-            self.rule_version = numbers.int()
-            self.partitions = numbers.int()
-            self.owner_url = numbers.text()
+            self.rule_version = reader.int()
+            self.partitions = reader.int()
+            self.owner_url = reader.text()
 
 
 class Rule:
-    """A reader's whole state, behind the records that it judged."""
+    """A reader's whole state after the records that it has judged."""
 
     def __init__(self, topic, partition):
         self.topic = topic
@@ -106,13 +106,13 @@ class Rule:
         self.log_time = 0
 
     def judge(self, offset, key, value):
-        """The frame of a valid record. Raises `Void`, and `Halt` without passing the record."""
+        """Returns the frame of a valid record. Raises `Void`, or `Halt` without changing the state."""
         if offset < self.next_offset:
             raise Halt("offset_went_back")
         try:
             frame = self.valid_frame(key, value)
         except Void:
-            # Whoever names this history as its own wrote the next commit; it was altered since.
+            # A record whose prev is the current hash was the next commit, so it was altered.
             if value is not None and value[PREV] == self.hash:
                 raise Halt("altered") from None
             self.next_offset = offset + 1
@@ -128,7 +128,7 @@ class Rule:
         return frame
 
     def valid_frame(self, key, value):
-        """The frame, if the record is valid."""
+        """Returns the frame if the record is valid."""
         if key is None:
             raise Void("null_key")
         if value is None:
@@ -145,7 +145,7 @@ class Rule:
         return frame
 
     def check_announcement(self, frame):
-        """Whether it begins the next term."""
+        """Checks that an announcement starts the next term."""
         if frame.seq != 0:
             raise Void("announcement_seq")
         if frame.epoch <= self.epoch:
@@ -156,7 +156,7 @@ class Rule:
             raise Halt("newer_rule")
 
     def check_commit(self, frame):
-        """Whether it is the current term's next record."""
+        """Checks that a commit is the current term's next record."""
         if self.log_id is None:
             raise Halt("before_first_term")
         if frame.epoch > self.epoch:

@@ -1,4 +1,4 @@
-"""Which faults there are on which machine."""
+"""The kinds of faults depend on the machine."""
 
 import random
 import types
@@ -7,26 +7,26 @@ import unittest
 from faults import Faults
 
 
-def kinds(faketime, is_small):
-    """Kinds that a run would have, and those that it would leave out."""
-    node = types.SimpleNamespace(faketime=faketime, is_small=is_small)
-    faults = Faults([node], broker=None, random=random.Random(1), say=print)
-    return set(faults.counts), set(faults.left_out)
+def kinds(faketime, has_own_disk):
+    """The kinds of faults of a run, and the omitted ones."""
+    node = types.SimpleNamespace(faketime=faketime, has_own_disk=has_own_disk)
+    faults = Faults([node], broker=None, rng=random.Random(1), say=print)
+    return set(faults.counts), set(faults.omitted)
 
 
 class Kinds(unittest.TestCase):
-    """What a machine does not allow is left out by name."""
+    """Kinds that a machine does not allow are omitted by name."""
 
-    def test_a_machine_that_allows_everything(self):
-        all_kinds, left_out = kinds("libfaketime", True)
+    def test_a_machine_that_allows_every_kind(self):
+        all_kinds, omitted = kinds("libfaketime", True)
         self.assertEqual(len(all_kinds), 7)
-        self.assertEqual(left_out, set())
+        self.assertEqual(omitted, set())
 
-    def test_what_a_machine_may_lack(self):
+    def test_kinds_that_a_machine_does_not_allow_are_omitted(self):
         all_kinds, _ = kinds("libfaketime", True)
-        for faketime, is_small, lacking in ((None, True, {"clock set"}), ("libfaketime", False, {"disk full"})):
-            found, left_out = kinds(faketime, is_small)
-            self.assertEqual(left_out, lacking)
+        for faketime, has_own_disk, lacking in ((None, True, {"clock set"}), ("libfaketime", False, {"disk full"})):
+            found, omitted = kinds(faketime, has_own_disk)
+            self.assertEqual(omitted, lacking)
             self.assertEqual(found, all_kinds - lacking)
 
 

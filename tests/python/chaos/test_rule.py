@@ -1,4 +1,4 @@
-"""The rule against the vectors that every reader of the log is held to."""
+"""Tests the rule with the vectors for all readers of the log."""
 
 import json
 import pathlib
@@ -10,17 +10,17 @@ VECTORS = pathlib.Path(__file__).resolve().parents[3] / "schemas" / "golden" / "
 
 
 def octets(digits):
-    """Bytes of hexadecimal digits; none of none."""
+    """Decodes hexadecimal digits; None stays None."""
     return None if digits is None else bytes.fromhex(digits)
 
 
 def digits(octets_or_none):
-    """The reverse."""
+    """Encodes bytes as hexadecimal digits; None stays None."""
     return None if octets_or_none is None else octets_or_none.hex()
 
 
 def verdict(rule, record):
-    """What the rule makes of a vector's record, and why."""
+    """The rule's verdict on a vector's record, and the reason."""
     try:
         rule.judge(record["offset"], octets(record["key"]), octets(record["value"]))
     except Void as void:
@@ -31,7 +31,7 @@ def verdict(rule, record):
 
 
 def checkpoint(rule):
-    """A rule's state as the vectors write it."""
+    """The rule's state in the vectors' format."""
     return {
         "topic": rule.topic,
         "partition": rule.partition,

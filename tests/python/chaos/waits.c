@@ -1,9 +1,10 @@
-/* Makes C11's timed wait follow a clock that libfaketime moved.
+/* Makes C11's timed wait use the clock that libfaketime has shifted.
 
-   librdkafka waits with C11's cnd_timedwait, which libfaketime does not know: a moment by the moved clock would be waited
-   for by the machine's own. For a clock that is slow every such moment is past, so that each of librdkafka's threads
-   spins; for one that is fast each wait is too long. libfaketime knows POSIX's wait, so preloaded before it this hands
-   one on to the other. In glibc both kinds of condition and of mutex are the same (nptl/cnd_timedwait.c). */
+   librdkafka waits with C11's cnd_timedwait, which libfaketime does not intercept, so a deadline by the shifted clock would
+   be compared with the machine's own. If the shifted clock is slow, every deadline is in the past, and each of librdkafka's
+   threads spins; if it is fast, each wait is too long. libfaketime intercepts the POSIX function, so this library, preloaded
+   before it, redirects the C11 function to the POSIX one. In glibc both have the same types of conditions and mutexes
+   (nptl/cnd_timedwait.c). */
 
 #include <errno.h>
 #include <pthread.h>

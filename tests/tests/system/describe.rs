@@ -1,96 +1,131 @@
-//! `daybook journal describe`: what an operator learns of a partition.
+//! `daybook journal describe`: the state of partitions, for operators.
 
 use anyhow::{Context, Result, ensure};
+use schemas::CONTEXTS;
 use serde_json::{Value, json};
-use system_tests::{World, world::free_address};
+use std::time::Duration;
+use system_tests::{Deployment, Node, free_address::free_address, node::output_of};
 
 /// Exit codes of `daybook journal describe`.
-const WELL: i32 = 0;
+const SUCCESS: i32 = 0;
 const UNREADABLE: i32 = 2;
+/// Longest time to find that Kafka does not answer.
+const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operator_learns_who_owns_what_and_what_is_void() -> Result<()> {
-    let world = World::of_journals("describe").await?;
-    let address = free_address()?;
-    let mut process = world.commands_at(address).await?;
-    process.ready().await?;
-    let body = json!({"sku": "D-1", "description": "a product"});
-    let answer = process
-        .client()
-        .post("/api/v1/products", &body, None)
-        .await?;
-    let position = answer.expect(201)?.header("daybook-position").to_owned();
-    let (place, offset) = position.split_once('@').context("no offset")?;
+pub async fn describe_reports_owner_epoch_and_void_records_of_a_partition(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.commands().await?;
+    let position = create_product(&node).await?;
+    let (partition, offset) = position.split_once('@').context("no offset")?;
+    let offset: i64 = offset.parse()?;
 
-    let all = described(&world, &[]).await?;
-    let partitions = all["partitions"].as_array().context("no partitions")?;
-    ensure!(partitions.len() == 8 && all["alarms"] == 0, "{all}");
-    let one = described(&world, &[place]).await?["partitions"][0].take();
-    ensure!(one["owner_url"] == format!("http://{address}"), "{one}");
-    ensure!(one["epoch"] == 1 && one["decisions"] == 1, "{one}");
-    ensure!(one["last_offset"] == offset.parse::<i64>()?, "{one}");
+    let all = describe(deployment, &[]).await?;
+    let described = all["partitions"].as_array().context("no partitions")?;
+    let expected = partitions(deployment).await?;
+    ensure!(
+        described.len() == expected && all["alarms"] == 0,
+        "not {expected} partitions without alarms: {all}"
+    );
+    let one = describe_one(deployment, partition).await?;
+    let owner = format!("http://{}", deployment.listen());
+    ensure!(one["owner_url"] == owner, "not owned by {owner}: {one}");
+    ensure!(
+        one["epoch"] == 1 && one["decisions"] == 1,
+        "not the first of each: {one}"
+    );
+    ensure!(one["last_offset"] == offset, "not {offset}: {one}");
     ensure!(one["void"] == json!({}) && one["behind"] == 0, "{one}");
     ensure!(one["directory_lag"] == 0, "{one}");
     ensure!(one["directory"]["term"] == one["term"], "{one}");
     for hash in ["log_id", "last_hash"] {
-        ensure!(
-            one[hash].as_str().map(str::len) == Some(64),
-            "{hash}: {one}"
-        );
+        let length = one[hash].as_str().map(str::len);
+        ensure!(length == Some(64), "{hash} has {length:?} digits: {one}");
     }
 
-    // Whatever anybody else writes there is void, and an operator sees how much of it there is.
-    let brokers = &world.environment.kafka_brokers;
-    let (topic, partition) = place.split_once('/').context("no partition")?;
-    let written = world
-        .python("garbage.py", &[brokers, topic, partition])
-        .await?;
+    let (topic, number) = partition.split_once('/').context("no partition")?;
+    let brokers = &deployment.environment.kafka_brokers;
+    let arguments = [brokers, &deployment.topic(topic), number];
+    let written = deployment.python("garbage.py", &arguments).await?;
     let written: u64 = written.trim().parse()?;
-    let one = described(&world, &[place]).await?["partitions"][0].take();
+    let one = describe_one(deployment, partition).await?;
     let reasons = one["void"].as_object().context("no reasons")?;
     let void: u64 = reasons.values().filter_map(Value::as_u64).sum();
     ensure!(
         void == written && one["behind"] == written,
-        "{written} void: {one}"
+        "{void} void records of {written}: {one}"
     );
-    ensure!(one["last_offset"] == offset.parse::<i64>()?, "{one}");
+    ensure!(one["last_offset"] == offset, "not {offset}: {one}");
 
-    let text = world.run(&["journal", "describe", place]).await?;
-    ensure!(text.code == WELL, "{}", text.stderr);
-    for words in [place, "says the same", "described 1 partitions, 0 alarms"] {
+    let text = deployment.run(&["journal", "describe", partition]).await?;
+    ensure!(
+        text.code == SUCCESS,
+        "exit code {}: {}",
+        text.code,
+        text.stderr
+    );
+    let summary = "described 1 partitions, 0 alarms";
+    for words in [partition, summary] {
         ensure!(text.stdout.contains(words), "no {words:?}: {}", text.stdout);
     }
-    let unknown = world
-        .run(&["journal", "describe", "journal.catalog/9"])
-        .await?;
-    ensure!(unknown.code == UNREADABLE, "{}", unknown.stderr);
+    Ok(())
+}
+
+pub async fn describe_of_an_unknown_partition_fails(deployment: &Deployment) -> Result<()> {
+    deployment.run_successfully(&["topics", "create"]).await?;
+    let unknown = partitions(deployment).await?;
+    let unknown = format!("journal.catalog/{unknown}");
+    let output = deployment.run(&["journal", "describe", &unknown]).await?;
     ensure!(
-        unknown.stderr.contains("no such partition"),
-        "{}",
-        unknown.stderr
+        output.code == UNREADABLE && output.stderr.contains("no such partition"),
+        "exit code {}: {}",
+        output.code,
+        output.stderr
     );
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_kafka_it_says_so() -> Result<()> {
-    let world = World::of_journals("describe_alone").await?;
-    let nobody = free_address()?.to_string();
-    let mut command = world.command();
+pub async fn describe_without_kafka_fails_with_the_address(deployment: &Deployment) -> Result<()> {
+    let nothing = free_address()?.to_string();
+    let mut command = deployment.command();
     command
-        .env("DAYBOOK_KAFKA_BROKERS", &nobody)
+        .env("DAYBOOK_KAFKA_BROKERS", &nothing)
         .args(["journal", "describe"]);
-    let output = system_tests::daybook::output_of(command, std::time::Duration::from_secs(60));
-    let output = output.await?;
-    ensure!(output.code == UNREADABLE, "{}", output.stderr);
-    ensure!(output.stderr.contains(&nobody), "{}", output.stderr);
+    let output = output_of(command, UNREACHABLE_TIMEOUT).await?;
+    ensure!(
+        output.code == UNREADABLE && output.stderr.contains(&nothing),
+        "exit code {}, without {nothing}: {}",
+        output.code,
+        output.stderr
+    );
     ensure!(output.stdout.is_empty(), "{}", output.stdout);
     Ok(())
 }
 
-async fn described(world: &World, arguments: &[&str]) -> Result<Value> {
-    let mut all = vec!["journal", "describe", "--json"];
-    all.extend(arguments);
-    let output = world.run_well(&all).await?;
+/// Creates a product; returns its commit's position.
+async fn create_product(node: &Node) -> Result<String> {
+    let body = json!({"sku": "D-1", "description": "a product"});
+    let answer = node.client().post("/api/v1/products", &body, None).await?;
+    Ok(answer.expect(201)?.header("daybook-position").to_owned())
+}
+
+/// The number of partitions of all journals.
+async fn partitions(deployment: &Deployment) -> Result<usize> {
+    let admin = deployment.admin()?;
+    let mut count = 0;
+    for context in CONTEXTS {
+        count += usize::try_from(admin.partitions(context.topic).await?)?;
+    }
+    Ok(count)
+}
+
+async fn describe_one(deployment: &Deployment, partition: &str) -> Result<Value> {
+    let mut all = describe(deployment, &[partition]).await?;
+    Ok(all["partitions"][0].take())
+}
+
+pub async fn describe(deployment: &Deployment, arguments: &[&str]) -> Result<Value> {
+    let arguments = [&["journal", "describe", "--json"], arguments].concat();
+    let output = deployment.run_successfully(&arguments).await?;
     Ok(serde_json::from_str(&output.stdout)?)
 }

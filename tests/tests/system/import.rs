@@ -1,208 +1,289 @@
-//! The real data, from the file to every place that holds it.
+//! The real data, from the file to every source that holds it. One import is shared by the tests that read
+//! its results.
 
-use crate::{alteration, interface};
+use crate::shared_deployment::Shared;
 use anyhow::{Context, Result, ensure};
 use schemas::topics::{REVENUE_BY_COUNTRY_DAY, REVENUE_BY_COUNTRY_HOUR};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::PathBuf};
-use system_tests::{
-    Daybook, Expectation, Totals, World, audit_log,
-    daybook::output_of,
-    environment::online_retail,
-    ledgers::{self, Aggregates, compare_windows},
-    world::COMMAND_TIMEOUT,
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
 };
+use system_tests::{
+    Deployment, Expectation, Node, Totals, audit_log,
+    deployment::COMMAND_TIMEOUT,
+    environment::online_retail,
+    node::output_of,
+    totals_by_source::{self, Aggregates, compare_windows},
+};
+use tokio::sync::{RwLockMappedWriteGuard, RwLockReadGuard};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_import_is_the_same_in_every_ledger() -> Result<()> {
-    let world = World::wiped("import").await?;
-    let expectation = Expectation::of_online_retail().await?;
-    let mut daybook = world.serve().await?;
+/// The aggregate topics, by the size of their windows.
+const AGGREGATE_TOPICS: [(&str, schemas::topics::TopicSpec); 2] = [
+    ("day", REVENUE_BY_COUNTRY_DAY),
+    ("hour", REVENUE_BY_COUNTRY_HOUR),
+];
 
-    let first = import(&world).await?;
-    check_report(&first, &expectation)?;
-    let commands = expectation.totals.invoices + expectation.products;
-    ensure!(
-        first["answers"]["new"] == commands,
-        "answers: {}",
-        first["answers"]
-    );
-    keep_measurements(&world, &daybook, &first)?;
-    daybook.caught_up().await?;
-    check_ledgers(&world, &expectation).await?;
-    check_commands(&world).await?;
-    check_outsider(&world, &expectation.totals).await?;
-    interface::check(&daybook, &expectation).await?;
+/// The shared import.
+pub static IMPORTED: Shared<Imported> = Shared::new();
 
-    let again = import(&world).await?;
-    check_report(&again, &expectation)?;
-    ensure!(
-        again["answers"]["new"] == 0,
-        "answers: {}",
-        again["answers"]
-    );
-    ensure!(
-        again["answers"]["already"] == commands,
-        "answers: {}",
-        again["answers"]
-    );
-    daybook.caught_up().await?;
-    check_ledgers(&world, &expectation).await?;
-
-    // The stream job reads everything again, and must publish nothing until it has.
-    daybook.kill().await?;
-    world.serve().await?.caught_up().await?;
-    check_ledgers(&world, &expectation).await?;
-    alteration::check_copies(&world).await
+/// A deployment that has imported the whole file and caught up.
+pub struct Imported {
+    pub deployment: Deployment,
+    pub node: Node,
+    pub expectation: Expectation,
+    report: Value,
 }
 
-/// Imports the shipped file, which must go well; gives the report.
-pub async fn import(world: &World) -> Result<Value> {
-    let path = report_path(world);
-    let output = output_of(world.import(&online_retail(), &path), COMMAND_TIMEOUT).await?;
+/// The shared import, for reading.
+pub async fn imported() -> Result<RwLockReadGuard<'static, Imported>> {
+    IMPORTED.read(Imported::make()).await
+}
+
+/// The shared import, for one test that changes it.
+async fn imported_alone() -> Result<RwLockMappedWriteGuard<'static, Imported>> {
+    IMPORTED.write(Imported::make()).await
+}
+
+impl Imported {
+    async fn make() -> Result<Self> {
+        let deployment = Deployment::new("import")?;
+        let expectation = Expectation::of(&online_retail()).await?;
+        let mut node = deployment.serve().await?;
+        let report = import(&deployment, &online_retail()).await?;
+        keep_measurements(&deployment, &node, &report)?;
+        node.caught_up().await?;
+        Ok(Self {
+            deployment,
+            node,
+            expectation,
+            report,
+        })
+    }
+
+    /// Commands that an import of the file sends.
+    fn commands(&self) -> i64 {
+        self.expectation.totals.invoices + self.expectation.products
+    }
+}
+
+pub async fn the_report_of_the_importer_has_the_totals_of_the_file() -> Result<()> {
+    let imported = imported().await?;
+    check_report(&imported.report, &imported.expectation)?;
+    check_answers(&imported.report, "new", imported.commands())
+}
+
+pub async fn the_journal_holds_every_invoice_of_the_file_once() -> Result<()> {
+    let imported = imported().await?;
+    check_journal(&imported.deployment, &imported.expectation).await
+}
+
+pub async fn the_postgres_view_has_the_totals_of_the_file() -> Result<()> {
+    let imported = imported().await?;
+    let totals = totals_by_source::of_postgres(&imported.deployment).await?;
+    compare("Postgres", &totals, &imported.expectation)
+}
+
+pub async fn the_cql_view_has_the_totals_of_the_file() -> Result<()> {
+    let imported = imported().await?;
+    let totals = totals_by_source::of_cql(&imported.deployment).await?;
+    compare("the CQL store", &totals, &imported.expectation)
+}
+
+pub async fn the_aggregate_topics_have_the_windows_of_the_file() -> Result<()> {
+    let imported = imported().await?;
+    check_aggregates(&imported.deployment, &imported.expectation).await
+}
+
+pub async fn reconcile_shows_the_same_total_for_every_source() -> Result<()> {
+    let imported = imported().await?;
+    let deployment = &imported.deployment;
+    let report = report_path(deployment);
+    let report = report.to_str().context("the folder is not UTF-8")?;
+    let url = format!("http://{}", deployment.listen());
+    let arguments = ["reconcile", "--report", report, "--url", &url];
+    let table = deployment.run_successfully(&arguments).await?.stdout;
+    let total = pounds(imported.expectation.totals.total_minor);
+    let (header, rows) = table.trim().split_once('\n').context("no rows")?;
+    ensure!(header.contains("total"), "no column of totals: {table}");
+    let other = rows.lines().find(|row| !row.ends_with(&total));
+    ensure!(
+        other.is_none(),
+        "{other:?} does not end with {total}: {table}"
+    );
+    Ok(())
+}
+
+pub async fn audit_verify_finds_no_void_record_after_an_import() -> Result<()> {
+    let imported = imported().await?;
+    let verified = audit_log::verify(&imported.deployment).await?;
+    let partitions = verified["partitions"].as_array().context("no partitions")?;
+    let with_void: Vec<&Value> = partitions
+        .iter()
+        .filter(|partition| partition["void"] != json!({}))
+        .collect();
+    ensure!(with_void.is_empty(), "void records: {with_void:?}");
+    Ok(())
+}
+
+pub async fn a_foreign_client_reads_the_same_totals() -> Result<()> {
+    let imported = imported().await?;
+    let deployment = &imported.deployment;
+    let environment = &deployment.environment;
+    let prefix = deployment.topic("");
+    let arguments = [
+        environment.kafka_brokers.as_str(),
+        &environment.registry_url,
+        &prefix,
+    ];
+    let found = deployment.python("consumer.py", &arguments).await?;
+    let found: BTreeMap<String, Totals> = serde_json::from_str(&found)?;
+    ensure!(
+        found.len() == 1 + AGGREGATE_TOPICS.len(),
+        "not the journal and every aggregate topic: {found:?}"
+    );
+    for (topic, totals) in found {
+        compare(&topic, &totals, &imported.expectation)?;
+    }
+    Ok(())
+}
+
+pub async fn a_repeated_import_changes_nothing() -> Result<()> {
+    let mut imported = imported_alone().await?;
+    let report = import(&imported.deployment, &online_retail()).await?;
+    check_report(&report, &imported.expectation)?;
+    check_answers(&report, "new", 0)?;
+    check_answers(&report, "already", imported.commands())?;
+    imported.node.caught_up().await?;
+    check_sources(&imported.deployment, &imported.expectation).await
+}
+
+/// The job reads the journal from its beginning at each start, and must publish no window before it has
+/// read all of it.
+pub async fn a_restarted_node_publishes_nothing_twice() -> Result<()> {
+    let mut imported = imported_alone().await?;
+    imported.node.kill().await?;
+    imported.node = imported.deployment.serve().await?;
+    imported.node.caught_up().await?;
+    check_sources(&imported.deployment, &imported.expectation).await
+}
+
+/// Imports a file, which must succeed; returns the report.
+pub async fn import(deployment: &Deployment, file: &Path) -> Result<Value> {
+    let path = report_path(deployment);
+    let output = output_of(deployment.import(file, &path), COMMAND_TIMEOUT).await?;
     ensure!(
         output.code == 0,
         "the import ended with {}: {}",
         output.code,
         output.stderr
     );
-    let (_, report) = ledgers::of_report(&path)?;
+    let (_, report) = totals_by_source::of_report(&path)?;
     Ok(report)
 }
 
-/// Where [`import`] leaves its report.
-fn report_path(world: &World) -> PathBuf {
-    world.folder.join("import.json")
+/// The path of the report of [`import`].
+fn report_path(deployment: &Deployment) -> PathBuf {
+    deployment.folder.join("import.json")
 }
 
 fn check_report(report: &Value, expectation: &Expectation) -> Result<()> {
     let totals: Totals = serde_json::from_value(report.clone())?;
-    ensure!(
-        totals == expectation.totals,
-        "the importer counted {totals:?}"
-    );
+    compare("the importer", &totals, expectation)?;
     ensure!(
         report["products"] == expectation.products,
-        "products: {}",
-        report["products"]
+        "{} products instead of {}",
+        report["products"],
+        expectation.products
     );
-    let traps: BTreeMap<String, u64> = serde_json::from_value(report["traps"].clone())?;
+    let found: BTreeMap<String, u64> = serde_json::from_value(report["traps"].clone())?;
     ensure!(
-        traps == expectation.traps,
-        "traps: {traps:?}, expected {:?}",
-        expectation.traps
+        found == expectation.data_quality,
+        "{found:?} instead of {:?}",
+        expectation.data_quality
     );
     ensure!(
         report["rejected_rows"] == 0,
-        "rejected rows: {}",
+        "{} rejected rows",
         report["rejected_rows"]
     );
+    check_answers(report, "refused", 0)
+}
+
+fn check_answers(report: &Value, kind: &str, expected: i64) -> Result<()> {
+    let answers = &report["answers"];
     ensure!(
-        report["answers"]["refused"] == 0,
-        "answers: {}",
-        report["answers"]
+        answers[kind] == expected,
+        "{kind} is not {expected}: {answers}"
     );
     Ok(())
 }
 
-/// The journal, both views and both aggregate topics against the expectation.
-pub async fn check_ledgers(world: &World, expectation: &Expectation) -> Result<()> {
-    let expected = expectation.totals;
-    let journal = ledgers::of_journal(world).await.context("the journal")?;
+fn compare(source: &str, found: &Totals, expectation: &Expectation) -> Result<()> {
+    let expected = &expectation.totals;
     ensure!(
-        journal == expected,
-        "the journal: {journal:?} instead of {expected:?}"
+        found == expected,
+        "{source}: {found:?} instead of {expected:?}"
     );
-    let products = ledgers::products_in_journal(world).await?;
+    Ok(())
+}
+
+async fn check_journal(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
+    let totals = totals_by_source::of_journal(deployment).await?;
+    compare("the journal", &totals, expectation)?;
+    let products = totals_by_source::products_in_journal(deployment).await?;
     ensure!(
         products == expectation.products,
-        "{products} products in the journal"
+        "{products} products instead of {}",
+        expectation.products
     );
-    let postgres = ledgers::of_postgres(world).await.context("Postgres")?;
-    ensure!(
-        postgres == expected,
-        "Postgres: {postgres:?} instead of {expected:?}"
-    );
-    let cql = ledgers::of_cql(world).await.context("the CQL store")?;
-    ensure!(
-        cql == expected,
-        "the CQL store: {cql:?} instead of {expected:?}"
-    );
-    for (size, topic) in [
-        ("day", REVENUE_BY_COUNTRY_DAY),
-        ("hour", REVENUE_BY_COUNTRY_HOUR),
-    ] {
-        let aggregates = Aggregates::read(world, &topic).await.context(topic.name)?;
-        let totals = aggregates.totals();
-        ensure!(
-            totals == expected,
-            "{}: {totals:?} instead of {expected:?}",
-            topic.name
-        );
-        compare_windows(
-            topic.name,
-            &aggregates.windows(),
-            expectation.windows(size)?,
-        )?;
+    Ok(())
+}
+
+async fn check_aggregates(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
+    for (size, topic) in AGGREGATE_TOPICS {
+        let aggregates = Aggregates::read(deployment, &topic).await;
+        let aggregates = aggregates.context(topic.name)?;
+        compare(topic.name, &aggregates.totals(), expectation)?;
+        let windows = aggregates.windows();
+        compare_windows(topic.name, &windows, expectation.windows(size)?)?;
     }
     Ok(())
 }
 
-/// `daybook reconcile` and `daybook audit verify` must come to the same.
-async fn check_commands(world: &World) -> Result<()> {
-    let report = report_path(world);
-    let report = report.to_str().context("the folder's name is no text")?;
-    let url = format!("http://{}", world.listen());
-    let table = world
-        .run_well(&["reconcile", "--report", report, "--url", &url])
-        .await?;
-    let rows = table
-        .stdout
-        .lines()
-        .filter(|line| line.ends_with("GBP 9,747,747.93"));
-    ensure!(
-        rows.count() == 6,
-        "not six rows of the same total:\n{}",
-        table.stdout
-    );
-    let verified = audit_log::verify(world).await?;
-    let voids = verified["partitions"].as_array().into_iter().flatten();
-    let voids: Vec<&Value> = voids.map(|partition| &partition["void"]).collect();
-    ensure!(
-        voids.iter().all(|void| **void == json!({})),
-        "void records: {voids:?}"
-    );
-    Ok(())
+/// Compares the journal, both views and the aggregate topics with the expectation.
+pub async fn check_sources(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
+    check_journal(deployment, expectation).await?;
+    let postgres = totals_by_source::of_postgres(deployment).await?;
+    compare("Postgres", &postgres, expectation)?;
+    let cql = totals_by_source::of_cql(deployment).await?;
+    compare("the CQL store", &cql, expectation)?;
+    check_aggregates(deployment, expectation).await
 }
 
-/// A program without any code of ours must read the same from the log.
-async fn check_outsider(world: &World, expected: &Totals) -> Result<()> {
-    let (brokers, registry) = (
-        &world.environment.kafka_brokers,
-        &world.environment.registry_url,
-    );
-    let found = world.python("consumer.py", &[brokers, registry]).await?;
-    let found: BTreeMap<String, Totals> = serde_json::from_str(&found)?;
-    ensure!(found.len() == 3, "topics read: {found:?}");
-    for (topic, totals) in found {
-        ensure!(
-            totals == *expected,
-            "an outsider reads from {topic}: {totals:?}"
-        );
+/// Pence in the format of `daybook reconcile`: `GBP 9,747,747.93`.
+fn pounds(pence: i64) -> String {
+    let digits = (pence / 100).to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
     }
-    Ok(())
+    format!("GBP {grouped}.{:02}", pence % 100)
 }
 
-/// For people: how fast the import was and how much memory the service took, in `import.json` of the
-/// tests' folder. Nothing is checked: a machine that others use too is no place for a bound.
-fn keep_measurements(world: &World, daybook: &Daybook, report: &Value) -> Result<()> {
+/// Writes the rate of the import and the memory of the node into `import.json` of the tests' folder, for
+/// people. Nothing is checked, because a shared machine gives no bound.
+fn keep_measurements(deployment: &Deployment, node: &Node, report: &Value) -> Result<()> {
     let measured = json!({
         "profile": "dev",
-        "peak_memory_bytes": daybook.peak_memory_bytes()?,
+        "peak_memory_bytes": node.peak_memory_bytes()?,
         "commands_per_second": report["commands_per_second"],
         "seconds": report["seconds"],
     });
     println!("import: {measured}");
-    let path = world.environment.folder.join("import.json");
+    let path = deployment.environment.folder.join("import.json");
     std::fs::write(&path, format!("{measured:#}\n")).with_context(|| path.display().to_string())
 }

@@ -1,19 +1,144 @@
-//! The composed system over real servers: `daybook serve` and the other subcommands as processes of
-//! their own. `./dev test` starts the servers and says where they are.
+//! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
+//! starts the servers and sets the environment.
 //!
-//! Each test is a scenario in a world of its own; they take turns, for Kafka's topics have fixed
-//! names.
+//! Tests run at the same time, each with a deployment of its own. Those of [`import`] and [`queries`] only
+//! read what one import has made, and those of [`requests`] are refused by one node, so each group shares
+//! its deployment. Sharing is why this program has a runner of its own: at the end it stops shared nodes.
 
-mod alteration;
-mod bad_batches;
-mod bad_records;
-mod bad_requests;
-mod bad_settings;
+mod audit_copies;
+mod batches;
 mod describe;
 mod import;
-mod interface;
-mod interruption;
-mod outage;
-mod processes;
+mod import_faults;
+mod missing_schema;
+mod nodes;
+mod outages;
+mod queries;
+mod requests;
 mod retries;
-mod schema_outage;
+mod runner;
+mod settings;
+mod shared_deployment;
+mod void_records;
+
+use libtest_mimic::Trial;
+use nodes::{faults, membership, topics};
+use runner::{Runner, own, shared};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    Runner::new().run(tests)
+}
+
+/// All tests; the longest ones first, so that none begins when the others end.
+fn tests(runner: &Runner) -> Vec<Trial> {
+    let mut tests = separate_tests(runner);
+    tests.extend(sharing_tests(runner));
+    tests
+}
+
+/// Tests with a deployment of their own.
+fn separate_tests(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(own!(runner, faults: [
+        a_suspended_node_takes_no_partition_from_its_successor,
+        nodes_told_to_stop_during_a_kafka_outage_end_in_time,
+        a_node_with_the_member_name_of_another_one_evicts_it_until_it_ends,
+    ]));
+    tests.extend(own!(runner, import_faults: [
+        an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,
+        a_node_told_to_stop_during_an_import_keeps_every_acknowledged_command,
+    ]));
+    tests.extend(own!(runner, outages: [
+        a_node_started_without_servers_waits_for_each_and_names_it,
+        a_kafka_outage_refuses_commands_and_ends_by_itself,
+        a_registry_outage_is_named_and_ends_by_itself,
+        a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
+        a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
+    ]));
+    tests.extend(own!(runner, membership: [
+        a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,
+        a_killed_node_is_replaced_by_another_and_nothing_is_lost,
+        the_only_node_serves_again_after_a_kill_and_nothing_is_lost,
+    ]));
+    tests.extend(own!(runner, topics: [
+        a_journal_with_a_changed_configuration_is_not_written_to_until_it_is_restored,
+        a_recreated_journal_is_never_written_to,
+    ]));
+    tests.extend(own!(runner, nodes: [
+        a_command_is_decided_once_whichever_nodes_receive_it,
+        a_batch_repeated_at_another_node_gets_the_same_answers,
+        a_trace_reaches_the_log_whichever_node_receives_the_command,
+        together_nodes_own_every_partition_once,
+    ]));
+    tests.extend(own!(runner, missing_schema: [
+        a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped,
+    ]));
+    tests.extend(own!(runner, void_records: [
+        foreign_records_are_counted_as_void_and_stop_no_reader,
+        foreign_records_written_while_the_node_is_down_stop_no_reader,
+    ]));
+    tests.extend(own!(runner, settings: [
+        an_incompatible_schema_ends_the_node_with_the_difference,
+        a_taken_port_ends_the_node_with_the_address,
+        a_wrong_setting_ends_the_node_with_its_name,
+        a_missing_hash_key_ends_the_node_with_the_name_of_the_setting,
+    ]));
+    tests.extend(own!(runner, retries: [
+        a_repeated_command_gets_the_same_answer,
+        a_command_repeated_after_a_restart_gets_the_same_answer,
+    ]));
+    tests.extend(own!(runner, batches: [
+        a_bad_line_is_refused_and_the_lines_around_it_are_taken,
+    ]));
+    tests.extend(own!(runner, describe: [
+        describe_reports_owner_epoch_and_void_records_of_a_partition,
+        describe_of_an_unknown_partition_fails,
+        describe_without_kafka_fails_with_the_address,
+    ]));
+    tests
+}
+
+/// Tests that share a deployment.
+fn sharing_tests(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(shared!(runner, requests: [
+        a_body_that_is_no_product_is_refused,
+        a_body_over_the_limit_is_refused,
+        a_price_that_no_product_can_have_is_refused,
+        an_unknown_path_method_or_resource_is_refused,
+        another_media_type_is_refused,
+        a_query_with_an_invalid_parameter_is_refused,
+        an_invalid_idempotency_key_is_refused,
+        if_match_must_be_the_current_version,
+    ]));
+    tests.extend(shared!(runner, import: [
+        the_report_of_the_importer_has_the_totals_of_the_file,
+        the_journal_holds_every_invoice_of_the_file_once,
+        the_postgres_view_has_the_totals_of_the_file,
+        the_cql_view_has_the_totals_of_the_file,
+        the_aggregate_topics_have_the_windows_of_the_file,
+        reconcile_shows_the_same_total_for_every_source,
+        audit_verify_finds_no_void_record_after_an_import,
+        a_foreign_client_reads_the_same_totals,
+    ]));
+    tests.extend(shared!(runner, queries: [
+        a_filtered_list_of_orders_has_the_matching_ones_newest_first,
+        an_order_has_its_lines_and_their_sum,
+        the_history_of_a_customer_has_all_its_orders,
+        a_series_has_every_window,
+        the_openapi_document_has_every_path,
+        metrics_and_request_ids_are_served,
+    ]));
+    tests.extend(shared!(runner, audit_copies: [
+        a_copy_of_the_log_is_verified,
+        an_altered_copy_of_the_log_is_reported,
+        a_truncated_copy_of_the_log_is_reported,
+    ]));
+    // These change the shared deployment, and wait for those that read it.
+    tests.extend(shared!(runner, import: [
+        a_repeated_import_changes_nothing,
+        a_restarted_node_publishes_nothing_twice,
+    ]));
+    tests
+}

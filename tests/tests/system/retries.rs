@@ -1,81 +1,95 @@
-//! The same command twice: the same answer, and nothing done again.
+//! The same command twice: the same answer, and nothing is decided again.
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use system_tests::{Answer, Client, World, audit_log};
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use system_tests::{Answer, Client, Deployment, audit_log};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_command_twice_gets_the_same_answer() -> Result<()> {
-    let world = World::wiped("retries").await?;
-    let daybook = world.serve().await?;
-    let product = json!({"sku": "A", "description": "a product"});
-    let first = daybook
-        .client()
-        .post("/api/v1/products", &product, Some("k"))
-        .await?;
-    first.expect(201)?;
-    ensure!(
-        first.header("idempotent-replayed").is_empty(),
-        "{:?}",
-        first.headers
-    );
-    let other = json!({"sku": "A", "description": "another"});
-    let refused = daybook
-        .client()
-        .post("/api/v1/products", &other, Some("refused"))
-        .await?;
-    refused.problem(409, "PRODUCT_EXISTS")?;
-    check_retries(daybook.client(), &first, &refused).await?;
+const PRODUCTS: &str = "/api/v1/products";
 
-    daybook.kill().await?;
-    let daybook = world.serve().await?;
-    check_retries(daybook.client(), &first, &refused)
-        .await
-        .context("after a restart")?;
-    let client = daybook.client();
-    client
-        .post("/api/v1/products", &product, Some("another"))
-        .await?
-        .expect(200)?;
-    let decisions = audit_log::decisions(&world, &["--event", "ProductCreated"]).await?;
-    ensure!(decisions.len() == 1, "{decisions:?}");
-    audit_log::verify(&world).await.map(drop)
+pub async fn a_repeated_command_gets_the_same_answer(deployment: &Deployment) -> Result<()> {
+    let node = deployment.commands().await?;
+    let first = First::of(node.client()).await?;
+    first.check_repetition(node.client()).await?;
+    check_decided_once(deployment).await
 }
 
-async fn check_retries(client: &Client, first: &Answer, refused: &Answer) -> Result<()> {
-    let product = json!({"sku": "A", "description": "a product"});
-    let other = json!({"sku": "A", "description": "another"});
-    let again = client.post("/api/v1/products", &product, Some("k")).await?;
-    again.expect(201)?;
-    ensure!(
-        again.header("idempotent-replayed") == "true",
-        "{:?}",
-        again.headers
-    );
-    ensure!(
-        again.text == first.text,
-        "{} is not {}",
-        again.text,
-        first.text
-    );
-    for name in ["etag", "daybook-position"] {
-        let (now, then) = (again.header(name), first.header(name));
-        ensure!(
-            !now.is_empty() && now == then,
-            "{name}: {now:?}, before {then:?}"
-        );
+pub async fn a_command_repeated_after_a_restart_gets_the_same_answer(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.commands().await?;
+    let first = First::of(node.client()).await?;
+    node.kill().await?;
+    let node = deployment.commands().await?;
+    first.check_repetition(node.client()).await?;
+    // Under another key it is another command, which finds its effect there already.
+    let (client, product) = (node.client(), product());
+    let again = client.post(PRODUCTS, &product, Some("another")).await?;
+    again.expect(200)?;
+    check_decided_once(deployment).await
+}
+
+fn product() -> Value {
+    json!({"sku": "A", "description": "a product"})
+}
+
+/// Conflicts with [`product`].
+fn other_product() -> Value {
+    json!({"sku": "A", "description": "another"})
+}
+
+/// The first answers to a command that is accepted and to one that is refused.
+struct First {
+    accepted: Answer,
+    refused: Answer,
+}
+
+impl First {
+    async fn of(client: &Client) -> Result<Self> {
+        let accepted = client.post(PRODUCTS, &product(), Some("k")).await?;
+        let replayed = accepted.expect(201)?.header("idempotent-replayed");
+        ensure!(replayed.is_empty(), "{:?}", accepted.headers);
+        let refused = client
+            .post(PRODUCTS, &other_product(), Some("refused"))
+            .await?;
+        refused.problem(409, "PRODUCT_EXISTS")?;
+        Ok(Self { accepted, refused })
     }
-    let stolen = client.post("/api/v1/products", &other, Some("k")).await?;
-    stolen.problem(422, "IDEMPOTENCY_KEY_REUSED")?;
-    let again = client
-        .post("/api/v1/products", &other, Some("refused"))
-        .await?;
-    let problem = again.problem(409, "PRODUCT_EXISTS")?;
-    ensure!(problem["replayed"] == true, "{problem}");
-    ensure!(
-        problem["detail"] == refused.json()?["detail"],
-        "{problem} is not {}",
-        refused.text
-    );
-    Ok(())
+
+    async fn check_repetition(&self, client: &Client) -> Result<()> {
+        let again = client.post(PRODUCTS, &product(), Some("k")).await?;
+        let replayed = again.expect(201)?.header("idempotent-replayed");
+        ensure!(replayed == "true", "{:?}", again.headers);
+        ensure!(
+            again.text == self.accepted.text,
+            "{} instead of {}",
+            again.text,
+            self.accepted.text
+        );
+        for name in ["etag", "daybook-position"] {
+            let (now, before) = (again.header(name), self.accepted.header(name));
+            ensure!(
+                !now.is_empty() && now == before,
+                "{name}: {now:?} instead of {before:?}"
+            );
+        }
+        let reused = client.post(PRODUCTS, &other_product(), Some("k")).await?;
+        reused.problem(422, "IDEMPOTENCY_KEY_REUSED")?;
+        let again = client
+            .post(PRODUCTS, &other_product(), Some("refused"))
+            .await?;
+        let problem = again.problem(409, "PRODUCT_EXISTS")?;
+        ensure!(problem["replayed"] == true, "{problem}");
+        ensure!(
+            problem["detail"] == self.refused.json()?["detail"],
+            "{problem} instead of {}",
+            self.refused.text
+        );
+        Ok(())
+    }
+}
+
+async fn check_decided_once(deployment: &Deployment) -> Result<()> {
+    let decisions = audit_log::decisions(deployment, &["--event", "ProductCreated"]).await?;
+    ensure!(decisions.len() == 1, "{decisions:?}");
+    audit_log::verify(deployment).await.map(drop)
 }

@@ -1,83 +1,80 @@
-//! Decides commands on what is proved and what is under way, and puts the outcome into the term.
+//! Decides commands on the proved and the unproved commits, and appends the decisions to the term.
 
-use super::{Asked, Barrier, Core, Decided, Head, Outgoing, Pending, Waiting};
+use super::state::{Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UnprovedCommit};
 use crate::{
     owner::{
+        entries::Aggregate,
         request::{Answer, Machine, Refusal, Request, already_so},
-        tables::Aggregate,
     },
-    protocol::Protocol,
+    protocol::OwnerProtocol,
     rule::chain_hash,
     store::StoreError,
 };
-use kafka::{Report, appender::RECORD_BYTES_MAX};
+use kafka::appender::RECORD_BYTES_MAX;
 use schemas::{BodyRef, CommitRef, DecisionRef, NoOp, Origin, Outcome, Timestamp};
 use std::sync::Arc;
 
-impl<M: Machine, R, P: Protocol> Core<M, R, P> {
-    /// Decides a command on what is proved and what is under way. If the state store can't be read,
-    /// the command stays to be decided again.
-    pub(super) fn decide(&mut self, asked: Asked<M, R>, now: Timestamp) {
-        match self.known(&asked, now) {
-            Ok(Known::Answer(answer)) => self.wait_for_proof(asked, answer, true),
-            Ok(Known::UnderWay(seq)) => self.join(seq, asked),
-            Ok(Known::Aggregate(base)) => match self.check_age(&asked.request, now) {
-                Ok(()) => self.decide_on(asked, base, now),
-                Err(refusal) => self.reply(asked, Err(refusal)),
+impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
+    /// Decides a command on the proved and the unproved commits. If the state store can't be read, the
+    /// command waits to be decided again.
+    pub(super) fn decide(&mut self, command: PendingCommand<M, R>, now: Timestamp) {
+        match self.look_up(&command, now) {
+            Ok(Lookup::Answer(answer)) => self.hold_until_proved(command, answer, true),
+            Ok(Lookup::InFlight(seq)) => self.join(seq, command),
+            Ok(Lookup::Aggregate(base)) => match self.check_age(&command.request, now) {
+                Ok(()) => self.decide_on(command, base, now),
+                Err(refusal) => self.reply(command, Err(refusal)),
             },
             Err(error) => {
-                self.broken = Some(error);
-                self.again.push_back(asked);
+                self.store_failure = Some(error);
+                self.to_redecide.push_back(command);
             }
         }
     }
 
     fn check_age(&self, request: &Request<M::Command>, now: Timestamp) -> Result<(), Refusal> {
-        match &self.office {
+        match &self.head {
             Some(head) => request.check_age(now, head.log_time, head.since),
             None => Ok(()),
         }
     }
 
-    /// What is known already of a command or, if nothing is, of its aggregate.
-    fn known(
+    /// Looks up the command's answer or commit or, if it is new, its aggregate.
+    fn look_up(
         &mut self,
-        asked: &Asked<M, R>,
+        command: &PendingCommand<M, R>,
         now: Timestamp,
-    ) -> Result<Known<M::State>, StoreError> {
-        let request = &asked.request;
-        let log_time = match P::ANSWERS_EXPIRE_BY_CLOCK {
-            true => now,
-            false => self.proved.log_time,
-        };
-        if let Some(stored) = self.tables.answer(request.id, log_time)? {
+    ) -> Result<Lookup<M::State>, StoreError> {
+        let request = &command.request;
+        let expiry_time = P::expiry_time(self.proved.log_time, now);
+        if let Some(stored) = self.tables.answer(request.id, expiry_time)? {
             let answer = match stored.hash == request.hash {
-                // Of a command that a barrier left it is the own first answer.
+                // After a barrier the log may have this owner's own commit: then it is a first answer.
                 true => Ok(Answer {
-                    replayed: !asked.was_appended,
+                    replayed: !command.was_appended,
                     ..stored.answer(self.proved.partition)
                 }),
                 false => Err(Refusal::KeyReused),
             };
-            return Ok(Known::Answer(answer));
+            return Ok(Lookup::Answer(answer));
         }
-        if let Some(seq) = self.under_way.get(&request.id) {
-            return Ok(Known::UnderWay(*seq));
+        if let Some(seq) = self.in_flight.get(&request.id) {
+            return Ok(Lookup::InFlight(*seq));
         }
-        let overlaid = self.overlay.get(&asked.key);
-        Ok(Known::Aggregate(match overlaid {
+        let overlaid = self.overlay.get(&command.key);
+        Ok(Lookup::Aggregate(match overlaid {
             Some((_, aggregate)) => Some(aggregate.clone()),
-            None => self.tables.aggregate(&asked.key)?,
+            None => self.tables.aggregate(&command.key)?,
         }))
     }
 
     fn decide_on(
         &mut self,
-        asked: Asked<M, R>,
+        command: PendingCommand<M, R>,
         base: Option<Arc<Aggregate<M::State>>>,
         now: Timestamp,
     ) {
-        let request = &asked.request;
+        let request = &command.request;
         let version = base.as_ref().map_or(0, |aggregate| aggregate.version);
         if let Some(expected) = request.expected_version
             && expected != version
@@ -86,9 +83,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                 current: version,
                 expected,
             };
-            return self.wait_for_proof(asked, Err(refusal), false);
+            return self.hold_until_proved(command, Err(refusal), false);
         }
-        let base = base.unwrap_or_else(|| Arc::new(self.tables.after(&asked.key, None, &[])));
+        let base = base.unwrap_or_else(|| Arc::new(self.tables.after(&command.key, None, &[])));
         let (events, outcome) = match self.tables.machine.decide(&base.state, &request.command) {
             Ok(events) if events.is_empty() => (events, Some(already_so())),
             Ok(events) => (events, None),
@@ -106,50 +103,50 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
                     outcome,
                     replayed: false,
                 };
-                self.wait_for_proof(asked, Ok(answer), false);
+                self.hold_until_proved(command, Ok(answer), false);
             }
             (Some(_), Origin::Keyed | Origin::Policy | Origin::Timer) | (None, _) => {
-                self.commit(asked, &base, events, outcome, now);
+                self.commit(command, &base, events, outcome, now);
             }
         }
     }
 
-    /// The same command is under way: both get its answer, if it is the same.
-    fn join(&mut self, seq: i64, asked: Asked<M, R>) {
-        // The pending ones bear consecutive seqs.
-        let first_seq = self.pending.front().map_or(0, |pending| pending.seq);
+    /// A command with this id is in flight: if it is the same command, both get its answer.
+    fn join(&mut self, seq: i64, command: PendingCommand<M, R>) {
+        // Unproved commits have consecutive seqs.
+        let first_seq = self.unproved.front().map_or(0, |pending| pending.seq);
         let index = usize::try_from(seq - first_seq).unwrap_or(usize::MAX);
         let pending = self
-            .pending
+            .unproved
             .get_mut(index)
             .and_then(|pending| pending.decided.as_mut());
         match pending {
-            Some(first) if first.asked.request.hash == asked.request.hash => {
+            Some(first) if first.command.request.hash == command.request.hash => {
                 self.counts.joined += 1;
-                let first = &mut first.asked.joined;
-                first.push(asked.reply);
-                first.extend(asked.joined);
+                let first = &mut first.command.joined;
+                first.push(command.reply);
+                first.extend(command.joined);
             }
-            _ => self.wait_for_proof(asked, Err(Refusal::KeyReused), false),
+            _ => self.hold_until_proved(command, Err(Refusal::KeyReused), false),
         }
     }
 
-    /// Holds an answer back until a record that is appended after the question is proved: so an
-    /// owner that was deposed without knowing it can't give it. `is_recorded`: the answer is that of
-    /// a commit in the log, so it names that commit's offset and not the proof's.
-    fn wait_for_proof(
+    /// Holds an answer back until a record that is appended after the command arrived is proved: so an
+    /// owner that was fenced and does not know it yet can't give the answer. `is_recorded`: the answer
+    /// is that of a commit in the log, so it names that commit's offset and not the proof's.
+    fn hold_until_proved(
         &mut self,
-        asked: Asked<M, R>,
+        command: PendingCommand<M, R>,
         answer: Result<Answer, Refusal>,
         is_recorded: bool,
     ) {
-        if P::REFUSES_WITHOUT_PROOF {
-            return self.reply(asked, answer);
+        if P::answers_without_proof() {
+            return self.reply(command, answer);
         }
-        let seq = self.office.as_ref().map_or(0, |head| head.seq) + 1;
-        self.waiting.push_back(Waiting {
+        let seq = self.head.as_ref().map_or(0, |head| head.seq) + 1;
+        self.held_answers.push_back(HeldAnswer {
             seq,
-            asked,
+            command,
             answer,
             is_recorded,
         });
@@ -157,24 +154,24 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
 
     fn commit(
         &mut self,
-        asked: Asked<M, R>,
+        command: PendingCommand<M, R>,
         base: &Aggregate<M::State>,
         events: Vec<M::Event>,
         outcome: Option<Outcome>,
         now: Timestamp,
     ) {
-        let Some(head) = &self.office else { return };
-        let (key, request) = (asked.key.clone(), &asked.request);
+        let Some(head) = &self.head else { return };
+        let (key, request) = (command.key.clone(), &command.request);
         let decision = decision(request, base.version, outcome.as_ref(), &events);
         let commit = head.next_commit(BodyRef::Decision(decision), now);
         let (seq, recorded_at) = (commit.seq, commit.recorded_at);
         let outgoing = self.outgoing(key.clone(), &commit, request.traceparent.clone());
         let outgoing = match outgoing {
             Ok(outgoing) => outgoing,
-            // It rests on what was seen, as every refusal does.
-            Err(refusal) => return self.wait_for_proof(asked, Err(refusal), false),
+            // It depends on the state that was read, as every refusal does.
+            Err(refusal) => return self.hold_until_proved(command, Err(refusal), false),
         };
-        self.under_way.insert(request.id, seq);
+        self.in_flight.insert(request.id, seq);
         let mut version = base.version;
         let after = (!events.is_empty()).then(|| {
             let after = self.tables.after(&key, Some(base), &events);
@@ -185,7 +182,7 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             self.overlay.insert(key, (seq, after.clone()));
         }
         let decided = Decided {
-            asked,
+            command,
             version,
             events: events.len(),
             outcome,
@@ -194,9 +191,9 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         self.append(seq, recorded_at, outgoing, Some(decided));
     }
 
-    /// Appends a record that says nothing but that its owner is in office.
+    /// Appends a record that only proves that its owner still owns the partition.
     pub(super) fn append_no_op(&mut self, now: Timestamp) -> Result<(), Refusal> {
-        let Some(head) = &self.office else {
+        let Some(head) = &self.head else {
             return Ok(());
         };
         let commit = head.next_commit::<M::Event>(BodyRef::NoOp(NoOp {}), now);
@@ -215,15 +212,12 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
         outgoing: Outgoing,
         decided: Option<Decided<M, R>>,
     ) {
-        let head = self
-            .office
-            .as_mut()
-            .expect("only an owner in office appends");
+        let head = self.head.as_mut().expect("only a serving owner appends");
         head.hash = chain_hash(&head.hash, outgoing.key.as_bytes(), &outgoing.value);
         (head.seq, head.log_time) = (seq, recorded_at);
         let bytes = outgoing.key.len() + outgoing.value.len();
         self.unproved_bytes += bytes;
-        self.pending.push_back(Pending {
+        self.unproved.push_back(UnprovedCommit {
             number: outgoing.number,
             seq,
             hash: head.hash,
@@ -232,23 +226,6 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
             decided,
         });
         self.appends.push(outgoing);
-    }
-
-    /// A mistake that the simulator makes on purpose: no barrier.
-    pub(super) fn decide_again_in_term(&mut self, report: &Report) -> Result<(), Barrier> {
-        let Some(first) = self.pending.front() else {
-            return Ok(());
-        };
-        let now = first.recorded_at;
-        if report.number == first.number
-            && let Some(Decided { mut asked, .. }) =
-                self.pending.pop_front().and_then(|p| p.decided)
-        {
-            self.under_way.remove(&asked.request.id);
-            asked.tries += 1;
-            self.decide(asked, now);
-        }
-        Ok(())
     }
 
     pub(super) fn outgoing(
@@ -283,17 +260,17 @@ impl<M: Machine, R, P: Protocol> Core<M, R, P> {
     }
 }
 
-/// What a command finds.
-enum Known<S> {
-    /// Its answer, which still needs a proof of office.
+/// The result of looking a command up.
+enum Lookup<S> {
+    /// Its answer, which still needs a proof that this owner owns the partition.
     Answer(Result<Answer, Refusal>),
-    /// Its own commit, by seq.
-    UnderWay(i64),
-    /// Its aggregate, the commits under way included; `None` if it does not exist.
+    /// The seq of its own commit, which is in flight.
+    InFlight(i64),
+    /// Its aggregate, including the commits in flight; `None` if it does not exist.
     Aggregate(Option<Arc<Aggregate<S>>>),
 }
 
-impl Head {
+impl TermHead {
     /// The term's next commit.
     fn next_commit<'a, E>(&self, body: BodyRef<'a, E>, now: Timestamp) -> CommitRef<'a, E> {
         CommitRef {

@@ -1,147 +1,167 @@
-//! Delivery reports: what they prove, and whom that answers.
+//! Delivery reports: which commits they prove, and which commands are answered then.
 
-use super::{Asked, Barrier, Core, Decided};
+use super::state::{Core, Decided, HeldAnswer, PendingCommand, UnprovedCommit};
 use crate::{
     owner::{
+        entries::StoredAnswer,
         request::{Answer, Machine, Refusal},
-        tables::Stored,
     },
-    protocol::Protocol,
+    protocol::{Barrier, OwnerProtocol, ReportSteps},
 };
 use kafka::Report;
+use schemas::Timestamp;
 
-impl<M: Machine, R, P: Protocol> Core<M, R, P> {
+impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// Takes a delivery report.
     ///
     /// # Errors
-    /// The outcome of this append is unknown: [`Core::leave_office`], and take over again.
+    /// The outcome of this append is unknown: [`Core::stop_serving`], then take over again.
     pub fn delivered(&mut self, report: &Report) -> Result<(), Barrier> {
-        // Reports of an earlier term say nothing that the barrier did not settle.
-        let Some(first) = self.pending.front() else {
-            return Ok(());
-        };
-        if report.number < first.number {
-            return Ok(());
-        }
-        if P::NO_BARRIER && report.result.is_err() {
-            return self.decide_again_in_term(report);
-        }
-        let expected = self.proved.next_offset;
-        let barrier = |reason| Err(Barrier { reason });
-        match &report.result {
-            _ if report.number != first.number => {
-                let (found, first) = (report.number, first.number);
-                barrier(format!("report {found} came before report {first}"))
-            }
-            Ok(offset) if *offset == expected => {
-                self.prove(expected);
-                Ok(())
-            }
-            Ok(offset) if P::ANSWERS_ON_BARE_DELIVERY && *offset > expected => {
-                self.prove(*offset);
-                Ok(())
-            }
-            Ok(offset) if P::CONTIGUITY_IS_NOT_INDUCTIVE && *offset > expected => {
-                self.pass_over(*offset);
-                Ok(())
-            }
-            Ok(offset) if P::OFFSETS_OF_DUPLICATES_PROVE && *offset < expected => {
-                self.prove(expected);
-                Ok(())
-            }
-            Ok(offset) => barrier(format!("offset {offset} where {expected} would prove it")),
-            Err(error) => barrier(error.to_string()),
+        // A report of an earlier term adds nothing to what the barrier found in the log.
+        let is_of_this_term = self
+            .unproved
+            .front()
+            .is_some_and(|first| report.number >= first.number);
+        match is_of_this_term {
+            true => P::take_report(self, report),
+            false => Ok(()),
         }
     }
 
-    /// A mistake that the simulator makes on purpose: leaves the first pending commit to the next
-    /// barrier, and judges the one after it by where this one stands.
-    fn pass_over(&mut self, offset: i64) {
-        if let Some(pending) = self.pending.pop_front() {
-            self.unproved_bytes -= pending.bytes;
-            self.proved.next_offset = offset + 1;
-            let asked = pending.decided.map(|decided| decided.asked);
-            self.again.extend(asked);
-        }
-    }
-
-    /// The first pending commit is valid and stands at `offset`.
+    /// The first unproved commit is valid and stands at `offset`.
     fn prove(&mut self, offset: i64) {
-        let Some(pending) = self.pending.pop_front() else {
+        let Some(proved_commit) = self.unproved.pop_front() else {
             return;
         };
+        let UnprovedCommit {
+            seq, recorded_at, ..
+        } = proved_commit;
         let proved = &mut self.proved;
-        proved.prev_hash = std::mem::replace(&mut proved.hash, pending.hash);
-        proved.seq = pending.seq;
+        proved.prev_hash = std::mem::replace(&mut proved.hash, proved_commit.hash);
+        proved.seq = seq;
         proved.probe_offset = Some(offset);
         proved.next_offset = offset + 1;
-        proved.log_time = pending.recorded_at;
-        self.unproved_bytes -= pending.bytes;
-        if let Some(Decided {
-            asked,
+        proved.log_time = recorded_at;
+        self.unproved_bytes -= proved_commit.bytes;
+        if let Some(decided) = proved_commit.decided {
+            self.answer(decided, seq, recorded_at, offset);
+        }
+        self.release_answers(seq, offset);
+    }
+
+    /// Folds a proved decision, and answers its command.
+    fn answer(&mut self, decided: Decided<M, R>, seq: i64, recorded_at: Timestamp, offset: i64) {
+        let Decided {
+            command,
             version,
             events,
             outcome,
             after,
-        }) = pending.decided
-        {
-            self.under_way.remove(&asked.request.id);
-            if let Some(after) = after {
-                self.tables.put(asked.key.clone(), after, offset);
-            }
-            let stored = Stored {
-                hash: asked.request.hash,
-                recorded_at: pending.recorded_at,
-                origin: asked.request.origin,
-                offset,
-                version,
-                events,
-                outcome: outcome.map(Box::new),
-            };
-            let answer = stored.answer(self.proved.partition);
-            self.tables.put_answer(asked.request.id, stored);
-            if self
-                .overlay
-                .get(&asked.key)
-                .is_some_and(|(seq, _)| *seq == pending.seq)
-            {
-                self.overlay.remove(&asked.key);
-            }
-            self.reply(asked, Ok(answer));
+        } = decided;
+        self.in_flight.remove(&command.request.id);
+        if let Some(after) = after {
+            self.tables.put(command.key.clone(), after, offset);
         }
-        while self
-            .waiting
-            .front()
-            .is_some_and(|waiting| waiting.seq <= pending.seq)
-        {
-            if let Some(mut waiting) = self.waiting.pop_front() {
-                // Decided on commits that were under way: all of them stand before this record.
-                if let Ok(answer) = &mut waiting.answer
-                    && !waiting.is_recorded
-                {
-                    answer.offset = answer.offset.max(offset);
-                }
-                self.reply(waiting.asked, waiting.answer);
+        let stored = StoredAnswer {
+            hash: command.request.hash,
+            recorded_at,
+            origin: command.request.origin,
+            offset,
+            version,
+            events,
+            outcome: outcome.map(Box::new),
+        };
+        let answer = stored.answer(self.proved.partition);
+        self.tables.put_answer(command.request.id, stored);
+        let overlaid = self.overlay.get(&command.key);
+        if overlaid.is_some_and(|(last, _)| *last == seq) {
+            self.overlay.remove(&command.key);
+        }
+        self.reply(command, Ok(answer));
+    }
+
+    /// Gives the answers that wait for the record `seq`, proved at `offset`.
+    fn release_answers(&mut self, seq: i64, offset: i64) {
+        let is_due = |held: &mut HeldAnswer<M, R>| held.seq <= seq;
+        while let Some(mut held) = self.held_answers.pop_front_if(is_due) {
+            // It rests on commits that were in flight: all of them stand before this record.
+            if let Ok(answer) = &mut held.answer
+                && !held.is_recorded
+            {
+                answer.offset = answer.offset.max(offset);
             }
+            self.reply(held.command, held.answer);
         }
     }
 
-    pub(super) fn reply(&mut self, asked: Asked<M, R>, answer: Result<Answer, Refusal>) {
+    pub(super) fn reply(&mut self, command: PendingCommand<M, R>, answer: Result<Answer, Refusal>) {
         if let Err(refusal) = &answer {
             let partition = self.proved.partition;
-            asked.request.log_refusal(self.topic, partition, refusal);
+            command.request.log_refusal(self.topic, partition, refusal);
         }
-        let count = 1 + asked.joined.len();
+        let count = 1 + command.joined.len();
         self.unanswered -= count;
-        if let Some(of_aggregate) = self.of_aggregate.get_mut(&asked.key) {
+        if let Some(of_aggregate) = self.of_aggregate.get_mut(&command.key) {
             *of_aggregate -= count;
             if *of_aggregate == 0 {
-                self.of_aggregate.remove(&asked.key);
+                self.of_aggregate.remove(&command.key);
             }
         }
-        for reply in asked.joined {
+        for reply in command.joined {
             self.replies.push((reply, answer.clone()));
         }
-        self.replies.push((asked.reply, answer));
+        self.replies.push((command.reply, answer));
+    }
+}
+
+impl<M: Machine, R, P: OwnerProtocol> ReportSteps for Core<M, R, P> {
+    fn prove_or_raise_barrier(&mut self, report: &Report) -> Result<(), Barrier> {
+        let Some(first) = self.unproved.front() else {
+            return Ok(());
+        };
+        let (found, first, expected) = (report.number, first.number, self.expected_offset());
+        let reason = match &report.result {
+            _ if found != first => format!("report {found} came before report {first}"),
+            Ok(offset) if *offset == expected => {
+                self.prove(expected);
+                return Ok(());
+            }
+            Ok(offset) => format!("reported offset {offset} instead of {expected}"),
+            Err(error) => error.to_string(),
+        };
+        Err(Barrier { reason })
+    }
+
+    fn is_of_first_unproved(&self, report: &Report) -> bool {
+        let first = self.unproved.front();
+        first.is_some_and(|first| first.number == report.number)
+    }
+
+    fn expected_offset(&self) -> i64 {
+        self.proved.next_offset
+    }
+
+    fn prove_first(&mut self, offset: i64) {
+        self.prove(offset);
+    }
+
+    fn set_first_aside(&mut self, offset: i64) {
+        if let Some(first) = self.unproved.pop_front() {
+            self.unproved_bytes -= first.bytes;
+            self.proved.next_offset = offset + 1;
+            let command = first.decided.map(|decided| decided.command);
+            self.to_redecide.extend(command);
+        }
+    }
+
+    fn decide_first_again(&mut self) {
+        let Some(first) = self.unproved.pop_front() else {
+            return;
+        };
+        if let Some(Decided { mut command, .. }) = first.decided {
+            self.in_flight.remove(&command.request.id);
+            command.attempts += 1;
+            self.decide(command, first.recorded_at);
+        }
     }
 }

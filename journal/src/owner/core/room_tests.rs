@@ -1,14 +1,17 @@
-//! What an owner takes before it turns commands away, and that one aggregate does not take it all.
+//! The limits at which an owner refuses commands, and that one hot aggregate does not use up all room.
 
+use super::state::*;
 use super::tests::{Log, TestCore, ask, core, deliver, request, take_over};
-use super::*;
-use crate::owner::driver::UNANSWERED_MAX;
-use schemas::Origin;
+use crate::owner::{
+    driver::UNANSWERED_MAX,
+    request::{Answer, Refusal, Request},
+};
+use schemas::{Origin, ids::CommandId};
 
-/// More than one aggregate may have waiting, and fewer than all may.
+/// One more command than one aggregate may have waiting, and fewer than a partition may.
 const HOT: u32 = 2_048 + 1;
 
-/// A command of its own about a product.
+/// A command with its own id about a note.
 fn about(key: &str, number: u32) -> Request<&'static str> {
     Request {
         key: key.into(),
@@ -22,54 +25,50 @@ fn replies(core: &mut TestCore) -> Vec<(u32, Result<Answer, Refusal>)> {
 }
 
 #[test]
-fn a_hot_aggregate_is_turned_away_and_the_others_are_not() {
+fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for number in 1..=HOT {
-        ask(&mut core, number, about("product_A", number));
+        ask(&mut core, number, about("note_A", number));
     }
-    let turned_away = replies(&mut core);
+    let refused = replies(&mut core);
     assert!(
-        matches!(&turned_away[..], [(HOT, Err(Refusal::Busy(_)))]),
-        "{turned_away:?}"
+        matches!(&refused[..], [(HOT, Err(Refusal::Busy(_)))]),
+        "{refused:?}"
     );
     assert!(core.has_room(UNANSWERED_MAX), "for others");
-    ask(&mut core, HOT + 1, about("product_B", HOT + 1));
+    ask(&mut core, HOT + 1, about("note_B", HOT + 1));
     deliver(&mut core, &mut log);
     let answered = replies(&mut core);
     assert_eq!(answered.len(), usize::try_from(HOT).unwrap());
     assert!(answered.iter().all(|(_, answer)| answer.is_ok()));
-    // Now there is room for it again.
-    ask(&mut core, HOT, about("product_A", HOT));
+    // There is room for it again.
+    ask(&mut core, HOT, about("note_A", HOT));
     deliver(&mut core, &mut log);
     let later = replies(&mut core);
     assert!(matches!(&later[..], [(HOT, Ok(_))]), "{later:?}");
 }
 
 #[test]
-fn there_is_no_room_behind_too_many_commands_or_bytes() {
+fn there_is_no_room_after_too_many_commands_or_bytes() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     let most = u32::try_from(UNANSWERED_MAX).unwrap();
     for number in 1..=most {
         assert!(core.has_room(UNANSWERED_MAX), "{number}");
-        ask(
-            &mut core,
-            number,
-            about(&format!("product_{number}"), number),
-        );
+        ask(&mut core, number, about(&format!("note_{number}"), number));
     }
     assert!(!core.has_room(UNANSWERED_MAX));
     deliver(&mut core, &mut log);
     assert!(core.has_room(UNANSWERED_MAX));
-    // A few that are large weigh as much as many.
+    // A few large ones count as much as many small ones.
     let large: &str = Box::leak("x".repeat(900_000).into_boxed_str());
     let (mut number, fits) = (most, UNPROVED_BYTES_MAX / large.len());
     while core.has_room(UNANSWERED_MAX) {
         number += 1;
         let request = Request {
             command: large,
-            ..about(&format!("product_{number}"), number)
+            ..about(&format!("note_{number}"), number)
         };
         ask(&mut core, number, request);
     }

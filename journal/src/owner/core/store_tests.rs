@@ -1,19 +1,23 @@
-//! Owners that go on from their stores.
+//! Owners that resume from their stores.
 
-use super::tests::{Log, Products, TestCore, ask, created, deliver, request, take_over};
-use super::*;
+use super::state::*;
+use super::tests::{Log, Notes, TestCore, ask, deliver, noted, request, take_over};
 use crate::{
-    owner::request::already_so,
+    checkpoint::Checkpoint,
+    owner::request::{Request, already_so},
+    probe::Event,
     store::{Disk, Memory, StateStore},
 };
-use schemas::{ContextEvent, Origin, catalog::Event};
+use kafka::Encoder;
+use schemas::{ContextEvent, Origin, Timestamp};
+use std::sync::Arc;
 
 const TOPIC: &str = Event::CONTEXT.topic;
 const HOUR_US: i64 = 3_600_000_000;
 
 fn core(store: Arc<dyn StateStore>) -> TestCore {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
-    let mut core = Core::new(Products, TOPIC, 0, encoder, store);
+    let mut core = Core::new(Notes, TOPIC, 0, encoder, store);
     core.restore().unwrap();
     core
 }
@@ -21,11 +25,11 @@ fn core(store: Arc<dyn StateStore>) -> TestCore {
 async fn save(core: &mut TestCore) {
     let changes = core.save().unwrap();
     core.store().write(changes).await.unwrap();
-    core.is_saved(true);
+    core.finish_save(true);
 }
 
 #[tokio::test]
-async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
+async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = Log::new();
     let disk = Disk::open(folder.path()).unwrap();
@@ -35,7 +39,7 @@ async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
     deliver(&mut first, &mut log);
     save(&mut first).await;
     let saved = first.checkpoint().clone();
-    // These are in the log only.
+    // This command is in the log only.
     ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
     deliver(&mut first, &mut log);
     drop((first, disk));
@@ -48,7 +52,7 @@ async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
         let id = u8::try_from(reply - 2).unwrap();
         ask(&mut next, reply, request(id, Origin::Keyed, command));
     }
-    // The product is there: the same wish under another id is already so.
+    // The note is there: the same command under another id is already so.
     ask(&mut next, 5, request(9, Origin::Keyed, "lamp"));
     deliver(&mut next, &mut log);
     let mut replies = next.take_replies();
@@ -63,10 +67,10 @@ async fn an_owner_goes_on_from_its_store_with_states_and_answers() {
         (answers[2].version, answers[2].outcome.clone()),
         (1, Some(already_so()))
     );
-    assert_eq!(created(&log), 1);
+    assert_eq!(noted(&log), 1);
 }
 
-/// Of these the store has no time to forget them by, and must know them all the same.
+/// Their expiry entries have no time, and must be read at the next start nevertheless.
 #[tokio::test]
 async fn answers_that_never_expire_are_found_again() {
     for origin in [Origin::Policy, Origin::Timer] {
@@ -88,15 +92,15 @@ async fn answers_that_never_expire_are_found_again() {
 }
 
 #[tokio::test]
-async fn a_write_that_failed_is_made_good_by_the_next_one() {
+async fn the_write_after_a_failed_one_includes_its_changes() {
     let store = Arc::new(Memory::default());
     let (mut log, mut first) = (Log::new(), core(store.clone()));
     take_over(&mut first, &mut log, 1);
     ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     drop(first.save().unwrap());
-    assert!(first.save().is_none(), "one at a time");
-    first.is_saved(false);
+    assert!(first.save().is_none(), "one write at a time");
+    first.finish_save(false);
     assert_eq!(first.unsaved(), 1);
     ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
     deliver(&mut first, &mut log);
@@ -111,14 +115,14 @@ async fn a_write_that_failed_is_made_good_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
+async fn answers_expire_by_log_time_and_leave_the_store() {
     let store = Arc::new(Memory::default());
     let (mut log, mut core) = (Log::new(), core(store.clone()));
     take_over(&mut core, &mut log, 1);
     let commands = [(1, Origin::Keyed), (2, Origin::Server), (3, Origin::Policy)];
     for (id, origin) in commands {
         let request = Request {
-            key: format!("product_{id}"),
+            key: format!("note_{id}"),
             ..request(id, origin, "lamp")
         };
         ask(&mut core, u32::from(id), request);
@@ -135,7 +139,7 @@ async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
     for (hours, left) in [(1, [true, false, true]), (25, [false, false, true])] {
         let later = Timestamp(1_000_000 + hours * HOUR_US);
         let other = Request {
-            key: format!("product_later_{hours}"),
+            key: format!("note_later_{hours}"),
             received_at: later,
             ..request(100 + u8::try_from(hours).unwrap(), Origin::Policy, "lamp")
         };
@@ -145,7 +149,7 @@ async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
         assert_eq!(kept(&store), left, "after {hours} hours");
     }
     core.take_replies();
-    // The id is free again, and what it decides now is remembered.
+    // The id is free again, and its new answer is stored.
     let later = Timestamp(1_000_000 + 25 * HOUR_US);
     let again = Request {
         received_at: later,
@@ -159,7 +163,7 @@ async fn answers_are_forgotten_by_log_time_and_leave_the_store() {
 }
 
 #[tokio::test]
-async fn a_store_of_another_fold_is_made_again() {
+async fn a_store_of_another_fold_or_layout_is_rebuilt() {
     let store = Arc::new(Memory::default());
     let (mut log, mut first) = (Log::new(), core(store.clone()));
     take_over(&mut first, &mut log, 1);
@@ -168,7 +172,7 @@ async fn a_store_of_another_fold_is_made_again() {
     save(&mut first).await;
     for (from, to) in [
         ("\"fold_version\":1", "\"fold_version\":2"),
-        ("\"layout_version\":2", "\"layout_version\":9"),
+        ("\"layout_version\":3", "\"layout_version\":9"),
         ("{", ""),
     ] {
         let stamp = String::from_utf8(store.stamp().unwrap().unwrap()).unwrap();

@@ -1,47 +1,49 @@
-//! The protocol against a log in memory: what is lost, doubled, late or foreign is put there by hand.
+//! The protocol against a log in memory, into which each test puts lost, doubled, late or foreign records.
 
-use super::*;
-use crate::rule::{Rule, Verdict};
-use crate::store::Memory;
-use kafka::Report;
-use kafka::appender::AppendError;
-use kafka::appender::RECORD_BYTES_MAX;
-use schemas::{
-    ContextEvent, Sku,
-    catalog::{Event, ProductCreated},
-    topics::PARTITIONS,
+pub(super) use super::state::*;
+use crate::{
+    checkpoint::Checkpoint,
+    owner::request::{Machine, Refusal, Request},
+    probe::{Event, Noted},
+    reader::{Batch, Valid},
+    rule::{Rule, Verdict},
+    store::Memory,
 };
-use schemas::{Origin, Outcome};
+use kafka::{
+    Encoder, Report,
+    appender::{AppendError, RECORD_BYTES_MAX},
+};
+use schemas::{ContextEvent, Origin, Outcome, OutcomeKind, Timestamp, ids::CommandId};
+use std::sync::Arc;
 
 const TOPIC: &str = Event::CONTEXT.topic;
 pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 
-/// A product that can be created once; `command` is its description, and "bad" is refused.
-pub(super) struct Products;
+const PARTITIONS: i32 = 4;
 
-impl Machine for Products {
+/// A note that can be taken once; the command is its text, and "bad" is rejected.
+pub(super) struct Notes;
+
+impl Machine for Notes {
     const FOLD_VERSION: u32 = 1;
     type Event = Event;
     type State = bool;
     type Command = &'static str;
 
-    fn blank(&self, _: &str) -> bool {
-        false
+    fn blank(&self, _: &str) -> Option<bool> {
+        Some(false)
     }
 
-    fn decide(&self, created: &bool, command: &&'static str) -> Result<Vec<Event>, Outcome> {
-        let description = (*command).to_owned();
-        match (created, *command) {
+    fn decide(&self, is_noted: &bool, command: &&'static str) -> Result<Vec<Event>, Outcome> {
+        let text = (*command).to_owned();
+        match (is_noted, *command) {
             (_, "bad") => Err(Outcome {
-                status: 409,
+                kind: OutcomeKind::Conflict,
                 code: "NO".into(),
                 detail: b"{}".to_vec(),
             }),
             (true, _) => Ok(vec![]),
-            (false, _) => Ok(vec![Event::ProductCreated(ProductCreated {
-                sku: Sku::parse("A").unwrap(),
-                description,
-            })]),
+            (false, _) => Ok(vec![Event::Noted(Noted { text })]),
         }
     }
 
@@ -50,7 +52,7 @@ impl Machine for Products {
     }
 }
 
-/// A partition: what the broker has, and how far it was read.
+/// A partition's records at the broker.
 pub(super) struct Log {
     pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
     schema: serde_avro_fast::Schema,
@@ -71,7 +73,7 @@ impl Log {
         i64::try_from(self.records.len()).unwrap() - 1
     }
 
-    /// What a reader makes of the records after a checkpoint.
+    /// The batch that a reader gives after a checkpoint.
     pub(super) fn batch(&self, from: &Checkpoint) -> Batch<Event> {
         let mut rule = Rule::from_checkpoint(from);
         let mut commits = Vec::new();
@@ -102,11 +104,11 @@ impl Log {
     }
 }
 
-pub(super) type TestCore = Core<Products, u32>;
+pub(super) type TestCore = Core<Notes, u32>;
 
 pub(super) fn core() -> TestCore {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
-    Core::new(Products, TOPIC, 0, encoder, Arc::new(Memory::default()))
+    Core::new(Notes, TOPIC, 0, encoder, Arc::new(Memory::default()))
 }
 
 fn announce(core: &mut TestCore, term: u8) -> Outgoing {
@@ -114,18 +116,18 @@ fn announce(core: &mut TestCore, term: u8) -> Outgoing {
         .unwrap()
 }
 
-/// An owner that has taken office on this log.
+/// Makes an owner serve on this log.
 pub(super) fn take_over(core: &mut TestCore, log: &mut Log, term: u8) {
     core.read(&log.batch(core.checkpoint())).unwrap();
     let announcement = announce(core, term);
     log.append(&announcement);
     core.read(&log.batch(core.checkpoint())).unwrap();
-    core.take_office(NOW);
+    core.start_serving(NOW);
 }
 
 pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static str> {
     Request {
-        key: "product_A".into(),
+        key: "note_A".into(),
         command,
         id: CommandId([id; 16]),
         hash: [command.len().try_into().unwrap(); 16],
@@ -141,10 +143,10 @@ pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<
 
 pub(super) fn ask(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
     core.submit(request, reply, NOW);
-    core.settle(NOW);
+    core.prove_held_answers(NOW);
 }
 
-/// The broker takes everything and reports truly.
+/// The broker takes all records and reports their offsets.
 pub(super) fn deliver(core: &mut TestCore, log: &mut Log) {
     for outgoing in core.take_appends() {
         let offset = log.append(&outgoing);
@@ -168,8 +170,8 @@ fn unknown(number: u64) -> Report {
     }
 }
 
-/// What the log says now, to anyone: how many product-created events are valid.
-pub(super) fn created(log: &Log) -> usize {
+/// The number of valid notes in the log.
+pub(super) fn noted(log: &Log) -> usize {
     let batch = log.batch(&Checkpoint::start(TOPIC, 0));
     batch
         .commits
@@ -180,7 +182,7 @@ pub(super) fn created(log: &Log) -> usize {
 }
 
 #[test]
-fn answers_only_what_is_proved() {
+fn only_proved_commits_are_answered() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
@@ -199,7 +201,7 @@ fn answers_only_what_is_proved() {
 }
 
 #[test]
-fn a_retry_gets_the_same_answer_and_another_command_under_its_id_none() {
+fn a_retry_gets_the_same_answer_and_another_command_with_its_id_is_refused() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for reply in 1..=2 {
@@ -215,8 +217,8 @@ fn a_retry_gets_the_same_answer_and_another_command_under_its_id_none() {
     deliver(&mut core, &mut log);
     ask(&mut core, 5, request(1, Origin::Keyed, "chair"));
     deliver(&mut core, &mut log);
-    assert_eq!(created(&log), 1);
-    // After a restart the answer is in the log.
+    assert_eq!(noted(&log), 1);
+    // After a restart the answer comes from the log.
     let mut next = self::core();
     take_over(&mut next, &mut log, 2);
     ask(&mut next, 6, request(1, Origin::Keyed, "lamp"));
@@ -226,7 +228,7 @@ fn a_retry_gets_the_same_answer_and_another_command_under_its_id_none() {
 }
 
 #[test]
-fn a_refusal_waits_for_a_proof_of_office_that_all_share() {
+fn rejections_wait_for_one_shared_no_op() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for reply in 1..=3 {
@@ -236,7 +238,7 @@ fn a_refusal_waits_for_a_proof_of_office_that_all_share() {
             NOW,
         );
     }
-    core.settle(NOW);
+    core.prove_held_answers(NOW);
     assert!(core.take_replies().is_empty());
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().len(), 3);
@@ -244,7 +246,7 @@ fn a_refusal_waits_for_a_proof_of_office_that_all_share() {
 }
 
 #[test]
-fn a_keyed_refusal_is_a_commit_without_events() {
+fn a_keyed_rejection_is_a_commit_without_events() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     ask(&mut core, 1, request(1, Origin::Keyed, "bad"));
@@ -290,14 +292,11 @@ fn an_unknown_outcome_that_landed_is_answered_once() {
     let outgoing = core.take_appends().remove(0);
     log.append(&outgoing);
     core.delivered(&unknown(outgoing.number)).unwrap_err();
-    core.leave_office();
+    core.stop_serving();
     take_over(&mut core, &mut log, 2);
     deliver(&mut core, &mut log);
     let answer = core.take_replies().remove(0).1.unwrap();
-    assert_eq!(
-        (answer.offset, answer.replayed, created(&log)),
-        (1, false, 1)
-    );
+    assert_eq!((answer.offset, answer.replayed, noted(&log)), (1, false, 1));
 }
 
 #[test]
@@ -307,7 +306,7 @@ fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void()
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     let lost = core.take_appends().remove(0);
     core.delivered(&unknown(lost.number)).unwrap_err();
-    core.leave_office();
+    core.stop_serving();
     take_over(&mut core, &mut log, 2);
     log.append(&lost);
     // The late copy took the offset that would have proved the first commit of the new term.
@@ -318,15 +317,15 @@ fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void()
         result: Ok(offset),
     })
     .unwrap_err();
-    core.leave_office();
+    core.stop_serving();
     take_over(&mut core, &mut log, 3);
     deliver(&mut core, &mut log);
     let answer = core.take_replies().remove(0).1.unwrap();
-    assert_eq!((answer.offset, created(&log)), (3, 1));
+    assert_eq!((answer.offset, noted(&log)), (3, 1));
 }
 
 #[test]
-fn what_a_barrier_held_up_is_a_replay_if_it_was_one_before() {
+fn a_command_delayed_by_a_barrier_is_a_replay_only_if_it_was_one_before() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
@@ -339,7 +338,7 @@ fn what_a_barrier_held_up_is_a_replay_if_it_was_one_before() {
         log.append(outgoing);
     });
     core.delivered(&unknown(appends[0].number)).unwrap_err();
-    core.leave_office();
+    core.stop_serving();
     take_over(&mut core, &mut log, 2);
     deliver(&mut core, &mut log);
     let mut replies = core.take_replies();
@@ -368,7 +367,7 @@ fn offsets_of_duplicates_prove_nothing() {
 }
 
 #[test]
-fn a_report_out_of_turn_proves_nothing() {
+fn a_report_out_of_order_proves_nothing() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for (reply, command) in [(1, "lamp"), (2, "bad")] {
@@ -389,7 +388,7 @@ fn a_report_out_of_turn_proves_nothing() {
 }
 
 #[test]
-fn a_deposed_owner_answers_nothing() {
+fn a_fenced_owner_answers_nothing() {
     let (mut log, mut core, mut other) = (Log::new(), core(), self::core());
     take_over(&mut core, &mut log, 1);
     take_over(&mut other, &mut log, 2);
@@ -402,30 +401,30 @@ fn a_deposed_owner_answers_nothing() {
             result: Ok(offset),
         };
         if core.delivered(&report).is_err() {
-            core.leave_office();
+            core.stop_serving();
         }
     }
     assert!(core.take_replies().is_empty());
-    assert_eq!(created(&log), 0);
+    assert_eq!(noted(&log), 0);
     core.read(&log.batch(core.checkpoint())).unwrap();
     assert_eq!(core.checkpoint().term, [2; 16]);
 }
 
 #[test]
-fn of_two_announcements_the_first_stands_and_the_other_gets_a_new_epoch() {
+fn the_first_of_two_announcements_is_valid_and_the_other_owner_gets_a_new_epoch() {
     let (mut log, mut core, mut other) = (Log::new(), core(), self::core());
     let (first, second) = (announce(&mut other, 2), announce(&mut core, 1));
     log.append(&first);
     log.append(&second);
     core.read(&log.batch(core.checkpoint())).unwrap();
-    assert!(!core.announced_is_read() && core.announcement_is_lost());
+    assert!(!core.has_read_announcement() && core.drop_lost_announcement());
     let third = announce(&mut core, 3);
     log.append(&third);
-    // Sent again, it is the same, and void.
+    // Sent again, the same announcement is void.
     assert_eq!(announce(&mut core, 4).term, third.term);
     log.append(&third);
     core.read(&log.batch(core.checkpoint())).unwrap();
-    assert!(core.announced_is_read());
+    assert!(core.has_read_announcement());
     assert_eq!(
         (core.checkpoint().epoch, core.checkpoint().term),
         (2, [3; 16])
@@ -433,23 +432,23 @@ fn of_two_announcements_the_first_stands_and_the_other_gets_a_new_epoch() {
 }
 
 #[test]
-fn an_announcement_that_landed_unseen_is_taken_up_on_the_next_try() {
+fn an_announcement_that_landed_unread_is_used_by_the_next_attempt() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    core.leave_office();
-    // It is sent, and reading up to it fails; the next try finds it while catching up.
+    core.stop_serving();
+    // Reading up to it fails; the next attempt finds it while catching up.
     let announcement = announce(&mut core, 2);
     log.append(&announcement);
     core.read(&log.batch(core.checkpoint())).unwrap();
-    assert!(core.announced_is_read() && !core.announcement_is_lost());
-    core.take_office(NOW);
+    assert!(core.has_read_announcement() && !core.drop_lost_announcement());
+    core.start_serving(NOW);
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().remove(0).1.unwrap().offset, 2);
 }
 
 #[test]
-fn gives_up_after_some_tries_and_says_so() {
+fn a_command_is_refused_after_too_many_attempts() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
@@ -458,16 +457,16 @@ fn gives_up_after_some_tries_and_says_so() {
             break;
         };
         core.delivered(&unknown(outgoing.number)).unwrap_err();
-        core.leave_office();
+        core.stop_serving();
         take_over(&mut core, &mut log, term);
     }
     let replies = core.take_replies();
     assert!(matches!(replies[..], [(1, Err(Refusal::Unavailable(_)))]));
-    assert_eq!((core.unanswered(), created(&log)), (0, 0));
+    assert_eq!((core.unanswered(), noted(&log)), (0, 0));
 }
 
 #[test]
-fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
+fn only_a_commit_that_is_too_large_for_a_record_is_refused() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     let large: &'static str = "x".repeat(RECORD_BYTES_MAX).leak();
@@ -480,10 +479,10 @@ fn a_commit_that_is_too_large_for_a_record_is_refused_alone() {
         NOW,
     );
     let mut too_large = request(2, Origin::Keyed, "bad");
-    too_large.key = "product_B".into();
+    too_large.key = "note_B".into();
     too_large.command = large;
     core.submit(too_large, 2, NOW);
-    core.settle(NOW);
+    core.prove_held_answers(NOW);
     assert!(core.take_replies().is_empty(), "nothing is proved yet");
     deliver(&mut core, &mut log);
     assert!(matches!(

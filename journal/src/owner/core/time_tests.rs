@@ -1,9 +1,12 @@
-//! Log time, and what is too old or too new to be decided.
+//! Log time, and commands that are too old or too new to be decided.
 
 use super::tests::{Log, NOW, TestCore, core, deliver, request, take_over};
-use super::*;
-use crate::owner::request::{DECIDED_WITHIN_US, RECEIVED_AHEAD_US_MAX};
-use schemas::{ContextEvent, Origin, catalog::Event};
+use crate::{
+    checkpoint::Checkpoint,
+    owner::request::{DECIDED_WITHIN_US, RECEIVED_AHEAD_US_MAX, Refusal, Request},
+    probe::Event,
+};
+use schemas::{ContextEvent, Origin, Timestamp};
 
 const TOPIC: &str = Event::CONTEXT.topic;
 
@@ -23,10 +26,10 @@ fn log_time_never_falls() {
     assert_eq!(times, [1_000_000, 7_000_000, 7_000_000]);
 }
 
-/// A broker's clock was a day ahead once. Log time stands still until it is that late; what was received
-/// in this term can't have been decided before it.
+/// A broker's clock was a day ahead once. Log time stands still until the clock has caught up; a command
+/// that was received in this term can't have been decided before it.
 #[test]
-fn log_time_that_is_ahead_stops_no_new_commands() {
+fn new_commands_are_decided_while_log_time_is_ahead() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     let day_us = 24 * 60 * 60 * 1_000_000;
@@ -37,14 +40,14 @@ fn log_time_that_is_ahead_stops_no_new_commands() {
     };
     core.submit(of_tomorrow, 1, tomorrow);
     deliver(&mut core, &mut log);
-    core.leave_office();
+    core.stop_serving();
     take_over(&mut core, &mut log, 2);
     core.take_replies();
     let answer = |core: &mut TestCore, log: &mut Log, id, after_us| {
         let now = Timestamp(NOW.0 + after_us);
         let received = Request {
             received_at: now,
-            key: format!("product_{id}"),
+            key: format!("note_{id}"),
             ..request(id, Origin::Server, "lamp")
         };
         core.submit(received, 2, now);
@@ -57,8 +60,8 @@ fn log_time_that_is_ahead_stops_no_new_commands() {
     assert_eq!(late.unwrap().version, 1);
 }
 
-/// A command that an owner finds in its queue after a long sleep: others may have decided it and
-/// forgotten that.
+/// An owner may find a command in its queue after a long suspension: other owners may have decided it
+/// and forgotten the answer.
 #[test]
 fn a_command_that_was_received_long_ago_is_not_decided() {
     let (mut log, mut core) = (Log::new(), core());
@@ -75,11 +78,11 @@ fn a_command_that_was_received_long_ago_is_not_decided() {
     for (_, reply) in replies {
         assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
     }
-    // In time it is decided, and its answer given for as long as it is kept.
+    // In time it is decided, and its answer is given for as long as it is kept.
     core.submit(received_at(NOW.0), 3, Timestamp(late - 1));
     deliver(&mut core, &mut log);
     core.submit(received_at(NOW.0), 4, Timestamp(late + 1));
-    core.settle(Timestamp(late + 1));
+    core.prove_held_answers(Timestamp(late + 1));
     deliver(&mut core, &mut log);
     let versions: Vec<_> = core
         .take_replies()

@@ -1,4 +1,4 @@
-//! The store on disk: what it has after a restart, beside others, and after it was closed.
+//! The store on disk after a restart, beside other partitions, and after it was closed.
 
 use super::*;
 use crate::store::Change;
@@ -20,13 +20,13 @@ async fn write(store: &Arc<dyn StateStore>, stamp: &'static [u8], key: &'static 
     store.clone().write(stamped(stamp, entry)).await.unwrap();
 }
 
-/// As after a write that failed, but with all that was written before.
+/// As after a failed write, but with all earlier writes.
 fn reopen(disk: &Disk) {
     disk.close();
 }
 
 #[tokio::test]
-async fn what_is_written_is_there_after_a_restart_and_apart_from_other_partitions() {
+async fn entries_survive_a_restart_and_belong_to_their_partition() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
     let (store, other) = (
@@ -66,9 +66,9 @@ async fn the_first_entries_come_in_order() {
     assert_eq!(keys(b"b", b"z", 2), [b"b", b"c"]);
 }
 
-/// An owner keeps only part of it in memory: it must not take the rest for absent.
+/// An owner keeps only part of the entries in memory: it must not take the others for absent.
 #[tokio::test]
-async fn who_used_a_store_that_lost_its_end_is_told() {
+async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
     let (store, thief) = (
@@ -79,11 +79,11 @@ async fn who_used_a_store_that_lost_its_end_is_told() {
     reopen(&disk);
     assert!(
         store.get(Table::Answers, b"a").unwrap().is_some(),
-        "all is there"
+        "all entries are there"
     );
     thief.clear().unwrap();
     reopen(&disk);
-    for told in [
+    for error in [
         store.get(Table::Answers, b"a").err(),
         store
             .clone()
@@ -92,22 +92,21 @@ async fn who_used_a_store_that_lost_its_end_is_told() {
             .err(),
     ] {
         assert!(
-            matches!(told, Some(StoreError::Reopened { .. })),
-            "{told:?}"
+            matches!(error, Some(StoreError::Reopened { .. })),
+            "{error:?}"
         );
     }
     assert_eq!(store.stamp().unwrap(), None);
     assert_eq!(
         store.get(Table::Answers, b"a").unwrap(),
         None,
-        "it knows now"
+        "the stamp was read since"
     );
 }
 
-/// What a write is made of is read from the store; a partition that is opened meanwhile must not
-/// stand between.
+/// Building a write reads the store; opening another partition meanwhile must not cause a deadlock.
 #[tokio::test]
-async fn a_partition_is_opened_while_another_makes_its_write() {
+async fn a_partition_is_opened_while_another_builds_its_write() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
@@ -119,7 +118,7 @@ async fn a_partition_is_opened_while_another_makes_its_write() {
         while !opening.is_finished() && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }
-        assert!(opening.is_finished(), "it waits for the write");
+        assert!(opening.is_finished(), "opening waits for the write");
         assert!(reader.get(Table::Answers, b"a").unwrap().is_some());
         vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
     });
@@ -128,7 +127,7 @@ async fn a_partition_is_opened_while_another_makes_its_write() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_on_top_of_a_store_that_lost_everything_meanwhile() {
+async fn a_write_to_a_store_that_lost_its_entries_meanwhile_fails() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
@@ -139,25 +138,25 @@ async fn nothing_is_written_on_top_of_a_store_that_lost_everything_meanwhile() {
         reopen(&meanwhile);
         vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
     });
-    let told = store.clone().write(changes).await.unwrap_err();
-    assert!(matches!(told, StoreError::Reopened { .. }), "{told}");
+    let error = store.clone().write(changes).await.unwrap_err();
+    assert!(matches!(error, StoreError::Reopened { .. }), "{error}");
     assert_eq!(store.stamp().unwrap(), None);
 }
 
 #[test]
-fn what_can_not_be_opened_is_made_again() {
+fn a_database_that_can_not_be_opened_is_recreated() {
     let folder = tempfile::tempdir().unwrap();
     drop(Disk::open(folder.path()).unwrap());
     let marker = folder.path().join("version");
-    assert!(marker.exists(), "the library's marker of its format");
+    assert!(marker.exists(), "the library's format marker");
     std::fs::write(&marker, b"torn").unwrap();
     let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
     assert_eq!(store.stamp().unwrap(), None);
 }
 
-/// One partition's write that fails closes the database for all; nobody else has lost anything by it.
+/// One partition's failed write closes the database for all; the others have lost no write.
 #[tokio::test]
-async fn a_write_goes_on_if_the_database_was_opened_again_with_all_that_it_had() {
+async fn a_write_succeeds_if_the_database_was_reopened_with_all_writes() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
@@ -165,7 +164,7 @@ async fn a_write_goes_on_if_the_database_was_opened_again_with_all_that_it_had()
     let (other, meanwhile) = (disk.partition("journal.x", 1), disk.clone());
     let changes: MakeChanges = Box::new(move || {
         reopen(&meanwhile);
-        assert_eq!(other.stamp().unwrap(), None, "it is open again");
+        assert_eq!(other.stamp().unwrap(), None, "reopened");
         vec![
             change(Table::Answers, b"b", Some(b"value")),
             change(Table::Meta, STAMP_KEY, Some(b"2")),

@@ -1,0 +1,65 @@
+//! A command whose body's type is erased.
+
+use crate::{
+    identity::{HashError, Hasher},
+    owners::TypedCommand,
+};
+use schemas::{Timestamp, ids::CommandId, topics::PartitionCounts};
+use serde_json::value::RawValue;
+use std::fmt::Debug;
+
+/// The aggregate that a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The one with this id, which the client gave.
+    Named(&'a str),
+    /// A new one. Its id is derived from the command's id, so a retry finds the same aggregate.
+    CreatedByThisCommand,
+}
+
+/// Everything about a command but its body: the same on every node.
+#[derive(Clone, Copy)]
+pub struct CommandContext<'a> {
+    /// Makes a retry the same command.
+    pub id: CommandId,
+    /// Whether the client named the command by an idempotency key.
+    pub keyed: bool,
+    /// When the first node received it, by that node's clock.
+    pub received_at: Timestamp,
+    /// Opaque id of the principal.
+    pub actor: &'a str,
+    /// The version that the aggregate must have (`If-Match`).
+    pub expected_version: Option<i64>,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// Hashes commands for the deployment.
+    pub hasher: &'a Hasher,
+    /// How many partitions each journal has.
+    pub partitions: &'a PartitionCounts,
+}
+
+/// A command's body. Every [`crate::api_command::ApiCommand`] is one.
+pub trait ErasedCommand: Debug + Send + Sync {
+    /// The command's name, unique among all contexts.
+    fn name(&self) -> &'static str;
+
+    /// The scope of an idempotency key: the command's name plus the aggregate's id, if the client gave one.
+    /// Each partition knows the ids of its own commands only, so the same key for two aggregates names two
+    /// commands.
+    fn scope(&self) -> String;
+
+    /// The aggregate that it is for.
+    fn target(&self) -> Target<'_>;
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// The body can't be written as JSON, which is an error in the code.
+    fn to_json(&self) -> Result<Box<RawValue>, serde_json::Error>;
+
+    /// The command for an owner of its context.
+    ///
+    /// # Errors
+    /// The body has no canonical JSON form.
+    fn prepare(&self, context: &CommandContext<'_>) -> Result<TypedCommand, HashError>;
+}

@@ -1,0 +1,9 @@
+//! The context `catalog`: products.
+
+/// Raise it with every change of a state's fields or of `evolve`: state stores of another version are built
+/// again from the log.
+pub const FOLD_VERSION: u32 = 1;
+
+commands! {
+    product { create::CreateProduct, change_price::ChangePrice }
+}

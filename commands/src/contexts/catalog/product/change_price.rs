@@ -1,0 +1,81 @@
+//! `ChangePrice`: sets a product's price.
+
+use crate::{
+    api_command::ApiCommand,
+    command::Target,
+    fields::{MoneyField, Sku},
+    request::{CommandHeaders, Executor},
+};
+use axum::{extract::State, response::Response};
+use domain::{Product, product};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service::{
+    extract::{ApiJson, ApiPath},
+    problem::Problem,
+};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// A product's new price.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePrice {
+    /// The product.
+    sku: Sku,
+    /// The price from now on.
+    price: MoneyField,
+}
+
+/// The body of the route, which has the product in its path.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPrice {
+    /// The price from now on.
+    price: MoneyField,
+}
+
+impl ApiCommand for ChangePrice {
+    type Aggregate = Product;
+    const NAME: &'static str = "ChangePrice";
+
+    fn target(&self) -> Target<'_> {
+        Target::Named(self.sku.as_str())
+    }
+
+    fn to_domain(&self) -> product::Command {
+        product::Command::ChangePrice {
+            new: self.price.into(),
+        }
+    }
+
+    fn routes() -> OpenApiRouter<Executor> {
+        OpenApiRouter::new().routes(routes!(handle))
+    }
+}
+
+/// Sets a product's price.
+#[utoipa::path(put, path = "/products/{sku}/price", tag = "catalog", operation_id = "change_price",
+    params(("sku" = String, Path, description = "The product."), CommandHeaders), request_body = NewPrice,
+    responses(
+        (status = 201, description = "The price was changed."),
+        (status = 200, description = "The product has this price already."),
+        (status = 400, description = "The body or a header is malformed.", body = Problem),
+        (status = 404, description = "PRODUCT_NOT_FOUND", body = Problem),
+        (status = 412, description = "VERSION_MISMATCH: the problem has the current version.", body = Problem),
+        (status = 422, description = "A field is invalid, or PRICE_NOT_POSITIVE.", body = Problem),
+        (status = 503, description = "The journal is not available; try again.", body = Problem)))]
+async fn handle(
+    State(executor): State<Executor>,
+    ApiPath(sku): ApiPath<String>,
+    headers: CommandHeaders,
+    ApiJson(body): ApiJson<NewPrice>,
+) -> Result<Response, Problem> {
+    let command = ChangePrice {
+        sku: Sku::parse_path("sku", &sku)?,
+        price: body.price,
+    };
+    let accepted = executor.run(headers, command).await?;
+    let body = json!({ "sku": sku, "version": accepted.version });
+    Ok(accepted.into_response(body))
+}

@@ -1,0 +1,69 @@
+//! `CreateProduct`: adds a product to the catalog.
+
+use crate::{
+    api_command::ApiCommand,
+    command::Target,
+    fields::{Description, Sku},
+    request::{CommandHeaders, Executor},
+};
+use axum::{extract::State, response::Response};
+use domain::{Product, product};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service::{extract::ApiJson, problem::Problem};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// A new product.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProduct {
+    /// The product's id: 1 to 64 printable ASCII characters. Case counts.
+    sku: Sku,
+    /// May be empty.
+    #[schema(value_type = String, max_length = 500, example = "WHITE HANGING HEART T-LIGHT HOLDER")]
+    description: Description,
+}
+
+impl ApiCommand for CreateProduct {
+    type Aggregate = Product;
+    const NAME: &'static str = "CreateProduct";
+
+    fn target(&self) -> Target<'_> {
+        Target::Named(self.sku.as_str())
+    }
+
+    fn to_domain(&self) -> product::Command {
+        product::Command::Create {
+            sku: self.sku.get().clone(),
+            description: (&self.description).into(),
+        }
+    }
+
+    fn routes() -> OpenApiRouter<Executor> {
+        OpenApiRouter::new().routes(routes!(handle))
+    }
+}
+
+/// Adds a product to the catalog.
+///
+/// Creating the same product again changes nothing and answers 200. Another description is a conflict.
+#[utoipa::path(post, path = "/products", tag = "catalog", operation_id = "create_product",
+    params(CommandHeaders), request_body = CreateProduct,
+    responses(
+        (status = 201, description = "The product was created."),
+        (status = 200, description = "The product exists already with this description."),
+        (status = 400, description = "The body or a header is malformed.", body = Problem),
+        (status = 409, description = "PRODUCT_EXISTS: with another description.", body = Problem),
+        (status = 422, description = "A field is invalid, or the idempotency key was used for another command.", body = Problem),
+        (status = 503, description = "The journal is not available; try again.", body = Problem)))]
+async fn handle(
+    State(executor): State<Executor>,
+    headers: CommandHeaders,
+    ApiJson(command): ApiJson<CreateProduct>,
+) -> Result<Response, Problem> {
+    let sku = command.sku.as_str().to_owned();
+    let accepted = executor.run(headers, command).await?;
+    let body = json!({ "sku": sku, "version": accepted.version });
+    Ok(accepted.into_response(body))
+}

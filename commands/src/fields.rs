@@ -1,0 +1,361 @@
+//! Fields of request bodies. Each checks itself when it is deserialised, so that a body of the wrong content
+//! is refused like one of the wrong shape, with the path of the field, such as `lines[3].sku`.
+//!
+//! Serialisation gives back what the client sent: a command's hash is made of it.
+
+use schemas::{Currency, Money, Quantity, Timestamp, UnitPrice};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use service::json::JsonError;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, SchemaFormat, schema::Schema, schema::Type},
+};
+
+/// Longest description of a product or a line, in characters.
+pub const DESCRIPTION_CHARS_MAX: usize = 500;
+/// Longest invoice number, customer id or country, in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Largest quantity, either sign: a billion pieces.
+pub const QUANTITY_MAX: i64 = 1_000_000_000;
+/// Largest unit price in millionths, either sign: a billion pounds.
+pub const UNIT_PRICE_MAX: i64 = 1_000_000_000_000_000;
+/// Largest amount of money, in minor units, either sign. It is below 2^53: up to there the canonical JSON
+/// that a command's hash is made of tells whole numbers apart.
+pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
+
+/// A text with a bound of `MAX` characters and without control characters. `MIN` is 0 or 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String)]
+pub struct Text<const MIN: usize, const MAX: usize>(String);
+
+/// An invoice number, an opaque customer id or a country.
+pub type Name = Text<1, NAME_CHARS_MAX>;
+
+/// A product's description. It may be empty.
+pub type Description = Text<0, DESCRIPTION_CHARS_MAX>;
+
+/// A SKU: 1 to 64 printable ASCII characters. Case counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, example = "85123A")]
+pub struct Sku(schemas::Sku);
+
+/// The id of an aggregate, if clients choose it: 1 to 64 printable ASCII characters without blanks at either
+/// end. Case counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, min_length = 1, max_length = 64)]
+pub struct Id(String);
+
+/// A point in time as RFC 3339 text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Time {
+    text: String,
+    at: Timestamp,
+}
+
+/// A currency code of ISO 4217.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, example = "GBP")]
+pub struct CurrencyCode(Currency);
+
+/// A whole number between `-MAX` and `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = i64)]
+pub struct Within<const MAX: i64>(i64);
+
+/// Money: whole minor units of a currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoneyField {
+    /// Minor units.
+    #[schema(value_type = i64, example = 1999)]
+    amount: Within<{ AMOUNT_MAX }>,
+    /// ISO 4217.
+    currency: CurrencyCode,
+}
+
+/// A list with at most `MAX` items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(transparent)]
+pub struct AtMost<const MAX: usize, T>(Vec<T>);
+
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> From<&Text<MIN, MAX>> for String {
+    fn from(text: &Text<MIN, MAX>) -> Self {
+        text.0.clone()
+    }
+}
+
+impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() < MIN {
+            return Err(D::Error::custom("must not be empty"));
+        }
+        match text.chars().nth(MAX) {
+            Some(_) => Err(D::Error::custom(format!("longer than {MAX} characters"))),
+            None if text.chars().any(char::is_control) => {
+                Err(D::Error::custom("has a control character"))
+            }
+            None => Ok(Self(text)),
+        }
+    }
+}
+
+impl Sku {
+    /// The domain's SKU.
+    pub fn get(&self) -> &schemas::Sku {
+        &self.0
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Reads the path parameter `name`.
+    ///
+    /// # Errors
+    /// The text is not a SKU.
+    pub fn parse_path(name: &str, text: &str) -> Result<Self, JsonError> {
+        schemas::Sku::parse(text)
+            .map(Self)
+            .map_err(|error| JsonError::Field {
+                path: name.to_owned(),
+                reason: error.to_string(),
+            })
+    }
+}
+
+impl<'de> Deserialize<'de> for Sku {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let sku = schemas::Sku::parse(&text);
+        Ok(Self(sku.map_err(D::Error::custom)?))
+    }
+}
+
+impl Id {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the path parameter `name`.
+    ///
+    /// # Errors
+    /// The text is not an id.
+    pub fn parse_path(name: &str, text: &str) -> Result<Self, JsonError> {
+        Self::parse(text).map_err(|reason| JsonError::Field {
+            path: name.to_owned(),
+            reason,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if !(1..=NAME_CHARS_MAX).contains(&text.len()) {
+            return Err(format!("must have 1 to {NAME_CHARS_MAX} characters"));
+        }
+        if text.starts_with(' ') || text.ends_with(' ') {
+            return Err("must not begin or end with a blank".to_owned());
+        }
+        match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            true => Ok(Self(text.to_owned())),
+            false => Err("must be printable ASCII characters".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(D::Error::custom)
+    }
+}
+
+impl Time {
+    /// The point in time.
+    pub fn get(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .examples(["2010-12-01T08:26:00Z"])
+            .into()
+    }
+}
+
+impl ToSchema for Time {}
+
+impl From<Time> for String {
+    fn from(time: Time) -> Self {
+        time.text
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let at = Timestamp::parse(&text).map_err(D::Error::custom)?;
+        Ok(Self { text, at })
+    }
+}
+
+impl CurrencyCode {
+    /// The currency.
+    pub fn get(self) -> Currency {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for CurrencyCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Currency::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<const MAX: i64> Within<MAX> {
+    /// The number.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl<'de, const MAX: i64> Deserialize<'de> for Within<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = i64::deserialize(deserializer)?;
+        match (-MAX..=MAX).contains(&value) {
+            true => Ok(Self(value)),
+            false => Err(D::Error::custom(format!(
+                "must be between -{MAX} and {MAX}"
+            ))),
+        }
+    }
+}
+
+impl From<Within<QUANTITY_MAX>> for Quantity {
+    fn from(value: Within<QUANTITY_MAX>) -> Self {
+        Self(value.0)
+    }
+}
+
+impl From<Within<UNIT_PRICE_MAX>> for UnitPrice {
+    fn from(value: Within<UNIT_PRICE_MAX>) -> Self {
+        Self(value.0)
+    }
+}
+
+impl From<MoneyField> for Money {
+    fn from(money: MoneyField) -> Self {
+        Self {
+            amount: money.amount.get(),
+            currency: money.currency.get(),
+        }
+    }
+}
+
+impl<const MAX: usize, T> AtMost<MAX, T> {
+    /// The items.
+    pub fn as_slice(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'de, const MAX: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<MAX, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = Vec::deserialize(deserializer)?;
+        match items.len() <= MAX {
+            true => Ok(Self(items)),
+            false => Err(D::Error::custom(format!(
+                "has {} items; send at most {MAX}",
+                items.len()
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Hasher;
+    use serde_json::{Value, json};
+
+    fn money(amount: i64) -> Result<MoneyField, String> {
+        let text = json!({ "amount": amount, "currency": "GBP" }).to_string();
+        service::json::read(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn amounts_within_the_bound_have_different_hashes() {
+        for amount in [AMOUNT_MAX, -AMOUNT_MAX] {
+            assert_eq!(
+                money(amount).map(|money| Money::from(money).amount),
+                Ok(amount)
+            );
+            let beyond = money(amount + amount.signum()).unwrap_err();
+            assert!(beyond.contains("amount: must be between"), "{beyond}");
+        }
+        let hash = |amount| {
+            Hasher::new([7; 32])
+                .hash("", &money(amount).unwrap())
+                .unwrap()
+        };
+        assert_ne!(hash(AMOUNT_MAX), hash(AMOUNT_MAX - 1));
+    }
+
+    #[test]
+    fn a_list_has_a_bound() {
+        let read = |value: Value| serde_json::from_value::<AtMost<2, i64>>(value);
+        assert_eq!(read(json!([1, 2])).unwrap().as_slice(), [1, 2]);
+        assert!(
+            read(json!([1, 2, 3]))
+                .unwrap_err()
+                .to_string()
+                .contains("at most 2")
+        );
+    }
+
+    #[test]
+    fn an_id_is_printable_ascii_within_its_bound() {
+        for good in ["A", "BANK CHARGES", &"x".repeat(NAME_CHARS_MAX)] {
+            assert_eq!(Id::parse_path("id", good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            " A",
+            "A ",
+            "\u{e9}",
+            "A\n",
+            &"x".repeat(NAME_CHARS_MAX + 1),
+        ] {
+            assert!(Id::parse_path("id", bad).is_err(), "{bad:?}");
+            assert!(serde_json::from_value::<Id>(json!(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_serialised_as_it_was_sent() {
+        let time: Time = serde_json::from_value(json!("2010-12-01T09:26:00+01:00")).unwrap();
+        assert_eq!(time.get(), Timestamp(1_291_191_960_000_000));
+        assert_eq!(
+            serde_json::to_value(&time).unwrap(),
+            json!("2010-12-01T09:26:00+01:00")
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! One command in one HTTP request: its headers, its execution and its response. Command files use this and
+//! know nothing of owners and routes.
+
+use crate::{
+    command::ErasedCommand,
+    identity::{IdempotencyKey, Principal},
+};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
+use service::{problem::Problem, trace::TraceContext};
+use std::{convert::Infallible, sync::Arc};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const DAYBOOK_POSITION: HeaderName = HeaderName::from_static("daybook-position");
+
+/// The request headers of a command.
+#[derive(Debug, Clone, Default, utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct CommandHeaders {
+    /// A retry with the same key is the same command.
+    #[param(rename = "Idempotency-Key", value_type = Option<String>)]
+    pub key: Option<IdempotencyKey>,
+    /// The version that the aggregate must have, as the ETag of an earlier answer.
+    #[param(rename = "If-Match", value_type = Option<String>)]
+    pub expected_version: Option<i64>,
+    /// W3C trace context; the commit joins that trace.
+    #[param(rename = "traceparent", value_type = Option<String>)]
+    pub traceparent: Option<String>,
+}
+
+/// A command of one request.
+pub struct CommandRequest {
+    /// The principal that sends it.
+    pub principal: Principal,
+    /// The request's headers, with the trace context of the request's own span.
+    pub headers: CommandHeaders,
+    /// The body.
+    pub command: Box<dyn ErasedCommand>,
+}
+
+/// A command that was accepted, or was already so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// 201 if events were recorded, 200 if it was already so.
+    pub status: StatusCode,
+    /// The aggregate's version after it.
+    pub version: i64,
+    /// Topic, partition and offset of its commit: `journal.orders/3@1234`.
+    pub position: String,
+    /// Whether an earlier request with the same idempotency key got this answer first.
+    pub replayed: bool,
+}
+
+/// Executes commands.
+pub trait Execute: Send + Sync {
+    /// Brings the command to its owner and waits for its answer.
+    ///
+    /// # Errors
+    /// A rejection by the business, or the reason why there is no answer.
+    fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Accepted, Problem>>;
+}
+
+/// The write side, as command handlers see it.
+#[derive(Clone)]
+pub struct Executor(Arc<dyn Execute>);
+
+impl Executor {
+    /// Executes through `execute`.
+    pub fn new(execute: impl Execute + 'static) -> Self {
+        Self(Arc::new(execute))
+    }
+
+    /// Executes one command of a request.
+    ///
+    /// # Errors
+    /// See [`Execute::execute`].
+    pub async fn run(
+        &self,
+        headers: CommandHeaders,
+        command: impl ErasedCommand + 'static,
+    ) -> Result<Accepted, Problem> {
+        let request = CommandRequest {
+            principal: Principal::import(),
+            headers,
+            command: Box::new(command),
+        };
+        self.0.execute(request).await
+    }
+}
+
+impl CommandHeaders {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// 400: a header is malformed.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let key = match headers.get(IDEMPOTENCY_KEY) {
+            Some(value) => Some(read_key(value)?),
+            None => None,
+        };
+        let expected_version = match headers.get(header::IF_MATCH) {
+            Some(value) => Some(read_version(value)?),
+            None => None,
+        };
+        Ok(Self {
+            key,
+            expected_version,
+            traceparent: None,
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let trace: Result<TraceContext, Infallible> =
+            TraceContext::from_request_parts(parts, state).await;
+        Ok(Self {
+            traceparent: trace.ok().map(|trace| trace.to_string()),
+            ..Self::read(&parts.headers)?
+        })
+    }
+}
+
+fn read_key(value: &HeaderValue) -> Result<IdempotencyKey, Problem> {
+    let parsed = value
+        .to_str()
+        .ok()
+        .and_then(|text| IdempotencyKey::parse(text).ok());
+    parsed.ok_or_else(|| {
+        let detail = format!("Idempotency-Key: {}", crate::identity::KeyError);
+        Problem::new(StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_INVALID", detail)
+    })
+}
+
+/// Our ETags are versions in quotation marks.
+fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
+    let text = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
+    text.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+        let detail = "If-Match: send one ETag of an earlier answer unchanged, such as \"3\"";
+        Problem::new(StatusCode::BAD_REQUEST, "IF_MATCH_INVALID", detail)
+    })
+}
+
+impl Accepted {
+    /// The response: status, body, `ETag`, `Daybook-Position` and `Idempotent-Replayed`.
+    pub fn into_response(self, body: serde_json::Value) -> Response {
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        for (name, text) in [
+            (header::ETAG, format!("\"{}\"", self.version)),
+            (DAYBOOK_POSITION, self.position),
+        ] {
+            let value = HeaderValue::from_str(&text).expect("versions and positions are ASCII");
+            headers.insert(name, value);
+        }
+        if self.replayed {
+            headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// Where a commit stands, such as `journal.orders/3@1234`.
+pub fn position(topic: &str, partition: i32, offset: i64) -> String {
+    format!("{topic}/{partition}@{offset}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &'static str, value: &str) -> Result<CommandHeaders, Problem> {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        CommandHeaders::read(&HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            value,
+        )]))
+    }
+
+    #[test]
+    fn a_malformed_header_is_refused_instead_of_ignored() {
+        assert_eq!(read("if-match", "\"3\"").unwrap().expected_version, Some(3));
+        for bad in ["3", "*", "W/\"3\"", "\"x\"", "\"3\", \"4\""] {
+            let code = read("if-match", bad).unwrap_err().code;
+            assert_eq!(code, "IF_MATCH_INVALID", "{bad}");
+        }
+        let code = read("idempotency-key", "").unwrap_err().code;
+        assert_eq!(code, "IDEMPOTENCY_KEY_INVALID");
+    }
+}

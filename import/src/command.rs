@@ -1,0 +1,209 @@
+//! Builds the commands of a dataset: one line of JSON each, as `POST /api/v1/admin/commands` expects them.
+//!
+//! A command's idempotency key is derived from the file's own identifiers, so importing the file again
+//! executes nothing twice. Amounts and totals are not sent; the service computes them.
+
+use crate::{
+    dataset::Dataset,
+    invoices::{Invoice, Kind, Line, Product},
+    row::CURRENCY,
+};
+use bytes::Bytes;
+use schemas::{Currency, Quantity, Timestamp, UnitPrice};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A serialised command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The idempotency key.
+    pub key: String,
+    /// Position in the file of the first row from which it was built.
+    pub line: u64,
+    /// One line of JSON, including its line feed.
+    pub json: Bytes,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, Body> {
+    key: &'a str,
+    command: &'static str,
+    body: Body,
+}
+
+#[derive(Serialize)]
+struct ProductBody<'a> {
+    sku: &'a str,
+    description: &'a str,
+}
+
+#[derive(Serialize)]
+struct InvoiceBody<'a> {
+    invoice: &'a str,
+    customer: Option<&'a str>,
+    country: &'a str,
+    /// RFC 3339, in UTC.
+    ordered_at: String,
+    currency: Currency,
+    lines: Vec<LineBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct LineBody<'a> {
+    sku: &'a str,
+    description: Option<&'a str>,
+    quantity: Quantity,
+    unit_price: UnitPrice,
+}
+
+/// A command per product, in the order of the dataset.
+pub fn for_products(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Command> + Send {
+    (0..dataset.products.len()).map(move |index| Command::for_product(&dataset.products[index]))
+}
+
+/// A command per invoice, in the order of the dataset.
+pub fn for_invoices(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Command> + Send {
+    (0..dataset.invoices.len()).map(move |index| Command::for_invoice(&dataset.invoices[index]))
+}
+
+impl Command {
+    fn for_product(product: &Product) -> Self {
+        let body = ProductBody {
+            sku: &product.sku,
+            description: product.description.as_deref().unwrap_or_default(),
+        };
+        let key = format!("product/{}", product.sku);
+        Self::new(key, product.first_line, "CreateProduct", body)
+    }
+
+    fn for_invoice(invoice: &Invoice) -> Self {
+        let (key_prefix, command) = match invoice.kind {
+            Kind::Sale => ("sale", "ImportSale"),
+            Kind::CreditNote => ("credit-note", "ImportCreditNote"),
+        };
+        let ordered_at: Timestamp = invoice.ordered_at;
+        let body = InvoiceBody {
+            invoice: &invoice.number,
+            customer: invoice.customer.as_deref(),
+            country: &invoice.country,
+            ordered_at: ordered_at.to_string(),
+            currency: CURRENCY,
+            lines: invoice.lines.iter().map(LineBody::from).collect(),
+        };
+        let key = format!("{key_prefix}/{}", invoice.number);
+        Self::new(key, invoice.first_line, command, body)
+    }
+
+    fn new(key: String, line: u64, command: &'static str, body: impl Serialize) -> Self {
+        let envelope = Envelope {
+            key: &key,
+            command,
+            body,
+        };
+        let mut json =
+            serde_json::to_vec(&envelope).expect("strings and integers are always valid JSON");
+        json.push(b'\n');
+        Self {
+            key,
+            line,
+            json: json.into(),
+        }
+    }
+}
+
+impl<'a> From<&'a Line> for LineBody<'a> {
+    fn from(line: &'a Line) -> Self {
+        Self {
+            sku: &line.sku,
+            description: line.description.as_deref(),
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{reading, rejects::Rejects, source::Rows};
+    use std::io::Cursor;
+
+    fn dataset(rows: &str) -> Arc<Dataset> {
+        let header =
+            "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
+        let folder = tempfile::tempdir().unwrap();
+        let mut rejects = Rejects::create(&folder.path().join("rejects.csv")).unwrap();
+        let rows = Rows::new(Cursor::new(format!("{header}\n{rows}"))).unwrap();
+        let reopen = || panic!("a file without rejected rows is read once");
+        Arc::new(reading::read(rows, reopen, &mut rejects).unwrap())
+    }
+
+    fn texts(commands: impl Iterator<Item = Command>) -> Vec<String> {
+        commands
+            .map(|command| String::from_utf8(command.json.to_vec()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn commands_are_the_json_lines_of_the_api() {
+        let dataset = dataset(concat!(
+            "536365,85123A,\"7\"\" £ \",6,12/1/2010 8:26,2.55,17850,United Kingdom\n",
+            "C1,D,,-1,8/1/2011 8:26,0.001,,EIRE\n",
+        ));
+        assert_eq!(
+            texts(for_invoices(dataset.clone())),
+            [
+                concat!(
+                    r#"{"key":"sale/536365","command":"ImportSale","body":{"invoice":"536365","#,
+                    r#""customer":"17850","country":"United Kingdom","#,
+                    r#""ordered_at":"2010-12-01T08:26:00Z","currency":"GBP","#,
+                    r#""lines":[{"sku":"85123A","description":"7\" £","#,
+                    r#""quantity":6,"unit_price":2550000}]}}"#,
+                    "\n"
+                ),
+                concat!(
+                    r#"{"key":"credit-note/C1","command":"ImportCreditNote","#,
+                    r#""body":{"invoice":"C1","customer":null,"country":"EIRE","#,
+                    r#""ordered_at":"2011-08-01T07:26:00Z","currency":"GBP","#,
+                    r#""lines":[{"sku":"D","description":null,"#,
+                    r#""quantity":-1,"unit_price":1000}]}}"#,
+                    "\n"
+                ),
+            ]
+        );
+        assert_eq!(
+            texts(for_products(dataset)),
+            [
+                concat!(
+                    r#"{"key":"product/85123A","command":"CreateProduct","#,
+                    r#""body":{"sku":"85123A","description":"7\" £"}}"#,
+                    "\n"
+                ),
+                concat!(
+                    r#"{"key":"product/D","command":"CreateProduct","#,
+                    r#""body":{"sku":"D","description":""}}"#,
+                    "\n"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_has_the_line_of_its_first_row() {
+        let dataset = dataset(
+            "1,A,,1,12/1/2010 8:26,1,,EIRE\n2,B,,1,12/1/2010 8:26,1,,EIRE\n1,C,,1,12/1/2010 8:26,1,,EIRE\n",
+        );
+        let origins: Vec<_> = for_invoices(dataset.clone())
+            .chain(for_products(dataset))
+            .map(|command| (command.key, command.line))
+            .collect();
+        let expected = [
+            ("sale/1", 2),
+            ("sale/2", 3),
+            ("product/A", 2),
+            ("product/B", 3),
+            ("product/C", 4),
+        ];
+        assert_eq!(origins, expected.map(|(key, line)| (key.to_owned(), line)));
+    }
+}

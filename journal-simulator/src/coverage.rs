@@ -1,0 +1,174 @@
+//! Coverage: how often each situation occurred. A suite that never meets a fault proves nothing.
+
+/// Declares the situations that are counted, each with its text.
+macro_rules! coverage_points {
+    ($($(#[$doc:meta])* $name:ident $text:literal)+) => {
+        /// A situation that is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum CoveragePoint { $($(#[$doc])* $name),+ }
+
+        impl CoveragePoint {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// Its text in a summary.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+coverage_points! {
+    /// A client sent a command for the first time.
+    Command "commands"
+    /// A client sent a command.
+    Attempt "attempts"
+    /// A commit is valid in the log.
+    Commit "commits"
+    /// A client got an answer.
+    Answer "answers"
+    /// A client got an answer that an earlier attempt's commit gave.
+    Replay "replayed answers"
+    /// A client got a rejection, or "already so".
+    Outcome "rejections"
+    /// A client got a refusal for another version.
+    VersionMismatch "version mismatches"
+    /// A client used an id for two commands.
+    KeyReused "reused keys"
+    /// A client got no answer in time, or was refused.
+    NoAnswer "attempts without an answer"
+    /// A record is void.
+    VoidRecord "void records"
+    /// A record is void, because its term had ended.
+    ZombieRecord "void records of ended terms"
+    /// A record is void, because an earlier one of its term is lost.
+    GapRecord "void records behind a gap"
+    /// A record is void, because it came twice.
+    DoubleRecord "void records that came twice"
+    /// An announcement is void, because another took its epoch.
+    LostAnnouncement "announcements that lost"
+    /// A no-op is valid: it proved that its owner still owned the partition.
+    NoOp "no-ops"
+    /// A command was appended more than once, because its first record is void.
+    Redecision "commands decided again"
+    /// An answer had expired, and its id was decided again.
+    ExpiredId "ids decided again after they expired"
+    /// An owner took over.
+    TakeOver "take-overs"
+    /// An owner did not know the outcome of an append.
+    Barrier "barriers"
+    /// An owner was fenced by another one.
+    Fencing "owners fenced"
+    /// An owner found its clock wrong.
+    ClockRefused "take-overs refused for the clock"
+    /// An owner ended, because its store belongs to another log.
+    StoreRefused "stores of other logs refused"
+    /// An owner resumed from its store.
+    StoreKept "starts from a store"
+    /// An owner emptied its store.
+    StoreRebuilt "stores rebuilt"
+    /// A node was killed.
+    Crash "crashes"
+    /// A node was stopped in order.
+    Stop "stops in order"
+    /// A node was paused for a while.
+    Pause "pauses"
+    /// The partition was assigned to two or more.
+    AssignedTwice "assignments to several"
+    /// The partition was assigned to no node.
+    AssignedToNone "assignments to no node"
+    /// A clock jumped.
+    ClockJump "clock jumps"
+    /// A clock was ten seconds off for a while.
+    ClockWrong "wrong clocks"
+    /// A day passed for all nodes.
+    DayPassed "days that passed"
+    /// An append is lost, and reported so.
+    AppendLost "appends lost"
+    /// An append landed, and was reported as failed.
+    AppendUnknown "appends landed but reported as failed"
+    /// An append landed long after it was reported as failed.
+    AppendLate "appends landed late"
+    /// An append landed twice.
+    AppendDoubled "appends doubled"
+    /// An append was reported with an offset that is not its own.
+    OffsetUnknown "reports with offsets of duplicates"
+    /// An append's report never came.
+    ReportLost "reports lost"
+    /// An append's report came late.
+    ReportLate "reports late"
+    /// An append was not taken.
+    QueueFull "appends not taken"
+    /// A producer failed for good.
+    ProducerBroken "producers broken"
+    /// Reading failed for a moment.
+    ReadError "transient read errors"
+    /// A stream gave no records for a while.
+    ReadSilence "silences of streams"
+    /// The broker was unavailable.
+    BrokerAway "brokers unavailable"
+    /// A node could not reach the broker.
+    Isolation "nodes cut off"
+    /// Many faults came together.
+    Storm "storms"
+    /// A store lost its last writes with its node.
+    StoreLostEnd "stores that lost writes"
+    /// A store was deleted.
+    StoreDeleted "stores deleted"
+    /// A store can't be read in places.
+    StoreTorn "stores torn"
+    /// A store took no writes for a while.
+    StoreFull "stores full"
+    /// A store was slow for a while.
+    StoreSlow "stores slow"
+    /// A store was reopened under its node and had lost its last writes.
+    StoreReopened "stores reopened"
+    /// A store was built from another log.
+    StoreForeign "stores of other logs"
+    /// A reader started in mid-log.
+    ReaderMidway "readers from a checkpoint"
+    /// An altered log was read.
+    LogAltered "altered logs"
+    /// A log without one of its terms was read.
+    TermCutOut "logs without a term"
+}
+
+/// How often each situation occurred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage([u64; CoveragePoint::ALL.len()]);
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self([0; CoveragePoint::ALL.len()])
+    }
+}
+
+impl Coverage {
+    /// How often it occurred.
+    pub fn of(&self, point: CoveragePoint) -> u64 {
+        self.0[point as usize]
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own += other;
+        }
+    }
+
+    /// Counts occurrences.
+    pub(super) fn count(&mut self, point: CoveragePoint, times: u64) {
+        self.0[point as usize] += times;
+    }
+}
+
+impl std::fmt::Display for Coverage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, point) in CoveragePoint::ALL.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{} {}", self.of(*point), point.text())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! The environment that the nodes of a run share: the broker, the history, and the codec of the probe
+//! context.
+
+use crate::{
+    broker::{Broker, Link},
+    history::History,
+    sim::Sim,
+};
+use journal::{owner::OwnerSettings, probe::Event};
+use kafka::{Encoder, Registry, RegistrySettings};
+use schemas::{ContextEvent, Timestamp};
+use std::sync::{Arc, LazyLock, atomic::Ordering};
+
+/// The schema's id in the simulated registry.
+const SCHEMA_ID: u32 = 7;
+
+/// Every run uses the one schema; nothing of it changes.
+static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
+    let schema = Event::CONTEXT.schema();
+    let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");
+    registry
+        .remember(SCHEMA_ID, &schema)
+        .expect("our own schema is valid");
+    let encoder = Encoder::new(SCHEMA_ID, &schema).expect("our own schema is valid");
+    (registry, encoder)
+});
+
+/// The environment that all nodes of a run share.
+#[derive(Clone)]
+pub(super) struct Environment {
+    pub sim: Arc<Sim>,
+    pub broker: Arc<Broker>,
+    pub history: Arc<History>,
+    pub registry: Registry,
+    pub encoder: Encoder,
+}
+
+impl Environment {
+    /// An environment with an empty log, whose broker runs.
+    pub fn new(sim: Arc<Sim>) -> Self {
+        let (registry, encoder) = CODEC.clone();
+        let broker = Arc::new(Broker::new(sim.clone(), Vec::new()));
+        tokio::spawn(broker.clone().run());
+        Self {
+            sim,
+            broker,
+            history: Arc::default(),
+            registry,
+            encoder,
+        }
+    }
+
+    /// The settings of a node's owner.
+    pub fn settings(&self, number: usize, link: &Arc<Link>) -> OwnerSettings {
+        let (sim, link) = (self.sim.clone(), link.clone());
+        let clock = move || {
+            let offset_us = link.clock_offset_us.load(Ordering::Relaxed);
+            Timestamp(sim.wall().0 + offset_us)
+        };
+        let (uptime, sim) = (self.sim.clone(), self.sim.clone());
+        OwnerSettings {
+            partitions: 1,
+            owner_url: format!("node {number}"),
+            clock: Arc::new(clock),
+            uptime: Arc::new(move || uptime.uptime()),
+            fresh_term: Arc::new(move || sim.rng().id()),
+        }
+    }
+}

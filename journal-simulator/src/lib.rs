@@ -1,0 +1,55 @@
+//! The simulator: the owners and readers of production over a simulated log, with every fault that we
+//! know of, all from one seed.
+//!
+//! A run has one partition, two or three nodes with a clock and a state store of their own, some clients,
+//! and readers. They use a context that knows no business ([`journal::probe`]). Simulated time passes
+//! only when all tasks wait, no other thread takes part, and all randomness comes from the seed: so a run
+//! can be repeated exactly.
+//!
+//! | part | content |
+//! |---|---|
+//! | `sim`, `rng`, `plan`, `coverage` | time, randomness, the faults of a run, how often each situation occurred |
+//! | `environment`, `broker`, `network`, `log` | the log: appends that are lost, late, doubled; reports that are wrong or missing |
+//! | `node`, `process`, `store` | a node that is killed, stopped, paused; its store |
+//! | `faults` | injects the faults of nodes |
+//! | `machine`, `client`, `history` | counters, clients, and the history of invocations and completions |
+//! | `reference_model`, `checker`, `invariants`, `reader_task`, `corruption` | the right state of the log, and whether all parts agree with it |
+//! | `mutations` | protocols with one wrong step each, to show that the checker notices |
+//!
+//! Limits. Records don't change in the log, and a record that was read stays (but see `corruption`); one
+//! partition is enough, because partitions share only the producer; reports name true offsets or those
+//! that librdkafka gives for duplicates, and no others.
+
+mod broker;
+mod checker;
+mod client;
+#[cfg(test)]
+mod conformance_tests;
+mod corruption;
+mod coverage;
+mod environment;
+mod faults;
+mod history;
+mod invariants;
+mod log;
+mod machine;
+mod mutations;
+mod node;
+mod plan;
+mod process;
+mod reader_task;
+mod record;
+#[cfg(test)]
+mod recovery_tests;
+mod reference_model;
+mod rng;
+mod run;
+mod sim;
+mod store;
+mod trace_format;
+
+pub use self::{
+    coverage::{Coverage, CoveragePoint},
+    mutations::{CORRECT, MUTATIONS, Mutation},
+    run::{Run, run},
+};

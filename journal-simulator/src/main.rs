@@ -1,0 +1,80 @@
+//! Runs simulations: `simulate --seed N [--runs M] [--mutation NAME] [--trace]`. The last line is a
+//! summary; the exit code is 1 if a run broke a promise.
+
+use clap::Parser;
+use journal_simulator::{CORRECT, Coverage, MUTATIONS, Mutation, Run};
+use std::process::ExitCode;
+
+/// Lines of a trace that are shown without `--trace`: the last ones.
+const TRACE_LINES_MAX: usize = 200;
+
+/// Owners and readers of a journal over a simulated log, with faults, all from one seed.
+#[derive(Parser)]
+struct Arguments {
+    /// The first run's seed.
+    #[arg(long)]
+    seed: u64,
+    /// Number of runs, with consecutive seeds.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// Runs this mutation of the protocol; an unknown name lists them.
+    #[arg(long)]
+    mutation: Option<String>,
+    /// Prints each run's whole trace.
+    #[arg(long)]
+    trace: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Some(mutation) = mutation(arguments.mutation.as_deref()) else {
+        let names: Vec<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
+        eprintln!("the mutations are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    };
+    let (mut coverage, mut violations) = (Coverage::default(), 0);
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.runs) {
+        let mut run = (mutation.run)(seed, arguments.trace);
+        coverage.add(&run.coverage);
+        violations += run.violations.len();
+        if !run.violations.is_empty() && !arguments.trace {
+            // The same run again, with its trace.
+            run = (mutation.run)(seed, true);
+        }
+        show(&run, arguments.trace);
+    }
+    println!(
+        "{} runs from seed {}: {coverage}; {violations} violations",
+        arguments.runs, arguments.seed
+    );
+    match violations {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn mutation(name: Option<&str>) -> Option<Mutation> {
+    match name {
+        None => Some(CORRECT),
+        Some(name) => MUTATIONS
+            .iter()
+            .find(|mutation| mutation.name == name)
+            .copied(),
+    }
+}
+
+fn show(run: &Run, whole: bool) {
+    let from = match whole {
+        true => 0,
+        false => run.trace.len().saturating_sub(TRACE_LINES_MAX),
+    };
+    if from > 0 {
+        println!("... {from} lines before; --trace shows them");
+    }
+    for line in &run.trace[from..] {
+        println!("{line}");
+    }
+    for violation in &run.violations {
+        println!("seed {}: {violation}", run.seed);
+    }
+}

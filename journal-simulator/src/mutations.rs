@@ -1,0 +1,235 @@
+//! Mutations of the protocol: each overrides one step with a wrong one. A suite that misses one of them
+//! checks too little.
+//!
+//! A mutation is a type, and its wrong step is a method of this crate: see [`journal::protocol`] for the
+//! reason.
+
+use crate::run::{Run, run};
+use journal::{
+    Checkpoint,
+    protocol::{Barrier, CorrectProtocol, OwnerProtocol, ReportSteps, RuleProtocol, TakeOverSteps},
+    rule::Hash,
+};
+use kafka::Report;
+use schemas::Timestamp;
+
+/// One mutation.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutation {
+    /// Its name.
+    pub name: &'static str,
+    /// Runs owners and readers with this mutation.
+    pub run: fn(seed: u64, with_trace: bool) -> Run,
+}
+
+/// The protocol of production, without a mutation.
+pub static CORRECT: Mutation = Mutation {
+    name: "correct",
+    run: run::<CorrectProtocol>,
+};
+
+/// All of them. A static and not a constant: each crate that uses a constant would compile every mutated owner
+/// once more.
+pub static MUTATIONS: &[Mutation] = &[
+    mutation::<AnswersOnBareDelivery>("answers-on-bare-delivery"),
+    mutation::<ContiguityIsNotInductive>("contiguity-is-not-inductive"),
+    mutation::<OffsetsOfDuplicatesProve>("offsets-of-duplicates-prove"),
+    mutation::<NoBarrier>("no-barrier"),
+    mutation::<BarrierAboveForeignTerm>("barrier-above-foreign-term"),
+    mutation::<ServesBeforeReading>("serves-before-reading"),
+    mutation::<AnswersNotFolded>("answers-not-folded"),
+    mutation::<RefusesWithoutProof>("refuses-without-proof"),
+    mutation::<OverlaySurvivesBarrier>("overlay-survives-barrier"),
+    mutation::<AnswersExpireByClock>("answers-expire-by-clock"),
+    mutation::<CheckpointWithoutEpoch>("checkpoint-without-epoch"),
+    mutation::<AnyLaterEpoch>("any-later-epoch"),
+    mutation::<PrevUnchecked>("prev-unchecked"),
+];
+
+const fn mutation<P: OwnerProtocol>(name: &'static str) -> Mutation {
+    Mutation {
+        name,
+        run: run::<P>,
+    }
+}
+
+/// Declares mutations of the owner, whose rule is the correct one.
+macro_rules! owner_mutations {
+    ($($(#[$doc:meta])* $name:ident { $($step:tt)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        enum $name {}
+
+        impl RuleProtocol for $name {}
+
+        impl OwnerProtocol for $name { $($step)* }
+    )+};
+}
+
+/// Declares mutations of the rule, whose owner is the correct one.
+macro_rules! rule_mutations {
+    ($($(#[$doc:meta])* $name:ident { $($step:tt)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        enum $name {}
+
+        impl RuleProtocol for $name { $($step)* }
+
+        impl OwnerProtocol for $name {}
+    )+};
+}
+
+owner_mutations! {
+    /// Answers as soon as the broker reports a record, at any offset.
+    AnswersOnBareDelivery {
+        fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
+            match report.result {
+                Ok(offset) if is_above(steps, report, offset) => {
+                    steps.prove_first(offset);
+                    Ok(())
+                }
+                _ => steps.prove_or_raise_barrier(report),
+            }
+        }
+    }
+
+    /// Takes a commit for proved if it stands right behind the record that was reported before it,
+    /// though that one is not proved itself.
+    ContiguityIsNotInductive {
+        fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
+            match report.result {
+                Ok(offset) if is_above(steps, report, offset) => {
+                    steps.set_first_aside(offset);
+                    Ok(())
+                }
+                _ => steps.prove_or_raise_barrier(report),
+            }
+        }
+    }
+
+    /// Takes a report for a proof though the log can't have given its offset.
+    OffsetsOfDuplicatesProve {
+        fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
+            let expected = steps.expected_offset();
+            match report.result {
+                Ok(offset) if steps.is_of_first_unproved(report) && offset < expected => {
+                    steps.prove_first(expected);
+                    Ok(())
+                }
+                _ => steps.prove_or_raise_barrier(report),
+            }
+        }
+    }
+
+    /// After an unknown outcome, decides the command again in the same term.
+    NoBarrier {
+        fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
+            if report.result.is_ok() {
+                return steps.prove_or_raise_barrier(report);
+            }
+            if steps.is_of_first_unproved(report) {
+                steps.decide_first_again();
+            }
+            Ok(())
+        }
+    }
+
+    /// At a barrier, folds its own records, and not those that another owner wrote meanwhile.
+    BarrierAboveForeignTerm {
+        fn folds_record(is_foreign: bool, commands_wait: bool) -> bool {
+            !(is_foreign && commands_wait)
+        }
+    }
+
+    /// Serves once its announcement is delivered, before it has read up to it.
+    ServesBeforeReading {
+        async fn confirm_announcement<S: TakeOverSteps>(
+            steps: &mut S,
+            sent: Option<u64>,
+        ) -> Result<(), S::Failure> {
+            let Some(number) = sent else { return Ok(()) };
+            // The first report may be that of a record of the last term.
+            for _ in 0..2 {
+                match steps.next_report().await {
+                    Some(report) if report.number == number => {
+                        let offset = report.result.map_err(|error| S::retriable(error.to_string()))?;
+                        steps.accept_announcement(offset);
+                        return Ok(());
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            Err(S::retriable("no report".into()))
+        }
+    }
+
+    /// Folds state from the log, but not answers.
+    AnswersNotFolded {
+        fn folds_answers() -> bool {
+            false
+        }
+    }
+
+    /// Gives refusals and repeated answers without a proof that it owns the partition.
+    RefusesWithoutProof {
+        fn answers_without_proof() -> bool {
+            true
+        }
+    }
+
+    /// Keeps deciding on unproved commits that a barrier found void.
+    OverlaySurvivesBarrier {
+        fn keeps_overlay_at_barrier() -> bool {
+            true
+        }
+    }
+
+    /// Forgets answers by its own clock.
+    AnswersExpireByClock {
+        fn expiry_time(_: Timestamp, now: Timestamp) -> Timestamp {
+            now
+        }
+
+        fn commit_time(_: Option<Timestamp>, by_machine: impl FnOnce() -> Timestamp) -> Timestamp {
+            by_machine()
+        }
+    }
+
+    /// Resumes from a stored checkpoint as if no term were in force.
+    CheckpointWithoutEpoch {
+        fn resume(stored: Checkpoint) -> Checkpoint {
+            Checkpoint {
+                epoch: 0,
+                term: [0; 16],
+                seq: 0,
+                ..stored
+            }
+        }
+    }
+}
+
+rule_mutations! {
+    /// Accepts an announcement of any later epoch.
+    AnyLaterEpoch {
+        fn begins_next_term(current: i64, found: i64) -> bool {
+            found > current
+        }
+    }
+
+    /// Does not look at `prev`.
+    PrevUnchecked {
+        fn continues_chain(_: &Hash, _: &Hash) -> bool {
+            true
+        }
+
+        fn was_altered(_: &Hash, _: &Hash) -> bool {
+            false
+        }
+    }
+}
+
+/// Whether the first unproved commit was reported above the offset that proves it.
+fn is_above(steps: &impl ReportSteps, report: &Report, offset: i64) -> bool {
+    steps.is_of_first_unproved(report) && offset > steps.expected_offset()
+}

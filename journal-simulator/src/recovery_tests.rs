@@ -1,0 +1,353 @@
+//! Scenarios that random faults meet too seldom: a state store that can't be read while it is being
+//! written or that belongs to another log, an owner that steps down with a command in flight, a clock
+//! that is wrong for a while. No other faults happen.
+
+use crate::{
+    broker::{Link, PARTITION},
+    environment::Environment,
+    log::SimLog,
+    machine::{Counters, Invocation},
+    sim::Sim,
+};
+use futures_util::future::BoxFuture;
+use journal::{
+    owner::{Answer, Owner, OwnerHandle, Refusal, Request, Status},
+    store::{Change, Entry, MakeChanges, Memory, STAMP_KEY, StateStore, StoreError, Table},
+};
+use schemas::{Origin, ids::CommandId};
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+const B: &str = "counter_B";
+const C: &str = "counter_C";
+const D: &str = "counter_D";
+/// More records than a batch has.
+const MANY: usize = 45;
+/// Enough time for all that can happen without the store.
+const LONG_ENOUGH: Duration = Duration::from_secs(20);
+
+/// A store whose writes wait, and of which one entry can't be read, as the test says.
+struct UnrulyStore {
+    store: Memory,
+    is_open: watch::Sender<bool>,
+    unreadable: Mutex<Option<&'static str>>,
+}
+
+impl UnrulyStore {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: Memory::default(),
+            is_open: watch::channel(true).0,
+            unreadable: Mutex::default(),
+        })
+    }
+
+    fn break_entry(&self, key: Option<&'static str>) {
+        *self.unreadable.lock().unwrap() = key;
+    }
+}
+
+impl StateStore for UnrulyStore {
+    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.stamp()
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let broken = *self.unreadable.lock().unwrap();
+        match broken.filter(|broken| broken.as_bytes() == key) {
+            Some(_) => Err(StoreError::Unreadable {
+                partition: "the only one".into(),
+                reason: "a block is torn".into(),
+            }),
+            None => self.store.get(table, key),
+        }
+    }
+
+    fn first(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.store.first(table, start, end, count)
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
+        let changes: Vec<Change> = changes();
+        let mut is_open = self.is_open.subscribe();
+        Box::pin(async move {
+            is_open.wait_for(|is_open| *is_open).await.unwrap();
+            self.store.apply(changes);
+            Ok(())
+        })
+    }
+
+    fn clear(&self) -> Result<(), StoreError> {
+        self.store.clear()
+    }
+}
+
+/// One owner, and the controls of its node.
+struct TestNode {
+    handle: OwnerHandle<Invocation>,
+    assigned: watch::Sender<bool>,
+    stop: CancellationToken,
+    link: Arc<Link>,
+    task: JoinHandle<()>,
+}
+
+/// A log, and the commands sent so far.
+struct Scene {
+    environment: Environment,
+    submitted: u8,
+}
+
+impl Scene {
+    /// A scene without random faults.
+    fn new() -> Self {
+        let sim = Arc::new(Sim::new(0, false));
+        sim.end_faults();
+        let environment = Environment::new(sim);
+        Self {
+            environment,
+            submitted: 0,
+        }
+    }
+
+    /// Starts an owner to which the partition is assigned.
+    fn start(&self, number: usize, store: Arc<dyn StateStore>) -> TestNode {
+        let environment = &self.environment;
+        let link = Arc::new(Link::default());
+        let settings = environment.settings(number, &link);
+        let (broker, registry) = (environment.broker.clone(), environment.registry.clone());
+        let log = SimLog::new(broker, link.clone(), registry);
+        let encoder = environment.encoder.clone();
+        let (owner, handle) = Owner::new(Counters, PARTITION, encoder, log, store, settings);
+        let (assigned, is_assigned) = watch::channel(true);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(owner.run(stop.clone(), is_assigned));
+        TestNode {
+            handle,
+            assigned,
+            stop,
+            link,
+            task,
+        }
+    }
+
+    /// Submits a command that sets a counter with this version to a value.
+    async fn submit(
+        &mut self,
+        node: &TestNode,
+        key: &str,
+        value: i64,
+        version: i64,
+    ) -> oneshot::Receiver<Result<Answer, Refusal>> {
+        self.submitted += 1;
+        let request = Request {
+            key: key.into(),
+            command: Invocation::Set { value },
+            id: CommandId([self.submitted; 16]),
+            hash: [self.submitted; 16],
+            origin: Origin::Keyed,
+            actor: "a test".into(),
+            correlation_id: [self.submitted; 16],
+            causation_id: None,
+            traceparent: None,
+            expected_version: Some(version),
+            received_at: self.environment.sim.wall(),
+        };
+        node.handle.submit(request).await.unwrap()
+    }
+
+    /// Sets a counter, and waits for the answer.
+    async fn set(&mut self, node: &TestNode, key: &str, value: i64, version: i64) {
+        let answer = self.submit(node, key, value, version).await.await.unwrap();
+        let answer = answer.unwrap();
+        assert_eq!(answer.version, version + 1, "{key}: {answer:?}");
+    }
+}
+
+impl TestNode {
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    /// Waits for a status of its owner.
+    async fn is(&self, expected: Status) {
+        let mut status = self.handle.status();
+        let reached = status.wait_for(|status| *status == expected);
+        let reached = tokio::time::timeout(LONG_ENOUGH, reached).await;
+        assert!(reached.is_ok(), "status {expected:?} did not come");
+    }
+
+    fn is_serving(&self) -> bool {
+        matches!(&*self.handle.status().borrow(), Status::Serving { .. })
+    }
+}
+
+/// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
+/// an entry that can't be read; and a write of earlier changes is still in progress.
+async fn in_mid_recovery() -> (Scene, Arc<UnrulyStore>, TestNode) {
+    let (mut scene, store) = (Scene::new(), UnrulyStore::new());
+    let first = scene.start(0, store.clone());
+    for key in [B, C, D] {
+        scene.set(&first, key, 1, 0).await;
+    }
+    first.stop().await;
+    // The owner has none of the counters in memory.
+    let node = scene.start(1, store.clone());
+    store.is_open.send_replace(false);
+    scene.set(&node, B, 2, 1).await;
+    tokio::time::sleep(LONG_ENOUGH).await;
+    node.assigned.send_replace(false);
+    let other = scene.start(2, Arc::new(Memory::default()));
+    for version in 1..=MANY {
+        let value = i64::try_from(2 + version % 2).unwrap();
+        let version = i64::try_from(version).unwrap();
+        scene.set(&other, D, value, version).await;
+    }
+    for version in 2..5 {
+        scene.set(&other, B, version + 1, version).await;
+    }
+    scene.set(&other, C, 2, 1).await;
+    other.stop().await;
+    store.break_entry(Some(C));
+    node.assigned.send_replace(true);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    assert!(!node.is_serving(), "it read the unreadable entry");
+    store.break_entry(None);
+    (scene, store, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_write_does_not_land_on_an_emptied_store() {
+    let (mut scene, store, node) = in_mid_recovery().await;
+    store.is_open.send_replace(true);
+    scene.set(&node, B, 9, 5).await;
+    node.stop().await;
+    let next = scene.start(3, store);
+    scene.set(&next, B, 8, 6).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_recovery_starts_again() {
+    let (mut scene, store, node) = in_mid_recovery().await;
+    node.assigned.send_replace(false);
+    // The write is still in progress.
+    tokio::time::sleep(LONG_ENOUGH).await;
+    store.is_open.send_replace(true);
+    node.assigned.send_replace(true);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    assert!(node.is_serving());
+    scene.set(&node, B, 9, 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partly_folded_batch_is_never_saved() {
+    let (mut scene, store, node) = in_mid_recovery().await;
+    node.stop.cancel();
+    store.is_open.send_replace(true);
+    node.task.await.unwrap();
+    let next = scene.start(3, store);
+    scene.set(&next, B, 9, 5).await;
+}
+
+/// An owner that steps down with a command in flight, and the receiver of that command's answer.
+async fn stepping_down(
+    scene: &mut Scene,
+) -> (TestNode, oneshot::Receiver<Result<Answer, Refusal>>) {
+    let node = scene.start(0, UnrulyStore::new());
+    scene.set(&node, B, 1, 0).await;
+    let mut answer = scene.submit(&node, B, 2, 1).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    node.assigned.send_replace(false);
+    node.is(Status::SteppingDown).await;
+    assert!(
+        answer.try_recv().is_err(),
+        "no command is in flight any longer"
+    );
+    (node, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_answers_all_commands_in_flight_before_it_stands_by() {
+    let (node, mut answer) = stepping_down(&mut Scene::new()).await;
+    node.is(Status::Standby).await;
+    assert_eq!(answer.try_recv().unwrap().unwrap().version, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_gets_the_partition_back_while_stepping_down_serves_again() {
+    let mut scene = Scene::new();
+    let (node, answer) = stepping_down(&mut scene).await;
+    node.assigned.send_replace(true);
+    assert_eq!(answer.await.unwrap().unwrap().version, 2);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    scene.set(&node, B, 3, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_stopped_while_stepping_down_answers_first() {
+    let (node, answer) = stepping_down(&mut Scene::new()).await;
+    node.stop().await;
+    assert_eq!(answer.await.unwrap().unwrap().version, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
+    let (mut scene, store) = (Scene::new(), Arc::new(Memory::default()));
+    let first = scene.start(0, store.clone());
+    scene.set(&first, B, 1, 0).await;
+    first.stop().await;
+    let stamp = store.stamp().unwrap().unwrap();
+    let mut stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
+    stamp["checkpoint"]["hash"] = "5a".repeat(32).into();
+    store.apply(vec![Change {
+        table: Table::Meta,
+        key: STAMP_KEY.to_vec(),
+        value: Some(stamp.to_string().into_bytes()),
+    }]);
+    let end = scene.environment.broker.end();
+    let next = scene.start(1, store);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    let status = next.handle.status().borrow().clone();
+    assert!(matches!(status, Status::Ended(_)), "{status:?}");
+    assert_eq!(scene.environment.broker.end(), end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() {
+    let mut scene = Scene::new();
+    let node = scene.start(0, UnrulyStore::new());
+    scene.set(&node, B, 1, 0).await;
+    let mut status = node.handle.status();
+    node.link
+        .clock_offset_us
+        .store(20_000_000, Ordering::Relaxed);
+    status
+        .wait_for(
+            |status| matches!(status, Status::TakingOver(reason) if reason.contains("broker's")),
+        )
+        .await
+        .unwrap();
+    node.link.clock_offset_us.store(0, Ordering::Relaxed);
+    loop {
+        status.changed().await.unwrap();
+        match &*status.borrow_and_update() {
+            Status::Serving { .. } => break,
+            Status::TakingOver(reason) => assert!(!reason.starts_with("fenced"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    scene.set(&node, B, 2, 1).await;
+}

@@ -1,0 +1,5 @@
+//! The conformance suites: one for every state store, one for every log. An implementation's tests call
+//! its suite; a check that fails panics and names the broken promise.
+
+pub mod log;
+pub mod state_store;

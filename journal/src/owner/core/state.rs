@@ -1,0 +1,367 @@
+//! The owner's state, and the operations on it that neither decide nor prove.
+
+use crate::{
+    checkpoint::Checkpoint,
+    owner::{
+        entries::Aggregate,
+        index_tables::{IndexTables, UNSAVED_MAX},
+        request::{Answer, Machine, Refusal, Request},
+    },
+    protocol::{CorrectProtocol, OwnerProtocol},
+    reader::{Batch, Valid},
+    rule::Hash,
+    store::{MakeChanges, StateStore, StoreError},
+};
+use foldhash::HashMap;
+use kafka::Encoder;
+use schemas::{Outcome, Timestamp, ids::CommandId};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
+
+/// How often a command is decided again after a barrier before its client is told to retry.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Most commands of one aggregate without an answer: half of a partition's, so that one hot aggregate
+/// leaves room for the others.
+pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
+/// Most bytes of records without a delivery report.
+pub(super) const UNPROVED_BYTES_MAX: usize = 24 << 20;
+
+/// A record to append.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Its delivery report will carry this number.
+    pub number: u64,
+    /// The record's key.
+    pub key: Arc<str>,
+    /// The record's value, in wire form.
+    pub value: Vec<u8>,
+    /// For other tools: the term.
+    pub term: [u8; 16],
+    /// For other tools: the record's number in its term.
+    pub seq: i64,
+    /// For other tools: log time.
+    pub recorded_at: Timestamp,
+    /// For other tools: W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// Events inside a partition's owner that are not visible from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// No-ops appended.
+    pub no_ops: u64,
+    /// Commands decided again behind a barrier.
+    pub decided_again: u64,
+    /// Commands that joined the same command in flight.
+    pub joined: u64,
+}
+
+/// One partition's owner. `R` receives an answer.
+pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
+    pub(super) topic: &'static str,
+    pub(super) encoder: Encoder,
+    pub(super) tables: IndexTables<M>,
+    /// Why the state store can't be used any longer.
+    pub(super) store_failure: Option<StoreError>,
+    /// The rule's state after the last record that was read or proved.
+    pub(super) proved: Checkpoint,
+    /// The own term, once its announcement was read; `None` while this owner does not serve.
+    pub(super) head: Option<TermHead>,
+    /// The announcement in flight and its epoch: kept, because it is sent again unchanged.
+    pub(super) announced: Option<(i64, Outgoing)>,
+    pub(super) unproved: VecDeque<UnprovedCommit<M, R>>,
+    /// Seqs of the commits in flight, by command.
+    pub(super) in_flight: HashMap<CommandId, i64>,
+    /// Each aggregate's last commit in flight: its seq, and the aggregate after it.
+    pub(super) overlay: HashMap<Arc<str>, (i64, Shared<M>)>,
+    /// Commands without an answer, by aggregate.
+    pub(super) of_aggregate: HashMap<Arc<str>, usize>,
+    pub(super) unanswered: usize,
+    pub(super) unproved_bytes: usize,
+    /// Answers that wait for a proof that this owner still owns the partition.
+    pub(super) held_answers: VecDeque<HeldAnswer<M, R>>,
+    /// Commands that a barrier left to be decided again, in order.
+    pub(super) to_redecide: VecDeque<PendingCommand<M, R>>,
+    pub(super) appends: Vec<Outgoing>,
+    pub(super) replies: Vec<(R, Result<Answer, Refusal>)>,
+    pub(super) next_number: u64,
+    pub(super) counts: Counts,
+    pub(super) protocol: PhantomData<P>,
+}
+
+/// An aggregate that several structures share.
+pub(super) type Shared<M> = Arc<Aggregate<<M as Machine>::State>>;
+
+/// The end of the own term as appended, proved or not.
+pub(super) struct TermHead {
+    pub(super) term: [u8; 16],
+    pub(super) epoch: i64,
+    pub(super) seq: i64,
+    pub(super) hash: Hash,
+    pub(super) log_time: Timestamp,
+    /// When the term began.
+    pub(super) since: Timestamp,
+}
+
+/// A command, and the receivers of its answer.
+pub(super) struct PendingCommand<M: Machine, R> {
+    pub(super) key: Arc<str>,
+    pub(super) request: Request<M::Command>,
+    pub(super) reply: R,
+    /// Receivers of the same command that came while it was in flight.
+    pub(super) joined: Vec<R>,
+    pub(super) attempts: u32,
+    /// Whether this owner appended a decision of it that a barrier left without proof.
+    pub(super) was_appended: bool,
+}
+
+/// A command with its decision.
+pub(super) struct Decided<M: Machine, R> {
+    pub(super) command: PendingCommand<M, R>,
+    /// The aggregate's version after it.
+    pub(super) version: i64,
+    /// Number of events recorded.
+    pub(super) events: usize,
+    pub(super) outcome: Option<Outcome>,
+    /// The aggregate after it; `None` if it did not change.
+    pub(super) after: Option<Shared<M>>,
+}
+
+/// An appended commit without a proof.
+pub(super) struct UnprovedCommit<M: Machine, R> {
+    pub(super) number: u64,
+    pub(super) seq: i64,
+    /// The chain's hash after it.
+    pub(super) hash: Hash,
+    pub(super) recorded_at: Timestamp,
+    pub(super) bytes: usize,
+    /// `None`: a no-op.
+    pub(super) decided: Option<Decided<M, R>>,
+}
+
+/// An answer without a commit of its own.
+pub(super) struct HeldAnswer<M: Machine, R> {
+    /// The answer is given once this record of the term is proved.
+    pub(super) seq: i64,
+    pub(super) command: PendingCommand<M, R>,
+    pub(super) answer: Result<Answer, Refusal>,
+    /// Whether it is the answer of a commit in the log.
+    pub(super) is_recorded: bool,
+}
+
+impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
+    /// An owner that does not serve, has read nothing, and has not opened its store.
+    pub fn new(
+        machine: M,
+        topic: &'static str,
+        partition: i32,
+        encoder: Encoder,
+        store: Arc<dyn StateStore>,
+    ) -> Self {
+        Self {
+            topic,
+            encoder,
+            tables: IndexTables::new(machine, partition, store),
+            store_failure: None,
+            proved: Checkpoint::start(topic, partition),
+            head: None,
+            announced: None,
+            unproved: VecDeque::new(),
+            in_flight: HashMap::default(),
+            overlay: HashMap::default(),
+            of_aggregate: HashMap::default(),
+            unanswered: 0,
+            unproved_bytes: 0,
+            held_answers: VecDeque::new(),
+            to_redecide: VecDeque::new(),
+            appends: Vec::new(),
+            replies: Vec::new(),
+            next_number: 0,
+            counts: Counts::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    /// While not serving: resumes from the store. Reading then shows whether the log is still the one
+    /// that the store was built from.
+    pub fn restore(&mut self) -> Result<(), StoreError> {
+        let partition = self.proved.partition;
+        self.store_failure = None;
+        let restored = self.tables.restore(self.topic)?;
+        let stored = restored.unwrap_or_else(|| Checkpoint::start(self.topic, partition));
+        self.proved = P::resume(stored);
+        Ok(())
+    }
+
+    /// While not serving: starts from offset 0, and empties the store.
+    pub fn start_over(&mut self) -> Result<(), StoreError> {
+        self.tables.clear()?;
+        self.store_failure = None;
+        self.proved = Checkpoint::start(self.topic, self.proved.partition);
+        Ok(())
+    }
+
+    /// Why the state store can't be read any longer, if so: [`Core::stop_serving`], then
+    /// [`Core::start_over`].
+    pub fn store_failure(&self) -> Option<&StoreError> {
+        self.store_failure.as_ref()
+    }
+
+    /// Records that the store lacks data that it should have.
+    pub fn fail_store(&mut self, error: StoreError) {
+        self.store_failure = Some(error);
+    }
+
+    /// The changes to write to [`Core::store`] now; report the result to [`Core::finish_save`]. `None` if
+    /// there are none, or an earlier write is in progress.
+    pub fn save(&mut self) -> Option<MakeChanges> {
+        self.tables.save(&self.proved)
+    }
+
+    /// Takes the result of the last write.
+    pub fn finish_save(&mut self, written: bool) {
+        self.tables.finish_save(written);
+    }
+
+    /// The state store.
+    pub fn store(&self) -> Arc<dyn StateStore> {
+        self.tables.store()
+    }
+
+    /// Commits that are not in the state store.
+    pub fn unsaved(&self) -> usize {
+        self.tables.unsaved()
+    }
+
+    /// Whether so many commits are missing in the state store that no further command should be taken.
+    pub fn is_behind_with_saving(&self) -> bool {
+        self.tables.unsaved() >= UNSAVED_MAX
+    }
+
+    /// Whether a command may be submitted.
+    pub fn has_room(&self, unanswered_max: usize) -> bool {
+        self.unanswered < unanswered_max
+            && self.unproved_bytes < UNPROVED_BYTES_MAX
+            && !self.is_behind_with_saving()
+    }
+
+    /// The checkpoint from which reading resumes.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.proved
+    }
+
+    /// Commits appended but not yet proved.
+    pub fn unproved(&self) -> usize {
+        self.unproved.len()
+    }
+
+    /// The trace id of the first commit without a proof.
+    pub fn first_unproved_trace(&self) -> Option<&str> {
+        let mut decided = self
+            .unproved
+            .iter()
+            .filter_map(|pending| pending.decided.as_ref());
+        decided.next()?.command.request.trace_id()
+    }
+
+    /// Commands that have no answer yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Whether this owner may append.
+    pub fn is_serving(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// The records to append since the last call, in order.
+    pub fn take_appends(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.appends)
+    }
+
+    /// The answers since the last call.
+    pub fn take_replies(&mut self) -> Vec<(R, Result<Answer, Refusal>)> {
+        std::mem::take(&mut self.replies)
+    }
+
+    /// The counts since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Folds a batch that was read from the log. Only while not serving: a serving owner does not read
+    /// its own commits.
+    ///
+    /// # Errors
+    /// The state store can't be read; [`Core::start_over`].
+    pub fn read(&mut self, batch: &Batch<M::Event>) -> Result<(), StoreError> {
+        let before = (self.proved.epoch, self.proved.term);
+        for valid in &batch.commits {
+            let is_foreign = (valid.commit.epoch, valid.commit.term) != before;
+            if P::folds_record(is_foreign, !self.to_redecide.is_empty()) {
+                self.read_one(valid)?;
+            }
+        }
+        self.proved = batch.checkpoint.clone();
+        Ok(())
+    }
+
+    fn read_one(&mut self, valid: &Valid<M::Event>) -> Result<(), StoreError> {
+        let Some(decision) = valid.decision() else {
+            return Ok(());
+        };
+        let (key, recorded_at) = (valid.key_text(), valid.commit.recorded_at);
+        let folded = self
+            .tables
+            .fold::<P>(&key, valid.offset, recorded_at, decision);
+        folded.inspect_err(|error| self.store_failure = Some(error.clone()))
+    }
+
+    /// Refuses every command that waits.
+    pub fn refuse_all(&mut self, refusal: &Refusal) {
+        self.stop_serving();
+        for command in std::mem::take(&mut self.to_redecide) {
+            self.reply(command, Err(refusal.clone()));
+        }
+    }
+
+    /// Takes a command. While this owner does not serve, the command waits to be decided.
+    pub fn submit(&mut self, request: Request<M::Command>, reply: R, now: Timestamp) {
+        let key: Arc<str> = request.key.as_str().into();
+        let of_aggregate = self.of_aggregate.entry(key.clone()).or_default();
+        *of_aggregate += 1;
+        self.unanswered += 1;
+        let is_busy = *of_aggregate > UNANSWERED_OF_AGGREGATE_MAX;
+        let command = PendingCommand {
+            key,
+            request,
+            reply,
+            joined: Vec::new(),
+            attempts: 0,
+            was_appended: false,
+        };
+        if is_busy {
+            let reason =
+                format!("{UNANSWERED_OF_AGGREGATE_MAX} commands of one aggregate wait already");
+            return self.reply(command, Err(Refusal::Busy(reason)));
+        }
+        match self.head {
+            Some(_) => self.decide(command, now),
+            None => self.to_redecide.push_back(command),
+        }
+    }
+
+    /// Ensures that held answers get a proof: appends one no-op for all of them, unless a commit that
+    /// came after them is already in flight. Call it after each run of [`Core::submit`].
+    pub fn prove_held_answers(&mut self, now: Timestamp) {
+        let Some(head) = &self.head else { return };
+        let head_seq = head.seq;
+        if self
+            .held_answers
+            .back()
+            .is_some_and(|held| held.seq > head_seq)
+        {
+            // A no-op has some 80 bytes of our own encoding.
+            self.append_no_op(now).expect("a no-op can be encoded");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The entries of an owner's index tables.
+
+use super::request::Answer;
+use foldhash::HashMap;
+use schemas::{Origin, Outcome, Timestamp, ids::CommandId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const HOUR_US: i64 = 60 * 60 * 1_000_000;
+/// How long a client may retry a key, in microseconds of log time.
+const KEYED_US: i64 = 24 * HOUR_US;
+/// How long an answer to a command without a key is kept, in microseconds of log time.
+const SERVER_US: i64 = HOUR_US / 6;
+/// An aggregate's version and state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Aggregate<S> {
+    pub version: i64,
+    pub state: S,
+}
+
+/// An answer that is in the log. Kept small, because there is one per command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredAnswer {
+    pub hash: [u8; 16],
+    pub recorded_at: Timestamp,
+    pub origin: Origin,
+    pub offset: i64,
+    pub version: i64,
+    pub events: usize,
+    /// Rare, so boxed.
+    pub outcome: Option<Box<Outcome>>,
+}
+
+/// The entries of the next write, or of the one in progress.
+pub(super) struct Unsaved<S> {
+    pub aggregates: HashMap<Arc<str>, Arc<Aggregate<S>>>,
+    pub answers: Vec<(CommandId, StoredAnswer)>,
+}
+
+impl StoredAnswer {
+    /// The answer as it was first given.
+    pub fn answer(&self, partition: i32) -> Answer {
+        Answer {
+            partition,
+            offset: self.offset,
+            version: self.version,
+            events: self.events,
+            outcome: self.outcome.as_deref().cloned(),
+            replayed: false,
+        }
+    }
+
+    /// How long an answer is kept, in microseconds of log time; `None`: for ever.
+    pub fn kept_us(origin: Origin) -> Option<i64> {
+        match origin {
+            Origin::Keyed => Some(KEYED_US),
+            Origin::Server => Some(SERVER_US),
+            Origin::Policy | Origin::Timer | Origin::Unknown => None,
+        }
+    }
+
+    /// Whether it has expired.
+    pub fn is_expired(&self, log_time: Timestamp) -> bool {
+        Self::kept_us(self.origin)
+            .is_some_and(|kept| log_time.0.saturating_sub(self.recorded_at.0) > kept)
+    }
+}
+
+impl<S> Default for Unsaved<S> {
+    fn default() -> Self {
+        Self {
+            aggregates: HashMap::default(),
+            answers: Vec::new(),
+        }
+    }
+}

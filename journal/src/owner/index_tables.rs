@@ -1,0 +1,235 @@
+//! The index tables that the valid records fold to: aggregates, and the answers of earlier commands.
+//!
+//! The state store gets all entries with some delay. Recently used entries are in memory too, and
+//! unsaved ones exist only there, so they stay.
+
+use super::{
+    bloom_filter::BloomFilter,
+    entries::{Aggregate, StoredAnswer, Unsaved},
+    request::Machine,
+    store_layout,
+    two_generation_cache::TwoGenerationCache,
+};
+use crate::{
+    checkpoint::Checkpoint,
+    protocol::OwnerProtocol,
+    store::{MakeChanges, StateStore, StoreError, Table},
+};
+use schemas::{Decision, Timestamp, ids::CommandId};
+use std::sync::Arc;
+
+/// Most unsaved commits; beyond that no command is taken.
+pub(super) const UNSAVED_MAX: usize = 200_000;
+
+/// Folded from the log alone.
+pub(super) struct IndexTables<M: Machine> {
+    pub machine: M,
+    partition: i32,
+    store: Arc<dyn StateStore>,
+    aggregates: TwoGenerationCache<Arc<str>, Arc<Aggregate<M::State>>>,
+    answers: TwoGenerationCache<CommandId, StoredAnswer>,
+    /// The ids that have an answer in the store.
+    stored_ids: BloomFilter,
+    unsaved: Unsaved<M::State>,
+    saving: Option<(Arc<Unsaved<M::State>>, i64)>,
+    /// The store has all entries of commits before this offset.
+    saved_before: i64,
+}
+
+impl<M: Machine> IndexTables<M> {
+    pub fn new(machine: M, partition: i32, store: Arc<dyn StateStore>) -> Self {
+        Self {
+            machine,
+            partition,
+            store,
+            aggregates: TwoGenerationCache::default(),
+            answers: TwoGenerationCache::default(),
+            stored_ids: BloomFilter::default(),
+            unsaved: Unsaved::default(),
+            saving: None,
+            saved_before: 0,
+        }
+    }
+
+    /// Drops the entries in memory, and resumes from the store: gives its checkpoint, or `None` after
+    /// emptying it, because it was empty, torn or built by another fold.
+    pub fn restore(&mut self, topic: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.forget();
+        let checkpoint = store_layout::checkpoint::<M>(&*self.store, topic, self.partition)?;
+        match &checkpoint {
+            Some(checkpoint) => {
+                self.saved_before = checkpoint.next_offset;
+                store_layout::each_id(&*self.store, |id| self.stored_ids.insert(id))?;
+            }
+            None => self.store.clear()?,
+        }
+        Ok(checkpoint)
+    }
+
+    /// Drops all entries, in the store too.
+    pub fn clear(&mut self) -> Result<(), StoreError> {
+        self.forget();
+        self.store.clear()
+    }
+
+    fn forget(&mut self) {
+        self.aggregates = TwoGenerationCache::default();
+        self.answers = TwoGenerationCache::default();
+        self.stored_ids = BloomFilter::default();
+        self.unsaved = Unsaved::default();
+        self.saving = None;
+        self.saved_before = 0;
+    }
+
+    pub fn aggregate(&mut self, key: &str) -> Result<Option<Arc<Aggregate<M::State>>>, StoreError> {
+        if let Some(aggregate) = self.aggregates.get(key) {
+            return Ok(Some(aggregate.clone()));
+        }
+        let Some(bytes) = self.store.get(Table::Aggregates, key.as_bytes())? else {
+            return Ok(None);
+        };
+        let aggregate = Arc::new(store_layout::read(key, &bytes)?);
+        self.aggregates
+            .remember(key.into(), Arc::clone(&aggregate), self.saved_before);
+        Ok(Some(aggregate))
+    }
+
+    /// The answer of an earlier command, unless it has expired.
+    pub fn answer(
+        &mut self,
+        id: CommandId,
+        log_time: Timestamp,
+    ) -> Result<Option<StoredAnswer>, StoreError> {
+        let found = match self.answers.get(&id) {
+            Some(stored) => Some(stored.clone()),
+            None if !self.stored_ids.may_contain(id) => None,
+            None => match self.store.get(Table::Answers, &id.0)? {
+                Some(bytes) => Some(store_layout::read(&hex::encode(id.0), &bytes)?),
+                None => None,
+            },
+        };
+        Ok(found.filter(|stored| !stored.is_expired(log_time)))
+    }
+
+    /// The aggregate after a decision; `base` is the aggregate before it.
+    pub fn after(
+        &self,
+        key: &str,
+        base: Option<&Aggregate<M::State>>,
+        events: &[M::Event],
+    ) -> Aggregate<M::State> {
+        let aggregate_type = schemas::ids::split_key(key).map_or(key, |(kind, _)| kind);
+        let (version, state) = match base {
+            Some(base) => (base.version, base.state.clone()),
+            None => {
+                let state = self.machine.blank(aggregate_type);
+                // The reader halts at a decision of another type, and commands name types of the context.
+                (0, state.expect("keys have aggregate types of the context"))
+            }
+        };
+        let count = i64::try_from(events.len()).expect("a record has fewer events than 2^63");
+        let state = events
+            .iter()
+            .fold(state, |state, event| self.machine.evolve(state, event));
+        Aggregate {
+            version: version + count,
+            state,
+        }
+    }
+
+    /// Folds a valid decision that was read.
+    pub fn fold<P: OwnerProtocol>(
+        &mut self,
+        key: &str,
+        offset: i64,
+        recorded_at: Timestamp,
+        decision: &Decision<M::Event>,
+    ) -> Result<(), StoreError> {
+        if !decision.events.is_empty() {
+            let base = self.aggregate(key)?;
+            let after = self.after(key, base.as_deref(), &decision.events);
+            self.put(key.into(), Arc::new(after), offset);
+        }
+        if P::folds_answers() {
+            let count = i64::try_from(decision.events.len()).unwrap_or(i64::MAX);
+            let stored = StoredAnswer {
+                hash: decision.command_hash,
+                recorded_at,
+                origin: decision.origin,
+                offset,
+                version: decision.version.saturating_add(count),
+                events: decision.events.len(),
+                outcome: decision.outcome.clone().map(Box::new),
+            };
+            self.put_answer(CommandId(decision.command_id), stored);
+        }
+        Ok(())
+    }
+
+    /// Sets an aggregate to its state after a valid commit.
+    pub fn put(&mut self, key: Arc<str>, aggregate: Arc<Aggregate<M::State>>, offset: i64) {
+        self.unsaved
+            .aggregates
+            .insert(key.clone(), aggregate.clone());
+        self.aggregates.insert(key, aggregate, offset);
+    }
+
+    /// Adds the answer of a valid decision.
+    pub fn put_answer(&mut self, id: CommandId, stored: StoredAnswer) {
+        let offset = stored.offset;
+        self.stored_ids.insert(id);
+        self.unsaved.answers.push((id, stored.clone()));
+        self.answers.insert(id, stored, offset);
+    }
+
+    /// Number of unsaved commits.
+    pub fn unsaved(&self) -> usize {
+        let saving = self.saving.as_ref();
+        self.unsaved.answers.len() + saving.map_or(0, |(saving, _)| saving.answers.len())
+    }
+
+    /// The changes that bring the store up to `checkpoint`; `None` while earlier ones are being written
+    /// or if there are none.
+    pub fn save(&mut self, checkpoint: &Checkpoint) -> Option<MakeChanges> {
+        if self.saving.is_some() || checkpoint.next_offset <= self.saved_before {
+            return None;
+        }
+        let unsaved = Arc::new(std::mem::take(&mut self.unsaved));
+        self.saving = Some((unsaved.clone(), checkpoint.next_offset));
+        let (store, checkpoint) = (self.store.clone(), checkpoint.clone());
+        Some(Box::new(move || {
+            store_layout::changes::<M>(&unsaved, &checkpoint, &*store)
+        }))
+    }
+
+    /// Takes the result of writing the changes that [`IndexTables::save`] gave.
+    pub fn finish_save(&mut self, written: bool) {
+        let Some((saving, next_offset)) = self.saving.take() else {
+            return;
+        };
+        if written {
+            self.saved_before = next_offset;
+            self.aggregates.turn_over(next_offset);
+            self.answers.turn_over(next_offset);
+            return;
+        }
+        // Later changes win.
+        let later = std::mem::take(&mut self.unsaved);
+        let aggregates = saving.aggregates.iter();
+        self.unsaved.aggregates = aggregates
+            .map(|(key, aggregate)| (key.clone(), aggregate.clone()))
+            .chain(later.aggregates)
+            .collect();
+        self.unsaved.answers = saving
+            .answers
+            .iter()
+            .cloned()
+            .chain(later.answers)
+            .collect();
+    }
+
+    /// The store.
+    pub fn store(&self) -> Arc<dyn StateStore> {
+        self.store.clone()
+    }
+}

@@ -1,0 +1,219 @@
+//! The layout of an owner's index tables in the state store.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | meta | `stamp` | [`Stamp`], as JSON |
+//! | aggregates | the record's key | [`Aggregate`](super::entries::Aggregate): version and state, postcard |
+//! | answers | the command's id | [`StoredAnswer`], postcard |
+//! | expiry | kind of origin (0: never expires), log time of the write's last such answer, next offset of the write | the ids of that write's answers |
+//!
+//! `journal/golden/state_store/` has the entries of each version.
+
+use super::{
+    entries::{StoredAnswer, Unsaved},
+    request::Machine,
+};
+use crate::{
+    checkpoint::Checkpoint,
+    store::{Change, STAMP_KEY, StateStore, StoreError, Table},
+};
+use schemas::{Origin, Timestamp, ids::CommandId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The version of this layout. Raise it with every change of an entry: stores of another version are
+/// rebuilt from the log.
+pub(super) const LAYOUT_VERSION: u32 = 3;
+/// Most earlier writes whose answers one write removes: more than one, so that the table can shrink.
+const EXPIRED_WRITES_MAX: usize = 4;
+/// Expiry entries read at once.
+const ENTRIES_READ: usize = 64;
+/// Bytes of an id in an expiry entry.
+const ID_BYTES: usize = 16;
+
+/// The values of [`expiry_kind`].
+const EXPIRY_KINDS: [u8; 3] = [0, 1, 2];
+
+/// The versions and the checkpoint that the other entries of a store belong to.
+#[derive(Serialize, Deserialize)]
+struct Stamp {
+    layout_version: u32,
+    /// [`Machine::FOLD_VERSION`].
+    fold_version: u32,
+    checkpoint: Checkpoint,
+}
+
+/// The checkpoint of a store; `None` if it is empty, torn, or built by another fold.
+pub(super) fn checkpoint<M: Machine>(
+    store: &dyn StateStore,
+    topic: &str,
+    partition: i32,
+) -> Result<Option<Checkpoint>, StoreError> {
+    let Some(bytes) = store.stamp()? else {
+        return Ok(None);
+    };
+    let stamp: Result<Stamp, _> = serde_json::from_slice(&bytes);
+    let reason = match stamp {
+        Ok(stamp) if stamp.layout_version != LAYOUT_VERSION => "it has another layout".to_owned(),
+        Ok(stamp) if stamp.fold_version != M::FOLD_VERSION => {
+            let (found, own) = (stamp.fold_version, M::FOLD_VERSION);
+            format!("it was built by fold version {found}, this program has {own}")
+        }
+        Ok(stamp) => return Ok(Some(stamp.checkpoint)),
+        Err(error) => format!("its stamp is torn: {error}"),
+    };
+    tracing::warn!(
+        topic,
+        partition,
+        reason,
+        "state store will be rebuilt from the log"
+    );
+    Ok(None)
+}
+
+/// All changes of one write.
+pub(super) fn changes<M: Machine>(
+    unsaved: &Unsaved<M::State>,
+    checkpoint: &Checkpoint,
+    store: &dyn StateStore,
+) -> Vec<Change> {
+    let stamp = Stamp {
+        layout_version: LAYOUT_VERSION,
+        fold_version: M::FOLD_VERSION,
+        checkpoint: checkpoint.clone(),
+    };
+    let stamp = Change {
+        table: Table::Meta,
+        key: STAMP_KEY.to_vec(),
+        value: Some(serde_json::to_vec(&stamp).expect("a checkpoint is plain text and numbers")),
+    };
+    let mut changes = Vec::with_capacity(unsaved.aggregates.len() + unsaved.answers.len());
+    // Removals come first: an answer that this write stores under an expired id must stay.
+    for origin in [Origin::Keyed, Origin::Server] {
+        changes.extend(expired(origin, checkpoint.log_time, store));
+    }
+    let mut entry = Vec::new();
+    for (key, aggregate) in &unsaved.aggregates {
+        changes.push(Change {
+            table: Table::Aggregates,
+            key: key.as_bytes().to_vec(),
+            value: Some(write(&**aggregate, &mut entry)),
+        });
+    }
+    for (id, stored) in &unsaved.answers {
+        changes.push(Change {
+            table: Table::Answers,
+            key: id.0.to_vec(),
+            value: Some(write(stored, &mut entry)),
+        });
+    }
+    changes.extend(expiries(unsaved, checkpoint));
+    changes.push(stamp);
+    changes
+}
+
+/// Records when this write's answers expire: one entry per kind of origin, not one per answer.
+fn expiries<S>(unsaved: &Unsaved<S>, checkpoint: &Checkpoint) -> Vec<Change> {
+    let entry = |kind: u8| {
+        let of_kind = || {
+            unsaved
+                .answers
+                .iter()
+                .filter(move |(_, stored)| expiry_kind(stored.origin) == kind)
+        };
+        let last = of_kind().map(|(_, stored)| stored.recorded_at).max()?;
+        let mut key = expiry_key(kind, last);
+        key.extend(checkpoint.next_offset.to_be_bytes());
+        Some(Change {
+            table: Table::Expiry,
+            key,
+            value: Some(of_kind().flat_map(|(id, _)| id.0).collect()),
+        })
+    };
+    EXPIRY_KINDS.into_iter().filter_map(entry).collect()
+}
+
+/// Passes every command id that has an answer in the store to `take`, and some whose answers have
+/// expired.
+pub(super) fn each_id(
+    store: &dyn StateStore,
+    mut take: impl FnMut(CommandId),
+) -> Result<(), StoreError> {
+    let mut start = Vec::new();
+    loop {
+        let entries = store.first(Table::Expiry, &start, &[u8::MAX], ENTRIES_READ)?;
+        for (_, ids) in &entries {
+            for id in ids.chunks_exact(ID_BYTES) {
+                take(CommandId(
+                    id.try_into().expect("a chunk has an id's length"),
+                ));
+            }
+        }
+        let Some((last, _)) = entries.into_iter().next_back() else {
+            return Ok(());
+        };
+        start = last;
+        // The lowest key behind the last one.
+        start.push(0);
+    }
+}
+
+/// Removes the answers of the oldest writes, if they have expired. If the store can't be read now, the
+/// next write reads it again.
+fn expired(origin: Origin, log_time: Timestamp, store: &dyn StateStore) -> Vec<Change> {
+    let Some(kept_us) = StoredAnswer::kept_us(origin) else {
+        return Vec::new();
+    };
+    let kind = expiry_kind(origin);
+    let start = expiry_key(kind, Timestamp(0));
+    let end = expiry_key(kind, Timestamp(log_time.0.saturating_sub(kept_us)));
+    let entries = store.first(Table::Expiry, &start, &end, EXPIRED_WRITES_MAX);
+    let remove = |table, key| Change {
+        table,
+        key,
+        value: None,
+    };
+    let mut changes = Vec::new();
+    for (key, ids) in entries.unwrap_or_default() {
+        for id in ids.chunks_exact(ID_BYTES) {
+            // The id may have been used again since.
+            let found = store.get(Table::Answers, id).ok().flatten();
+            let found = found.and_then(|bytes| postcard::from_bytes::<StoredAnswer>(&bytes).ok());
+            if found.is_some_and(|stored| stored.is_expired(log_time)) {
+                changes.push(remove(Table::Answers, id.to_vec()));
+            }
+        }
+        changes.push(remove(Table::Expiry, key));
+    }
+    changes
+}
+
+fn expiry_kind(origin: Origin) -> u8 {
+    match origin {
+        Origin::Policy | Origin::Timer | Origin::Unknown => 0,
+        Origin::Keyed => 1,
+        Origin::Server => 2,
+    }
+}
+
+fn expiry_key(kind: u8, time: Timestamp) -> Vec<u8> {
+    // Log time is never below 1970, so its bytes sort as it does.
+    let mut key = vec![kind];
+    key.extend(time.0.max(0).to_be_bytes());
+    key
+}
+
+/// Reads an entry; `name` is for the error.
+pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|error| StoreError::Unreadable {
+        partition: name.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// An entry's bytes in an allocation of exactly their size, because thousands wait to be written;
+/// `entry` is a buffer for encoding.
+fn write<T: Serialize>(value: &T, entry: &mut Vec<u8>) -> Vec<u8> {
+    entry.clear();
+    postcard::to_io(value, &mut *entry).expect("entries contain only types of known length");
+    entry.as_slice().to_vec()
+}

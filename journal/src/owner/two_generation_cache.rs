@@ -1,0 +1,133 @@
+//! A two-generation cache of entries that were written or read recently, in bounded memory.
+//!
+//! When the young generation is full it becomes the old one, and the previous old one is dropped, with
+//! all entries that were not read meanwhile. An entry that is not saved yet is never dropped: the
+//! generations turn over only after the store has all entries of the old one.
+
+use foldhash::HashMap;
+use std::{borrow::Borrow, hash::Hash};
+
+/// Entries in a generation before it is full.
+const GENERATION_MAX: usize = 50_000;
+
+/// A map that drops old entries.
+pub(super) struct TwoGenerationCache<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    /// The offset of the last commit that wrote into each.
+    young_last: i64,
+    old_last: i64,
+}
+
+impl<K, V> Default for TwoGenerationCache<K, V> {
+    fn default() -> Self {
+        Self {
+            young: HashMap::default(),
+            old: HashMap::default(),
+            young_last: -1,
+            old_last: -1,
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> TwoGenerationCache<K, V> {
+    pub fn get<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        if !self.old.is_empty()
+            && let Some((key, value)) = self.old.remove_entry(key)
+        {
+            // The entry may be unsaved.
+            self.young_last = self.young_last.max(self.old_last);
+            self.young.insert(key, value);
+        }
+        self.young.get(key)
+    }
+
+    /// Inserts an entry that the commit at `offset` wrote.
+    pub fn insert(&mut self, key: K, value: V, offset: i64) {
+        self.old.remove(&key);
+        self.young.insert(key, value);
+        self.young_last = self.young_last.max(offset);
+    }
+
+    /// Inserts an entry that the store has. The store has all entries of commits before `saved_before`.
+    pub fn remember(&mut self, key: K, value: V, saved_before: i64) {
+        self.young.insert(key, value);
+        // Refused commands read many entries and save none, so reads must turn over too.
+        self.turn_over(saved_before);
+    }
+
+    /// Drops the old generation if the young one is full and the store has all entries of the old one.
+    pub fn turn_over(&mut self, saved_before: i64) {
+        if self.young.len() >= GENERATION_MAX && self.old_last < saved_before {
+            // Reuse the allocation: growing a new map would move each entry twice.
+            std::mem::swap(&mut self.old, &mut self.young);
+            self.young.clear();
+            self.old_last = std::mem::replace(&mut self.young_last, -1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(offsets: std::ops::Range<i64>) -> TwoGenerationCache<i64, i64> {
+        let mut cache = TwoGenerationCache::default();
+        for offset in offsets {
+            cache.insert(offset, offset, offset);
+        }
+        cache
+    }
+
+    #[test]
+    fn unsaved_entries_stay() {
+        let full = i64::try_from(GENERATION_MAX).unwrap();
+        let mut cache = filled(0..full);
+        cache.turn_over(full);
+        for offset in full..2 * full {
+            cache.insert(offset, offset, offset);
+        }
+        // The whole old generation is saved, and the first half of the young one.
+        cache.turn_over(full + full / 2);
+        assert_eq!(cache.get(&0), None);
+        assert_eq!(cache.get(&full), Some(&full));
+        for offset in 2 * full..3 * full {
+            cache.insert(offset, offset, offset);
+        }
+        cache.turn_over(full + full / 2);
+        assert_eq!(cache.get(&(2 * full - 1)), Some(&(2 * full - 1)));
+        cache.turn_over(2 * full);
+        assert_eq!(cache.get(&(full + 1)), None);
+        // It was read, so it moved to the young generation.
+        assert_eq!(cache.get(&full), Some(&full));
+    }
+
+    #[test]
+    fn entries_that_were_only_read_are_dropped_without_a_save() {
+        let mut cache = TwoGenerationCache::default();
+        for key in 0..5 * GENERATION_MAX {
+            cache.remember(key, key, 0);
+            assert!(cache.young.len() + cache.old.len() <= 2 * GENERATION_MAX);
+        }
+        let last = 5 * GENERATION_MAX - 1;
+        assert_eq!(cache.get(&last), Some(&last));
+    }
+
+    #[test]
+    fn an_entry_that_moves_keeps_its_generation_unsaved() {
+        let full = i64::try_from(GENERATION_MAX).unwrap();
+        let mut cache = filled(0..full);
+        cache.turn_over(0);
+        assert_eq!(cache.get(&5), Some(&5));
+        for key in full..2 * full {
+            cache.remember(key, key, 0);
+        }
+        // The young generation has no new entry except the one from the old generation.
+        cache.turn_over(full);
+        cache.turn_over(0);
+        assert_eq!(cache.get(&5), Some(&5));
+    }
+}

@@ -1,0 +1,87 @@
+//! A context that knows no business, for tests and the simulator: counters that move, and notes. It has
+//! the frame and the record format of every context, and is not in [`schemas::CONTEXTS`].
+
+use schemas::{Context, ContextEvent};
+use serde::{Deserialize, Serialize};
+
+/// The context.
+pub const PROBE: Context = Context::new(
+    "probe",
+    "journal.probe",
+    "journal.probe-value",
+    r#"[
+        {
+            "type": "record",
+            "name": "CounterChanged",
+            "fields": [
+                { "name": "old", "type": ["null", "long"] },
+                { "name": "new", "type": "long" }
+            ]
+        },
+        {
+            "type": "record",
+            "name": "Noted",
+            "fields": [{ "name": "text", "type": "string" }]
+        }
+    ]"#,
+);
+
+/// The context's events. A reader gets the full name of a record, which has the context's namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A counter has another value from now on.
+    #[serde(rename(deserialize = "daybook.probe.CounterChanged"))]
+    CounterChanged(CounterChanged),
+    /// A note was taken.
+    #[serde(rename(deserialize = "daybook.probe.Noted"))]
+    Noted(Noted),
+}
+
+/// A counter has another value from now on. It names both values, so a decision on a wrong state is
+/// visible in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CounterChanged {
+    /// `None`: the counter had no value.
+    pub old: Option<i64>,
+    /// The value from now on.
+    pub new: i64,
+}
+
+/// A note was taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Noted {
+    /// Its text, of any length.
+    pub text: String,
+}
+
+impl ContextEvent for Event {
+    const CONTEXT: &'static Context = &PROBE;
+    const NAMES: &'static [&'static str] = &["CounterChanged", "Noted"];
+    const AGGREGATE_TYPES: &'static [&'static str] = &["counter", "note"];
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::CounterChanged(_) => "CounterChanged",
+            Self::Noted(_) => "Noted",
+        }
+    }
+
+    fn aggregate_type(&self) -> &'static str {
+        match self {
+            Self::CounterChanged(_) => "counter",
+            Self::Noted(_) => "note",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::CONTEXTS;
+
+    #[test]
+    fn the_probe_is_not_a_registered_context() {
+        assert!(CONTEXTS.iter().all(|context| context.name != PROBE.name));
+        assert!(CONTEXTS.iter().all(|context| context.topic != PROBE.topic));
+    }
+}

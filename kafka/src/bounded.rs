@@ -1,0 +1,354 @@
+//! Reads partitions of a topic from their first offsets to the ends that they had at the start.
+//!
+//! Ends are positions, not records: control records of transactions and offsets that compaction emptied have
+//! no record that would show the end. The client reports its position at a partition's present end.
+
+use crate::{
+    admin::{Admin, AdminError},
+    consumer::{Batch, BatchConsumer, ConsumerError, EndReached, Ends, Fetch, Record},
+    settings::KafkaSettings,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// Longest wait for progress, while there is more to read.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a partition must be quiet that ended, by the client's report, before the end that was measured.
+/// Compaction leaves such tails. So does a broker that just became the leader, but it catches up sooner.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+
+/// The offsets to read of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub low: i64,
+    /// The offset behind the last one.
+    pub end: i64,
+}
+
+/// Why a bounded read does not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BoundedReadError {
+    /// The partitions can't be measured.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The partitions can't be read.
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    /// No more records come, though there should be some.
+    #[error(
+        "topic {topic} partition {partition}: no record from offset {next} on came within {} s, though the log ends at {end}{}",
+        STALL_TIMEOUT.as_secs(),
+        last_error.as_ref().map_or_else(String::new, |error| format!("; last error: {error}"))
+    )]
+    Stalled {
+        /// The topic.
+        topic: String,
+        /// The first partition that is not read to its end.
+        partition: i32,
+        /// The offset waited for.
+        next: i64,
+        /// The end to be reached.
+        end: i64,
+        /// The last transient error.
+        last_error: Option<ConsumerError>,
+    },
+}
+
+/// Reads some partitions of a topic to given ends.
+pub struct BoundedReader {
+    topic: String,
+    /// By partition.
+    progress: BTreeMap<i32, Progress>,
+    /// `None` where everything is empty.
+    consumer: Option<BatchConsumer>,
+}
+
+/// How far a partition is read.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    next: i64,
+    end: i64,
+    /// Since when the client has nothing more, by its own report, though `next` is before `end`.
+    quiet_since: Option<Instant>,
+}
+
+impl BoundedReader {
+    /// Measures all partitions of a topic, and begins to read them at their first offsets. `role` names the
+    /// thread and the client.
+    pub async fn open(
+        settings: &KafkaSettings,
+        admin: &Admin,
+        role: &str,
+        topic: &str,
+    ) -> Result<Self, BoundedReadError> {
+        let mut spans = Vec::new();
+        for partition in 0..admin.partitions(topic).await? {
+            spans.push(Span::measure(admin, topic, partition).await?);
+        }
+        Self::start(settings, role, topic, &spans, Fetch::Ahead)
+    }
+
+    /// Begins to read given spans.
+    pub fn start(
+        settings: &KafkaSettings,
+        role: &str,
+        topic: &str,
+        spans: &[Span],
+        fetch: Fetch,
+    ) -> Result<Self, BoundedReadError> {
+        let unread = spans.iter().filter(|span| span.low < span.end);
+        let starts: Vec<(i32, i64)> = unread.map(|span| (span.partition, span.low)).collect();
+        let options = (fetch, Ends::Reported);
+        let consumer = match starts.is_empty() {
+            true => None,
+            false => Some(BatchConsumer::start_with(
+                settings, role, topic, &starts, options,
+            )?),
+        };
+        Ok(Self {
+            topic: topic.to_owned(),
+            progress: spans
+                .iter()
+                .map(|span| (span.partition, Progress::new(*span)))
+                .collect(),
+            consumer,
+        })
+    }
+
+    /// The offset of a partition before which everything was read; `None` for a partition that is not read.
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        self.progress
+            .get(&partition)
+            .map(|progress| progress.next.min(progress.end))
+    }
+
+    /// Waits for the next records: at least one; `None` once every partition is read to its end. Transient
+    /// errors are waited out. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, BoundedReadError> {
+        let (mut progressed, mut last_error) = (Instant::now(), None);
+        loop {
+            let now = Instant::now();
+            finish_empty(&mut self.progress, now);
+            let Some(consumer) = self.consumer.as_mut() else {
+                return Ok(None);
+            };
+            let mut unread = self.progress.iter().filter(|(_, one)| !one.is_at_end());
+            let Some((partition, first)) = unread.next() else {
+                return Ok(None);
+            };
+            let stalls_at = progressed + STALL_TIMEOUT;
+            if now >= stalls_at {
+                return Err(BoundedReadError::Stalled {
+                    topic: self.topic.clone(),
+                    partition: *partition,
+                    next: first.next,
+                    end: first.end,
+                    last_error,
+                });
+            }
+            let settles_at = self.progress.values().filter_map(Progress::settles_at);
+            let wakes_at = settles_at.min().map_or(stalls_at, |at| at.min(stalls_at));
+            match timeout_at(wakes_at, consumer.next_batch()).await {
+                // Something settles, or the read has stalled.
+                Err(_) => {}
+                Ok(Ok(batch)) => {
+                    let before = unread_offsets(&self.progress);
+                    let records = take(&mut self.progress, batch, Instant::now());
+                    if !records.is_empty() {
+                        return Ok(Some(records));
+                    }
+                    // New records behind the ends are no progress.
+                    if unread_offsets(&self.progress) < before {
+                        progressed = Instant::now();
+                    }
+                }
+                Ok(Err(error)) if error.is_transient() => {
+                    tracing::warn!(topic = self.topic, %error, "reading the topic again");
+                    restart_settling(&mut self.progress, Instant::now());
+                    last_error = Some(error);
+                }
+                Ok(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Span {
+    /// Everything that a partition has now.
+    pub async fn measure(admin: &Admin, topic: &str, partition: i32) -> Result<Self, AdminError> {
+        let watermarks = admin.watermarks(topic, partition).await?;
+        Ok(Self {
+            partition,
+            low: watermarks.low,
+            end: watermarks.high,
+        })
+    }
+}
+
+impl Progress {
+    fn new(span: Span) -> Self {
+        Self {
+            next: span.low,
+            end: span.end,
+            quiet_since: None,
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.next >= self.end
+    }
+
+    fn advance(&mut self, next: i64) {
+        self.next = self.next.max(next);
+        self.quiet_since = None;
+    }
+
+    fn settles_at(&self) -> Option<Instant> {
+        self.quiet_since.map(|since| since + SETTLE_TIME)
+    }
+}
+
+/// Takes note of a batch. Gives its records, without those behind the ends.
+fn take(progress: &mut BTreeMap<i32, Progress>, batch: Batch, now: Instant) -> Vec<Record> {
+    let Batch { mut records, ends } = batch;
+    records.retain(|record| {
+        let Some(progress) = progress.get_mut(&record.partition) else {
+            return false;
+        };
+        progress.advance(record.offset + 1);
+        record.offset < progress.end
+    });
+    for EndReached {
+        partition,
+        position,
+    } in ends
+    {
+        if let Some(progress) = progress.get_mut(&partition) {
+            progress.advance(position.unwrap_or(progress.next));
+            if !progress.is_at_end() {
+                progress.quiet_since = Some(now);
+            }
+        }
+    }
+    records
+}
+
+/// The number of offsets before the ends that were not read yet.
+fn unread_offsets(progress: &BTreeMap<i32, Progress>) -> i64 {
+    let progress = progress.values();
+    progress
+        .map(|progress| (progress.end - progress.next).max(0))
+        .sum()
+}
+
+/// Partitions that were quiet long enough are read to their ends.
+fn finish_empty(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
+    for progress in progress.values_mut() {
+        if progress.settles_at().is_some_and(|at| at <= now) {
+            progress.advance(progress.end);
+        }
+    }
+}
+
+/// After an error nothing is known of the time before it.
+fn restart_settling(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
+    for progress in progress.values_mut() {
+        progress.quiet_since = progress.quiet_since.map(|_| now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPAN: Span = Span {
+        partition: 1,
+        low: 3,
+        end: 6,
+    };
+
+    fn progress() -> BTreeMap<i32, Progress> {
+        BTreeMap::from([(SPAN.partition, Progress::new(SPAN))])
+    }
+
+    fn records(offsets: &[i64]) -> Batch {
+        let record = |offset: &i64| Record {
+            partition: SPAN.partition,
+            offset: *offset,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+        };
+        Batch {
+            records: offsets.iter().map(record).collect(),
+            ends: Vec::new(),
+        }
+    }
+
+    fn end(position: Option<i64>) -> Batch {
+        Batch {
+            records: Vec::new(),
+            ends: vec![EndReached {
+                partition: SPAN.partition,
+                position,
+            }],
+        }
+    }
+
+    fn offsets(records: &[Record]) -> Vec<i64> {
+        records.iter().map(|record| record.offset).collect()
+    }
+
+    #[test]
+    fn records_behind_the_end_are_left_out_and_show_that_it_is_reached() {
+        let (mut progress, now) = (progress(), Instant::now());
+        let taken = take(&mut progress, records(&[3, 4]), now);
+        assert_eq!(offsets(&taken), [3, 4]);
+        assert!(!progress[&1].is_at_end());
+        // Offset 5 has no record.
+        let taken = take(&mut progress, records(&[7, 8]), now);
+        assert_eq!(offsets(&taken), [] as [i64; 0]);
+        assert!(progress[&1].is_at_end());
+        assert_eq!(unread_offsets(&progress), 0);
+        take(&mut progress, records(&[9]), now);
+        assert_eq!(unread_offsets(&progress), 0);
+    }
+
+    #[test]
+    fn the_clients_position_reaches_an_end_behind_control_records() {
+        let (mut progress, now) = (progress(), Instant::now());
+        take(&mut progress, records(&[3, 4]), now);
+        take(&mut progress, end(Some(6)), now);
+        assert!(progress[&1].is_at_end());
+    }
+
+    #[test]
+    fn a_tail_without_records_is_read_once_it_was_quiet() {
+        for position in [None, Some(5)] {
+            let (mut progress, now) = (progress(), Instant::now());
+            take(&mut progress, records(&[3, 4]), now);
+            take(&mut progress, end(position), now);
+            finish_empty(&mut progress, now + SETTLE_TIME / 2);
+            assert!(!progress[&1].is_at_end());
+            finish_empty(&mut progress, now + SETTLE_TIME);
+            assert!(progress[&1].is_at_end());
+        }
+    }
+
+    #[test]
+    fn a_record_or_an_error_after_an_early_end_defers_it() {
+        let (mut progress, now) = (progress(), Instant::now());
+        take(&mut progress, end(None), now);
+        restart_settling(&mut progress, now + SETTLE_TIME / 2);
+        finish_empty(&mut progress, now + SETTLE_TIME);
+        assert!(!progress[&1].is_at_end());
+        // The leader has caught up.
+        take(&mut progress, records(&[3]), now + SETTLE_TIME);
+        finish_empty(&mut progress, now + SETTLE_TIME * 4);
+        assert!(!progress[&1].is_at_end());
+        assert_eq!(progress[&1].next, 4);
+    }
+}

@@ -1,0 +1,71 @@
+//! Records and errors, as readers receive them.
+
+use bytes::Bytes;
+
+/// One record of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The topic's partition.
+    pub partition: i32,
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// When the broker received it, in milliseconds since 1970; -1 if the broker does not say.
+    pub timestamp_ms: i64,
+    /// `None` is not the same as empty.
+    pub key: Option<Bytes>,
+    /// `None` is not the same as empty.
+    pub value: Option<Bytes>,
+}
+
+/// The content of one message from the thread; not empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// In each partition in the order of their offsets.
+    pub records: Vec<Record>,
+    /// Partitions that were read to their ends behind these records.
+    pub ends: Vec<EndReached>,
+}
+
+/// A partition that the client has read to its present end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndReached {
+    pub partition: i32,
+    /// The offset behind everything that was read, control records included; `None` if nothing was.
+    pub position: Option<i64>,
+}
+
+/// Why no batch came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumerError {
+    /// The client retries by itself; the next call may succeed.
+    #[error("topic {topic}: the brokers can't be reached or don't answer: {reason}")]
+    Unreachable {
+        /// The topic read.
+        topic: String,
+        /// The client library's message.
+        reason: String,
+    },
+    /// The log's beginning is gone, or its end lies before where we were.
+    #[error("topic {topic}: an offset asked for is not in the log any more: {reason}")]
+    OffsetOutOfRange {
+        /// The topic read.
+        topic: String,
+        /// The client library's message.
+        reason: String,
+    },
+    /// Waiting does not help.
+    #[error("topic {topic}: {reason}")]
+    Fatal {
+        /// The topic read.
+        topic: String,
+        /// The client library's message.
+        reason: String,
+    },
+}
+
+impl ConsumerError {
+    /// Whether the same consumer may be asked again.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}

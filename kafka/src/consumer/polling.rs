@@ -1,0 +1,294 @@
+//! The consumer's thread: gathers what the client gives into batches.
+
+use super::batch::{Batch, ConsumerError, EndReached, Record};
+use bytes::Bytes;
+use rdkafka::{Message, error::KafkaError, message::BorrowedMessage, types::RDKafkaErrorCode};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// A batch ends once its values have this many bytes.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How soon a stopped consumer's thread notices.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The thread: polls until it is stopped, its reader is gone, or an error is not transient.
+pub(super) fn run(
+    mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
+    position: impl Fn(i32) -> Option<i64>,
+    topic: &str,
+    sender: &mpsc::Sender<Result<Batch, ConsumerError>>,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
+        let Polled {
+            records,
+            ends,
+            error,
+        } = poll_batch(&mut poll, topic);
+        let is_last = error.as_ref().is_some_and(|error| !error.is_transient());
+        let is_empty = records.is_empty() && ends.is_empty();
+        let ends = ends.into_iter().map(|partition| EndReached {
+            partition,
+            position: position(partition),
+        });
+        let batch = Batch {
+            records,
+            ends: ends.collect(),
+        };
+        let batch = (!is_empty).then_some(Ok(batch));
+        for sent in batch.into_iter().chain(error.map(Err)) {
+            if sender.blocking_send(sent).is_err() {
+                return;
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// The result of one round of polling: records and ends, then the error that came behind them.
+#[derive(Default)]
+struct Polled {
+    records: Vec<Record>,
+    /// Partitions.
+    ends: Vec<i32>,
+    error: Option<ConsumerError>,
+}
+
+/// Everything that is there now, up to a batch's limits; nothing if nothing came within the timeout.
+///
+/// While the brokers are away the client queues an error for each of its attempts. A reader needs to hear of
+/// the outage once, not of every error long after it has ended: transient ones are reported only if no
+/// record came. Another error comes only once, so it must not be lost behind records.
+fn poll_batch(
+    mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
+    topic: &str,
+) -> Polled {
+    let (mut polled, mut bytes) = (Polled::default(), 0);
+    let (mut transient, mut timeout) = (None, POLL_TIMEOUT);
+    while polled.records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+        match poll(timeout) {
+            Some(Ok(record)) => {
+                bytes += record.value.as_ref().map_or(0, Bytes::len);
+                polled.records.push(record);
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => polled.ends.push(partition),
+            Some(Err(error)) => match classify(topic, &error) {
+                Some(error) if error.is_transient() => transient = Some(error),
+                Some(error) => {
+                    polled.error = Some(error);
+                    return polled;
+                }
+                None => {}
+            },
+            None => break,
+        }
+        timeout = Duration::ZERO;
+    }
+    polled.error = transient.filter(|_| polled.records.is_empty());
+    polled
+}
+
+pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+    }
+}
+
+/// `None` for errors that mean nothing to a reader. The client retries after any error but those that are
+/// named here, so an unknown one is transient, too.
+fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
+    use RDKafkaErrorCode as Code;
+    let topic = topic.to_owned();
+    let reason = error.to_string();
+    if let KafkaError::MessageConsumptionFatal(_) = error {
+        return Some(ConsumerError::Fatal { topic, reason });
+    }
+    match error.rdkafka_error_code() {
+        Some(Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation) => {
+            Some(ConsumerError::OffsetOutOfRange { topic, reason })
+        }
+        // The client skips records that it can't read, with these codes.
+        Some(Code::BadMessage | Code::BadCompression | Code::NotImplemented) => {
+            Some(ConsumerError::Fatal { topic, reason })
+        }
+        Some(
+            Code::Fatal
+            | Code::InvalidTopic
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => Some(ConsumerError::Fatal { topic, reason }),
+        Some(Code::PartitionEOF | Code::NoError) => None,
+        // A topic that is being created or deleted is unknown for a while; so is one whose broker restarts,
+        // and one whose access rules are being changed is forbidden. That ends by itself or by an operator.
+        Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    const TOPIC: &str = "journal.orders";
+    /// The client's position in partition 0.
+    const POSITION: i64 = 70;
+
+    type Polls = VecDeque<Option<Result<Record, KafkaError>>>;
+
+    fn at(offset: i64) -> Record {
+        Record {
+            partition: 0,
+            offset,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+        }
+    }
+
+    fn error(code: RDKafkaErrorCode) -> Option<Result<Record, KafkaError>> {
+        Some(Err(KafkaError::MessageConsumption(code)))
+    }
+
+    /// The offsets and errors that a reader receives, batch by batch. The thread is stopped once the client
+    /// has nothing more.
+    fn received(polls: Polls) -> Vec<Result<Vec<i64>, ConsumerError>> {
+        let offsets = |records: Vec<Record>| records.iter().map(|record| record.offset).collect();
+        batches(polls)
+            .into_iter()
+            .map(|batch| batch.map(|batch| offsets(batch.records)))
+            .collect()
+    }
+
+    fn batches(mut polls: Polls) -> Vec<Result<Batch, ConsumerError>> {
+        let stop = AtomicBool::new(false);
+        let (sender, mut batches) = mpsc::channel(8);
+        let poll = |_| {
+            stop.store(polls.len() <= 1, Ordering::Relaxed);
+            polls.pop_front().flatten()
+        };
+        run(
+            poll,
+            |partition| Some(POSITION + i64::from(partition)),
+            TOPIC,
+            &sender,
+            &stop,
+        );
+        drop(sender);
+        std::iter::from_fn(|| batches.blocking_recv()).collect()
+    }
+
+    #[test]
+    fn a_permanent_error_comes_behind_the_records_before_it_and_ends_the_stream() {
+        for code in [
+            RDKafkaErrorCode::AutoOffsetReset,
+            RDKafkaErrorCode::OffsetOutOfRange,
+            RDKafkaErrorCode::LogTruncation,
+            RDKafkaErrorCode::GroupAuthorizationFailed,
+            RDKafkaErrorCode::Fatal,
+            RDKafkaErrorCode::BadMessage,
+        ] {
+            let received = received(Polls::from([
+                Some(Ok(at(4))),
+                Some(Ok(at(5))),
+                error(code),
+                Some(Ok(at(6))),
+            ]));
+            let [Ok(offsets), Err(error)] = &received[..] else {
+                panic!("{code:?}: {received:?}");
+            };
+            assert_eq!(offsets, &[4, 5], "{code:?}");
+            assert!(!error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_transient_error_is_reported_only_if_no_record_came() {
+        let down = || error(RDKafkaErrorCode::AllBrokersDown);
+        let received = received(Polls::from([
+            down(),
+            down(),
+            None,
+            down(),
+            Some(Ok(at(4))),
+            None,
+            Some(Ok(at(5))),
+            None,
+        ]));
+        let [Err(error), Ok(first), Ok(second)] = &received[..] else {
+            panic!("{received:?}");
+        };
+        assert!(error.is_transient(), "{error}");
+        assert_eq!((&first[..], &second[..]), (&[4][..], &[5][..]));
+    }
+
+    #[test]
+    fn an_error_after_which_the_client_retries_is_transient() {
+        for code in [
+            RDKafkaErrorCode::Fail,
+            RDKafkaErrorCode::InvalidMessage,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::UnknownTopicId,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::Unknown,
+        ] {
+            let received = received(Polls::from([error(code), None, Some(Ok(at(4))), None]));
+            let [Err(error), Ok(offsets)] = &received[..] else {
+                panic!("{code:?}: {received:?}");
+            };
+            assert!(error.is_transient(), "{error}");
+            assert_eq!(offsets, &[4], "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_reported_with_the_position_even_without_a_record() {
+        let end = |partition| Some(Err(KafkaError::PartitionEOF(partition)));
+        let polls = Polls::from([Some(Ok(at(4))), end(0), None, end(2), None]);
+        let found: Vec<_> = batches(polls).into_iter().map(Result::unwrap).collect();
+        let reached = |partition: i32| EndReached {
+            partition,
+            position: Some(POSITION + i64::from(partition)),
+        };
+        let [first, second] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            (first.records.len(), &first.ends[..]),
+            (1, &[reached(0)][..])
+        );
+        assert_eq!(
+            (second.records.len(), &second.ends[..]),
+            (0, &[reached(2)][..])
+        );
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_limits() {
+        let full = (0..3).map(|_| at(0)).collect::<Vec<_>>();
+        let value = Some(Bytes::from(vec![0; BATCH_BYTES_MAX / 2]));
+        let mut large = full.into_iter().map(|record| {
+            Some(Ok(Record {
+                value: value.clone(),
+                ..record
+            }))
+        });
+        let batch = poll_batch(|_| large.next().flatten(), TOPIC);
+        assert_eq!((batch.records.len(), batch.error), (2, None));
+        let batch = poll_batch(|_| Some(Ok(at(0))), TOPIC);
+        assert_eq!(
+            (batch.records.len(), batch.error),
+            (BATCH_RECORDS_MAX, None)
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! A producer that is replaced after a fatal error: the client library's own never works again.
+
+use rdkafka::producer::{Producer, ProducerContext};
+use std::sync::{Arc, RwLock};
+
+/// The current producer.
+pub(crate) struct SelfHealing<P> {
+    role: String,
+    current: RwLock<Arc<P>>,
+}
+
+impl<P: Send + Sync + 'static> SelfHealing<P> {
+    /// `role` is for the log.
+    pub fn new(role: &str, producer: P) -> Self {
+        Self {
+            role: role.to_owned(),
+            current: RwLock::new(Arc::new(producer)),
+        }
+    }
+
+    /// The current producer, with or without a fatal error.
+    pub fn current(&self) -> Arc<P> {
+        self.current.read().expect("no holder panics").clone()
+    }
+
+    /// Replaces the producer if it had a fatal error; of several callers the first one does it. The old
+    /// producer still reports the records that it had in flight.
+    pub fn heal<C: ProducerContext, E>(&self, new: impl FnOnce() -> Result<P, E>) -> Result<(), E>
+    where
+        P: Producer<C>,
+    {
+        if self.current().client().fatal_error().is_none() {
+            return Ok(());
+        }
+        let mut current = self.current.write().expect("no holder panics");
+        // Another caller may have replaced it meanwhile.
+        let Some((code, reason)) = current.client().fatal_error() else {
+            return Ok(());
+        };
+        tracing::error!(role = self.role, %code, reason, "replacing a producer after a fatal error");
+        let old = std::mem::replace(&mut *current, Arc::new(new()?));
+        // Its destructor joins a thread, for which no caller should wait.
+        std::thread::spawn(move || drop(old));
+        Ok(())
+    }
+
+    /// Makes the producer fail fatally, as after an error that idempotence can't survive.
+    #[cfg(feature = "faults")]
+    pub fn fail_fatally<C: ProducerContext>(&self)
+    where
+        P: Producer<C>,
+    {
+        crate::faults::fail_fatally(self.current().client());
+    }
+}

@@ -1,0 +1,321 @@
+//! Rows and keys in Postgres: read by name, written as one array per column.
+//!
+//! A statement's text does not depend on how many rows it takes, so each is prepared once. Crates that
+//! derive such statements (`sqlx-batch`, `sql-macros-derive`) only insert, or want a database while
+//! they compile.
+
+use crate::{
+    columns::{Columns, join, list},
+    fold::{Change, Plan, Stored},
+    recorded::Recorded,
+    store::StoreError,
+    view::Table,
+};
+use sqlx::{
+    Arguments, AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, Type,
+    error::BoxDynError,
+    postgres::{PgArguments, PgHasArrayType, PgRow},
+};
+use std::collections::BTreeMap;
+
+/// A row type of a table in Postgres. [`postgres_row!`](crate::postgres_row!) implements it.
+pub trait PostgresRow: Columns + for<'r> FromRow<'r, PgRow> + Send + Sync + Unpin {
+    /// Adds one array per column, in the order of [`Columns::all`].
+    ///
+    /// # Errors
+    /// A value that Postgres has no representation for.
+    fn bind(rows: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
+}
+
+/// A primary key in Postgres.
+pub trait PostgresKey: Send + Sync {
+    /// Adds one array per column of the key.
+    ///
+    /// # Errors
+    /// A value that Postgres has no representation for.
+    fn bind(keys: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
+}
+
+/// Implements [`Columns`] and [`PostgresRow`] for a struct that derives [`FromRow`].
+///
+/// ```
+/// #[derive(sqlx::FromRow)]
+/// struct Price {
+///     sku: String,
+///     amount: i64,
+/// }
+/// projections::postgres_row!(Price in "prices_v1" by [sku] with [amount]);
+/// ```
+#[macro_export]
+macro_rules! postgres_row {
+    ($row:ident in $table:literal by [$($key:ident),+ $(,)?] with [$($value:ident),* $(,)?]) => {
+        $crate::columns!($row in $table by [$($key),+] with [$($value),*]);
+
+        impl $crate::postgres::PostgresRow for $row {
+            fn bind(
+                rows: &[&Self],
+                arguments: &mut ::sqlx::postgres::PgArguments,
+            ) -> ::std::result::Result<(), ::sqlx::error::BoxDynError> {
+                $($crate::postgres::bind_column(rows, |row| &row.$key, arguments)?;)+
+                $($crate::postgres::bind_column(rows, |row| &row.$value, arguments)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+/// Adds one column of many rows, as an array.
+///
+/// # Errors
+/// A value that Postgres has no representation for.
+pub fn bind_column<'r, Row, Value>(
+    rows: &[&'r Row],
+    value: impl Fn(&'r Row) -> &'r Value,
+    arguments: &mut PgArguments,
+) -> Result<(), BoxDynError>
+where
+    Value: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + 'r,
+{
+    let column: Vec<&Value> = rows.iter().map(|row| value(row)).collect();
+    arguments.add(column)
+}
+
+macro_rules! single_column_keys {
+    ($($key:ty),+) => {$(
+        impl PostgresKey for $key {
+            fn bind(keys: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError> {
+                bind_column(keys, |key| key, arguments)
+            }
+        }
+    )+};
+}
+single_column_keys!(String, i64, i32);
+
+macro_rules! composite_keys {
+    ($(($($part:ident . $index:tt),+)),+) => {$(
+        impl<$($part),+> PostgresKey for ($($part,)+)
+        where
+            $($part: for<'q> Encode<'q, Postgres> + Type<Postgres> + PgHasArrayType + Send + Sync,)+
+        {
+            fn bind(keys: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError> {
+                $(bind_column(keys, |key| &key.$index, arguments)?;)+
+                Ok(())
+            }
+        }
+    )+};
+}
+composite_keys!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
+
+/// The tables of a view in Postgres, as a tuple.
+pub trait PostgresTables<Event>: Send + Sync + 'static {
+    /// Loads, folds and writes the rows of a batch, one table after the other.
+    fn apply(
+        events: &[Recorded<'_, Event>],
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+macro_rules! tables {
+    ($(($first:ident $(, $table:ident)*)),+) => {$(
+        impl<$first $(, $table)*> PostgresTables<$first::Event> for ($first, $($table,)*)
+        where
+            $first: Table<Key: PostgresKey, Row: PostgresRow>,
+            $($table: Table<Event = $first::Event, Key: PostgresKey, Row: PostgresRow>,)*
+        {
+            async fn apply(
+                events: &[Recorded<'_, $first::Event>],
+                connection: &mut PgConnection,
+            ) -> Result<(), StoreError> {
+                apply::<$first>(events, connection).await?;
+                $(apply::<$table>(events, connection).await?;)*
+                Ok(())
+            }
+        }
+    )+};
+}
+tables!((A), (A, B), (A, B, C), (A, B, C, D));
+
+/// Applies events to one table.
+async fn apply<T>(
+    events: &[Recorded<'_, T::Event>],
+    connection: &mut PgConnection,
+) -> Result<(), StoreError>
+where
+    T: Table<Key: PostgresKey, Row: PostgresRow>,
+{
+    let plan = Plan::<T>::new(events)?;
+    let stored = load::<T>(&plan.keys_to_load(), connection).await?;
+    let changes = plan.fold(stored)?;
+    write::<T>(&changes, connection).await?;
+    Ok(())
+}
+
+async fn load<T>(
+    keys: &[T::Key],
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<T::Key, Stored<T::Row>>, sqlx::Error>
+where
+    T: Table<Key: PostgresKey, Row: PostgresRow>,
+{
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut arguments = PgArguments::default();
+    T::Key::bind(&Vec::from_iter(keys), &mut arguments).map_err(sqlx::Error::Encode)?;
+    let statement = AssertSqlSafe(load_statement::<T::Row>());
+    let rows: Vec<T::Row> = sqlx::query_as_with(statement, arguments)
+        .fetch_all(connection)
+        .await?;
+    let stored = |row: T::Row| {
+        let key = T::key(&row);
+        let stored = Stored {
+            row: Some(row),
+            deleted_at: None,
+        };
+        (key, stored)
+    };
+    Ok(rows.into_iter().map(stored).collect())
+}
+
+/// Writes the rows that differ from what is stored, in the order of their keys.
+async fn write<T>(
+    changes: &[Change<T::Key, T::Row>],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error>
+where
+    T: Table<Key: PostgresKey, Row: PostgresRow>,
+{
+    let changed = changes
+        .iter()
+        .filter(|change| change.before != change.after);
+    let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+    for change in changed {
+        match &change.after {
+            Some(row) => upserts.push(row),
+            None => deletes.push(&change.key),
+        }
+    }
+    if !upserts.is_empty() {
+        let mut arguments = PgArguments::default();
+        T::Row::bind(&upserts, &mut arguments).map_err(sqlx::Error::Encode)?;
+        let statement = AssertSqlSafe(upsert_statement::<T::Row>());
+        sqlx::query_with(statement, arguments)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !deletes.is_empty() {
+        let mut arguments = PgArguments::default();
+        T::Key::bind(&deletes, &mut arguments).map_err(sqlx::Error::Encode)?;
+        let statement = AssertSqlSafe(delete_statement::<T::Row>());
+        sqlx::query_with(statement, arguments)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn load_statement<Row: Columns>() -> String {
+    let (table, keys) = (Row::TABLE, list(Row::KEY));
+    let columns = list(Row::all().map(|column| format!("stored.{column}")));
+    let arrays = arrays(Row::KEY.len());
+    format!(
+        "SELECT {columns} FROM UNNEST({arrays}) AS wanted ({keys}) \
+         JOIN {table} AS stored USING ({keys})"
+    )
+}
+
+fn upsert_statement<Row: Columns>() -> String {
+    let (table, keys) = (Row::TABLE, list(Row::KEY));
+    let (columns, arrays) = (list(Row::all()), arrays(Row::all().count()));
+    let updates = list(
+        Row::VALUES
+            .iter()
+            .map(|column| format!("{column} = excluded.{column}")),
+    );
+    let action = match updates.is_empty() {
+        true => "NOTHING".to_owned(),
+        false => format!("UPDATE SET {updates}"),
+    };
+    format!(
+        "INSERT INTO {table} ({columns}) SELECT * FROM UNNEST({arrays}) \
+         ON CONFLICT ({keys}) DO {action}"
+    )
+}
+
+fn delete_statement<Row: Columns>() -> String {
+    let (table, keys, arrays) = (Row::TABLE, list(Row::KEY), arrays(Row::KEY.len()));
+    let equal = Row::KEY
+        .iter()
+        .map(|key| format!("stored.{key} = gone.{key}"));
+    let equal = join(equal, " AND ");
+    format!("DELETE FROM {table} AS stored USING UNNEST({arrays}) AS gone ({keys}) WHERE {equal}")
+}
+
+/// `$1, $2, ..`
+fn arrays(count: usize) -> String {
+    list((1..=count).map(|number| format!("${number}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(FromRow)]
+    struct Line {
+        order_id: String,
+        number: i32,
+        amount: Option<i64>,
+    }
+    crate::postgres_row!(Line in "lines_v1" by [order_id, number] with [amount]);
+
+    #[derive(FromRow)]
+    struct Present {
+        id: i64,
+    }
+    crate::postgres_row!(Present in "seen_v1" by [id] with []);
+
+    #[test]
+    fn statements_name_every_column_in_one_order() {
+        assert_eq!(
+            load_statement::<Line>(),
+            "SELECT stored.order_id, stored.number, stored.amount FROM UNNEST($1, $2) \
+             AS wanted (order_id, number) JOIN lines_v1 AS stored USING (order_id, number)"
+        );
+        assert_eq!(
+            upsert_statement::<Line>(),
+            "INSERT INTO lines_v1 (order_id, number, amount) SELECT * FROM UNNEST($1, $2, $3) \
+             ON CONFLICT (order_id, number) DO UPDATE SET amount = excluded.amount"
+        );
+        assert_eq!(
+            delete_statement::<Line>(),
+            "DELETE FROM lines_v1 AS stored USING UNNEST($1, $2) AS gone (order_id, number) \
+             WHERE stored.order_id = gone.order_id AND stored.number = gone.number"
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_only_a_key_has_nothing_to_update() {
+        assert_eq!(
+            upsert_statement::<Present>(),
+            "INSERT INTO seen_v1 (id) SELECT * FROM UNNEST($1) ON CONFLICT (id) DO NOTHING"
+        );
+    }
+
+    #[test]
+    fn a_row_binds_one_array_per_column() {
+        let line = Line {
+            order_id: "order_1".into(),
+            number: 1,
+            amount: None,
+        };
+        let mut arguments = PgArguments::default();
+        Line::bind(&[&line, &line], &mut arguments).unwrap();
+        assert_eq!(arguments.len(), Line::all().count());
+        let mut arguments = PgArguments::default();
+        let key = (line.order_id.clone(), line.number);
+        PostgresKey::bind(&[&key], &mut arguments).unwrap();
+        assert_eq!(arguments.len(), Line::KEY.len());
+        Present::bind(&[&Present { id: 1 }], &mut arguments).unwrap();
+        assert_eq!(arguments.len(), Line::KEY.len() + 1);
+    }
+}

@@ -1,0 +1,22 @@
+//! The entry of a view in the registry.
+
+use crate::{databases::Databases, problems::QueryError, projector::Runtime, totals::Totals};
+use futures_util::future::BoxFuture;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Computes the totals of a view.
+pub type TotalsQuery = fn(Databases) -> BoxFuture<'static, Result<Totals, QueryError>>;
+
+/// A view, as the registry lists it.
+pub struct Registration {
+    /// The view's name.
+    pub name: &'static str,
+    /// The database that its rows are in.
+    pub database: &'static str,
+    /// Starts its projector.
+    pub project: fn(&Runtime, &Databases),
+    /// Its queries.
+    pub routes: fn(&Databases) -> OpenApiRouter,
+    /// Its totals, if it holds all orders.
+    pub totals: Option<TotalsQuery>,
+}

@@ -1,0 +1,61 @@
+//! Operations on all views.
+
+use crate::{
+    databases::Databases, problems::QueryError, projector::Runtime, totals::Totals, views::VIEWS,
+};
+use utoipa_axum::router::OpenApiRouter;
+
+/// Why the totals of a view can't be computed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to compute the totals of view {view}: {source}")]
+pub struct TotalsError {
+    view: &'static str,
+    source: QueryError,
+}
+
+/// Starts the projector of every view.
+pub fn run(runtime: &Runtime, databases: &Databases) {
+    for view in VIEWS {
+        (view.project)(runtime, databases);
+    }
+}
+
+/// The queries of every view.
+pub fn routes(databases: &Databases) -> OpenApiRouter {
+    VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
+        router.merge((view.routes)(databases))
+    })
+}
+
+/// The totals of every view that holds all orders, each with the names of its database and itself.
+///
+/// # Errors
+/// [`TotalsError`] for the first view that gives none.
+pub async fn totals(databases: &Databases) -> Result<Vec<(String, Totals)>, TotalsError> {
+    let mut all = Vec::new();
+    for view in VIEWS {
+        let Some(query) = view.totals else {
+            continue;
+        };
+        let totals = query(databases.clone())
+            .await
+            .map_err(|source| TotalsError {
+                view: view.name,
+                source,
+            })?;
+        all.push((format!("{} {}", view.database, view.name), totals));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_views_have_the_same_name() {
+        let names: BTreeSet<_> = VIEWS.iter().map(|view| view.name).collect();
+        assert_eq!(names.len(), VIEWS.len(), "{names:?}");
+    }
+}

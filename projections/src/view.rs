@@ -1,0 +1,109 @@
+//! The view port: earlier row in, row or deletion out.
+//!
+//! A [`View`] is a pure fold of recorded events into the rows of one or several [`Table`]s. The stores
+//! load the rows of a batch's keys, fold in memory and write at most one change per row. A view is never
+//! altered once it is released: its next version is another view, and shares no row type with it.
+
+use crate::recorded::{FoldError, Recorded};
+use journal::{Batch, Checkpoint, ReadError, Reader, Source};
+use schemas::ContextEvent;
+
+/// A view: its name and the events that it is a fold of.
+pub trait View: Send + Sync + 'static {
+    /// `<view>_v<n>`; the names of its tables begin with it.
+    const NAME: &'static str;
+    /// The events that it reads.
+    type Event: ViewEvent;
+}
+
+/// One table of a view.
+pub trait Table: Send + Sync + 'static {
+    /// The events of its view.
+    type Event: ViewEvent;
+    /// A row's primary key. Rows are written in its order.
+    type Key: Ord + Clone + Send + Sync;
+    /// A row, with a field for each column.
+    type Row: Clone + PartialEq + Send + Sync;
+    /// Which events change a row, and whether it stores their version.
+    const FEED: RowFeed<Self::Row>;
+
+    /// The keys of the rows that an event changes.
+    ///
+    /// # Errors
+    /// [`FoldError`] for an event that no row can be named by.
+    fn keys(event: &Recorded<'_, Self::Event>) -> Result<Vec<Self::Key>, FoldError>;
+
+    /// The key of a row.
+    fn key(row: &Self::Row) -> Self::Key;
+
+    /// The row after an event, or `None` to delete it; `row` is the row before, if there is one. Must
+    /// be a pure function of its arguments.
+    ///
+    /// # Errors
+    /// [`FoldError`] for an event that can't be applied. It stops the view: skipping is never right.
+    fn apply(
+        key: &Self::Key,
+        row: Option<Self::Row>,
+        event: &Recorded<'_, Self::Event>,
+    ) -> Result<Option<Self::Row>, FoldError>;
+}
+
+/// Which events change a row of a table.
+#[derive(Debug)]
+pub enum RowFeed<Row> {
+    /// Those of one aggregate: all of them, from the row's first on. The row stores the version of the
+    /// last one, which this function gives. An event that is not above it is skipped, one that leaves
+    /// a gap is an error.
+    Versioned(fn(&Row) -> i64),
+    /// Some of those of one aggregate. The checkpoint alone prevents that one is applied twice, so
+    /// this is for Postgres only.
+    OneAggregate,
+    /// Those of several aggregates. For Postgres only, as above. A row has one group of columns per
+    /// source, so that the order between sources does not matter.
+    SeveralAggregates,
+}
+
+/// The events that a view reads: one context's, or those of several contexts. A view of several
+/// contexts declares an enum of their events and a reader that merges their journals.
+pub trait ViewEvent: Clone + Send + Sync + 'static {
+    /// The journals that they are recorded in.
+    const TOPICS: &'static [&'static str];
+    /// Reads them.
+    type Reader: EventReader<Self>;
+}
+
+/// Reads the events of a view, in order within each partition.
+pub trait EventReader<Event>: Sized + Send {
+    /// Starts to read after the given checkpoints, one per partition of each journal. `role` names the
+    /// client.
+    fn open(
+        source: &Source,
+        role: &str,
+        starts: Vec<Checkpoint>,
+    ) -> impl Future<Output = Result<Self, ReadError>> + Send;
+
+    /// Waits for the next batch, through all errors that are transient; `report` is called with each of
+    /// them, and with `None` once they are over. Cancel-safe.
+    fn next_batch(
+        &mut self,
+        report: impl FnMut(Option<&ReadError>) + Send,
+    ) -> impl Future<Output = Result<Batch<Event>, ReadError>> + Send;
+}
+
+impl<E: ContextEvent> ViewEvent for E {
+    const TOPICS: &'static [&'static str] = &[E::CONTEXT.topic];
+    type Reader = Reader<E>;
+}
+
+impl<E: ContextEvent> EventReader<E> for Reader<E> {
+    async fn open(source: &Source, role: &str, starts: Vec<Checkpoint>) -> Result<Self, ReadError> {
+        Reader::open(source, role, starts).await
+    }
+
+    async fn next_batch(
+        &mut self,
+        report: impl FnMut(Option<&ReadError>) + Send,
+    ) -> Result<Batch<E>, ReadError> {
+        self.next_with_retries(report).await
+    }
+}

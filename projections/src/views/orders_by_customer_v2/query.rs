@@ -1,0 +1,204 @@
+//! `GET /api/v1/customers/{id}/orders`.
+
+use super::tables::{OrderRow, OrdersByCustomer, partition_of};
+use crate::{
+    columns::{Columns, list},
+    cql::{Cql, CqlError, Session},
+    order::{Amount, Kind, OrderPage, OrderSummary},
+    paging::{self, NewestFirst},
+    problems::{ListProblems, QueryError, answer},
+    totals::Totals,
+    view::View,
+};
+use axum::{Json, extract::State};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use schemas::Timestamp;
+use serde::Deserialize;
+use service::{
+    extract::{ApiPath, ApiQuery},
+    problem::Problem,
+};
+use std::time::Duration;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Longest wait for a connection before the totals are given up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of parts that the token ring is read in.
+const SCAN_PARTS: i32 = 16;
+/// Most parts read at once.
+const SCANS_MAX: usize = 4;
+
+const SCAN: &str = "SELECT kind, line_count, total FROM {keyspace}.orders_by_customer_v2 \
+    WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
+
+/// The page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HistoryQuery {
+    /// Orders per page, 1 to 100; 20 by default.
+    limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    cursor: Option<String>,
+}
+
+/// The customer.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct CustomerPath {
+    /// Opaque id of the customer.
+    #[param(example = "17850")]
+    id: String,
+}
+
+/// A checked request.
+struct History {
+    customer: String,
+    limit: u16,
+    after: Option<NewestFirst>,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Cql> {
+    OpenApiRouter::new().routes(routes!(list_orders_of_customer))
+}
+
+/// One customer's orders and credit notes, newest first. An unknown customer has none.
+#[utoipa::path(get, path = "/customers/{id}/orders", tag = "orders",
+    params(CustomerPath, HistoryQuery),
+    responses((status = 200, description = "One page.", body = OrderPage), ListProblems))]
+async fn list_orders_of_customer(
+    State(cql): State<Cql>,
+    ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,
+    ApiQuery(query): ApiQuery<HistoryQuery>,
+) -> Result<Json<OrderPage>, Problem> {
+    paging::text("id", &id)?;
+    let history = History {
+        customer: id,
+        limit: paging::limit(query.limit)?,
+        after: paging::cursor(OrdersByCustomer::NAME, query.cursor.as_deref())?,
+    };
+    answer(find_page(&cql, &history)).await.map(Json)
+}
+
+async fn find_page(cql: &Cql, history: &History) -> Result<OrderPage, QueryError> {
+    let rows = find(cql, history).await?;
+    let (rows, next_cursor) = paging::cut(OrdersByCustomer::NAME, rows, history.limit, |row| {
+        NewestFirst {
+            ordered_at: Timestamp(row.ordered_at_us),
+            order_id: row.order_id.clone(),
+        }
+    });
+    let orders = rows.into_iter().map(|row| summary(row, &history.customer));
+    Ok(OrderPage {
+        orders: orders.collect::<Result<_, _>>()?,
+        next_cursor,
+    })
+}
+
+/// Reads one row more than the page, to know whether there is a next one.
+async fn find(cql: &Cql, history: &History) -> Result<Vec<OrderRow>, QueryError> {
+    let session = cql.session()?;
+    // Only the partition of orders without a customer depends on the time.
+    let partition = partition_of(Some(&history.customer), Timestamp::default());
+    let count = i32::from(history.limit) + 1;
+    let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
+    let select = format!("SELECT {columns} FROM {{keyspace}}.{table} WHERE customer_id = ?");
+    let rows = match &history.after {
+        None => {
+            let first_page = format!("{select} LIMIT ?");
+            session.fetch(&first_page, (partition, count)).await?
+        }
+        Some(NewestFirst {
+            ordered_at,
+            order_id,
+        }) => {
+            let next_page = format!("{select} AND (ordered_at_us, order_id) < (?, ?) LIMIT ?");
+            let values = (partition, ordered_at.0, order_id, count);
+            session.fetch(&next_page, values).await?
+        }
+    };
+    Ok(rows)
+}
+
+fn summary(row: OrderRow, customer: &str) -> Result<OrderSummary, QueryError> {
+    Ok(OrderSummary {
+        id: row.order_id,
+        kind: Kind::stored(&row.kind)?,
+        invoice: row.invoice,
+        customer: Some(customer.to_owned()),
+        country: row.country,
+        ordered_at: Timestamp(row.ordered_at_us).to_string(),
+        total: Amount {
+            amount: row.total,
+            currency: row.currency,
+        },
+        line_count: row.line_count,
+        version: row.version,
+    })
+}
+
+/// The totals of the whole view: the token ring is read from one end to the other, in parts.
+pub(super) async fn totals(cql: &Cql) -> Result<Totals, QueryError> {
+    let session = &*cql.session_within(CONNECT_TIMEOUT).await?;
+    let scans: Vec<_> = parts_of_the_ring()
+        .map(|(from, to)| scan(session, from, to))
+        .collect();
+    stream::iter(scans)
+        .buffer_unordered(SCANS_MAX)
+        .try_fold(Totals::default(), |sum, part| async move {
+            Ok(Totals {
+                invoices: sum.invoices + part.invoices,
+                sales: sum.sales + part.sales,
+                credit_notes: sum.credit_notes + part.credit_notes,
+                lines: sum.lines + part.lines,
+                total_minor: sum.total_minor + part.total_minor,
+            })
+        })
+        .await
+}
+
+async fn scan(session: &Session, from: i64, to: i64) -> Result<Totals, QueryError> {
+    let scan = session.statement(SCAN);
+    let pager = session.driver().execute_iter(scan, (from, to)).await;
+    let mut rows = pager
+        .map_err(CqlError::from)?
+        .rows_stream::<(String, i32, i64)>()
+        .map_err(CqlError::shape)?;
+    let mut totals = Totals::default();
+    while let Some((kind, line_count, total)) = rows.try_next().await.map_err(CqlError::from)? {
+        totals.invoices += 1;
+        match Kind::stored(&kind)? {
+            Kind::Sale => totals.sales += 1,
+            Kind::CreditNote => totals.credit_notes += 1,
+        }
+        totals.lines += i64::from(line_count);
+        totals.total_minor += total;
+    }
+    Ok(totals)
+}
+
+/// Both ends of each part of the token ring, which is every 64-bit number.
+fn parts_of_the_ring() -> impl Iterator<Item = (i64, i64)> {
+    let width = (1_i128 << 64) / i128::from(SCAN_PARTS);
+    (0..SCAN_PARTS).map(move |part| {
+        let from = i128::from(i64::MIN) + width * i128::from(part);
+        let token = |position: i128| {
+            i64::try_from(position).expect("the parts divide the range of 64-bit numbers evenly")
+        };
+        (token(from), token(from + width - 1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_cover_the_ring_without_gap_or_overlap() {
+        let parts: Vec<_> = parts_of_the_ring().collect();
+        assert_eq!(parts[0].0, i64::MIN);
+        assert_eq!(parts.last().unwrap().1, i64::MAX);
+        assert!(parts.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0));
+    }
+}

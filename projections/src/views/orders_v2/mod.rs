@@ -1,0 +1,29 @@
+//! `orders_v2`: orders and credit notes with their lines, in Postgres.
+
+mod query;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use query::{OrderDetail, OrderLine};
+pub use tables::{LineRow, Lines, OrderRow, Orders, OrdersView};
+
+use crate::{
+    postgres::PostgresStore, problems::QueryError, registration::Registration, view::View,
+};
+
+/// This view in the registry.
+pub(super) const REGISTRATION: Registration = Registration {
+    name: OrdersView::NAME,
+    database: "Postgres",
+    project: |runtime, databases| {
+        runtime.project(PostgresStore::<OrdersView>::new(databases.postgres.clone()));
+    },
+    routes: |databases| query::routes().with_state(databases.postgres.clone()),
+    totals: Some(|databases| {
+        Box::pin(async move {
+            let totals = query::totals(&databases.postgres).await;
+            totals.map_err(QueryError::from)
+        })
+    }),
+};

@@ -1,0 +1,284 @@
+//! `GET /api/v1/orders` and `GET /api/v1/orders/{id}`.
+
+use super::tables::{LineRow, OrderRow, OrdersView};
+use crate::{
+    columns::{Columns, list},
+    order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
+    paging::{self, NewestFirst},
+    postgres::Instant,
+    problems::{ListProblems, QueryError, answer},
+    totals::Totals,
+    view::View,
+};
+use axum::{Json, extract::State, http::StatusCode};
+use schemas::Timestamp;
+use serde::{Deserialize, Serialize};
+use service::{
+    extract::{ApiPath, ApiQuery},
+    problem::Problem,
+};
+use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Filters, and the page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only orders of this customer.
+    #[param(example = "17850")]
+    customer: Option<String>,
+    /// Only orders of this country, in the source's spelling.
+    #[param(example = "United Kingdom")]
+    country: Option<String>,
+    /// Only sales, or only credit notes.
+    #[param(inline)]
+    kind: Option<Kind>,
+    /// Only orders at this time (RFC 3339) or later.
+    #[param(example = "2010-12-01T00:00:00Z")]
+    from: Option<String>,
+    /// Only orders before this time (RFC 3339).
+    #[param(example = "2010-12-02T00:00:00Z")]
+    to: Option<String>,
+    /// Orders per page, 1 to 100; 20 by default.
+    limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    cursor: Option<String>,
+}
+
+/// The order.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct OrderPath {
+    /// TypeID of an order or a credit note.
+    #[param(example = "order_01h455vb4pex5vsknk084sn02q")]
+    id: String,
+}
+
+/// A checked [`ListQuery`].
+struct Filter {
+    customer: Option<String>,
+    country: Option<String>,
+    kind: Option<Kind>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    limit: u16,
+    after: Option<NewestFirst>,
+}
+
+/// An order or credit note with its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OrderDetail {
+    /// The order without its lines.
+    #[serde(flatten)]
+    pub order: OrderSummary,
+    /// In the order of the source.
+    pub lines: Vec<OrderLine>,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OrderLine {
+    /// The product.
+    #[schema(example = "85123A")]
+    pub sku: String,
+    /// The source's description; null where it has none.
+    #[schema(example = "WHITE HANGING HEART T-LIGHT HOLDER")]
+    pub description: Option<String>,
+    /// Pieces, signed.
+    #[schema(example = 6)]
+    pub quantity: i64,
+    /// Price of one piece in millionths of the major unit, signed.
+    #[schema(example = 2_550_000)]
+    pub unit_price_millionths: i64,
+    /// Quantity x unit price, rounded half to even.
+    pub amount: Amount,
+}
+
+pub(super) fn routes() -> OpenApiRouter<PgPool> {
+    OpenApiRouter::new()
+        .routes(routes!(list_orders))
+        .routes(routes!(get_order))
+}
+
+/// Orders and credit notes, newest first.
+#[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(
+    (status = 200, description = "One page.", body = OrderPage), ListProblems))]
+async fn list_orders(
+    State(pool): State<PgPool>,
+    ApiQuery(query): ApiQuery<ListQuery>,
+) -> Result<Json<OrderPage>, Problem> {
+    let filter = Filter::check(query)?;
+    answer(find_page(&pool, &filter)).await.map(Json)
+}
+
+/// One order or credit note with its lines.
+#[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(OrderPath), responses(
+    (status = 200, description = "The order.", body = OrderDetail), OrderProblems))]
+async fn get_order(
+    State(pool): State<PgPool>,
+    ApiPath(OrderPath { id }): ApiPath<OrderPath>,
+) -> Result<Json<OrderDetail>, Problem> {
+    if !order::is_id(&id) {
+        let detail = "pass the id of an order or a credit note: order_ or creditnote_, then 26 \
+            characters";
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "INVALID_ORDER_ID",
+            detail,
+        ));
+    }
+    let found = answer(find_one(&pool, &id)).await?;
+    found.map(Json).ok_or_else(|| {
+        let detail = format!("there is no order {id}");
+        Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
+    })
+}
+
+impl Filter {
+    fn check(query: ListQuery) -> Result<Self, Problem> {
+        for (name, text) in [("customer", &query.customer), ("country", &query.country)] {
+            if let Some(text) = text {
+                paging::text(name, text)?;
+            }
+        }
+        let time = |name, text: Option<&str>| text.map(|text| paging::time(name, text)).transpose();
+        Ok(Self {
+            from: time("from", query.from.as_deref())?,
+            to: time("to", query.to.as_deref())?,
+            limit: paging::limit(query.limit)?,
+            after: paging::cursor(OrdersView::NAME, query.cursor.as_deref())?,
+            customer: query.customer,
+            country: query.country,
+            kind: query.kind,
+        })
+    }
+}
+
+async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryError> {
+    let rows = find(pool, filter).await?;
+    let (rows, next_cursor) =
+        paging::cut(OrdersView::NAME, rows, filter.limit, |row| NewestFirst {
+            ordered_at: row.ordered_at.0,
+            order_id: row.order_id.clone(),
+        });
+    let orders = rows.into_iter().map(summary).collect::<Result<_, _>>()?;
+    Ok(OrderPage {
+        orders,
+        next_cursor,
+    })
+}
+
+/// Reads one row more than the page, to know whether there is a next one. The statement has only the
+/// conditions that the query has, so each is planned with its own index.
+async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
+    let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("SELECT {columns} FROM {table} WHERE true"));
+    if let Some(customer) = &filter.customer {
+        query.push(" AND customer_id = ").push_bind(customer);
+    }
+    if let Some(country) = &filter.country {
+        query.push(" AND country = ").push_bind(country);
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" AND kind = ").push_bind(kind.as_str());
+    }
+    if let Some(from) = filter.from {
+        query.push(" AND ordered_at >= ").push_bind(Instant(from));
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND ordered_at < ").push_bind(Instant(to));
+    }
+    if let Some(after) = &filter.after {
+        query
+            .push(" AND (ordered_at, order_id) < (")
+            .push_bind(Instant(after.ordered_at))
+            .push(", ")
+            .push_bind(&after.order_id)
+            .push(")");
+    }
+    query
+        .push(" ORDER BY ordered_at DESC, order_id DESC LIMIT ")
+        .push_bind(i64::from(filter.limit) + 1);
+    Ok(query.build_query_as().fetch_all(pool).await?)
+}
+
+/// A row of an order beside one of its lines.
+#[derive(FromRow)]
+struct OrderAndLine {
+    #[sqlx(flatten)]
+    order: OrderRow,
+    #[sqlx(flatten)]
+    line: LineRow,
+}
+
+/// Reads with one statement, so that the order and its lines are of one version.
+async fn find_one(pool: &PgPool, id: &str) -> Result<Option<OrderDetail>, QueryError> {
+    let rows: Vec<OrderAndLine> = sqlx::query_as(
+        "SELECT o.order_id, kind, invoice, customer_id, country, ordered_at, currency, total, \
+             line_count, version, line_number, sku, description, quantity, unit_price, amount \
+         FROM orders_v2 o JOIN orders_v2_lines l ON l.order_id = o.order_id \
+         WHERE o.order_id = $1 ORDER BY line_number",
+    )
+    .bind(id)
+    .fetch_all(pool)
+    .await?;
+    let Some(OrderAndLine { order, .. }) = rows.first() else {
+        return Ok(None);
+    };
+    let order = summary(order.clone())?;
+    let currency = order.total.currency.clone();
+    let lines = rows.into_iter().map(|row| order_line(row.line, &currency));
+    let lines = lines.collect();
+    Ok(Some(OrderDetail { order, lines }))
+}
+
+fn summary(row: OrderRow) -> Result<OrderSummary, QueryError> {
+    Ok(OrderSummary {
+        id: row.order_id,
+        kind: Kind::stored(&row.kind)?,
+        invoice: row.invoice,
+        customer: row.customer_id,
+        country: row.country,
+        ordered_at: row.ordered_at.0.to_string(),
+        total: Amount {
+            amount: row.total,
+            currency: row.currency,
+        },
+        line_count: row.line_count,
+        version: row.version,
+    })
+}
+
+fn order_line(row: LineRow, currency: &str) -> OrderLine {
+    OrderLine {
+        sku: row.sku,
+        description: row.description,
+        quantity: row.quantity,
+        unit_price_millionths: row.unit_price,
+        amount: Amount::new(row.amount, currency),
+    }
+}
+
+/// The totals of the whole view. The money is the sum of the lines, so it checks the orders' own totals.
+pub(super) async fn totals(pool: &PgPool) -> Result<Totals, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    // All rows are read, which may take longer than other statements may.
+    sqlx::query("SET LOCAL statement_timeout = '10min'")
+        .execute(&mut *transaction)
+        .await?;
+    let totals = sqlx::query_as(
+        "SELECT count(*) AS invoices, \
+             count(*) FILTER (WHERE kind = 'SALE') AS sales, \
+             count(*) FILTER (WHERE kind = 'CREDIT_NOTE') AS credit_notes, \
+             (SELECT count(*) FROM orders_v2_lines) AS lines, \
+             (SELECT coalesce(sum(amount), 0)::bigint FROM orders_v2_lines) AS total_minor \
+         FROM orders_v2",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(totals)
+}

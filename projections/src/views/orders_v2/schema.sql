@@ -1,0 +1,35 @@
+-- Orders and credit notes, for lists with filters and for one order with its lines.
+CREATE TABLE IF NOT EXISTS orders_v2 (
+  -- The record's key: order_<26 characters> or creditnote_<26 characters>.
+  order_id    text        PRIMARY KEY,
+  kind        text        NOT NULL CHECK (kind IN ('SALE', 'CREDIT_NOTE')),
+  invoice     text        NOT NULL,
+  customer_id text,
+  country     text        NOT NULL,
+  ordered_at  timestamptz NOT NULL,
+  currency    text        NOT NULL,
+  -- Minor units, signed.
+  total       bigint      NOT NULL,
+  line_count  int         NOT NULL,
+  version     bigint      NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS orders_v2_lines (
+  order_id    text   NOT NULL,
+  -- From 1, in the order of the event.
+  line_number int    NOT NULL,
+  sku         text   NOT NULL,
+  description text,
+  quantity    bigint NOT NULL,
+  -- Millionths of the major unit.
+  unit_price  bigint NOT NULL,
+  -- Minor units, signed.
+  amount      bigint NOT NULL,
+  PRIMARY KEY (order_id, line_number)
+);
+
+-- Every list is sorted by (ordered_at, order_id), descending: a page continues behind the last key of the one before.
+CREATE INDEX IF NOT EXISTS orders_v2_by_time ON orders_v2 (ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_customer ON orders_v2 (customer_id, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_country ON orders_v2 (country, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_kind ON orders_v2 (kind, ordered_at DESC, order_id DESC);

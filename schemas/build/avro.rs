@@ -1,0 +1,288 @@
+//! Reads the event records of a context file. Every rule that a file breaks is an error that names the
+//! record and the field.
+
+use serde_json::{Map, Value};
+
+/// Attributes of ours in a context file; they are removed from the registered schema.
+const OWN_ATTRIBUTES: [&str; 3] = ["aggregate", "rust", "example"];
+
+/// Records that the crate defines by hand, because they have behaviour.
+const KNOWN_RECORDS: [&str; 1] = ["Money"];
+
+/// Rust types of the crate that a field may name with the attribute `rust`.
+const KNOWN_TYPES: [&str; 4] = ["Sku", "Currency", "Quantity", "UnitPrice"];
+
+/// One context file.
+pub struct Context {
+    /// The file's name without its ending, such as `orders`.
+    pub name: String,
+    /// Aggregates in the order in which the file first names them, such as `CreditNote`.
+    pub aggregates: Vec<Aggregate>,
+    /// Records and enums, each once, in the order of their definitions.
+    pub types: Vec<NamedType>,
+    /// The JSON array of the events' Avro schemas, without attributes of ours.
+    pub schema: String,
+}
+
+/// An aggregate with its events.
+pub struct Aggregate {
+    /// Such as `CreditNote`; in lower case it is the aggregate type that keys begin with.
+    pub name: String,
+    /// Names of its event records.
+    pub events: Vec<String>,
+}
+
+/// A definition that becomes a Rust type.
+pub enum NamedType {
+    /// A record.
+    Record {
+        name: String,
+        doc: String,
+        fields: Vec<Field>,
+    },
+    /// An enum; its first symbol must be UNKNOWN.
+    Enum {
+        name: String,
+        doc: String,
+        symbols: Vec<String>,
+    },
+}
+
+/// A field of a record.
+pub struct Field {
+    pub name: String,
+    pub doc: String,
+    pub rust_type: String,
+    /// Whether the value is bytes, which serde must be told.
+    pub is_bytes: bool,
+}
+
+impl Context {
+    /// Reads the events of the context `name`.
+    pub fn read(name: &str, events: Vec<Value>) -> Result<Self, String> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return Err(format!(
+                "a context's name is lower-case letters, not {name:?}"
+            ));
+        }
+        let mut context = Self {
+            name: name.to_owned(),
+            aggregates: Vec::new(),
+            types: Vec::new(),
+            schema: String::new(),
+        };
+        for event in &events {
+            let record = event.as_object().ok_or("an event must be a record")?;
+            let event_name = text(record, "name")?;
+            let aggregate = text(record, "aggregate")
+                .map_err(|_| format!("{event_name}: add \"aggregate\": the aggregate's name"))?;
+            context.add_event(aggregate, event_name)?;
+            context.rust_type(event, event_name)?;
+        }
+        let mut schema = Value::Array(events);
+        remove_own_attributes(&mut schema);
+        context.schema = schema.to_string();
+        Ok(context)
+    }
+
+    fn add_event(&mut self, aggregate: &str, event: &str) -> Result<(), String> {
+        let is_camel_case = aggregate.starts_with(|c: char| c.is_ascii_uppercase())
+            && aggregate.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if !is_camel_case {
+            return Err(format!(
+                "{event}: aggregate {aggregate:?} must be CamelCase letters"
+            ));
+        }
+        let known = self
+            .aggregates
+            .iter_mut()
+            .find(|known| known.name == aggregate);
+        match known {
+            Some(known) => known.events.push(event.to_owned()),
+            None => self.aggregates.push(Aggregate {
+                name: aggregate.to_owned(),
+                events: vec![event.to_owned()],
+            }),
+        }
+        Ok(())
+    }
+
+    /// The Rust type of an Avro type at `place`; definitions are added to [`Context::types`].
+    fn rust_type(&mut self, avro: &Value, place: &str) -> Result<String, String> {
+        match avro {
+            Value::String(name) => self.type_by_name(name, place),
+            Value::Array(branches) => self.optional(branches, place),
+            Value::Object(object) => self.complex(object, place),
+            other => Err(format!("{place}: {other} is not an Avro type")),
+        }
+    }
+
+    fn type_by_name(&self, name: &str, place: &str) -> Result<String, String> {
+        let rust = match name {
+            "string" => "String",
+            "long" => "i64",
+            "int" => "i32",
+            "boolean" => "bool",
+            "bytes" => "Vec<u8>",
+            "float" | "double" => {
+                return Err(format!("{place}: a contract has no floating-point numbers"));
+            }
+            name if KNOWN_RECORDS.contains(&name) => name,
+            name if self.types.iter().any(|known| known.name() == name) => name,
+            name => {
+                return Err(format!(
+                    "{place}: type {name:?} is not defined before its use"
+                ));
+            }
+        };
+        Ok(rust.to_owned())
+    }
+
+    fn optional(&mut self, branches: &[Value], place: &str) -> Result<String, String> {
+        match branches {
+            [Value::String(null), value] if null == "null" => {
+                Ok(format!("Option<{}>", self.rust_type(value, place)?))
+            }
+            _ => Err(format!("{place}: a union must be [\"null\", something]")),
+        }
+    }
+
+    fn complex(&mut self, object: &Map<String, Value>, place: &str) -> Result<String, String> {
+        if let Ok(rust) = text(object, "rust") {
+            return match KNOWN_TYPES.contains(&rust) {
+                true => Ok(rust.to_owned()),
+                false => Err(format!(
+                    "{place}: rust type {rust:?} is not one of {KNOWN_TYPES:?}"
+                )),
+            };
+        }
+        match (text(object, "type")?, text(object, "logicalType").ok()) {
+            ("long", Some("timestamp-micros")) => Ok("Timestamp".to_owned()),
+            (_, Some(logical)) => Err(format!(
+                "{place}: logical type {logical:?} is not supported"
+            )),
+            ("array", None) => {
+                let items = object.get("items").ok_or(format!("{place}: no items"))?;
+                Ok(format!("Vec<{}>", self.rust_type(items, place)?))
+            }
+            ("map", None) => {
+                let values = object.get("values").ok_or(format!("{place}: no values"))?;
+                let values = self.rust_type(values, place)?;
+                Ok(format!("std::collections::BTreeMap<String, {values}>"))
+            }
+            ("record", None) => self.record(object),
+            ("enum", None) => self.enumeration(object),
+            (simple, None) => self.type_by_name(simple, place),
+        }
+    }
+
+    fn record(&mut self, object: &Map<String, Value>) -> Result<String, String> {
+        let name = text(object, "name")?.to_owned();
+        if KNOWN_RECORDS.contains(&name.as_str()) {
+            return Ok(name);
+        }
+        let doc = doc(object, &name)?;
+        let raw = object.get("fields").and_then(Value::as_array);
+        let mut fields = Vec::new();
+        for field in raw.ok_or(format!("{name}: no fields"))? {
+            let field = field
+                .as_object()
+                .ok_or(format!("{name}: a field must be an object"))?;
+            let field_name = text(field, "name")?;
+            let place = format!("{name}.{field_name}");
+            let avro = field.get("type").ok_or(format!("{place}: no type"))?;
+            let rust_type = self.rust_type(avro, &place)?;
+            if rust_type.starts_with("Option<") && field.get("default") != Some(&Value::Null) {
+                return Err(format!("{place}: an optional field has \"default\": null"));
+            }
+            fields.push(Field {
+                name: field_name.to_owned(),
+                doc: self::doc(field, &place)?,
+                is_bytes: rust_type == "Vec<u8>",
+                rust_type,
+            });
+        }
+        self.define(NamedType::Record {
+            name: name.clone(),
+            doc,
+            fields,
+        })?;
+        Ok(name)
+    }
+
+    fn enumeration(&mut self, object: &Map<String, Value>) -> Result<String, String> {
+        let name = text(object, "name")?.to_owned();
+        let doc = doc(object, &name)?;
+        let symbols = object.get("symbols").and_then(Value::as_array);
+        let symbols = symbols.ok_or(format!("{name}: no symbols"))?.iter();
+        let symbols: Vec<String> = symbols
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        let has_default = object.get("default").and_then(Value::as_str) == Some("UNKNOWN");
+        if !has_default || symbols.first().map(String::as_str) != Some("UNKNOWN") {
+            return Err(format!(
+                "{name}: an enum's first symbol and its default are UNKNOWN"
+            ));
+        }
+        self.define(NamedType::Enum {
+            name: name.clone(),
+            doc,
+            symbols,
+        })?;
+        Ok(name)
+    }
+
+    fn define(&mut self, defined: NamedType) -> Result<(), String> {
+        if self
+            .types
+            .iter()
+            .any(|known| known.name() == defined.name())
+        {
+            return Err(format!("{} is defined twice", defined.name()));
+        }
+        self.types.push(defined);
+        Ok(())
+    }
+}
+
+impl NamedType {
+    /// The name of the type.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Record { name, .. } | Self::Enum { name, .. } => name,
+        }
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {
+    let value = object.get(key).and_then(Value::as_str);
+    value.ok_or_else(|| format!("no text {key:?} in {}", Value::Object(object.clone())))
+}
+
+fn doc(object: &Map<String, Value>, place: &str) -> Result<String, String> {
+    let doc = object.get("doc").and_then(Value::as_str);
+    doc.map(str::to_owned)
+        .ok_or_else(|| format!("{place}: add a \"doc\""))
+}
+
+fn remove_own_attributes(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(remove_own_attributes),
+        Value::Object(object) => {
+            let is_own_type = object.contains_key("rust");
+            for attribute in OWN_ATTRIBUTES {
+                object.remove(attribute);
+            }
+            object.values_mut().for_each(remove_own_attributes);
+            // `{"type": "string", "rust": "Sku"}` was written for the attribute alone.
+            if is_own_type
+                && object.len() == 1
+                && let Some(simple) = object.remove("type")
+            {
+                *value = simple;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

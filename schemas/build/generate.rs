@@ -1,0 +1,143 @@
+//! Writes Rust for the contexts that were read.
+//!
+//! A context file is Avro with three attributes of ours, which the registered schema does not have:
+//! - `"aggregate": "CreditNote"` on each event record: the aggregate that the event belongs to.
+//! - `"rust": "Sku"` on a field's type: the type of this crate that the field has in Rust.
+//! - `"example": ...` on a field: its value in the golden records, where the usual one does not fit.
+
+use crate::avro::{Context, NamedType};
+use std::fmt::Write;
+
+/// The Rust code of all contexts, for `src/context.rs` to include.
+pub fn code(contexts: &[Context]) -> String {
+    let mut code = String::new();
+    registry(contexts, &mut code).expect("writing to a string does not fail");
+    code
+}
+
+fn registry(contexts: &[Context], code: &mut String) -> std::fmt::Result {
+    let count = contexts.len();
+    writeln!(code, "/// Every context, by name.")?;
+    writeln!(code, "pub const CONTEXTS: [&Context; {count}] = [")?;
+    for context in contexts {
+        writeln!(code, "    &{},", context.name.to_uppercase())?;
+    }
+    writeln!(code, "];")?;
+    writeln!(
+        code,
+        "/// Calls `$visit!` once for each context's event type: `$visit!(orders::Event)`."
+    )?;
+    writeln!(code, "#[macro_export]")?;
+    writeln!(
+        code,
+        "macro_rules! for_each_context {{ ($visit:ident) => {{"
+    )?;
+    for context in contexts {
+        writeln!(code, "    $visit!($crate::{}::Event);", context.name)?;
+    }
+    writeln!(code, "}} }}")?;
+    for context in contexts {
+        constant(context, code)?;
+        module(context, code)?;
+    }
+    Ok(())
+}
+
+fn constant(context: &Context, code: &mut String) -> std::fmt::Result {
+    let name = &context.name;
+    writeln!(
+        code,
+        "/// The context `{name}`: `avro/{name}.avsc` has its events."
+    )?;
+    writeln!(
+        code,
+        "pub const {}: Context = Context {{",
+        name.to_uppercase()
+    )?;
+    writeln!(code, "    name: {name:?},")?;
+    writeln!(code, "    topic: \"journal.{name}\",")?;
+    writeln!(code, "    subject: \"journal.{name}-value\",")?;
+    writeln!(code, "    events_avsc: {:?},", context.schema)?;
+    writeln!(code, "}};")
+}
+
+fn module(context: &Context, code: &mut String) -> std::fmt::Result {
+    let name = &context.name;
+    writeln!(
+        code,
+        "/// Events of the context `{name}`, generated from `avro/{name}.avsc`."
+    )?;
+    writeln!(code, "pub mod {name} {{")?;
+    writeln!(
+        code,
+        "    #[allow(unused_imports, reason = \"not every context uses each type\")]"
+    )?;
+    writeln!(
+        code,
+        "    use crate::{{Currency, Money, Quantity, Sku, Timestamp, UnitPrice}};"
+    )?;
+    writeln!(
+        code,
+        "    crate::context::context_events!({}",
+        name.to_uppercase()
+    )?;
+    for aggregate in &context.aggregates {
+        let (rust, events) = (&aggregate.name, aggregate.events.join(", "));
+        let stored = rust.to_lowercase();
+        writeln!(code, "        , {rust} {rust}Event {stored:?} [{events}]")?;
+    }
+    writeln!(code, "    );")?;
+    for defined in &context.types {
+        named_type(defined, code)?;
+    }
+    writeln!(code, "}}")
+}
+
+fn named_type(defined: &NamedType, code: &mut String) -> std::fmt::Result {
+    match defined {
+        NamedType::Record { name, doc, fields } => {
+            writeln!(code, "    #[doc = {doc:?}]")?;
+            writeln!(
+                code,
+                "    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]"
+            )?;
+            writeln!(code, "    pub struct {name} {{")?;
+            for field in fields {
+                writeln!(code, "        #[doc = {:?}]", field.doc)?;
+                if field.is_bytes {
+                    writeln!(code, "        #[serde(with = \"serde_bytes\")]")?;
+                }
+                writeln!(code, "        pub {}: {},", field.name, field.rust_type)?;
+            }
+            writeln!(code, "    }}")
+        }
+        NamedType::Enum { name, doc, symbols } => {
+            writeln!(code, "    #[doc = {doc:?}]")?;
+            writeln!(
+                code,
+                "    #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]"
+            )?;
+            writeln!(code, "    #[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]")?;
+            writeln!(code, "    pub enum {name} {{")?;
+            for symbol in symbols.iter().filter(|symbol| *symbol != "UNKNOWN") {
+                writeln!(code, "        #[doc = \"The symbol `{symbol}`.\"]")?;
+                writeln!(code, "        {},", camel_case(symbol))?;
+            }
+            writeln!(code, "        /// Written by software newer than this.")?;
+            writeln!(code, "        #[serde(other)]")?;
+            writeln!(code, "        Unknown,")?;
+            writeln!(code, "    }}")
+        }
+    }
+}
+
+/// `OUT_FOR_DELIVERY` becomes `OutForDelivery`.
+fn camel_case(symbol: &str) -> String {
+    let words = symbol.split('_').filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            let (first, rest) = word.split_at(1);
+            first.to_uppercase() + &rest.to_lowercase()
+        })
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! `daybook new aggregate`, and the files of a context's first aggregate.
+
+use super::{
+    avro, context, edit,
+    names::{AggregateName, ContextName},
+    template::Values,
+    tree::Changes,
+};
+use anyhow::{Context, Result, ensure};
+
+/// The record of an aggregate's first event.
+pub const EVENT: &str = include_str!("templates/event.avsc.template");
+/// The next steps after a new context; [`next_steps`] gives those after a new aggregate.
+pub const NEXT_STEPS: &str = "`UPDATE_GOLDEN=1 cargo test -p schemas`, then `UPDATE_GOLDEN=1 cargo test -p commands` write the golden files; then change event, rule and command to what the aggregate does";
+
+/// Adds an aggregate to a context; gives the next steps.
+pub fn add(
+    changes: &mut Changes<'_>,
+    context: &ContextName,
+    name: &AggregateName,
+) -> Result<String> {
+    let exists = context::find(changes, context, name)?;
+    ensure!(!exists, "the aggregate {} exists already", name.type_name());
+    let values = Values::of_context(context).with_aggregate(name);
+    create_files(changes, context, name, &values)?;
+    let events = avro::path(context);
+    changes.edit(&events, |text| avro::append(text, &values.fill(EVENT)))?;
+    let word = values.fill("@aggregate@::@Aggregate@");
+    changes.edit(context::REGISTRY, |text| {
+        edit::append_word(text, &context::REGISTRY_ANCHORS, context.as_str(), &word)
+    })?;
+    let commands = format!("commands/src/contexts/{}/mod.rs", context.as_str());
+    let line = values.fill("    @aggregate@ { create::Create@Aggregate@ }");
+    changes.edit(&commands, |text| {
+        edit::append_to_block(text, &["commands! {"], &line)
+    })?;
+    Ok(next_steps(changes, context))
+}
+
+/// A context with golden files has a stored format, of which the new event makes another version.
+fn next_steps(changes: &Changes<'_>, context: &ContextName) -> String {
+    let name = context.as_str();
+    let version = |number: &usize| format!("schemas/golden/journal.{name}/v{number}");
+    let newest = (1..).take_while(|number| changes.tree.has(&version(number)));
+    match newest.last() {
+        None => NEXT_STEPS.to_owned(),
+        Some(newest) => format!(
+            "`mkdir {}`, raise FOLD_VERSION in commands/src/contexts/{name}/mod.rs, {NEXT_STEPS}",
+            version(&(newest + 1))
+        ),
+    }
+}
+
+/// Creates the aggregate's folders and the command that creates one.
+pub fn create_files(
+    changes: &mut Changes<'_>,
+    context: &ContextName,
+    name: &AggregateName,
+    values: &Values,
+) -> Result<()> {
+    let module = name.module();
+    let rules = format!("domain/src/{module}");
+    for path in [rules.clone(), format!("{rules}.rs")] {
+        ensure!(!changes.tree.has(&path), "{path} exists already");
+    }
+    check_event_name(changes, context, &values.fill("@Aggregate@Created"))?;
+    check_command_name(changes, &values.fill("Create@Aggregate@"))?;
+    changes.create(
+        format!("{rules}/mod.rs"),
+        values.fill(include_str!("templates/aggregate.rs.template")),
+    )?;
+    let command = format!(
+        "commands/src/contexts/{}/{module}/create.rs",
+        context.as_str()
+    );
+    changes.create(
+        command,
+        values.fill(include_str!("templates/create.rs.template")),
+    )
+}
+
+fn check_event_name(changes: &Changes<'_>, context: &ContextName, name: &str) -> Result<()> {
+    let path = avro::path(context);
+    if !changes.tree.has(&path) {
+        return Ok(());
+    }
+    let events = avro::events(&changes.tree.read(&path)?).with_context(|| path.clone())?;
+    let exists = events.iter().any(|event| event["name"] == name);
+    ensure!(!exists, "{path} has an event {name} already");
+    Ok(())
+}
+
+/// Commands are found by name in batches, whatever their context.
+pub fn check_command_name(changes: &Changes<'_>, name: &str) -> Result<()> {
+    let constant = format!("const NAME: &'static str = \"{name}\"");
+    let found = changes.tree.file_with("commands/src/contexts", &constant)?;
+    match found {
+        Some(path) => anyhow::bail!("{} has a command {name} already", path.display()),
+        None => Ok(()),
+    }
+}

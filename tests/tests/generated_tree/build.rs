@@ -1,0 +1,160 @@
+//! The build of a generated tree. Only a build shows that generated code compiles; the rest of this file
+//! makes it cheap.
+//!
+//! The tree is built at a fixed place, where only files that differ are written: Cargo compiles what has
+//! changed since the run before. It has a target folder of its own, because Cargo does not tell the crates of
+//! two source trees apart, and because the builds of other tests must not wait for this one. Libraries of
+//! others are taken from the main target folder. That relies on the layout of target folders: with another one,
+//! Cargo compiles them again.
+
+use super::{Copy, files_below, target, write};
+use crate::source_tree::root;
+use anyhow::{Context, Result, ensure};
+use cargo_metadata::MetadataCommand;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use system_tests::node::output_of;
+use tokio::process::Command;
+
+/// Longest time for one call of Cargo; on two cores, with nothing compiled before, it takes about ten minutes.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// The crates that generated code is in.
+const GENERATED: [&str; 4] = ["schemas", "domain", "commands", "projections"];
+/// With these selected too, libraries of others have the features that they have in a build of the whole
+/// workspace, so they need not be compiled again.
+const FOR_FEATURES: [&str; 3] = ["daybook", "system-tests", "bench-journal"];
+/// The parts of a target folder that hold compiled libraries.
+const PARTS: [&str; 3] = [".fingerprint", "build", "deps"];
+
+/// A generated tree, and where it is built.
+pub struct Build {
+    tree: PathBuf,
+    target: PathBuf,
+}
+
+impl Build {
+    /// Puts a tree at the place where it is built.
+    pub fn of(copy: &Copy) -> Result<Self> {
+        let folder = target()?.join("generator");
+        let build = Self {
+            tree: folder.join("tree"),
+            target: folder.join("target"),
+        };
+        fs::create_dir_all(&build.tree)?;
+        let (old, new) = (build.files()?, copy.files()?);
+        for path in old.keys().filter(|path| !new.contains_key(*path)) {
+            fs::remove_file(build.tree.join(path))?;
+        }
+        for (path, text) in new
+            .iter()
+            .filter(|(path, text)| old.get(*path) != Some(text))
+        {
+            write(&build.tree, path, text)?;
+        }
+        take_libraries(&target()?.join("debug"), &build.target.join("debug"))?;
+        Ok(build)
+    }
+
+    /// The text of every file of the tree, by path.
+    pub fn files(&self) -> Result<BTreeMap<String, String>> {
+        files_below(&self.tree)
+    }
+
+    /// Tests the crates that generated code is in; gives the output.
+    pub async fn test(&self, update_golden: bool, targets: &[&str]) -> Result<String> {
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args(["test", "--offline", "--locked", "--no-fail-fast"])
+            .args(targets)
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env_remove("UPDATE_GOLDEN");
+        for name in GENERATED.iter().chain(&FOR_FEATURES) {
+            command.args(["-p", name]);
+        }
+        if update_golden {
+            command.env("UPDATE_GOLDEN", "1");
+        }
+        let output = output_of(command, BUILD_TIMEOUT).await?;
+        let log = output.stdout + &output.stderr;
+        ensure!(output.code == 0, "the generated tree fails:\n{log}");
+        Ok(log)
+    }
+}
+
+/// Takes what one target folder has of crates that are not ours to another one that lacks it.
+fn take_libraries(from: &Path, to: &Path) -> Result<()> {
+    let ours = our_crates()?;
+    for part in PARTS {
+        fs::create_dir_all(to.join(part))?;
+        for entry in fs::read_dir(from.join(part)).with_context(|| part.to_owned())? {
+            let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let name = name.to_string_lossy();
+            let target = to.join(part).join(&*name);
+            if is_library(part, &name, &ours) && !target.exists() {
+                take(&entry, &target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry is part of a library that is not ours. Names end with a hash: `libserde-<hash>.rlib`.
+fn is_library(part: &str, name: &str, ours: &[String]) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let krate = stem.rsplit_once('-').map_or(stem, |(krate, _)| krate);
+    let krate = match part {
+        "deps" => krate.strip_prefix("lib"),
+        _ => Some(krate),
+    };
+    krate.is_some_and(|krate| !ours.contains(&krate.replace('-', "_")))
+}
+
+/// Copies a file or a folder with its times, by which Cargo knows what is fresh. A compiled library is linked:
+/// it is large, and rustc replaces it instead of writing into it.
+fn take(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            take(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    let is_library = from.extension().is_some_and(|extension| {
+        ["rlib", "rmeta", "so", "a", "dylib"]
+            .iter()
+            .any(|known| extension == *known)
+    });
+    if is_library {
+        fs::hard_link(from, to).with_context(|| from.display().to_string())?;
+        return Ok(());
+    }
+    fs::copy(from, to).with_context(|| from.display().to_string())?;
+    let times = fs::metadata(from)?;
+    let times = fs::FileTimes::new()
+        .set_accessed(times.accessed()?)
+        .set_modified(times.modified()?);
+    fs::File::options()
+        .append(true)
+        .open(to)?
+        .set_times(times)?;
+    Ok(())
+}
+
+/// The names of our packages and libraries, with underscores.
+fn our_crates() -> Result<Vec<String>> {
+    let mut command = MetadataCommand::new();
+    let metadata = command.manifest_path(root().join("Cargo.toml")).no_deps();
+    let packages = metadata.exec()?.packages;
+    let targets = packages.iter().flat_map(|package| &package.targets);
+    let targets = targets.map(|target| target.name.replace('-', "_"));
+    let names = packages
+        .iter()
+        .map(|package| package.name.replace('-', "_"));
+    Ok(names.chain(targets).collect())
+}

@@ -1,0 +1,117 @@
+//! A copy of the source tree that `daybook new` writes into, and its build.
+
+mod build;
+
+pub use build::Build;
+
+use crate::source_tree::{self, root};
+use anyhow::{Context, Result, ensure};
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
+use system_tests::{Output, node::output_of};
+use tokio::process::Command;
+
+/// Longest time for a call of the generator or of rustfmt.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time to build the binary, which is built already in `./dev test`.
+const BINARY_TIMEOUT: Duration = Duration::from_secs(1_200);
+
+/// A copy of the source tree in a temporary folder.
+pub struct Copy {
+    folder: tempfile::TempDir,
+}
+
+impl Copy {
+    /// Copies the text files, which are all that the code needs.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for file in source_tree::files()? {
+            write(folder.path(), &file.path, &file.text)?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// The text of every file, by path.
+    pub fn files(&self) -> Result<BTreeMap<String, String>> {
+        files_below(self.folder.path())
+    }
+
+    /// Calls `daybook new` in the copy, in one of its folders.
+    pub async fn daybook_new(&self, arguments: &str) -> Result<Output> {
+        let mut command = Command::new(daybook().await?);
+        command
+            .arg("new")
+            .args(arguments.split(' '))
+            .current_dir(self.folder.path().join("domain"));
+        output_of(command, CALL_TIMEOUT).await
+    }
+
+    /// Whether rustfmt would change nothing.
+    pub async fn check_format(&self, paths: &[&str]) -> Result<()> {
+        let mut command = Command::new("rustfmt");
+        command
+            .args(["--check", "--edition", "2024"])
+            .args(paths)
+            .current_dir(self.folder.path());
+        let output = output_of(command, CALL_TIMEOUT).await?;
+        ensure!(output.code == 0, "{}{}", output.stdout, output.stderr);
+        Ok(())
+    }
+
+    /// Makes the compiler's warnings errors.
+    pub fn deny_warnings(&self) -> Result<()> {
+        let manifest = self.folder.path().join("Cargo.toml");
+        let text = fs::read_to_string(&manifest)?;
+        let (warn, deny) = (
+            "missing_docs = \"warn\"",
+            "missing_docs = \"deny\"\nwarnings = \"deny\"",
+        );
+        ensure!(text.contains(warn), "Cargo.toml has no line {warn}");
+        fs::write(manifest, text.replace(warn, deny))?;
+        Ok(())
+    }
+}
+
+/// The binary under test: `DEV_DAYBOOK`, or else it is built.
+async fn daybook() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("DEV_DAYBOOK") {
+        return Ok(path.into());
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--quiet", "--locked", "--bin", "daybook"])
+        .current_dir(root());
+    let output = output_of(command, BINARY_TIMEOUT).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    Ok(target()?.join("debug/daybook"))
+}
+
+/// The folder that the source tree is built in.
+fn target() -> Result<PathBuf> {
+    let mut command = cargo_metadata::MetadataCommand::new();
+    let metadata = command.manifest_path(root().join("Cargo.toml")).no_deps();
+    Ok(metadata.exec()?.target_directory.into())
+}
+
+fn files_below(root: &Path) -> Result<BTreeMap<String, String>> {
+    let (mut folders, mut files) = (vec![root.to_owned()], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let path = path.strip_prefix(root).context("a file of this folder")?;
+            files.insert(path.to_string_lossy().into_owned(), text);
+        }
+    }
+    Ok(files)
+}
+
+fn write(root: &Path, path: &str, text: &str) -> Result<()> {
+    let target = root.join(path);
+    let folder = target.parent().context("a file is in a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::write(&target, text).with_context(|| target.display().to_string())
+}

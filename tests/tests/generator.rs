@@ -1,0 +1,221 @@
+//! `daybook new`, in a copy of the source tree: which files each call creates and changes, and that the result
+//! builds and passes its tests. Needs no server.
+
+mod generated_tree;
+mod source_tree;
+
+use anyhow::{Result, ensure};
+use generated_tree::{Build, Copy};
+use std::collections::BTreeMap;
+
+/// A call of `daybook new`, and the files that it may touch.
+struct Step {
+    call: &'static str,
+    created: &'static [&'static str],
+    /// Each with the lines that it has more than before. A word added to a line adds none; `None` where
+    /// the code is more than a line.
+    changed: &'static [(&'static str, Option<usize>)],
+}
+
+/// One of each. Together with the golden files, these are all files that a new feature touches.
+const STEPS: [Step; 5] = [
+    Step {
+        call: "context warehouse --aggregate Shipment",
+        created: &[
+            "commands/src/contexts/warehouse/mod.rs",
+            "commands/src/contexts/warehouse/shipment/create.rs",
+            "domain/src/shipment/mod.rs",
+            "schemas/avro/warehouse.avsc",
+        ],
+        changed: &[("domain/src/contexts.rs", Some(1))],
+    },
+    Step {
+        call: "aggregate warehouse PickList",
+        created: &[
+            "commands/src/contexts/warehouse/pick_list/create.rs",
+            "domain/src/pick_list/mod.rs",
+        ],
+        changed: &[
+            ("commands/src/contexts/warehouse/mod.rs", Some(1)),
+            ("domain/src/contexts.rs", Some(0)),
+            ("schemas/avro/warehouse.avsc", None),
+        ],
+    },
+    Step {
+        call: "command warehouse Shipment ArchiveShipment",
+        created: &["commands/src/contexts/warehouse/shipment/archive.rs"],
+        changed: &[
+            ("commands/src/contexts/warehouse/mod.rs", Some(0)),
+            ("domain/src/shipment/mod.rs", None),
+        ],
+    },
+    // An aggregate that people wrote.
+    Step {
+        call: "command catalog Product RenameProduct",
+        created: &["commands/src/contexts/catalog/product/rename.rs"],
+        changed: &[
+            ("commands/src/contexts/catalog/mod.rs", Some(0)),
+            ("domain/src/product/mod.rs", None),
+        ],
+    },
+    Step {
+        call: "view shipment_list --context warehouse",
+        created: &[
+            "projections/src/views/shipment_list_v1/mod.rs",
+            "projections/src/views/shipment_list_v1/query.rs",
+            "projections/src/views/shipment_list_v1/schema.sql",
+            "projections/src/views/shipment_list_v1/tables.rs",
+            "projections/src/views/shipment_list_v1/tests.rs",
+        ],
+        changed: &[("projections/src/views/mod.rs", Some(1))],
+    },
+];
+
+/// The files that the tests write at `UPDATE_GOLDEN=1`.
+const GOLDEN: [&str; 4] = [
+    "commands/golden/warehouse/fold_v1.txt",
+    "schemas/golden/journal.warehouse/v1/PickListCreated.hex",
+    "schemas/golden/journal.warehouse/v1/ShipmentCreated.hex",
+    "schemas/golden/journal.warehouse/v1/schema.avsc",
+];
+
+/// Generated tests, one of each kind.
+const GENERATED_TESTS: [&str; 5] = [
+    "shipment::tests::it_is_created_once",
+    "shipment::tests::archive_shipment_changes_nothing_of_the_shipment",
+    "product::tests::rename_product_is_rejected_without_the_product",
+    "views::shipment_list_v1::tests::an_event_becomes_a_row",
+    "warehouse",
+];
+
+#[tokio::test]
+async fn each_call_writes_its_files_and_no_others() -> Result<()> {
+    let copy = Copy::new()?;
+    for step in &STEPS {
+        run(&copy, step).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn generated_code_is_formatted() -> Result<()> {
+    let copy = Copy::new()?;
+    for step in &STEPS {
+        run(&copy, step).await?;
+    }
+    let created = STEPS.iter().flat_map(|step| step.created.iter().copied());
+    let changed = STEPS
+        .iter()
+        .flat_map(|step| step.changed)
+        .map(|(path, _)| *path);
+    let files = created.chain(changed);
+    let files: Vec<&str> = files.filter(|path| path.ends_with(".rs")).collect();
+    copy.check_format(&files).await
+}
+
+#[tokio::test]
+async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
+    let copy = Copy::new()?;
+    for step in &STEPS {
+        run(&copy, step).await?;
+    }
+    let mut refused: Vec<(&str, &str)> = vec![
+        ("context Warehouse --aggregate Crate", "lower-case letters"),
+        ("context depot --aggregate crate", "CamelCase"),
+        ("context depot --aggregate Type", "another name"),
+        ("context depot --aggregate Product", "exists already"),
+        ("context money --aggregate Coin", "schemas/src/money.rs"),
+        ("aggregate depot Parcel", "has no context depot"),
+        ("aggregate warehouse Decider", "another name"),
+        (
+            "command warehouse Product MoveProduct",
+            "no aggregate Product",
+        ),
+        ("command catalog Product Rename", "verb phrase"),
+        // It has the rejections of another module.
+        ("command orders Order CancelOrder", "it has no line"),
+        ("view Shipments --context warehouse", "lower-case"),
+        ("view orders --context orders", "serves /orders/ already"),
+    ];
+    // Nothing is written twice.
+    for step in &STEPS {
+        refused.push((step.call, "already"));
+    }
+    let before = copy.files()?;
+    for (call, reason) in refused {
+        let output = copy.daybook_new(call).await?;
+        ensure!(output.code != 0, "`daybook new {call}` did not fail");
+        let stderr = output.stderr;
+        ensure!(
+            stderr.contains(reason),
+            "{call}: {reason:?} not in {stderr}"
+        );
+        assert_eq!(copy.files()?, before, "{call}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_result_builds_and_passes_its_tests() -> Result<()> {
+    let copy = Copy::new()?;
+    for step in &STEPS {
+        run(&copy, step).await?;
+    }
+    copy.deny_warnings()?;
+    let build = Build::of(&copy)?;
+    let before = build.files()?;
+    build.test(true, &["--test", "golden"]).await?;
+    build.test(true, &["--test", "folds"]).await?;
+    let after = build.files()?;
+    assert_eq!(created(&before, &after), GOLDEN);
+    assert_eq!(changed(&before, &after), Vec::<&str>::new());
+    let targets = ["--lib", "--test", "golden", "--test", "folds"];
+    let log = build.test(false, &targets).await?;
+    for test in GENERATED_TESTS {
+        ensure!(
+            log.contains(&format!("test {test} ... ok\n")),
+            "{test} did not run:\n{log}"
+        );
+    }
+    Ok(())
+}
+
+/// Makes a call; checks the files that it touched, and its output.
+async fn run(copy: &Copy, step: &Step) -> Result<()> {
+    let before = copy.files()?;
+    let output = copy.daybook_new(step.call).await?;
+    ensure!(output.code == 0, "{}: {}", step.call, output.stderr);
+    let after = copy.files()?;
+    assert_eq!(created(&before, &after), step.created, "{}", step.call);
+    let paths: Vec<&str> = step.changed.iter().map(|(path, _)| *path).collect();
+    assert_eq!(changed(&before, &after), paths, "{}", step.call);
+    for (path, added) in step.changed {
+        let lines = |files: &Files| files.get(*path).map_or(0, |text| text.lines().count());
+        if let Some(added) = added {
+            assert_eq!(lines(&after) - lines(&before), *added, "{path}");
+        }
+    }
+    let printed: Vec<&str> = output.stdout.lines().collect();
+    let created = step.created.iter().map(|path| format!("created {path}"));
+    let changed = paths.iter().map(|path| format!("changed {path}"));
+    let written: Vec<String> = created.chain(changed).collect();
+    let (next, paths) = printed.split_last().unwrap_or((&"", &[]));
+    assert_eq!(paths, written);
+    ensure!(next.starts_with("next: "), "{}: {next}", step.call);
+    Ok(())
+}
+
+type Files = BTreeMap<String, String>;
+
+fn created<'f>(before: &Files, after: &'f Files) -> Vec<&'f str> {
+    let paths = after.keys().filter(|path| !before.contains_key(*path));
+    paths.map(String::as_str).collect()
+}
+
+/// Files that have other content than before, or are gone.
+fn changed<'f>(before: &'f Files, after: &Files) -> Vec<&'f str> {
+    let changed = before
+        .iter()
+        .filter(|(path, text)| after.get(*path) != Some(*text));
+    changed.map(|(path, _)| path.as_str()).collect()
+}

@@ -1,0 +1,194 @@
+//! A node that ends during an import: killed, and told to stop.
+
+use crate::import::{check_sources, import};
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use futures_util::StreamExt;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use system_tests::{
+    Deployment, Expectation, Node, Poll, audit_log, environment::online_retail, until,
+};
+use tokio::{process::Child, sync::mpsc, time::timeout};
+
+/// Longest time from the start of an import to the expected number of answers.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time until an importer notices that the node has ended.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time from SIGTERM to the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lines of the shortened file: about 2,900 products and 3,700 invoices.
+const LINES: usize = 80_000;
+/// Commands that are answered when the node is killed: among the products, and then among the invoices.
+const KILLED_AFTER: [f64; 2] = [1_000.0, 3_500.0];
+/// Commands that are answered when the node is told to stop.
+const STOPPED_AFTER: f64 = 4_000.0;
+/// Commands of a client whose batch has not ended when the node is told to stop.
+const OPEN_BATCH: usize = 500;
+
+pub async fn an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact(
+    deployment: &Deployment,
+) -> Result<()> {
+    let file = shortened(deployment)?;
+    let expectation = Expectation::of(&file).await?;
+    for count in KILLED_AFTER {
+        let mut node = deployment.serve().await?;
+        let importer = begin_import(deployment, &file)?;
+        answered(&node, count).await?;
+        node.kill().await?;
+        check_end_of(importer).await?;
+    }
+
+    let mut node = deployment.serve().await?;
+    let report = import(deployment, &file).await?;
+    let (new, already) = (&report["answers"]["new"], &report["answers"]["already"]);
+    ensure!(
+        already.as_f64() >= Some(KILLED_AFTER[1]),
+        "only {already} commands were done before, {new} were new"
+    );
+    ensure!(
+        new.as_u64() > Some(0),
+        "nothing was left to import: the node was killed too late"
+    );
+    node.caught_up().await?;
+    check_sources(deployment, &expectation).await?;
+    audit_log::verify(deployment).await.map(drop)
+}
+
+pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_command(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    let importer = begin_import(deployment, &online_retail())?;
+    let mut batch = Batch::begin(&node).await?;
+    for number in 0..OPEN_BATCH {
+        batch.send(number).await?;
+    }
+    answered(&node, STOPPED_AFTER).await?;
+    let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
+    ensure!(status.success(), "it ended with {status} after {time:?}");
+
+    check_end_of(importer).await?;
+    let acknowledged = batch.acknowledged().await?;
+    ensure!(!acknowledged.is_empty(), "no command was acknowledged");
+    let mut keys = HashMap::new();
+    audit_log::read(deployment, &["--context", "catalog"], |decision| {
+        keys.insert(decision.position(), decision.key);
+        Ok(())
+    })
+    .await?;
+    for (position, sku) in acknowledged {
+        let (found, expected) = (keys.get(&position), format!("product_{sku}"));
+        ensure!(
+            found == Some(&expected),
+            "{position}: {found:?} instead of {expected}"
+        );
+    }
+    audit_log::verify(deployment).await.map(drop)
+}
+
+/// The first lines of the data, without the last invoice, which may be cut off.
+fn shortened(deployment: &Deployment) -> Result<PathBuf> {
+    let mut text = String::new();
+    GzDecoder::new(File::open(online_retail())?).read_to_string(&mut text)?;
+    let mut lines: Vec<&str> = text.split_inclusive('\n').take(LINES).collect();
+    let invoice = |line: &str| line.split(',').next().map(str::to_owned);
+    let last = lines.last().and_then(|line| invoice(line));
+    lines.retain(|line| invoice(line) != last);
+    let path = deployment.folder.join("shortened.csv");
+    std::fs::write(&path, lines.concat()).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+fn begin_import(deployment: &Deployment, file: &Path) -> Result<Child> {
+    let mut command = deployment.import(file, &deployment.folder.join("interrupted.json"));
+    let command = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(command.kill_on_drop(true).spawn()?)
+}
+
+/// Returns once this many commands are answered.
+async fn answered(node: &Node, count: f64) -> Result<()> {
+    until("answers to commands", ANSWERS_TIMEOUT, async || {
+        let answered = node.client().metric("daybook_commands_answered_total");
+        let answered = answered.await?;
+        Ok(Poll::of(answered >= count, || {
+            format!("{answered} of {count}")
+        }))
+    })
+    .await
+}
+
+/// Waits for an importer whose node has ended: its error must ask for another import.
+async fn check_end_of(importer: Child) -> Result<()> {
+    let output = timeout(NOTICE_TIMEOUT, importer.wait_with_output()).await;
+    let output = output.context("the importer has not noticed that the node has ended")??;
+    let error = String::from_utf8(output.stderr)?;
+    let status = output.status;
+    ensure!(status.code() == Some(1), "{status} instead of 1: {error}");
+    ensure!(error.contains("import again"), "no advice in: {error}");
+    Ok(())
+}
+
+/// A batch of commands that the client does not end.
+struct Batch {
+    lines: mpsc::Sender<String>,
+    answers: tokio::task::JoinHandle<Vec<Value>>,
+}
+
+impl Batch {
+    async fn begin(node: &Node) -> Result<Self> {
+        let (lines, sent) = mpsc::channel(1_000);
+        let sent = futures_util::stream::unfold(sent, |mut sent: mpsc::Receiver<String>| async {
+            let line = sent.recv().await?;
+            Some((anyhow::Ok(line), sent))
+        });
+        let client = node.client();
+        let request = client
+            .request(Method::POST, "/api/v1/admin/commands")
+            .header("content-type", "application/x-ndjson")
+            .body(reqwest::Body::wrap_stream(sent));
+        let response = request.send().await?.error_for_status()?;
+        let answers = tokio::spawn(async move {
+            let mut text = Vec::new();
+            let mut chunks = response.bytes_stream();
+            while let Some(Ok(chunk)) = chunks.next().await {
+                text.extend_from_slice(&chunk);
+            }
+            // The end of the connection may have cut off the last line.
+            let lines = text.split_inclusive(|byte| *byte == b'\n');
+            lines
+                .filter_map(|line| serde_json::from_slice(line).ok())
+                .collect()
+        });
+        Ok(Self { lines, answers })
+    }
+
+    async fn send(&mut self, number: usize) -> Result<()> {
+        let body = json!({"sku": format!("SKU-{number}"), "description": "a product"});
+        let line = json!({"key": format!("k/{number}"), "command": "CreateProduct", "body": body});
+        Ok(self.lines.send(format!("{line}\n")).await?)
+    }
+
+    /// Positions and SKUs of the commands that were acknowledged before the connection ended.
+    async fn acknowledged(self) -> Result<Vec<(String, String)>> {
+        let answers = timeout(NOTICE_TIMEOUT, self.answers).await;
+        let answers = answers.context("the connection to a node that has ended stays open")??;
+        let done = answers.iter().filter(|answer| answer["status"] == 201);
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let pairs = done.map(|answer| Some((text(&answer["position"])?, text(&answer["id"])?)));
+        pairs
+            .collect::<Option<_>>()
+            .context("an answer without position or id")
+    }
+}

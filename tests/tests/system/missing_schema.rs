@@ -1,0 +1,167 @@
+//! A registry that answers, but refuses schemas: a reader waits for the schema and loses no record.
+
+use crate::void_records::sell;
+use anyhow::{Context, Result, ensure};
+use axum::{
+    Json, Router, body::to_bytes, extract::Request, http::StatusCode, response::IntoResponse,
+};
+use schemas::topics::REVENUE_BY_COUNTRY_DAY;
+use serde_json::json;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+use system_tests::{
+    Deployment, Node, Poll, audit_log,
+    totals_by_source::{self, Aggregates},
+    until,
+};
+use tokio::net::TcpListener;
+
+/// Statuses of the refusals: an error of the registry, and a schema that it does not have yet.
+const REFUSALS: [u16; 2] = [503, 404];
+/// Longest time from a refusal to a readiness with its reason.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The job reads the journal from its beginning at every start.
+const READER: &str = "job.revenue_by_country";
+/// Longest body that the proxy passes on.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+pub async fn a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    let sales = i64::try_from(sell(&node, "before").await?)?;
+    node.caught_up().await?;
+    node.kill().await?;
+    // Without their state stores the owners read the journals from the beginning, as the job does.
+    std::fs::remove_dir_all(deployment.folder.join("daybook-state"))?;
+
+    let proxy = SchemaFaultProxy::before(&deployment.environment.registry_url).await?;
+    proxy.refuse(REFUSALS[0]);
+    let mut command = deployment.command();
+    command.env("DAYBOOK_REGISTRY_URL", &proxy.url);
+    let (listen, log) = (deployment.listen(), deployment.log("serve"));
+    let mut node = Node::start(command, "serve", listen, &log).await?;
+    for status in REFUSALS {
+        proxy.refuse(status);
+        waits_for_schema(&node)
+            .await
+            .with_context(|| format!("refused with {status}"))?;
+    }
+    proxy.stop_refusing();
+    node.ready().await?;
+
+    // An owner that had skipped a record would decide its command again.
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    let aggregates = Aggregates::read(deployment, &REVENUE_BY_COUNTRY_DAY).await?;
+    for (source, totals) in [
+        ("journal", totals_by_source::of_journal(deployment).await?),
+        ("Postgres", totals_by_source::of_postgres(deployment).await?),
+        ("aggregates", aggregates.totals()),
+    ] {
+        ensure!(
+            totals.sales == sales,
+            "{source}: {totals:?} instead of {sales} sales"
+        );
+    }
+    audit_log::verify(deployment).await.map(drop)
+}
+
+/// Returns once the reader's reason against its readiness is the schema.
+async fn waits_for_schema(node: &Node) -> Result<()> {
+    until(
+        "a reader that waits for a schema",
+        NOTICE_TIMEOUT,
+        async || {
+            let answer = node.client().get("/health/ready").await?;
+            let reason = answer.json()?["components"][READER].clone();
+            let names_schema = reason.as_str().is_some_and(|text| text.contains("schema"));
+            Ok(Poll::of(answer.status == 503 && names_schema, || {
+                answer.text
+            }))
+        },
+    )
+    .await
+}
+
+/// An HTTP proxy in front of the registry that passes everything on, but refuses schemas while it is told
+/// to.
+struct SchemaFaultProxy {
+    url: String,
+    /// The status of a refusal; 0 for none.
+    refusal: Arc<AtomicU16>,
+}
+
+impl SchemaFaultProxy {
+    /// `registry` is the base address of its Confluent API.
+    async fn before(registry: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let path_at = registry
+            .find("/apis")
+            .context("a registry without a path")?;
+        let (origin, path) = registry.split_at(path_at);
+        let url = format!("http://{}{path}", listener.local_addr()?);
+        let refusal = Arc::new(AtomicU16::new(0));
+        let (current, origin) = (refusal.clone(), origin.to_owned());
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let router = Router::new().fallback(move |request: Request| {
+            let (http, origin) = (http.clone(), origin.clone());
+            let refusal = StatusCode::from_u16(current.load(Ordering::Relaxed));
+            async move {
+                match refusal {
+                    Ok(status) if request.uri().path().contains("/schemas/ids/") => {
+                        refuse_with(status).into_response()
+                    }
+                    Ok(_) | Err(_) => pass_on(&http, &origin, request).await.map_or_else(
+                        |error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
+                        IntoResponse::into_response,
+                    ),
+                }
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { url, refusal })
+    }
+
+    fn refuse(&self, status: u16) {
+        self.refusal.store(status, Ordering::Relaxed);
+    }
+
+    fn stop_refusing(&self) {
+        self.refusal.store(0, Ordering::Relaxed);
+    }
+}
+
+/// An error in the format of the Confluent API.
+fn refuse_with(status: StatusCode) -> impl IntoResponse {
+    let error = json!({"error_code": status.as_u16(), "message": "not now"});
+    (status, Json(error))
+}
+
+async fn pass_on(
+    http: &reqwest::Client,
+    origin: &str,
+    request: Request,
+) -> Result<impl IntoResponse + use<>> {
+    let (parts, body) = request.into_parts();
+    let mut headers = parts.headers;
+    headers.remove("host");
+    let passed = http
+        .request(parts.method, format!("{origin}{}", parts.uri))
+        .headers(headers)
+        .body(to_bytes(body, BODY_BYTES_MAX).await?);
+    let answer = passed.send().await?;
+    let media_type = answer.headers().get("content-type").cloned();
+    let media_type = media_type.context("an answer without a media type")?;
+    let status = answer.status();
+    Ok((
+        status,
+        [("content-type", media_type)],
+        answer.bytes().await?,
+    ))
+}

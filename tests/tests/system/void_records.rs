@@ -1,0 +1,106 @@
+//! Records in a journal that no owner of ours wrote: they are counted as void, and change nothing else.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::time::Duration;
+use system_tests::{Deployment, Node, Poll, audit_log, totals_by_source, until};
+
+const TOPIC: &str = "journal.orders";
+/// The partition that gets the foreign records; sales go to every partition.
+const PARTITION: &str = "1";
+/// Longest time from the writing of foreign records to their count in the metrics.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Sales of each batch.
+const SALES: usize = 40;
+
+pub async fn foreign_records_are_counted_as_void_and_stop_no_reader(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    let written = write_foreign_records(deployment).await?;
+    // The owner has read only its own commits so far, and finds the foreign records before its next ones.
+    sell(&node, "after").await?;
+    let metric = "daybook_journal_void_records_total";
+    until("void records in the metrics", COUNT_TIMEOUT, async || {
+        let counted = node.client().metric(metric).await?;
+        Ok(Poll::of(counted >= written, || {
+            format!("{counted} of {written}")
+        }))
+    })
+    .await?;
+    node.ready().await?;
+    node.caught_up().await?;
+    check_sources(deployment, 2 * SALES, written).await
+}
+
+pub async fn foreign_records_written_while_the_node_is_down_stop_no_reader(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.kill().await?;
+    let written = write_foreign_records(deployment).await?;
+    let mut node = deployment.serve().await?;
+    sell(&node, "after a restart").await?;
+    node.caught_up().await?;
+    check_sources(deployment, 2 * SALES, written).await
+}
+
+/// Imports sales, or repeats their import: each must be taken. Returns their number.
+pub async fn sell(node: &Node, batch: &str) -> Result<usize> {
+    let sale = |number: usize| {
+        let body = json!({"invoice": format!("{batch} {number}"), "country": "EIRE",
+            "currency": "GBP", "ordered_at": "2010-12-01T08:26:00Z",
+            "lines": [{"sku": "A", "quantity": 1, "unit_price": 1_000_000}]});
+        json!({"key": format!("{batch}/{number}"), "command": "ImportSale", "body": body})
+    };
+    let body: String = (0..SALES)
+        .map(|number| format!("{}\n", sale(number)))
+        .collect();
+    let answers = node.client().post_lines(body).await?;
+    let taken = answers.iter().filter(|answer| answer["status"] == 201);
+    let taken = taken.count();
+    ensure!(
+        taken == SALES,
+        "{batch}: {taken} of {SALES} sales were taken: {answers:?}"
+    );
+    Ok(SALES)
+}
+
+/// Writes foreign records; returns their number.
+async fn write_foreign_records(deployment: &Deployment) -> Result<f64> {
+    let brokers = &deployment.environment.kafka_brokers;
+    let topic = deployment.topic(TOPIC);
+    let written = deployment
+        .python("garbage.py", &[brokers, &topic, PARTITION])
+        .await?;
+    written.trim().parse().with_context(|| written.clone())
+}
+
+/// The journal and both views must have the sales, and the audit all void records.
+async fn check_sources(deployment: &Deployment, sales: usize, written: f64) -> Result<()> {
+    let sales = i64::try_from(sales)?;
+    for (source, totals) in [
+        ("journal", totals_by_source::of_journal(deployment).await?),
+        ("Postgres", totals_by_source::of_postgres(deployment).await?),
+        ("CQL", totals_by_source::of_cql(deployment).await?),
+    ] {
+        ensure!(
+            (totals.sales, totals.total_minor) == (sales, 100 * sales),
+            "{source}: {totals:?} instead of {sales} sales of 100 each"
+        );
+    }
+    let report = audit_log::verify(deployment).await?;
+    let partitions = report["partitions"].as_array().context("no partitions")?;
+    let reasons = partitions
+        .iter()
+        .filter_map(|partition| partition["void"].as_object());
+    let counts = reasons.flat_map(|reasons| reasons.values());
+    let void: f64 = counts.filter_map(Value::as_f64).sum();
+    ensure!(
+        void >= written,
+        "{void} void records of {written} foreign ones: {report:#}"
+    );
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Topics on a real broker: under a prefix they are read and written by their logical names, and they have the
+//! number of partitions that they were created with.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program; clippy knows only its test functions"
+)]
+
+use kafka::{
+    Admin, Appender, BoundedReader, Fetch, KafkaSettings, Membership, Publisher, Registry,
+    RegistrySettings, Span, Subjects, admin::AdminError,
+};
+use schemas::topics::{OWNERS, Partitions, TOPICS, TopicSpec};
+use std::{collections::BTreeMap, time::Duration};
+use system_tests::environment::source_file;
+use tokio::time::timeout;
+
+/// Time between two attempts to create topics.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Longest time for one step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Settings of a deployment of this run's own.
+fn settings(test: &str) -> KafkaSettings {
+    KafkaSettings {
+        brokers: std::env::var("DAYBOOK_KAFKA_BROKERS").unwrap(),
+        topic_prefix: format!("test-{}-{test}.", std::process::id()),
+        ..KafkaSettings::default()
+    }
+}
+
+/// The same cluster as somebody without a prefix sees it.
+fn without_prefix(settings: &KafkaSettings) -> KafkaSettings {
+    KafkaSettings {
+        topic_prefix: String::new(),
+        ..settings.clone()
+    }
+}
+
+async fn within<T>(step: impl Future<Output = T>) -> T {
+    timeout(STEP_TIMEOUT, step).await.unwrap()
+}
+
+/// Creates missing topics. The broker may not know the leader of a new partition at once, so a transient error
+/// is followed by another attempt.
+async fn create(admin: &Admin, topics: &[TopicSpec]) -> Vec<&'static str> {
+    within(async {
+        loop {
+            match admin.ensure(topics).await {
+                Ok(created) => return created,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    })
+    .await
+}
+
+async fn read_all(settings: &KafkaSettings, admin: &Admin, topic: &str) -> Vec<(i32, Vec<u8>)> {
+    let mut reader = BoundedReader::open(settings, admin, "test", topic)
+        .await
+        .unwrap();
+    let mut values = Vec::new();
+    while let Some(records) = within(reader.next()).await.unwrap() {
+        let records = records.into_iter();
+        values.extend(records.map(|record| (record.partition, record.value.unwrap().to_vec())));
+    }
+    values
+}
+
+#[tokio::test]
+async fn a_topic_under_a_prefix_is_written_and_read_by_its_logical_name() {
+    let settings = settings("names");
+    let admin = Admin::new(&settings).unwrap();
+    let journal = &TOPICS[0];
+    create(&admin, &[*journal, OWNERS]).await;
+
+    let appender = Appender::new(&settings).unwrap();
+    let (line, mut reports) = appender.partition_producer(journal.name, 1, 1);
+    line.append(b"key", b"appended", &[], 7).unwrap();
+    let report = within(reports.recv()).await.unwrap();
+    assert_eq!((report.number, report.result), (7, Ok(0)));
+    let publisher = Publisher::new(&settings, "test").unwrap();
+    let record = [("key".to_owned(), b"published".to_vec())];
+    within(publisher.publish(OWNERS.name, &record))
+        .await
+        .unwrap();
+
+    for (topic, expected) in [
+        (journal.name, (1, b"appended".to_vec())),
+        (OWNERS.name, (0, b"published".to_vec())),
+    ] {
+        assert_eq!(
+            read_all(&settings, &admin, topic).await,
+            std::slice::from_ref(&expected)
+        );
+        // At the broker the name has the prefix.
+        let bare = without_prefix(&settings);
+        let bare_admin = Admin::new(&bare).unwrap();
+        let prefixed = format!("{}{topic}", settings.topic_prefix);
+        assert_eq!(read_all(&bare, &bare_admin, &prefixed).await, [expected]);
+    }
+    // Errors name the topic as the caller does.
+    let missing = admin.partitions("journal.missing").await.unwrap_err();
+    let AdminError::Refused { topic, .. } = &missing else {
+        panic!("{missing}");
+    };
+    assert_eq!(topic, "journal.missing");
+    admin.delete(&[journal.name, OWNERS.name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_under_a_prefix_assigns_partitions_by_logical_names() {
+    let settings = settings("group");
+    let admin = Admin::new(&settings).unwrap();
+    let journal = &TOPICS[0];
+    create(&admin, &[*journal]).await;
+    let joined = Membership::join(&settings, "test", "a", &[journal.name]);
+    let (membership, mut hints) = joined.unwrap();
+    let assigned = hints.wait_for(|hint| hint.is_current && !hint.assignment.is_empty());
+    let assigned = within(assigned).await.unwrap().assignment.clone();
+    let all = (0..settings.partitions).map(|partition| (journal.name.to_owned(), partition));
+    assert_eq!(assigned, all.collect());
+    within(membership.leave()).await;
+    admin.delete(&[journal.name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subject_has_the_prefix_of_its_topic() {
+    let settings = settings("subject");
+    let url = std::env::var("DAYBOOK_REGISTRY_URL").unwrap();
+    let registry = Registry::new(&RegistrySettings {
+        url: url.clone(),
+        ..RegistrySettings::default()
+    });
+    let registry = registry.unwrap();
+    let subjects = Subjects::new(registry.clone(), &settings);
+    let topic = &TOPICS[0];
+    let (subject, schema) = topic.subject().zip(topic.schema()).unwrap();
+    let id = within(subjects.ensure(&subject, &schema)).await.unwrap();
+    assert!(within(registry.schema(id)).await.is_ok());
+
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let prefixed = format!("{}{}-value", settings.topic_prefix, topic.name);
+    let address = format!("{url}/subjects/{prefixed}");
+    let versions = http.get(format!("{address}/versions")).send();
+    let versions = within(versions).await.unwrap();
+    assert_eq!(versions.text().await.unwrap(), "[1]", "{address}");
+    for address in [address.clone(), format!("{address}?permanent=true")] {
+        let deleted = within(http.delete(&address).send()).await.unwrap();
+        assert!(deleted.status().is_success(), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn topics_have_the_partitions_that_they_were_created_with() {
+    let own = [("journal.catalog".to_owned(), 3)];
+    let settings = KafkaSettings {
+        partitions: 6,
+        partitions_by_topic: BTreeMap::from(own),
+        ..settings("partitions")
+    };
+    let admin = Admin::new(&settings).unwrap();
+    create(&admin, &TOPICS).await;
+    let expected = |topic: &TopicSpec| match (topic.partitions, topic.name) {
+        (Partitions::Fixed(partitions), _) => partitions,
+        (Partitions::Setting, "journal.catalog") => 3,
+        (Partitions::Setting, _) => 6,
+    };
+    let check = async |admin: &Admin| {
+        let counts = admin.partition_counts(&TOPICS).await.unwrap();
+        for topic in &TOPICS {
+            assert_eq!(counts.of(topic.name), expected(topic), "{}", topic.name);
+        }
+    };
+    check(&admin).await;
+
+    // Another setting changes nothing about topics that exist.
+    let other = KafkaSettings {
+        partitions: 9,
+        partitions_by_topic: BTreeMap::new(),
+        ..settings
+    };
+    let admin = Admin::new(&other).unwrap();
+    assert!(create(&admin, &TOPICS).await.is_empty());
+    check(&admin).await;
+    // A number that differs from the one that was read at start is a mismatch.
+    let orders = TOPICS.iter().find(|topic| topic.name == "journal.orders");
+    let mismatch = admin.check(orders.unwrap(), 9).await.unwrap_err();
+    assert_eq!(
+        mismatch.to_string(),
+        "topic journal.orders has partitions = 6, it must be 9"
+    );
+    admin.delete(&TOPICS.map(|topic| topic.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bounded_read_ends_where_the_topic_did_at_its_start() {
+    let settings = settings("bounded");
+    let admin = Admin::new(&settings).unwrap();
+    create(&admin, &[OWNERS]).await;
+    assert!(read_all(&settings, &admin, OWNERS.name).await.is_empty());
+
+    let publisher = Publisher::new(&settings, "test").unwrap();
+    let record = |value: &str| [("key".to_owned(), value.as_bytes().to_vec())];
+    for value in ["a", "b"] {
+        within(publisher.publish(OWNERS.name, &record(value)))
+            .await
+            .unwrap();
+    }
+    let span = Span::measure(&admin, OWNERS.name, 0).await.unwrap();
+    within(publisher.publish(OWNERS.name, &record("c")))
+        .await
+        .unwrap();
+    let reader = BoundedReader::start(&settings, "test", OWNERS.name, &[span], Fetch::Sparing);
+    let mut reader = reader.unwrap();
+    let mut values = Vec::new();
+    while let Some(records) = within(reader.next()).await.unwrap() {
+        values.extend(records.into_iter().map(|record| record.value.unwrap()));
+    }
+    assert_eq!(values, ["a", "b"]);
+    assert_eq!(reader.position(0), Some(span.end));
+    admin.delete(&[OWNERS.name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bounded_read_ends_behind_a_control_record() {
+    let settings = settings("control");
+    let admin = Admin::new(&settings).unwrap();
+    create(&admin, &[OWNERS]).await;
+    let topic = format!("{}{}", settings.topic_prefix, OWNERS.name);
+    let program = source_file("tests/python/transaction.py");
+    let mut python = tokio::process::Command::new(std::env::var("DEV_PYTHON").unwrap());
+    python.arg(program).args([&settings.brokers, &topic, "in"]);
+    let ended = within(python.status()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    // The coordinator answers the commit before it has written the control record.
+    let committed = async {
+        while Span::measure(&admin, OWNERS.name, 0).await.unwrap().end < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within(committed).await;
+
+    let reader = BoundedReader::open(&settings, &admin, "test", OWNERS.name);
+    let mut reader = reader.await.unwrap();
+    let records = within(reader.next()).await.unwrap().unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].offset, 0);
+    assert_eq!(within(reader.next()).await.unwrap(), None);
+    // The control record has offset 1, and no consumer receives it.
+    assert_eq!(reader.position(0), Some(2));
+    admin.delete(&[OWNERS.name]).await.unwrap();
+}

@@ -1,0 +1,76 @@
+//! Batches as a reader of a journal would give them, without a journal.
+
+use journal::{Batch, Checkpoint, Valid};
+use projections::{Store, view::ViewEvent};
+use schemas::{Body, Commit, Decision, Origin, Timestamp, topics::PartitionCounts};
+
+/// The partition of every batch.
+pub const PARTITION: i32 = 2;
+/// Partitions of each journal.
+pub const PARTITIONS: i32 = 4;
+/// Most attempts to open a store.
+const OPEN_ATTEMPTS_MAX: usize = 6;
+
+/// A commit of one event that gives its aggregate this version.
+pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
+    let decision = Decision {
+        aggregate_type: "order".into(),
+        version: version - 1,
+        command_id: [0; 16],
+        command_hash: [0; 16],
+        origin: Origin::Keyed,
+        actor: "service:test".into(),
+        correlation_id: [0; 16],
+        causation_id: None,
+        traceparent: None,
+        outcome: None,
+        events: vec![event],
+    };
+    let commit = Commit {
+        prev: [0; 32],
+        term: [0; 16],
+        epoch: 1,
+        seq: offset,
+        recorded_at: Timestamp(0),
+        body: Body::Decision(decision),
+    };
+    Valid {
+        offset,
+        key: key.to_owned().into(),
+        commit,
+    }
+}
+
+/// A batch that leads from one checkpoint to another.
+pub fn batch<E: ViewEvent>(from: i64, next_offset: i64, commits: Vec<Valid<E>>) -> Batch<E> {
+    let checkpoint = Checkpoint {
+        next_offset,
+        ..start::<E>()
+    };
+    Batch {
+        partition: PARTITION,
+        from,
+        commits,
+        void: 0,
+        checkpoint,
+    }
+}
+
+/// The checkpoint before the first batch.
+pub fn start<E: ViewEvent>() -> Checkpoint {
+    Checkpoint::start(E::TOPICS[0], PARTITION)
+}
+
+/// Creates what is missing of a store, and gives its checkpoint.
+pub async fn open(store: &impl Store) -> Checkpoint {
+    let of_partition = |checkpoint: &Checkpoint| checkpoint.partition == PARTITION;
+    let mut attempts = 0..OPEN_ATTEMPTS_MAX;
+    loop {
+        match store.open(&PartitionCounts::uniform(PARTITIONS)).await {
+            Ok(checkpoints) => return checkpoints.into_iter().find(of_partition).unwrap(),
+            // Other tests change the schema at the same time, as the projector's next attempt would find.
+            Err(error) if error.is_transient() && attempts.next().is_some() => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

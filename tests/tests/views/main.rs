@@ -1,0 +1,13 @@
+//! The views on real databases: one suite for both stores, and the queries of the views. Each test has
+//! a database or a keyspace of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program; clippy knows only its test functions"
+)]
+
+mod backends;
+mod log;
+mod products;
+mod queries;
+mod stores;

@@ -1,0 +1,311 @@
+//! The views of orders behind their queries, and their totals.
+
+use crate::{
+    backends::{OnBoth, run},
+    log::{batch, commit, open},
+};
+use journal::Valid;
+use projections::{
+    Databases, Store, StoreError,
+    cql::CqlStore,
+    order::Kind,
+    postgres::PostgresStore,
+    totals::Totals,
+    views::{orders_by_customer_v2::OrdersByCustomer, orders_v2::OrdersView},
+};
+use schemas::{
+    Currency, Quantity, Sku, Timestamp, UnitPrice,
+    orders::{CreditNoteEvent, CreditNoteIssued, Event, OrderEvent, SaleImported, SaleLine},
+};
+use serde_json::{Value, json};
+
+/// An order with one line. Its customer is `number` modulo 3, and 0 means no customer.
+fn sale(number: i64) -> SaleImported {
+    SaleImported {
+        invoice: number.to_string(),
+        customer: Some(number % 3).filter(|n| *n > 0).map(|n| n.to_string()),
+        country: ["France", "Norway"][usize::try_from(number % 2).unwrap()].into(),
+        // Four orders have each time, so that the order's id must decide among them.
+        ordered_at: Timestamp(1_291_191_960_000_001 + number / 4 * 1_000),
+        currency: Currency::GBP,
+        lines: vec![SaleLine {
+            sku: Sku::parse("85123A").unwrap(),
+            description: None,
+            quantity: Quantity(number),
+            unit_price: UnitPrice(2_550_000),
+            amount: 255 * number,
+        }],
+        total: 255 * number,
+    }
+}
+
+fn credit_note(number: i64) -> CreditNoteIssued {
+    let sale = sale(number);
+    CreditNoteIssued {
+        invoice: format!("C{number}"),
+        order_id: None,
+        customer: sale.customer,
+        country: sale.country,
+        issued_at: sale.ordered_at,
+        currency: sale.currency,
+        lines: sale.lines,
+        total: sale.total,
+    }
+}
+
+fn id(number: i64) -> String {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    schemas::ids::CommandId(bytes).aggregate_id("order")
+}
+
+fn sale_commit(offset: i64, number: i64, sale: SaleImported) -> Valid<Event> {
+    commit(
+        offset,
+        &id(number),
+        1,
+        Event::Order(OrderEvent::SaleImported(sale)),
+    )
+}
+
+/// Orders whose number is their offset.
+fn sales(numbers: std::ops::Range<i64>) -> Vec<Valid<Event>> {
+    numbers
+        .map(|number| sale_commit(number, number, sale(number)))
+        .collect()
+}
+
+/// Applies the first batch of the log to both views.
+async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
+    let next_offset = commits.last().unwrap().offset + 1;
+    let batch = batch(0, next_offset, commits);
+    let postgres = PostgresStore::<OrdersView>::new(databases.postgres.clone());
+    open(&postgres).await;
+    postgres.apply(&batch).await.unwrap();
+    let cql = CqlStore::<OrdersByCustomer>::new(databases.cql.clone());
+    open(&cql).await;
+    cql.apply(&batch).await.unwrap();
+}
+
+/// Serves the queries; gives their address.
+async fn serve(databases: &Databases) -> String {
+    let (router, _) = projections::routes(databases).split_for_parts();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+async fn get(url: &str) -> (u16, Value) {
+    let response = reqwest::get(url).await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap())
+}
+
+/// Asserts that a request is answered with a problem.
+async fn assert_problem(url: &str, status: u16, code: &str) {
+    let (found, problem) = get(url).await;
+    assert_eq!(
+        (found, problem["code"].as_str()),
+        (status, Some(code)),
+        "{url}: {problem}"
+    );
+}
+
+/// Follows the cursors from the first page to the last: `(ordered_at, id)` of every order.
+async fn walk(url: &str) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (mut walked, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = get(&format!("{url}{cursor}")).await;
+        assert_eq!(status, 200, "{page}");
+        let orders = page["orders"].as_array().unwrap().iter();
+        walked.extend(orders.map(|order| (text(&order["ordered_at"]), text(&order["id"]))));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return walked,
+        }
+    }
+}
+
+/// The expected result of [`walk`] for orders of numbers below 60.
+fn newest_first(wanted: impl Fn(&i64) -> bool) -> Vec<(String, String)> {
+    let numbers = (0..60).filter(wanted);
+    let mut orders: Vec<_> = numbers
+        .map(|number| (sale(number).ordered_at.to_string(), id(number)))
+        .collect();
+    orders.sort();
+    orders.reverse();
+    orders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_views_have_the_same_totals() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        let mut commits = sales(0..40);
+        let note = Event::CreditNote(CreditNoteEvent::CreditNoteIssued(credit_note(-4)));
+        let note_id = id(-4).replace("order", "creditnote");
+        commits.push(commit(40, &note_id, 1, note));
+        apply(databases, commits).await;
+        let expected = Totals {
+            invoices: 41,
+            sales: 40,
+            credit_notes: 1,
+            lines: 41,
+            total_minor: 255 * ((0..40).sum::<i64>() - 4),
+        };
+        let totals = projections::totals(databases).await.unwrap();
+        assert_eq!(
+            totals,
+            [
+                ("Postgres orders_v2".to_owned(), expected),
+                ("CQL orders_by_customer_v2".to_owned(), expected),
+            ]
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_postgres_refuses_leaves_no_row() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        let store = PostgresStore::<OrdersView>::new(databases.postgres.clone());
+        open(&store).await;
+        // The orders would fit, but not one of the lines: Postgres has no NUL in text.
+        let mut refused = sale(5);
+        refused.lines[0].description = Some("a\0b".into());
+        let mut commits = sales(0..5);
+        commits.push(sale_commit(5, 5, refused));
+        let error = store.apply(&batch(0, 6, commits)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Database { .. }), "{error}");
+        assert!(!error.is_transient(), "{error}");
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2")
+            .fetch_one(&databases.postgres)
+            .await
+            .unwrap();
+        assert_eq!(count, 0);
+        assert_eq!(open(&store).await.next_offset, 0);
+        store.apply(&batch(0, 6, sales(0..6))).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_have_every_order_once_and_newest_first() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..60)).await;
+        let api = serve(databases).await;
+        for limit in [1, 7, 20, 100] {
+            let walked = walk(&format!("{api}/orders?limit={limit}")).await;
+            assert_eq!(walked, newest_first(|_| true), "limit {limit}");
+            let walked = walk(&format!("{api}/customers/2/orders?limit={limit}")).await;
+            assert_eq!(walked, newest_first(|n| n % 3 == 2), "limit {limit}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_filtered_by_customer_country_and_kind() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..60)).await;
+        let api = serve(databases).await;
+        let filter = "customer=1&country=Norway&kind=SALE&limit=7";
+        let walked = walk(&format!("{api}/orders?{filter}")).await;
+        assert_eq!(walked, newest_first(|n| n % 3 == 1 && n % 2 == 1));
+        assert_eq!(walk(&format!("{api}/orders?kind=CREDIT_NOTE")).await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_filtered_by_time() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..60)).await;
+        let api = serve(databases).await;
+        let (from, to) = (sale(8).ordered_at, sale(16).ordered_at);
+        let walked = walk(&format!("{api}/orders?from={from}&to={to}")).await;
+        assert_eq!(walked, newest_first(|n| (8..16).contains(n)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_customer_has_no_orders() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..6)).await;
+        let api = serve(databases).await;
+        // The second one is the partition of orders without a customer.
+        for unknown in ["9", "none:2010-12-01", "0"] {
+            let walked = walk(&format!("{api}/customers/{unknown}/orders?")).await;
+            assert_eq!(walked, [], "customer {unknown}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_another_list_is_refused() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..6)).await;
+        let api = serve(databases).await;
+        let (_, page) = get(&format!("{api}/orders?limit=1")).await;
+        let cursor = page["next_cursor"].as_str().unwrap();
+        let url = format!("{api}/customers/1/orders?cursor={cursor}");
+        assert_problem(&url, 400, "INVALID_CURSOR").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_shown_with_its_lines() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..6)).await;
+        let api = serve(databases).await;
+        let (status, order) = get(&format!("{api}/orders/{}", id(5))).await;
+        assert_eq!(status, 200, "{order}");
+        let expected = json!({
+            "id": id(5),
+            "kind": Kind::Sale.as_str(),
+            "invoice": "5",
+            "customer": "2",
+            "country": "Norway",
+            "ordered_at": "2010-12-01T08:26:00.001001Z",
+            "total": {"amount": 1275, "currency": "GBP"},
+            "line_count": 1,
+            "version": 1,
+            "lines": [{
+                "sku": "85123A",
+                "description": null,
+                "quantity": 5,
+                "unit_price_millionths": 2_550_000,
+                "amount": {"amount": 1275, "currency": "GBP"},
+            }],
+        });
+        assert_eq!(order, expected);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_order_is_not_found() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..6)).await;
+        let api = serve(databases).await;
+        let url = format!("{api}/orders/{}", id(6));
+        assert_problem(&url, 404, "ORDER_NOT_FOUND").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_without_tables_is_unavailable() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        let api = serve(databases).await;
+        for path in ["orders", "customers/1/orders"] {
+            assert_problem(&format!("{api}/{path}"), 503, "DATABASE_UNAVAILABLE").await;
+        }
+    })
+    .await;
+}

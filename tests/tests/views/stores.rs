@@ -1,0 +1,332 @@
+//! The promises of every store to the projector, for each database.
+//!
+//! A product's history here: version 1 creates it, each later one is a price. Its key is its SKU.
+
+use crate::{
+    backends::{OnCql, OnPostgres, StoreBackend, run},
+    log::{PARTITIONS, batch, commit, open, start},
+    products::ProductRow,
+};
+use futures_util::future::join_all;
+use journal::Valid;
+use projections::{FoldError, Store, StoreError};
+use schemas::{
+    Currency, Money, Sku,
+    catalog::{Event, ProductCreated, ProductEvent, ProductPriceChanged},
+    topics::PartitionCounts,
+};
+
+/// Has each of these tests run on each store.
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => {
+        mod postgres {
+            use super::{OnPostgres, run};
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    run::<OnPostgres>(super::$test::<OnPostgres>).await;
+                }
+            )+
+        }
+
+        mod cql {
+            use super::{OnCql, run};
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    run::<OnCql>(super::$test::<OnCql>).await;
+                }
+            )+
+        }
+    };
+}
+
+on_every_store!(
+    a_new_view_starts_at_the_beginning_of_every_partition,
+    nodes_may_open_a_view_at_once,
+    a_batch_stores_its_rows_and_its_checkpoint,
+    a_batch_without_events_moves_the_checkpoint,
+    a_row_continues_from_the_batch_before,
+    many_rows_fit_in_one_batch,
+    a_replay_changes_nothing,
+    a_zombie_does_not_overwrite,
+    a_deleted_row_is_gone,
+    a_replay_from_before_a_deletion_does_not_restore_the_row,
+    a_deleted_row_can_be_created_again,
+    an_event_that_the_row_has_is_skipped,
+    a_gap_is_an_error,
+    a_refused_batch_leaves_rows_and_checkpoint,
+);
+
+fn created(offset: i64, sku: &str) -> Valid<Event> {
+    let product = ProductCreated {
+        sku: Sku::parse(sku).unwrap(),
+        description: format!("{sku} of {offset}"),
+    };
+    commit(
+        offset,
+        sku,
+        1,
+        Event::Product(ProductEvent::ProductCreated(product)),
+    )
+}
+
+fn priced(offset: i64, sku: &str, version: i64, amount: i64) -> Valid<Event> {
+    let price = ProductPriceChanged {
+        old: None,
+        new: Money {
+            amount,
+            currency: Currency::GBP,
+        },
+    };
+    commit(
+        offset,
+        sku,
+        version,
+        Event::Product(ProductEvent::ProductPriceChanged(price)),
+    )
+}
+
+/// The product that `created` at offset 0 gives, after as many prices.
+fn product(sku: &str, changes: i64) -> ProductRow {
+    ProductRow {
+        sku: sku.into(),
+        description: format!("{sku} of 0"),
+        changes,
+        version: changes + 1,
+    }
+}
+
+async fn rows(backend: &impl StoreBackend) -> Vec<ProductRow> {
+    let products = backend.products().await.into_iter();
+    products.map(|(row, _)| row).collect()
+}
+
+/// A store may refuse a batch that it has applied before, or apply it again without an effect.
+#[track_caller]
+fn assert_without_effect(applied: &Result<(), StoreError>) {
+    assert!(
+        matches!(applied, Ok(()) | Err(StoreError::StaleCheckpoint { .. })),
+        "{applied:?}"
+    );
+}
+
+async fn a_new_view_starts_at_the_beginning_of_every_partition<B: StoreBackend>(backend: &B) {
+    let counts = PartitionCounts::uniform(PARTITIONS);
+    let checkpoints = backend.store().open(&counts).await.unwrap();
+    let partitions: Vec<_> = checkpoints.iter().map(|one| one.partition).collect();
+    assert_eq!(partitions, Vec::from_iter(0..PARTITIONS));
+    assert!(checkpoints.iter().all(|one| one.next_offset == 0));
+}
+
+async fn nodes_may_open_a_view_at_once<B: StoreBackend>(backend: &B) {
+    let stores: Vec<_> = (0..4).map(|_| backend.store()).collect();
+    for checkpoint in join_all(stores.iter().map(open)).await {
+        assert_eq!(checkpoint, start::<Event>());
+    }
+}
+
+async fn a_batch_stores_its_rows_and_its_checkpoint<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
+    let batch = batch(0, 2, commits);
+    store.apply(&batch).await.unwrap();
+    assert_eq!(rows(backend).await, [product("A", 1)]);
+    assert_eq!(backend.prices().await, [("A".into(), "GBP".into(), 255)]);
+    assert_eq!(open(&store).await, batch.checkpoint);
+}
+
+async fn a_batch_without_events_moves_the_checkpoint<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    store.apply(&batch(0, 7, vec![])).await.unwrap();
+    assert_eq!(rows(backend).await, []);
+    assert_eq!(open(&store).await.next_offset, 7);
+}
+
+async fn a_row_continues_from_the_batch_before<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    store
+        .apply(&batch(0, 1, vec![created(0, "A")]))
+        .await
+        .unwrap();
+    for offset in 1..4 {
+        let commits = vec![priced(offset, "A", offset + 1, 100 * offset)];
+        store
+            .apply(&batch(offset, offset + 1, commits))
+            .await
+            .unwrap();
+    }
+    assert_eq!(rows(backend).await, [product("A", 3)]);
+    assert_eq!(backend.prices().await, [("A".into(), "GBP".into(), 300)]);
+}
+
+async fn many_rows_fit_in_one_batch<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let sku = |number: i64| format!("P{number:03}");
+    let created = (0..250).map(|number| created(number, &sku(number)));
+    let priced = (0..250).map(|number| priced(250 + number, &sku(number), 2, number + 1));
+    store
+        .apply(&batch(0, 250, created.collect()))
+        .await
+        .unwrap();
+    store
+        .apply(&batch(250, 500, priced.collect()))
+        .await
+        .unwrap();
+    let rows = rows(backend).await;
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| (row.sku.clone(), row.changes))
+        .collect();
+    let expected: Vec<_> = (0..250).map(|number| (sku(number), 1)).collect();
+    assert_eq!(seen, expected);
+}
+
+async fn a_replay_changes_nothing<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let first = batch(0, 2, vec![created(0, "A"), created(1, "B")]);
+    let second = batch(2, 4, vec![priced(2, "A", 2, 1), priced(3, "B", 2, 2)]);
+    store.apply(&first).await.unwrap();
+    store.apply(&second).await.unwrap();
+    let before = backend.products().await;
+    for replayed in [&first, &second] {
+        assert_without_effect(&store.apply(replayed).await);
+        assert_eq!(backend.products().await, before);
+        assert_eq!(open(&store).await, second.checkpoint);
+    }
+}
+
+async fn a_zombie_does_not_overwrite<B: StoreBackend>(backend: &B) {
+    let (store, zombie) = (backend.store(), backend.store());
+    open(&store).await;
+    open(&zombie).await;
+    let first = vec![created(0, "A"), priced(1, "A", 2, 1)];
+    store.apply(&batch(0, 2, first)).await.unwrap();
+    let second = vec![priced(2, "A", 3, 2), priced(3, "A", 4, 3)];
+    store.apply(&batch(2, 4, second)).await.unwrap();
+    let before = backend.products().await;
+    // Its batches have other bounds.
+    let late = [created(0, "A"), priced(1, "A", 2, 1), priced(2, "A", 3, 2)];
+    for (from, to) in [(0, 1), (0, 3), (1, 3)] {
+        let commits = late
+            .iter()
+            .filter(|commit| (from..to).contains(&commit.offset));
+        let commits = commits.cloned().collect();
+        assert_without_effect(&zombie.apply(&batch(from, to, commits)).await);
+        assert_eq!(backend.products().await, before);
+        assert_eq!(open(&store).await.next_offset, 4);
+    }
+}
+
+async fn a_deleted_row_is_gone<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
+    store.apply(&batch(0, 2, commits)).await.unwrap();
+    store
+        .apply(&batch(2, 3, vec![priced(2, "A", 3, 0)]))
+        .await
+        .unwrap();
+    assert_eq!(rows(backend).await, []);
+    assert_eq!(backend.prices().await, [("A".into(), "GBP".into(), 0)]);
+}
+
+async fn a_replay_from_before_a_deletion_does_not_restore_the_row<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let created = batch(0, 1, vec![created(0, "A")]);
+    let priced_once = batch(1, 2, vec![priced(1, "A", 2, 255)]);
+    let deleted = batch(2, 3, vec![priced(2, "A", 3, 0)]);
+    for batch in [&created, &priced_once, &deleted] {
+        store.apply(batch).await.unwrap();
+    }
+    for batch in [&priced_once, &created, &deleted] {
+        assert_without_effect(&store.apply(batch).await);
+        assert_eq!(rows(backend).await, []);
+    }
+}
+
+async fn a_deleted_row_can_be_created_again<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    store
+        .apply(&batch(0, 1, vec![created(0, "A")]))
+        .await
+        .unwrap();
+    store
+        .apply(&batch(1, 2, vec![priced(1, "A", 2, 0)]))
+        .await
+        .unwrap();
+    let again = ProductCreated {
+        sku: Sku::parse("A").unwrap(),
+        description: "again".into(),
+    };
+    let again = commit(
+        2,
+        "A",
+        3,
+        Event::Product(ProductEvent::ProductCreated(again)),
+    );
+    store.apply(&batch(2, 3, vec![again])).await.unwrap();
+    let row = ProductRow {
+        sku: "A".into(),
+        description: "again".into(),
+        changes: 0,
+        version: 3,
+    };
+    assert_eq!(rows(backend).await, [row]);
+}
+
+async fn an_event_that_the_row_has_is_skipped<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
+    store.apply(&batch(0, 2, commits)).await.unwrap();
+    let again_and_next = vec![priced(2, "A", 2, 999), priced(3, "A", 3, 300)];
+    store.apply(&batch(2, 4, again_and_next)).await.unwrap();
+    assert_eq!(rows(backend).await, [product("A", 2)]);
+    assert_eq!(open(&store).await.next_offset, 4);
+}
+
+async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    store
+        .apply(&batch(0, 1, vec![created(0, "A")]))
+        .await
+        .unwrap();
+    let applied = store.apply(&batch(1, 2, vec![priced(1, "A", 3, 1)])).await;
+    let Err(StoreError::Fold(error)) = applied else {
+        panic!("{applied:?}");
+    };
+    let gap = FoldError::Gap {
+        key: "A".into(),
+        offset: 1,
+        version: 3,
+        stored: 1,
+    };
+    assert_eq!(error, gap);
+}
+
+async fn a_refused_batch_leaves_rows_and_checkpoint<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    store
+        .apply(&batch(0, 1, vec![created(0, "A")]))
+        .await
+        .unwrap();
+    let before = backend.products().await;
+    let commits = vec![created(1, "B"), priced(2, "A", 2, 1), priced(3, "C", 2, 1)];
+    let applied = store.apply(&batch(1, 4, commits)).await;
+    assert!(
+        matches!(&applied, Err(StoreError::Fold(FoldError::MissingRow { key, .. })) if key == "C"),
+        "{applied:?}"
+    );
+    assert_eq!(backend.products().await, before);
+    assert_eq!(open(&store).await.next_offset, 1);
+}
