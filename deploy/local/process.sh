@@ -34,7 +34,24 @@ is_ours() { # NAME PID
   return 1
 }
 
-is_gone() { ! is_ours "$1" "$2"; } # NAME PID
+# Prints the start time of a process and its state. The start time tells it from a later process with its pid.
+process_status() { # PID
+  local status
+  status=$(cat "/proc/$1/stat" 2> /dev/null) || return 1
+  # The fields behind the name, which is in brackets and may have blanks and brackets itself.
+  read -ra status <<< "${status##*) }"
+  echo "${status[19]} ${status[0]}"
+}
+
+# A killed process loses its command line first, and closes its sockets later. It has closed them when it is gone, or when
+# it is a zombie without other threads (nobody may wait for it).
+has_ended() { # PID START-TIME
+  local start state tasks
+  read -r start state < <(process_status "$1") || return 0
+  if [ "$start" != "$2" ]; then return 0; fi
+  tasks=("/proc/$1/task/"*)
+  [ "$state" = Z ] && [ "${#tasks[@]}" -le 1 ]
+}
 
 running_pid() { # NAME; prints the pid, or fails if the pid file names no running process of ours
   local pid
@@ -57,12 +74,14 @@ declare -A stop_signal=([kafka]=TERM [registry]=TERM [postgres]=INT [cassandra]=
 declare -A stop_seconds_max=([kafka]=40 [registry]=20 [postgres]=20 [cassandra]=40 [serve]=15)
 
 stop_pid() { # NAME PID SIGNAL SECONDS_MAX
-  local name=$1 pid=$2 signal=$3 seconds_max=$4
+  local name=$1 pid=$2 signal=$3 seconds_max=$4 start state
+  read -r start state < <(process_status "$pid") || return 0
+  is_ours "$name" "$pid" || return 0
   kill -s "$signal" "$pid" 2> /dev/null || true
-  if ! wait_until "$name (pid $pid) to stop" "$seconds_max" - is_gone "$name" "$pid"; then
+  if ! wait_until "$name (pid $pid) to stop" "$seconds_max" - has_ended "$pid" "$start"; then
     warn "$name (pid $pid) does not stop within $seconds_max s: killed"
     kill -s KILL "$pid" 2> /dev/null || true
-    wait_until "$name (pid $pid) to be gone" 10 - is_gone "$name" "$pid" || fail "$name (pid $pid) cannot be killed"
+    wait_until "$name (pid $pid) to end" 10 - has_ended "$pid" "$start" || fail "$name (pid $pid) cannot be killed"
   fi
 }
 

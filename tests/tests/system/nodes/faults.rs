@@ -110,9 +110,10 @@ pub async fn a_suspended_node_takes_no_partition_from_its_successor(
         create(node.client(), &format!("AFTER-{number}")).await?;
     }
 
-    // Had the resumed node taken others than its share, their successor would have announced itself there
-    // once more. Its share has new epochs, and more than one where a last append of the successor came
-    // in between.
+    // Had the resumed node taken more than its share, the successor would have announced itself there once
+    // more. The share itself has one new epoch, or more: if the successor's last append lands behind the
+    // announcement, the next append of the resumed node has another offset than expected, and it takes over
+    // again.
     let resumed = suspended.client().base();
     for (partition, (owner, epoch)) in owners(deployment).await? {
         let (_, epoch_before) = before.get(&partition).context("a new partition")?;
