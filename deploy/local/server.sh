@@ -10,7 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/parts.sh"
 
 action=${1:-} chosen=${2:-}
-if [ -z "${DEV_STACK:-}" ]; then fail "set DEV_STACK to the stack: up, test, bench or chaos"; fi
+if [ -z "${DEV_STACK:-}" ]; then fail "set DEV_STACK to the stack: up, test, bench, chaos or soak"; fi
 use_stack "$DEV_STACK"
 load_ports
 case " ${server_names[*]} all " in

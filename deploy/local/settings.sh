@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # Folders and ports. Every script of this folder sources this file first.
 #
-# There are four stacks of servers, which share no ports and no data: `up` (left running by `./dev up`), `test` (started and
-# stopped by `./dev test`), `bench` (started and dropped by benchmarks that need empty servers) and `chaos` (started, killed
-# and stopped by `./dev chaos`). DEV_STACK is the stack that a script works on. Variables that start with DAYBOOK_ are the
-# service's own settings; ours start with DEV_.
+# There are five stacks of servers, which share no ports and no data: `up` (left running by `./dev up`), `test` (started and
+# stopped by `./dev test`), `bench` (started and dropped by benchmarks that need empty servers), `chaos` (started, killed and
+# stopped by `./dev chaos`) and `soak` (started and stopped by `./dev soak`). DEV_STACK is the stack that a script works on.
+# Variables that start with DAYBOOK_ are the service's own settings; ours start with DEV_.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 local_dir=$root/deploy/local
@@ -38,14 +38,17 @@ declare -A port_default_bench=(
 declare -A port_default_chaos=(
   [kafka]=21092 [kafka_controller]=21093 [registry]=21081 [postgres]=21432 [cql]=21142 [cql_storage]=21700 [http]=21080
 )
+declare -A port_default_soak=(
+  [kafka]=23092 [kafka_controller]=23093 [registry]=23081 [postgres]=23432 [cql]=23142 [cql_storage]=23700 [http]=23080
+)
 declare -A port=()
 
-use_stack() { # up | test | bench | chaos
+use_stack() { # up | test | bench | chaos | soak
   case $1 in
-    up | test | bench) ;;
+    up | test | bench | soak) ;;
     # Command nodes need no other servers.
     chaos) server_names=(kafka registry) ;;
-    *) echo "DEV_STACK must be up, test, bench or chaos, not '$1'" >&2; exit 2 ;;
+    *) echo "DEV_STACK must be up, test, bench, chaos or soak, not '$1'" >&2; exit 2 ;;
   esac
   export DEV_STACK=$1
   stack_dir=$state_dir/$1

@@ -139,9 +139,10 @@ down() {
   take_lock up 3
   stop_server serve
   stop_servers
-  # A killed `./dev test` or `./dev chaos` did not stop its servers.
+  # A killed run did not stop its servers.
   stop_idle test
   stop_idle chaos
+  stop_idle soak
   if [ $wipe = yes ]; then
     wipe_stack
     say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars are kept"
@@ -150,7 +151,7 @@ down() {
 }
 
 # Stops the servers of a killed run, unless a run is in progress.
-stop_idle() { # test | chaos
+stop_idle() { # test | chaos | soak
   [ -d "$state_dir/$1" ] || return 0
   if flock -n "$state_dir/$1.lock" true; then DEV_STACK=$1 "$local_dir/server.sh" stop all; fi
 }

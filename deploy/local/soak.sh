@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# `./dev soak`: a steady mixed load on two nodes, on servers of its own, and what grew meanwhile. tests/python/soak has the
+# load and the verdict. A run that fails leaves its logs in .daybook/soak until the next run.
+
+soak() {
+  local minutes=60 code=0
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --minutes)
+        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "./dev soak: --minutes needs a number"; fi
+        minutes=$2
+        shift
+        ;;
+      *) fail "unknown argument '$1'; use ./dev soak [--minutes N]" ;;
+    esac
+    shift
+  done
+  use_stack soak
+  take_lock soak 0
+  load_ports
+  # Remove what an interrupted run left behind.
+  stop_servers
+  wipe_stack
+  load_ports
+  choose_free_ports
+  save_ports
+  decide_method
+  install_tools "$method"
+  install_python_packages
+
+  trap stop_soak EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  export_addresses
+  heading "soak: tests of the verdict"
+  (without_lock "$python" -B -m unittest discover -s "$root/tests/python/soak") || fail "the tests of the verdict failed"
+  heading "soak: servers and build"
+  start_servers
+  find_cargo
+  (cd "$root" && without_lock cargo build --release --locked --bin daybook) || fail "the build failed"
+  await_servers || fail "soak needs its servers, and they did not start"
+  heading "soak: $minutes minutes"
+  export DEV_DAYBOOK=$target_dir/release/daybook DEV_KAFKA_DATA=$stack_dir/kafka
+  (without_lock "$python" -B "$root/tests/python/soak" --folder "$stack_dir/run" --minutes "$minutes") || code=$?
+  stop_soak
+  trap - EXIT
+  if [ $code = 0 ]; then
+    wipe_stack
+  else
+    warn "the nodes' logs and the broker's data are in .daybook/soak until the next run"
+  fi
+  return $code
+}
+
+stop_soak() {
+  stop_starters
+  stop_servers
+}

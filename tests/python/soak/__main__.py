@@ -1,0 +1,174 @@
+"""A steady mixed load on two nodes, and the growth of the one that is never restarted.
+
+    python tests/python/soak --folder DIR [--minutes N]
+
+The environment names the servers (DAYBOOK_KAFKA_BROKERS and so on), the binary (DEV_DAYBOOK) and the broker's folder
+(DEV_KAFKA_DATA). Prints a line a minute, and at the end the growth of memory, threads, descriptors, connections and disk per
+hour and per 1,000 commits. The exit code is 1 if something grew that must not, or if a request failed.
+"""
+
+import argparse
+import os
+import pathlib
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+
+from confluent_kafka import Consumer, TopicPartition
+
+import growth
+import load
+
+SAMPLE_INTERVAL_S = 10.0
+PROGRESS_INTERVAL_S = 60.0
+READY_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
+# For requests in progress at the end.
+END_TIMEOUT_S = 60.0
+KAFKA_TIMEOUT_S = 10.0
+DATA = pathlib.Path(__file__).resolve().parents[3] / "data" / "online-retail.csv.gz"
+
+
+class Node:
+    """A process of the service."""
+
+    def __init__(self, role, folder):
+        self.role = role
+        self.folder = folder / role
+        self.folder.mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.state = self.folder / "state"
+        self.process = None
+
+    def start(self):
+        """Starts it; does not wait."""
+        environment = dict(
+            os.environ,
+            DAYBOOK_HTTP_LISTEN=f"127.0.0.1:{self.port}",
+            DAYBOOK_COMMANDS_STATE_DIR=str(self.state),
+        )
+        # It ends with this program, even if this program is killed.
+        command = ["setpriv", "--pdeathsig", "KILL", os.environ["DEV_DAYBOOK"], self.role]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
+
+    def stop(self):
+        """Ends it in order."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(STOP_TIMEOUT_S)
+
+    def await_ready(self):
+        """Waits until it is ready; returns false if it ends or does not become ready in time."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
+                    if answer.status == 200:
+                        return True
+            except OSError:
+                pass
+            time.sleep(0.1)
+        return False
+
+
+def commits(consumer):
+    """The number of records in all journals."""
+    topics = consumer.list_topics(timeout=KAFKA_TIMEOUT_S).topics
+    partitions = [
+        TopicPartition(name, number)
+        for name, topic in topics.items()
+        if name.startswith("journal.") and name != "journal.owners"
+        for number in topic.partitions
+    ]
+    return sum(consumer.get_watermark_offsets(partition, timeout=KAFKA_TIMEOUT_S)[1] for partition in partitions)
+
+
+def run(arguments, folder, nodes, counts):
+    """Runs the load; returns the samples."""
+    steady, restarted = nodes
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        if not node.await_ready():
+            raise SystemExit(f"node {node.role} does not become ready; see {node.folder}/log")
+    seconds, stop, binary = arguments.minutes * 60, threading.Event(), os.environ["DEV_DAYBOOK"]
+    slices = load.slices_of(DATA, folder, max(1, round(seconds / load.IMPORT_INTERVAL_S)))
+    jobs = [
+        (load.send_commands, steady.port, counts, stop),
+        (load.send_queries, steady.port, counts, stop),
+        (load.import_slices, binary, steady.port, slices, counts, stop),
+        (load.restart, restarted, counts, stop),
+    ]
+    threads = [threading.Thread(target=job, args=args, daemon=True) for job, *args in jobs]
+    consumer = Consumer({"bootstrap.servers": os.environ["DAYBOOK_KAFKA_BROKERS"], "group.id": "soak"})
+    samples, started = [], time.monotonic()
+    for thread in threads:
+        thread.start()
+    shown = started
+    while time.monotonic() < started + seconds:
+        time.sleep(SAMPLE_INTERVAL_S)
+        if steady.process.poll() is not None:
+            raise SystemExit(f"the node ended with {steady.process.returncode}; see {steady.folder}/log")
+        samples.append(
+            growth.Sample(
+                seconds=time.monotonic() - started,
+                commits=commits(consumer),
+                state_mb=growth.size_mb(steady.state),
+                log_mb=growth.size_mb(os.environ["DEV_KAFKA_DATA"]),
+                **growth.of_process(steady.process.pid),
+            )
+        )
+        if time.monotonic() - shown >= PROGRESS_INTERVAL_S:
+            shown = time.monotonic()
+            last = samples[-1]
+            print(
+                f"   {last.seconds / 60:.0f} min: {last.commits} records, {last.memory_mb:.0f} MiB, {last.threads} threads, "
+                f"{last.descriptors} descriptors, {counts.errors} errors",
+                flush=True,
+            )
+    stop.set()
+    for thread in threads:
+        thread.join(END_TIMEOUT_S)
+        if thread.is_alive():
+            counts.error(f"{thread.name} does not end")
+    consumer.close()
+    return samples
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", required=True, help="folder for state stores and logs")
+    parser.add_argument("--minutes", type=float, default=60)
+    arguments = parser.parse_args()
+    folder = pathlib.Path(arguments.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hash.key").write_text(secrets.token_hex(32), encoding="ascii")
+    os.environ["DAYBOOK_COMMANDS_HASH_KEY_FILE"] = str(folder / "hash.key")
+    nodes, counts = [Node("serve", folder), Node("commands", folder)], load.Counts()
+    try:
+        samples = run(arguments, folder, nodes, counts)
+    finally:
+        for node in nodes:
+            if node.process is not None:
+                node.process.kill()
+                node.process.wait()
+    found = growth.grown(samples)
+    for line in growth.table(samples):
+        print(f"   {line}")
+    for text in found:
+        print(f"!! {text}")
+    for text in counts.first_errors:
+        print(f"!! {text}")
+    done = ", ".join(f"{count} {kind}" for kind, count in counts.done.items())
+    print(f"soak: {len(found)} quantities grew, {counts.errors} errors; {done}, {samples[-1].commits} records", flush=True)
+    raise SystemExit(1 if found or counts.errors else 0)
+
+
+if __name__ == "__main__":
+    main()
