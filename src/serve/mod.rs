@@ -12,6 +12,8 @@ mod progress;
 mod topics;
 
 pub use progress::ProgressAnswer;
+#[cfg(test)]
+pub use progress::ReaderProgress;
 
 use crate::{config::Config, setup};
 use anyhow::{Context, bail};
