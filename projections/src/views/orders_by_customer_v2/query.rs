@@ -167,7 +167,7 @@ pub(super) async fn totals(cql: &Cql, partitions: i32) -> Result<TotalsAt, Query
 #[derive(Clone, Copy)]
 struct Cut<'a> {
     position: &'a Position,
-    /// Of the journal.
+    /// The journal's number of partitions.
     partitions: i32,
 }
 
