@@ -51,6 +51,16 @@ pub struct Event {
     pub fields: Vec<(String, Value)>,
 }
 
+impl Event {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|(field, _)| field == name)
+            .map(|(_, value)| value)
+    }
+}
+
 /// Why a decision can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {

@@ -23,4 +23,4 @@ pub mod totals;
 pub mod verify;
 
 pub use cli::{Args, run};
-pub use totals::{Totals, TotalsError, journal_totals};
+pub use totals::{Selection, TotalsError, journal_totals};

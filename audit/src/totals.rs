@@ -5,26 +5,21 @@ use crate::{
     frame::Kind,
     model::{Alarm, Model, Verdict},
     schemas_seen::SchemasSeen,
-    source::{SourceError, SpanReader, spans},
+    source::{SourceError, Span, SpanReader, spans},
     verify::entry,
 };
 use apache_avro::types::Value;
 use kafka::{KafkaSettings, Registry, RegistrySettings};
-use schemas::context::ORDERS;
+use schemas::{Currency, Position, Totals, TotalsByCurrency, context::ORDERS};
+use std::collections::HashSet;
 
-/// Sums over the valid records of `journal.orders`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Totals {
-    /// Sales and credit notes.
-    pub invoices: i64,
-    /// Sales.
-    pub sales: i64,
-    /// Credit notes.
-    pub credit_notes: i64,
-    /// Lines of sales and credit notes.
-    pub lines: i64,
-    /// Sales plus credit notes, which are negative, in minor units.
-    pub total_minor: i64,
+/// The part of the journal that totals are computed of.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    /// Each partition counts up to its offset here; a partition that is missing does not count.
+    pub position: &'a Position,
+    /// Only sales and credit notes with these numbers count; `None` if all do.
+    pub invoices: Option<&'a HashSet<String>>,
 }
 
 /// Why the totals can't be computed.
@@ -50,18 +45,19 @@ pub enum TotalsError {
     },
 }
 
-/// Reads `journal.orders` up to its current end offset.
+/// Reads `journal.orders` once, as far as a selection needs it, and gives the totals of each selection.
 pub async fn journal_totals(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
-) -> Result<Totals, TotalsError> {
+    selections: &[Selection<'_>],
+) -> Result<Vec<TotalsByCurrency>, TotalsError> {
     let registry = Registry::new(registry).map_err(SourceError::from)?;
     let mut schemas = SchemasSeen::default();
-    let mut totals = Totals::default();
+    let mut totals = vec![TotalsByCurrency::default(); selections.len()];
     for span in spans(kafka, &[&ORDERS]).await? {
         let (topic, partition) = (span.context.topic, span.partition);
         let mut model = Model::new(topic, partition);
-        let mut reader = SpanReader::start(kafka, span)?;
+        let mut reader = SpanReader::start(kafka, needed(span, selections))?;
         while let Some(batch) = reader.next_batch().await? {
             for record in &batch {
                 let Verdict::Valid(frame) = model.judge(entry(record))? else {
@@ -73,9 +69,12 @@ pub async fn journal_totals(
                 let schema = schemas.fetch(&registry, frame.schema_id).await;
                 let schema = schema.map_err(SourceError::from)?;
                 let value = record.value.as_deref().unwrap_or_default();
-                totals = schema
+                schema
                     .and_then(|schema| schema.decision(value).map_err(|error| error.to_string()))
-                    .and_then(|decision| totals.with(&decision.events))
+                    .and_then(|decision| {
+                        let place = (partition, record.offset);
+                        add(&mut totals, selections, place, &decision.events)
+                    })
                     .map_err(|reason| TotalsError::Unreadable {
                         topic,
                         partition,
@@ -88,84 +87,200 @@ pub async fn journal_totals(
     Ok(totals)
 }
 
-impl Totals {
-    /// Adds events; events of other types don't count.
-    fn with(mut self, events: &[Event]) -> Result<Self, String> {
-        for event in events {
-            match event.name.as_str() {
-                "SaleImported" => self.sales += 1,
-                "CreditNoteIssued" => self.credit_notes += 1,
-                _ => continue,
-            }
-            let missing = || format!("{} lacks its lines or its total", event.name);
-            let (lines, total) = lines_and_total(event).ok_or_else(missing)?;
-            self.invoices += 1;
-            self.lines += lines;
-            let sum = self.total_minor.checked_add(total);
-            self.total_minor = sum.ok_or("the total overflows 64 bits")?;
-        }
-        Ok(self)
+/// The part of a partition that some selection counts.
+fn needed(span: Span, selections: &[Selection<'_>]) -> Span {
+    let ends = selections
+        .iter()
+        .filter_map(|selection| selection.position.get(&span.partition));
+    let end = ends.copied().max().unwrap_or(0);
+    Span {
+        end: span.end.min(end),
+        ..span
     }
 }
 
-fn lines_and_total(event: &Event) -> Option<(i64, i64)> {
-    let field = |name: &str| {
-        let mut fields = event.fields.iter();
-        fields
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value)
-    };
-    match (field("lines")?, field("total")?) {
-        (Value::Array(lines), Value::Long(total)) => {
-            Some((i64::try_from(lines.len()).ok()?, *total))
+/// Adds events to the totals of the selections that they belong to; events of other types don't count.
+fn add(
+    totals: &mut [TotalsByCurrency],
+    selections: &[Selection<'_>],
+    (partition, offset): (i32, i64),
+    events: &[Event],
+) -> Result<(), String> {
+    for event in events {
+        let Some(invoice) = Invoice::of(event)? else {
+            continue;
+        };
+        for (totals, selection) in totals.iter_mut().zip(selections) {
+            let end = selection.position.get(&partition);
+            let numbers = selection.invoices;
+            if end.is_some_and(|end| offset < *end)
+                && numbers.is_none_or(|numbers| numbers.contains(invoice.number))
+            {
+                totals
+                    .add(invoice.currency, invoice.totals)
+                    .map_err(|error| error.to_string())?;
+            }
         }
-        _ => None,
+    }
+    Ok(())
+}
+
+/// A sale or a credit note, as an event has it.
+struct Invoice<'a> {
+    number: &'a str,
+    currency: Currency,
+    totals: Totals,
+}
+
+impl<'a> Invoice<'a> {
+    fn of(event: &'a Event) -> Result<Option<Self>, String> {
+        let of_one = match event.name.as_str() {
+            "SaleImported" => Totals::sale,
+            "CreditNoteIssued" => Totals::credit_note,
+            _ => return Ok(None),
+        };
+        let fields = [
+            event.field("invoice"),
+            event.field("currency"),
+            event.field("lines"),
+            event.field("total"),
+        ];
+        let [
+            Some(Value::String(number)),
+            Some(Value::String(currency)),
+            Some(Value::Array(lines)),
+            Some(Value::Long(total)),
+        ] = fields
+        else {
+            return Err(format!(
+                "{} lacks its invoice, its currency, its lines or its total",
+                event.name
+            ));
+        };
+        let lines = i64::try_from(lines.len()).map_err(|error| error.to_string())?;
+        Ok(Some(Self {
+            number,
+            currency: Currency::parse(currency).map_err(|error| error.to_string())?,
+            totals: of_one(lines, *total),
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
-    fn event(name: &str, lines: usize, total: i64) -> Event {
+    fn event(name: &str, invoice: &str, currency: &str, lines: usize, total: i64) -> Event {
         Event {
             name: name.into(),
             fields: vec![
+                ("invoice".into(), Value::String(invoice.into())),
+                ("currency".into(), Value::String(currency.into())),
                 ("lines".into(), Value::Array(vec![Value::Null; lines])),
                 ("total".into(), Value::Long(total)),
             ],
         }
     }
 
+    fn position(end: i64) -> Position {
+        BTreeMap::from([(1, end)])
+    }
+
+    /// The totals of all events at offset 5 of partition 1.
+    fn totals(selection: Selection<'_>, events: &[Event]) -> Result<TotalsByCurrency, String> {
+        let mut totals = [TotalsByCurrency::default()];
+        add(&mut totals, &[selection], (1, 5), events)?;
+        let [totals] = totals;
+        Ok(totals)
+    }
+
     #[test]
-    fn only_sales_and_credit_notes_are_counted() {
+    fn only_sales_and_credit_notes_are_counted_by_currency() {
         let events = [
-            event("SaleImported", 3, 500),
-            event("CreditNoteIssued", 1, -120),
-            event("SomethingNew", 9, 9),
+            event("SaleImported", "1", "GBP", 3, 500),
+            event("CreditNoteIssued", "C1", "GBP", 1, -120),
+            event("SomethingNew", "2", "GBP", 9, 9),
+            event("SaleImported", "3", "EUR", 2, 7),
         ];
-        let totals = Totals::default().with(&events).unwrap();
-        let expected = Totals {
+        let position = position(6);
+        let all = Selection {
+            position: &position,
+            invoices: None,
+        };
+        let pounds = Totals {
             invoices: 2,
             sales: 1,
             credit_notes: 1,
             lines: 4,
             total_minor: 380,
         };
-        assert_eq!(totals, expected);
+        let euro = Currency::parse("EUR").unwrap();
+        let found = totals(all, &events).unwrap();
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            [(euro, Totals::sale(2, 7)), (Currency::GBP, pounds)]
+        );
+        let numbers = HashSet::from(["1".to_owned()]);
+        let chosen = Selection {
+            invoices: Some(&numbers),
+            ..all
+        };
+        let found = totals(chosen, &events).unwrap();
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            [(Currency::GBP, Totals::sale(3, 500))]
+        );
+    }
+
+    #[test]
+    fn records_behind_a_position_are_not_counted() {
+        let events = [event("SaleImported", "1", "GBP", 3, 500)];
+        for (position, count) in [(position(6), 1), (position(5), 0), (BTreeMap::new(), 0)] {
+            let selection = Selection {
+                position: &position,
+                invoices: None,
+            };
+            let found = totals(selection, &events).unwrap();
+            assert_eq!(found.of(Currency::GBP).invoices, count, "{position:?}");
+            let span = needed(span_of_partition(1), &[selection]);
+            assert_eq!(span.end, position.get(&1).copied().unwrap_or(0));
+        }
+        // A log that ends before the position is read to its end.
+        let beyond = position(9);
+        let selection = Selection {
+            position: &beyond,
+            invoices: None,
+        };
+        assert_eq!(needed(span_of_partition(1), &[selection]).end, 8);
+    }
+
+    /// It ends at offset 8.
+    fn span_of_partition(partition: i32) -> Span {
+        Span {
+            context: &ORDERS,
+            partition,
+            low: 0,
+            end: 8,
+        }
     }
 
     #[test]
     fn an_overflow_and_a_missing_field_are_errors() {
+        let position = position(6);
+        let all = Selection {
+            position: &position,
+            invoices: None,
+        };
         let events = [
-            event("SaleImported", 1, i64::MAX),
-            event("SaleImported", 1, 1),
+            event("SaleImported", "1", "GBP", 1, i64::MAX),
+            event("SaleImported", "2", "GBP", 1, 1),
         ];
-        assert!(Totals::default().with(&events).is_err());
+        assert!(totals(all, &events).is_err());
         let bare = Event {
             name: "SaleImported".into(),
             fields: Vec::new(),
         };
-        assert!(Totals::default().with(&[bare]).is_err());
+        assert!(totals(all, &[bare]).is_err());
     }
 }

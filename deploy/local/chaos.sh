@@ -8,7 +8,7 @@ chaos() {
     case $1 in
       --short) minutes=1.25 pause=8 ;;
       --minutes | --seed)
-        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "./dev chaos: $1 needs a number"; fi
+        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "$1 needs a number; use ./dev chaos [--minutes N] [--seed S] [--short]"; fi
         declare "${1#--}=$2"
         shift
         ;;
@@ -40,7 +40,7 @@ chaos() {
   heading "chaos: servers and build"
   start_servers
   chaos_binary
-  await_servers || fail "chaos needs its servers, and they did not start"
+  await_servers || fail "the servers of chaos did not start"
   heading "chaos"
   export DEV_SERVER_CONTROL=$local_dir/server.sh
   without_lock_in_child "$python" -B "$root/tests/python/chaos" --folder "$stack_dir/run" --seconds "$seconds" \

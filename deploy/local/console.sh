@@ -43,7 +43,7 @@ run_quietly() { # WHAT LOG COMMAND...
   done
   if ! wait "$pid"; then
     tail -n 20 "$log" >&2
-    warn "failed: $what; the whole output is in $log"
+    warn "$what failed; its whole output is in $log"
     return 1
   fi
 }

@@ -45,7 +45,7 @@ doctor() {
 
   echo
   if [ $missing -gt 0 ]; then
-    warn "$missing missing"
+    warn "$missing tools are missing"
     return 1
   fi
   say "nothing is missing"

@@ -109,6 +109,15 @@ install_rust() {
   has_tool cargo || fail "cargo does not work after the installation; see $state_dir/install.log"
 }
 
+# Sets cargo_deny to the program that checks the dependencies by deny.toml. Only `./dev test --full` needs it.
+install_cargo_deny() {
+  local version=0.20.2 folder=$state_dir/cargo-deny
+  cargo_deny=$folder/bin/cargo-deny
+  if [ "$("$cargo_deny" --version 2> /dev/null)" = "cargo-deny $version" ]; then return; fi
+  run_quietly "installing cargo-deny $version" "$state_dir/install.log" \
+    cargo install --quiet --locked --version "$version" --root "$folder" cargo-deny
+}
+
 # Sets python to the interpreter of the virtual environment that holds tests/python/requirements.txt.
 install_python_packages() {
   local venv=$state_dir/venv wanted=$root/tests/python/requirements.txt stamp

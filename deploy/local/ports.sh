@@ -49,7 +49,7 @@ choose_free_ports() {
     done
     [ "$attempts" -lt "$attempts_max" ] || fail "no free port from ${port[$name]} on for $name"
     if [ "$candidate" != "${port[$name]}" ]; then
-      say "port ${port[$name]} ($name) is taken by $(port_holder "${port[$name]}"): $candidate instead"
+      say "port ${port[$name]} ($name) is taken by $(port_holder "${port[$name]}"); $candidate is used instead"
     fi
     port["$name"]=$candidate
   done

@@ -79,7 +79,7 @@ stop_pid() { # NAME PID SIGNAL SECONDS_MAX
   is_ours "$name" "$pid" || return 0
   kill -s "$signal" "$pid" 2> /dev/null || true
   if ! wait_until "$name (pid $pid) to stop" "$seconds_max" - has_ended "$pid" "$start"; then
-    warn "$name (pid $pid) does not stop within $seconds_max s: killed"
+    warn "$name (pid $pid) does not stop within $seconds_max s and is killed"
     kill -s KILL "$pid" 2> /dev/null || true
     wait_until "$name (pid $pid) to end" 10 - has_ended "$pid" "$start" || fail "$name (pid $pid) cannot be killed"
   fi

@@ -47,10 +47,11 @@ kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
 # Each stack of each checkout is a Compose project of its own.
 compose() {
   local project
-  project=daybook-$(checkout_hash)-$DEV_STACK
+  project=$(compose_project)
   DEV_KAFKA_PORT=${port[kafka]} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
     DEV_CQL_PORT=${port[cql]} docker compose -p "$project" -f "$root/docker-compose.kafka.yml" "$@"
 }
+compose_project() { echo "daybook-$(checkout_hash)-$DEV_STACK"; }
 checkout_hash() { printf %s "$root" | sha256sum | cut -c1-10; }
 compose_service() { if [ "$1" = cassandra ]; then echo scylla; else echo "$1"; fi; }
 
@@ -65,13 +66,13 @@ is_running() { # NAME
 start_server() { # NAME; returns once the server answers
   local name=$1 started=$SECONDS
   if is_external "$name"; then
-    say "$name: not started, ${address_variable[$name]} is set"
+    say "$name: not started, because ${address_variable[$name]} names another server"
     return
   fi
   mkdir -p "$stack_dir/$name"
   # Wait for an earlier start, which may still be running after an interruption.
   exec 8>> "$stack_dir/$name/lock"
-  flock -w 180 8 || fail "$name: another start does not end"
+  flock -w 180 8 || fail "$name: an earlier start has not ended"
   if [ "$(kept_method)" = docker ]; then
     run_quietly "$name: fetching the image and starting it in Docker" "$stack_dir/$name/compose.log" \
       compose up -d --wait "$(compose_service "$name")"
@@ -111,8 +112,8 @@ start_native() { # NAME
     pid=$launched_pid
   fi
   # At first the pid has the command line of `setsid` and `setpriv`, not the server's own.
-  wait_until "$name: its process" 5 - is_ours "$name" "$pid" || true
-  wait_until "$name: an answer on port $(client_port "$name")" "${start_seconds_max[$name]}" \
+  wait_until "the process of $name" 5 - is_ours "$name" "$pid" || true
+  wait_until "$name to answer on port $(client_port "$name")" "${start_seconds_max[$name]}" \
     "$name:$pid" "${name}_answers" || outcome=$?
   if [ $outcome != 0 ]; then
     tail -n 20 "$stack_dir/$name/log" >&2
@@ -155,7 +156,7 @@ await_servers() {
     unset "starter_pid[$name]"
   done
   if [ -n "$failed" ]; then
-    warn "not started:$failed"
+    warn "these servers did not start:$failed"
     return 1
   fi
 }
@@ -175,16 +176,46 @@ stop_servers() {
   wait "${pids[@]}"
 }
 
-wipe_stack() {
-  local dropped=$state_dir/$DEV_STACK.dropped
-  if [ "$(kept_method)" = docker ]; then compose down -v > /dev/null 2>&1 || warn "Docker does not answer"; fi
+# Drops the data of the stack, except for the named entries of its folder. With `registry`, the volume of that name stays.
+wipe_stack() { # [ENTRY...]
+  local dropped=$state_dir/$DEV_STACK.dropped kept=$state_dir/$DEV_STACK.kept entry
+  if [ "$(kept_method)" = docker ]; then drop_volumes "$@" || warn "Docker does not answer"; fi
   postgres_forget_folder
+  for entry in "$@"; do
+    if [ -e "$stack_dir/$entry" ]; then
+      mkdir -p "$kept"
+      mv "$stack_dir/$entry" "$kept/"
+    fi
+  done
   # Rename the folder first, in one step, so that an interrupted wipe does not leave half of the data.
   if [ -d "$stack_dir" ]; then
     rm -rf "$dropped"
     mv "$stack_dir" "$dropped"
   fi
+  restore_kept
   rm -rf "$dropped"
+}
+
+# Moves back what a wipe has kept. An interrupted wipe is completed here.
+restore_kept() {
+  local kept=$state_dir/$DEV_STACK.kept entry
+  if [ ! -d "$kept" ]; then return; fi
+  mkdir -p "$stack_dir"
+  for entry in "$kept"/*; do
+    if [ -e "$entry" ]; then mv "$entry" "$stack_dir/"; fi
+  done
+  rmdir "$kept"
+}
+
+drop_volumes() { # [ENTRY...]
+  local volumes=() volume
+  if [[ " $* " != *" registry "* ]]; then
+    compose down -v > /dev/null 2>&1
+    return
+  fi
+  compose down > /dev/null 2>&1 || return
+  for volume in kafka postgres scylla; do volumes+=("$(compose_project)_$volume"); done
+  docker volume rm -f "${volumes[@]}" > /dev/null 2>&1
 }
 
 # Fetches jars once per pom; all stacks share them.
@@ -194,7 +225,7 @@ fetch_jars() { # NAME; sets jars
   if [ -d "$jars" ]; then return; fi
   mkdir -p "$jars_dir"
   exec 7>> "$jars_dir/$name.lock"
-  flock -w 600 7 || fail "$name: another fetch of its jars does not end"
+  flock -w 600 7 || fail "$name: an earlier fetch of its jars has not ended"
   if [ ! -d "$jars" ]; then
     rm -rf "$jars.partial"
     run_quietly "$name: fetching the jars with Maven" "$stack_dir/$name/maven.log" \

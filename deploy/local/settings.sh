@@ -60,10 +60,22 @@ port_variable() { # PORT-NAME; prints the name of the variable that sets it
   echo "${prefix}_${1^^}_PORT"
 }
 
+# A shell that has read .daybook/up/environment has settings that an earlier `./dev up` chose. Such a setting must not look
+# like the user's own: after a wipe its file is gone, and its port may be another server's. DEV_UP_CHOSEN has them as
+# NAME=VALUE, one a line.
+forget_chosen_settings() {
+  local name value
+  while IFS='=' read -r name value; do
+    if [[ $name == DAYBOOK_* ]] && [ "${!name:-}" = "$value" ]; then unset "$name"; fi
+  done <<< "${DEV_UP_CHOSEN:-}"
+  unset DEV_UP_CHOSEN
+}
+
 # A port is taken from its variable, else from the last start of this stack, else from the defaults.
 load_ports() {
   local name value variable
   local -n defaults=port_default_$DEV_STACK
+  forget_chosen_settings
   for name in "${port_names[@]}"; do port[$name]=${defaults[$name]}; done
   if [ -f "$stack_dir/ports" ]; then
     while IFS='=' read -r name value; do port[$name]=$value; done < "$stack_dir/ports"

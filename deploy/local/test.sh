@@ -17,7 +17,7 @@ run_tests() {
   case ${1:-} in
     "") ;;
     --full) full=yes ;;
-    *) fail "./dev test [--full]: unknown argument '$1'" ;;
+    *) fail "unknown argument '$1'; use ./dev test [--full]" ;;
   esac
   use_stack test
   take_lock test 0
@@ -49,6 +49,7 @@ run_tests() {
   # All packages and targets, as for the tests below: another selection would unify features differently and compile the
   # dependencies again.
   check build cargo build --workspace --all-targets --locked
+  if [ $full = yes ]; then check dependencies dependency_check; fi
   export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
   export DEV_DAYBOOK=$target_dir/debug/daybook
   all_tests
@@ -68,6 +69,11 @@ run_tests() {
 # Not `cargo fmt`, which does not find modules that macros declare.
 format_check() { git ls-files -z '*.rs' | xargs -0 rustfmt --check --edition 2024; }
 
+# Without the advisories, which would have to be downloaded, and without its warnings about duplicate versions.
+dependency_check() {
+  install_cargo_deny && "$cargo_deny" --log-level error check bans licenses sources
+}
+
 all_tests() {
   local unit_targets=() server_targets=() name
   for name in "${server_tests[@]}"; do server_targets+=(--test "$name"); done
@@ -76,7 +82,7 @@ all_tests() {
   heading "waiting for the servers"
   if ! await_servers; then
     failed=$((failed + 1))
-    warn "the tests that need servers could not run"
+    warn "the tests that need servers did not run"
     return
   fi
   # Cassandra does one schema change after the other, so few of these tests run at once.

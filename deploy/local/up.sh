@@ -9,6 +9,7 @@ up() {
   use_stack up
   load_ports
   take_lock up 0
+  restore_kept
   decide_method
   install_tools "$method"
   require_ports_of_up
@@ -18,7 +19,7 @@ up() {
   start_servers
   find_cargo
   (cd "$root" && without_lock cargo build --release --locked --bin daybook) || { stop_starters; fail "the build failed"; }
-  await_servers || fail "fix this and run ./dev up again; it continues from here"
+  await_servers || fail "remove the cause above and run ./dev up again; it continues from here"
 
   heading "service"
   write_environment
@@ -29,7 +30,7 @@ up() {
     --report "$stack_dir/import.json" --rejects "$stack_dir/rejects.csv" || fail_import
 
   heading "totals by source"
-  daybook reconcile --report "$stack_dir/import.json" || fail "the totals differ; see above"
+  daybook reconcile --report "$stack_dir/import.json" || fail "the stores are not reconciled; the reason is above"
   print_next_steps $((SECONDS - started))
 }
 
@@ -45,21 +46,31 @@ http_url() { echo "http://$DAYBOOK_HTTP_LISTEN"; }
 
 # Writes the service's environment to a file that a shell can read, to run subcommands by hand.
 write_environment() {
-  local secrets=$stack_dir/secrets variable
+  local secrets=$stack_dir/secrets variable ours=() given=("${!DAYBOOK_@}")
+  mkdir -p "$secrets"
+  chmod 700 "$secrets"
   if [ -z "${DAYBOOK_COMMANDS_HASH_KEY_FILE:-}" ] && [ ! -s "$secrets/hash.key" ]; then
-    mkdir -p "$secrets"
-    chmod 700 "$secrets"
     (umask 077 && od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n' > "$secrets/hash.key.new")
     mv "$secrets/hash.key.new" "$secrets/hash.key"
+  fi
+  # Journals that outlive this stack need its hash key and the schemas in its registry: see `wipe_up`.
+  if is_external kafka && ! grep -qxF "$DAYBOOK_KAFKA_BROKERS" "$secrets/external-kafka" 2> /dev/null; then
+    echo "$DAYBOOK_KAFKA_BROKERS" >> "$secrets/external-kafka"
   fi
   export_addresses
   export DAYBOOK_HTTP_LISTEN=${DAYBOOK_HTTP_LISTEN:-127.0.0.1:${port[http]}}
   export DAYBOOK_COMMANDS_HASH_KEY_FILE=${DAYBOOK_COMMANDS_HASH_KEY_FILE:-$secrets/hash.key}
   export DAYBOOK_COMMANDS_STATE_DIR=${DAYBOOK_COMMANDS_STATE_DIR:-$stack_dir/serve/state}
+  for variable in "${!DAYBOOK_@}"; do
+    if [[ " ${given[*]} " != *" $variable "* ]]; then ours+=("$variable=${!variable}"); fi
+  done
   # An address may contain a password.
   (
     umask 077
-    for variable in "${!DAYBOOK_@}"; do printf 'export %s=%q\n' "$variable" "${!variable}"; done > "$stack_dir/environment"
+    {
+      for variable in "${!DAYBOOK_@}"; do printf 'export %s=%q\n' "$variable" "${!variable}"; done
+      printf 'export DEV_UP_CHOSEN=%q\n' "$(printf '%s\n' "${ours[@]}")"
+    } > "$stack_dir/environment"
   )
 }
 
@@ -85,7 +96,7 @@ start_serve() {
   launch serve env "DEV_PROCESS=$directory" "$(daybook_binary)" serve
   pid=$launched_pid
   ln -sfn serve/log "$stack_dir/serve.log"
-  wait_until "serve: its process" 5 - is_ours serve "$pid" || true
+  wait_until "the process of serve" 5 - is_ours serve "$pid" || true
   wait_until "serve to be ready at $(http_url)/health/ready" $serve_seconds_max "serve:$pid" serve_answers || outcome=$?
   if [ $outcome != 0 ]; then
     tail -n 20 "$directory/log" >&2
@@ -137,17 +148,30 @@ down() {
   use_stack up
   load_ports
   take_lock up 3
+  restore_kept
   stop_server serve
   stop_servers
   # A killed run did not stop its servers.
   stop_idle test
   stop_idle chaos
   stop_idle soak
-  if [ $wipe = yes ]; then
+  if [ $wipe = yes ]; then wipe_up; fi
+  say "everything is stopped"
+}
+
+# Drops the data. Journals in a Kafka that is not ours stay; they can't be read without the registry's schemas, and
+# repeated commands can't be recognised without the hash key. So these two stay too.
+wipe_up() {
+  local external=$stack_dir/secrets/external-kafka
+  if [ -s "$external" ]; then
+    say "journals may still be in Kafka at $(paste -sd ' ' "$external")"
+    wipe_stack secrets registry method
+    say "the data and logs of ./dev up are removed; the hash key and the registry's data, which those journals need,"
+    say "are kept in .daybook/up: once the journals are deleted, you may delete that folder"
+  else
     wipe_stack
-    say "removed the data, logs and keys of ./dev up (.daybook/up); the servers' jars are kept"
+    say "the data, logs and keys of ./dev up (.daybook/up) are removed; the servers' jars are kept"
   fi
-  say "down"
 }
 
 # Stops the servers of a killed run, unless a run is in progress.

@@ -1,7 +1,8 @@
 //! Builds the commands of a dataset: one line of JSON each, as `POST /api/v1/admin/commands` expects them.
 //!
 //! A command's idempotency key is derived from the file's own identifiers, so importing the file again
-//! executes nothing twice. Amounts and totals are not sent; the service computes them.
+//! executes nothing twice. A product's key has a hash of the description too: another file may describe the
+//! product otherwise, which is a command of its own. Amounts and totals are not sent; the service computes them.
 
 use crate::{
     dataset::Dataset,
@@ -68,11 +69,12 @@ pub fn for_invoices(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Comm
 
 impl Command {
     fn for_product(product: &Product) -> Self {
+        let description = product.description.as_deref().unwrap_or_default();
         let body = ProductBody {
             sku: &product.sku,
-            description: product.description.as_deref().unwrap_or_default(),
+            description,
         };
-        let key = format!("product/{}", product.sku);
+        let key = format!("product/{}/{:016x}", product.sku, hash(description));
         Self::new(key, product.first_line, "CreateProduct", body)
     }
 
@@ -111,6 +113,15 @@ impl Command {
     }
 }
 
+/// FNV-1a: the same in every version of this program, and enough to tell descriptions of one product apart.
+fn hash(text: &str) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    text.bytes().fold(OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
+}
+
 impl<'a> From<&'a Line> for LineBody<'a> {
     fn from(line: &'a Line) -> Self {
         Self {
@@ -125,7 +136,7 @@ impl<'a> From<&'a Line> for LineBody<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{reading, rejects::Rejects, source::Rows};
+    use crate::{local_time::DateOrder, reading, rejects::Rejects, source::Rows};
     use std::io::Cursor;
 
     fn dataset(rows: &str) -> Arc<Dataset> {
@@ -133,9 +144,9 @@ mod tests {
             "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
         let folder = tempfile::tempdir().unwrap();
         let mut rejects = Rejects::create(&folder.path().join("rejects.csv")).unwrap();
-        let rows = Rows::new(Cursor::new(format!("{header}\n{rows}"))).unwrap();
-        let reopen = || panic!("a file without rejected rows is read once");
-        Arc::new(reading::read(rows, reopen, &mut rejects).unwrap())
+        let rows = || Rows::new(Cursor::new(format!("{header}\n{rows}"))).unwrap();
+        let dates = Some(DateOrder::MonthFirst);
+        Arc::new(reading::read(rows(), || Ok(rows()), dates, &mut rejects).unwrap())
     }
 
     fn texts(commands: impl Iterator<Item = Command>) -> Vec<String> {
@@ -175,17 +186,33 @@ mod tests {
             texts(for_products(dataset)),
             [
                 concat!(
-                    r#"{"key":"product/85123A","command":"CreateProduct","#,
+                    r#"{"key":"product/85123A/cae4e7ac91c42593","command":"CreateProduct","#,
                     r#""body":{"sku":"85123A","description":"7\" £"}}"#,
                     "\n"
                 ),
                 concat!(
-                    r#"{"key":"product/D","command":"CreateProduct","#,
+                    r#"{"key":"product/D/cbf29ce484222325","command":"CreateProduct","#,
                     r#""body":{"sku":"D","description":""}}"#,
                     "\n"
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_product_has_another_key_under_another_description() {
+        let keys: Vec<String> = ["cup", "mug"]
+            .into_iter()
+            .map(|description| {
+                let dataset = dataset(&format!("1,A,{description},1,12/1/2010 8:26,1,,EIRE\n"));
+                let products: Vec<Command> = for_products(dataset).collect();
+                products[0].key.clone()
+            })
+            .collect();
+        assert_ne!(keys[0], keys[1]);
+        for key in keys {
+            assert!(key.starts_with("product/A/"), "{key}");
+        }
     }
 
     #[test]
@@ -200,9 +227,9 @@ mod tests {
         let expected = [
             ("sale/1", 2),
             ("sale/2", 3),
-            ("product/A", 2),
-            ("product/B", 3),
-            ("product/C", 4),
+            ("product/A/cbf29ce484222325", 2),
+            ("product/B/cbf29ce484222325", 3),
+            ("product/C/cbf29ce484222325", 4),
         ];
         assert_eq!(origins, expected.map(|(key, line)| (key.to_owned(), line)));
     }

@@ -66,7 +66,7 @@ impl DataQuality {
     /// Counts what a row shows on its own; `description` is its trimmed description.
     pub fn count_row(&mut self, entry: &Entry<'_>, encoding: RowEncoding, description: &str) {
         let UnitPrice(price) = entry.unit_price;
-        let is_sale = Kind::of(entry.invoice) == Kind::Sale;
+        let is_sale = Kind::of(&entry.invoice) == Kind::Sale;
         for (count, applies) in [
             (&mut self.lines_without_customer, entry.customer.is_none()),
             (&mut self.lines_without_description, description.is_empty()),

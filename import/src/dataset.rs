@@ -4,6 +4,7 @@
 //! anywhere in the file.
 
 use crate::{
+    conventions::Conventions,
     data_quality::{DataQuality, RowEncoding},
     invoices::{Invoice, Kind, Line, Product},
     row::Entry,
@@ -28,6 +29,9 @@ pub enum Error {
     /// The invoice's total exceeds 64 bits of minor units.
     #[error("the invoice's total is out of range")]
     TotalOutOfRange,
+    /// The file's total exceeds 64 bits of minor units.
+    #[error("the total of this row and of those before it is out of range")]
+    FileTotalOutOfRange,
     /// More than [`LINES_MAX`].
     #[error("the file has more than {LINES_MAX} lines")]
     TooManyLines,
@@ -42,8 +46,10 @@ pub struct Dataset {
     pub products: Vec<Product>,
     /// Number of lines of all invoices.
     pub lines: u64,
-    /// The sum of all amounts in minor units; too wide to overflow.
-    pub total_minor: i128,
+    /// The sum of all amounts in minor units.
+    pub total_minor: i64,
+    /// How its rows write dates and ids.
+    pub conventions: Conventions,
     /// Counts of unusual data.
     pub data_quality: DataQuality,
 }
@@ -67,6 +73,18 @@ impl Dataset {
 }
 
 impl DatasetBuilder {
+    /// An empty dataset of a file with these conventions.
+    pub fn new(conventions: Conventions) -> Self {
+        let mut builder = Self::default();
+        builder.dataset.conventions = conventions;
+        builder
+    }
+
+    /// How the file's rows write dates and ids.
+    pub fn conventions(&self) -> &Conventions {
+        &self.dataset.conventions
+    }
+
     /// Adds a row; changes nothing on an error. `line` is its position in the file.
     pub fn add(
         &mut self,
@@ -77,6 +95,8 @@ impl DatasetBuilder {
         if self.dataset.lines == LINES_MAX {
             return Err(Error::TooManyLines);
         }
+        let total_minor = self.dataset.total_minor.checked_add(entry.amount);
+        let total_minor = total_minor.ok_or(Error::FileTotalOutOfRange)?;
         let index = self.find_or_create_invoice(line, entry)?;
         let description = entry.description.trim_matches(is_ascii_blank);
         let sku = self.intern(entry.sku.as_str());
@@ -95,7 +115,7 @@ impl DatasetBuilder {
         });
         self.last_invoice = Some(index);
         self.dataset.lines += 1;
-        self.dataset.total_minor += i128::from(entry.amount);
+        self.dataset.total_minor = total_minor;
         self.dataset
             .data_quality
             .count_row(entry, encoding, description);
@@ -114,7 +134,7 @@ impl DatasetBuilder {
 
     /// The index of the entry's invoice, which is created if it is new and must match the entry if it is not.
     fn find_or_create_invoice(&mut self, line: u64, entry: &Entry<'_>) -> Result<usize, Error> {
-        if let Some(&index) = self.invoice_by_number.get(entry.invoice) {
+        if let Some(&index) = self.invoice_by_number.get(&*entry.invoice) {
             let invoice = &self.dataset.invoices[index];
             if invoice.customer.as_deref() != entry.customer {
                 return Err(Error::CustomerDiffers);
@@ -128,10 +148,10 @@ impl DatasetBuilder {
             return Ok(index);
         }
         let index = self.dataset.invoices.len();
-        let number = self.intern(entry.invoice);
+        let number = self.intern(&entry.invoice);
         let invoice = Invoice {
             number: number.clone(),
-            kind: Kind::of(entry.invoice),
+            kind: Kind::of(&entry.invoice),
             customer: entry.customer.map(|customer| self.intern(customer)),
             country: self.intern(entry.country),
             ordered_at: entry.time.at,
@@ -191,7 +211,9 @@ mod tests {
     fn add(builder: &mut DatasetBuilder, line: u64, row: &str) -> Result<(), Error> {
         let header = Header::parse(HEADER).unwrap();
         let fields = header.split(row).unwrap();
-        let entry = header.read(&fields, &Zone::london()).unwrap();
+        let entry = header
+            .read(&fields, &Zone::london(), builder.conventions())
+            .unwrap();
         builder.add(line, &entry, PLAIN)
     }
 
@@ -296,21 +318,28 @@ mod tests {
     #[test]
     fn rows_that_contradict_their_invoice_are_errors() {
         let mut builder = DatasetBuilder::default();
-        add(
-            &mut builder,
-            2,
+        for row in [
+            "0,N,,-9,12/1/2010 8:26,0.01,7,France",
             "1,A,,9223372036854775807,12/1/2010 8:26,0.01,7,France",
-        )
-        .unwrap();
+        ] {
+            add(&mut builder, 2, row).unwrap();
+        }
         for (row, error) in [
             ("1,A,,1,12/1/2010 8:26,1,8,France", Error::CustomerDiffers),
             ("1,A,,1,12/1/2010 8:26,1,,France", Error::CustomerDiffers),
             ("1,A,,1,12/1/2010 8:26,1,7,Spain", Error::CountryDiffers),
-            ("1,B,,1,12/1/2010 8:26,1,7,France", Error::TotalOutOfRange),
+            (
+                "1,B,,1,12/1/2010 8:26,0.05,7,France",
+                Error::TotalOutOfRange,
+            ),
+            (
+                "2,B,,1,12/1/2010 8:26,0.10,7,France",
+                Error::FileTotalOutOfRange,
+            ),
         ] {
             assert_eq!(add(&mut builder, 3, row), Err(error), "{row}");
         }
         let dataset = builder.finish();
-        assert_eq!((dataset.lines, dataset.products.len()), (1, 1));
+        assert_eq!((dataset.lines, dataset.products.len()), (2, 2));
     }
 }

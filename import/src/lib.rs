@@ -2,8 +2,9 @@
 //! into commands.
 //!
 //! Reading: [`source`] yields numbered rows of bounded length, [`fields`] splits them, [`row`] types their
-//! fields ([`price`], [`local_time`]), and [`dataset`] groups them into [`invoices`] and counts their
-//! [`data_quality`]. [`reading`] drives these steps and sends the rows it rejects to [`rejects`].
+//! fields ([`price`], [`local_time`]) by the [`conventions`] that all rows show together, and [`dataset`] groups
+//! them into [`invoices`] and counts their [`data_quality`]. [`reading`] drives these steps and sends the rows it
+//! rejects to [`rejects`].
 //!
 //! Sending: [`command`] builds the commands, [`client`] and [`batch_stream`] send them, [`answer`]
 //! interprets and counts the answers, [`progress`] shows how many have arrived. [`run`] connects both
@@ -15,6 +16,7 @@ mod answer;
 mod batch_stream;
 mod client;
 mod command;
+mod conventions;
 mod data_quality;
 mod dataset;
 mod fields;

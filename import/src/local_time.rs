@@ -1,7 +1,10 @@
 //! Times in the file are London local time; this module converts them to points in time.
 
+use clap::ValueEnum;
 use jiff::{civil::DateTime, tz::TimeZone};
 use schemas::Timestamp;
+use serde::Serialize;
+use std::fmt;
 
 /// Time zone of the file's times.
 const LONDON: &str = "Europe/London";
@@ -10,11 +13,35 @@ const LONDON: &str = "Europe/London";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text has another form.
-    #[error("the date is not month/day/year hour:minute")]
+    #[error("the date does not look like 12/31/2010 8:26 or 31/12/2010 8:26")]
     Form,
-    /// The day or hour does not exist, or the year is outside of 1 to 9999.
+    /// The day or hour does not exist in the file's order of day and month, or the year is outside of 1 to 9999.
     #[error("the date does not exist")]
     NoSuchTime,
+}
+
+/// The order of day and month in a date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DateOrder {
+    /// 12/31/2010
+    #[default]
+    MonthFirst,
+    /// 31/12/2010
+    DayFirst,
+}
+
+/// The orders of day and month in which a date exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Only with the month first.
+    MonthFirst,
+    /// Only with the day first.
+    DayFirst,
+    /// In both, as two different days.
+    Either,
+    /// In both, as the same day.
+    SameEitherWay,
 }
 
 /// The time zone in which local times are resolved.
@@ -30,15 +57,25 @@ pub struct ResolvedTime {
     pub is_skipped_or_repeated: bool,
 }
 
+impl fmt::Display for DateOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MonthFirst => "month-first",
+            Self::DayFirst => "day-first",
+        })
+    }
+}
+
 impl Zone {
     /// London, from the time zones that are built into the binary.
     pub fn london() -> Self {
         Self(TimeZone::get(LONDON).expect("the time zones are bundled with the program"))
     }
 
-    /// Resolves `M/D/YYYY H:MM`, such as `12/1/2010 8:26`.
-    pub fn resolve(&self, text: &str) -> Result<ResolvedTime, Error> {
-        let ambiguous = self.0.to_ambiguous_timestamp(parse_civil(text)?);
+    /// Resolves `M/D/YYYY H:MM` or `D/M/YYYY H:MM`, such as `12/31/2010 8:26`.
+    pub fn resolve(&self, text: &str, order: DateOrder) -> Result<ResolvedTime, Error> {
+        let civil = Parts::of(text)?.in_order(order)?;
+        let ambiguous = self.0.to_ambiguous_timestamp(civil);
         let is_skipped_or_repeated = ambiguous.is_ambiguous();
         let timestamp = ambiguous.compatible().map_err(|_| Error::NoSuchTime)?;
         Ok(ResolvedTime {
@@ -48,20 +85,56 @@ impl Zone {
     }
 }
 
-/// `jiff`'s own `strptime` takes more forms (a signed or shorter year, a minute of one digit, any number of
-/// blanks), so the digits are counted here.
-fn parse_civil(text: &str) -> Result<DateTime, Error> {
-    let (date, time) = text.split_once(' ').ok_or(Error::Form)?;
-    let (month, day_and_year) = date.split_once('/').ok_or(Error::Form)?;
-    let (day, year) = day_and_year.split_once('/').ok_or(Error::Form)?;
-    let (hour, minute) = time.split_once(':').ok_or(Error::Form)?;
-    let year = digits::<i16>(year, 4..=4)?;
-    let (month, day) = (digits::<i8>(month, 1..=2)?, digits::<i8>(day, 1..=2)?);
-    let (hour, minute) = (digits::<i8>(hour, 1..=2)?, digits::<i8>(minute, 2..=2)?);
-    if year == 0 {
-        return Err(Error::NoSuchTime);
+/// The orders of day and month that a date allows; `None` if it does not exist in either.
+pub fn reading(text: &str) -> Option<Reading> {
+    let Parts { first, second, .. } = Parts::of(text).ok()?;
+    let is = |month: i8, day: i8| (1..=12).contains(&month) && (1..=31).contains(&day);
+    match (is(first, second), is(second, first)) {
+        (true, true) if first == second => Some(Reading::SameEitherWay),
+        (true, true) => Some(Reading::Either),
+        (true, false) => Some(Reading::MonthFirst),
+        (false, true) => Some(Reading::DayFirst),
+        (false, false) => None,
     }
-    DateTime::new(year, month, day, hour, minute, 0, 0).map_err(|_| Error::NoSuchTime)
+}
+
+/// The numbers of a date.
+struct Parts {
+    first: i8,
+    second: i8,
+    year: i16,
+    hour: i8,
+    minute: i8,
+}
+
+impl Parts {
+    /// `jiff`'s own `strptime` takes more forms (a signed or shorter year, a minute of one digit, any number of
+    /// blanks), so the digits are counted here.
+    fn of(text: &str) -> Result<Self, Error> {
+        let (date, time) = text.split_once(' ').ok_or(Error::Form)?;
+        let (first, rest) = date.split_once('/').ok_or(Error::Form)?;
+        let (second, year) = rest.split_once('/').ok_or(Error::Form)?;
+        let (hour, minute) = time.split_once(':').ok_or(Error::Form)?;
+        Ok(Self {
+            first: digits(first, 1..=2)?,
+            second: digits(second, 1..=2)?,
+            year: digits(year, 4..=4)?,
+            hour: digits(hour, 1..=2)?,
+            minute: digits(minute, 2..=2)?,
+        })
+    }
+
+    fn in_order(&self, order: DateOrder) -> Result<DateTime, Error> {
+        let (month, day) = match order {
+            DateOrder::MonthFirst => (self.first, self.second),
+            DateOrder::DayFirst => (self.second, self.first),
+        };
+        if self.year == 0 {
+            return Err(Error::NoSuchTime);
+        }
+        DateTime::new(self.year, month, day, self.hour, self.minute, 0, 0)
+            .map_err(|_| Error::NoSuchTime)
+    }
 }
 
 fn digits<T: std::str::FromStr>(
@@ -80,7 +153,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn resolve(text: &str) -> Result<(String, bool), Error> {
-        let resolved = Zone::london().resolve(text)?;
+        resolve_in(text, DateOrder::MonthFirst)
+    }
+
+    fn resolve_in(text: &str, order: DateOrder) -> Result<(String, bool), Error> {
+        let resolved = Zone::london().resolve(text, order)?;
         Ok((resolved.at.to_string(), resolved.is_skipped_or_repeated))
     }
 
@@ -93,6 +170,29 @@ mod tests {
             ("10/30/2011 2:00", "2011-10-30T02:00:00Z"),
         ] {
             assert_eq!(resolve(text), Ok((utc.to_owned(), false)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_day_is_first_where_the_file_says_so() {
+        let day_first = |text| resolve_in(text, DateOrder::DayFirst);
+        let expected = ("2010-12-01T08:26:00Z".to_owned(), false);
+        assert_eq!(day_first("1/12/2010 8:26"), Ok(expected));
+        assert_eq!(day_first("1/13/2010 8:26"), Err(Error::NoSuchTime));
+    }
+
+    #[test]
+    fn a_date_shows_its_order_where_it_allows_one_only() {
+        for (text, expected) in [
+            ("12/13/2010 8:26", Some(Reading::MonthFirst)),
+            ("13/12/2010 8:26", Some(Reading::DayFirst)),
+            ("1/12/2010 8:26", Some(Reading::Either)),
+            ("12/12/2010 8:26", Some(Reading::SameEitherWay)),
+            ("13/13/2010 8:26", None),
+            ("0/1/2010 8:26", None),
+            ("2010-12-13 8:26", None),
+        ] {
+            assert_eq!(reading(text), expected, "{text}");
         }
     }
 
@@ -139,6 +239,8 @@ mod tests {
             text in "[0-9]{0,3}/[0-9]{0,3}/[0-9]{0,5} [0-9:]{0,6}|\\PC*"
         ) {
             let _ = resolve(&text);
+            let _ = resolve_in(&text, DateOrder::DayFirst);
+            let _ = reading(&text);
         }
     }
 }

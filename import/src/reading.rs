@@ -1,12 +1,14 @@
 //! Reads the file into a dataset: every row is either part of it or listed as rejected.
 //!
-//! An invoice is imported as a whole or not at all: if one of its rows is rejected, the others are held
-//! back, wherever they are. A file with rejected rows is therefore read twice.
+//! How a row is read depends on the conventions that the other rows show, so the file is read twice. An invoice
+//! is imported as a whole or not at all: if one of its rows is rejected, the others are held back, wherever
+//! they are. A file with rejected rows is therefore read a third time.
 
 use crate::{
+    conventions::{self, Conventions, Survey},
     data_quality::RowEncoding,
     dataset::{self, Dataset, DatasetBuilder},
-    local_time::Zone,
+    local_time::{DateOrder, Zone},
     rejects::{self, Rejects},
     row::{Header, HeaderError, RowError},
     source::{self, ROW_BYTES_MAX, Row, Rows},
@@ -28,6 +30,9 @@ pub enum Error {
     /// The first row is not a header of Online Retail.
     #[error("the file is not Online Retail")]
     Header(#[from] HeaderError),
+    /// The file's rows follow no common conventions.
+    #[error(transparent)]
+    Conventions(#[from] conventions::Error),
     /// The file exceeds a limit.
     #[error("at line {line}: {source}")]
     TooLarge {
@@ -73,28 +78,42 @@ struct Rejected {
     invoices: HashMap<String, u64>,
 }
 
-/// Reads all rows into a dataset. `reopen` yields the same rows a second time; it is called if rows are
-/// rejected.
+/// Reads all rows into a dataset, after all rows have shown the file's conventions; `dates` is the order of day and
+/// month that the user asked for. `reopen` yields the same rows again.
 pub fn read(
     mut rows: Rows,
-    reopen: impl FnOnce() -> Result<Rows, source::Error>,
+    reopen: impl Fn() -> Result<Rows, source::Error>,
+    dates: Option<DateOrder>,
     rejects: &mut Rejects,
 ) -> Result<Dataset, Error> {
-    let (dataset, rejected) = read_all(&mut rows)?;
+    let conventions = survey(&mut rows)?.judge(dates)?;
+    let (dataset, rejected) = read_all(&mut reopen()?, conventions.clone())?;
     if rejected.reasons.is_empty() {
         return Ok(dataset);
     }
     // Frees its memory before the second dataset is built.
     drop(dataset);
-    let dataset = read_without(&rejected, &mut reopen()?, rejects)?;
+    let dataset = read_without(&rejected, &mut reopen()?, conventions, rejects)?;
     rejects.flush()?;
     Ok(dataset)
 }
 
-/// Reads every valid row, and records why the others are rejected.
-fn read_all(rows: &mut Rows) -> Result<(Dataset, Rejected), Error> {
+/// Gathers what the rows show of the file's conventions. Rows that can't be split are rejected later.
+fn survey(rows: &mut Rows) -> Result<Survey, Error> {
     let header = read_header(rows)?;
-    let (zone, mut builder) = (Zone::london(), DatasetBuilder::default());
+    let mut survey = Survey::default();
+    while let Some(row) = rows.next_row()? {
+        if let Ok(fields) = header.split(&row.text().text) {
+            survey.add(row.line, header.conventional(&fields));
+        }
+    }
+    Ok(survey)
+}
+
+/// Reads every valid row, and records why the others are rejected.
+fn read_all(rows: &mut Rows, conventions: Conventions) -> Result<(Dataset, Rejected), Error> {
+    let header = read_header(rows)?;
+    let (zone, mut builder) = (Zone::london(), DatasetBuilder::new(conventions));
     let mut rejected = Rejected::default();
     while let Some(row) = rows.next_row()? {
         let line = row.line;
@@ -108,7 +127,7 @@ fn read_all(rows: &mut Rows) -> Result<(Dataset, Rejected), Error> {
                 return Err(Error::TooManyRejected { line, reason });
             }
             Err(reason) => {
-                if let Some(invoice) = header.invoice_of(&row.text().text) {
+                if let Some(invoice) = invoice_of(&header, &builder, &row) {
                     rejected.invoices.entry(invoice).or_insert(line);
                 }
                 rejected.reasons.insert(line, reason.to_string());
@@ -122,15 +141,16 @@ fn read_all(rows: &mut Rows) -> Result<(Dataset, Rejected), Error> {
 fn read_without(
     rejected: &Rejected,
     rows: &mut Rows,
+    conventions: Conventions,
     rejects: &mut Rejects,
 ) -> Result<Dataset, Error> {
     let header = read_header(rows)?;
-    let (zone, mut builder) = (Zone::london(), DatasetBuilder::default());
+    let (zone, mut builder) = (Zone::london(), DatasetBuilder::new(conventions));
     while let Some(row) = rows.next_row()? {
         let reason = match rejected.reasons.get(&row.line) {
             Some(reason) => Some(reason.clone()),
             None => {
-                let invoice = header.invoice_of(&row.text().text);
+                let invoice = invoice_of(&header, &builder, &row);
                 match invoice.and_then(|invoice| rejected.invoices.get(&invoice)) {
                     Some(&line) => Some(RejectReason::HeldBack { line }.to_string()),
                     // Fails only if the file was changed since it was read first.
@@ -145,6 +165,14 @@ fn read_without(
         }
     }
     Ok(builder.finish())
+}
+
+/// The invoice number of a row that may be malformed, as the dataset has it.
+fn invoice_of(header: &Header, builder: &DatasetBuilder, row: &Row<'_>) -> Option<String> {
+    let invoice = header.invoice_of(&row.text().text)?;
+    // A rejected row may have a blank around it.
+    let invoice = builder.conventions().invoice(invoice.trim());
+    Some(invoice.into_owned())
 }
 
 fn read_header(rows: &mut Rows) -> Result<Header, Error> {
@@ -169,7 +197,7 @@ fn add(
         is_windows_1252: decoded.is_windows_1252,
     };
     let fields = header.split(&decoded.text)?;
-    let entry = header.read(&fields, zone)?;
+    let entry = header.read(&fields, zone, builder.conventions())?;
     builder.add(row.line, &entry, encoding)?;
     Ok(())
 }
@@ -190,7 +218,8 @@ mod tests {
         let path = folder.path().join("rejects.csv");
         let mut rejects = Rejects::create(&path).unwrap();
         let rows = || Rows::new(Cursor::new(bytes.clone())).unwrap();
-        let result = read(rows(), || Ok(rows()), &mut rejects);
+        let dates = Some(DateOrder::MonthFirst);
+        let result = read(rows(), || Ok(rows()), dates, &mut rejects);
         rejects.flush().unwrap();
         (result, rejects.rows(), std::fs::read(&path).unwrap())
     }
@@ -252,6 +281,45 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_contradicts_itself_is_not_read() {
+        for rows in [
+            "1,A,,1,12/13/2010 8:26,1,7,France\n2,A,,1,13/12/2010 8:26,1,7,France\n",
+            "1,A,,1,12/1/2010 8:26,1,7,France\n2,A,,1,12/1/2010 8:26,1,7.0,France\n",
+            "1,A,,1,12/1/2010 8:26,1,7,France\n2.0,A,,1,12/1/2010 8:26,1,7,France\n",
+            "C1,A,,-1,12/1/2010 8:26,1,7,France\nc2,A,,-1,12/1/2010 8:26,1,7,France\n",
+        ] {
+            let (result, rejected, _) = read_bytes([HEADER, rows].concat().into_bytes());
+            let error = result.unwrap_err().to_string();
+            for part in ["line 2", "line 3"] {
+                assert!(error.contains(part), "{error}");
+            }
+            assert_eq!(rejected, 0);
+        }
+    }
+
+    #[test]
+    fn ids_are_read_as_other_files_write_them() {
+        let rows = "536365.0,A,,1,12/1/2010 8:26,1,17850.0,France\n\
+            536365.0,B,,x,12/1/2010 8:26,1,17850.0,France\n\
+            c536379,A,,-1,12/1/2010 8:26,1,,France\n\
+            7.0,A,,1,12/1/2010 8:26,1,17850.0,France\n";
+        let (dataset, rejected, _) = read_bytes([HEADER, rows].concat().into_bytes());
+        let invoices = dataset.unwrap().invoices;
+        let outline: Vec<_> = invoices
+            .iter()
+            .map(|invoice| (&*invoice.number, invoice.kind, invoice.customer.as_deref()))
+            .collect();
+        assert_eq!(
+            outline,
+            [
+                ("C536379", Kind::CreditNote, None),
+                ("7", Kind::Sale, Some("17850"))
+            ]
+        );
+        assert_eq!(rejected, 2);
+    }
+
+    #[test]
     fn a_file_without_the_header_is_an_error() {
         let result = read_bytes(vec![]).0;
         assert!(matches!(result, Err(Error::Empty)), "{result:?}");
@@ -284,11 +352,11 @@ mod tests {
         Rows::open(&path).unwrap()
     }
 
-    fn assert_is_online_retail(rows: Rows, lines_read_as_windows_1252: u64) {
+    fn assert_is_online_retail(open: impl Fn() -> Rows, lines_read_as_windows_1252: u64) {
         let folder = tempfile::tempdir().unwrap();
         let mut rejects = Rejects::create(&folder.path().join("rejects.csv")).unwrap();
-        let reopen = || panic!("a file without rejected rows is read once");
-        let dataset = read(rows, reopen, &mut rejects).unwrap();
+        let dataset = read(open(), || Ok(open()), None, &mut rejects).unwrap();
+        assert_eq!(dataset.conventions, Conventions::default());
         assert_eq!(rejects.rows(), 0);
         assert_eq!(dataset.invoices.len(), 25_900);
         assert_eq!(dataset.count(Kind::Sale), 22_064);
@@ -320,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_shipped_file_has_the_documented_counts() {
-        assert_is_online_retail(shipped(), 0);
+        assert_is_online_retail(shipped, 0);
     }
 
     #[test]
@@ -336,7 +404,7 @@ mod tests {
             );
             copy.extend(b"\r\n");
         }
-        assert_is_online_retail(Rows::new(Cursor::new(copy)).unwrap(), 32);
+        assert_is_online_retail(|| Rows::new(Cursor::new(copy.clone())).unwrap(), 32);
     }
 
     proptest! {

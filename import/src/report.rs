@@ -2,33 +2,26 @@
 //! are computed from its rows and not from answers, and the outcomes of the commands.
 
 use crate::{
-    answer::OutcomeCounts, data_quality::DataQuality, dataset::Dataset, invoices::Kind,
-    row::CURRENCY,
+    answer::OutcomeCounts, conventions::Conventions, data_quality::DataQuality, dataset::Dataset,
+    invoices::Kind, row::CURRENCY,
 };
 use indicatif::HumanCount;
-use schemas::Currency;
+use schemas::{Money, Totals, TotalsByCurrency};
 use serde::Serialize;
 use std::{fmt, time::Duration};
 
 /// Report of an import.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Sales and credit notes in the file.
-    pub invoices: u64,
-    /// Sales in the file.
-    pub sales: u64,
-    /// Credit notes in the file.
-    pub credit_notes: u64,
-    /// Lines of all invoices.
-    pub lines: u64,
-    /// Sum of the lines' amounts in minor units, each rounded half-even.
-    pub total_minor: i128,
-    /// Currency of the total.
-    pub currency: Currency,
+    /// The invoices of the file, by currency.
+    pub totals: TotalsByCurrency,
+    /// The invoices' numbers, which tell them from others in the service.
+    pub invoice_numbers: Vec<String>,
     /// Stock codes in the file.
     pub products: u64,
-    /// Counts of unusual data. Programs that read the report know it as `traps`.
-    #[serde(rename = "traps")]
+    /// How the file writes dates and ids.
+    pub conventions: Conventions,
+    /// Counts of unusual data.
     pub data_quality: DataQuality,
     /// Rejected rows, and rows held back because another row of their invoice is rejected; not part of the
     /// figures above.
@@ -53,14 +46,12 @@ impl Report {
         sending: Duration,
     ) -> Self {
         let seconds = sending.as_secs_f64();
+        let numbers = dataset.invoices.iter();
         Self {
-            invoices: dataset.invoices.len() as u64,
-            sales: dataset.count(Kind::Sale),
-            credit_notes: dataset.count(Kind::CreditNote),
-            lines: dataset.lines,
-            total_minor: dataset.total_minor,
-            currency: CURRENCY,
+            totals: totals(dataset),
+            invoice_numbers: numbers.map(|invoice| invoice.number.to_string()).collect(),
             products: dataset.products.len() as u64,
+            conventions: dataset.conventions.clone(),
             data_quality: dataset.data_quality.clone(),
             rejected_rows,
             reading_seconds: reading.as_secs_f64(),
@@ -74,17 +65,25 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.rejected_rows == 0 && self.answers.refused == 0
     }
+}
 
-    /// The total in the major unit with thousands separators: `GBP 9,747,747.93`.
-    fn total(&self) -> String {
-        let unit = 10_u128.pow(self.currency.exponent());
-        let amount = self.total_minor.unsigned_abs();
-        let sign = if self.total_minor < 0 { "-" } else { "" };
-        let whole = u64::try_from(amount / unit).map(|whole| HumanCount(whole).to_string());
-        let whole = whole.unwrap_or_else(|_| (amount / unit).to_string());
-        let width = self.currency.exponent() as usize;
-        format!("{} {sign}{whole}.{:0width$}", self.currency, amount % unit)
+/// The file's totals. All of its prices are in one currency.
+fn totals(dataset: &Dataset) -> TotalsByCurrency {
+    let count = |count: u64| i64::try_from(count).expect("a file has 10 million lines at most");
+    let mut totals = TotalsByCurrency::default();
+    if !dataset.invoices.is_empty() {
+        let of_file = Totals {
+            invoices: count(dataset.invoices.len() as u64),
+            sales: count(dataset.count(Kind::Sale)),
+            credit_notes: count(dataset.count(Kind::CreditNote)),
+            lines: count(dataset.lines),
+            total_minor: dataset.total_minor,
+        };
+        totals
+            .add(CURRENCY, of_file)
+            .expect("the first summand does not overflow");
     }
+    totals
 }
 
 impl fmt::Display for Report {
@@ -92,14 +91,35 @@ impl fmt::Display for Report {
         let row = |f: &mut fmt::Formatter<'_>, name: &str, count: u64| {
             writeln!(f, "  {name:<42}{:>17}", HumanCount(count).to_string())
         };
+        let of_file =
+            |f: &mut fmt::Formatter<'_>, name: &str, count: i64| row(f, name, count.unsigned_abs());
         writeln!(f, "in the file")?;
-        row(f, "invoices", self.invoices)?;
-        row(f, "  sales", self.sales)?;
-        row(f, "  credit notes", self.credit_notes)?;
-        row(f, "lines", self.lines)?;
-        writeln!(f, "  {:<42}{:>17}", "total", self.total())?;
+        for (currency, totals) in self.totals.iter() {
+            let total = Money {
+                amount: totals.total_minor,
+                currency,
+            };
+            of_file(f, "invoices", totals.invoices)?;
+            of_file(f, "  sales", totals.sales)?;
+            of_file(f, "  credit notes", totals.credit_notes)?;
+            of_file(f, "lines", totals.lines)?;
+            writeln!(f, "  {:<38}{:>21}", "total", total.to_string())?;
+        }
         row(f, "products", self.products)?;
         row(f, "rejected rows", self.rejected_rows)?;
+        writeln!(f, "read as")?;
+        writeln!(
+            f,
+            "  {:<42}{:>17}",
+            "dates",
+            self.conventions.dates.to_string()
+        )?;
+        for column in &self.conventions.decimal_ids {
+            writeln!(f, "  {column}: whole numbers without their decimals")?;
+        }
+        if self.conventions.lower_case_cancellations {
+            writeln!(f, "  invoice number: c as C, a cancellation")?;
+        }
         writeln!(f, "data quality")?;
         for (name, count) in self.data_quality.labelled() {
             row(f, name, count)?;
@@ -131,9 +151,23 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{conventions::IdColumn, invoices::Invoice, local_time::DateOrder};
+    use schemas::Timestamp;
 
-    fn report(total_minor: i128) -> Report {
+    fn report(total_minor: i64) -> Report {
+        let invoice = Invoice {
+            number: "1".into(),
+            kind: Kind::Sale,
+            customer: None,
+            country: "France".into(),
+            ordered_at: Timestamp(0),
+            first_line: 2,
+            lines: Vec::new(),
+            is_contiguous: true,
+            total_minor,
+        };
         let dataset = Dataset {
+            invoices: vec![invoice],
             total_minor,
             ..Dataset::default()
         };
@@ -142,26 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn totals_of_any_size_are_written() {
-        for (total_minor, text) in [
-            (974_774_793, "GBP 9,747,747.93"),
-            (-5, "GBP -0.05"),
-            (i128::MAX, "GBP 1701411834604692317316873037158841057.27"),
-        ] {
-            assert_eq!(report(total_minor).total(), text);
-        }
-    }
-
-    #[test]
     fn the_json_report_has_the_names_that_other_programs_read() {
         let json = serde_json::to_string(&report(7)).unwrap();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         for name in [
-            "invoices",
-            "sales",
-            "credit_notes",
-            "lines",
-            "total_minor",
             "products",
             "rejected_rows",
             "seconds",
@@ -169,17 +187,32 @@ mod tests {
         ] {
             assert!(value[name].is_number(), "{name}: {value}");
         }
-        assert_eq!(value["currency"], "GBP");
+        for name in ["invoices", "sales", "credit_notes", "lines", "total_minor"] {
+            assert!(value["totals"]["GBP"][name].is_number(), "{name}: {value}");
+        }
+        assert_eq!(value["invoice_numbers"], serde_json::json!(["1"]));
         for name in ["new", "already", "refused"] {
             assert!(value["answers"][name].is_number(), "{name}: {value}");
         }
-        assert_eq!(value["traps"]["zero_prices"], 0);
+        assert_eq!(value["conventions"]["dates"], "month-first");
+        assert_eq!(value["data_quality"]["zero_prices"], 0);
     }
 
     #[test]
     fn the_table_has_every_figure_and_fits_a_terminal() {
-        let text = report(7).to_string();
-        for figure in ["GBP 0.07", "exact duplicate lines"] {
+        let mut report = report(i64::MIN);
+        report.conventions = Conventions {
+            dates: DateOrder::DayFirst,
+            decimal_ids: vec![IdColumn::Customer],
+            lower_case_cancellations: true,
+        };
+        let text = report.to_string();
+        for figure in [
+            "GBP -92,233,720,368,547,758.08",
+            "exact duplicate lines",
+            "day-first",
+            "customer: whole numbers",
+        ] {
             assert!(text.contains(figure), "{figure}: {text}");
         }
         assert!(text.lines().all(|line| line.len() < 80), "{text}");

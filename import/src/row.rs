@@ -1,6 +1,9 @@
 //! Reads a row of Online Retail as typed values, or returns the reason why it is rejected.
 
-use crate::{fields, local_time, price};
+use crate::{
+    conventions::{self, Conventions, IdColumn},
+    fields, local_time, price,
+};
 use schemas::{
     Currency, Quantity, UnitPrice,
     money::line_amount,
@@ -55,6 +58,12 @@ pub enum RowError {
     /// The invoice number is empty or blank.
     #[error("the invoice number is empty")]
     NoInvoice,
+    /// An id would be another one than without the blank.
+    #[error("the {column} starts or ends with a blank")]
+    Blank {
+        /// The column of the id.
+        column: IdColumn,
+    },
     /// The country is empty or blank.
     #[error("the country is empty")]
     NoCountry,
@@ -85,7 +94,7 @@ pub struct Header {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// The invoice number; not empty.
-    pub invoice: &'a str,
+    pub invoice: Cow<'a, str>,
     /// The stock code.
     pub sku: Sku,
     /// As in the file, untrimmed.
@@ -151,11 +160,24 @@ impl Header {
         invoice.filter(|invoice| !invoice.trim().is_empty())
     }
 
+    /// The fields that have conventions, of those that [`Header::split`] gave.
+    pub fn conventional<'a>(&self, fields: &'a [Cow<'a, str>]) -> conventions::Fields<'a> {
+        let [invoice, stock_code, _, _, date, _, customer, _] =
+            self.positions.map(|position| fields[position].as_ref());
+        conventions::Fields {
+            invoice,
+            stock_code,
+            date,
+            customer,
+        }
+    }
+
     /// Reads the fields that [`Header::split`] gave.
     pub fn read<'a>(
         &self,
         fields: &'a [Cow<'a, str>],
         zone: &local_time::Zone,
+        conventions: &Conventions,
     ) -> Result<Entry<'a>, RowError> {
         let [
             invoice,
@@ -173,24 +195,30 @@ impl Header {
         if country.trim().is_empty() {
             return Err(RowError::NoCountry);
         }
-        let sku = Sku::parse(sku)?;
+        for (column, id) in [(IdColumn::Invoice, invoice), (IdColumn::Customer, customer)] {
+            if id.trim() != id && !id.trim().is_empty() {
+                return Err(RowError::Blank { column });
+            }
+        }
+        let sku = Sku::parse(conventions.id(IdColumn::StockCode, sku))?;
         let quantity = quantity
             .parse()
             .map(Quantity)
             .map_err(|_| RowError::Quantity)?;
         let unit_price = price::parse(price)?;
-        let time = zone.resolve(date)?;
+        let time = zone.resolve(date, conventions.dates)?;
         let amount =
             line_amount(quantity, unit_price, CURRENCY).map_err(|_| RowError::AmountOutOfRange)?;
         Ok(Entry {
-            invoice,
+            invoice: conventions.invoice(invoice),
             sku,
             description,
             quantity,
             time,
             unit_price,
             amount,
-            customer: Some(customer).filter(|customer| !customer.trim().is_empty()),
+            customer: Some(conventions.id(IdColumn::Customer, customer))
+                .filter(|customer| !customer.trim().is_empty()),
             country,
         })
     }
@@ -211,7 +239,7 @@ mod tests {
         let result = header.split(row).and_then(|fields| {
             let zone = local_time::Zone::london();
             header
-                .read(&fields, &zone)
+                .read(&fields, &zone, &Conventions::default())
                 .map(|entry| format!("{entry:?}"))
         });
         result.expect_err("the row must be rejected").to_string()
@@ -240,7 +268,10 @@ mod tests {
     fn a_row_is_read_as_typed_values() {
         let header = Header::parse(HEADER).unwrap();
         let fields = header.split(ROW).unwrap();
-        let entry = header.read(&fields, &local_time::Zone::london()).unwrap();
+        let zone = local_time::Zone::london();
+        let entry = header
+            .read(&fields, &zone, &Conventions::default())
+            .unwrap();
         assert_eq!(entry.invoice, "536365");
         assert_eq!(entry.sku.as_str(), "85123A");
         assert_eq!(entry.description, "WHITE HEART ");
@@ -264,9 +295,12 @@ mod tests {
         let fields = header
             .split("France,,1.5,x,12/1/2010 8:26,-2,,POST,C1")
             .unwrap();
-        let entry = header.read(&fields, &local_time::Zone::london()).unwrap();
+        let zone = local_time::Zone::london();
+        let entry = header
+            .read(&fields, &zone, &Conventions::default())
+            .unwrap();
         assert_eq!(
-            (entry.invoice, entry.country, entry.customer),
+            (&*entry.invoice, entry.country, entry.customer),
             ("C1", "France", None)
         );
         assert_eq!(entry.amount, -300);
@@ -295,6 +329,16 @@ mod tests {
                 "a quoted field is not closed on its line",
             ),
             ("536365", " ", "the invoice number is empty"),
+            (
+                "536365",
+                "536365 ",
+                "the invoice number starts or ends with a blank",
+            ),
+            (
+                "17850",
+                " 17850",
+                "the customer starts or ends with a blank",
+            ),
             ("United Kingdom", "", "the country is empty"),
             (
                 "85123A",
@@ -322,7 +366,7 @@ mod tests {
             (
                 "12/1/2010",
                 "2010-12-01",
-                "the date is not month/day/year hour:minute",
+                "the date does not look like 12/31/2010 8:26 or 31/12/2010 8:26",
             ),
         ] {
             assert_eq!(rejection(&ROW.replace(from, to)), reason, "{to}");
@@ -338,7 +382,8 @@ mod tests {
         fn any_text_is_an_entry_or_an_error(row in "([^,]{0,8},){7}[^,]{0,8}|\\PC*") {
             let header = Header::parse(HEADER).unwrap();
             if let Ok(fields) = header.split(&row) {
-                let _ = header.read(&fields, &local_time::Zone::london());
+                let zone = local_time::Zone::london();
+                let _ = header.read(&fields, &zone, &Conventions::default());
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     client::{Client, Timeouts},
     command::{self, Command},
     dataset::Dataset,
+    local_time::DateOrder,
     progress::{Mode, Progress},
     reading,
     rejects::Rejects,
@@ -28,9 +29,10 @@ const EXIT_INCOMPLETE: u8 = 2;
 
 /// Import UCI Online Retail: products, sales and credit notes
 ///
-/// Importing a file again executes no command twice. Exit codes: 0: everything was imported; 2: everything
-/// except the entries of the rejects file was imported; 1: the file cannot be read, or the service is
-/// unreachable, stopped or failed: import again.
+/// Importing a file again executes no command twice. Before anything is sent, all rows are compared: a file whose
+/// rows contradict each other in the order of day and month, or in the form of ids, is not imported. Exit codes:
+/// 0: everything was imported; 2: everything except the entries of the rejects file was imported; 1: the file
+/// cannot be read or contradicts itself, or the service is unreachable, stopped or failed: import again.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// CSV file of Online Retail, plain or compressed with gzip
@@ -44,6 +46,9 @@ pub struct Args {
     /// File for the report as JSON
     #[arg(long)]
     pub report: Option<PathBuf>,
+    /// Order of day and month in the file's dates; needed if no date of the file shows it
+    #[arg(long)]
+    pub dates: Option<DateOrder>,
     /// Do not show progress
     #[arg(long)]
     pub no_progress: bool,
@@ -87,7 +92,7 @@ async fn import(args: &Args, mode: Mode, timeouts: Timeouts) -> anyhow::Result<R
         }
     }
     let rejects = Rejects::create(&args.rejects)?;
-    let (dataset, rejects) = read_rows(args.file.clone(), rows, rejects).await?;
+    let (dataset, rejects) = read_rows(args.file.clone(), rows, args.dates, rejects).await?;
     let reading = reading_started.elapsed();
 
     client.wait_until_ready().await?;
@@ -117,10 +122,11 @@ async fn import(args: &Args, mode: Mode, timeouts: Timeouts) -> anyhow::Result<R
 async fn read_rows(
     path: PathBuf,
     rows: Rows,
+    dates: Option<DateOrder>,
     mut rejects: Rejects,
 ) -> anyhow::Result<(Arc<Dataset>, Rejects)> {
     tokio::task::spawn_blocking(move || {
-        let dataset = reading::read(rows, || Rows::open(&path), &mut rejects);
+        let dataset = reading::read(rows, || Rows::open(&path), dates, &mut rejects);
         let dataset = dataset.with_context(|| cannot_import(&path))?;
         Ok((Arc::new(dataset), rejects))
     })
@@ -206,6 +212,7 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
             url: url.to_owned(),
             rejects: folder.path().join("rejects.csv"),
             report: Some(folder.path().join("report.json")),
+            dates: Some(DateOrder::MonthFirst),
             no_progress: true,
         }
     }
@@ -222,12 +229,17 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         assert_eq!(run(args.clone()).await.unwrap(), ExitCode::SUCCESS);
         assert_eq!(
             service.keys(),
-            ["product/A", "product/B", "sale/1", "credit-note/C2"]
+            [
+                "product/A/f5b9fb190cc189af",
+                "product/B/56e4c91944536249",
+                "sale/1",
+                "credit-note/C2"
+            ]
         );
         let report = std::fs::read(args.report.as_ref().unwrap()).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
-        assert_eq!(report["total_minor"], 200);
-        assert_eq!(report["invoices"], 2);
+        assert_eq!(report["totals"]["GBP"]["total_minor"], 200);
+        assert_eq!(report["totals"]["GBP"]["invoices"], 2);
         assert_eq!(report["answers"]["new"], 4);
         assert_eq!(rejects(&args), "line,command,reason,row\n");
 
@@ -280,6 +292,22 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         args.file = folder.path().join("none.csv");
         let text = format!("{:#}", run(args).await.unwrap_err());
         assert!(text.contains("none.csv: cannot open the file"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_of_a_file_that_contradicts_itself() {
+        let service = ServiceFake::start(Behaviour::Accept).await;
+        let folder = tempfile::tempdir().unwrap();
+        let contradiction = "3,A,cup,1,13/12/2010 8:26,1.00,7,France\n";
+        let mut args = args(&folder, service.url(), &format!("{CSV}{contradiction}"));
+        let text = format!("{:#}", run(args.clone()).await.unwrap_err());
+        assert!(text.contains("line 5: 13/12/2010 8:26"), "{text}");
+        // Without that row no date shows its order.
+        args.dates = None;
+        std::fs::write(&args.file, CSV).unwrap();
+        let text = format!("{:#}", run(args).await.unwrap_err());
+        assert!(text.contains("--dates day-first"), "{text}");
+        assert!(service.keys().is_empty(), "{:?}", service.keys());
     }
 
     #[tokio::test]

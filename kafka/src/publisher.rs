@@ -14,7 +14,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
     util::Timeout,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
@@ -65,13 +65,14 @@ impl Publisher {
         self.producer.fail_fatally();
     }
 
-    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. After an error the
-    /// topic may have some of them; publishing them again is the caller's choice.
+    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged: for each partition that
+    /// got one, the offset behind the last of them. After an error the topic may have some of them; publishing
+    /// them again is the caller's choice.
     pub async fn publish(
         &self,
         topic: &str,
         records: &[(String, Vec<u8>)],
-    ) -> Result<(), PublishError> {
+    ) -> Result<BTreeMap<i32, i64>, PublishError> {
         let name = self.prefixed(topic);
         let records: Vec<_> = records
             .iter()
@@ -80,8 +81,8 @@ impl Publisher {
         self.send(topic, records).await
     }
 
-    /// Publishes a record without a value for each key, so that compaction removes the key. Returns as
-    /// [`Publisher::publish`] does.
+    /// Publishes a record without a value for each key, so that compaction removes the key. Returns once all of
+    /// them are acknowledged.
     pub async fn publish_tombstones(
         &self,
         topic: &str,
@@ -92,7 +93,7 @@ impl Publisher {
             .iter()
             .map(|key| FutureRecord::to(&name).key(key))
             .collect();
-        self.send(topic, records).await
+        self.send(topic, records).await.map(drop)
     }
 
     fn prefixed(&self, topic: &str) -> String {
@@ -103,21 +104,27 @@ impl Publisher {
         &self,
         topic: &str,
         mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<BTreeMap<i32, i64>, PublishError> {
         self.producer
             .heal(|| producer(&self.settings, &self.role))?;
         let producer = self.producer.current();
+        let mut ends = BTreeMap::new();
         while !records.is_empty() {
             let chunk = records.drain(..records.len().min(IN_FLIGHT_MAX));
             let sends = chunk.map(|record| producer.send(record, Timeout::Never));
-            try_join_all(sends)
-                .await
-                .map_err(|(error, _)| PublishError::Unknown {
-                    topic: topic.to_owned(),
-                    reason: error.to_string(),
-                })?;
+            let delivered =
+                try_join_all(sends)
+                    .await
+                    .map_err(|(error, _)| PublishError::Unknown {
+                        topic: topic.to_owned(),
+                        reason: error.to_string(),
+                    })?;
+            for record in delivered {
+                let end = ends.entry(record.partition).or_insert(0);
+                *end = record.offset.saturating_add(1).max(*end);
+            }
         }
-        Ok(())
+        Ok(ends)
     }
 }
 

@@ -3,7 +3,7 @@
 use rdkafka::ClientConfig;
 use schemas::topics::{Partitions, TOPICS, TopicSpec};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// Longest [`KafkaSettings::topic_prefix`], in characters. Kafka allows names of 249.
 pub const TOPIC_PREFIX_LENGTH_MAX: usize = 100;
@@ -11,6 +11,8 @@ pub const TOPIC_PREFIX_LENGTH_MAX: usize = 100;
 pub const PARTITIONS_MAX: i32 = 10_000;
 /// Most copies of a partition: Kafka has 16 bits for the number.
 const REPLICATION_FACTOR_MAX: i32 = 32_767;
+/// Shortest and longest [`KafkaSettings::topic_check_interval_ms`].
+const TOPIC_CHECK_INTERVAL_MS: RangeInclusive<u64> = 500..=3_600_000;
 
 /// How to reach the brokers, and how topics are named and created.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,6 +45,10 @@ pub struct KafkaSettings {
     /// the brokers' setting, 45 s by default: a killed node's partitions have no owner for that time.
     /// Default `classic`.
     pub group_protocol: GroupProtocol,
+    /// Time between two checks of the topics' configurations and of the journals' logs, in milliseconds, 500
+    /// to 3,600,000. A journal that was deleted or truncated is written to for that time at most. Default
+    /// 60,000.
+    pub topic_check_interval_ms: u64,
 }
 
 /// A consumer group's protocol.
@@ -106,6 +112,16 @@ pub enum SettingsError {
         /// The name.
         topic: String,
     },
+    /// Not a time between two checks.
+    #[error(
+        "kafka.topic_check_interval_ms is {value}; it must be {} to {}",
+        TOPIC_CHECK_INTERVAL_MS.start(),
+        TOPIC_CHECK_INTERVAL_MS.end()
+    )]
+    TopicCheckInterval {
+        /// The setting's value.
+        value: u64,
+    },
     /// Not a number of copies.
     #[error("kafka.replication_factor is {value}; it must be 1 to {REPLICATION_FACTOR_MAX}")]
     ReplicationFactor {
@@ -160,6 +176,7 @@ impl Default for KafkaSettings {
             replication_factor: 1,
             properties: BTreeMap::new(),
             group_protocol: GroupProtocol::default(),
+            topic_check_interval_ms: 60_000,
         }
     }
 }
@@ -179,6 +196,11 @@ impl KafkaSettings {
         self.check_properties()?;
         self.check_topic_prefix()?;
         self.check_partitions()?;
+        if !TOPIC_CHECK_INTERVAL_MS.contains(&self.topic_check_interval_ms) {
+            return Err(SettingsError::TopicCheckInterval {
+                value: self.topic_check_interval_ms,
+            });
+        }
         match self.replication_factor {
             1..=REPLICATION_FACTOR_MAX => Ok(()),
             value => Err(SettingsError::ReplicationFactor { value }),
@@ -312,6 +334,22 @@ mod tests {
         for topic in TOPICS {
             let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
             assert!(length <= 249, "{} is too long", topic.name);
+        }
+    }
+
+    #[test]
+    fn topics_are_checked_at_an_interval_with_bounds() {
+        let with = |topic_check_interval_ms| KafkaSettings {
+            topic_check_interval_ms,
+            ..KafkaSettings::default()
+        };
+        assert_eq!(with(500).check(), Ok(()));
+        for value in [0, 499, 3_600_001] {
+            let error = with(value).check().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("kafka.topic_check_interval_ms is {value}; it must be 500 to 3600000")
+            );
         }
     }
 

@@ -24,7 +24,6 @@ pub mod settings;
 #[cfg(test)]
 mod spec;
 pub mod store;
-pub mod totals;
 pub mod view;
 pub mod views;
 

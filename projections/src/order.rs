@@ -2,7 +2,7 @@
 //! types; what a view stores is its own.
 
 use crate::problems::QueryError;
-use schemas::ids;
+use schemas::{Currency, Totals, TotalsByCurrency, ids};
 use serde::{Deserialize, Serialize};
 use service::problem::Problem;
 use utoipa::{IntoResponses, ToSchema};
@@ -114,6 +114,22 @@ impl Amount {
             currency: currency.to_owned(),
         }
     }
+}
+
+/// Adds totals in a stored currency to those of a view.
+///
+/// # Errors
+/// [`QueryError::Value`] for a text that is no currency, [`QueryError::Overflow`] for a sum beyond 64 bits.
+pub fn add_totals(
+    sums: &mut TotalsByCurrency,
+    currency: &str,
+    totals: Totals,
+) -> Result<(), QueryError> {
+    let currency = Currency::parse(currency).map_err(|_| QueryError::Value {
+        column: "currency",
+        value: currency.to_owned(),
+    })?;
+    Ok(sums.add(currency, totals)?)
 }
 
 /// Whether a text has the form of an order's id.

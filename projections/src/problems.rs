@@ -2,6 +2,7 @@
 
 use crate::{cql::CqlError, postgres};
 use axum::http::StatusCode;
+use schemas::totals::Overflow;
 use service::problem::Problem;
 use std::time::Duration;
 use utoipa::IntoResponses;
@@ -26,6 +27,9 @@ pub enum QueryError {
         /// The value.
         value: String,
     },
+    /// A sum of the view's totals.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
 }
 
 /// Why a query for a page of a list is not answered.
@@ -61,7 +65,7 @@ fn problem(error: &QueryError) -> Problem {
             postgres::is_schema_missing(error),
         ),
         QueryError::Cql(error) => (error.is_transient(), error.is_schema_missing()),
-        QueryError::Value { .. } => (false, false),
+        QueryError::Value { .. } | QueryError::Overflow(_) => (false, false),
     };
     if is_transient {
         return unavailable(&error.to_string());

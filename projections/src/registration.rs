@@ -1,11 +1,12 @@
 //! The entry of a view in the registry.
 
-use crate::{databases::Databases, problems::QueryError, projector::Runtime, totals::Totals};
+use crate::{databases::Databases, problems::QueryError, projector::Runtime};
 use futures_util::future::BoxFuture;
+use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Computes the totals of a view.
-pub type TotalsQuery = fn(Databases) -> BoxFuture<'static, Result<Totals, QueryError>>;
+/// Computes the totals of a view. The number is that of the partitions of the journal of orders.
+pub type TotalsQuery = fn(Databases, i32) -> BoxFuture<'static, Result<TotalsAt, QueryError>>;
 
 /// A view, as the registry lists it.
 pub struct Registration {

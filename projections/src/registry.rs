@@ -1,8 +1,7 @@
 //! Operations on all views.
 
-use crate::{
-    databases::Databases, problems::QueryError, projector::Runtime, totals::Totals, views::VIEWS,
-};
+use crate::{databases::Databases, problems::QueryError, projector::Runtime, views::VIEWS};
+use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Why the totals of a view can't be computed.
@@ -28,16 +27,21 @@ pub fn routes(databases: &Databases) -> OpenApiRouter {
 }
 
 /// The totals of every view that holds all orders, each with the names of its database and itself.
+/// `partitions` is the number of partitions of the journal of orders. Projectors may write meanwhile: the
+/// totals of a view belong to the position that they come with.
 ///
 /// # Errors
 /// [`TotalsError`] for the first view that gives none.
-pub async fn totals(databases: &Databases) -> Result<Vec<(String, Totals)>, TotalsError> {
+pub async fn totals(
+    databases: &Databases,
+    partitions: i32,
+) -> Result<Vec<(String, TotalsAt)>, TotalsError> {
     let mut all = Vec::new();
     for view in VIEWS {
         let Some(query) = view.totals else {
             continue;
         };
-        let totals = query(databases.clone())
+        let totals = query(databases.clone(), partitions)
             .await
             .map_err(|source| TotalsError {
                 view: view.name,

@@ -12,6 +12,7 @@ pub mod owners;
 pub mod product;
 pub mod time;
 pub mod topics;
+pub mod totals;
 mod union;
 
 pub use commit::{
@@ -22,3 +23,4 @@ pub use context::*;
 pub use money::{Currency, Money, UnitPrice};
 pub use product::{Quantity, Sku};
 pub use time::Timestamp;
+pub use totals::{Position, Totals, TotalsAt, TotalsByCurrency};

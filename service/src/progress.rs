@@ -19,33 +19,58 @@ pub struct ReaderPartition {
 /// The next offset of every reader in this process.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    next_offsets: Arc<Mutex<BTreeMap<ReaderPartition, i64>>>,
+    offsets: Arc<Mutex<Offsets>>,
+}
+
+/// The offsets of all readers at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Offsets {
+    /// Everything before this offset is processed.
+    pub read: BTreeMap<ReaderPartition, i64>,
+    /// Everything that a reader has written to a topic of its own as the result of what it has processed is
+    /// before this offset. Only of topics that the reader has written to since it started.
+    pub written: BTreeMap<ReaderPartition, i64>,
 }
 
 impl Progress {
     /// Records that a reader has processed everything before `next_offset`.
     pub fn set(&self, reader: &str, topic: &str, partition: i32, next_offset: i64) {
         let key = ReaderPartition::new(reader, topic, partition);
-        self.lock().insert(key, next_offset);
+        self.lock().read.insert(key, next_offset);
+    }
+
+    /// Records, in one step, what a reader has processed and where the results end. Both are offsets by topic
+    /// and partition.
+    pub fn publish<'a>(
+        &self,
+        reader: &str,
+        read: impl IntoIterator<Item = (&'a str, i32, i64)>,
+        written: impl IntoIterator<Item = (&'a str, i32, i64)>,
+    ) {
+        let mut offsets = self.lock();
+        for (topic, partition, next) in read {
+            let key = ReaderPartition::new(reader, topic, partition);
+            offsets.read.insert(key, next);
+        }
+        for (topic, partition, end) in written {
+            let key = ReaderPartition::new(reader, topic, partition);
+            offsets.written.insert(key, end);
+        }
     }
 
     /// The next offset of a reader; `None` if it has not reported yet.
     pub fn get(&self, reader: &str, topic: &str, partition: i32) -> Option<i64> {
         let key = ReaderPartition::new(reader, topic, partition);
-        self.lock().get(&key).copied()
+        self.lock().read.get(&key).copied()
     }
 
-    /// The next offsets of all readers, in order.
-    pub fn all(&self) -> Vec<(ReaderPartition, i64)> {
-        let next_offsets = self.lock();
-        let all = next_offsets.iter();
-        all.map(|(key, next)| (key.clone(), *next)).collect()
+    /// The offsets of all readers.
+    pub fn all(&self) -> Offsets {
+        self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReaderPartition, i64>> {
-        self.next_offsets
-            .lock()
-            .expect("no holder of this lock panics")
+    fn lock(&self) -> MutexGuard<'_, Offsets> {
+        self.offsets.lock().expect("no holder of this lock panics")
     }
 }
 

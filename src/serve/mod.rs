@@ -12,6 +12,8 @@ mod progress;
 mod topics;
 
 pub use progress::ProgressAnswer;
+#[cfg(test)]
+pub use progress::ReaderProgress;
 
 use crate::{config::Config, setup};
 use anyhow::{Context, bail};
@@ -31,7 +33,7 @@ use service::{
     shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -271,6 +273,7 @@ impl Service {
         }
         let admin = self.source.admin.clone();
         let check = topics::check(
+            Duration::from_millis(self.config.kafka.topic_check_interval_ms),
             admin,
             partitions.clone(),
             logs::Logs::new(self.source.clone(), write_side, partitions),

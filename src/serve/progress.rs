@@ -5,7 +5,7 @@ use kafka::Admin;
 use serde::{Deserialize, Serialize};
 use service::{
     problem::Problem,
-    progress::{Progress, ReaderPartition},
+    progress::{Offsets, Progress, ReaderPartition},
 };
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub struct ProgressAnswer {
     pub caught_up: bool,
     /// All readers, by name, topic and partition.
     pub readers: Vec<ReaderProgress>,
+    /// The ends of what jobs have published.
+    pub results: Vec<ResultsEnd>,
 }
 
 /// How far one reader has read one partition.
@@ -42,14 +44,29 @@ pub struct ReaderProgress {
     pub lag: i64,
 }
 
+/// Where a job's results end in a partition of one of its topics. The results are those of everything before the
+/// `next_offset`s that the answer has for the job.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResultsEnd {
+    /// The job.
+    pub reader: String,
+    /// The topic of the results.
+    pub topic: String,
+    /// The topic's partition.
+    pub partition: i32,
+    /// The job has written no result at this offset or behind it.
+    pub end: i64,
+}
+
 /// How far each view and job has read.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
     (status = 200, description = "By reader and partition.", body = ProgressAnswer),
     (status = 503, description = "Kafka does not answer, so the ends of the logs are unknown.", body = Problem)))]
 pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
+    let Offsets { read, written } = sources.progress.all();
     let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
     let mut readers = Vec::new();
-    for (key, next_offset) in sources.progress.all() {
+    for (key, next_offset) in read {
         let ReaderPartition {
             reader,
             topic,
@@ -75,8 +92,17 @@ pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAns
             lag,
         });
     }
-    let caught_up = !readers.is_empty() && readers.iter().all(|reader| reader.lag == 0);
-    Ok(Json(ProgressAnswer { caught_up, readers }))
+    let results = written.into_iter().map(|(key, end)| ResultsEnd {
+        reader: key.reader,
+        topic: key.topic,
+        partition: key.partition,
+        end,
+    });
+    Ok(Json(ProgressAnswer {
+        caught_up: !readers.is_empty() && readers.iter().all(|reader| reader.lag == 0),
+        readers,
+        results: results.collect(),
+    }))
 }
 
 fn unavailable(error: kafka::admin::AdminError) -> Problem {

@@ -13,14 +13,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Time between two comparisons.
-const INTERVAL: Duration = Duration::from_secs(60);
-/// Time between two comparisons while a topic is not as it must be, or can't be compared.
+/// Longest time between two comparisons while a topic is not as it must be, or can't be compared.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Compares until `stop`. Owners read in `misconfigured` which topics they must not write to; a topic that
+/// Compares until `stop`, at this interval. Owners read in `misconfigured` which topics they must not write to; a topic that
 /// can't be compared stays as it was found last. `partitions` are the numbers read at start.
 pub async fn check(
+    interval: Duration,
     admin: Admin,
     partitions: PartitionCounts,
     mut logs: Logs,
@@ -40,18 +39,18 @@ pub async fn check(
                 }
             }
         }
-        let interval = match errors.is_empty() {
+        let wait = match errors.is_empty() {
             true => {
                 component.ready();
-                INTERVAL
+                interval
             }
             false => {
                 component.not_ready(errors.join("; "));
-                RECHECK_INTERVAL
+                RECHECK_INTERVAL.min(interval)
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(interval) => {},
+            () = tokio::time::sleep(wait) => {},
             () = stop.cancelled() => return,
         }
     }

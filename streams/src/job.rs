@@ -26,6 +26,9 @@ const PUBLISH_RECORDS_MAX: usize = 10_000;
 /// The journal that the job reads.
 const JOURNAL: &str = Event::CONTEXT.topic;
 
+/// The ends of the job's results, by topic and partition.
+type ResultsEnds = BTreeMap<(&'static str, i32), i64>;
+
 /// Why the job can't continue.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
@@ -81,6 +84,8 @@ pub struct Job {
     /// Number of partitions of the journal.
     partitions: i32,
     position: ReadPosition,
+    /// The offset behind the last published record, by topic and partition.
+    results: ResultsEnds,
     readiness: ReadinessReasons,
     /// Records were read that no publication covers yet.
     is_behind: bool,
@@ -114,6 +119,7 @@ impl Job {
             series,
             partitions,
             position: ReadPosition::new(JOURNAL, partitions),
+            results: ResultsEnds::new(),
             readiness: ReadinessReasons::new(component),
             is_behind: true,
             read_retry: Retry::new(),
@@ -281,7 +287,7 @@ impl Job {
         }
         self.series.caught_up();
         let started = Instant::now();
-        match publish_changed(&self.series, output).await {
+        match publish_changed(&self.series, output, &mut self.results).await {
             Ok(()) => {
                 metrics::histogram!(names::PUBLISH_SECONDS, "job" => JOB)
                     .record(started.elapsed().as_secs_f64());
@@ -300,8 +306,12 @@ impl Job {
 
     /// Reports everything read as published. Call this after a publication, before reading on.
     fn report_progress(&self) {
+        let read = self.position.next_offsets();
+        let read = read.map(|(partition, next_offset)| (JOURNAL, partition, next_offset));
+        let written = self.results.iter();
+        let written = written.map(|((topic, partition), end)| (*topic, *partition, *end));
+        self.progress.publish(JOB, read, written);
         for (partition, next_offset) in self.position.next_offsets() {
-            self.progress.set(JOB, JOURNAL, partition, next_offset);
             #[expect(clippy::cast_precision_loss, reason = "gauges are f64; 2^53 is far")]
             metrics::gauge!(
                 names::NEXT_OFFSET,
@@ -328,9 +338,13 @@ async fn journal_ends(admin: &Admin, partitions: i32) -> Result<BTreeMap<i32, i6
     Ok(ends)
 }
 
-/// Publishes every changed window. Windows that are not published stay marked as changed. Nothing is read
-/// meanwhile, so the loop ends.
-async fn publish_changed(series: &Series, output: &Output) -> Result<(), OutputError> {
+/// Publishes every changed window, and keeps where the results end. Windows that are not published stay marked
+/// as changed. Nothing is read meanwhile, so the loop ends.
+async fn publish_changed(
+    series: &Series,
+    output: &Output,
+    results: &mut ResultsEnds,
+) -> Result<(), OutputError> {
     for window in Window::ALL {
         loop {
             let changed =
@@ -338,11 +352,18 @@ async fn publish_changed(series: &Series, output: &Output) -> Result<(), OutputE
             if changed.is_empty() {
                 break;
             }
-            if let Err(error) = output.publish(window, &changed).await {
-                series.update(|windows| windows.mark_changed(window, &changed));
-                let labels = [("job", JOB), ("window", window.name())];
-                metrics::counter!(names::PUBLISH_FAILURES, &labels).increment(1);
-                return Err(error);
+            match output.publish(window, &changed).await {
+                Ok(ends) => {
+                    let topic = window.topic().name;
+                    let ends = ends.into_iter();
+                    results.extend(ends.map(|(partition, end)| ((topic, partition), end)));
+                }
+                Err(error) => {
+                    series.update(|windows| windows.mark_changed(window, &changed));
+                    let labels = [("job", JOB), ("window", window.name())];
+                    metrics::counter!(names::PUBLISH_FAILURES, &labels).increment(1);
+                    return Err(error);
+                }
             }
         }
     }

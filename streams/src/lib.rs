@@ -27,6 +27,6 @@ pub mod windows;
 
 pub use job::Job;
 pub use series::{Series, routes};
-pub use totals::{TopicTotals, Totals, topic_totals};
-pub use window::Window;
+pub use totals::{TopicEnds, TopicTotals, topic_ends, topic_totals};
+pub use window::{JOB, Window};
 pub use windows::Windows;

@@ -9,6 +9,7 @@ use kafka::{
     publisher::PublishError,
 };
 use schemas::aggregates::RevenueByCountry;
+use std::collections::BTreeMap;
 
 /// Consecutive failures after which the producer is replaced, because some producers never recover. Not
 /// earlier: while requests of a producer may be in flight, only the same producer keeps later records
@@ -70,12 +71,13 @@ impl Output {
         })
     }
 
-    /// Publishes windows of one size. On an error each record may or may not be in the topic.
+    /// Publishes windows of one size; gives the offset behind the last of them, by partition. On an error each
+    /// record may or may not be in the topic.
     pub(crate) async fn publish(
         &self,
         window: Window,
         results: &[RevenueByCountry],
-    ) -> Result<(), OutputError> {
+    ) -> Result<BTreeMap<i32, i64>, OutputError> {
         let topic = window.topic().name;
         let (_, encoder) = self
             .encoders
@@ -89,10 +91,10 @@ impl Output {
                 .map_err(|source| OutputError::Codec { topic, source })?;
             records.push((result.key(), value));
         }
-        self.publisher.publish(topic, &records).await?;
+        let ends = self.publisher.publish(topic, &records).await?;
         metrics::counter!(names::PUBLISHED, "job" => JOB, "window" => window.name())
             .increment(records.len() as u64);
-        Ok(())
+        Ok(ends)
     }
 
     /// Replaces the producer after every [`FAILURES_PER_PRODUCER_MAX`] consecutive failures.

@@ -7,54 +7,41 @@
 use crate::{window::Window, windows::WINDOWS_MAX};
 use bytes::Bytes;
 use kafka::{
-    Admin, BoundedReadError, BoundedReader, CodecError, Decoder, KafkaSettings, Record, Registry,
+    Admin, BoundedReadError, BoundedReader, CodecError, Decoder, Fetch, KafkaSettings, Record,
+    Registry, Span, admin::AdminError,
 };
-use schemas::{Currency, aggregates::RevenueByCountry};
-use std::collections::HashMap;
+use schemas::{
+    Currency, Timestamp, Totals, TotalsByCurrency, aggregates::RevenueByCountry, totals::Overflow,
+};
+use std::collections::{BTreeMap, HashMap};
 
-/// Sums over sales and credit notes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Sales and credit notes.
-    pub invoices: i64,
-    /// Sales.
-    pub sales: i64,
-    /// Credit notes.
-    pub credit_notes: i64,
-    /// Lines of sales and credit notes.
-    pub lines: i64,
-    /// Minor units: sales plus credit notes, which are negative.
-    pub total_minor: i64,
-}
+/// Most records that are described one by one as not being the job's.
+pub const STRANGE_SHOWN_MAX: usize = 20;
 
-/// The sums of each of the job's topics, which must be equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Offsets of the aggregate topics, by topic and partition.
+pub type TopicEnds = BTreeMap<(&'static str, i32), i64>;
+
+/// The sums of one of the job's topics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicTotals {
-    /// Sums over the windows of an hour.
-    pub hour: Totals,
-    /// Sums over the windows of a day.
-    pub day: Totals,
+    /// Sums over the last values of all windows.
+    pub totals: TotalsByCurrency,
+    /// Records that the job does not write, described; [`STRANGE_SHOWN_MAX`] at most.
+    pub strange: Vec<String>,
+    /// Number of such records.
+    pub strange_count: u64,
 }
 
 /// Why the totals can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
+    /// The topic can't be measured.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The topic can't be read to its end.
     #[error(transparent)]
     Read(#[from] BoundedReadError),
-    /// A record that the job does not write.
-    #[error("{topic}/{partition}@{offset}: {reason}")]
-    Record {
-        /// The topic.
-        topic: &'static str,
-        /// The partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// The reason.
-        reason: String,
-    },
-    /// The registry does not answer, or the bytes do not match the schema.
+    /// The registry does not answer.
     #[error("{topic}/{partition}@{offset}: {source}")]
     Codec {
         /// The topic.
@@ -66,52 +53,64 @@ pub enum TotalsError {
         /// The decoder's error.
         source: CodecError,
     },
+    /// The last record of a window's key has no value that a reader could use.
+    #[error("the last value of window {key} can't be read: {record}")]
+    Window {
+        /// The key.
+        key: String,
+        /// The record and the reason.
+        record: String,
+    },
     /// The topic has more keys than the job can write.
     #[error("topic {topic} has more than {WINDOWS_MAX} keys")]
     TooMany {
         /// The topic.
         topic: &'static str,
     },
-    /// Windows in several currencies can't be summed.
-    #[error("topic {topic} has windows in {first} and in {second}")]
-    Currencies {
-        /// The topic.
-        topic: &'static str,
-        /// One currency.
-        first: Currency,
-        /// Another currency.
-        second: Currency,
-    },
     /// A sum overflows 64 bits.
-    #[error("topic {topic}: a sum overflows 64 bits")]
+    #[error("topic {topic}: {source}")]
     Overflow {
         /// The topic.
         topic: &'static str,
+        /// The error.
+        source: Overflow,
     },
 }
 
-/// Adds up both topics of the job, from their first offsets to their current end offsets.
+/// The present ends of the job's topics.
+pub async fn topic_ends(admin: &Admin) -> Result<TopicEnds, AdminError> {
+    let mut ends = TopicEnds::new();
+    for window in Window::ALL {
+        let topic = window.topic().name;
+        for partition in 0..admin.partitions(topic).await? {
+            let span = Span::measure(admin, topic, partition).await?;
+            ends.insert((topic, partition), span.end);
+        }
+    }
+    Ok(ends)
+}
+
+/// Adds up the topic of one window size, from its first offsets to the given ends.
 pub async fn topic_totals(
+    window: Window,
+    ends: &TopicEnds,
     settings: &KafkaSettings,
     registry: &Registry,
     admin: &Admin,
 ) -> Result<TopicTotals, TotalsError> {
-    Ok(TopicTotals {
-        hour: totals_of(Window::Hour, settings, registry, admin).await?,
-        day: totals_of(Window::Day, settings, registry, admin).await?,
-    })
-}
-
-async fn totals_of(
-    window: Window,
-    settings: &KafkaSettings,
-    registry: &Registry,
-    admin: &Admin,
-) -> Result<Totals, TotalsError> {
     let topic = window.topic();
-    let mut latest = Latest::new(topic.name);
+    let mut spans = Vec::new();
+    for partition in 0..admin.partitions(topic.name).await? {
+        let span = Span::measure(admin, topic.name, partition).await?;
+        let end = ends.get(&(topic.name, partition)).copied();
+        spans.push(Span {
+            end: end.unwrap_or(span.end).min(span.end),
+            ..span
+        });
+    }
+    let mut latest = Latest::new(topic.name, i32::try_from(spans.len()).unwrap_or(i32::MAX));
     let decoder = Decoder::new(registry.clone());
-    let mut reader = BoundedReader::open(settings, admin, "totals", topic.name).await?;
+    let mut reader = BoundedReader::start(settings, "totals", topic.name, &spans, Fetch::Ahead)?;
     while let Some(records) = reader.next().await? {
         for record in records {
             latest.add(&record, &decoder).await?;
@@ -120,93 +119,137 @@ async fn totals_of(
     latest.totals()
 }
 
-/// The last value of every key.
+/// The last value of every key. Only last values count: what was written before them is over.
 struct Latest {
     topic: &'static str,
-    values: HashMap<Bytes, RevenueByCountry>,
+    partitions: i32,
+    /// The error is the description of a last record that the job does not write.
+    values: HashMap<Bytes, Result<RevenueByCountry, String>>,
+    strange: Vec<String>,
+    strange_count: u64,
 }
 
 impl Latest {
-    fn new(topic: &'static str) -> Self {
+    fn new(topic: &'static str, partitions: i32) -> Self {
         Self {
             topic,
+            partitions,
             values: HashMap::new(),
+            strange: Vec::new(),
+            strange_count: 0,
         }
     }
 
     async fn add(&mut self, record: &Record, decoder: &Decoder) -> Result<(), TotalsError> {
-        let (topic, partition, offset) = (self.topic, record.partition, record.offset);
-        let invalid = |reason: &str| TotalsError::Record {
-            topic,
-            partition,
-            offset,
-            reason: reason.to_owned(),
+        let value = match &record.value {
+            Some(value) => match decoder.decode(value).await {
+                Err(source @ CodecError::Registry(_)) => {
+                    return Err(TotalsError::Codec {
+                        topic: self.topic,
+                        partition: record.partition,
+                        offset: record.offset,
+                        source,
+                    });
+                }
+                decoded => Some(decoded.map_err(|error| error.to_string())),
+            },
+            None => None,
         };
-        let (Some(key), Some(value)) = (&record.key, &record.value) else {
-            return Err(invalid("the record has no key or no value"));
-        };
-        let value: RevenueByCountry =
-            decoder
-                .decode(value)
-                .await
-                .map_err(|source| TotalsError::Codec {
-                    topic,
-                    partition,
-                    offset,
-                    source,
-                })?;
-        if value.key().as_bytes() != key {
-            return Err(invalid("the record's key is not the key of its window"));
-        }
-        self.insert(key.clone(), value)
+        self.insert(record.partition, record.offset, record.key.as_ref(), value)
     }
 
-    fn insert(&mut self, key: Bytes, value: RevenueByCountry) -> Result<(), TotalsError> {
-        self.values.insert(key, value);
+    /// Adds a record with its decoded value, or with the reason why it can't be decoded; `None` is a tombstone.
+    fn insert(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        key: Option<&Bytes>,
+        value: Option<Result<RevenueByCountry, String>>,
+    ) -> Result<(), TotalsError> {
+        let is_tombstone = value.is_none();
+        let Some(key) = key else {
+            self.describe(partition, offset, "the record has no key");
+            return Ok(());
+        };
+        if kafka::partition::of_key(key, self.partitions) != partition {
+            // No reader looks for the key here.
+            let reason = "the record is not in the partition of its key";
+            self.describe(partition, offset, reason);
+            return Ok(());
+        }
+        let value = match value {
+            Some(Ok(value)) if value.key().as_bytes() == key => Ok(value),
+            Some(Ok(_)) => Err("the record's key is not the key of its window".to_owned()),
+            Some(Err(reason)) => Err(reason),
+            None => Err("the record has no value".to_owned()),
+        };
+        let value = value.map_err(|reason| self.describe(partition, offset, &reason));
+        if is_tombstone {
+            self.values.remove(key);
+        } else if value.is_ok() || is_window_key(key) {
+            self.values.insert(key.clone(), value);
+        }
         match self.values.len() > WINDOWS_MAX {
             true => Err(TotalsError::TooMany { topic: self.topic }),
             false => Ok(()),
         }
     }
 
-    fn totals(&self) -> Result<Totals, TotalsError> {
-        let topic = self.topic;
-        let mut totals = Totals::default();
-        let mut currency = None;
-        for value in self.values.values() {
-            let first = *currency.get_or_insert(value.currency);
-            if first != value.currency {
-                return Err(TotalsError::Currencies {
-                    topic,
-                    first,
-                    second: value.currency,
-                });
-            }
-            totals = totals
-                .checked_add(value)
-                .ok_or(TotalsError::Overflow { topic })?;
+    /// Notes a record that the job does not write.
+    fn describe(&mut self, partition: i32, offset: i64, reason: &str) -> String {
+        let description = format!("{}/{partition}@{offset}: {reason}", self.topic);
+        self.strange_count += 1;
+        if self.strange.len() < STRANGE_SHOWN_MAX {
+            self.strange.push(description.clone());
         }
-        Ok(totals)
+        description
+    }
+
+    fn totals(self) -> Result<TopicTotals, TotalsError> {
+        let topic = self.topic;
+        let overflow = |source| TotalsError::Overflow { topic, source };
+        let mut totals = TotalsByCurrency::default();
+        for (key, value) in self.values {
+            let window = value.map_err(|record| TotalsError::Window {
+                key: String::from_utf8_lossy(&key).into_owned(),
+                record,
+            })?;
+            let invoices = window.orders.checked_add(window.credit_notes);
+            let of_window = Totals {
+                invoices: invoices.ok_or(Overflow).map_err(overflow)?,
+                sales: window.orders,
+                credit_notes: window.credit_notes,
+                lines: window.lines,
+                total_minor: window.revenue,
+            };
+            totals.add(window.currency, of_window).map_err(overflow)?;
+        }
+        Ok(TopicTotals {
+            totals,
+            strange: self.strange,
+            strange_count: self.strange_count,
+        })
     }
 }
 
-impl Totals {
-    fn checked_add(self, window: &RevenueByCountry) -> Option<Self> {
-        let invoices = window.orders.checked_add(window.credit_notes)?;
-        Some(Self {
-            invoices: self.invoices.checked_add(invoices)?,
-            sales: self.sales.checked_add(window.orders)?,
-            credit_notes: self.credit_notes.checked_add(window.credit_notes)?,
-            lines: self.lines.checked_add(window.lines)?,
-            total_minor: self.total_minor.checked_add(window.revenue)?,
-        })
-    }
+/// Whether a key has the form of [`RevenueByCountry::key`]. A record under another key is no window.
+fn is_window_key(key: &[u8]) -> bool {
+    let parts = str::from_utf8(key).ok().and_then(|key| {
+        let (start, rest) = key.split_once('/')?;
+        let (_, currency) = rest.rsplit_once('/')?;
+        Some((start, currency))
+    });
+    parts.is_some_and(|(start, currency)| {
+        Timestamp::parse(start).is_ok() && Currency::parse(currency).is_ok()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::Timestamp;
+
+    const TOPIC: &str = "aggregates.revenue_by_country_day";
+    const PARTITIONS: i32 = 4;
 
     fn window(country: &str, orders: i64, revenue: i64) -> RevenueByCountry {
         RevenueByCountry {
@@ -221,45 +264,138 @@ mod tests {
         }
     }
 
+    fn partition_of(key: &Bytes) -> i32 {
+        kafka::partition::of_key(key, PARTITIONS)
+    }
+
+    /// The windows in the order of their offsets, from 0.
     fn latest(values: &[RevenueByCountry]) -> Latest {
-        let mut latest = Latest::new("aggregates.revenue_by_country_day");
-        for value in values {
+        let mut latest = Latest::new(TOPIC, PARTITIONS);
+        for (offset, value) in (0..).zip(values) {
             let key = Bytes::from(value.key());
-            latest.insert(key, value.clone()).unwrap();
+            let value = Some(Ok(value.clone()));
+            latest
+                .insert(partition_of(&key), offset, Some(&key), value)
+                .unwrap();
         }
         latest
     }
 
-    #[test]
-    fn the_last_value_of_a_key_counts() {
-        let values = [
-            window("France", 1, 100),
-            window("EIRE", 2, 30),
-            window("France", 4, -7),
-        ];
-        assert_eq!(
-            latest(&values).totals().unwrap(),
-            Totals {
-                invoices: 8,
-                sales: 6,
-                credit_notes: 2,
-                lines: 20,
-                total_minor: 23
-            }
-        );
-        assert_eq!(latest(&[]).totals().unwrap(), Totals::default());
+    /// The same with a further record in its key's partition, at offset 90.
+    fn with(
+        mut latest: Latest,
+        key: &str,
+        value: Option<Result<RevenueByCountry, &str>>,
+    ) -> Latest {
+        let key = Bytes::from(key.to_owned());
+        let value = value.map(|value| value.map_err(str::to_owned));
+        latest
+            .insert(partition_of(&key), 90, Some(&key), value)
+            .unwrap();
+        latest
     }
 
     #[test]
-    fn mixed_currencies_and_overflows_are_errors() {
+    fn the_last_value_of_a_key_counts_in_its_currency() {
+        let euro = Currency::parse("EUR").unwrap();
         let euros = RevenueByCountry {
-            currency: Currency::parse("EUR").unwrap(),
-            ..window("EIRE", 1, 1)
+            currency: euro,
+            ..window("EIRE", 1, 5)
         };
-        for pounds in ["France", "EIRE"] {
-            let mixed = latest(&[window(pounds, 1, 1), euros.clone()]).totals();
-            assert!(matches!(mixed, Err(TotalsError::Currencies { .. })));
+        let values = [
+            window("France", 1, 100),
+            window("EIRE", 2, 30),
+            euros,
+            window("France", 4, -7),
+        ];
+        let found = latest(&values).totals().unwrap();
+        let pounds = Totals {
+            invoices: 8,
+            sales: 6,
+            credit_notes: 2,
+            lines: 20,
+            total_minor: 23,
+        };
+        let euros = Totals {
+            invoices: 2,
+            sales: 1,
+            credit_notes: 1,
+            lines: 10,
+            total_minor: 5,
+        };
+        assert_eq!(
+            found.totals.iter().collect::<Vec<_>>(),
+            [(euro, euros), (Currency::GBP, pounds)]
+        );
+        assert_eq!((found.strange_count, found.strange.len()), (0, 0));
+        assert_eq!(latest(&[]).totals().unwrap(), TopicTotals::default());
+    }
+
+    #[test]
+    fn a_strange_record_before_the_last_value_of_its_key_is_described() {
+        let france = window("France", 1, 100);
+        let key = france.key();
+        let junk = with(latest(&[]), &key, Some(Err("not Avro")));
+        let replaced = with(junk, &key, Some(Ok(france)));
+        let found = replaced.totals().unwrap();
+        assert_eq!(found.totals.of(Currency::GBP).total_minor, 100);
+        let partition = partition_of(&Bytes::from(key));
+        assert_eq!(found.strange, [format!("{TOPIC}/{partition}@90: not Avro")]);
+    }
+
+    #[test]
+    fn a_strange_record_that_is_the_last_of_a_windows_key_is_an_error() {
+        let france = window("France", 1, 100);
+        for value in [Err("not Avro"), Ok(window("EIRE", 1, 1))] {
+            let error = with(
+                latest(std::slice::from_ref(&france)),
+                &france.key(),
+                Some(value),
+            )
+            .totals()
+            .unwrap_err();
+            assert!(
+                matches!(&error, TotalsError::Window { key, .. } if *key == france.key()),
+                "{error}"
+            );
         }
+        let deleted = with(latest(std::slice::from_ref(&france)), &france.key(), None);
+        assert_eq!(
+            deleted.totals().unwrap().totals,
+            TotalsByCurrency::default()
+        );
+    }
+
+    #[test]
+    fn a_record_under_no_windows_key_is_described_and_does_not_count() {
+        let france = window("France", 1, 100);
+        let mut found = latest(std::slice::from_ref(&france));
+        for key in ["", "junk", "1970-01-01T00:00:00Z/France", "a/b/GBP"] {
+            found = with(found, key, Some(Err("not Avro")));
+        }
+        found.insert(0, 91, None, None).unwrap();
+        let key = Bytes::from(france.key());
+        let elsewhere = (partition_of(&key) + 1) % PARTITIONS;
+        let larger = Some(Ok(window("France", 9, 999)));
+        found.insert(elsewhere, 92, Some(&key), larger).unwrap();
+        let found = found.totals().unwrap();
+        assert_eq!(found.totals.of(Currency::GBP).total_minor, 100);
+        assert_eq!(found.strange_count, 6, "{:?}", found.strange);
+    }
+
+    #[test]
+    fn strange_records_are_described_up_to_a_limit() {
+        let mut latest = latest(&[]);
+        for offset in 0..100 {
+            latest.insert(0, offset, None, None).unwrap();
+        }
+        let found = latest.totals().unwrap();
+        assert_eq!(found.strange.len(), STRANGE_SHOWN_MAX);
+        assert_eq!(found.strange_count, 100);
+    }
+
+    #[test]
+    fn a_sum_beyond_64_bits_is_an_error() {
         let large = latest(&[window("France", 1, i64::MAX), window("EIRE", 1, 1)]).totals();
         assert!(matches!(large, Err(TotalsError::Overflow { .. })));
     }

@@ -3,13 +3,14 @@
 deserialiser and the registry, and no code of ours.
 
 It does not implement the void rule, so its totals are right only if no record is void. Prints one JSON object with the
-totals of each topic; aggregate topics are summed over the last value of each key.
+totals of each topic by currency; aggregate topics are summed over the last value of each key.
 
     consumer.py BROKERS REGISTRY-URL [PREFIX]
 
 PREFIX is the topic prefix of the deployment; the printed names do not have it.
 """
 
+import collections
 import json
 import sys
 import time
@@ -77,33 +78,39 @@ class Reader:
                     ends.pop(message.partition(), None)
 
 
+def no_totals():
+    """Zero of everything."""
+    return dict.fromkeys(["invoices", "sales", "credit_notes", "lines", "total_minor"], 0)
+
+
 def journal_totals(reader, prefix):
-    """Adds up the events of all decisions."""
-    totals = dict.fromkeys(["invoices", "sales", "credit_notes", "lines", "total_minor"], 0)
+    """Adds up the events of all decisions, by currency."""
+    by_currency = collections.defaultdict(no_totals)
     kinds = {NAMESPACE + "SaleImported": "sales", NAMESPACE + "CreditNoteIssued": "credit_notes"}
     for _, commit in reader.values(prefix + JOURNAL):
         name, body = commit["body"]
         if name != NAMESPACE + "Decision":
             continue
         for name, event in body["events"]:
+            totals = by_currency[event["currency"]]
             totals["invoices"] += 1
             totals[kinds[name]] += 1
             totals["lines"] += len(event["lines"])
             totals["total_minor"] += sum(line["amount"] for line in event["lines"])
-    return totals
+    return by_currency
 
 
 def aggregate_totals(reader, topic):
-    """Adds up the last value of each key."""
-    latest = dict(reader.values(topic))
-    totals = {
-        "sales": sum(value["orders"] for value in latest.values()),
-        "credit_notes": sum(value["credit_notes"] for value in latest.values()),
-        "lines": sum(value["lines"] for value in latest.values()),
-        "total_minor": sum(value["revenue"] for value in latest.values()),
-    }
-    totals["invoices"] = totals["sales"] + totals["credit_notes"]
-    return totals
+    """Adds up the last value of each key, by currency."""
+    by_currency = collections.defaultdict(no_totals)
+    for value in dict(reader.values(topic)).values():
+        totals = by_currency[value["currency"]]
+        totals["invoices"] += value["orders"] + value["credit_notes"]
+        totals["sales"] += value["orders"]
+        totals["credit_notes"] += value["credit_notes"]
+        totals["lines"] += value["lines"]
+        totals["total_minor"] += value["revenue"]
+    return by_currency
 
 
 def main():

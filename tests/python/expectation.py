@@ -191,7 +191,7 @@ def expect(path):
         "total_minor": whole.total_minor,
         "currency": "GBP",
         "products": len(products),
-        "traps": count_data_quality(lines, invoices, products),
+        "data_quality": count_data_quality(lines, invoices, products),
         "countries": countries,
         "customers": customers,
         "days": days,

@@ -47,7 +47,6 @@ pub struct Expectation {
     /// Stock codes.
     pub products: i64,
     /// Occurrences by data-quality problem.
-    #[serde(rename = "traps")]
     pub data_quality: BTreeMap<String, u64>,
     /// By country.
     pub countries: BTreeMap<String, Group>,

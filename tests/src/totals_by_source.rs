@@ -14,17 +14,18 @@ use schemas::{aggregates::RevenueByCountry, topics::TopicSpec};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
     time::Duration,
 };
 
 /// Longest wait for an aggregate topic to be read to its end.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The totals in the report of an importer, and the whole report.
-pub fn of_report(path: &Path) -> Result<(Totals, Value)> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok((serde_json::from_str(&text)?, serde_json::from_str(&text)?))
+/// The totals in the report of an importer; the file must be in one currency.
+pub fn of_report(report: &Value) -> Result<Totals> {
+    let by_currency: BTreeMap<String, Totals> = serde_json::from_value(report["totals"].clone())?;
+    let only = by_currency.values().next().copied();
+    ensure!(by_currency.len() == 1, "{by_currency:?}");
+    only.context("no totals")
 }
 
 /// The totals of the journal of orders. Each invoice and each command must be there once, and a total must

@@ -15,4 +15,4 @@ pub use connection::Cql;
 pub use errors::CqlError;
 pub use rows::{CqlKey, CqlRow, CqlTables};
 pub use session::Session;
-pub use store::{CqlStore, CqlView};
+pub use store::{CqlStore, CqlView, read_position};

@@ -3,18 +3,19 @@
 //! There are no transactions here; [`super::writes`] says why none is needed. Rows are read and
 //! written at a quorum, and the checkpoint is written once they are acknowledged.
 
-use super::{Cql, CqlError, rows::CqlTables, writes::write_timestamp};
+use super::{Cql, CqlError, Session, rows::CqlTables, writes::write_timestamp};
 use crate::{
     recorded::recorded_events,
     store::{Store, StoreError, complete_checkpoints},
     view::{View, ViewEvent},
 };
 use journal::{Batch, Checkpoint};
-use schemas::topics::PartitionCounts;
+use schemas::{Position, topics::PartitionCounts};
 use std::marker::PhantomData;
 
 const READ_CHECKPOINTS: &str =
     "SELECT checkpoint FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
+const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
 const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
     (view_name, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
@@ -88,6 +89,19 @@ impl<V: CqlView> Store for CqlStore<V> {
         session.execute(WRITE_CHECKPOINT, values).await?;
         Ok(())
     }
+}
+
+/// How far a view has applied a topic. Rows that are read afterwards include everything before this position.
+///
+/// # Errors
+/// The store's.
+pub async fn read_position(
+    session: &Session,
+    view: &str,
+    topic: &str,
+) -> Result<Position, CqlError> {
+    let checkpoints: Vec<(i32, i64)> = session.fetch(READ_POSITION, (view, topic)).await?;
+    Ok(checkpoints.into_iter().collect())
 }
 
 impl From<CqlError> for StoreError {

@@ -11,4 +11,4 @@ pub use errors::{is_schema_missing, is_transient};
 pub use instant::Instant;
 pub use pool::connect_lazily;
 pub use rows::{PostgresKey, PostgresRow, PostgresTables, bind_column};
-pub use store::{PostgresStore, PostgresView};
+pub use store::{PostgresStore, PostgresView, read_position};

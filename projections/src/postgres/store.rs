@@ -11,7 +11,7 @@ use crate::{
     view::{View, ViewEvent},
 };
 use journal::{Batch, Checkpoint};
-use schemas::topics::PartitionCounts;
+use schemas::{Position, topics::PartitionCounts};
 use sqlx::{PgConnection, PgPool, types::Json};
 use std::marker::PhantomData;
 
@@ -138,6 +138,25 @@ async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How far a view has applied a topic, in the transaction's snapshot.
+///
+/// # Errors
+/// The database's.
+pub async fn read_position(
+    view: &str,
+    topic: &str,
+    connection: &mut PgConnection,
+) -> Result<Position, sqlx::Error> {
+    let checkpoints: Vec<(i32, i64)> = sqlx::query_as(
+        "SELECT partition, next_offset FROM view_checkpoints WHERE view_name = $1 AND topic = $2",
+    )
+    .bind(view)
+    .bind(topic)
+    .fetch_all(connection)
+    .await?;
+    Ok(checkpoints.into_iter().collect())
 }
 
 /// Moves the checkpoint past a batch; `false` if it is not at the batch's beginning.

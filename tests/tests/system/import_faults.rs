@@ -25,12 +25,12 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(60);
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time from SIGTERM to the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lines of the shortened file: about 2,900 products and 3,700 invoices.
-const LINES: usize = 80_000;
+/// Lines of the shortened file: about 2,900 products and 2,300 invoices.
+const LINES: usize = 50_000;
 /// Commands that are answered when the node is killed: among the products, and then among the invoices.
-const KILLED_AFTER: [f64; 2] = [1_000.0, 3_500.0];
-/// Commands that are answered when the node is told to stop.
-const STOPPED_AFTER: f64 = 4_000.0;
+const KILLED_AFTER: [f64; 2] = [1_000.0, 3_300.0];
+/// Commands that are answered when the node is told to stop, those of the open batch included.
+const STOPPED_AFTER: f64 = 2_500.0;
 /// Commands of a client whose batch has not ended when the node is told to stop.
 const OPEN_BATCH: usize = 500;
 
@@ -67,7 +67,7 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
-    let importer = begin_import(deployment, &online_retail())?;
+    let importer = begin_import(deployment, &shortened(deployment)?)?;
     let mut batch = Batch::begin(&node).await?;
     for number in 0..OPEN_BATCH {
         batch.send(number).await?;

@@ -14,6 +14,7 @@ mod missing_schema;
 mod nodes;
 mod outages;
 mod queries;
+mod reconcile;
 mod requests;
 mod retries;
 mod runner;
@@ -70,6 +71,11 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
         a_batch_repeated_at_another_node_gets_the_same_answers,
         a_trace_reaches_the_log_whichever_node_receives_the_command,
         together_nodes_own_every_partition_once,
+    ]));
+    tests.extend(own!(runner, reconcile: [
+        other_sales_than_the_files_and_other_currencies_are_no_difference,
+        a_strange_record_counts_only_as_the_last_one_of_a_window,
+        totals_are_compared_while_sales_arrive,
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped,

@@ -17,5 +17,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         runtime.project(CqlStore::<OrdersByCustomer>::new(databases.cql.clone()));
     },
     routes: |databases| query::routes().with_state(databases.cql.clone()),
-    totals: Some(|databases| Box::pin(async move { query::totals(&databases.cql).await })),
+    totals: Some(|databases, partitions| {
+        Box::pin(async move { query::totals(&databases.cql, partitions).await })
+    }),
 };

@@ -3,16 +3,15 @@
 use super::tables::{OrderRow, OrdersByCustomer, partition_of};
 use crate::{
     columns::{Columns, list},
-    cql::{Cql, CqlError, Session},
-    order::{Amount, Kind, OrderPage, OrderSummary},
+    cql::{Cql, CqlError, Session, read_position, writes::offset_of},
+    order::{self, Amount, Kind, OrderPage, OrderSummary},
     paging::{self, NewestFirst},
     problems::{ListProblems, QueryError, answer},
-    totals::Totals,
     view::View,
 };
 use axum::{Json, extract::State};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use schemas::Timestamp;
+use schemas::{Position, Timestamp, Totals, TotalsAt, TotalsByCurrency, context::ORDERS};
 use serde::Deserialize;
 use service::{
     extract::{ApiPath, ApiQuery},
@@ -29,8 +28,8 @@ const SCAN_PARTS: i32 = 16;
 /// Most parts read at once.
 const SCANS_MAX: usize = 4;
 
-const SCAN: &str = "SELECT kind, line_count, total FROM {keyspace}.orders_by_customer_v2 \
-    WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
+const SCAN: &str = "SELECT order_id, kind, currency, line_count, total, WRITETIME(total) \
+    FROM {keyspace}.orders_by_customer_v2 WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
 
 /// The page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -139,43 +138,73 @@ fn summary(row: OrderRow, customer: &str) -> Result<OrderSummary, QueryError> {
 }
 
 /// The totals of the whole view: the token ring is read from one end to the other, in parts.
-pub(super) async fn totals(cql: &Cql) -> Result<Totals, QueryError> {
+///
+/// The store has no snapshots, and rows are written meanwhile. But each row carries the offset that it was
+/// written at, so the rows of the position that was read first can be told from later ones. An order that
+/// changes after that position counts for neither: then the totals differ from the journal's, and another
+/// attempt gets a later position.
+pub(super) async fn totals(cql: &Cql, partitions: i32) -> Result<TotalsAt, QueryError> {
     let session = &*cql.session_within(CONNECT_TIMEOUT).await?;
+    let position = read_position(session, OrdersByCustomer::NAME, ORDERS.topic).await?;
+    let cut = Cut {
+        position: &position,
+        partitions,
+    };
     let scans: Vec<_> = parts_of_the_ring()
-        .map(|(from, to)| scan(session, from, to))
+        .map(|ends| scan(session, ends, cut))
         .collect();
-    stream::iter(scans)
+    let totals = stream::iter(scans)
         .buffer_unordered(SCANS_MAX)
-        .try_fold(Totals::default(), |sum, part| async move {
-            Ok(Totals {
-                invoices: sum.invoices + part.invoices,
-                sales: sum.sales + part.sales,
-                credit_notes: sum.credit_notes + part.credit_notes,
-                lines: sum.lines + part.lines,
-                total_minor: sum.total_minor + part.total_minor,
-            })
+        .try_fold(TotalsByCurrency::default(), |mut sums, part| async move {
+            sums.add_all(&part)?;
+            Ok(sums)
         })
-        .await
+        .await?;
+    Ok(TotalsAt { position, totals })
 }
 
-async fn scan(session: &Session, from: i64, to: i64) -> Result<Totals, QueryError> {
+/// The position up to which rows count.
+#[derive(Clone, Copy)]
+struct Cut<'a> {
+    position: &'a Position,
+    /// The journal's number of partitions.
+    partitions: i32,
+}
+
+impl Cut<'_> {
+    /// Whether an order was written at an offset before the position.
+    fn includes(&self, order_id: &str, offset: i64) -> bool {
+        let partition = kafka::partition::of_key(order_id.as_bytes(), self.partitions);
+        let end = self.position.get(&partition);
+        end.is_some_and(|end| offset < *end)
+    }
+}
+
+/// The totals of the rows in a part of the ring that are before the cut.
+async fn scan(
+    session: &Session,
+    ends: (i64, i64),
+    cut: Cut<'_>,
+) -> Result<TotalsByCurrency, QueryError> {
     let scan = session.statement(SCAN);
-    let pager = session.driver().execute_iter(scan, (from, to)).await;
+    let pager = session.driver().execute_iter(scan, ends).await;
     let mut rows = pager
         .map_err(CqlError::from)?
-        .rows_stream::<(String, i32, i64)>()
+        .rows_stream::<(String, String, String, i32, i64, i64)>()
         .map_err(CqlError::shape)?;
-    let mut totals = Totals::default();
-    while let Some((kind, line_count, total)) = rows.try_next().await.map_err(CqlError::from)? {
-        totals.invoices += 1;
-        match Kind::stored(&kind)? {
-            Kind::Sale => totals.sales += 1,
-            Kind::CreditNote => totals.credit_notes += 1,
+    let mut sums = TotalsByCurrency::default();
+    while let Some(row) = rows.try_next().await.map_err(CqlError::from)? {
+        let (order_id, kind, currency, line_count, total, written_at) = row;
+        if !cut.includes(&order_id, offset_of(written_at)) {
+            continue;
         }
-        totals.lines += i64::from(line_count);
-        totals.total_minor += total;
+        let of_one = match Kind::stored(&kind)? {
+            Kind::Sale => Totals::sale,
+            Kind::CreditNote => Totals::credit_note,
+        };
+        order::add_totals(&mut sums, &currency, of_one(i64::from(line_count), total))?;
     }
-    Ok(totals)
+    Ok(sums)
 }
 
 /// Both ends of each part of the token ring, which is every 64-bit number.
@@ -193,6 +222,25 @@ fn parts_of_the_ring() -> impl Iterator<Item = (i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_counts_if_it_was_written_before_the_position_of_its_partition() {
+        let order = "order_777r0e32nyhckv7x9gth0rsrkq";
+        let partition = kafka::partition::of_key(order.as_bytes(), 4);
+        let others = (0..4).filter(|other| *other != partition);
+        let mut position: Position = others.map(|other| (other, 100)).collect();
+        let includes = |position: &Position, offset| {
+            let cut = Cut {
+                position,
+                partitions: 4,
+            };
+            cut.includes(order, offset)
+        };
+        assert!(!includes(&position, 0));
+        position.insert(partition, 7);
+        assert!(includes(&position, 6));
+        assert!(!includes(&position, 7));
+    }
 
     #[test]
     fn the_parts_cover_the_ring_without_gap_or_overlap() {

@@ -8,9 +8,7 @@ mod tests;
 pub use query::{OrderDetail, OrderLine};
 pub use tables::{LineRow, Lines, OrderRow, Orders, OrdersView};
 
-use crate::{
-    postgres::PostgresStore, problems::QueryError, registration::Registration, view::View,
-};
+use crate::{postgres::PostgresStore, registration::Registration, view::View};
 
 /// This view in the registry.
 pub(super) const REGISTRATION: Registration = Registration {
@@ -20,10 +18,5 @@ pub(super) const REGISTRATION: Registration = Registration {
         runtime.project(PostgresStore::<OrdersView>::new(databases.postgres.clone()));
     },
     routes: |databases| query::routes().with_state(databases.postgres.clone()),
-    totals: Some(|databases| {
-        Box::pin(async move {
-            let totals = query::totals(&databases.postgres).await;
-            totals.map_err(QueryError::from)
-        })
-    }),
+    totals: Some(|databases, _| Box::pin(async move { query::totals(&databases.postgres).await })),
 };

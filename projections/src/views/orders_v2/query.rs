@@ -5,13 +5,12 @@ use crate::{
     columns::{Columns, list},
     order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
     paging::{self, NewestFirst},
-    postgres::Instant,
+    postgres::{Instant, read_position},
     problems::{ListProblems, QueryError, answer},
-    totals::Totals,
     view::View,
 };
 use axum::{Json, extract::State, http::StatusCode};
-use schemas::Timestamp;
+use schemas::{Timestamp, Totals, TotalsAt, TotalsByCurrency, context::ORDERS};
 use serde::{Deserialize, Serialize};
 use service::{
     extract::{ApiPath, ApiQuery},
@@ -262,23 +261,50 @@ fn order_line(row: LineRow, currency: &str) -> OrderLine {
     }
 }
 
-/// The totals of the whole view. The money is the sum of the lines, so it checks the orders' own totals.
-pub(super) async fn totals(pool: &PgPool) -> Result<Totals, sqlx::Error> {
+/// The totals of the whole view. The money is the sum of the lines, so it checks the orders' own totals. Rows and
+/// checkpoints are read in one snapshot, so the totals are exactly those at the position.
+pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
     let mut transaction = pool.begin().await?;
-    // All rows are read, which may take longer than other statements may.
-    sqlx::query("SET LOCAL statement_timeout = '10min'")
-        .execute(&mut *transaction)
-        .await?;
-    let totals = sqlx::query_as(
-        "SELECT count(*) AS invoices, \
-             count(*) FILTER (WHERE kind = 'SALE') AS sales, \
-             count(*) FILTER (WHERE kind = 'CREDIT_NOTE') AS credit_notes, \
-             (SELECT count(*) FROM orders_v2_lines) AS lines, \
-             (SELECT coalesce(sum(amount), 0)::bigint FROM orders_v2_lines) AS total_minor \
-         FROM orders_v2",
+    for setting in [
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        // All rows are read, which may take longer than other statements may.
+        "SET LOCAL statement_timeout = '10min'",
+    ] {
+        sqlx::query(setting).execute(&mut *transaction).await?;
+    }
+    let position = read_position(OrdersView::NAME, ORDERS.topic, &mut transaction).await?;
+    let mut totals = TotalsByCurrency::default();
+    let orders: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT currency, count(*) FILTER (WHERE kind = 'SALE'), \
+             count(*) FILTER (WHERE kind = 'CREDIT_NOTE') \
+         FROM orders_v2 GROUP BY currency",
     )
-    .fetch_one(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await?;
+    for (currency, sales, credit_notes) in orders {
+        let of_orders = Totals {
+            invoices: sales + credit_notes,
+            sales,
+            credit_notes,
+            ..Totals::default()
+        };
+        order::add_totals(&mut totals, &currency, of_orders)?;
+    }
+    let lines: Vec<(Option<String>, i64, i64)> = sqlx::query_as(
+        "SELECT currency, count(*), sum(amount)::bigint \
+         FROM orders_v2_lines LEFT JOIN orders_v2 USING (order_id) GROUP BY currency",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    for (currency, lines, total_minor) in lines {
+        let of_lines = Totals {
+            lines,
+            total_minor,
+            ..Totals::default()
+        };
+        // Lines without an order have no currency.
+        order::add_totals(&mut totals, &currency.unwrap_or_default(), of_lines)?;
+    }
     transaction.commit().await?;
-    Ok(totals)
+    Ok(TotalsAt { position, totals })
 }

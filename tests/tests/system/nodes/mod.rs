@@ -13,6 +13,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use system_tests::{
     Client, Deployment, Node, Poll, audit_log, free_address::free_addresses, until,
 };
+use tokio::process::Command;
 
 /// Longest time from SIGTERM to the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,9 +183,18 @@ async fn create(client: &Client, sku: &str) -> Result<()> {
 
 /// Starts nodes; returns once they have divided the partitions among them.
 async fn start(deployment: &Deployment, addresses: &[SocketAddr]) -> Result<Vec<Node>> {
+    start_with(deployment, addresses, |_| ()).await
+}
+
+/// As [`start`], with further settings.
+async fn start_with(
+    deployment: &Deployment,
+    addresses: &[SocketAddr],
+    set: impl Fn(&mut Command),
+) -> Result<Vec<Node>> {
     let starts = addresses
         .iter()
-        .map(|address| deployment.commands_at(*address));
+        .map(|address| deployment.commands_with(*address, &set));
     let mut nodes = futures_util::future::try_join_all(starts).await?;
     for node in &mut nodes {
         node.ready().await?;

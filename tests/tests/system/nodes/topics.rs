@@ -1,18 +1,20 @@
 //! Topics that somebody changes: their owners write to them no more.
 
-use super::{CHANGE_TIMEOUT, LINES, create, sale, start};
+use super::{CHANGE_TIMEOUT, LINES, create, sale, start_with};
 use anyhow::{Result, ensure};
 use schemas::topics::TOPICS;
 use serde_json::json;
 use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
 
+/// The nodes compare their topics with what they must be in this interval, in milliseconds.
+const CHECK_INTERVAL_MS: &str = "1000";
 const CATALOG: &str = "journal.catalog";
 const ORDERS: &str = "journal.orders";
 
 pub async fn a_journal_with_a_changed_configuration_is_not_written_to_until_it_is_restored(
     deployment: &Deployment,
 ) -> Result<()> {
-    let nodes = start(deployment, &free_addresses(2)?).await?;
+    let nodes = start_two(deployment).await?;
     set_retention(deployment, "86400000").await?;
     not_ready(&nodes, "topic journal.catalog has retention.ms = 86400000").await?;
     let client = nodes[0].client();
@@ -38,11 +40,11 @@ pub async fn a_journal_with_a_changed_configuration_is_not_written_to_until_it_i
 }
 
 pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) -> Result<()> {
-    let nodes = start(deployment, &free_addresses(2)?).await?;
+    let nodes = start_two(deployment).await?;
     let client = nodes[0].client();
     let answers = client.post_lines(format!("{}\n", sale(0))).await?;
     ensure!(answers[0]["status"] == 201, "{ORDERS}: {answers:?}");
-    // A wrong configuration makes the nodes check the topics every few seconds.
+    // Another wrong topic beside it.
     set_retention(deployment, "86400000").await?;
     not_ready(&nodes, "topic journal.catalog has retention.ms = 86400000").await?;
 
@@ -80,6 +82,13 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     let answers = client.post_lines(format!("{}\n", sale(2))).await?;
     ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
     Ok(())
+}
+
+async fn start_two(deployment: &Deployment) -> Result<Vec<Node>> {
+    start_with(deployment, &free_addresses(2)?, |command| {
+        command.env("DAYBOOK_KAFKA_TOPIC_CHECK_INTERVAL_MS", CHECK_INTERVAL_MS);
+    })
+    .await
 }
 
 async fn set_retention(deployment: &Deployment, value: &str) -> Result<()> {

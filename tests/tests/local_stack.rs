@@ -1,0 +1,152 @@
+//! The settings and secrets of `./dev up`, in a copy of its scripts. Needs no server.
+
+mod source_tree;
+
+use anyhow::{Context, Result, ensure};
+use source_tree::{files, root};
+use std::{fs, path::Path, process::Command};
+use tempfile::TempDir;
+
+/// The steps of `./dev up` before it starts the service.
+const UP: &str = "use_stack up; load_ports; restore_kept; write_environment";
+/// The steps of `./dev down --wipe` after everything has stopped.
+const WIPE: &str = "use_stack up; load_ports; restore_kept; wipe_up";
+const HASH_KEY: &str = ".daybook/up/secrets/hash.key";
+
+/// A copy of the scripts, with a state folder of its own.
+struct Checkout {
+    folder: TempDir,
+}
+
+impl Checkout {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let is_script = |path: &str| path.starts_with("deploy/local/");
+        for file in files()?.iter().filter(|file| is_script(&file.path)) {
+            let target = folder.path().join(&file.path);
+            fs::create_dir_all(target.parent().context("a file is in a folder")?)?;
+            fs::copy(root().join(&file.path), target)?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// Runs a script in a shell that has none of this process's settings; returns its output.
+    fn run(&self, script: &str) -> Result<String> {
+        let settings = std::env::vars().map(|(name, _)| name);
+        let settings =
+            settings.filter(|name| name.starts_with("DAYBOOK_") || name.starts_with("DEV_"));
+        let mut command = Command::new("bash");
+        for name in settings {
+            command.env_remove(name);
+        }
+        let output = command
+            .current_dir(&self.folder)
+            .args(["-euc", script])
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{script}: {error}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Calls functions of the scripts, after the commands of a user's shell.
+    fn call(&self, shell: &str, functions: &str) -> Result<String> {
+        self.run(&format!(
+            "{shell}; source deploy/local/parts.sh; {functions}"
+        ))
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        fs::read_to_string(self.path(name)).with_context(|| name.to_owned())
+    }
+}
+
+#[test]
+fn a_shell_with_the_settings_of_a_wiped_stack_starts_a_new_one() -> Result<()> {
+    let checkout = Checkout::new()?;
+    checkout.call("DEV_KAFKA_PORT=9999", UP)?;
+    let key = checkout.read(HASH_KEY)?;
+    // The file is gone after the wipe.
+    let shell = ". .daybook/up/environment";
+    checkout.run(&format!("cp .daybook/up/environment kept; {shell}"))?;
+    let again = format!("{WIPE}; {UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\"");
+    let output = checkout.call(shell, &again)?;
+    ensure!(
+        checkout.read(HASH_KEY)? != key,
+        "the key of the wiped stack"
+    );
+    // The port was chosen for that stack only.
+    ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
+    // In a later shell too.
+    let output = checkout.call(
+        ". ./kept",
+        &format!("{UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\""),
+    )?;
+    ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn a_setting_of_the_user_is_kept() -> Result<()> {
+    let checkout = Checkout::new()?;
+    let user = "export DAYBOOK_KAFKA_BROKERS=elsewhere:1 DAYBOOK_COMMANDS_HASH_KEY_FILE=own.key";
+    for shell in [user, ". .daybook/up/environment"] {
+        checkout.call(shell, UP)?;
+        let environment = checkout.read(".daybook/up/environment")?;
+        for setting in [
+            "DAYBOOK_KAFKA_BROKERS=elsewhere:1\n",
+            "DAYBOOK_COMMANDS_HASH_KEY_FILE=own.key\n",
+        ] {
+            ensure!(environment.contains(setting), "{setting}: {environment}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_wipe_keeps_the_needs_of_journals_that_stay() -> Result<()> {
+    let checkout = Checkout::new()?;
+    checkout.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
+    let key = checkout.read(HASH_KEY)?;
+    for data in ["registry/data/schemas", "postgres/db/rows"] {
+        write(&checkout.path(&format!(".daybook/up/{data}")))?;
+    }
+    // A later start with a Kafka of the stack does not remove those journals.
+    checkout.call("true", UP)?;
+    let output = checkout.call("true", WIPE)?;
+    ensure!(output.contains("elsewhere:1"), "{output}");
+    ensure!(checkout.read(HASH_KEY)? == key, "another key");
+    checkout.read(".daybook/up/registry/data/schemas")?;
+    ensure!(!checkout.path(".daybook/up/postgres").exists(), "rows stay");
+    Ok(())
+}
+
+#[test]
+fn a_wipe_that_was_interrupted_keeps_them_too() -> Result<()> {
+    let checkout = Checkout::new()?;
+    checkout.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
+    let key = checkout.read(HASH_KEY)?;
+    checkout.run("mkdir .daybook/up.kept; mv .daybook/up/secrets .daybook/up.kept; mv .daybook/up .daybook/up.dropped")?;
+    checkout.call("true", UP)?;
+    ensure!(checkout.read(HASH_KEY)? == key, "another key");
+    checkout.call("true", WIPE)?;
+    ensure!(checkout.read(HASH_KEY)? == key, "another key after a wipe");
+    Ok(())
+}
+
+#[test]
+fn a_wipe_removes_the_key_together_with_the_journals() -> Result<()> {
+    let checkout = Checkout::new()?;
+    checkout.call("true", UP)?;
+    checkout.call("true", WIPE)?;
+    ensure!(!checkout.path(".daybook/up").exists(), "the folder stays");
+    Ok(())
+}
+
+fn write(path: &Path) -> Result<()> {
+    fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+    Ok(fs::write(path, "")?)
+}
