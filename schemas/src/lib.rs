@@ -10,6 +10,7 @@ pub mod ids;
 pub mod money;
 pub mod owners;
 pub mod product;
+pub mod text;
 pub mod time;
 pub mod topics;
 mod union;
