@@ -2,11 +2,11 @@
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt};
-use service::problem::Problem;
+use service::{media_type, problem::Problem};
 use std::{convert::Infallible, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -124,23 +124,14 @@ where
     }
 }
 
-/// Checks that a request's body has the media type of lines.
+/// Checks that a request's body has the form of lines.
 ///
 /// # Errors
-/// 415: its media type is not [`MEDIA_TYPE`].
+/// 415: its media type is not [`MEDIA_TYPE`], its charset is not UTF-8, or it is encoded.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(';').next());
-    if media_type.map(str::trim) == Some(MEDIA_TYPE) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "CONTENT_TYPE_NOT_NDJSON",
-        format!("send the body as {MEDIA_TYPE}"),
-    ))
+    let detail = format!("send the body as {MEDIA_TYPE}");
+    let other_type = ("CONTENT_TYPE_NOT_NDJSON", detail.as_str());
+    media_type::check(headers, |media_type| media_type == MEDIA_TYPE, other_type)
 }
 
 /// Responds with lines as they become ready. Each has its line feed.

@@ -1,9 +1,10 @@
-//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown.
+//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown, and the form of requests.
 
 pub mod config;
 pub mod extract;
 pub mod health;
 pub mod json;
+pub mod media_type;
 pub mod otlp;
 pub mod problem;
 pub mod progress;
