@@ -5,7 +5,7 @@ use commands::CommandsSettings;
 use kafka::{KafkaSettings, RegistrySettings};
 use projections::{CqlSettings, PostgresSettings};
 use serde::Deserialize;
-use service::{otlp::TelemetrySettings, telemetry::LogSettings};
+use service::{hosts::Hosts, otlp::TelemetrySettings, telemetry::LogSettings};
 use std::{net::SocketAddr, path::Path};
 
 /// All settings.
@@ -37,13 +37,27 @@ pub struct HttpSettings {
     /// Address and port to listen on, `address:port`. It must be a loopback address, for there is no
     /// sign-in yet. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`, the
+    /// loopback addresses and `http.listen`. A request with another `Host` is refused. Default: none.
+    pub hosts: String,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: String::new(),
         }
+    }
+}
+
+impl HttpSettings {
+    /// The names under which clients may call the service.
+    ///
+    /// # Errors
+    /// `hosts` has a text that names no host.
+    pub fn hosts(&self) -> anyhow::Result<Hosts> {
+        Hosts::new(self.listen.ip(), &self.hosts).context("http.hosts")
     }
 }
 
@@ -52,6 +66,7 @@ impl Config {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let config: Self = service::config::load(file)?;
         config.kafka.check().context("configuration")?;
+        config.http.hosts().context("configuration")?;
         Ok(config)
     }
 }

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod extract;
 pub mod health;
+pub mod hosts;
 pub mod json;
 pub mod media_type;
 pub mod otlp;

@@ -13,7 +13,13 @@ use commands::WriteSideHandle;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
-use service::{health::Health, problem::Problem, progress::Progress, trace};
+use service::{
+    health::Health,
+    hosts::{Hosts, check_host},
+    problem::Problem,
+    progress::Progress,
+    trace,
+};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -49,6 +55,8 @@ pub struct ApiState {
     pub read_side: Option<ReadSide>,
     pub health: Health,
     pub metrics: PrometheusHandle,
+    /// The names under which clients may call the service.
+    pub hosts: Hosts,
     /// Cancelled once clients should use another process.
     pub stop: CancellationToken,
 }
@@ -94,6 +102,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/metrics", get(move || async move { metrics.render() }))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.hosts, check_host))
         .layer(middleware::from_fn(measure))
         .layer(middleware::from_fn(linger))
         .layer(middleware::from_fn_with_state(

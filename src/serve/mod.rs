@@ -27,6 +27,7 @@ use projections::Databases;
 use schemas::topics::PartitionCounts;
 use service::{
     health::{Component, Health},
+    hosts::Hosts,
     progress::Progress,
     shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
@@ -105,6 +106,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         Roles::All => Some(ReadSide::new(&config, &health)?),
         Roles::Commands => None,
     };
+    let hosts = config.http.hosts()?;
     let service = Service {
         config,
         source,
@@ -119,7 +121,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         eviction: SelfEviction::default(),
         starting,
     };
-    service.serve_http(listener, metrics);
+    service.serve_http(listener, hosts, metrics);
     service.run().await
 }
 
@@ -154,6 +156,7 @@ impl Service {
     fn serve_http(
         &self,
         listener: impl axum::serve::Listener<Addr = std::net::SocketAddr>,
+        hosts: Hosts,
         metrics: PrometheusHandle,
     ) {
         let read_side = self.read_side.as_ref().map(|read_side| api::ReadSide {
@@ -167,6 +170,7 @@ impl Service {
             read_side,
             health: self.health.clone(),
             metrics: metrics.clone(),
+            hosts,
             stop: self.stop.clone(),
         });
         let http = axum::serve(listener, router)

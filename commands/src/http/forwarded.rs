@@ -1,8 +1,8 @@
 //! Commands from other nodes of the deployment, streamed: one line per command, one line per reply, in order.
 //!
 //! An owner on this node decides them, or they go back: a forwarded command is not forwarded again. A client of
-//! this route can name any principal. So the route is served on loopback addresses only, until nodes
-//! authenticate each other.
+//! this route can name any principal. So the route is served on loopback addresses only, and not to browsers, until
+//! nodes authenticate each other.
 
 use crate::{
     handle::WriteSide,
@@ -14,7 +14,11 @@ use crate::{
         peer_protocol::{Forwarded, Reply, line},
     },
 };
-use axum::{body::Body, http::HeaderMap, response::Response};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::Response,
+};
 use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
 use schemas::topics::TopicPartition;
@@ -31,6 +35,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Longest line, in bytes: a client's longest line, plus the envelope.
 const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
+
+/// Browsers send it with every request, and pages can't remove it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A line that was read.
 enum PendingReply {
@@ -55,6 +62,7 @@ pub async fn commands(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    refuse_browsers(&headers)?;
     check_media_type(&headers)?;
     let is_broken = Arc::new(AtomicBool::new(false));
     let (sender, pending) = mpsc::channel(FORWARDED_MAX);
@@ -74,6 +82,15 @@ pub async fn commands(
         }
     });
     Ok(respond(replies))
+}
+
+/// Refuses a request that a browser sends for a page. Nodes send neither of these headers.
+fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
+        return Ok(());
+    }
+    let detail = "only nodes of this deployment may use this route; send commands to /api/v1";
+    Err(Problem::new(StatusCode::FORBIDDEN, "NODES_ONLY", detail))
 }
 
 impl CommandStream {

@@ -107,10 +107,13 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_body_over_the_limit_is_refused,
         a_price_that_no_product_can_have_is_refused,
         an_unknown_path_method_or_resource_is_refused,
-        another_media_type_is_refused,
+        another_media_type_charset_or_encoding_is_refused,
         a_query_with_an_invalid_parameter_is_refused,
         an_invalid_idempotency_key_is_refused,
         if_match_must_be_the_current_version,
+        a_header_that_comes_twice_is_refused,
+        a_request_under_a_name_that_is_not_ours_is_refused,
+        a_browser_can_not_use_the_route_between_nodes,
     ]));
     tests.extend(shared!(runner, import: [
         the_report_of_the_importer_has_the_totals_of_the_file,
