@@ -7,16 +7,13 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt};
 use service::{media_type, problem::Problem};
-use std::{convert::Infallible, sync::Arc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::convert::Infallible;
 
 /// The media type, in both directions. A browser sends a preflight request before it sends this type to
 /// another host.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of one body's lines that were read and whose answers are not written yet.
-pub const BYTES_AHEAD_MAX: usize = 16 << 20;
 /// Most answers written together.
 const LINES_TOGETHER_MAX: usize = 256;
 
@@ -27,33 +24,6 @@ pub enum Line {
     Text(Vec<u8>),
     /// Longer than allowed; its content was dropped.
     TooLong,
-}
-
-/// The memory for lines of one body without an answer: at most [`BYTES_AHEAD_MAX`]. A bound on the number of
-/// lines alone would let a body of long lines take a thousand times the memory of one of short lines.
-#[derive(Debug)]
-pub struct Room(Arc<Semaphore>);
-
-/// A line's share of a [`Room`], until it is dropped.
-pub type Taken = OwnedSemaphorePermit;
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BYTES_AHEAD_MAX)))
-    }
-}
-
-impl Room {
-    /// Waits until there is room for a line.
-    pub async fn take(&self, line: &Line) -> Taken {
-        let bytes = match line {
-            Line::Text(text) => text.len().min(BYTES_AHEAD_MAX),
-            Line::TooLong => 0,
-        };
-        let bytes = u32::try_from(bytes).expect("the bound is some MiB");
-        let taken = self.0.clone().acquire_many_owned(bytes).await;
-        taken.expect("the semaphore is never closed")
-    }
 }
 
 /// Cuts a stream of chunks into lines.
@@ -136,18 +106,20 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Responds with lines as they become ready. Each has its line feed.
 pub fn respond(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Response {
-    let chunks = lines
-        .ready_chunks(LINES_TOGETHER_MAX)
-        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
-    let body = Body::from_stream(chunks);
+    let body = Body::from_stream(chunks(lines).map(Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+}
+
+/// Lines that are ready together, as one chunk of a body.
+pub fn chunks(lines: impl Stream<Item = Vec<u8>>) -> impl Stream<Item = Bytes> {
+    let together = lines.ready_chunks(LINES_TOGETHER_MAX);
+    together.map(|lines| Bytes::from(lines.concat()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::convert::Infallible;
 
     async fn lines(chunks: Vec<Vec<u8>>) -> Vec<Line> {
         let chunks = chunks

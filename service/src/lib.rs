@@ -1,6 +1,9 @@
-//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown, and the form of requests.
+//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown, and the bounds of
+//! HTTP.
 
+pub mod budget;
 pub mod config;
+pub mod connection;
 pub mod extract;
 pub mod health;
 pub mod hosts;

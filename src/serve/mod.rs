@@ -26,10 +26,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use schemas::topics::PartitionCounts;
 use service::{
+    budget::Budget,
+    connection::WriteTimeoutListener,
     health::{Component, Health},
     hosts::Hosts,
     progress::Progress,
-    shutdown::{self, supervise},
+    shutdown::{self, CONNECTIONS_TIMEOUT, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
 use std::process::ExitCode;
@@ -106,6 +108,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         Roles::All => Some(ReadSide::new(&config, &health)?),
         Roles::Commands => None,
     };
+    let write_side = WriteSideHandle::new(Budget::new(config.http.waiting_bytes_max));
     let hosts = config.http.hosts()?;
     let service = Service {
         config,
@@ -113,7 +116,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         hasher,
         state,
         health,
-        write_side: WriteSideHandle::default(),
+        write_side,
         read_side,
         tasks: TaskTracker::new(),
         stop,
@@ -173,11 +176,19 @@ impl Service {
             hosts,
             stop: self.stop.clone(),
         });
-        let http = axum::serve(listener, router)
-            .with_graceful_shutdown(self.closing.clone().cancelled_owned());
+        let closing = self.closing.clone();
+        let http =
+            axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
         let http = async move {
-            if let Err(error) = http.await {
-                tracing::error!(%error, "the http server failed");
+            let too_late = async {
+                closing.cancelled().await;
+                tokio::time::sleep(CONNECTIONS_TIMEOUT).await;
+            };
+            tokio::select! {
+                ended = http.into_future() => if let Err(error) = ended {
+                    tracing::error!(%error, "the http server failed");
+                },
+                () = too_late => tracing::warn!("connections that did not end in time are closed"),
             }
         };
         let (tasks, stop) = (&self.tasks, self.stop.clone());
@@ -336,9 +347,9 @@ async fn listen(
         .await
         .with_context(|| format!("can't listen on http.listen = {address}"))?;
     // Small answers must not wait until earlier ones are acknowledged.
-    Ok(listener.tap_io(|stream| {
+    Ok(WriteTimeoutListener(listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set on a connection");
         }
-    }))
+    })))
 }

@@ -5,7 +5,7 @@
 //! nodes authenticate each other.
 
 use crate::{
-    handle::WriteSide,
+    handle::{WriteSide, WriteSideHandle},
     ndjson::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond},
     owners::{AnswerReceiver, TypedCommand},
     routing::{
@@ -16,13 +16,17 @@ use crate::{
 };
 use axum::{
     body::Body,
+    extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::Response,
 };
 use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
 use schemas::topics::TopicPartition;
-use service::problem::Problem;
+use service::{
+    budget::{Budget, Share},
+    problem::Problem,
+};
 use std::{
     sync::{
         Arc,
@@ -46,28 +50,33 @@ enum PendingReply {
         target: TopicPartition,
         answer: AnswerReceiver,
         deadline: Instant,
+        /// Until the command is answered.
+        share: Share,
     },
 }
 
 /// One stream of commands.
 struct CommandStream {
     write_side: WriteSide,
+    budget: Budget,
     /// Whether a command was refused. Those behind it must not be decided before it is sent again.
     is_broken: Arc<AtomicBool>,
 }
 
 /// Takes commands, and replies to each.
 pub async fn commands(
-    write_side: WriteSide,
+    State(handle): State<WriteSideHandle>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     refuse_browsers(&headers)?;
     check_media_type(&headers)?;
+    let write_side = handle.get()?;
     let is_broken = Arc::new(AtomicBool::new(false));
     let (sender, pending) = mpsc::channel(FORWARDED_MAX);
     let stream = CommandStream {
         write_side: write_side.clone(),
+        budget: handle.budget().clone(),
         is_broken: is_broken.clone(),
     };
     tokio::spawn(stream.run(body, sender));
@@ -114,6 +123,10 @@ impl CommandStream {
         };
         let target = command.target();
         let TopicPartition { topic, partition } = target;
+        let bytes = match line {
+            Line::Text(text) => text.len(),
+            Line::TooLong => 0,
+        };
         self.write_side.router.meters(topic).forwarded.increment(1);
         if let Some(reason) = self.reason_to_refuse(target) {
             let trace_id = command.trace_id();
@@ -130,11 +143,17 @@ impl CommandStream {
                 owner: self.write_side.router.owner(target),
             });
         }
+        // Waiting for a share would hold up the other partitions of the connection.
+        let share = match self.budget.try_take(bytes) {
+            Ok(share) => share,
+            Err(overloaded) => return PendingReply::Ready(Reply::Busy(overloaded.to_string())),
+        };
         match self.write_side.router.submit(command, deadline).await {
             Ok(answer) => PendingReply::Submitted {
                 target,
                 answer,
                 deadline,
+                share,
             },
             Err(refusal) => PendingReply::Ready(Reply::to_submitted(Err(refusal), None)),
         }
@@ -168,13 +187,14 @@ impl CommandStream {
 }
 
 async fn reply(write_side: &WriteSide, pending: PendingReply) -> Reply {
-    let (target, answer, deadline) = match pending {
+    let (target, answer, deadline, _share) = match pending {
         PendingReply::Ready(reply) => return reply,
         PendingReply::Submitted {
             target,
             answer,
             deadline,
-        } => (target, answer, deadline),
+            share,
+        } => (target, answer, deadline, share),
     };
     let answered = match timeout_at(deadline, answer).await {
         Ok(Ok(answered)) => answered,

@@ -2,6 +2,7 @@
 
 mod answer_counters;
 pub mod batch;
+pub mod batch_stream;
 pub mod forwarded;
 mod single;
 

@@ -6,6 +6,7 @@
 //! its deployment. Sharing is why this program has a runner of its own: at the end it stops shared nodes.
 
 mod audit_copies;
+mod batch_ends;
 mod batches;
 mod describe;
 mod import;
@@ -90,6 +91,11 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, batches: [
         a_bad_line_is_refused_and_the_lines_around_it_are_taken,
+    ]));
+    tests.extend(own!(runner, batch_ends: [
+        a_client_that_sends_every_line_before_it_reads_gets_every_answer,
+        a_client_that_reads_no_answers_does_not_hold_up_a_stop,
+        a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off,
     ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
