@@ -5,6 +5,7 @@
 
 pub mod aggregates;
 pub mod commit;
+pub mod content_hash;
 pub mod context;
 pub mod ids;
 pub mod money;
@@ -19,6 +20,7 @@ pub use commit::{
     Announcement, Body, BodyRef, Commit, CommitRef, Decision, DecisionRef, NoOp, Origin, Outcome,
     OutcomeKind,
 };
+pub use content_hash::ContentHash;
 pub use context::*;
 pub use money::{Currency, Money, UnitPrice};
 pub use product::{Quantity, Sku};

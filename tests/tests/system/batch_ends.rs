@@ -22,9 +22,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The client's receive buffer, in bytes: unread answers must not fit into the two systems' buffers.
 const RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
 /// Lines whose answers are more than the buffers of two systems hold, and less than the node does.
-const MANY_LINES: usize = 40_000;
+const MANY_LINES: usize = 60_000;
 /// The same number, as a metric has it.
-const MANY_ANSWERED: f64 = 40_000.0;
+const MANY_ANSWERED: f64 = 60_000.0;
 /// Bytes of a line, so that the lines don't fit into the systems' buffers either.
 const LONG_LINE_BYTES: usize = 1 << 10;
 /// Commands that are answered when the node is told to stop.
