@@ -1,11 +1,11 @@
 //! The binary's configuration: a section per crate, defined and documented there.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use commands::CommandsSettings;
 use kafka::{KafkaSettings, RegistrySettings};
 use projections::{CqlSettings, PostgresSettings};
 use serde::Deserialize;
-use service::{otlp::TelemetrySettings, telemetry::LogSettings};
+use service::{budget, hosts::Hosts, otlp::TelemetrySettings, telemetry::LogSettings};
 use std::{net::SocketAddr, path::Path};
 
 /// All settings.
@@ -37,13 +37,44 @@ pub struct HttpSettings {
     /// Address and port to listen on, `address:port`. It must be a loopback address, for there is no
     /// sign-in yet. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`, the
+    /// loopback addresses and `http.listen`. A request with another `Host` is refused. Default: none.
+    pub hosts: String,
+    /// Most bytes of requests, of lines of batches and of unread answers that wait in the process; what comes
+    /// then is refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
+    pub waiting_bytes_max: u32,
 }
+
+/// Least value of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
+const WAITING_BYTES_LEAST: u32 = 32 << 20;
 
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: String::new(),
+            waiting_bytes_max: budget::BYTES_DEFAULT,
         }
+    }
+}
+
+impl HttpSettings {
+    /// The names under which clients may call the service.
+    ///
+    /// # Errors
+    /// `hosts` has a text that names no host.
+    pub fn hosts(&self) -> anyhow::Result<Hosts> {
+        Hosts::new(self.listen.ip(), &self.hosts).context("http.hosts")
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.hosts()?;
+        ensure!(
+            self.waiting_bytes_max >= WAITING_BYTES_LEAST,
+            "http.waiting_bytes_max is {}; it must be {WAITING_BYTES_LEAST} or more",
+            self.waiting_bytes_max
+        );
+        Ok(())
     }
 }
 
@@ -52,6 +83,7 @@ impl Config {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let config: Self = service::config::load(file)?;
         config.kafka.check().context("configuration")?;
+        config.http.check().context("configuration")?;
         Ok(config)
     }
 }

@@ -171,6 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_is_not_part_of_the_command() {
+        let (hasher, partitions) = (Hasher::new([7; 32]), PartitionCounts::uniform(4));
+        let key = IdempotencyKey::parse("k").unwrap();
+        let [first, retry] = [Some(1), Some(2)].map(|expected_version| {
+            let command = price("LAMP-1", 5);
+            let envelope = CommandEnvelope {
+                expected_version,
+                ..CommandEnvelope::new(&Principal::import(), Some(&key), command)
+            };
+            envelope.prepare(&hasher, &partitions).unwrap()
+        });
+        assert_eq!((first.id(), first.hash()), (retry.id(), retry.hash()));
+    }
+
+    #[test]
     fn a_forwarded_command_is_the_same_command() {
         let hasher = Hasher::new([7; 32]);
         let partitions = PartitionCounts::uniform(4);

@@ -1,9 +1,12 @@
 //! Fields of request bodies. Each checks itself when it is deserialised, so that a body of the wrong content
 //! is refused like one of the wrong shape, with the path of the field, such as `lines[3].sku`.
 //!
-//! Serialisation gives back what the client sent: a command's hash is made of it.
+//! Serialisation gives back what the client sent: a command's hash is made of it. Only texts are normalised at
+//! the door: the same text in two forms is the same command.
 
-use schemas::{Currency, Money, Quantity, Timestamp, UnitPrice};
+use schemas::{
+    Currency, Money, Quantity, Timestamp, UnitPrice, product::is_dots, text::normalised,
+};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use service::json::JsonError;
 use utoipa::{
@@ -23,7 +26,12 @@ pub const UNIT_PRICE_MAX: i64 = 1_000_000_000_000_000;
 /// that a command's hash is made of tells whole numbers apart.
 pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 
-/// A text with a bound of `MAX` characters and without control characters. `MIN` is 0 or 1.
+/// The first time that is too late: `9999-01-01T00:00:00Z`. Clients and databases can express every earlier time, and
+/// the end of every window around it.
+pub const TIME_END: Timestamp = Timestamp(253_370_764_800_000_000);
+
+/// A text with a bound of `MAX` characters and without control characters, in its normalised form: white space at
+/// either end is cut off, and letters are composed (NFC). `MIN` is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String)]
@@ -35,20 +43,21 @@ pub type Name = Text<1, NAME_CHARS_MAX>;
 /// A product's description. It may be empty.
 pub type Description = Text<0, DESCRIPTION_CHARS_MAX>;
 
-/// A SKU: 1 to 64 printable ASCII characters. Case counts.
+/// A SKU: 1 to 64 printable ASCII characters, but not `.` or `..`. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, example = "85123A")]
 pub struct Sku(schemas::Sku);
 
 /// The id of an aggregate, if clients choose it: 1 to 64 printable ASCII characters without blanks at either
-/// end. Case counts.
+/// end, but not `.` or `..`. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, min_length = 1, max_length = 64)]
 pub struct Id(String);
 
-/// A point in time as RFC 3339 text.
+/// The time of something that was imported, as RFC 3339 text: from 1970 on and before [`TIME_END`]. A command about
+/// what happens now has no such field; it has the time at which it was received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Time {
@@ -99,7 +108,7 @@ impl<const MIN: usize, const MAX: usize> From<&Text<MIN, MAX>> for String {
 
 impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = normalised(&String::deserialize(deserializer)?);
         if text.len() < MIN {
             return Err(D::Error::custom("must not be empty"));
         }
@@ -170,6 +179,9 @@ impl Id {
         if text.starts_with(' ') || text.ends_with(' ') {
             return Err("must not begin or end with a blank".to_owned());
         }
+        if is_dots(text) {
+            return Err("must not be . or .., which can't be part of a URL's path".to_owned());
+        }
         match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             true => Ok(Self(text.to_owned())),
             false => Err("must be printable ASCII characters".to_owned()),
@@ -213,7 +225,10 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let at = Timestamp::parse(&text).map_err(D::Error::custom)?;
-        Ok(Self { text, at })
+        match (Timestamp(0)..TIME_END).contains(&at) {
+            true => Ok(Self { text, at }),
+            false => Err(D::Error::custom("must be from 1970 on and before 9999")),
+        }
     }
 }
 
@@ -342,6 +357,8 @@ mod tests {
             "A ",
             "\u{e9}",
             "A\n",
+            ".",
+            "..",
             &"x".repeat(NAME_CHARS_MAX + 1),
         ] {
             assert!(Id::parse_path("id", bad).is_err(), "{bad:?}");
@@ -350,7 +367,46 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_serialised_as_it_was_sent() {
+    fn a_text_is_trimmed_and_composed_before_it_is_checked() {
+        let read = |text: &str| serde_json::from_value::<Name>(json!(text));
+        assert_eq!(read(" Re\u{301}union ").unwrap().as_str(), "R\u{e9}union");
+        assert_eq!(
+            read("Re\u{301}union").unwrap(),
+            read("R\u{e9}union").unwrap()
+        );
+        let long = format!(" {}\n", "e\u{301}".repeat(NAME_CHARS_MAX));
+        assert_eq!(
+            read(&long).unwrap().as_str(),
+            "\u{e9}".repeat(NAME_CHARS_MAX)
+        );
+        for blank in [" ", "\u{a0}\n"] {
+            let error = read(blank).unwrap_err().to_string();
+            assert!(error.contains("must not be empty"), "{blank:?}: {error}");
+        }
+        let inner = read("A\nB").unwrap_err().to_string();
+        assert!(inner.contains("control character"), "{inner}");
+    }
+
+    #[test]
+    fn an_imported_time_is_one_that_everybody_can_express() {
+        let read = |text: &str| serde_json::from_value::<Time>(json!(text));
+        for good in ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "1969-12-31T23:59:59.999999Z",
+            "1970-01-01T00:00:00+00:01",
+            "9999-01-01T00:00:00Z",
+            "9998-12-31T23:59:59-01:00",
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains("must be from 1970 on"), "{bad}: {error}");
+        }
+        assert_eq!(TIME_END, Timestamp::parse("9999-01-01T00:00:00Z").unwrap());
+    }
+
+    #[test]
+    fn a_time_is_serialised_as_it_was_sent() {
         let time: Time = serde_json::from_value(json!("2010-12-01T09:26:00+01:00")).unwrap();
         assert_eq!(time.get(), Timestamp(1_291_191_960_000_000));
         assert_eq!(

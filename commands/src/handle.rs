@@ -1,10 +1,9 @@
 //! The handle of the write side for HTTP.
 
 use crate::{outcome::problem, routing::Router};
-use axum::{extract::FromRequestParts, http::request::Parts};
 use journal::owner::{Proved, Refusal};
 use schemas::topics::TopicPartition;
-use service::problem::Problem;
+use service::{budget::Budget, problem::Problem};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -12,16 +11,18 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 pub struct WriteSide {
     pub(crate) router: Router,
-    /// Ends the reading of batches, which last as long as their clients send lines.
-    pub(crate) stop: CancellationToken,
-    /// Ends the reading of streams of other nodes.
+    /// Ends the reading of batches and of streams of other nodes, once other nodes own the partitions.
     pub(crate) closing: CancellationToken,
 }
 
 /// The write side, or its absence until Kafka and the registry have answered. Meanwhile commands are
 /// refused.
 #[derive(Clone, Default)]
-pub struct WriteSideHandle(Arc<OnceLock<WriteSide>>);
+pub struct WriteSideHandle {
+    write_side: Arc<OnceLock<WriteSide>>,
+    /// For everything that waits in this process.
+    budget: Budget,
+}
 
 impl WriteSide {
     /// The log as this node's owner of a partition has proved it; `None` if it has not read any of it.
@@ -31,9 +32,22 @@ impl WriteSide {
 }
 
 impl WriteSideHandle {
+    /// The handle of a write side that is not started yet. Requests and lines have shares of `budget`.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            write_side: Arc::default(),
+            budget,
+        }
+    }
+
+    /// The budget for everything that waits.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Lets commands in. To be called once.
     pub fn set(&self, write_side: WriteSide) {
-        if self.0.set(write_side).is_err() {
+        if self.write_side.set(write_side).is_err() {
             tracing::error!("write side was started twice; the first one stays");
         }
     }
@@ -43,7 +57,7 @@ impl WriteSideHandle {
     /// # Errors
     /// 503: it has not been started yet.
     pub(crate) fn get(&self) -> Result<WriteSide, Problem> {
-        self.0.get().cloned().ok_or_else(|| {
+        self.write_side.get().cloned().ok_or_else(|| {
             let reason = "the service is starting and has not reached kafka and the registry yet";
             problem(Refusal::Unavailable(reason.into()))
         })
@@ -51,14 +65,6 @@ impl WriteSideHandle {
 
     /// Whether commands are let in.
     pub fn is_set(&self) -> bool {
-        self.0.get().is_some()
-    }
-}
-
-impl FromRequestParts<WriteSideHandle> for WriteSide {
-    type Rejection = Problem;
-
-    async fn from_request_parts(_: &mut Parts, handle: &WriteSideHandle) -> Result<Self, Problem> {
-        handle.get()
+        self.write_side.get().is_some()
     }
 }

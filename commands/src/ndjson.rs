@@ -2,21 +2,18 @@
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt};
-use service::problem::Problem;
-use std::{convert::Infallible, sync::Arc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use service::{media_type, problem::Problem};
+use std::convert::Infallible;
 
 /// The media type, in both directions. A browser sends a preflight request before it sends this type to
 /// another host.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of one body's lines that were read and whose answers are not written yet.
-pub const BYTES_AHEAD_MAX: usize = 16 << 20;
 /// Most answers written together.
 const LINES_TOGETHER_MAX: usize = 256;
 
@@ -27,33 +24,6 @@ pub enum Line {
     Text(Vec<u8>),
     /// Longer than allowed; its content was dropped.
     TooLong,
-}
-
-/// The memory for lines of one body without an answer: at most [`BYTES_AHEAD_MAX`]. A bound on the number of
-/// lines alone would let a body of long lines take a thousand times the memory of one of short lines.
-#[derive(Debug)]
-pub struct Room(Arc<Semaphore>);
-
-/// A line's share of a [`Room`], until it is dropped.
-pub type Taken = OwnedSemaphorePermit;
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BYTES_AHEAD_MAX)))
-    }
-}
-
-impl Room {
-    /// Waits until there is room for a line.
-    pub async fn take(&self, line: &Line) -> Taken {
-        let bytes = match line {
-            Line::Text(text) => text.len().min(BYTES_AHEAD_MAX),
-            Line::TooLong => 0,
-        };
-        let bytes = u32::try_from(bytes).expect("the bound is some MiB");
-        let taken = self.0.clone().acquire_many_owned(bytes).await;
-        taken.expect("the semaphore is never closed")
-    }
 }
 
 /// Cuts a stream of chunks into lines.
@@ -124,39 +94,32 @@ where
     }
 }
 
-/// Checks that a request's body has the media type of lines.
+/// Checks that a request's body has the form of lines.
 ///
 /// # Errors
-/// 415: its media type is not [`MEDIA_TYPE`].
+/// 415: its media type is not [`MEDIA_TYPE`], its charset is not UTF-8, or it is encoded.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(';').next());
-    if media_type.map(str::trim) == Some(MEDIA_TYPE) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "CONTENT_TYPE_NOT_NDJSON",
-        format!("send the body as {MEDIA_TYPE}"),
-    ))
+    let detail = format!("send the body as {MEDIA_TYPE}");
+    let other_type = ("CONTENT_TYPE_NOT_NDJSON", detail.as_str());
+    media_type::check(headers, |media_type| media_type == MEDIA_TYPE, other_type)
 }
 
 /// Responds with lines as they become ready. Each has its line feed.
 pub fn respond(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Response {
-    let chunks = lines
-        .ready_chunks(LINES_TOGETHER_MAX)
-        .map(|lines| Ok::<_, Infallible>(Bytes::from(lines.concat())));
-    let body = Body::from_stream(chunks);
+    let body = Body::from_stream(chunks(lines).map(Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+}
+
+/// Lines that are ready together, as one chunk of a body.
+pub fn chunks(lines: impl Stream<Item = Vec<u8>>) -> impl Stream<Item = Bytes> {
+    let together = lines.ready_chunks(LINES_TOGETHER_MAX);
+    together.map(|lines| Bytes::from(lines.concat()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::convert::Infallible;
 
     async fn lines(chunks: Vec<Vec<u8>>) -> Vec<Line> {
         let chunks = chunks

@@ -22,11 +22,13 @@ const DAYBOOK_POSITION: HeaderName = HeaderName::from_static("daybook-position")
 #[derive(Debug, Clone, Default, utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct CommandHeaders {
-    /// A retry with the same key is the same command.
+    /// A retry with the same key is the same command, and gets the first answer again. The body must be the same
+    /// then; `If-Match` is not part of the command, so a retry may name a newer version.
     #[param(rename = "Idempotency-Key", value_type = Option<String>)]
     pub key: Option<IdempotencyKey>,
-    /// The version that the aggregate must have, as the ETag of an earlier answer.
-    #[param(rename = "If-Match", value_type = Option<String>)]
+    /// The version that the aggregate must have, as the ETag of an earlier answer. Without it, any version will
+    /// do.
+    #[param(rename = "If-Match", value_type = Option<String>, example = "\"3\"")]
     pub expected_version: Option<i64>,
     /// W3C trace context; the commit joins that trace.
     #[param(rename = "traceparent", value_type = Option<String>)]
@@ -99,14 +101,10 @@ impl CommandHeaders {
     /// # Errors
     /// 400: a header is malformed.
     pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let key = match headers.get(IDEMPOTENCY_KEY) {
-            Some(value) => Some(read_key(value)?),
-            None => None,
-        };
-        let expected_version = match headers.get(header::IF_MATCH) {
-            Some(value) => Some(read_version(value)?),
-            None => None,
-        };
+        let key = single(headers, &IDEMPOTENCY_KEY, "IDEMPOTENCY_KEY_INVALID")?;
+        let key = key.map(read_key).transpose()?;
+        let expected_version = single(headers, &header::IF_MATCH, "IF_MATCH_INVALID")?;
+        let expected_version = expected_version.map(read_version).transpose()?;
         Ok(Self {
             key,
             expected_version,
@@ -128,6 +126,22 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
     }
 }
 
+/// A header that a request may have once: of two values, either one could be meant.
+fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    code: &'static str,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => {
+            let detail = format!("{name}: send this header once");
+            Err(Problem::new(StatusCode::BAD_REQUEST, code, detail))
+        }
+    }
+}
+
 fn read_key(value: &HeaderValue) -> Result<IdempotencyKey, Problem> {
     let parsed = value
         .to_str()
@@ -139,13 +153,17 @@ fn read_key(value: &HeaderValue) -> Result<IdempotencyKey, Problem> {
     })
 }
 
-/// Our ETags are versions in quotation marks.
+/// Our ETags are versions in quotation marks, written in one way only.
 fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
     let text = value
         .to_str()
         .ok()
         .and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
-    text.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+    let is_ours = |digits: &&str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0')
+    };
+    let version = text.filter(is_ours).and_then(|digits| digits.parse().ok());
+    version.ok_or_else(|| {
         let detail = "If-Match: send one ETag of an earlier answer unchanged, such as \"3\"";
         Problem::new(StatusCode::BAD_REQUEST, "IF_MATCH_INVALID", detail)
     })
@@ -190,11 +208,41 @@ mod tests {
     #[test]
     fn a_malformed_header_is_refused_instead_of_ignored() {
         assert_eq!(read("if-match", "\"3\"").unwrap().expected_version, Some(3));
-        for bad in ["3", "*", "W/\"3\"", "\"x\"", "\"3\", \"4\""] {
+        let beyond = format!("\"{}\"", u64::MAX);
+        for bad in [
+            "3",
+            "*",
+            "W/\"3\"",
+            "\"x\"",
+            "\"\"",
+            "\"3\", \"4\"",
+            "\"+3\"",
+            "\"-3\"",
+            "\"03\"",
+            "\"0\"",
+            "\" 3\"",
+            &beyond,
+        ] {
             let code = read("if-match", bad).unwrap_err().code;
             assert_eq!(code, "IF_MATCH_INVALID", "{bad}");
         }
         let code = read("idempotency-key", "").unwrap_err().code;
         assert_eq!(code, "IDEMPOTENCY_KEY_INVALID");
+    }
+
+    #[test]
+    fn a_header_that_comes_twice_is_refused() {
+        for (name, value, code) in [
+            (IDEMPOTENCY_KEY, "k", "IDEMPOTENCY_KEY_INVALID"),
+            (header::IF_MATCH, "\"3\"", "IF_MATCH_INVALID"),
+        ] {
+            let value = HeaderValue::from_static(value);
+            let mut headers = HeaderMap::from_iter([(name.clone(), value.clone())]);
+            assert!(CommandHeaders::read(&headers).is_ok(), "{name}");
+            headers.append(name.clone(), value);
+            let problem = CommandHeaders::read(&headers).unwrap_err();
+            assert_eq!((problem.status.as_u16(), problem.code), (400, code));
+            assert!(problem.detail.contains(name.as_str()), "{problem:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod tests;
 
 use crate::{
     handle::WriteSide,
+    http::batch_stream::LAST_LINE_GRACE,
     identity::Hasher,
     owners::{ContextStart, OwnersLaunch},
     routing::{
@@ -29,7 +30,7 @@ use schemas::{
 };
 use service::{
     health::Health,
-    shutdown::{SHUTDOWN_TIMEOUT, supervise},
+    shutdown::{CONNECTIONS_TIMEOUT, SHUTDOWN_TIMEOUT, supervise},
 };
 use std::time::Duration;
 use tokio::sync::watch;
@@ -39,11 +40,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// unreachable, they would take longer than a stop may.
 pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-// The rest of the shutdown time is for connections to close.
+// After the hand-over, owners and answers are abandoned and batches get their last lines before connections are
+// closed. All of it fits into the time of a shutdown.
 const _: () = {
-    let stop =
-        HANDOVER_TIMEOUT.as_millis() + DRAIN_TIMEOUT.as_millis() + GIVE_UP_TIMEOUT.as_millis();
-    assert!(stop + 1_000 <= SHUTDOWN_TIMEOUT.as_millis());
+    let last_answers = GIVE_UP_TIMEOUT.as_millis() + LAST_LINE_GRACE.as_millis();
+    assert!(last_answers < CONNECTIONS_TIMEOUT.as_millis());
+    let closing = HANDOVER_TIMEOUT.as_millis() + DRAIN_TIMEOUT.as_millis();
+    assert!(closing + CONNECTIONS_TIMEOUT.as_millis() < SHUTDOWN_TIMEOUT.as_millis());
 };
 
 /// A write side that can't be started.
@@ -160,7 +163,6 @@ pub fn start(
     node.spawn("assignment", follow_group);
     Ok(WriteSide {
         router,
-        stop: node.stop.clone(),
         closing: node.closing.clone(),
     })
 }

@@ -57,6 +57,13 @@ pub enum SaleRejection {
         /// The first such line, from 1.
         line: usize,
     },
+    /// The sale is there, with another content. Its key was used for that one, longer ago than answers are
+    /// kept.
+    #[error("invoice {invoice} exists under this key with another content")]
+    Exists {
+        /// The invoice's number in the new sale.
+        invoice: String,
+    },
 }
 
 impl Rejection for SaleRejection {
@@ -64,12 +71,14 @@ impl Rejection for SaleRejection {
         match self {
             Self::NoLines { .. } => "SALE_WITHOUT_LINES",
             Self::AmountTooLarge { .. } => "AMOUNT_TOO_LARGE",
+            Self::Exists { .. } => "SALE_EXISTS",
         }
     }
 
     fn kind(&self) -> RejectionKind {
         match self {
             Self::NoLines { .. } | Self::AmountTooLarge { .. } => RejectionKind::Invalid,
+            Self::Exists { .. } => RejectionKind::Conflict,
         }
     }
 }
@@ -137,6 +146,27 @@ pub(crate) mod examples {
             currency: Currency::GBP,
             lines: lines.iter().map(line).collect(),
         }
+    }
+
+    /// Sales that differ from one in a single field each.
+    pub fn other_contents(sale: &Sale) -> Vec<Sale> {
+        let other = |change: fn(&mut Sale)| {
+            let mut other = sale.clone();
+            change(&mut other);
+            other
+        };
+        vec![
+            other(|sale| sale.invoice.push('1')),
+            other(|sale| sale.customer = None),
+            other(|sale| sale.country = "EIRE".into()),
+            other(|sale| sale.at.0 += 1),
+            other(|sale| sale.currency = Currency::parse("EUR").unwrap()),
+            other(|sale| sale.lines[0].sku = Sku::parse("85123B").unwrap()),
+            other(|sale| sale.lines[0].description = Some("A LAMP".into())),
+            other(|sale| sale.lines[0].quantity.0 += 1),
+            other(|sale| sale.lines[0].unit_price.0 += 1),
+            other(|sale| sale.lines.push(sale.lines[0].clone())),
+        ]
     }
 
     /// Any sale, the impossible ones too.

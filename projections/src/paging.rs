@@ -2,7 +2,7 @@
 
 use crate::recorded::is_in_calendar;
 use axum::http::StatusCode;
-use schemas::Timestamp;
+use schemas::{ContentHash, Timestamp, text::normalised};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service::problem::Problem;
 
@@ -17,6 +17,8 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 const LAYOUT: u8 = 2;
 /// Longest cursor, in characters.
 const CURSOR_LENGTH_MAX: usize = 1_024;
+/// Bytes of the hash of a list's filters.
+const FILTER_BYTES: usize = 8;
 /// Longest id in a cursor, in bytes; a TypeID has at most 90.
 const ID_BYTES_MAX: usize = 90;
 
@@ -50,8 +52,17 @@ pub enum CursorError {
     #[error("invalid cursor: pass the `next_cursor` of the previous page unchanged")]
     Invalid,
     /// An answer of another list, or of another version of this one, gave it.
-    #[error("cursor of another list: pass the `next_cursor` of the previous page of this list")]
+    #[error(
+        "cursor of another list: pass the `next_cursor` of the previous page with the same filters"
+    )]
     OtherList,
+}
+
+/// The name of a list: its view, and its filters. A cursor leads on in its own list only: in another one it would
+/// skip rows.
+pub fn list(view: &str, filters: &impl Serialize) -> String {
+    let hash = ContentHash::of(filters);
+    format!("{view}/{}", hex::encode(&hash.as_bytes()[..FILTER_BYTES]))
 }
 
 /// The text that leads a client from a list's page to the next one. Opaque to clients.
@@ -110,10 +121,13 @@ pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     }
 }
 
-/// Refuses text that no row can hold: Postgres stores no NUL, and keys are short.
-pub fn text<'a>(name: &str, text: &'a str) -> Result<&'a str, Problem> {
+/// A text as rows hold it, which is normalised.
+///
+/// # Errors
+/// No row can hold it: Postgres stores no NUL, and keys are short.
+pub fn text(name: &str, text: &str) -> Result<String, Problem> {
     if text.len() <= TEXT_BYTES_MAX && !text.contains('\0') {
-        return Ok(text);
+        return Ok(normalised(text));
     }
     let detail = format!("{name}: pass at most {TEXT_BYTES_MAX} bytes, without U+0000");
     Err(Problem::new(
@@ -126,7 +140,7 @@ pub fn text<'a>(name: &str, text: &'a str) -> Result<&'a str, Problem> {
 /// Reads a point in time.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| {
-        let detail = format!("{name}: {error}; pass a time such as 2010-12-01T00:00:00Z");
+        let detail = format!("{name}: {error}");
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_TIME", detail)
     })
 }
@@ -200,12 +214,26 @@ mod tests {
     }
 
     #[test]
-    fn text_that_no_row_can_hold_is_refused() {
-        assert_eq!(text("customer", "17850"), Ok("17850"));
+    fn text_is_normalised_and_what_no_row_can_hold_is_refused() {
+        assert_eq!(text("customer", " 17850"), Ok("17850".into()));
+        assert_eq!(
+            text("country", "Re\u{301}union"),
+            text("country", "R\u{e9}union")
+        );
         for refused in ["a\0b", &"a".repeat(1_025)] {
             assert_eq!(text("customer", refused).unwrap_err().code, "INVALID_TEXT");
         }
         assert_eq!(time("from", "today").unwrap_err().code, "INVALID_TIME");
+    }
+
+    #[test]
+    fn a_list_is_a_view_with_its_filters() {
+        let of = |view, country: Option<&str>| list(view, &(country, None::<&str>));
+        assert_eq!(of("orders_v2", Some("EIRE")), of("orders_v2", Some("EIRE")));
+        assert_ne!(of("orders_v2", Some("EIRE")), of("orders_v2", None));
+        assert_ne!(of("orders_v2", None), of("orders_by_customer_v2", None));
+        let other_field = list("orders_v2", &(None::<&str>, Some("EIRE")));
+        assert_ne!(of("orders_v2", Some("EIRE")), other_field);
     }
 
     #[test]

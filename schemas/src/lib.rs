@@ -5,11 +5,13 @@
 
 pub mod aggregates;
 pub mod commit;
+pub mod content_hash;
 pub mod context;
 pub mod ids;
 pub mod money;
 pub mod owners;
 pub mod product;
+pub mod text;
 pub mod time;
 pub mod topics;
 pub mod totals;
@@ -19,6 +21,7 @@ pub use commit::{
     Announcement, Body, BodyRef, Commit, CommitRef, Decision, DecisionRef, NoOp, Origin, Outcome,
     OutcomeKind,
 };
+pub use content_hash::ContentHash;
 pub use context::*;
 pub use money::{Currency, Money, UnitPrice};
 pub use product::{Quantity, Sku};

@@ -18,6 +18,12 @@ pub enum SkuError {
     /// The text is empty, or starts or ends with a blank.
     #[error("a SKU must not be empty, and must not start or end with a blank")]
     Blank,
+    /// The text is `.` or `..`, which every client removes from the path of a URL.
+    #[error("a SKU must not be {text:?}, which can't be part of a URL's path")]
+    Dots {
+        /// It.
+        text: String,
+    },
     /// The text is longer than [`SKU_BYTES_MAX`].
     #[error("a SKU has at most {SKU_BYTES_MAX} bytes, this one has {bytes}")]
     TooLong {
@@ -33,10 +39,15 @@ pub enum SkuError {
 }
 
 impl Sku {
-    /// Parses 1 to [`SKU_BYTES_MAX`] printable ASCII characters without blanks at either end.
+    /// Parses 1 to [`SKU_BYTES_MAX`] printable ASCII characters without blanks at either end, but not `.` or `..`.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
         if text.is_empty() || text.starts_with(' ') || text.ends_with(' ') {
             return Err(SkuError::Blank);
+        }
+        if is_dots(text) {
+            return Err(SkuError::Dots {
+                text: text.to_owned(),
+            });
         }
         if text.len() > SKU_BYTES_MAX {
             return Err(SkuError::TooLong { bytes: text.len() });
@@ -51,6 +62,11 @@ impl Sku {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text is one of the two segments of a URL's path that never reach a server, encoded or not.
+pub fn is_dots(text: &str) -> bool {
+    matches!(text, "." | "..")
 }
 
 impl std::fmt::Display for Sku {
@@ -75,9 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_cannot_be_part_of_a_key_is_refused() {
+    fn a_text_that_cannot_be_part_of_a_key_or_a_path_is_refused() {
         assert_eq!(Sku::parse(""), Err(SkuError::Blank));
         assert_eq!(Sku::parse("A "), Err(SkuError::Blank));
+        for text in [".", ".."] {
+            let text = text.to_owned();
+            assert_eq!(Sku::parse(&text), Err(SkuError::Dots { text }));
+        }
+        assert!(Sku::parse("...").is_ok() && Sku::parse(".a").is_ok());
         assert_eq!(
             Sku::parse("A\u{a3}"),
             Err(SkuError::NotPrintable {

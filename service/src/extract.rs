@@ -1,17 +1,18 @@
 //! axum's extractors, with problem details for the requests that they reject.
 
-use crate::{json, problem::Problem};
+use crate::{json, media_type, problem::Problem};
 use axum::{
     body::Bytes,
     extract::{
         FromRequest, FromRequestParts, Request,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{StatusCode, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
-/// A JSON body. Rejections: 400 malformed, 413 too large, 415 another media type, 422 another shape.
+/// A JSON body. Rejections: 400 malformed, 413 too large, 415 another media type, charset or encoding, 422
+/// another shape.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiJson<T>(pub T);
 
@@ -27,29 +28,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if !has_json_type(request.headers()) {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "CONTENT_TYPE_NOT_JSON",
-                "send the body as application/json",
-            ));
-        }
+        let other_type = ("CONTENT_TYPE_NOT_JSON", "send the body as application/json");
+        media_type::check(request.headers(), is_json, other_type)?;
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|rejection| bytes_problem(&rejection))?;
         Ok(Self(json::read(&body)?))
     }
 }
 
-/// Whether the content type is `application/json` or `application/*+json`.
-fn has_json_type(headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(';').next());
-    content_type.map(str::trim).is_some_and(|media_type| {
-        media_type == "application/json"
-            || (media_type.starts_with("application/") && media_type.ends_with("+json"))
-    })
+/// Whether a media type is `application/json` or `application/*+json`.
+fn is_json(media_type: &str) -> bool {
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {

@@ -24,7 +24,7 @@ pub struct Component {
 /// The answer of `/health/ready`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Whether every component is ready.
+    /// Whether every component is ready, and there is one.
     pub ready: bool,
     /// By name: `ready`, or the reason why not.
     pub components: BTreeMap<String, String>,
@@ -48,7 +48,8 @@ impl Health {
             .lock()
             .expect("no holder of this lock panics");
         Readiness {
-            ready: components.values().all(Option::is_none),
+            // A process whose components are still to come is not ready.
+            ready: !components.is_empty() && components.values().all(Option::is_none),
             components: components
                 .iter()
                 .map(|(name, reason)| {
@@ -118,6 +119,14 @@ pub async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_without_components_is_not_ready() {
+        let health = Health::default();
+        assert!(!health.readiness().ready);
+        health.component("journal").ready();
+        assert!(health.readiness().ready);
+    }
 
     #[test]
     fn the_process_is_ready_once_every_component_is() {

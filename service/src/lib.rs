@@ -1,9 +1,14 @@
-//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown.
+//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown, and the bounds of
+//! HTTP.
 
+pub mod budget;
 pub mod config;
+pub mod connection;
 pub mod extract;
 pub mod health;
+pub mod hosts;
 pub mod json;
+pub mod media_type;
 pub mod otlp;
 pub mod problem;
 pub mod progress;

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 /// The media type of problem details.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+/// The code of a problem about `Content-Encoding`.
+pub const ENCODING_NOT_IDENTITY: &str = "CONTENT_ENCODING_NOT_IDENTITY";
 
 /// An error response. `code` is stable, for programs; `detail` is for people.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
@@ -63,13 +65,17 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// A 503 always has `Retry-After`.
+    /// A 503 always has `Retry-After`, and a 415 because of an encoding has `Accept-Encoding`.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.code == ENCODING_NOT_IDENTITY {
+            let identity = HeaderValue::from_static("identity");
+            headers.insert(header::ACCEPT_ENCODING, identity);
         }
         response
     }
@@ -89,5 +95,14 @@ mod tests {
         );
         let response = problem.into_response();
         assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+    }
+
+    #[test]
+    fn a_problem_about_an_encoding_says_which_one_is_taken() {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let encoding = Problem::new(status, ENCODING_NOT_IDENTITY, "").into_response();
+        assert_eq!(encoding.headers()[header::ACCEPT_ENCODING], "identity");
+        let other = Problem::new(status, "OTHER", "").into_response();
+        assert!(!other.headers().contains_key(header::ACCEPT_ENCODING));
     }
 }

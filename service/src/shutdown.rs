@@ -11,6 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest wait for tasks to end after the signal.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest wait for connections to end, once no more requests are taken. Those that a client does not read to
+/// their end are closed then: no client can hold up the end of the process.
+pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_millis(1_750);
 
 /// Whether a supervised task has panicked.
 static PANICKED: AtomicBool = AtomicBool::new(false);

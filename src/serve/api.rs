@@ -13,7 +13,14 @@ use commands::WriteSideHandle;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
-use service::{health::Health, problem::Problem, progress::Progress, trace};
+use service::{
+    budget,
+    health::Health,
+    hosts::{Hosts, check_host},
+    problem::Problem,
+    progress::Progress,
+    trace,
+};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -25,8 +32,6 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-/// Largest body of a request that is not streamed, in bytes.
-const BODY_BYTES_MAX: usize = 1 << 20;
 /// Counter by method, path and status.
 const REQUESTS: &str = "daybook_http_requests_total";
 /// Histogram by method and path.
@@ -49,6 +54,8 @@ pub struct ApiState {
     pub read_side: Option<ReadSide>,
     pub health: Health,
     pub metrics: PrometheusHandle,
+    /// The names under which clients may call the service.
+    pub hosts: Hosts,
     /// Cancelled once clients should use another process.
     pub stop: CancellationToken,
 }
@@ -64,6 +71,7 @@ pub struct ReadSide {
 /// All routes.
 pub fn router(state: ApiState) -> Router {
     let internal = commands::http::internal_routes(state.write_side.clone());
+    let admit = middleware::from_fn_with_state(state.write_side.budget().clone(), budget::admit);
     let mut api = OpenApiRouter::new().merge(commands::http::routes(state.write_side));
     if let Some(read_side) = state.read_side {
         let progress_sources = progress::Sources {
@@ -79,6 +87,8 @@ pub fn router(state: ApiState) -> Router {
                     .with_state(progress_sources),
             );
     }
+    // Not for health and metrics, which must answer when nothing else does.
+    let api = api.layer(admit);
     let health = OpenApiRouter::new()
         .routes(routes!(service::health::live))
         .routes(routes!(service::health::ready))
@@ -94,13 +104,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/metrics", get(move || async move { metrics.render() }))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.hosts, check_host))
         .layer(middleware::from_fn(measure))
         .layer(middleware::from_fn(linger))
         .layer(middleware::from_fn_with_state(
             state.stop,
             close_when_stopping,
         ))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(budget::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
         // A rejection is an answer, and a failure logs its own reason.

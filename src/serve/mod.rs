@@ -28,9 +28,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use schemas::topics::PartitionCounts;
 use service::{
+    budget::Budget,
+    connection::WriteTimeoutListener,
     health::{Component, Health},
+    hosts::Hosts,
     progress::Progress,
-    shutdown::{self, supervise},
+    shutdown::{self, CONNECTIONS_TIMEOUT, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
 use std::{process::ExitCode, time::Duration};
@@ -107,13 +110,15 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         Roles::All => Some(ReadSide::new(&config, &health)?),
         Roles::Commands => None,
     };
+    let write_side = WriteSideHandle::new(Budget::new(config.http.waiting_bytes_max));
+    let hosts = config.http.hosts()?;
     let service = Service {
         config,
         source,
         hasher,
         state,
         health,
-        write_side: WriteSideHandle::default(),
+        write_side,
         read_side,
         tasks: TaskTracker::new(),
         stop,
@@ -121,7 +126,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         eviction: SelfEviction::default(),
         starting,
     };
-    service.serve_http(listener, metrics);
+    service.serve_http(listener, hosts, metrics);
     service.run().await
 }
 
@@ -156,6 +161,7 @@ impl Service {
     fn serve_http(
         &self,
         listener: impl axum::serve::Listener<Addr = std::net::SocketAddr>,
+        hosts: Hosts,
         metrics: PrometheusHandle,
     ) {
         let read_side = self.read_side.as_ref().map(|read_side| api::ReadSide {
@@ -169,13 +175,22 @@ impl Service {
             read_side,
             health: self.health.clone(),
             metrics: metrics.clone(),
+            hosts,
             stop: self.stop.clone(),
         });
-        let http = axum::serve(listener, router)
-            .with_graceful_shutdown(self.closing.clone().cancelled_owned());
+        let closing = self.closing.clone();
+        let http =
+            axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
         let http = async move {
-            if let Err(error) = http.await {
-                tracing::error!(%error, "the http server failed");
+            let too_late = async {
+                closing.cancelled().await;
+                tokio::time::sleep(CONNECTIONS_TIMEOUT).await;
+            };
+            tokio::select! {
+                ended = http.into_future() => if let Err(error) = ended {
+                    tracing::error!(%error, "the http server failed");
+                },
+                () = too_late => tracing::warn!("connections that did not end in time are closed"),
             }
         };
         let (tasks, stop) = (&self.tasks, self.stop.clone());
@@ -335,9 +350,9 @@ async fn listen(
         .await
         .with_context(|| format!("can't listen on http.listen = {address}"))?;
     // Small answers must not wait until earlier ones are acknowledged.
-    Ok(listener.tap_io(|stream| {
+    Ok(WriteTimeoutListener(listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set on a connection");
         }
-    }))
+    })))
 }

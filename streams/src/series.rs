@@ -5,7 +5,7 @@ use crate::{
     windows::{Selection, Windows},
 };
 use axum::{Json, extract::State, http::StatusCode};
-use schemas::{Currency, Timestamp, aggregates::RevenueByCountry};
+use schemas::{ContentHash, Currency, Timestamp, aggregates::RevenueByCountry, text::normalised};
 use serde::{Deserialize, Serialize};
 use service::{extract::ApiQuery, problem::Problem};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,6 +16,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub const LIMIT_MAX: usize = 1_000;
 /// Windows in one answer unless the query says otherwise.
 pub const LIMIT_DEFAULT: usize = 100;
+/// Bytes of the hash of a list's filters.
+const LIST_BYTES: usize = 8;
 
 /// The job's windows. The job updates them, and queries read them.
 #[derive(Debug, Clone, Default)]
@@ -192,13 +194,14 @@ async fn get_series(
     ApiQuery(parameters): ApiQuery<SeriesParameters>,
 ) -> Result<Json<SeriesAnswer>, Problem> {
     let (mut selection, limit) = parameters.selection()?;
-    let window = selection.window;
+    let (window, list) = (selection.window, list(&selection));
     // One window more than the limit tells whether there is a next page.
     selection.count_max = limit + 1;
     let mut results = series.query(&selection)?;
     let is_last = results.len() <= limit;
     results.truncate(limit);
-    let next_cursor = results.last().filter(|_| !is_last).map(cursor_after);
+    let last = results.last().filter(|_| !is_last);
+    let next_cursor = last.map(|result| format!("{list}{}", cursor_after(result)));
     Ok(Json(SeriesAnswer {
         job: JOB,
         window: window.name(),
@@ -230,14 +233,18 @@ impl SeriesParameters {
                 format!("invalid limit {limit}: use 1 to {LIMIT_MAX}"),
             ));
         }
-        let selection = Selection {
+        let mut selection = Selection {
             window,
-            country: self.country,
+            country: self.country.as_deref().map(normalised),
             from: self.from.as_deref().map(time).transpose()?,
             to: self.to.as_deref().map(time).transpose()?,
-            after: self.cursor.as_deref().map(cursor).transpose()?,
+            after: None,
             count_max: limit,
         };
+        if let Some(text) = &self.cursor {
+            let of_list = text.strip_prefix(&list(&selection));
+            selection.after = Some(cursor(of_list.ok_or_else(invalid_cursor)?)?);
+        }
         Ok((selection, limit))
     }
 }
@@ -250,7 +257,22 @@ fn time(text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| invalid("INVALID_TIME", error.to_string()))
 }
 
-/// The cursor of the page behind a window; opaque for clients.
+/// The beginning of each cursor of a list. A cursor leads on with the filters of its page only: with others it would
+/// skip windows.
+fn list(selection: &Selection) -> String {
+    let Selection {
+        window,
+        country,
+        from,
+        to,
+        after: _,
+        count_max: _,
+    } = selection;
+    let hash = ContentHash::of(&(window.name(), country, from, to));
+    hex::encode(&hash.as_bytes()[..LIST_BYTES])
+}
+
+/// The page behind a window; opaque for clients.
 fn cursor_after(result: &RevenueByCountry) -> String {
     let (start, country) = (result.window_start.0, &result.country);
     hex::encode(format!("{start}/{country}/{}", result.currency))
@@ -266,11 +288,12 @@ fn cursor(text: &str) -> Result<(Timestamp, String, Currency), Problem> {
         let start = Timestamp(start.parse().ok()?);
         Some((start, country.to_owned(), Currency::parse(currency).ok()?))
     };
-    read().ok_or_else(|| {
-        let detail =
-            "invalid cursor: pass the next_cursor of the previous page unchanged".to_owned();
-        invalid("INVALID_CURSOR", detail)
-    })
+    read().ok_or_else(invalid_cursor)
+}
+
+fn invalid_cursor() -> Problem {
+    let detail = "invalid cursor: pass the next_cursor of the previous page unchanged, with the same filters";
+    invalid("INVALID_CURSOR", detail.to_owned())
 }
 
 impl From<RevenueByCountry> for WindowAnswer {

@@ -1,15 +1,17 @@
 //! Many commands in one request, streamed both ways: one line per command, one line per answer, in order.
 //!
-//! Commands of one partition are decided in the order of their lines. At most [`LINES_AHEAD_MAX`] lines,
-//! and as many bytes of them as [`Room`] holds, are read ahead of their answers.
+//! Commands of one partition are decided in the order of their lines. [`super::batch_stream`] has the bounds.
 
-use super::answer_counters::AnswerCounters;
+use super::{
+    answer_counters::AnswerCounters,
+    batch_stream::{Answer, Submit, batch_stream},
+};
 use crate::{
     contexts,
     envelope::CommandEnvelope,
-    handle::WriteSide,
+    handle::{WriteSide, WriteSideHandle},
     identity::{IdempotencyKey, Principal},
-    ndjson::{LINE_BYTES_MAX, Line, Lines, Room, Taken, check_media_type, respond},
+    ndjson::{LINE_BYTES_MAX, Line, check_media_type},
     outcome::{problem, to_response},
     owners::AnswerReceiver,
     request::position,
@@ -17,20 +19,15 @@ use crate::{
 };
 use axum::{
     body::Body,
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use futures_util::StreamExt;
 use journal::owner::Refusal;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use service::{json, problem::Problem, trace::TraceContext};
-use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
-use tracing::Instrument;
-
-/// Most lines that were read and whose answers are not written yet.
-pub const LINES_AHEAD_MAX: usize = 1_024;
+use service::{budget::Share, json, problem::Problem, trace::TraceContext};
+use tokio::time::Instant;
 
 /// One line of the request.
 #[derive(Debug, Deserialize)]
@@ -42,12 +39,6 @@ struct CommandLine {
     command: String,
     /// Its body.
     body: Box<RawValue>,
-}
-
-/// A line that was submitted, or refused before.
-struct PendingLine {
-    number: u64,
-    submitted: Result<Submitted, Problem>,
 }
 
 /// A line's command, without an answer yet.
@@ -64,95 +55,75 @@ struct Submitted {
 /// A line is `{"key": <idempotency key>, "command": <name>, "body": {...}}`, with any command of this
 /// document by its name, `ImportSale` and `ImportCreditNote` too. An answer is `{"line", "status", "id",
 /// "version", "events", "position", "replayed"}`, or problem details with the line's number.
+///
+/// Read answers while you send: lines and unread answers of at most 16 MiB wait. If not every line is taken,
+/// the last line is a problem with the number of the first line that was not, and the body breaks off
+/// after it: `BATCH_STOPPED` (the node stops), `BATCH_IDLE` (for 60 s no line came and no answer was read) or
+/// `BATCH_CUT_OFF` (the request's body broke off). Send that line and all behind it again.
 #[utoipa::path(post, path = "/admin/commands", tag = "operations",
     request_body(content = String, content_type = "application/x-ndjson",
         description = "Lines of at most 1 MiB each. The body as a whole has no limit."),
     responses(
         (status = 200, content_type = "application/x-ndjson", body = String,
             description = "One line per command."),
-        (status = 415, description = "The body is not application/x-ndjson.", body = Problem)))]
+        (status = 415, description = "The body is not application/x-ndjson in UTF-8, or is encoded.", body = Problem),
+        (status = 503, description = "The node is starting, or OVERLOADED: too much waits in it.", body = Problem)))]
 pub async fn commands(
-    write_side: WriteSide,
+    State(handle): State<WriteSideHandle>,
     trace: TraceContext,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     check_media_type(&headers)?;
-    let (sender, pending) = mpsc::channel(LINES_AHEAD_MAX);
-    tokio::spawn(submit_lines(write_side, trace, body, sender).in_current_span());
-    let mut counters = AnswerCounters::default();
-    let answers = ReceiverStream::new(pending).then(|(pending, taken)| async move {
-        let line = answer(pending).await;
-        drop(taken);
-        line
-    });
-    Ok(respond(answers.map(move |line| {
-        counters.count(line.command, line.status);
-        line.text
-    })))
-}
-
-/// Reads lines and submits their commands, one after the other, until the body, its reader or the service
-/// ends. Lines that were submitted before still get their answers.
-async fn submit_lines(
-    write_side: WriteSide,
-    trace: TraceContext,
-    body: Body,
-    sender: mpsc::Sender<(PendingLine, Taken)>,
-) {
-    let traceparent = trace.to_string();
-    let mut lines = Lines::new(body.into_data_stream());
-    let mut pipelines = PartitionPipelines::new(write_side.router.clone());
-    let room = Room::default();
-    for number in 1.. {
-        let line = match write_side.stop.run_until_cancelled(lines.next()).await {
-            None => {
-                tracing::info!(line = number, "batch is cut off because the service stops");
-                return;
-            }
-            Some(Ok(Some(line))) => line,
-            Some(Ok(None)) => return,
-            Some(Err(error)) => {
-                tracing::info!(line = number, %error, "client disconnected in the middle of a batch");
-                return;
-            }
-        };
-        let taken = room.take(&line).await;
-        let submitted = submit(&write_side, &mut pipelines, &traceparent, &line).await;
-        if sender
-            .send((PendingLine { number, submitted }, taken))
-            .await
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-async fn submit(
-    write_side: &WriteSide,
-    pipelines: &mut PartitionPipelines,
-    traceparent: &str,
-    line: &Line,
-) -> Result<Submitted, Problem> {
-    let Line::Text(text) = line else {
-        let detail = format!("send lines of at most {LINE_BYTES_MAX} bytes");
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "LINE_TOO_LONG",
-            detail,
-        ));
+    let write_side = handle.get()?;
+    let closing = write_side.closing.clone();
+    let submit = Commands {
+        pipelines: PartitionPipelines::new(write_side.router.clone()),
+        write_side,
+        traceparent: trace.to_string(),
     };
-    let command = json::read::<CommandLine>(text)?.into_command(traceparent)?;
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let in_flight = write_side.router.in_flight(command, deadline);
-    let in_flight = in_flight.map_err(|error| problem(Refusal::Unencodable(error.to_string())))?;
-    Ok(Submitted {
-        command: in_flight.name(),
-        id: in_flight.subject().to_owned(),
-        topic: in_flight.target().topic,
-        answer: pipelines.enqueue(in_flight).await,
-    })
+    let answers = Answers::default();
+    Ok(batch_stream(
+        body,
+        submit,
+        answers,
+        handle.budget(),
+        closing,
+    ))
+}
+
+/// Submits the commands of one batch.
+struct Commands {
+    write_side: WriteSide,
+    pipelines: PartitionPipelines,
+    traceparent: String,
+}
+
+impl Submit for Commands {
+    type Submitted = Submitted;
+
+    async fn submit(&mut self, line: &Line, share: Share) -> Result<Submitted, Problem> {
+        let Line::Text(text) = line else {
+            let detail = format!("send lines of at most {LINE_BYTES_MAX} bytes");
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "LINE_TOO_LONG",
+                detail,
+            ));
+        };
+        let command = json::read::<CommandLine>(text)?.into_command(&self.traceparent)?;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let in_flight = self.write_side.router.in_flight(command, deadline);
+        let in_flight =
+            in_flight.map_err(|error| problem(Refusal::Unencodable(error.to_string())))?;
+        let in_flight = in_flight.with_share(share);
+        Ok(Submitted {
+            command: in_flight.name(),
+            id: in_flight.subject().to_owned(),
+            topic: in_flight.target().topic,
+            answer: self.pipelines.enqueue(in_flight).await,
+        })
+    }
 }
 
 impl CommandLine {
@@ -182,28 +153,24 @@ fn unknown(name: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "FIELD_INVALID", detail).with("field", "command")
 }
 
-/// A line's answer.
-struct AnswerLine {
-    command: &'static str,
-    status: StatusCode,
-    text: Vec<u8>,
+/// Writes the answers of one batch.
+#[derive(Default)]
+struct Answers {
+    counters: AnswerCounters,
 }
 
-/// Waits for a line's answer and writes it.
-async fn answer(pending: PendingLine) -> AnswerLine {
-    let number = pending.number;
-    let (command, written) = match pending.submitted {
-        Ok(submitted) => (submitted.command, written(number, submitted).await),
-        Err(problem) => ("none", Err(problem)),
-    };
-    let (status, body) =
-        written.unwrap_or_else(|problem| (problem.status, problem.with("line", number).body()));
-    let mut text = body.to_string().into_bytes();
-    text.push(b'\n');
-    AnswerLine {
-        command,
-        status,
-        text,
+impl Answer<Submitted> for Answers {
+    async fn answer(&mut self, number: u64, submitted: Result<Submitted, Problem>) -> Vec<u8> {
+        let (command, written) = match submitted {
+            Ok(submitted) => (submitted.command, written(number, submitted).await),
+            Err(problem) => ("none", Err(problem)),
+        };
+        let (status, body) =
+            written.unwrap_or_else(|problem| (problem.status, problem.with("line", number).body()));
+        self.counters.count(command, status);
+        let mut text = body.to_string().into_bytes();
+        text.push(b'\n');
+        text
     }
 }
 

@@ -1,11 +1,11 @@
 //! Commands from other nodes of the deployment, streamed: one line per command, one line per reply, in order.
 //!
 //! An owner on this node decides them, or they go back: a forwarded command is not forwarded again. A client of
-//! this route can name any principal. So the route is served on loopback addresses only, until nodes
-//! authenticate each other.
+//! this route can name any principal. So the route is served on loopback addresses only, and not to browsers, until
+//! nodes authenticate each other.
 
 use crate::{
-    handle::WriteSide,
+    handle::{WriteSide, WriteSideHandle},
     ndjson::{LINE_BYTES_MAX, Line, Lines, check_media_type, respond},
     owners::{AnswerReceiver, TypedCommand},
     routing::{
@@ -14,11 +14,19 @@ use crate::{
         peer_protocol::{Forwarded, Reply, line},
     },
 };
-use axum::{body::Body, http::HeaderMap, response::Response};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::Response,
+};
 use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
 use schemas::topics::TopicPartition;
-use service::problem::Problem;
+use service::{
+    budget::{Budget, Share},
+    problem::Problem,
+};
 use std::{
     sync::{
         Arc,
@@ -32,6 +40,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// Longest line, in bytes: a client's longest line, plus the envelope.
 const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 
+/// Browsers send it with every request, and pages can't remove it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// A line that was read.
 enum PendingReply {
     Ready(Reply),
@@ -39,27 +50,33 @@ enum PendingReply {
         target: TopicPartition,
         answer: AnswerReceiver,
         deadline: Instant,
+        /// Until the command is answered.
+        share: Share,
     },
 }
 
 /// One stream of commands.
 struct CommandStream {
     write_side: WriteSide,
+    budget: Budget,
     /// Whether a command was refused. Those behind it must not be decided before it is sent again.
     is_broken: Arc<AtomicBool>,
 }
 
 /// Takes commands, and replies to each.
 pub async fn commands(
-    write_side: WriteSide,
+    State(handle): State<WriteSideHandle>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    refuse_browsers(&headers)?;
     check_media_type(&headers)?;
+    let write_side = handle.get()?;
     let is_broken = Arc::new(AtomicBool::new(false));
     let (sender, pending) = mpsc::channel(FORWARDED_MAX);
     let stream = CommandStream {
         write_side: write_side.clone(),
+        budget: handle.budget().clone(),
         is_broken: is_broken.clone(),
     };
     tokio::spawn(stream.run(body, sender));
@@ -74,6 +91,15 @@ pub async fn commands(
         }
     });
     Ok(respond(replies))
+}
+
+/// Refuses a request that a browser sends for a page. Nodes send neither of these headers.
+fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
+        return Ok(());
+    }
+    let detail = "only nodes of this deployment may use this route; send commands to /api/v1";
+    Err(Problem::new(StatusCode::FORBIDDEN, "NODES_ONLY", detail))
 }
 
 impl CommandStream {
@@ -97,6 +123,10 @@ impl CommandStream {
         };
         let target = command.target();
         let TopicPartition { topic, partition } = target;
+        let bytes = match line {
+            Line::Text(text) => text.len(),
+            Line::TooLong => 0,
+        };
         self.write_side.router.meters(topic).forwarded.increment(1);
         if let Some(reason) = self.reason_to_refuse(target) {
             let trace_id = command.trace_id();
@@ -113,11 +143,17 @@ impl CommandStream {
                 owner: self.write_side.router.owner(target),
             });
         }
+        // Waiting for a share would hold up the other partitions of the connection.
+        let share = match self.budget.try_take(bytes) {
+            Ok(share) => share,
+            Err(overloaded) => return PendingReply::Ready(Reply::Busy(overloaded.to_string())),
+        };
         match self.write_side.router.submit(command, deadline).await {
             Ok(answer) => PendingReply::Submitted {
                 target,
                 answer,
                 deadline,
+                share,
             },
             Err(refusal) => PendingReply::Ready(Reply::to_submitted(Err(refusal), None)),
         }
@@ -151,13 +187,14 @@ impl CommandStream {
 }
 
 async fn reply(write_side: &WriteSide, pending: PendingReply) -> Reply {
-    let (target, answer, deadline) = match pending {
+    let (target, answer, deadline, _share) = match pending {
         PendingReply::Ready(reply) => return reply,
         PendingReply::Submitted {
             target,
             answer,
             deadline,
-        } => (target, answer, deadline),
+            share,
+        } => (target, answer, deadline, share),
     };
     let answered = match timeout_at(deadline, answer).await {
         Ok(Ok(answered)) => answered,

@@ -2,6 +2,7 @@
 
 mod answer_counters;
 pub mod batch;
+pub mod batch_stream;
 pub mod forwarded;
 mod single;
 
@@ -34,4 +35,34 @@ pub fn internal_routes(handle: WriteSideHandle) -> Router {
     Router::new()
         .route(peer_protocol::PATH, post(forwarded::commands))
         .with_state(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn a_command_that_takes_a_condition_documents_its_failure() {
+        let routes = routes(WriteSideHandle::default());
+        let document = serde_json::to_value(routes.get_openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let operations = paths
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values());
+        let takes_condition = |operation: &&Value| {
+            let parameters = operation["parameters"].as_array();
+            let mut names = parameters
+                .into_iter()
+                .flatten()
+                .map(|parameter| &parameter["name"]);
+            names.any(|name| name == "If-Match")
+        };
+        let conditional: Vec<&Value> = operations.filter(takes_condition).collect();
+        assert!(conditional.len() >= 2, "{paths:?}");
+        for operation in conditional {
+            let (responses, id) = (&operation["responses"], &operation["operationId"]);
+            assert!(responses.get("412").is_some(), "{id}: {responses}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use crate::{envelope::CommandEnvelope, owners::TypedCommand};
 use backoff::Backoff;
 use journal::owner::{Answer, Refusal, trace_id};
 use schemas::{owners::Entry, topics::TopicPartition};
+use service::budget::Share;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct InFlightCommand {
     pub(super) backoff_owner: Option<(Entry, Instant)>,
     /// The owner that another node named.
     pub(super) owner_hint: Option<Entry>,
+    /// Its share of the process's budget, until it is answered.
+    _share: Option<Share>,
 }
 
 /// The outcome of one attempt.
@@ -99,6 +102,16 @@ impl InFlightCommand {
             last_error: None,
             backoff_owner: None,
             owner_hint: None,
+            _share: None,
+        }
+    }
+
+    /// The command with its share of the process's budget, which it has until it is answered.
+    #[must_use]
+    pub fn with_share(self, share: Share) -> Self {
+        Self {
+            _share: Some(share),
+            ..self
         }
     }
 

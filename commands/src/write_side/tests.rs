@@ -6,7 +6,10 @@ use crate::{
     contexts::{self, CONTEXTS},
     envelope::CommandEnvelope,
     handle::WriteSideHandle,
-    http::batch,
+    http::{
+        batch,
+        batch_stream::{ANSWER_BYTES, BYTES_AHEAD_MAX},
+    },
     identity::Principal,
     ndjson,
     owners::{AnswerReceiver, TypedCommand},
@@ -18,6 +21,7 @@ use crate::{
 };
 use axum::{
     body::{Body, to_bytes},
+    extract::State,
     http::{HeaderMap, HeaderValue, header},
 };
 use futures_util::{StreamExt, future::BoxFuture};
@@ -90,12 +94,14 @@ fn silent() -> (WriteSide, Owners) {
         closing: closing.clone(),
         given_up: closing.clone(),
     });
-    let write_side = WriteSide {
-        router,
-        stop: CancellationToken::new(),
-        closing,
-    };
+    let write_side = WriteSide { router, closing };
     (write_side, owners.into_inner())
+}
+
+fn handle(write_side: &WriteSide) -> WriteSideHandle {
+    let handle = WriteSideHandle::default();
+    handle.set(write_side.clone());
+    handle
 }
 
 fn product(sku: &str) -> Value {
@@ -132,7 +138,7 @@ async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let answered = async {
         let response = batch::commands(
-            write_side.clone(),
+            State(handle(write_side)),
             TraceContext::fresh(),
             headers,
             Body::from(body),
@@ -201,10 +207,11 @@ async fn every_line_of_a_batch_is_answered_in_time() {
 #[tokio::test(start_paused = true)]
 async fn long_lines_are_not_read_far_ahead() {
     let (write_side, _owners) = silent();
-    let bytes_max = ndjson::BYTES_AHEAD_MAX / ndjson::LINE_BYTES_MAX;
+    let bytes = ndjson::LINE_BYTES_MAX + ANSWER_BYTES;
+    let lines_max = BYTES_AHEAD_MAX as usize / bytes;
     let read = Arc::new(AtomicUsize::new(0));
     let reads = read.clone();
-    let chunks = futures_util::stream::iter(0..4 * bytes_max).map(move |number| {
+    let chunks = futures_util::stream::iter(0..4 * lines_max).map(move |number| {
         reads.fetch_add(1, Ordering::Relaxed);
         let line = create_line(&number.to_string()).to_string();
         let padding = " ".repeat(ndjson::LINE_BYTES_MAX - line.len());
@@ -213,14 +220,14 @@ async fn long_lines_are_not_read_far_ahead() {
     let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let (trace, body) = (TraceContext::fresh(), Body::from_stream(chunks));
-    let response = batch::commands(write_side.clone(), trace, headers, body).await;
+    let response = batch::commands(State(handle(&write_side)), trace, headers, body).await;
     tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
     let read_ahead = read.load(Ordering::Relaxed);
     // One more line waits for room.
-    assert_eq!(read_ahead, bytes_max + 1);
+    assert_eq!(read_ahead, lines_max + 1);
     let answers = to_bytes(response.unwrap().into_body(), 1 << 20).await;
     assert!(answers.is_ok());
-    assert_eq!(read.load(Ordering::Relaxed), 4 * bytes_max);
+    assert_eq!(read.load(Ordering::Relaxed), 4 * lines_max);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,8 +245,7 @@ async fn a_single_command_is_answered_in_time() {
     let begun = Instant::now();
     let command = contexts::command("CreateProduct").unwrap();
     let body = command.read(product("A").to_string().as_bytes()).unwrap();
-    let handle = WriteSideHandle::default();
-    handle.set(write_side.clone());
+    let handle = handle(&write_side);
     let created = handle.execute(CommandRequest {
         principal: Principal::import(),
         headers: CommandHeaders::default(),

@@ -5,7 +5,10 @@ use crate::{
     decider::Decider,
     sale::{Sale, SaleRejection},
 };
-use schemas::orders::{CreditNoteEvent as Event, CreditNoteIssued};
+use schemas::{
+    ContentHash,
+    orders::{CreditNoteEvent as Event, CreditNoteIssued},
+};
 use serde::{Deserialize, Serialize};
 
 /// The aggregate `creditnote`.
@@ -18,7 +21,10 @@ pub enum State {
     #[default]
     NotIssued,
     /// It was issued.
-    Issued,
+    Issued {
+        /// The hash of its event.
+        content: ContentHash,
+    },
 }
 
 /// A request to change a credit note.
@@ -42,34 +48,41 @@ impl Decider for CreditNote {
 
     fn evolve(_: State, event: &Event) -> State {
         match event {
-            Event::CreditNoteIssued(_) => State::Issued,
+            Event::CreditNoteIssued(issued) => State::Issued {
+                content: ContentHash::of(issued),
+            },
         }
     }
 }
 
 fn import(state: &State, note: &Sale) -> Result<Vec<Event>, SaleRejection> {
+    let (lines, total) = note.priced()?;
+    let issued = CreditNoteIssued {
+        invoice: note.invoice.clone(),
+        order_id: None,
+        customer: note.customer.clone(),
+        country: note.country.clone(),
+        issued_at: note.at,
+        currency: note.currency,
+        lines,
+        total,
+    };
     match state {
-        State::Issued => Ok(vec![]),
-        State::NotIssued => {
-            let (lines, total) = note.priced()?;
-            Ok(vec![Event::CreditNoteIssued(CreditNoteIssued {
-                invoice: note.invoice.clone(),
-                order_id: None,
-                customer: note.customer.clone(),
-                country: note.country.clone(),
-                issued_at: note.at,
-                currency: note.currency,
-                lines,
-                total,
-            })])
-        }
+        State::NotIssued => Ok(vec![Event::CreditNoteIssued(issued)]),
+        State::Issued { content } if *content == ContentHash::of(&issued) => Ok(vec![]),
+        State::Issued { .. } => Err(SaleRejection::Exists {
+            invoice: issued.invoice,
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{sale::examples::sale, spec::given};
+    use crate::{
+        sale::examples::{other_contents, sale},
+        spec::given,
+    };
 
     #[test]
     fn a_credit_note_is_imported_once() {
@@ -88,6 +101,19 @@ mod tests {
             .when(Command::ImportCreditNote(note))
             .then([expected])
             .and_again_nothing();
+    }
+
+    #[test]
+    fn a_credit_note_with_another_content_is_not_the_one_that_was_imported() {
+        let first = sale(&[(-6, 2_550_000)]);
+        let command = Command::ImportCreditNote(first.clone());
+        let events = CreditNote::decide(&State::NotIssued, &command).unwrap();
+        for other in other_contents(&first) {
+            let invoice = other.invoice.clone();
+            given::<CreditNote>(events.clone())
+                .when(Command::ImportCreditNote(other))
+                .then_rejected(SaleRejection::Exists { invoice });
+        }
     }
 
     #[test]

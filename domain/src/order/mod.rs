@@ -4,7 +4,10 @@ use crate::{
     decider::Decider,
     sale::{Sale, SaleRejection},
 };
-use schemas::orders::{OrderEvent as Event, SaleImported};
+use schemas::{
+    ContentHash,
+    orders::{OrderEvent as Event, SaleImported},
+};
 use serde::{Deserialize, Serialize};
 
 /// The aggregate `order`.
@@ -17,7 +20,10 @@ pub enum State {
     #[default]
     NotPlaced,
     /// It was imported from another system and is complete.
-    Imported,
+    Imported {
+        /// The hash of its event.
+        content: ContentHash,
+    },
 }
 
 /// A request to change an order.
@@ -41,26 +47,30 @@ impl Decider for Order {
 
     fn evolve(_: State, event: &Event) -> State {
         match event {
-            Event::SaleImported(_) => State::Imported,
+            Event::SaleImported(imported) => State::Imported {
+                content: ContentHash::of(imported),
+            },
         }
     }
 }
 
 fn import_sale(state: &State, sale: &Sale) -> Result<Vec<Event>, SaleRejection> {
+    let (lines, total) = sale.priced()?;
+    let imported = SaleImported {
+        invoice: sale.invoice.clone(),
+        customer: sale.customer.clone(),
+        country: sale.country.clone(),
+        ordered_at: sale.at,
+        currency: sale.currency,
+        lines,
+        total,
+    };
     match state {
-        State::Imported => Ok(vec![]),
-        State::NotPlaced => {
-            let (lines, total) = sale.priced()?;
-            Ok(vec![Event::SaleImported(SaleImported {
-                invoice: sale.invoice.clone(),
-                customer: sale.customer.clone(),
-                country: sale.country.clone(),
-                ordered_at: sale.at,
-                currency: sale.currency,
-                lines,
-                total,
-            })])
-        }
+        State::NotPlaced => Ok(vec![Event::SaleImported(imported)]),
+        State::Imported { content } if *content == ContentHash::of(&imported) => Ok(vec![]),
+        State::Imported { .. } => Err(SaleRejection::Exists {
+            invoice: imported.invoice,
+        }),
     }
 }
 
@@ -68,7 +78,7 @@ fn import_sale(state: &State, sale: &Sale) -> Result<Vec<Event>, SaleRejection> 
 mod tests {
     use super::*;
     use crate::{
-        sale::examples::{any_sale, sale},
+        sale::examples::{any_sale, other_contents, sale},
         spec::given,
     };
     use proptest::prelude::*;
@@ -88,6 +98,18 @@ mod tests {
             .when(Command::ImportSale(sale(&[(6, 2_550_000)])))
             .then([expected])
             .and_again_nothing();
+    }
+
+    #[test]
+    fn a_sale_with_another_content_is_not_the_one_that_was_imported() {
+        let first = sale(&[(6, 2_550_000)]);
+        let events = Order::decide(&State::NotPlaced, &Command::ImportSale(first.clone())).unwrap();
+        for other in other_contents(&first) {
+            let invoice = other.invoice.clone();
+            given::<Order>(events.clone())
+                .when(Command::ImportSale(other))
+                .then_rejected(SaleRejection::Exists { invoice });
+        }
     }
 
     #[test]

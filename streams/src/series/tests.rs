@@ -94,6 +94,24 @@ async fn pages_join_without_gaps_or_overlaps() {
 }
 
 #[tokio::test]
+async fn a_cursor_is_taken_with_the_filters_of_its_page_only() {
+    let sales = ["France", "EIRE"].map(|country| ("2010-12-01T08:00:00Z", country, 1));
+    let series = series_of(&sales);
+    let (_, page) = ask(&series, &format!("{DAYS}&limit=1")).await;
+    let cursor = page["next_cursor"].as_str().unwrap();
+    for (query, status) in [
+        (DAYS.to_owned(), 200),
+        ("job=revenue_by_country&window=hour".to_owned(), 400),
+        (format!("{DAYS}&country=France"), 400),
+        (format!("{DAYS}&from=2010-12-01T00:00:00Z"), 400),
+        (format!("{DAYS}&to=2010-12-02T00:00:00Z"), 400),
+    ] {
+        let (found, body) = ask(&series, &format!("{query}&cursor={cursor}")).await;
+        assert_eq!(found, status, "{query}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn currencies_have_windows_of_their_own() {
     let series = series_of(&[("2010-12-01T08:00:00Z", "France", 1)]);
     for (code, total) in [("JPY", 4), ("EUR", 2)] {
@@ -120,7 +138,16 @@ async fn currencies_have_windows_of_their_own() {
 #[tokio::test]
 async fn an_invalid_query_gets_the_code_of_its_error() {
     let series = series_of(&[]);
-    let cursor_of = |plain: &str| format!("{DAYS}&cursor={}", hex::encode(plain));
+    let days = list(&Selection {
+        window: Window::Day,
+        country: None,
+        from: None,
+        to: None,
+        after: None,
+        count_max: 0,
+    });
+    let cursor_of = |plain: &str| format!("{DAYS}&cursor={days}{}", hex::encode(plain));
+    assert_eq!(ask(&series, &cursor_of("7/EIRE/GBP")).await.0, 200);
     for (query, code) in [
         ("job=revenue&window=day", "UNKNOWN_JOB"),
         ("job=revenue_by_country&window=minute", "UNKNOWN_WINDOW"),

@@ -18,6 +18,27 @@ const BAD_SALES: &[(&str, &str, &str)] = &[
     (r#"{"invoice":""}"#, FIELD, "invoice"),
     (r#"{"currency":"PND"}"#, FIELD, "currency"),
     (r#"{"ordered_at":"12/1/2010 8:26"}"#, FIELD, "ordered_at"),
+    (
+        r#"{"ordered_at":"2010-12-01 08:26:00Z"}"#,
+        FIELD,
+        "ordered_at",
+    ),
+    (
+        r#"{"ordered_at":"2010-12-01T08:26:60Z"}"#,
+        FIELD,
+        "leap second",
+    ),
+    (
+        r#"{"ordered_at":"2010-12-01T08:26:00.0000001Z"}"#,
+        FIELD,
+        "microsecond",
+    ),
+    (
+        r#"{"ordered_at":"9999-12-30T22:00:00.5Z"}"#,
+        FIELD,
+        "before 9999",
+    ),
+    (r#"{"country":" "}"#, FIELD, "must not be empty"),
     (r#"{"country":"A\u0000"}"#, FIELD, "country"),
     (r#"{"lines":"none"}"#, FIELD, "a sequence"),
     (r#"{"lines":[]}"#, "SALE_WITHOUT_LINES", "no lines"),

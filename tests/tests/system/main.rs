@@ -6,6 +6,7 @@
 //! its deployment. Sharing is why this program has a runner of its own: at the end it stops shared nodes.
 
 mod audit_copies;
+mod batch_ends;
 mod batches;
 mod describe;
 mod import;
@@ -97,6 +98,11 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, batches: [
         a_bad_line_is_refused_and_the_lines_around_it_are_taken,
     ]));
+    tests.extend(own!(runner, batch_ends: [
+        a_client_that_sends_every_line_before_it_reads_gets_every_answer,
+        a_client_that_reads_no_answers_does_not_hold_up_a_stop,
+        a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off,
+    ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
         describe_of_an_unknown_partition_fails,
@@ -113,10 +119,13 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_body_over_the_limit_is_refused,
         a_price_that_no_product_can_have_is_refused,
         an_unknown_path_method_or_resource_is_refused,
-        another_media_type_is_refused,
+        another_media_type_charset_or_encoding_is_refused,
         a_query_with_an_invalid_parameter_is_refused,
         an_invalid_idempotency_key_is_refused,
         if_match_must_be_the_current_version,
+        a_header_that_comes_twice_is_refused,
+        a_request_under_a_name_that_is_not_ours_is_refused,
+        a_browser_can_not_use_the_route_between_nodes,
     ]));
     tests.extend(shared!(runner, import: [
         the_report_of_the_importer_has_the_totals_of_the_file,

@@ -12,6 +12,9 @@ use tokio::sync::RwLockReadGuard;
 const HUGE_BODY_BYTES: usize = 10 << 20;
 
 const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+const BATCH: &str = "/api/v1/admin/commands";
+const INTERNAL: &str = "/internal/v1/commands";
 const PRODUCTS: &str = "/api/v1/products";
 /// This product is there, and no request changes it.
 const PRICE: &str = "/api/v1/products/GOOD/price";
@@ -136,15 +139,65 @@ pub async fn an_unknown_path_method_or_resource_is_refused() -> Result<()> {
     refusing.check_unchanged().await
 }
 
-pub async fn another_media_type_is_refused() -> Result<()> {
+pub async fn another_media_type_charset_or_encoding_is_refused() -> Result<()> {
     let refusing = refusing().await?;
-    for (path, code) in [
-        (PRODUCTS, "CONTENT_TYPE_NOT_JSON"),
-        ("/api/v1/admin/commands", "CONTENT_TYPE_NOT_NDJSON"),
+    for (path, media_type, code) in [
+        (PRODUCTS, JSON, "CONTENT_TYPE_NOT_JSON"),
+        (BATCH, NDJSON, "CONTENT_TYPE_NOT_NDJSON"),
     ] {
-        let request = refusing.client().request(Method::POST, path).body("{}");
-        let answer = send(request.header("content-type", "text/plain")).await?;
-        answer.problem(415, code)?;
+        let request = |content_type: &str| {
+            let request = refusing.client().request(Method::POST, path).body("{}");
+            request.header("content-type", content_type)
+        };
+        send(request("text/plain")).await?.problem(415, code)?;
+        let other_charset = request(&format!("{media_type}; charset=utf-16"));
+        send(other_charset)
+            .await?
+            .problem(415, "CHARSET_NOT_UTF_8")?;
+        let encoded = send(request(media_type).header("content-encoding", "gzip")).await?;
+        encoded.problem(415, "CONTENT_ENCODING_NOT_IDENTITY")?;
+        let accepted = encoded.header("accept-encoding");
+        ensure!(accepted == "identity", "Accept-Encoding: {accepted:?}");
+    }
+    refusing.check_unchanged().await
+}
+
+pub async fn a_request_under_a_name_that_is_not_ours_is_refused() -> Result<()> {
+    let refusing = refusing().await?;
+    let client = refusing.client();
+    let port = refusing.deployment.listen().port();
+    for path in [
+        "/api/v1/orders",
+        "/health/ready",
+        "/metrics",
+        "/docs/",
+        "/openapi.json",
+        INTERNAL,
+        "/nothing",
+    ] {
+        // As in a request of a page whose name was pointed at this machine.
+        let of_page = client.request(Method::GET, path);
+        let answer = send(of_page.header("host", format!("page.example:{port}"))).await?;
+        check_detail(&answer.problem(421, "HOST_NOT_SERVED")?, "http.hosts")?;
+    }
+    let product = json!({"sku": "REBOUND", "description": ""});
+    let request = client.request(Method::POST, PRODUCTS).json(&product);
+    let answer = send(request.header("host", "page.example")).await?;
+    answer.problem(421, "HOST_NOT_SERVED")?;
+    for host in ["localhost".to_owned(), format!("127.0.0.1:{port}")] {
+        let request = client.request(Method::GET, "/health/live");
+        send(request.header("host", host)).await?.expect(200)?;
+    }
+    refusing.check_unchanged().await
+}
+
+pub async fn a_browser_can_not_use_the_route_between_nodes() -> Result<()> {
+    let refusing = refusing().await?;
+    let own_page = refusing.client().base().to_owned();
+    for (name, value) in [("origin", own_page.as_str()), ("sec-fetch-site", "none")] {
+        let request = refusing.client().request(Method::POST, INTERNAL);
+        let request = request.header("content-type", NDJSON).header(name, value);
+        send(request).await?.problem(403, "NODES_ONLY")?;
     }
     refusing.check_unchanged().await
 }
@@ -176,7 +229,7 @@ pub async fn an_invalid_idempotency_key_is_refused() -> Result<()> {
 pub async fn if_match_must_be_the_current_version() -> Result<()> {
     let refusing = refusing().await?;
     let client = refusing.client();
-    for if_match in ["1", "*", "\"x\""] {
+    for if_match in ["1", "*", "\"x\"", "\"+1\"", "\"01\"", "\"0\""] {
         let answer = price_if_match(client, if_match).await?;
         let problem = answer.problem(400, "IF_MATCH_INVALID");
         check_detail(&problem?, "If-Match").context(if_match)?;
@@ -187,6 +240,23 @@ pub async fn if_match_must_be_the_current_version() -> Result<()> {
     let answer = price_if_match(client, "\"1\"").await?;
     let version = answer.expect(201)?.header("etag");
     ensure!(version == "\"2\"", "version {version} instead of 2");
+    refusing.check_unchanged().await
+}
+
+pub async fn a_header_that_comes_twice_is_refused() -> Result<()> {
+    let refusing = refusing().await?;
+    let product = json!({"sku": "TWICE", "description": "a product"});
+    for (name, values, code) in [
+        ("idempotency-key", ["a", "b"], "IDEMPOTENCY_KEY_INVALID"),
+        ("if-match", ["\"1\"", "\"1\""], "IF_MATCH_INVALID"),
+    ] {
+        let request = refusing.client().request(Method::POST, PRODUCTS);
+        let request = request.json(&product);
+        let request = values
+            .iter()
+            .fold(request, |request, value| request.header(name, *value));
+        check_detail(&send(request).await?.problem(400, code)?, name)?;
+    }
     refusing.check_unchanged().await
 }
 
@@ -260,7 +330,13 @@ const BAD_PRODUCTS: &[(&str, u16, &str, &str)] = &[
         "sku",
     ),
     (
-        r#"{"sku":"A","description":"\n"}"#,
+        r#"{"sku":"..","description":""}"#,
+        422,
+        "FIELD_INVALID",
+        "sku",
+    ),
+    (
+        r#"{"sku":"A","description":"a\nb"}"#,
         422,
         "FIELD_INVALID",
         "description",

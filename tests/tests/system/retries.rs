@@ -1,8 +1,9 @@
 //! The same command twice: the same answer, and nothing is decided again.
 
 use anyhow::{Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{Answer, Client, Deployment, audit_log};
+use system_tests::{Answer, Client, Deployment, audit_log, http::send};
 
 const PRODUCTS: &str = "/api/v1/products";
 
@@ -72,6 +73,12 @@ impl First {
                 "{name}: {now:?} instead of {before:?}"
             );
         }
+        // The condition is not part of the command.
+        let request = client.request(Method::POST, PRODUCTS).json(&product());
+        let request = request.header("idempotency-key", "k");
+        let newer = send(request.header("if-match", "\"1\"")).await?;
+        let replayed = newer.expect(201)?.header("idempotent-replayed");
+        ensure!(replayed == "true", "{:?}", newer.headers);
         let reused = client.post(PRODUCTS, &other_product(), Some("k")).await?;
         reused.problem(422, "IDEMPOTENCY_KEY_REUSED")?;
         let again = client

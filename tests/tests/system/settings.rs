@@ -32,6 +32,12 @@ pub async fn a_wrong_setting_ends_the_node_with_its_name(deployment: &Deployment
         ("DAYBOOK_HTTP_LISTEN", "here", "listen"),
         ("DAYBOOK_HTTP_LISTN", "127.0.0.1:1", "listn"),
         ("DAYBOOK_HTP_LISTEN", "127.0.0.1:1", "htp"),
+        ("DAYBOOK_HTTP_HOSTS", "http://shop.example", "http.hosts"),
+        (
+            "DAYBOOK_HTTP_WAITING_BYTES_MAX",
+            "1000",
+            "http.waiting_bytes_max",
+        ),
         (key_file, &missing, "hash_key_file"),
         (key_file, &short, "64 hexadecimal digits"),
         ("DAYBOOK_POSTGRES_URL", "127.0.0.1", "postgres.url"),

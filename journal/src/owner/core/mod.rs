@@ -14,6 +14,8 @@
 //! drops the whole overlay.
 
 mod decide;
+#[cfg(test)]
+mod join_tests;
 mod leadership;
 mod proof;
 #[cfg(test)]

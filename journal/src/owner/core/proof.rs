@@ -108,7 +108,12 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             }
         }
         for reply in command.joined {
-            self.replies.push((reply, answer.clone()));
+            // The first one's answer, given again.
+            let again = answer.clone().map(|answer| Answer {
+                replayed: true,
+                ..answer
+            });
+            self.replies.push((reply, again));
         }
         self.replies.push((command.reply, answer));
     }

@@ -53,6 +53,8 @@ struct CustomerPath {
 
 /// A checked request.
 struct History {
+    /// The name of this customer's list.
+    list: String,
     customer: String,
     limit: u16,
     after: Option<NewestFirst>,
@@ -71,22 +73,22 @@ async fn list_orders_of_customer(
     ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,
     ApiQuery(query): ApiQuery<HistoryQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
-    paging::text("id", &id)?;
+    let customer = paging::text("id", &id)?;
+    let list = paging::list(OrdersByCustomer::NAME, &customer);
     let history = History {
-        customer: id,
+        customer,
         limit: paging::limit(query.limit)?,
-        after: paging::cursor(OrdersByCustomer::NAME, query.cursor.as_deref())?,
+        after: paging::cursor(&list, query.cursor.as_deref())?,
+        list,
     };
     answer(find_page(&cql, &history)).await.map(Json)
 }
 
 async fn find_page(cql: &Cql, history: &History) -> Result<OrderPage, QueryError> {
     let rows = find(cql, history).await?;
-    let (rows, next_cursor) = paging::cut(OrdersByCustomer::NAME, rows, history.limit, |row| {
-        NewestFirst {
-            ordered_at: Timestamp(row.ordered_at_us),
-            order_id: row.order_id.clone(),
-        }
+    let (rows, next_cursor) = paging::cut(&history.list, rows, history.limit, |row| NewestFirst {
+        ordered_at: Timestamp(row.ordered_at_us),
+        order_id: row.order_id.clone(),
     });
     let orders = rows.into_iter().map(|row| summary(row, &history.customer));
     Ok(OrderPage {

@@ -56,7 +56,10 @@ struct OrderPath {
 }
 
 /// A checked [`ListQuery`].
+#[derive(Debug)]
 struct Filter {
+    /// The name of the list with these filters.
+    list: String,
     customer: Option<String>,
     country: Option<String>,
     kind: Option<Kind>,
@@ -137,31 +140,33 @@ async fn get_order(
 
 impl Filter {
     fn check(query: ListQuery) -> Result<Self, Problem> {
-        for (name, text) in [("customer", &query.customer), ("country", &query.country)] {
-            if let Some(text) = text {
-                paging::text(name, text)?;
-            }
-        }
+        let text = |name, text: Option<&str>| text.map(|text| paging::text(name, text)).transpose();
         let time = |name, text: Option<&str>| text.map(|text| paging::time(name, text)).transpose();
+        let customer = text("customer", query.customer.as_deref())?;
+        let country = text("country", query.country.as_deref())?;
+        let from = time("from", query.from.as_deref())?;
+        let to = time("to", query.to.as_deref())?;
+        let kind = query.kind.map(Kind::as_str);
+        let list = paging::list(OrdersView::NAME, &(&customer, &country, kind, from, to));
         Ok(Self {
-            from: time("from", query.from.as_deref())?,
-            to: time("to", query.to.as_deref())?,
-            limit: paging::limit(query.limit)?,
-            after: paging::cursor(OrdersView::NAME, query.cursor.as_deref())?,
-            customer: query.customer,
-            country: query.country,
+            customer,
+            country,
             kind: query.kind,
+            from,
+            to,
+            limit: paging::limit(query.limit)?,
+            after: paging::cursor(&list, query.cursor.as_deref())?,
+            list,
         })
     }
 }
 
 async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryError> {
     let rows = find(pool, filter).await?;
-    let (rows, next_cursor) =
-        paging::cut(OrdersView::NAME, rows, filter.limit, |row| NewestFirst {
-            ordered_at: row.ordered_at.0,
-            order_id: row.order_id.clone(),
-        });
+    let (rows, next_cursor) = paging::cut(&filter.list, rows, filter.limit, |row| NewestFirst {
+        ordered_at: row.ordered_at.0,
+        order_id: row.order_id.clone(),
+    });
     let orders = rows.into_iter().map(summary).collect::<Result<_, _>>()?;
     Ok(OrderPage {
         orders,
@@ -307,4 +312,42 @@ pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
     }
     transaction.commit().await?;
     Ok(TotalsAt { position, totals })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(query: &str) -> ListQuery {
+        let uri = format!("/orders?{query}").parse().unwrap();
+        axum::extract::Query::try_from_uri(&uri).unwrap().0
+    }
+
+    #[test]
+    fn a_cursor_is_taken_with_the_filters_of_its_page_only() {
+        let key = NewestFirst {
+            ordered_at: Timestamp(1),
+            order_id: "order_1".into(),
+        };
+        let filters = [
+            "",
+            "country=France",
+            "country=EIRE",
+            "customer=France",
+            "kind=SALE",
+            "from=2010-12-01T00:00:00Z",
+            "to=2010-12-01T00:00:00Z",
+        ];
+        for of_page in filters {
+            let page = Filter::check(query(of_page)).unwrap();
+            let cursor = paging::encode(&page.list, &key);
+            for filter in filters {
+                let next = Filter::check(query(&format!("{filter}&limit=7&cursor={cursor}")));
+                match filter == of_page {
+                    true => assert_eq!(next.unwrap().after.as_ref(), Some(&key), "{filter}"),
+                    false => assert_eq!(next.unwrap_err().code, "INVALID_CURSOR", "{filter}"),
+                }
+            }
+        }
+    }
 }

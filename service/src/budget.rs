@@ -1,0 +1,268 @@
+//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers that
+//! clients have not read yet. A request that finds it used up is refused with 503 and `Retry-After`, so an outage
+//! behind this process can't end in a lack of memory.
+
+use crate::problem::Problem;
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http_body::{Frame, SizeHint};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+/// The budget of a process, unless its settings say otherwise.
+pub const BYTES_DEFAULT: u32 = 256 << 20;
+/// The part of a request in it, besides its body: its headers, its buffers and its tasks.
+pub const REQUEST_BYTES: usize = 4 << 10;
+/// Largest body of a request that is not streamed, in bytes. No request counts with more: a longer body is
+/// refused, or read line by line.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that may wait. A clone has the same bytes.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    own: Pool,
+    /// The budget that this one is a part of.
+    whole: Option<Pool>,
+}
+
+#[derive(Debug, Clone)]
+struct Pool {
+    free: Arc<Semaphore>,
+    bytes: u32,
+}
+
+/// A share of a [`Budget`], until it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    own: OwnedSemaphorePermit,
+    whole: Option<OwnedSemaphorePermit>,
+}
+
+/// The budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much waits in this node already; send it again later")]
+pub struct Overloaded;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(BYTES_DEFAULT)
+    }
+}
+
+impl Budget {
+    /// A budget of its own.
+    pub fn new(bytes: u32) -> Self {
+        Self {
+            own: Pool::new(bytes),
+            whole: None,
+        }
+    }
+
+    /// A part with a bound of its own, such as that of one batch. Its shares are shares of this budget too.
+    ///
+    /// # Panics
+    /// This budget is a part itself.
+    #[must_use]
+    pub fn part(&self, bytes: u32) -> Self {
+        assert!(self.whole.is_none(), "a part has no parts");
+        Self {
+            own: Pool::new(bytes),
+            whole: Some(self.own.clone()),
+        }
+    }
+
+    /// Takes a share at once. More than there is in all counts as all.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn try_take(&self, bytes: usize) -> Result<Share, Overloaded> {
+        let own = self.own.try_take(bytes)?;
+        let whole = self.whole.as_ref().map(|pool| pool.try_take(bytes));
+        Ok(Share {
+            own,
+            whole: whole.transpose()?,
+        })
+    }
+
+    /// Takes a share. Waits for room in this part without a limit, and for room in the whole as long as
+    /// `limit`.
+    ///
+    /// # Errors
+    /// The whole was used up all the time.
+    pub async fn take(&self, bytes: usize, limit: Duration) -> Result<Share, Overloaded> {
+        let own = self.own.take(bytes).await;
+        let whole = match &self.whole {
+            None => None,
+            Some(pool) => Some(
+                timeout(limit, pool.take(bytes))
+                    .await
+                    .map_err(|_| Overloaded)?,
+            ),
+        };
+        Ok(Share { own, whole })
+    }
+}
+
+impl Pool {
+    fn new(bytes: u32) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(bytes as usize)),
+            bytes,
+        }
+    }
+
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes)
+    }
+
+    fn try_take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Overloaded> {
+        let permits = self.permits(bytes);
+        let free = self.free.clone();
+        free.try_acquire_many_owned(permits).map_err(|_| Overloaded)
+    }
+
+    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let taken = self.free.clone().acquire_many_owned(self.permits(bytes));
+        taken.await.expect("the semaphore is never closed")
+    }
+}
+
+impl Share {
+    /// Takes some of it out, as a share of its own; all of it, if there is not so much.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let split = |permit: &mut OwnedSemaphorePermit| {
+            let some = permit.split(bytes.min(permit.num_permits()));
+            some.expect("it has so many permits")
+        };
+        Self {
+            own: split(&mut self.own),
+            whole: self.whole.as_mut().map(split),
+        }
+    }
+
+    /// Gives back all but some of it.
+    pub fn keep(&mut self, bytes: usize) {
+        let excess = self.own.num_permits().saturating_sub(bytes);
+        drop(self.split(excess));
+    }
+}
+
+impl From<Overloaded> for Problem {
+    fn from(error: Overloaded) -> Self {
+        let detail = error.to_string();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", detail)
+    }
+}
+
+/// A middleware: a request has a share of the budget until its response is sent or its client has gone away.
+pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -> Response {
+    let length = request.body().size_hint().upper();
+    let length = length.and_then(|bytes| usize::try_from(bytes).ok());
+    let body_bytes = length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+    match budget.try_take(REQUEST_BYTES + body_bytes) {
+        Ok(share) => next.run(request).await.map(|body| {
+            Body::new(Sharing {
+                body,
+                _share: share,
+            })
+        }),
+        Err(overloaded) => Problem::from(overloaded).into_response(),
+    }
+}
+
+/// A response's body with its share.
+struct Sharing {
+    body: Body,
+    _share: Share,
+}
+
+impl HttpBody for Sharing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, http::header, middleware, routing::post};
+    use tower::ServiceExt;
+
+    async fn ask(router: &Router, body: &'static str) -> Response {
+        let request = Request::post("/").body(Body::from(body)).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_beyond_the_budget_is_refused_until_an_earlier_response_is_read() {
+        let bytes = u32::try_from(REQUEST_BYTES + 10).unwrap();
+        let admitting = middleware::from_fn_with_state(Budget::new(bytes), admit);
+        let router = Router::new()
+            .route("/", post(|| async { "done" }))
+            .layer(admitting);
+        let first = ask(&router, "x").await;
+        assert_eq!(first.status(), StatusCode::OK);
+        let second = ask(&router, "x").await;
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(second.headers()[header::RETRY_AFTER], "1");
+        let text = axum::body::to_bytes(first.into_body(), 10).await.unwrap();
+        assert_eq!(text, "done");
+        assert_eq!(ask(&router, "0123456789").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_response_keeps_its_length() {
+        let admitting = middleware::from_fn_with_state(Budget::default(), admit);
+        let router = Router::new()
+            .route("/", post(|| async { "done" }))
+            .layer(admitting);
+        let response = ask(&router, "").await;
+        assert_eq!(response.into_body().size_hint().exact(), Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_waits_for_the_whole_as_long_as_it_may() {
+        let whole = Budget::new(100);
+        let (one, other) = (whole.part(80), whole.part(80));
+        let limit = Duration::from_secs(1);
+        let mut taken = one.take(70, limit).await.unwrap();
+        assert_eq!(other.take(40, limit).await.unwrap_err(), Overloaded);
+        assert!(one.try_take(20).is_err(), "a part has a bound of its own");
+        taken.keep(60);
+        let rest = taken.split(50);
+        drop(taken);
+        assert!(other.take(50, limit).await.is_ok());
+        assert!(other.take(51, limit).await.is_err());
+        drop(rest);
+        // More than a part can ever have counts as all of it.
+        assert!(other.take(1_000, limit).await.is_ok());
+    }
+}
