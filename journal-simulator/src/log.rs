@@ -6,7 +6,7 @@ use crate::{
 };
 use journal::log::{Log, PartitionAppender, ReadLog, RecordStream};
 use kafka::{
-    ConsumerError, Record, Registry, Report,
+    ConsumerError, Fetched, Registry, Report,
     admin::AdminError,
     appender::{AppendError, AppenderError},
 };
@@ -136,7 +136,7 @@ pub(super) struct SimRecordStream {
 }
 
 impl RecordStream for SimRecordStream {
-    async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
+    async fn next(&mut self) -> Result<Fetched, ConsumerError> {
         self.broker.goes_beyond(self.position).await;
         let (at, fails) = match self.next {
             Some(next) => next,
@@ -159,7 +159,11 @@ impl RecordStream for SimRecordStream {
         let count = usize::try_from(count).expect("some records");
         let records = self.broker.read(self.position, count);
         self.position += records.len();
-        Ok(records)
+        Ok(Fetched {
+            records,
+            // Every offset of this log has a record.
+            ends: Vec::new(),
+        })
     }
 }
 

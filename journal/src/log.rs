@@ -2,7 +2,7 @@
 //! `journal-simulator` in memory; the same readers and owners run on both.
 
 use kafka::{
-    Admin, Appender, BatchConsumer, ConsumerError, KafkaSettings, Record, Registry, Report,
+    Admin, Appender, BatchConsumer, ConsumerError, Fetched, KafkaSettings, Registry, Report,
     admin::AdminError,
     appender::{AppendError, AppenderError, PartitionProducer},
 };
@@ -14,7 +14,7 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
     /// The records of some partitions.
     type Records: RecordStream;
 
-    /// The offset that a partition's next record will get.
+    /// The offset that a partition's next record will get. Records of open transactions count.
     fn end(
         &self,
         topic: &str,
@@ -34,12 +34,16 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
 }
 
 /// Records, each partition's in the order of their offsets.
+///
+/// Some offsets have no record: those of control records, which end a stranger's transaction. If such offsets
+/// are the last ones of a partition, the stream gives its position behind them as an end, so that a reader
+/// can wait for a position instead of a record.
 pub trait RecordStream: Send {
-    /// Waits for the next records, at least one. Cancel-safe.
+    /// Waits for the next records or ends, at least one. Cancel-safe.
     ///
     /// # Errors
     /// After an error that [`ConsumerError::is_transient`], call again; after any other, give up.
-    fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, ConsumerError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Fetched, ConsumerError>> + Send;
 }
 
 /// A log that can be appended to.
@@ -118,8 +122,8 @@ impl ReadLog for Source {
 }
 
 impl RecordStream for BatchConsumer {
-    async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
-        self.next().await
+    async fn next(&mut self) -> Result<Fetched, ConsumerError> {
+        self.next_fetched().await
     }
 }
 

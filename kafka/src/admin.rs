@@ -100,7 +100,12 @@ impl Admin {
         };
         Ok(Self {
             client: Arc::new(settings.client("admin").create().map_err(unreachable)?),
-            watcher: Arc::new(settings.client("watcher").create().map_err(unreachable)?),
+            watcher: Arc::new(
+                settings
+                    .reading_client("watcher")
+                    .create()
+                    .map_err(unreachable)?,
+            ),
             settings: Arc::new(settings.clone()),
             prefix: TopicPrefix::of(settings),
             reported: Arc::default(),
@@ -259,7 +264,7 @@ impl Admin {
         }
     }
 
-    /// Where a partition begins and ends now.
+    /// Where a partition begins and ends now. Records of open transactions count.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
         let name = self.prefix.add(topic);
         let (low, high) = self

@@ -23,7 +23,7 @@ pub use admin::Admin;
 pub use appender::{Appender, Report};
 pub use bounded::{BoundedReadError, BoundedReader, Span};
 pub use codec::{CodecError, Decoder, Encoder};
-pub use consumer::{BatchConsumer, ConsumerError, Fetch, Record};
+pub use consumer::{BatchConsumer, ConsumerError, EndReached, Fetch, Fetched, Record};
 pub use group::{GroupError, Hint, Membership, OtherMembers};
 pub use publisher::Publisher;
 pub use registry::{Registry, RegistryError};

@@ -266,6 +266,15 @@ impl KafkaSettings {
             .set("log.connection.close", "false");
         config
     }
+
+    /// The configuration of a client that reads or measures topics. A transaction that a stranger holds open
+    /// must not hide what comes after it, so a topic's end is where its last record is, not where the first
+    /// open transaction begins.
+    pub(crate) fn reading_client(&self, role: &str) -> ClientConfig {
+        let mut config = self.client(role);
+        config.set("isolation.level", "read_uncommitted");
+        config
+    }
 }
 
 #[cfg(test)]

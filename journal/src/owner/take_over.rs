@@ -38,6 +38,8 @@ const _: () = assert!(
 /// Wait of an owner with a wrong clock before it announces itself again, because each announcement ends
 /// the term of the serving owner.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
+/// Wait of an owner whose state store is ahead of the log before it measures the log again.
+const SHORT_LOG_RETRY: Duration = Duration::from_secs(10);
 /// First wait of an owner that was fenced; it doubles each time.
 const FENCED_WAIT: Duration = Duration::from_millis(250);
 /// Most doublings of that wait.
@@ -205,8 +207,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     async fn catch_up(&mut self, reader: &mut LogReader<M, L, P>, end: i64) -> Result<(), Failure> {
         let mut reported = self.core.checkpoint().next_offset;
         while self.core.checkpoint().next_offset < end {
-            // The last offset may be the marker of a foreign transaction, which no consumer gets. If
-            // there are more records after all, the rule makes the announcement void.
+            // If there are more records after all, the rule makes the announcement void.
             if !self.read(reader, READ_TIMEOUT).await? {
                 break;
             }
@@ -407,13 +408,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L,
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
+        let another_log = || {
+            Reason::of_this_node(format!(
+                "{error}; if this is the right log, delete the state store's directory, and it is \
+                 rebuilt from the log"
+            ))
+        };
         match &error {
-            ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
-                Self::End(Reason::of_this_node(format!(
-                    "{error}; if this is the right log, delete the state store's directory, and it is \
-                     rebuilt from the log"
-                )))
-            }
+            ReadError::Probe(_) => Self::End(another_log()),
+            // An end is a measurement: the log may be whole again later, and this owner then serves.
+            ReadError::LogTooShort { .. } => Self::RetryAfter(SHORT_LOG_RETRY, another_log()),
             error if error.is_transient() => Self::Retry(error.to_string()),
             // A newer node could read further.
             ReadError::Unreadable { .. }

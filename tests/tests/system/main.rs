@@ -19,6 +19,7 @@ mod retries;
 mod runner;
 mod settings;
 mod shared_deployment;
+mod transactions;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -77,6 +78,10 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, void_records: [
         foreign_records_are_counted_as_void_and_stop_no_reader,
         foreign_records_written_while_the_node_is_down_stop_no_reader,
+    ]));
+    tests.extend(own!(runner, transactions: [
+        a_transaction_that_is_held_open_and_then_aborted_stops_nobody,
+        a_transaction_that_is_held_open_and_then_committed_stops_nobody,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,
