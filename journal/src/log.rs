@@ -59,6 +59,20 @@ pub trait Log: ReadLog {
         partition: i32,
         in_flight_max: usize,
     ) -> (Self::Appender, mpsc::Receiver<Report>);
+
+    /// Reads the topic's limits again, after a record was refused by one.
+    fn refresh_limits(&self, topic: &str) -> impl Future<Output = Result<(), LimitsError>> + Send;
+}
+
+/// Why the limits of a topic are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitsError {
+    /// They can't be read.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The producer can't be replaced by one that observes them.
+    #[error(transparent)]
+    Appender(#[from] AppenderError),
 }
 
 /// Appends to one partition, on behalf of its owner.
@@ -74,6 +88,9 @@ pub trait PartitionAppender: Send + 'static {
         headers: &[(&str, &[u8])],
         number: u64,
     ) -> Result<(), AppendError>;
+
+    /// Most bytes of a record's key and value together, as far as the topic's limit is known.
+    fn record_bytes_max(&self) -> usize;
 
     /// Replaces the producer if it had a fatal error. Reports of records that were handed to the
     /// previous one may still come.
@@ -160,6 +177,11 @@ impl Log for Kafka {
         self.appender
             .partition_producer(topic, partition, in_flight_max)
     }
+
+    async fn refresh_limits(&self, topic: &str) -> Result<(), LimitsError> {
+        let bytes_max = self.source.admin.message_bytes_max(topic).await?;
+        Ok(self.appender.set_message_bytes_max(topic, bytes_max)?)
+    }
 }
 
 impl PartitionAppender for PartitionProducer {
@@ -171,6 +193,10 @@ impl PartitionAppender for PartitionProducer {
         number: u64,
     ) -> Result<(), AppendError> {
         self.append(key, value, headers, number)
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max()
     }
 
     fn recover(&self) -> Result<(), AppenderError> {

@@ -14,13 +14,14 @@ pub mod group;
 pub mod partition;
 mod prefix;
 pub mod publisher;
+mod record_limits;
 pub mod registry;
 mod self_healing;
 pub mod settings;
 mod subjects;
 
 pub use admin::Admin;
-pub use appender::{Appender, Report};
+pub use appender::{Appender, BrokerRule, Report};
 pub use bounded::{BoundedReadError, BoundedReader, Span};
 pub use codec::{CodecError, Decoder, Encoder};
 pub use consumer::{BatchConsumer, ConsumerError, EndReached, Fetch, Fetched, Record};
