@@ -87,3 +87,30 @@ impl Config {
         Ok(config)
     }
 }
+
+impl HttpSettings {
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.listen.port() != 0,
+            "http.listen is {}; name a port, because other nodes send commands to this address",
+            self.listen
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_of_its_own_is_refused() {
+        let check = |listen: &str| {
+            let listen = listen.parse().unwrap();
+            HttpSettings { listen }.check()
+        };
+        check("127.0.0.1:8080").unwrap();
+        let error = check("127.0.0.1:0").unwrap_err().to_string();
+        assert!(error.contains("http.listen is 127.0.0.1:0"), "{error}");
+    }
+}

@@ -2,7 +2,10 @@
 
 use crate::config::Config;
 use kafka::{Admin, Encoder, Registry, RegistryError, Subjects, admin::AdminError};
-use schemas::topics::{PartitionCounts, TOPICS};
+use schemas::{
+    CONTEXTS,
+    topics::{PartitionCounts, TOPICS},
+};
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -15,6 +18,8 @@ pub struct ReadyTopics {
     pub encoders: HashMap<&'static str, Encoder>,
     /// How many partitions each topic has at the brokers.
     pub partitions: PartitionCounts,
+    /// Each journal with its `max.message.bytes`.
+    pub message_bytes_max: Vec<(&'static str, usize)>,
 }
 
 /// Why topics and schemas are not as they must be.
@@ -79,8 +84,14 @@ pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, 
         })?;
         encoders.insert(topic.name, encoder);
     }
+    let mut message_bytes_max = Vec::with_capacity(CONTEXTS.len());
+    for context in CONTEXTS {
+        let bytes_max = admin.message_bytes_max(context.topic).await?;
+        message_bytes_max.push((context.topic, bytes_max));
+    }
     Ok(ReadyTopics {
         encoders,
+        message_bytes_max,
         partitions: admin.partition_counts(&TOPICS).await?,
     })
 }

@@ -64,6 +64,7 @@ pub fn problem(refusal: Refusal) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "COMMIT_TOO_LARGE", detail)
                 .with("bytes_max", bytes_max)
         }
+        Refusal::Forbidden(_) => Problem::new(StatusCode::FORBIDDEN, "JOURNAL_FORBIDDEN", detail),
         Refusal::Unencodable(_) => Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "COMMIT_UNENCODABLE",
@@ -149,6 +150,7 @@ mod tests {
                 413,
                 "COMMIT_TOO_LARGE",
             ),
+            (Refusal::Forbidden("no".into()), 403, "JOURNAL_FORBIDDEN"),
             (Refusal::Unencodable("no".into()), 500, "COMMIT_UNENCODABLE"),
             (Refusal::Busy("no".into()), 503, "BUSY"),
             (Refusal::NotOwner("no".into()), 503, "JOURNAL_UNAVAILABLE"),

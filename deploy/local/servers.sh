@@ -46,10 +46,11 @@ kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
 
 # Each stack of each checkout is a Compose project of its own.
 compose() {
-  local project
+  local project files=(-f "$root/docker-compose.kafka.yml")
   project=$(compose_project)
-  DEV_KAFKA_PORT=${port[kafka]} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
-    DEV_CQL_PORT=${port[cql]} docker compose -p "$project" -f "$root/docker-compose.kafka.yml" "$@"
+  if [ "$DEV_STACK" = test ]; then files+=(-f "$local_dir/kafka/access.compose.yml"); fi
+  DEV_KAFKA_PORT=${port[kafka]} DEV_KAFKA_SASL_PORT=${port[kafka_sasl]:-} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
+    DEV_CQL_PORT=${port[cql]} docker compose -p "$project" "${files[@]}" "$@"
 }
 compose_project() { echo "daybook-$(checkout_hash)-$DEV_STACK"; }
 checkout_hash() { printf %s "$root" | sha256sum | cut -c1-10; }

@@ -30,7 +30,7 @@ declare -A port_default_up=(
 )
 # CQL: not 19042, which Scylla announces to its clients as the port for shard-aware drivers.
 declare -A port_default_test=(
-  [kafka]=19092 [kafka_controller]=19093 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
+  [kafka]=19092 [kafka_controller]=19093 [kafka_sasl]=19094 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )
 declare -A port_default_bench=(
   [kafka]=29092 [kafka_controller]=29093 [registry]=28081 [postgres]=25432 [cql]=29142 [cql_storage]=27000 [http]=28080
@@ -45,7 +45,12 @@ declare -A port=()
 
 use_stack() { # up | test | bench | chaos | soak
   case $1 in
-    up | test | bench | soak) ;;
+    up | bench | soak) ;;
+    # Its broker has a listener for clients whose rights it checks.
+    test)
+      port_names+=(kafka_sasl)
+      server_ports[kafka]+=" kafka_sasl"
+      ;;
     # Command nodes need no other servers.
     chaos) server_names=(kafka registry) ;;
     *) echo "DEV_STACK must be up, test, bench, chaos or soak, not '$1'" >&2; exit 2 ;;

@@ -51,7 +51,7 @@ run_tests() {
   check build cargo build --workspace --all-targets --locked
   if [ $full = yes ]; then check dependencies dependency_check; fi
   export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
-  export DEV_DAYBOOK=$target_dir/debug/daybook
+  export DEV_DAYBOOK=$target_dir/debug/daybook DEV_KAFKA_SASL_BROKERS=127.0.0.1:${port[kafka_sasl]}
   all_tests
 
   heading "servers stop"

@@ -202,7 +202,10 @@ impl<'a> Checker<'a> {
         let command = &attempt.command;
         match refusal {
             Refusal::NotOwner(_) | Refusal::Unavailable(_) => Ok(()),
-            Refusal::Busy(_) | Refusal::TooLarge { .. } | Refusal::Unencodable(_) => {
+            Refusal::Busy(_)
+            | Refusal::TooLarge { .. }
+            | Refusal::Forbidden(_)
+            | Refusal::Unencodable(_) => {
                 Err("no command of a run is too large, and there are few".into())
             }
             Refusal::KeyReused => {

@@ -185,6 +185,7 @@ impl<P: OwnerProtocol> Clients<P> {
                     | Refusal::Unavailable(_)
                     | Refusal::Busy(_)
                     | Refusal::TooLarge { .. }
+                    | Refusal::Forbidden(_)
                     | Refusal::Unencodable(_),
                 ))
                 | None => false,
@@ -293,6 +294,7 @@ impl<P: OwnerProtocol> Clients<P> {
                 | Refusal::Unavailable(_)
                 | Refusal::Busy(_)
                 | Refusal::TooLarge { .. }
+                | Refusal::Forbidden(_)
                 | Refusal::Unencodable(_),
             ))
             | None => (CoveragePoint::NoAnswer, None),

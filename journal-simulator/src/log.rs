@@ -4,11 +4,11 @@ use crate::{
     broker::{Broker, Link, PARTITION},
     coverage::CoveragePoint,
 };
-use journal::log::{Log, PartitionAppender, ReadLog, RecordStream};
+use journal::log::{LimitsError, Log, PartitionAppender, ReadLog, RecordStream};
 use kafka::{
-    ConsumerError, Record, Registry, Report,
+    ConsumerError, Fetched, Registry, Report,
     admin::AdminError,
-    appender::{AppendError, AppenderError},
+    appender::{AppendError, AppenderError, RECORD_BYTES_MAX},
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -99,6 +99,10 @@ impl Log for SimLog {
         let broker = self.broker.clone();
         (SimAppender { broker, number }, reports)
     }
+
+    async fn refresh_limits(&self, _: &str) -> Result<(), LimitsError> {
+        Ok(())
+    }
 }
 
 /// Appends to the partition, on behalf of one owner.
@@ -116,6 +120,10 @@ impl PartitionAppender for SimAppender {
         number: u64,
     ) -> Result<(), AppendError> {
         self.broker.append(self.number, key, value, number)
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX
     }
 
     fn recover(&self) -> Result<(), AppenderError> {
@@ -136,7 +144,7 @@ pub(super) struct SimRecordStream {
 }
 
 impl RecordStream for SimRecordStream {
-    async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
+    async fn next(&mut self) -> Result<Fetched, ConsumerError> {
         self.broker.goes_beyond(self.position).await;
         let (at, fails) = match self.next {
             Some(next) => next,
@@ -159,7 +167,11 @@ impl RecordStream for SimRecordStream {
         let count = usize::try_from(count).expect("some records");
         let records = self.broker.read(self.position, count);
         self.position += records.len();
-        Ok(records)
+        Ok(Fetched {
+            records,
+            // Every offset of this log has a record.
+            ends: Vec::new(),
+        })
     }
 }
 

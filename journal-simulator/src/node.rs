@@ -239,6 +239,8 @@ async fn watch_status(
                     sim.count(CoveragePoint::Fencing);
                 } else if reason.contains("clock") {
                     sim.count(CoveragePoint::ClockRefused);
+                } else if store.is_foreign() && reason.contains("before the checkpoint") {
+                    sim.count(CoveragePoint::StoreRefused);
                 }
             }
             Status::Ended(reason) if store.is_foreign() => {

@@ -168,6 +168,13 @@ impl Scene {
         node.handle.submit(request).await.unwrap()
     }
 
+    /// Appends a record that no owner wrote.
+    fn append_foreign_record(&self) {
+        let broker = &self.environment.broker;
+        let (appender, _reports) = broker.open_appender(Arc::default(), 1);
+        broker.append(appender, b"", b"foreign", 0).unwrap();
+    }
+
     /// Sets a counter, and waits for the answer.
     async fn set(&mut self, node: &TestNode, key: &str, value: i64, version: i64) {
         let answer = self.submit(node, key, value, version).await.await.unwrap();
@@ -323,6 +330,32 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
     let status = next.handle.status().borrow().clone();
     assert!(matches!(status, Status::Ended(_)), "{status:?}");
     assert_eq!(scene.environment.broker.end(), end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
+    let (mut scene, store) = (Scene::new(), Arc::new(Memory::default()));
+    let first = scene.start(0, store.clone());
+    scene.set(&first, B, 1, 0).await;
+    first.stop().await;
+    let stamp = store.stamp().unwrap().unwrap();
+    let mut ahead: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
+    let end = scene.environment.broker.end();
+    ahead["checkpoint"]["next_offset"] = (end + 1).into();
+    store.apply(vec![Change {
+        table: Table::Meta,
+        key: STAMP_KEY.to_vec(),
+        value: Some(ahead.to_string().into_bytes()),
+    }]);
+    let next = scene.start(1, store);
+    tokio::time::sleep(LONG_ENOUGH).await;
+    let status = next.handle.status().borrow().clone();
+    let waits =
+        matches!(&status, Status::TakingOver(reason) if reason.contains("before the checkpoint"));
+    assert!(waits, "{status:?}");
+    assert_eq!(scene.environment.broker.end(), end);
+    scene.append_foreign_record();
+    scene.set(&next, B, 2, 1).await;
 }
 
 #[tokio::test(start_paused = true)]

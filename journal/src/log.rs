@@ -2,7 +2,7 @@
 //! `journal-simulator` in memory; the same readers and owners run on both.
 
 use kafka::{
-    Admin, Appender, BatchConsumer, ConsumerError, KafkaSettings, Record, Registry, Report,
+    Admin, Appender, BatchConsumer, ConsumerError, Fetched, KafkaSettings, Registry, Report,
     admin::AdminError,
     appender::{AppendError, AppenderError, PartitionProducer},
 };
@@ -14,7 +14,7 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
     /// The records of some partitions.
     type Records: RecordStream;
 
-    /// The offset that a partition's next record will get.
+    /// The offset that a partition's next record will get. Records of open transactions count.
     fn end(
         &self,
         topic: &str,
@@ -34,12 +34,16 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
 }
 
 /// Records, each partition's in the order of their offsets.
+///
+/// Some offsets have no record: those of control records, which end a stranger's transaction. If such offsets
+/// are the last ones of a partition, the stream gives its position behind them as an end, so that a reader
+/// can wait for a position instead of a record.
 pub trait RecordStream: Send {
-    /// Waits for the next records, at least one. Cancel-safe.
+    /// Waits for the next records or ends, at least one. Cancel-safe.
     ///
     /// # Errors
     /// After an error that [`ConsumerError::is_transient`], call again; after any other, give up.
-    fn next(&mut self) -> impl Future<Output = Result<Vec<Record>, ConsumerError>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Fetched, ConsumerError>> + Send;
 }
 
 /// A log that can be appended to.
@@ -55,6 +59,20 @@ pub trait Log: ReadLog {
         partition: i32,
         in_flight_max: usize,
     ) -> (Self::Appender, mpsc::Receiver<Report>);
+
+    /// Reads the topic's limits again, after a record was refused by one.
+    fn refresh_limits(&self, topic: &str) -> impl Future<Output = Result<(), LimitsError>> + Send;
+}
+
+/// Why the limits of a topic are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitsError {
+    /// They can't be read.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The producer can't be replaced by one that observes them.
+    #[error(transparent)]
+    Appender(#[from] AppenderError),
 }
 
 /// Appends to one partition, on behalf of its owner.
@@ -70,6 +88,9 @@ pub trait PartitionAppender: Send + 'static {
         headers: &[(&str, &[u8])],
         number: u64,
     ) -> Result<(), AppendError>;
+
+    /// Most bytes of a record's key and value together, as far as the topic's limit is known.
+    fn record_bytes_max(&self) -> usize;
 
     /// Replaces the producer if it had a fatal error. Reports of records that were handed to the
     /// previous one may still come.
@@ -118,8 +139,8 @@ impl ReadLog for Source {
 }
 
 impl RecordStream for BatchConsumer {
-    async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
-        self.next().await
+    async fn next(&mut self) -> Result<Fetched, ConsumerError> {
+        self.next_fetched().await
     }
 }
 
@@ -156,6 +177,11 @@ impl Log for Kafka {
         self.appender
             .partition_producer(topic, partition, in_flight_max)
     }
+
+    async fn refresh_limits(&self, topic: &str) -> Result<(), LimitsError> {
+        let bytes_max = self.source.admin.message_bytes_max(topic).await?;
+        Ok(self.appender.set_message_bytes_max(topic, bytes_max)?)
+    }
 }
 
 impl PartitionAppender for PartitionProducer {
@@ -167,6 +193,10 @@ impl PartitionAppender for PartitionProducer {
         number: u64,
     ) -> Result<(), AppendError> {
         self.append(key, value, headers, number)
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max()
     }
 
     fn recover(&self) -> Result<(), AppenderError> {

@@ -14,12 +14,18 @@ use crate::{
 };
 use backoff::Backoff;
 use bytes::Bytes;
-use kafka::{CodecError, ConsumerError, Record, RegistryError, admin::AdminError};
+use kafka::{CodecError, ConsumerError, Fetched, Record, RegistryError, admin::AdminError};
 use schemas::{Body, Commit, ContextEvent, Decision, ids};
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 /// Most commits in one batch.
 pub const BATCH_COMMITS_MAX: usize = 2_000;
+/// Time after which an end before the checkpoint is measured again: a broker that just became the leader may
+/// have to hear from the others first.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// A valid commit.
 #[derive(Debug, Clone)]
@@ -53,7 +59,7 @@ pub enum ReadError {
     /// The log that the checkpoint was taken from is not this one.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The log ends before the checkpoint: it was truncated or replaced.
+    /// The log ends before the checkpoint, by two measurements: it was truncated or replaced.
     #[error("{topic}/{partition} ends at {end}, before the checkpoint's offset {next_offset}")]
     LogTooShort {
         /// The journal.
@@ -140,6 +146,8 @@ pub struct Reader<E, L: ReadLog = Source, P: RuleProtocol = CorrectProtocol> {
     records: L::Records,
     decoder: Bodies,
     raw: VecDeque<Record>,
+    /// Positions of partitions whose last offsets have no record, behind `raw`.
+    ends: BTreeMap<i32, i64>,
     partitions: BTreeMap<i32, Partition<E, P>>,
     ready: VecDeque<Batch<E>>,
 }
@@ -177,7 +185,11 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         let mut partitions = BTreeMap::new();
         let mut offsets = Vec::with_capacity(starts.len());
         for start in starts {
-            let end = log.end(topic, start.partition).await?;
+            let mut end = log.end(topic, start.partition).await?;
+            if end < start.next_offset {
+                tokio::time::sleep(SETTLE_TIME).await;
+                end = log.end(topic, start.partition).await?;
+            }
             if end < start.next_offset {
                 return Err(ReadError::LogTooShort {
                     topic: topic.to_owned(),
@@ -197,6 +209,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
             records,
             decoder: Bodies::new(log.registry()),
             raw: VecDeque::new(),
+            ends: BTreeMap::new(),
             partitions,
             ready: VecDeque::new(),
         })
@@ -210,7 +223,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     pub async fn confirm(&mut self) -> Result<(), ReadError> {
         let unconfirmed = |partition: &Partition<E, P>| partition.probe.is_some();
         while self.partitions.values().any(unconfirmed) {
-            self.raw.extend(self.records.next().await?);
+            self.fetch().await?;
             let judged = self.judge_fetched().await;
             self.collect();
             if self.partitions.values().any(unconfirmed) {
@@ -242,7 +255,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
                 }
                 // Deliver the commits before the error first; the error will come again.
                 Err(_) => {}
-                Ok(()) if self.ready.is_empty() => self.raw.extend(self.records.next().await?),
+                Ok(()) if self.ready.is_empty() => self.fetch().await?,
                 Ok(()) => {}
             }
         }
@@ -272,6 +285,18 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         }
     }
 
+    /// Waits for more records, or for the ends of partitions behind offsets without a record. Cancel-safe.
+    async fn fetch(&mut self) -> Result<(), ReadError> {
+        let Fetched { records, ends } = self.records.next().await?;
+        self.raw.extend(records);
+        for end in ends {
+            if let Some(position) = end.position {
+                self.ends.insert(end.partition, position);
+            }
+        }
+        Ok(())
+    }
+
     /// Decodes and judges fetched records, up to a full batch. A record is judged last: after an error it
     /// is still the first of `raw`, and the rule is in the state before it.
     async fn judge_fetched(&mut self) -> Result<(), ReadError> {
@@ -294,6 +319,13 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
                 partition.take(self.topic, record, commit)?;
             }
             self.raw.pop_front();
+        }
+        if self.raw.is_empty() {
+            for (number, position) in std::mem::take(&mut self.ends) {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.pass_over(position)?;
+                }
+            }
         }
         Ok(())
     }
@@ -351,6 +383,18 @@ impl<E, P: RuleProtocol> Partition<E, P> {
             self.probe = None;
         }
         Ok(record.offset >= self.rule.next_offset())
+    }
+
+    /// The offsets up to `position` that gave no record have none.
+    fn pass_over(&mut self, position: i64) -> Result<(), ReadError> {
+        if let Some(checkpoint) = &self.probe {
+            // The first record must be the probe, and there is none: the log is another one.
+            checkpoint.probe(position, None, None)?;
+        }
+        if !self.halted {
+            self.rule.pass_over(position);
+        }
+        Ok(())
     }
 
     fn would_be_valid(&self, record: &Record) -> bool {

@@ -156,6 +156,12 @@ impl<P: RuleProtocol> Rule<P> {
         Ok(verdict)
     }
 
+    /// Takes note that the offsets before `offset` that were not judged have no record: control records of a
+    /// foreign transactional producer stand there. No verdict depends on it.
+    pub fn pass_over(&mut self, offset: i64) {
+        self.state.next_offset = self.state.next_offset.max(offset);
+    }
+
     /// The state after everything judged so far, also when nothing valid was seen yet.
     pub fn checkpoint(&self) -> Checkpoint {
         self.state.clone()
@@ -318,6 +324,17 @@ impl<P: RuleProtocol> Rule<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offsets_without_a_record_are_passed_over_forwards_only() {
+        let mut rule = Rule::new("journal.probe", 3);
+        rule.pass_over(7);
+        assert_eq!(rule.next_offset(), 7);
+        rule.pass_over(5);
+        assert_eq!(rule.next_offset(), 7);
+        assert!(rule.judge(6, None, None).is_err());
+        assert!(rule.judge(7, None, None).is_ok());
+    }
 
     #[test]
     fn alarms_and_reasons_say_where_and_why() {

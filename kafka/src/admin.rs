@@ -5,7 +5,9 @@ use crate::{
     settings::{KafkaSettings, SettingsError},
 };
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -18,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+/// The field of a topic's configuration with the largest batch that it takes.
+const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,20 +104,26 @@ impl Admin {
         };
         Ok(Self {
             client: Arc::new(settings.client("admin").create().map_err(unreachable)?),
-            watcher: Arc::new(settings.client("watcher").create().map_err(unreachable)?),
+            watcher: Arc::new(
+                settings
+                    .reading_client("watcher")
+                    .create()
+                    .map_err(unreachable)?,
+            ),
             settings: Arc::new(settings.clone()),
             prefix: TopicPrefix::of(settings),
             reported: Arc::default(),
         })
     }
 
-    /// Creates the topics that are missing, then checks all. Returns the names of those it created.
+    /// Creates the topics that are missing, then checks all. Returns the names of those it created. Where all
+    /// exist, this takes no right to create or change any.
     ///
     /// A topic that exists keeps its number of partitions: if it is not the setting's, that is logged once.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<&'static str>, AdminError> {
         let mut created = Vec::new();
         for spec in specs {
-            if self.create(spec).await? {
+            if !self.exists(spec.name).await? && self.create(spec).await? {
                 created.push(spec.name);
             }
         }
@@ -132,6 +142,15 @@ impl Admin {
         Ok(created)
     }
 
+    /// Whether the brokers know a topic.
+    async fn exists(&self, topic: &str) -> Result<bool, AdminError> {
+        match self.topic_metadata(topic).await? {
+            Ok(_) | Err(Some(RDKafkaErrorCode::LeaderNotAvailable)) => Ok(true),
+            Err(Some(RDKafkaErrorCode::UnknownTopicOrPartition) | None) => Ok(false),
+            Err(Some(code)) => Err(refused(topic, &code)),
+        }
+    }
+
     /// Creates a topic; `false` if it exists.
     async fn create(&self, spec: &TopicSpec) -> Result<bool, AdminError> {
         let (name, config) = (self.prefix.add(spec.name), spec.config());
@@ -140,7 +159,8 @@ impl Admin {
         for (name, value) in &config {
             topic = topic.set(name, value);
         }
-        if self.settings.replication_factor >= 3 {
+        if self.settings.replication_factor >= 2 {
+            // An acknowledged record is on two brokers then, and neither of them may lose it.
             topic = topic
                 .set("min.insync.replicas", "2")
                 .set("unclean.leader.election.enable", "false");
@@ -194,19 +214,33 @@ impl Admin {
         }
     }
 
-    async fn check_config(&self, spec: &TopicSpec) -> Result<(), AdminError> {
-        let name = self.prefix.add(spec.name);
+    /// The largest batch of a producer that the topic takes, in bytes: its `max.message.bytes`.
+    pub async fn message_bytes_max(&self, topic: &str) -> Result<usize, AdminError> {
+        let found = value_of(&self.config(topic).await?, MESSAGE_BYTES);
+        found
+            .parse()
+            .map_err(|error| refused(topic, &format!("{MESSAGE_BYTES} is {found:?}: {error}")))
+    }
+
+    async fn config(&self, topic: &str) -> Result<ConfigResource, AdminError> {
+        let name = self.prefix.add(topic);
         let resource = ResourceSpecifier::Topic(&name);
         let described = self.client.describe_configs([&resource], &options()).await;
-        let described = described.map_err(|error| self.unreachable(&error))?.pop();
-        let Some(Ok(described)) = described else {
-            return Err(refused(spec.name, &"its configuration can't be read"));
-        };
+        match described.map_err(|error| self.unreachable(&error))?.pop() {
+            Some(Ok(described)) => Ok(described),
+            Some(Err(code)) if is_transient(code) => Err(self.unreachable(&code)),
+            Some(Err(code)) => {
+                let reason = format!("its configuration can't be read: {code}");
+                Err(refused(topic, &reason))
+            }
+            None => Err(refused(topic, &"its configuration can't be read")),
+        }
+    }
+
+    async fn check_config(&self, spec: &TopicSpec) -> Result<(), AdminError> {
+        let described = self.config(spec.name).await?;
         for (name, expected) in spec.config() {
-            let found = described
-                .get(name)
-                .and_then(|entry| entry.value.clone())
-                .unwrap_or_default();
+            let found = value_of(&described, name);
             if found != expected {
                 return Err(mismatch(spec, name, expected, found));
             }
@@ -242,24 +276,33 @@ impl Admin {
 
     /// How many partitions a topic has: at least one.
     pub async fn partitions(&self, topic: &str) -> Result<i32, AdminError> {
+        match self.topic_metadata(topic).await? {
+            Ok(0) => Err(refused(topic, &"it has no partitions yet")),
+            Ok(partitions) => i32::try_from(partitions).map_err(|error| refused(topic, &error)),
+            Err(None) => Err(refused(topic, &"there is no such topic")),
+            Err(Some(code)) => Err(refused(topic, &code)),
+        }
+    }
+
+    /// A topic's number of partitions, or the brokers' error about it, if they give one.
+    async fn topic_metadata(
+        &self,
+        topic: &str,
+    ) -> Result<Result<usize, Option<RDKafkaErrorCode>>, AdminError> {
         let name = self.prefix.add(topic);
         let metadata = self
             .blocking(move |watcher| watcher.fetch_metadata(Some(&name), ADMIN_TIMEOUT))
             .await?;
         let Some(found) = metadata.topics().first() else {
-            return Err(refused(topic, &"there is no such topic"));
+            return Ok(Err(None));
         };
-        if let Some(error) = found.error() {
-            return Err(refused(topic, &RDKafkaErrorCode::from(error)));
-        }
-        match i32::try_from(found.partitions().len()) {
-            Ok(0) => Err(refused(topic, &"it has no partitions yet")),
-            Ok(partitions) => Ok(partitions),
-            Err(error) => Err(refused(topic, &error)),
-        }
+        Ok(match found.error() {
+            None => Ok(found.partitions().len()),
+            Some(error) => Err(Some(RDKafkaErrorCode::from(error))),
+        })
     }
 
-    /// Where a partition begins and ends now.
+    /// Where a partition begins and ends now. Records of open transactions count.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
         let name = self.prefix.add(topic);
         let (low, high) = self
@@ -301,6 +344,14 @@ impl Admin {
             reason: error.to_string(),
         }
     }
+}
+
+/// A value of a topic's configuration; empty if the broker does not know the field.
+fn value_of(config: &ConfigResource, field: &str) -> String {
+    let entry = config.get(field);
+    entry
+        .and_then(|entry| entry.value.clone())
+        .unwrap_or_default()
 }
 
 fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {

@@ -5,6 +5,7 @@
 
 use crate::{
     prefix::TopicPrefix,
+    record_limits::{RECORD_OVERHEAD_BYTES, RecordLimits},
     self_healing::SelfHealing,
     settings::{KafkaSettings, SettingsError},
 };
@@ -16,17 +17,18 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use std::{
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::mpsc;
 
+pub use crate::record_limits::RECORD_BYTES_MAX;
+
 /// Longest time from append to report; after it the outcome is unknown.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest record, key and value together, in bytes; it fits the broker's default limit.
-pub const RECORD_BYTES_MAX: usize = 1_000_000;
-/// Most bytes that headers and framing add to a record; the sum stays below the broker's default limit.
-const RECORD_OVERHEAD_BYTES: usize = 8_192;
 /// Produce requests in flight to one broker. With one, the next batches grow meanwhile; with the library's
 /// five they stay small, and at 10,000 commits a second most of the processor's time goes into requests of a
 /// few records each. A cluster with long round trips may want more: `kafka.properties` may set it.
@@ -63,7 +65,7 @@ pub enum AppendError {
     },
     /// Nothing was sent.
     #[error(
-        "topic {topic} partition {partition}: a record of {bytes} bytes is larger than {RECORD_BYTES_MAX}"
+        "topic {topic} partition {partition}: a record of {bytes} bytes is larger than {bytes_max}"
     )]
     TooLarge {
         /// The topic to append to.
@@ -72,6 +74,20 @@ pub enum AppendError {
         partition: i32,
         /// The record's size.
         bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The brokers refuse the record, and would refuse it again.
+    #[error("topic {topic} partition {partition}: the brokers refuse the record: {reason}")]
+    Refused {
+        /// The topic to append to.
+        topic: String,
+        /// The topic's partition.
+        partition: i32,
+        /// The rule that the record breaks.
+        rule: BrokerRule,
+        /// The client library's message.
+        reason: String,
     },
     /// The log may have the record or not.
     #[error("topic {topic} partition {partition}: unknown outcome: {reason}")]
@@ -83,6 +99,30 @@ pub enum AppendError {
         /// The client library's message.
         reason: String,
     },
+}
+
+/// A rule of the brokers by which they refuse a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerRule {
+    /// `max.message.bytes` of the topic.
+    Size,
+    /// The access rules, or a policy.
+    Access,
+}
+
+impl BrokerRule {
+    /// `None` if the code leaves open whether the record was written, or another attempt may succeed.
+    fn of(code: RDKafkaErrorCode) -> Option<Self> {
+        match code {
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge => {
+                Some(Self::Size)
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::PolicyViolation => Some(Self::Access),
+            _ => None,
+        }
+    }
 }
 
 /// The producer can't be created.
@@ -102,6 +142,9 @@ pub struct Appender {
     settings: KafkaSettings,
     producer: Arc<SelfHealing<ThreadedProducer<ReportSenders>>>,
     senders: Senders,
+    limits: Arc<RecordLimits>,
+    /// `batch.size` of the producer.
+    batch_bytes: Arc<Mutex<usize>>,
 }
 
 /// Appends to one partition, for its owner.
@@ -114,6 +157,7 @@ pub struct PartitionProducer {
     prefixed_topic: Arc<str>,
     partition: i32,
     slot: usize,
+    record_bytes_max: Arc<AtomicUsize>,
 }
 
 /// The channels of all partition producers, by slot. A replaced producer keeps using them.
@@ -141,11 +185,10 @@ impl ProducerContext for ReportSenders {
         );
         let result = match result {
             Ok(message) => Ok(message.offset()),
-            Err((error, message)) => Err(AppendError::Unknown {
-                topic: self.prefix.strip(message.topic()).to_owned(),
-                partition: message.partition(),
-                reason: error.to_string(),
-            }),
+            Err((error, message)) => {
+                let topic = self.prefix.strip(message.topic());
+                Err(append_error(topic, message.partition(), error))
+            }
         };
         let senders = self.senders.read().expect("no holder of this lock panics");
         // A partition producer that was dropped needs no reports. A full channel is impossible: its owner has
@@ -166,13 +209,33 @@ impl Appender {
     /// Creates the process's producer.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AppenderError> {
         settings.check()?;
-        let senders = Senders::default();
-        let producer = producer(settings, &senders)?;
+        let (senders, limits) = (Senders::default(), RecordLimits::default());
+        let batch_bytes = limits.batch_bytes_max();
+        let producer = producer(settings, &senders, batch_bytes)?;
         Ok(Self {
             settings: settings.clone(),
             producer: Arc::new(SelfHealing::new(ROLE, producer)),
             senders,
+            limits: Arc::new(limits),
+            batch_bytes: Arc::new(Mutex::new(batch_bytes)),
         })
+    }
+
+    /// Takes note of a topic's `max.message.bytes`, so that no larger record and no larger batch is sent.
+    pub fn set_message_bytes_max(
+        &self,
+        topic: &str,
+        message_bytes_max: usize,
+    ) -> Result<(), AppenderError> {
+        self.limits.set(topic, message_bytes_max);
+        let mut current = self.batch_bytes.lock().expect("no holder panics");
+        let batch_bytes = self.limits.batch_bytes_max();
+        if *current != batch_bytes {
+            let new = producer(&self.settings, &self.senders, batch_bytes)?;
+            self.producer.replace(new, APPEND_TIMEOUT);
+            *current = batch_bytes;
+        }
+        Ok(())
     }
 
     /// Opens one partition to append to. Its reports come in the order in which the broker answered.
@@ -193,6 +256,7 @@ impl Appender {
             prefixed_topic: TopicPrefix::of(&self.settings).add(topic).into(),
             partition,
             slot,
+            record_bytes_max: self.limits.record_bytes_max(topic),
         };
         (producer, reports)
     }
@@ -212,6 +276,7 @@ impl Appender {
 fn producer(
     settings: &KafkaSettings,
     senders: &Senders,
+    batch_bytes: usize,
 ) -> Result<ThreadedProducer<ReportSenders>, AppenderError> {
     let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
     let mut config = settings.client(ROLE);
@@ -230,6 +295,7 @@ fn producer(
             "message.max.bytes",
             (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string(),
         )
+        .set("batch.size", batch_bytes.to_string())
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "262144")
         .create_with_context(ReportSenders {
@@ -246,8 +312,16 @@ impl PartitionProducer {
             settings,
             producer: current,
             senders,
+            batch_bytes,
+            ..
         } = &self.appender;
-        current.heal(|| producer(settings, senders))
+        let batch_bytes = batch_bytes.lock().expect("no holder panics");
+        current.heal(|| producer(settings, senders, *batch_bytes))
+    }
+
+    /// Most bytes of a record's key and value together: as many as the topic takes, as far as that is known.
+    pub fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Hands one record to the producer; its [`Report`] will have `number` (48 bits).
@@ -262,11 +336,13 @@ impl PartitionProducer {
     ) -> Result<(), AppendError> {
         let bytes = key.len() + value.len();
         let (topic, partition) = (|| self.topic.to_string(), self.partition);
-        if bytes > RECORD_BYTES_MAX {
+        let bytes_max = self.record_bytes_max();
+        if bytes > bytes_max {
             return Err(AppendError::TooLarge {
                 topic: topic(),
                 partition,
                 bytes,
+                bytes_max,
             });
         }
         #[expect(
@@ -296,11 +372,24 @@ impl PartitionProducer {
                     partition,
                 })
             }
-            Err((error, _)) => Err(AppendError::Unknown {
-                topic: topic(),
-                partition,
-                reason: error.to_string(),
-            }),
+            Err((error, _)) => Err(append_error(&self.topic, partition, &error)),
         }
+    }
+}
+
+fn append_error(topic: &str, partition: i32, error: &KafkaError) -> AppendError {
+    let (topic, reason) = (topic.to_owned(), error.to_string());
+    match error.rdkafka_error_code().and_then(BrokerRule::of) {
+        Some(rule) => AppendError::Refused {
+            topic,
+            partition,
+            rule,
+            reason,
+        },
+        None => AppendError::Unknown {
+            topic,
+            partition,
+            reason,
+        },
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     admin::{Admin, AdminError},
-    consumer::{Batch, BatchConsumer, ConsumerError, EndReached, Ends, Fetch, Record},
+    consumer::{BatchConsumer, ConsumerError, EndReached, Ends, Fetch, Fetched, Record},
     settings::KafkaSettings,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -101,7 +101,7 @@ impl BoundedReader {
     ) -> Result<Self, BoundedReadError> {
         let unread = spans.iter().filter(|span| span.low < span.end);
         let starts: Vec<(i32, i64)> = unread.map(|span| (span.partition, span.low)).collect();
-        let options = (fetch, Ends::Reported);
+        let options = (fetch, Ends::All);
         let consumer = match starts.is_empty() {
             true => None,
             false => Some(BatchConsumer::start_with(
@@ -151,7 +151,7 @@ impl BoundedReader {
             }
             let settles_at = self.progress.values().filter_map(Progress::settles_at);
             let wakes_at = settles_at.min().map_or(stalls_at, |at| at.min(stalls_at));
-            match timeout_at(wakes_at, consumer.next_batch()).await {
+            match timeout_at(wakes_at, consumer.next_fetched()).await {
                 // Something settles, or the read has stalled.
                 Err(_) => {}
                 Ok(Ok(batch)) => {
@@ -212,8 +212,8 @@ impl Progress {
 }
 
 /// Takes note of a batch. Gives its records, without those behind the ends.
-fn take(progress: &mut BTreeMap<i32, Progress>, batch: Batch, now: Instant) -> Vec<Record> {
-    let Batch { mut records, ends } = batch;
+fn take(progress: &mut BTreeMap<i32, Progress>, batch: Fetched, now: Instant) -> Vec<Record> {
+    let Fetched { mut records, ends } = batch;
     records.retain(|record| {
         let Some(progress) = progress.get_mut(&record.partition) else {
             return false;
@@ -274,7 +274,7 @@ mod tests {
         BTreeMap::from([(SPAN.partition, Progress::new(SPAN))])
     }
 
-    fn records(offsets: &[i64]) -> Batch {
+    fn records(offsets: &[i64]) -> Fetched {
         let record = |offset: &i64| Record {
             partition: SPAN.partition,
             offset: *offset,
@@ -282,14 +282,14 @@ mod tests {
             key: None,
             value: None,
         };
-        Batch {
+        Fetched {
             records: offsets.iter().map(record).collect(),
             ends: Vec::new(),
         }
     }
 
-    fn end(position: Option<i64>) -> Batch {
-        Batch {
+    fn end(position: Option<i64>) -> Fetched {
+        Fetched {
             records: Vec::new(),
             ends: vec![EndReached {
                 partition: SPAN.partition,

@@ -6,7 +6,7 @@
 mod batch;
 mod polling;
 
-use self::polling::{record, run};
+use self::polling::{EndFilter, record, run};
 use crate::{prefix::TopicPrefix, settings::KafkaSettings};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -19,8 +19,8 @@ use std::sync::{
 };
 use tokio::sync::mpsc;
 
-pub(crate) use batch::{Batch, EndReached};
-pub use batch::{ConsumerError, Record};
+pub(crate) use batch::Ends;
+pub use batch::{ConsumerError, EndReached, Fetched, Record};
 pub use polling::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 
 /// Batches read ahead of their reader.
@@ -37,19 +37,10 @@ pub enum Fetch {
     Sparing,
 }
 
-/// Whether the client tells when it has read a partition to its present end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ends {
-    /// For bounded reads.
-    Reported,
-    /// For readers that follow the log.
-    Ignored,
-}
-
 /// A reader of some partitions of one topic. Dropping it stops its thread.
 pub struct BatchConsumer {
     topic: String,
-    batches: mpsc::Receiver<Result<Batch, ConsumerError>>,
+    batches: mpsc::Receiver<Result<Fetched, ConsumerError>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -61,7 +52,8 @@ impl BatchConsumer {
         topic: &str,
         starts: &[(i32, i64)],
     ) -> Result<Self, ConsumerError> {
-        Self::start_with(settings, role, topic, starts, (Fetch::Ahead, Ends::Ignored))
+        let options = (Fetch::Ahead, Ends::BehindRecords);
+        Self::start_with(settings, role, topic, starts, options)
     }
 
     pub(crate) fn start_with(
@@ -72,6 +64,7 @@ impl BatchConsumer {
         (fetch, ends): (Fetch, Ends),
     ) -> Result<Self, ConsumerError> {
         let config = config(settings, role, fetch, ends);
+        let ends = EndFilter::new(ends, starts);
         let name = TopicPrefix::of(settings).add(topic);
         let consumer = consumer(&config, &name, starts).map_err(|error| ConsumerError::Fatal {
             topic: topic.to_owned(),
@@ -85,7 +78,7 @@ impl BatchConsumer {
             .spawn(move || {
                 let poll = |timeout| Some(consumer.poll(timeout)?.map(|message| record(&message)));
                 let position = |partition| position(&consumer, &name, partition);
-                run(poll, position, &logical, &sender, &stopped);
+                run(poll, position, &logical, ends, &sender, &stopped);
             })
             .map_err(|error| ConsumerError::Fatal {
                 topic: topic.to_owned(),
@@ -104,15 +97,15 @@ impl BatchConsumer {
     /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
         loop {
-            let Batch { records, .. } = self.next_batch().await?;
+            let Fetched { records, .. } = self.next_fetched().await?;
             if !records.is_empty() {
                 return Ok(records);
             }
         }
     }
 
-    /// As [`BatchConsumer::next`], with the ends that were reached.
-    pub(crate) async fn next_batch(&mut self) -> Result<Batch, ConsumerError> {
+    /// As [`BatchConsumer::next`], with the ends that were reached: there may be ends and no record.
+    pub async fn next_fetched(&mut self) -> Result<Fetched, ConsumerError> {
         match self.batches.recv().await {
             Some(batch) => batch,
             None => Err(ConsumerError::Fatal {
@@ -130,15 +123,13 @@ impl Drop for BatchConsumer {
 }
 
 fn config(settings: &KafkaSettings, role: &str, fetch: Fetch, ends: Ends) -> ClientConfig {
-    let mut config = settings.client(role);
+    let mut config = settings.reading_client(role);
     let group = TopicPrefix::of(settings).add(&format!("daybook-{role}"));
     config
         // `assign` needs a group, though nothing is ever committed to it.
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // Journals use no transactions; a foreign one, left open, must not hide what comes after it.
-        .set("isolation.level", "read_uncommitted")
         // A start offset that is gone must be an error, for history is lost.
         .set("auto.offset.reset", "error")
         // The default of 1,000 limits catch-up to a fraction of its speed.
@@ -146,14 +137,12 @@ fn config(settings: &KafkaSettings, role: &str, fetch: Fetch, ends: Ends) -> Cli
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "16384")
-        .set("topic.metadata.refresh.interval.ms", "10000");
-    match ends {
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("enable.partition.eof", "true");
+    if ends == Ends::All {
         // A follower's end may be an earlier one than the leader's, which is the one that was measured.
-        Ends::Reported => config
-            .set("enable.partition.eof", "true")
-            .set("client.rack", ""),
-        Ends::Ignored => config.set("enable.partition.eof", "false"),
-    };
+        config.set("client.rack", "");
+    }
     match fetch {
         Fetch::Ahead => {}
         Fetch::Sparing => {

@@ -1,7 +1,10 @@
 //! A producer that is replaced after a fatal error: the client library's own never works again.
 
 use rdkafka::producer::{Producer, ProducerContext};
-use std::sync::{Arc, RwLock};
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 /// The current producer.
 pub(crate) struct SelfHealing<P> {
@@ -42,6 +45,22 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         // Its destructor joins a thread, for which no caller should wait.
         std::thread::spawn(move || drop(old));
         Ok(())
+    }
+
+    /// Replaces the producer by one with other settings. Records that it has in flight are still sent, at most
+    /// for `timeout`, and reported.
+    pub fn replace<C: ProducerContext>(&self, new: P, timeout: Duration)
+    where
+        P: Producer<C>,
+    {
+        let mut current = self.current.write().expect("no holder panics");
+        let old = std::mem::replace(&mut *current, Arc::new(new));
+        tracing::info!(role = self.role, "replacing a producer for other settings");
+        std::thread::spawn(move || {
+            if let Err(error) = old.flush(timeout) {
+                tracing::warn!(%error, "records of a replaced producer were not sent");
+            }
+        });
     }
 
     /// Makes the producer fail fatally, as after an error that idempotence can't survive.

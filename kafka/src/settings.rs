@@ -3,7 +3,7 @@
 use rdkafka::ClientConfig;
 use schemas::topics::{Partitions, TOPICS, TopicSpec};
 use serde::Deserialize;
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
 /// Longest [`KafkaSettings::topic_prefix`], in characters. Kafka allows names of 249.
 pub const TOPIC_PREFIX_LENGTH_MAX: usize = 100;
@@ -15,7 +15,7 @@ const REPLICATION_FACTOR_MAX: i32 = 32_767;
 const TOPIC_CHECK_INTERVAL_MS: RangeInclusive<u64> = 500..=3_600_000;
 
 /// How to reach the brokers, and how topics are named and created.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSettings {
     /// Bootstrap servers, `host:port` with commas between them. Default `127.0.0.1:9092`.
@@ -34,8 +34,8 @@ pub struct KafkaSettings {
     /// The number for single topics, by their names without the prefix, such as
     /// `{"journal.orders"=12}`. Default: none; [`KafkaSettings::partitions`] counts.
     pub partitions_by_topic: BTreeMap<String, i32>,
-    /// Copies of each partition of a topic that is created, 1 to 32767. Production wants 3, and then two of
-    /// them must have a record before it counts as written. Default 1.
+    /// Copies of each partition of a topic that is created, 1 to 32767. With 2 or more, two of them must have a
+    /// record before it counts as written; so production wants 3. Default 1.
     pub replication_factor: i32,
     /// Further client settings in librdkafka's own names, such as `security.protocol`,
     /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Settings that
@@ -63,7 +63,7 @@ pub enum GroupProtocol {
 }
 
 /// How to reach the schema registry (Confluent's API).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistrySettings {
     /// Base address. Default `http://127.0.0.1:8081/apis/ccompat/v7`.
@@ -181,6 +181,42 @@ impl Default for KafkaSettings {
     }
 }
 
+impl fmt::Debug for KafkaSettings {
+    /// Leaves out the values of [`KafkaSettings::properties`], because there may be a password among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            brokers,
+            topic_prefix,
+            partitions,
+            partitions_by_topic,
+            replication_factor,
+            properties,
+            group_protocol,
+            topic_check_interval_ms,
+        } = self;
+        let names: Vec<&String> = properties.keys().collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", brokers)
+            .field("topic_prefix", topic_prefix)
+            .field("partitions", partitions)
+            .field("partitions_by_topic", partitions_by_topic)
+            .field("replication_factor", replication_factor)
+            .field("properties", &names)
+            .field("group_protocol", group_protocol)
+            .field("topic_check_interval_ms", topic_check_interval_ms)
+            .finish()
+    }
+}
+
+impl fmt::Debug for RegistrySettings {
+    /// Leaves out the address, because it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrySettings")
+            .field("timeout_ms", &self.timeout_ms)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
@@ -214,10 +250,14 @@ impl KafkaSettings {
                 name: (*name).to_owned(),
             });
         }
+        let needs_tls = |protocol: &str| {
+            let without = ["plaintext", "sasl_plaintext"];
+            !without
+                .iter()
+                .any(|name| protocol.eq_ignore_ascii_case(name))
+        };
         match self.properties.get("security.protocol") {
-            Some(protocol)
-                if !protocol.eq_ignore_ascii_case("plaintext") && !cfg!(feature = "tls") =>
-            {
+            Some(protocol) if needs_tls(protocol) && !cfg!(feature = "tls") => {
                 Err(SettingsError::NoTls {
                     protocol: protocol.to_owned(),
                 })
@@ -288,6 +328,15 @@ impl KafkaSettings {
             .set("log.connection.close", "false");
         config
     }
+
+    /// The configuration of a client that reads or measures topics. A transaction that a stranger holds open
+    /// must not hide what comes after it, so a topic's end is where its last record is, not where the first
+    /// open transaction begins.
+    pub(crate) fn reading_client(&self, role: &str) -> ClientConfig {
+        let mut config = self.client(role);
+        config.set("isolation.level", "read_uncommitted");
+        config
+    }
 }
 
 #[cfg(test)]
@@ -309,12 +358,26 @@ mod tests {
             Err(SettingsError::Reserved { .. })
         ));
         assert_eq!(with("sasl.username", "me").check(), Ok(()));
-        assert_eq!(with("security.protocol", "PLAINTEXT").check(), Ok(()));
+        for protocol in ["PLAINTEXT", "sasl_plaintext"] {
+            assert_eq!(with("security.protocol", protocol).check(), Ok(()));
+        }
         #[cfg(not(feature = "tls"))]
         assert!(matches!(
             with("security.protocol", "ssl").check(),
             Err(SettingsError::NoTls { .. })
         ));
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let settings = with("sasl.password", "hunter2");
+        let registry = RegistrySettings {
+            url: "https://me:hunter2@registry".into(),
+            ..RegistrySettings::default()
+        };
+        let printed = format!("{settings:?}{settings:#?}{registry:?}");
+        assert!(printed.contains("sasl.password"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Configuration: a TOML file, if one is named, overridden by the environment.
 //!
 //! `DAYBOOK_<SECTION>_<FIELD>` sets `<section>.<field>`. A name that no section has is an error, so that a
-//! misspelt setting is never ignored.
+//! misspelt setting is never ignored. The exceptions are the variables that Kubernetes and Docker set for a
+//! service that is called `daybook`.
 
 use figment::{
     Figment,
@@ -39,12 +40,44 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
         })?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    let environment =
-        Env::prefixed(ENVIRONMENT_PREFIX).map(|name| name.as_str().replacen('_', ".", 1).into());
+    let is_injected = std::env::var("DAYBOOK_PORT").is_ok_and(|value| is_service_address(&value));
+    let environment = Env::prefixed(ENVIRONMENT_PREFIX)
+        .filter(move |name| !(is_injected && is_of_service(name.as_str())))
+        .map(|name| name.as_str().replacen('_', ".", 1).into());
     figment
         .merge(environment)
         .extract()
         .map_err(|error| ConfigError::Invalid(Box::new(error)))
+}
+
+/// The protocols of a service's ports.
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+
+/// Whether a value is a service's address as Kubernetes gives it, such as `tcp://10.96.0.7:80`. Nobody means
+/// a setting by such a value.
+fn is_service_address(value: &str) -> bool {
+    let scheme = value.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| PROTOCOLS.contains(&scheme))
+}
+
+/// Whether Kubernetes sets a variable of this name, without the prefix, for a service that is called `daybook`:
+/// `SERVICE_HOST`, `SERVICE_PORT`, `SERVICE_PORT_<port's name>`, `PORT`, `PORT_<number>_<protocol>` and
+/// `PORT_<number>_<protocol>_(PROTO|PORT|ADDR)`.
+fn is_of_service(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    if matches!(name.as_str(), "service_host" | "service_port" | "port") {
+        return true;
+    }
+    if name.starts_with("service_port_") {
+        return true;
+    }
+    let mut words = name.split('_');
+    let is_port = words.next() == Some("port")
+        && words.next().is_some_and(|word| word.parse::<u16>().is_ok())
+        && words.next().is_some_and(|word| PROTOCOLS.contains(&word));
+    is_port
+        && matches!(words.next(), None | Some("proto" | "port" | "addr"))
+        && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -96,6 +129,36 @@ mod tests {
             assert!(error.contains("listn"), "{error}");
             jail.set_env("DAYBOOK_HTTP_LISTN", "");
             assert!(load::<Sections>(Some(Path::new("none.toml"))).is_err());
+            Ok(())
+        });
+    }
+
+    #[test]
+    #[expect(clippy::result_large_err, reason = "the signature is figment's")]
+    fn variables_that_kubernetes_sets_for_a_service_called_daybook_are_no_settings() {
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            for (name, value) in [
+                ("DAYBOOK_SERVICE_HOST", "10.96.0.7"),
+                ("DAYBOOK_SERVICE_PORT", "80"),
+                ("DAYBOOK_SERVICE_PORT_HTTP", "80"),
+                ("DAYBOOK_PORT", "tcp://10.96.0.7:80"),
+                ("DAYBOOK_PORT_80_TCP", "tcp://10.96.0.7:80"),
+                ("DAYBOOK_PORT_80_TCP_PROTO", "tcp"),
+                ("DAYBOOK_PORT_80_TCP_PORT", "80"),
+                ("DAYBOOK_PORT_80_TCP_ADDR", "10.96.0.7"),
+                ("DAYBOOK_HTTP_LISTEN", "b:2"),
+            ] {
+                jail.set_env(name, value);
+            }
+            assert_eq!(load::<Sections>(None).unwrap().http.listen, "b:2");
+            // Other names are wrong nevertheless, and so is a port without a service.
+            jail.set_env("DAYBOOK_PORT_80_TCP_LISTEN", "80");
+            assert!(load::<Sections>(None).is_err());
+            jail.clear_env();
+            jail.set_env("DAYBOOK_PORT", "8080");
+            let error = load::<Sections>(None).unwrap_err().to_string();
+            assert!(error.contains("port"), "{error}");
             Ok(())
         });
     }

@@ -50,12 +50,13 @@ impl Span {
     }
 }
 
-/// Gives the span's records to `take`, in order, until it has enough.
+/// Gives the span's records to `take`, in order, until it has enough. Returns the offset before which every
+/// record was given; offsets of control records, which end a stranger's transaction, have none.
 pub async fn read(
     kafka: &KafkaSettings,
     span: &Span,
     mut take: impl FnMut(&Record) -> ControlFlow<()>,
-) -> Result<(), ReadError> {
+) -> Result<i64, ReadError> {
     let Span {
         topic,
         partition,
@@ -69,17 +70,18 @@ pub async fn read(
     }];
     let mut reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Ahead)?;
     let mut told = Instant::now();
+    let position = |reader: &BoundedReader| reader.position(partition).unwrap_or(low);
     while let Some(batch) = reader.next().await? {
         for record in &batch {
             if take(record).is_break() {
-                return Ok(());
+                return Ok(record.offset);
             }
         }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            let next = reader.position(partition).unwrap_or(low);
+            let next = position(&reader);
             eprintln!("{topic}/{partition}: {next} of {end} read");
         }
     }
-    Ok(())
+    Ok(position(&reader))
 }

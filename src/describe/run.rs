@@ -130,7 +130,8 @@ async fn describe(
         let span = Span::measure(&admin, topic_partition).await?;
         let mut description = Description::begin(topic_partition, span.low, span.end);
         if description.is_readable() {
-            read(kafka, &span, |record| description.take(record)).await?;
+            let read_to = read(kafka, &span, |record| description.take(record)).await?;
+            description.rule.pass_over(read_to);
         }
         descriptions.push(description);
     }

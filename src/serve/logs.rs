@@ -4,8 +4,9 @@
 use commands::WriteSide;
 use futures_util::future::try_join_all;
 use journal::{
-    Source,
+    Kafka, Source,
     genesis::{Genesis, GenesisError, geneses},
+    log::{LimitsError, Log},
     owner::Proved,
     rule::Hash,
 };
@@ -23,7 +24,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The logs, as far as they are known.
 pub struct Logs {
-    source: Source,
+    log: Kafka,
     write_side: WriteSide,
     /// As read at start.
     partitions: PartitionCounts,
@@ -70,22 +71,32 @@ pub async fn check_partition_counts(
 
 impl Logs {
     /// Only what the owners have read is known; `partitions` are the numbers read at start.
-    pub fn new(source: Source, write_side: WriteSide, partitions: PartitionCounts) -> Self {
+    pub fn new(log: Kafka, write_side: WriteSide, partitions: PartitionCounts) -> Self {
         Self {
-            source,
+            log,
             write_side,
             partitions,
             seen: HashMap::new(),
         }
     }
 
-    /// Compares the logs of a journal.
+    /// Compares the logs of a journal, and reads anew how large its records may be.
     ///
     /// # Errors
     /// [`AdminError::Mismatch`]: a log is not what it was. Another: the comparison is not possible now.
     pub async fn check(&mut self, topic: &TopicSpec) -> Result<(), AdminError> {
         let partitions = self.partitions.of(topic.name);
-        let geneses = geneses(&self.source, topic.name, partitions).await;
+        match self.log.refresh_limits(topic.name).await {
+            Ok(()) => {}
+            Err(LimitsError::Admin(error)) => return Err(error),
+            Err(LimitsError::Appender(error)) => {
+                return Err(AdminError::Refused {
+                    topic: topic.name.to_owned(),
+                    reason: error.to_string(),
+                });
+            }
+        }
+        let geneses = geneses(&self.log.source, topic.name, partitions).await;
         let geneses = geneses.map_err(|error| unknown_genesis(topic, error))?;
         for partition in 0..partitions {
             let log = TopicPartition {
@@ -121,7 +132,8 @@ impl Logs {
         proved: Proved,
     ) -> Result<(), AdminError> {
         let end = async || {
-            let marks = self.source.admin.watermarks(topic.name, partition).await?;
+            let admin = &self.log.source.admin;
+            let marks = admin.watermarks(topic.name, partition).await?;
             Ok::<_, AdminError>(marks.high)
         };
         let mut found = end().await?;

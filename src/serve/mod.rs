@@ -249,15 +249,14 @@ impl Service {
         let setup::ReadyTopics {
             encoders,
             partitions,
+            message_bytes_max,
         } = prepared;
+        let log = self.log(&message_bytes_max)?;
         let (misconfigured, misconfigured_topics) = watch::channel(Default::default());
         let listen = self.config.http.listen;
         let commands = self.config.commands.as_ref();
         let node = Node {
-            log: Kafka {
-                source: self.source.clone(),
-                appender: Appender::new(&self.config.kafka)?,
-            },
+            log: log.clone(),
             partitions: partitions.clone(),
             state: self.state,
             health: &self.health,
@@ -291,7 +290,7 @@ impl Service {
             Duration::from_millis(self.config.kafka.topic_check_interval_ms),
             admin,
             partitions.clone(),
-            logs::Logs::new(self.source.clone(), write_side, partitions),
+            logs::Logs::new(log, write_side, partitions),
             self.health.component("topics"),
             misconfigured,
             stop.clone(),
@@ -300,6 +299,16 @@ impl Service {
         // Only now, when every role has a component of its own: before, the process would seem ready.
         self.starting.ready();
         Ok(())
+    }
+
+    /// The journals' log; nothing is sent that a topic would refuse as too large.
+    fn log(&self, message_bytes_max: &[(&str, usize)]) -> anyhow::Result<Kafka> {
+        let appender = Appender::new(&self.config.kafka)?;
+        for (topic, bytes_max) in message_bytes_max {
+            appender.set_message_bytes_max(topic, *bytes_max)?;
+        }
+        let source = self.source.clone();
+        Ok(Kafka { source, appender })
     }
 
     /// Waits for topics and schemas. `None`: the process must stop before.

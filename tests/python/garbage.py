@@ -15,7 +15,8 @@ UNKNOWN_SCHEMA_ID = 1_000_000_000
 
 def first_record(brokers, topic, partition):
     """The partition's first record, which is its owner's announcement."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "garbage", "enable.auto.commit": False})
+    settings = {"bootstrap.servers": brokers, "group.id": "garbage", "isolation.level": "read_uncommitted"}
+    consumer = Consumer({**settings, "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(topic, partition, 0)])
         message = consumer.poll(TIMEOUT_S)

@@ -51,6 +51,11 @@ impl Environment {
     }
 }
 
+/// The listener of the brokers for clients whose rights they check.
+pub fn kafka_sasl_brokers() -> Result<String> {
+    variable("DEV_KAFKA_SASL_BROKERS")
+}
+
 fn variable(name: &str) -> Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the system tests with ./dev test"))

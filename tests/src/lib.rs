@@ -17,6 +17,7 @@ pub mod poll;
 pub mod python;
 pub mod servers;
 pub mod totals_by_source;
+pub mod transaction;
 
 pub use deployment::Deployment;
 pub use expectation::{Expectation, Totals};
@@ -25,3 +26,4 @@ pub use http::{Answer, Client};
 pub use node::{Node, Output};
 pub use poll::{Poll, until};
 pub use servers::Server;
+pub use transaction::OpenTransaction;

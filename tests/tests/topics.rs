@@ -7,12 +7,12 @@
 )]
 
 use kafka::{
-    Admin, Appender, BoundedReader, Fetch, KafkaSettings, Membership, Publisher, Registry,
-    RegistrySettings, Span, Subjects, admin::AdminError,
+    Admin, Appender, BatchConsumer, BoundedReader, Fetch, Fetched, KafkaSettings, Membership,
+    Publisher, Registry, RegistrySettings, Span, Subjects, admin::AdminError,
 };
 use schemas::topics::{OWNERS, Partitions, TOPICS, TopicSpec};
-use std::{collections::BTreeMap, time::Duration};
-use system_tests::environment::source_file;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use system_tests::transaction::{End, OpenTransaction};
 use tokio::time::timeout;
 
 /// Time between two attempts to create topics.
@@ -54,6 +54,14 @@ async fn create(admin: &Admin, topics: &[TopicSpec]) -> Vec<&'static str> {
         }
     })
     .await
+}
+
+/// Holds a transaction with one record open on partition 0.
+async fn begin(settings: &KafkaSettings, topic: &str, end: End) -> OpenTransaction {
+    let python = PathBuf::from(std::env::var("DEV_PYTHON").unwrap());
+    OpenTransaction::begin(&python, settings, topic, 0, end)
+        .await
+        .unwrap()
 }
 
 async fn read_all(settings: &KafkaSettings, admin: &Admin, topic: &str) -> Vec<(i32, Vec<u8>)> {
@@ -228,19 +236,8 @@ async fn a_bounded_read_ends_behind_a_control_record() {
     let settings = settings("control");
     let admin = Admin::new(&settings).unwrap();
     create(&admin, &[OWNERS]).await;
-    let topic = format!("{}{}", settings.topic_prefix, OWNERS.name);
-    let program = source_file("tests/python/transaction.py");
-    let mut python = tokio::process::Command::new(std::env::var("DEV_PYTHON").unwrap());
-    python.arg(program).args([&settings.brokers, &topic, "in"]);
-    let ended = within(python.status()).await.unwrap();
-    assert!(ended.success(), "{ended}");
-    // The coordinator answers the commit before it has written the control record.
-    let committed = async {
-        while Span::measure(&admin, OWNERS.name, 0).await.unwrap().end < 2 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within(committed).await;
+    let transaction = begin(&settings, OWNERS.name, End::Commit).await;
+    transaction.end().await.unwrap();
 
     let reader = BoundedReader::open(&settings, &admin, "test", OWNERS.name);
     let mut reader = reader.await.unwrap();
@@ -251,4 +248,53 @@ async fn a_bounded_read_ends_behind_a_control_record() {
     // The control record has offset 1, and no consumer receives it.
     assert_eq!(reader.position(0), Some(2));
     admin.delete(&[OWNERS.name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_is_measured_and_read_to_its_end_while_a_transaction_is_open_and_after_it() {
+    for end in [End::Commit, End::Abort] {
+        let settings = settings(&format!("open-{end:?}"));
+        let admin = Admin::new(&settings).unwrap();
+        create(&admin, &[OWNERS]).await;
+        let publisher = Publisher::new(&settings, "test").unwrap();
+        let record = |value: &str| [("key".to_owned(), value.as_bytes().to_vec())];
+        let log_end = async || Span::measure(&admin, OWNERS.name, 0).await.unwrap().end;
+        within(publisher.publish(OWNERS.name, &record("a")))
+            .await
+            .unwrap();
+        let transaction = begin(&settings, OWNERS.name, end).await;
+        within(publisher.publish(OWNERS.name, &record("b")))
+            .await
+            .unwrap();
+
+        assert_eq!(log_end().await, 3, "{end:?}");
+        let values = |read: Vec<(i32, Vec<u8>)>| -> Vec<String> {
+            let values = read.into_iter().map(|(_, value)| value);
+            values
+                .map(|value| String::from_utf8(value).unwrap())
+                .collect()
+        };
+        let all = ["a", "foreign", "b"];
+        let read = read_all(&settings, &admin, OWNERS.name).await;
+        assert_eq!(values(read), all, "{end:?}");
+
+        // A reader that follows the log is told of the control record, which is no record to it.
+        let mut follower = BatchConsumer::start(&settings, "test", OWNERS.name, &[(0, 0)]).unwrap();
+        let mut followed = 0;
+        while followed < all.len() {
+            followed += within(follower.next()).await.unwrap().len();
+        }
+        transaction.end().await.unwrap();
+        assert_eq!(log_end().await, 4, "{end:?}");
+        let Fetched { records, ends } = within(follower.next_fetched()).await.unwrap();
+        assert!(records.is_empty(), "{records:?}");
+        let positions: Vec<_> = ends
+            .iter()
+            .map(|end| (end.partition, end.position))
+            .collect();
+        assert_eq!(positions, [(0, Some(4))], "{end:?}");
+        let read = read_all(&settings, &admin, OWNERS.name).await;
+        assert_eq!(values(read), all, "{end:?}");
+        admin.delete(&[OWNERS.name]).await.unwrap();
+    }
 }

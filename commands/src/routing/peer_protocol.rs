@@ -66,6 +66,8 @@ pub enum Reply {
         /// The limit.
         bytes_max: usize,
     },
+    /// The brokers refuse the owner's records.
+    Forbidden(String),
     /// An error in the code.
     Unencodable(String),
     /// Too many commands of the aggregate wait.
@@ -104,6 +106,7 @@ impl Reply {
                 Self::VersionMismatch { current, expected }
             }
             Refusal::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
+            Refusal::Forbidden(reason) => Self::Forbidden(reason),
             Refusal::Unencodable(reason) => Self::Unencodable(reason),
             Refusal::Busy(reason) => Self::Busy(reason),
             Refusal::Unavailable(reason) => Self::Unavailable(reason),
@@ -144,6 +147,7 @@ impl Reply {
                 Refusal::VersionMismatch { current, expected }
             }
             Self::TooLarge { bytes, bytes_max } => Refusal::TooLarge { bytes, bytes_max },
+            Self::Forbidden(reason) => Refusal::Forbidden(reason),
             Self::Unencodable(reason) => Refusal::Unencodable(reason),
             Self::Busy(reason) => Refusal::Busy(reason),
             Self::Unavailable(reason) => Refusal::Unavailable(reason),
@@ -246,6 +250,7 @@ mod tests {
                 bytes: 2,
                 bytes_max: 1,
             }),
+            Err(Refusal::Forbidden("x".into())),
             Err(Refusal::Unencodable("x".into())),
             Err(Refusal::Busy("x".into())),
             Err(Refusal::Unavailable("x".into())),

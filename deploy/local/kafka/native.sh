@@ -11,6 +11,10 @@ kafka_prepare() {
   mkdir -p "$directory/data"
   sed -e "s|@PORT@|${port[kafka]}|g; s|@CONTROLLER_PORT@|${port[kafka_controller]}|g; s|@DATA@|$directory/data|g" \
     "$local_dir/kafka/server.properties.template" > "$directory/server.properties"
+  if [ "$DEV_STACK" = test ]; then
+    sed -e "s|@PORT@|${port[kafka]}|g; s|@CONTROLLER_PORT@|${port[kafka_controller]}|g; s|@SASL_PORT@|${port[kafka_sasl]}|g" \
+      "$local_dir/kafka/access.properties.template" >> "$directory/server.properties"
+  fi
   if [ ! -f "$directory/data/meta.properties" ]; then
     cluster_id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)
     # An id that starts with a dash would be parsed as an option.

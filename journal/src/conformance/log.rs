@@ -179,7 +179,10 @@ async fn next_records(stream: &mut impl RecordStream) -> Vec<Record> {
     let records = async {
         loop {
             match stream.next().await {
-                Ok(records) => return records,
+                Ok(fetched) => {
+                    assert!(fetched.ends.is_empty(), "every offset has a record");
+                    return fetched.records;
+                }
                 Err(error) if error.is_transient() => {}
                 Err(error) => fail(&error),
             }

@@ -48,6 +48,8 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
     pub(super) status: watch::Sender<Status>,
     proved: watch::Sender<Option<Proved>>,
+    /// A record was too large for the topic, so its limit is another one than was known.
+    pub(super) is_limit_stale: bool,
     /// Whether the state store was read.
     pub(super) restored: bool,
     /// The write of the state store in progress.
@@ -120,6 +122,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             queue,
             status,
             proved,
+            is_limit_stale: false,
             restored: false,
             saving: None,
             save_not_before: Instant::now(),

@@ -86,6 +86,7 @@ impl<C> Request<C> {
             Refusal::KeyReused
             | Refusal::VersionMismatch { .. }
             | Refusal::TooLarge { .. }
+            | Refusal::Forbidden(_)
             | Refusal::Busy(_)
             | Refusal::NotOwner(_)
             | Refusal::Unavailable(_) => {
@@ -160,13 +161,18 @@ pub enum Refusal {
         expected: i64,
     },
     /// One commit is one record, which has a limit.
-    #[error("the commit would have {bytes} bytes, more than {bytes_max}")]
+    #[error(
+        "the command's record would have {bytes} bytes, and the journal takes {bytes_max}: send a smaller command"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
         /// The limit.
         bytes_max: usize,
     },
+    /// The brokers take no record of this node in the journal. The command had no effect.
+    #[error("the journal can't be written to, which an operator must allow: {0}")]
+    Forbidden(String),
     /// The commit can't be encoded, which is a bug.
     #[error("the commit can't be encoded: {0}")]
     Unencodable(String),

@@ -7,8 +7,11 @@ use super::{
     request::{Machine, Refusal},
     take_over::CLOCK_DRIFT_US_MAX,
 };
-use crate::{log::Log, protocol::OwnerProtocol};
-use kafka::Report;
+use crate::{
+    log::{Log, PartitionAppender},
+    protocol::OwnerProtocol,
+};
+use kafka::{BrokerRule, Report, appender::AppendError};
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -141,6 +144,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
 
     fn take_submissions(&mut self, first: Submission<M::Command>) {
         let now = self.now();
+        self.core
+            .set_record_bytes_max(self.appender.record_bytes_max());
         let mut next = Some(first);
         for _ in 0..RUN_MAX {
             let Some((request, reply)) = next else { return };
@@ -157,6 +162,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
 
     fn take_reports(&mut self, reports: &mut Vec<Report>) -> Result<(), Barrier> {
         self.unreported = self.unreported.saturating_sub(reports.len());
+        self.is_limit_stale |= reports.iter().any(is_too_large);
         reports
             .drain(..)
             .try_for_each(|report| self.core.delivered(&report))
@@ -175,4 +181,18 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.send_replies();
         Ok(())
     }
+}
+
+/// Whether the topic takes no record of this size.
+fn is_too_large(report: &Report) -> bool {
+    let rule = match &report.result {
+        Err(AppendError::Refused { rule, .. }) => Some(*rule),
+        Ok(_)
+        | Err(
+            AppendError::QueueFull { .. }
+            | AppendError::TooLarge { .. }
+            | AppendError::Unknown { .. },
+        ) => None,
+    };
+    rule == Some(BrokerRule::Size)
 }

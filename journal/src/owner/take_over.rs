@@ -14,7 +14,7 @@ use crate::{
     store::StoreError,
 };
 use backoff::Backoff;
-use kafka::Report;
+use kafka::{BrokerRule, Report, appender::AppendError};
 use schemas::{ContextEvent, Timestamp};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ const _: () = assert!(
 /// Wait of an owner with a wrong clock before it announces itself again, because each announcement ends
 /// the term of the serving owner.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
+/// Wait of an owner whose state store is ahead of the log before it measures the log again.
+const SHORT_LOG_RETRY: Duration = Duration::from_secs(10);
 /// First wait of an owner that was fenced; it doubles each time.
 const FENCED_WAIT: Duration = Duration::from_millis(250);
 /// Most doublings of that wait.
@@ -53,6 +55,8 @@ pub(super) enum Failure {
     Retry(String),
     /// Another attempt may succeed after this wait.
     RetryAfter(Duration, Reason),
+    /// The brokers take no record of this owner; an operator may allow it.
+    Forbidden(String),
     /// The state store can't be used.
     Store(StoreError),
     /// No attempt can succeed.
@@ -82,10 +86,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 }
                 Err(failure) => failure,
             };
-            let wait = waits.wait();
+            let (wait, mut refusal) = (waits.wait(), None);
             let (wait, reason) = match failure {
                 Failure::Retry(reason) => (wait, reason.into()),
                 Failure::RetryAfter(wait, reason) => (wait, reason),
+                Failure::Forbidden(reason) => {
+                    self.core.refuse_forbidden(&reason);
+                    self.send_replies();
+                    refusal = Some(Refusal::Forbidden(reason.clone()));
+                    (wait, reason.into())
+                }
                 Failure::Store(error) => {
                     self.recover_store(&error).await;
                     (wait, error.to_string().into())
@@ -98,7 +108,23 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             tracing::warn!(topic, partition, %reason, "take-over failed, will retry");
             self.set_status(Status::TakingOver(reason));
             self.publish();
-            tokio::time::sleep(wait).await;
+            self.wait(wait, refusal).await;
+        }
+    }
+
+    /// Waits before the next attempt. With a refusal, commands that come meanwhile get it at once.
+    async fn wait(&mut self, wait: Duration, refusal: Option<Refusal>) {
+        let deadline = Instant::now() + wait;
+        let Some(refusal) = refusal else {
+            return tokio::time::sleep_until(deadline).await;
+        };
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                Some((_, reply)) = self.queue.recv() => {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+            }
         }
     }
 
@@ -112,6 +138,13 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         while self.reports.try_recv().is_ok() {
             self.unreported = self.unreported.saturating_sub(1);
         }
+        if self.is_limit_stale {
+            let refreshed = self.log.refresh_limits(topic).await;
+            refreshed.map_err(|error| Failure::Retry(error.to_string()))?;
+            self.is_limit_stale = false;
+        }
+        self.core
+            .set_record_bytes_max(self.appender.record_bytes_max());
         self.restore().await?;
         let end = self.log.end(topic, partition).await;
         let end = end.map_err(|error| Failure::Retry(error.to_string()))?;
@@ -205,8 +238,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     async fn catch_up(&mut self, reader: &mut LogReader<M, L, P>, end: i64) -> Result<(), Failure> {
         let mut reported = self.core.checkpoint().next_offset;
         while self.core.checkpoint().next_offset < end {
-            // The last offset may be the marker of a foreign transaction, which no consumer gets. If
-            // there are more records after all, the rule makes the announcement void.
+            // If there are more records after all, the rule makes the announcement void.
             if !self.read(reader, READ_TIMEOUT).await? {
                 break;
             }
@@ -335,6 +367,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     self.start_saving_if_many();
                     return Ok(true);
                 }
+                Some(report) = self.reports.recv() => {
+                    self.unreported = self.unreported.saturating_sub(1);
+                    self.check_announcement(report)?;
+                }
                 () = tokio::time::sleep_until(deadline) => {
                     if may_read {
                         return Ok(false);
@@ -343,6 +379,24 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 }
             }
             self.start_saving_if_many();
+        }
+    }
+
+    /// Fails if the brokers refuse the announcement in flight. Reports of earlier records tell nothing that
+    /// reading the log does not.
+    fn check_announcement(&self, report: Report) -> Result<(), Failure> {
+        if self.core.announced_number() != Some(report.number) {
+            return Ok(());
+        }
+        match report.result {
+            Err(
+                error @ AppendError::Refused {
+                    rule: BrokerRule::Access,
+                    ..
+                },
+            ) => Err(Failure::Forbidden(error.to_string())),
+            // The announcement may be in the log, or another attempt may succeed.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -407,13 +461,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L,
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
+        let another_log = || {
+            Reason::of_this_node(format!(
+                "{error}; if this is the right log, delete the state store's directory, and it is \
+                 rebuilt from the log"
+            ))
+        };
         match &error {
-            ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
-                Self::End(Reason::of_this_node(format!(
-                    "{error}; if this is the right log, delete the state store's directory, and it is \
-                     rebuilt from the log"
-                )))
-            }
+            ReadError::Probe(_) => Self::End(another_log()),
+            // An end is a measurement: the log may be whole again later, and this owner then serves.
+            ReadError::LogTooShort { .. } => Self::RetryAfter(SHORT_LOG_RETRY, another_log()),
             error if error.is_transient() => Self::Retry(error.to_string()),
             // A newer node could read further.
             ReadError::Unreadable { .. }

@@ -17,9 +17,9 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
-/// The content of one message from the thread; not empty.
+/// What a consumer gives at once; not empty.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Batch {
+pub struct Fetched {
     /// In each partition in the order of their offsets.
     pub records: Vec<Record>,
     /// Partitions that were read to their ends behind these records.
@@ -28,10 +28,21 @@ pub(crate) struct Batch {
 
 /// A partition that the client has read to its present end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndReached {
+pub struct EndReached {
+    /// The topic's partition.
     pub partition: i32,
     /// The offset behind everything that was read, control records included; `None` if nothing was.
     pub position: Option<i64>,
+}
+
+/// Which ends of partitions a reader is told when the client has read up to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// All, for bounded reads.
+    All,
+    /// Those behind offsets without a record, for readers that follow the log: another end is shown by the
+    /// last record.
+    BehindRecords,
 }
 
 /// Why no batch came.

@@ -1,9 +1,10 @@
 //! The consumer's thread: gathers what the client gives into batches.
 
-use super::batch::{Batch, ConsumerError, EndReached, Record};
+use super::batch::{ConsumerError, EndReached, Ends, Fetched, Record};
 use bytes::Bytes;
 use rdkafka::{Message, error::KafkaError, message::BorrowedMessage, types::RDKafkaErrorCode};
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -16,12 +17,51 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How soon a stopped consumer's thread notices.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Chooses the ends that a reader is told.
+pub(super) struct EndFilter {
+    ends: Ends,
+    /// By partition: the offset behind the last record or end that the reader was given.
+    told: BTreeMap<i32, i64>,
+}
+
+impl EndFilter {
+    pub fn new(ends: Ends, starts: &[(i32, i64)]) -> Self {
+        Self {
+            ends,
+            told: starts.iter().copied().collect(),
+        }
+    }
+
+    /// The ends of a batch to tell; `records` come before them.
+    fn choose(&mut self, records: &[Record], mut ends: Vec<EndReached>) -> Vec<EndReached> {
+        if self.ends == Ends::All {
+            return ends;
+        }
+        // Records of one partition come in runs, so a look-up for each run is enough.
+        for run in records.chunk_by(|one, next| one.partition == next.partition) {
+            if let Some(last) = run.last() {
+                self.told.insert(last.partition, last.offset + 1);
+            }
+        }
+        ends.retain(|end| {
+            let told = self.told.entry(end.partition).or_insert(0);
+            let is_news = end.position.is_some_and(|position| position > *told);
+            if let (true, Some(position)) = (is_news, end.position) {
+                *told = position;
+            }
+            is_news
+        });
+        ends
+    }
+}
+
 /// The thread: polls until it is stopped, its reader is gone, or an error is not transient.
 pub(super) fn run(
     mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
     position: impl Fn(i32) -> Option<i64>,
     topic: &str,
-    sender: &mpsc::Sender<Result<Batch, ConsumerError>>,
+    mut filter: EndFilter,
+    sender: &mpsc::Sender<Result<Fetched, ConsumerError>>,
     stop: &AtomicBool,
 ) {
     while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
@@ -31,17 +71,14 @@ pub(super) fn run(
             error,
         } = poll_batch(&mut poll, topic);
         let is_last = error.as_ref().is_some_and(|error| !error.is_transient());
-        let is_empty = records.is_empty() && ends.is_empty();
         let ends = ends.into_iter().map(|partition| EndReached {
             partition,
             position: position(partition),
         });
-        let batch = Batch {
-            records,
-            ends: ends.collect(),
-        };
-        let batch = (!is_empty).then_some(Ok(batch));
-        for sent in batch.into_iter().chain(error.map(Err)) {
+        let ends = filter.choose(&records, ends.collect());
+        let is_empty = records.is_empty() && ends.is_empty();
+        let fetched = (!is_empty).then_some(Ok(Fetched { records, ends }));
+        for sent in fetched.into_iter().chain(error.map(Err)) {
             if sender.blocking_send(sent).is_err() {
                 return;
             }
@@ -170,7 +207,11 @@ mod tests {
             .collect()
     }
 
-    fn batches(mut polls: Polls) -> Vec<Result<Batch, ConsumerError>> {
+    fn batches(polls: Polls) -> Vec<Result<Fetched, ConsumerError>> {
+        batches_with(polls, EndFilter::new(Ends::All, &[]))
+    }
+
+    fn batches_with(mut polls: Polls, filter: EndFilter) -> Vec<Result<Fetched, ConsumerError>> {
         let stop = AtomicBool::new(false);
         let (sender, mut batches) = mpsc::channel(8);
         let poll = |_| {
@@ -181,6 +222,7 @@ mod tests {
             poll,
             |partition| Some(POSITION + i64::from(partition)),
             TOPIC,
+            filter,
             &sender,
             &stop,
         );
@@ -271,6 +313,34 @@ mod tests {
             (second.records.len(), &second.ends[..]),
             (0, &[reached(2)][..])
         );
+    }
+
+    #[test]
+    fn a_follower_is_told_once_of_an_end_behind_offsets_without_a_record() {
+        let end = |partition| Some(Err(KafkaError::PartitionEOF(partition)));
+        let record = |partition, offset| {
+            let at = at(offset);
+            Some(Ok(Record { partition, ..at }))
+        };
+        // Behind the last record of partition 1 is its end; between those of 0 and 2 there are other offsets.
+        let polls = Polls::from([
+            record(0, POSITION - 2),
+            record(1, POSITION),
+            end(0),
+            end(1),
+            None,
+            end(0),
+            end(2),
+            None,
+        ]);
+        let filter = EndFilter::new(Ends::BehindRecords, &[(0, 0), (1, 0), (2, 9)]);
+        let found = batches_with(polls, filter);
+        let ends: Vec<Vec<EndReached>> = found.into_iter().map(|one| one.unwrap().ends).collect();
+        let reached = |partition: i32| EndReached {
+            partition,
+            position: Some(POSITION + i64::from(partition)),
+        };
+        assert_eq!(ends, [vec![reached(0)], vec![reached(2)]]);
     }
 
     #[test]

@@ -16,11 +16,14 @@ mod nodes;
 mod outages;
 mod queries;
 mod reconcile;
+mod record_limits;
 mod requests;
 mod retries;
+mod rights;
 mod runner;
 mod settings;
 mod shared_deployment;
+mod transactions;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -84,6 +87,18 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, void_records: [
         foreign_records_are_counted_as_void_and_stop_no_reader,
         foreign_records_written_while_the_node_is_down_stop_no_reader,
+    ]));
+    tests.extend(own!(runner, transactions: [
+        a_transaction_that_is_held_open_and_then_aborted_stops_nobody,
+        a_transaction_that_is_held_open_and_then_committed_stops_nobody,
+    ]));
+    tests.extend(own!(runner, record_limits: [
+        a_command_too_large_for_the_topic_is_refused_and_its_neighbours_are_not,
+        a_command_too_large_for_a_topic_that_was_changed_is_refused_and_its_neighbours_are_not,
+    ]));
+    tests.extend(own!(runner, rights: [
+        a_node_with_the_documented_rights_serves_and_changes_nothing,
+        a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,

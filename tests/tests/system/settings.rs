@@ -30,6 +30,7 @@ pub async fn a_wrong_setting_ends_the_node_with_its_name(deployment: &Deployment
     for (name, value, part) in [
         ("DAYBOOK_HTTP_LISTEN", everywhere.as_str(), "loopback"),
         ("DAYBOOK_HTTP_LISTEN", "here", "listen"),
+        ("DAYBOOK_HTTP_LISTEN", "127.0.0.1:0", "http.listen"),
         ("DAYBOOK_HTTP_LISTN", "127.0.0.1:1", "listn"),
         ("DAYBOOK_HTP_LISTEN", "127.0.0.1:1", "htp"),
         ("DAYBOOK_HTTP_HOSTS", "http://shop.example", "http.hosts"),

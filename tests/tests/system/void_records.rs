@@ -11,7 +11,7 @@ const PARTITION: &str = "1";
 /// Longest time from the writing of foreign records to their count in the metrics.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Sales of each batch.
-const SALES: usize = 40;
+pub const SALES: usize = 40;
 
 pub async fn foreign_records_are_counted_as_void_and_stop_no_reader(
     deployment: &Deployment,

@@ -10,7 +10,6 @@ use crate::{
     rule::chain_hash,
     store::StoreError,
 };
-use kafka::appender::RECORD_BYTES_MAX;
 use schemas::{BodyRef, CommitRef, DecisionRef, NoOp, Origin, Outcome, Timestamp};
 use std::sync::Arc;
 
@@ -166,7 +165,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         let commit = head.next_commit(BodyRef::Decision(decision), now);
         let (seq, recorded_at) = (commit.seq, commit.recorded_at);
         let outgoing = self.outgoing(key.clone(), &commit, request.traceparent.clone());
-        let outgoing = match outgoing {
+        let outgoing = match outgoing.and_then(|outgoing| self.fitting(outgoing)) {
             Ok(outgoing) => outgoing,
             // It depends on the state that was read, as every refusal does.
             Err(refusal) => return self.hold_until_proved(command, Err(refusal), false),
@@ -228,6 +227,16 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.appends.push(outgoing);
     }
 
+    /// A commit, if the topic takes one of its size.
+    fn fitting(&self, commit: Outgoing) -> Result<Outgoing, Refusal> {
+        let bytes = commit.key.len() + commit.value.len();
+        let bytes_max = self.record_bytes_max;
+        match bytes > bytes_max {
+            true => Err(Refusal::TooLarge { bytes, bytes_max }),
+            false => Ok(commit),
+        }
+    }
+
     pub(super) fn outgoing(
         &mut self,
         key: Arc<str>,
@@ -238,13 +247,6 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             .encoder
             .encode(commit)
             .map_err(|error| Refusal::Unencodable(format!("{}: {error}", self.topic)))?;
-        let bytes = key.len() + value.len();
-        if bytes > RECORD_BYTES_MAX {
-            return Err(Refusal::TooLarge {
-                bytes,
-                bytes_max: RECORD_BYTES_MAX,
-            });
-        }
         let number = self.next_number;
         self.next_number += 1;
         let (term, seq, recorded_at) = (commit.term, commit.seq, commit.recorded_at);

@@ -13,7 +13,7 @@ use crate::{
     store::{MakeChanges, StateStore, StoreError},
 };
 use foldhash::HashMap;
-use kafka::Encoder;
+use kafka::{Encoder, appender::RECORD_BYTES_MAX};
 use schemas::{Outcome, Timestamp, ids::CommandId};
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
@@ -59,6 +59,8 @@ pub struct Counts {
 pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     pub(super) topic: &'static str,
     pub(super) encoder: Encoder,
+    /// Most bytes of a commit's key and value together.
+    pub(super) record_bytes_max: usize,
     pub(super) tables: IndexTables<M>,
     /// Why the state store can't be used any longer.
     pub(super) store_failure: Option<StoreError>,
@@ -160,6 +162,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         Self {
             topic,
             encoder,
+            record_bytes_max: RECORD_BYTES_MAX,
             tables: IndexTables::new(machine, partition, store),
             store_failure: None,
             proved: Checkpoint::start(topic, partition),
@@ -179,6 +182,16 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             counts: Counts::default(),
             protocol: PhantomData,
         }
+    }
+
+    /// Sets the most bytes of a commit, key and value together.
+    pub fn set_record_bytes_max(&mut self, bytes: usize) {
+        self.record_bytes_max = bytes;
+    }
+
+    /// The number of the announcement in flight.
+    pub fn announced_number(&self) -> Option<u64> {
+        self.announced.as_ref().map(|(_, own)| own.number)
     }
 
     /// While not serving: resumes from the store. Reading then shows whether the log is still the one
@@ -321,6 +334,19 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.stop_serving();
         for command in std::mem::take(&mut self.to_redecide) {
             self.reply(command, Err(refusal.clone()));
+        }
+    }
+
+    /// Refuses every command that waits, because the brokers take no record of this owner. A command that was
+    /// appended may be in the log nevertheless.
+    pub fn refuse_forbidden(&mut self, reason: &str) {
+        self.stop_serving();
+        for command in std::mem::take(&mut self.to_redecide) {
+            let refusal = match command.was_appended {
+                true => Refusal::Unavailable(reason.to_owned()),
+                false => Refusal::Forbidden(reason.to_owned()),
+            };
+            self.reply(command, Err(refusal));
         }
     }
 

@@ -467,9 +467,16 @@ fn a_command_is_refused_after_too_many_attempts() {
 
 #[test]
 fn only_a_commit_that_is_too_large_for_a_record_is_refused() {
+    for bytes_max in [RECORD_BYTES_MAX, 3_000] {
+        refuses_only_a_commit_larger_than(bytes_max);
+    }
+}
+
+fn refuses_only_a_commit_larger_than(bytes_max: usize) {
     let (mut log, mut core) = (Log::new(), core());
+    core.set_record_bytes_max(bytes_max);
     take_over(&mut core, &mut log, 1);
-    let large: &'static str = "x".repeat(RECORD_BYTES_MAX).leak();
+    let large: &'static str = "x".repeat(bytes_max).leak();
     core.submit(
         Request {
             hash: [0; 16],

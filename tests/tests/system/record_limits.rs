@@ -1,0 +1,96 @@
+//! A topic that takes smaller records than Kafka's default: a command whose record would be too large is refused
+//! at once, and its neighbours do not notice.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use system_tests::{Deployment, Node, audit_log};
+
+const TOPIC: &str = "journal.orders";
+/// The topic's `max.message.bytes`.
+const BYTES_MAX: usize = 4_096;
+/// Lines of a sale whose record is larger.
+const LINES_OF_LARGE: u64 = 300;
+/// Small sales of a batch; together they are larger than the limit, too.
+const SMALL: usize = 60;
+
+pub async fn a_command_too_large_for_the_topic_is_refused_and_its_neighbours_are_not(
+    deployment: &Deployment,
+) -> Result<()> {
+    deployment.run_successfully(&["topics", "create"]).await?;
+    limit_records(deployment).await?;
+    let node = deployment.commands().await?;
+    one_in_a_batch_is_refused(&node, "first").await?;
+    let barriers = barriers(&node).await?;
+    ensure!(barriers == 0.0, "{barriers} barriers");
+    audit_log::verify(deployment).await.map(drop)
+}
+
+pub async fn a_command_too_large_for_a_topic_that_was_changed_is_refused_and_its_neighbours_are_not(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.commands().await?;
+    limit_records(deployment).await?;
+    // The node learns of the limit from the broker's refusal, and then knows it.
+    one_in_a_batch_is_refused(&node, "first").await?;
+    let before = barriers(&node).await?;
+    one_in_a_batch_is_refused(&node, "second").await?;
+    let after = barriers(&node).await?;
+    ensure!(before == after, "{after} barriers instead of {before}");
+    audit_log::verify(deployment).await.map(drop)
+}
+
+/// Sets the topic's limit, as an operator does.
+async fn limit_records(deployment: &Deployment) -> Result<()> {
+    let brokers = &deployment.environment.kafka_brokers;
+    let topic = deployment.topic(TOPIC);
+    let arguments = [brokers, &topic, "max.message.bytes", &BYTES_MAX.to_string()];
+    deployment
+        .python("alter_topic.py", &arguments)
+        .await
+        .map(drop)
+}
+
+/// Sends a batch with one large sale between small ones.
+async fn one_in_a_batch_is_refused(node: &Node, batch: &str) -> Result<()> {
+    let mut lines: Vec<Value> = (0..SMALL)
+        .map(|number| sale(&format!("{batch}-{number}"), 1))
+        .collect();
+    let large = SMALL / 2;
+    lines.insert(large, sale(&format!("{batch}-large"), LINES_OF_LARGE));
+    let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let answers = node.client().post_lines(body).await?;
+    ensure!(answers.len() == SMALL + 1, "{} answers", answers.len());
+    for (index, answer) in answers.iter().enumerate() {
+        if index != large {
+            ensure!(answer["status"] == 201, "line {index}: {answer}");
+            continue;
+        }
+        ensure!(answer["status"] == 413, "line {index}: {answer}");
+        let text = answer.to_string();
+        let bytes_max = answer["problem"]["bytes_max"].as_u64();
+        let bytes_max = bytes_max
+            .or(answer["bytes_max"].as_u64())
+            .unwrap_or_default();
+        ensure!(text.contains("COMMIT_TOO_LARGE"), "line {index}: {answer}");
+        ensure!(
+            (1..BYTES_MAX as u64).contains(&bytes_max),
+            "line {index} does not name the limit: {answer}"
+        );
+    }
+    Ok(())
+}
+
+/// A sale with many lines whose SKUs have nothing in common, so that no compression makes them small.
+fn sale(invoice: &str, lines: u64) -> Value {
+    let sku = |line: u64| format!("{:016x}", (line + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let lines: Vec<Value> = (0..lines)
+        .map(|line| json!({"sku": sku(line), "quantity": 1, "unit_price": 1_000_000}))
+        .collect();
+    let body = json!({"invoice": invoice, "country": "EIRE", "currency": "GBP",
+        "ordered_at": "2010-12-01T08:26:00Z", "lines": lines});
+    json!({"key": invoice, "command": "ImportSale", "body": body})
+}
+
+async fn barriers(node: &Node) -> Result<f64> {
+    node.client().metric("daybook_journal_barriers_total").await
+}

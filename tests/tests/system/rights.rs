@@ -1,0 +1,173 @@
+//! A broker that checks rights: a node with those that `deploy/RIGHTS.md` lists serves, and one that may not
+//! write to a journal says so at once.
+
+use crate::void_records::sell;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::{process::Stdio, time::Duration};
+use system_tests::{
+    Deployment, Node, Poll,
+    environment::{kafka_sasl_brokers, source_file},
+    until,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    time::{Instant, timeout},
+};
+
+/// The principal that `deploy/local/kafka/access.properties.template` names.
+const PRINCIPAL: &str = "daybook";
+const PASSWORD: &str = "daybook-secret";
+/// Longest time until a change of rights has taken effect.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time for a change of rights.
+const GRANT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A right: resource, name, pattern, operation.
+type Right = [String; 4];
+
+pub async fn a_node_with_the_documented_rights_serves_and_changes_nothing(
+    deployment: &Deployment,
+) -> Result<()> {
+    deployment.run_successfully(&["topics", "create"]).await?;
+    deployment
+        .run_successfully(&["schemas", "register"])
+        .await?;
+    let mut node = start(deployment, serve(deployment)?).await?;
+    // It can't even see the topics.
+    refuses_to_start(&mut node).await?;
+    change(deployment, "allow", &documented_rights(deployment)?).await?;
+    let mut node = start(deployment, serve(deployment)?).await?;
+    node.ready().await?;
+    sell(&node, "with rights").await?;
+    create_product(&node, "P-1").await?;
+    node.caught_up().await
+}
+
+pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403(
+    deployment: &Deployment,
+) -> Result<()> {
+    deployment.run_successfully(&["topics", "create"]).await?;
+    deployment
+        .run_successfully(&["schemas", "register"])
+        .await?;
+    change(deployment, "allow", &documented_rights(deployment)?).await?;
+    let mut node = start(deployment, serve(deployment)?).await?;
+    node.ready().await?;
+    create_product(&node, "P-1").await?;
+
+    let write = [
+        "topic".to_owned(),
+        deployment.topic("journal.catalog"),
+        "literal".to_owned(),
+        "Write".to_owned(),
+    ];
+    let write = [write];
+    change(deployment, "deny", &write).await?;
+    let body = json!({"sku": "P-2", "description": "a product"});
+    until("403", CHANGE_TIMEOUT, async || {
+        let started = Instant::now();
+        let answer = node.client().post("/api/v1/products", &body, None).await?;
+        let is_refused = answer.status == 403 && answer.text.contains("JOURNAL_FORBIDDEN");
+        Ok(Poll::of(is_refused, || {
+            format!(
+                "{} after {:?}: {}",
+                answer.status,
+                started.elapsed(),
+                answer.text
+            )
+        }))
+    })
+    .await?;
+    // The other journal is written to.
+    sell(&node, "while products are forbidden").await?;
+    change(deployment, "undeny", &write).await?;
+    until(
+        "products to be accepted again",
+        CHANGE_TIMEOUT,
+        async || {
+            let answer = node.client().post("/api/v1/products", &body, None).await?;
+            Ok(Poll::of([200, 201].contains(&answer.status), || {
+                format!("{}: {}", answer.status, answer.text)
+            }))
+        },
+    )
+    .await?;
+    node.ready().await
+}
+
+/// `daybook serve` as the principal whose rights are checked.
+fn serve(deployment: &Deployment) -> Result<Command> {
+    let mut command = deployment.command();
+    let properties = format!(
+        r#"{{"security.protocol"="sasl_plaintext","sasl.mechanism"="PLAIN","sasl.username"="{PRINCIPAL}","sasl.password"="{PASSWORD}"}}"#
+    );
+    command
+        .env("DAYBOOK_KAFKA_BROKERS", kafka_sasl_brokers()?)
+        .env("DAYBOOK_KAFKA_PROPERTIES", properties);
+    Ok(command)
+}
+
+async fn start(deployment: &Deployment, command: Command) -> Result<Node> {
+    let log = deployment.log("serve");
+    Node::start(command, "serve", deployment.listen(), &log).await
+}
+
+/// Waits for the end of a node without rights, which must say that it lacks them.
+async fn refuses_to_start(node: &mut Node) -> Result<()> {
+    let error = node.ready().await.err();
+    let error = error.context("a node without any right is ready")?;
+    let text = format!("{error:#}").to_lowercase();
+    ensure!(text.contains("authorization failed"), "{text}");
+    Ok(())
+}
+
+async fn create_product(node: &Node, sku: &str) -> Result<()> {
+    let body = json!({"sku": sku, "description": "a product"});
+    let answer = node.client().post("/api/v1/products", &body, None).await?;
+    answer.expect(201).map(drop)
+}
+
+/// The rows of the table in `deploy/RIGHTS.md`, with the deployment's prefix.
+fn documented_rights(deployment: &Deployment) -> Result<Vec<Right>> {
+    let text = std::fs::read_to_string(source_file("deploy/RIGHTS.md"))?;
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let rows = rows
+        .skip_while(|line| !line.starts_with("| resource "))
+        .skip(1);
+    let mut rights = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [resource, name, pattern, operations] = cells[..] else {
+            anyhow::bail!("a row of the table of rights: {row}");
+        };
+        for operation in operations.split(", ") {
+            let name = deployment.topic(name);
+            rights.push([resource.into(), name, pattern.into(), operation.into()]);
+        }
+    }
+    ensure!(
+        !rights.is_empty(),
+        "deploy/RIGHTS.md has no table of rights"
+    );
+    Ok(rights)
+}
+
+/// Changes the principal's rights, as an operator.
+async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Result<()> {
+    let environment = &deployment.environment;
+    let mut program = Command::new(&environment.python)
+        .arg(source_file("tests/python/rights.py"))
+        .args([environment.kafka_brokers.as_str(), PRINCIPAL, change])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut input = program.stdin.take().context("no standard input")?;
+    let rights: Value = json!(rights);
+    input.write_all(rights.to_string().as_bytes()).await?;
+    drop(input);
+    let ended = timeout(GRANT_TIMEOUT, program.wait()).await??;
+    ensure!(ended.success(), "rights.py {change}: {ended}");
+    Ok(())
+}
