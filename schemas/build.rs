@@ -7,7 +7,12 @@ mod avro;
 #[path = "build/generate.rs"]
 mod generate;
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("avro");
@@ -36,10 +41,20 @@ fn main() -> Result<(), Box<dyn Error>> {
             contexts.push(avro::Context::read(name, events).map_err(in_file)?);
         }
     }
-    let code = generate::code(&contexts);
-    fs::write(
-        PathBuf::from(env::var("OUT_DIR")?).join("contexts.rs"),
-        code,
-    )?;
+    let target = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(target.join("contexts.rs"), generate::code(&contexts))?;
+    generate_fixture(&target)
+}
+
+/// The types of a context in two versions, for `tests/evolution.rs`.
+fn generate_fixture(target: &Path) -> Result<(), Box<dyn Error>> {
+    let folder = Path::new("tests/evolution");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    for version in ["v1", "v2"] {
+        let text = fs::read_to_string(folder.join(format!("{version}.avsc")))?;
+        let context = avro::Context::read("evolution", serde_json::from_str(&text)?)?;
+        let path = target.join(format!("evolution_{version}.rs"));
+        fs::write(path, generate::types(&context))?;
+    }
     Ok(())
 }

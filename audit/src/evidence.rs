@@ -1,4 +1,4 @@
-//! Tells void records that an honest log can have from records that only an alteration explains.
+//! Tells void records that the log of a correct run can have from records that only an alteration explains.
 //!
 //! A void record is not a fault. A log whose owners all follow the rule has void records of these kinds,
 //! and no others:
@@ -255,7 +255,7 @@ impl Evidence {
     }
 }
 
-/// Whether a record with a readable frame is void for a reason that no honest log has.
+/// Whether a record with a readable frame is void for a reason that no log of a correct run has.
 fn is_not_an_owners(reason: VoidReason) -> bool {
     match reason {
         VoidReason::KeyForbidden | VoidReason::KeyMissing | VoidReason::AnnouncementSeq { .. } => {

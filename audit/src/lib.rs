@@ -2,7 +2,7 @@
 //!
 //! The crate shares only `schemas` and `kafka` with the service. The void rule and the hash chain are
 //! implemented here a second time ([`frame`], [`model`]), so that each implementation checks the other.
-//! [`evidence`] tells honest void records from altered ones, [`check`] adds the invariants of decisions,
+//! [`evidence`] tells void records of a correct run from altered ones, [`check`] adds the invariants of decisions,
 //! [`verify`] and [`log`] are the commands, [`copy`] is the log as a file. The crate writes to no topic.
 
 pub mod body;

@@ -10,7 +10,7 @@ pub trait Decider {
     type Command;
     /// The events of this kind of aggregate.
     type Event: AggregateEvent;
-    /// A refusal by the business, never a technical failure.
+    /// A rejection by the business, never a technical failure.
     type Rejection: Rejection;
 
     /// The kind's name, the first part of every record key: lower-case letters. Stored for ever.
@@ -26,16 +26,16 @@ pub trait Decider {
     fn evolve(state: Self::State, event: &Self::Event) -> Self::State;
 }
 
-/// A typed refusal of a command by the business.
+/// A typed rejection of a command by the business.
 pub trait Rejection: std::error::Error {
     /// The rejection's name, upper-case and stable: programs rely on it.
     fn code(&self) -> &'static str;
 
-    /// The kind of refusal. It is stored with the refusal, and the edge answers by it.
+    /// The kind of rejection. It is stored with the rejection, and the edge answers by it.
     fn kind(&self) -> RejectionKind;
 }
 
-/// The kinds of refusals.
+/// The kinds of rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionKind {
     /// The aggregate, or something that the command names, does not exist.

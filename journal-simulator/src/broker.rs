@@ -112,7 +112,7 @@ impl Broker {
             delay_ms,
             last_landing_ms: 0,
             last_report_ms: 0,
-            is_broken: false,
+            has_failed: false,
             duplicate: None,
         });
         (state.appenders.len() - 1, receiver)
@@ -120,7 +120,7 @@ impl Broker {
 
     /// Replaces the producer if the appender's has failed.
     pub fn recover(&self, appender: usize) {
-        self.state().appenders[appender].is_broken = false;
+        self.state().appenders[appender].has_failed = false;
     }
 
     /// Takes a record.
@@ -135,11 +135,11 @@ impl Broker {
         let mut state = self.state();
         let away_until_ms = state.away_until_ms;
         let own = &mut state.appenders[appender];
-        if own.is_broken || append_fault == Some(AppendFault::ProducerFailed) {
-            if !own.is_broken {
-                self.sim.count(CoveragePoint::ProducerBroken);
+        if own.has_failed || append_fault == Some(AppendFault::ProducerFailed) {
+            if !own.has_failed {
+                self.sim.count(CoveragePoint::ProducerFailed);
             }
-            own.is_broken = true;
+            own.has_failed = true;
             return Err(unknown("the producer had a fatal error"));
         }
         if append_fault == Some(AppendFault::Refused) {

@@ -101,7 +101,7 @@ coverage_points! {
     /// An append was not taken.
     QueueFull "appends not taken"
     /// A producer failed for good.
-    ProducerBroken "producers broken"
+    ProducerFailed "failed producers"
     /// Reading failed for a moment.
     ReadError "transient read errors"
     /// A stream gave no records for a while.

@@ -24,7 +24,7 @@ const PAUSE_MS_MAX: u64 = 15_000;
 /// Longest time that the broker is unavailable, or unreachable for one node.
 const AWAY_MS_MAX: u64 = 9_000;
 /// Longest duration of a store fault or a storm.
-const TROUBLE_MS_MAX: u64 = 6_000;
+const FAULT_MS_MAX: u64 = 6_000;
 /// After how long answers expire, in microseconds of log time.
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
@@ -196,7 +196,7 @@ impl<P: OwnerProtocol> FaultInjector<P> {
             }
             Action::Storm => {
                 self.sim.count(CoveragePoint::Storm);
-                self.sim.storm_until(self.until(TROUBLE_MS_MAX));
+                self.sim.storm_until(self.until(FAULT_MS_MAX));
             }
             Action::Store(store_fault) => self.inject_store_fault(store_fault, number).await,
         }
@@ -225,11 +225,11 @@ impl<P: OwnerProtocol> FaultInjector<P> {
             }
             StoreFault::Fill => {
                 self.sim.count(CoveragePoint::StoreFull);
-                node.store.fill_until(self.until(TROUBLE_MS_MAX));
+                node.store.fill_until(self.until(FAULT_MS_MAX));
             }
             StoreFault::Slow => {
                 self.sim.count(CoveragePoint::StoreSlow);
-                node.store.slow_until(self.until(TROUBLE_MS_MAX));
+                node.store.slow_until(self.until(FAULT_MS_MAX));
             }
             StoreFault::Reopen => {
                 let writes = 1 + self.sim.rng().index(4);

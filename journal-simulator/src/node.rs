@@ -129,7 +129,7 @@ impl<P: OwnerProtocol> Node<P> {
             .sim
             .note(|| format!("node {} is killed", self.number));
         running.task.abort();
-        self.see_out(running.task.await);
+        self.check_end(running.task.await);
     }
 
     /// As SIGTERM, and SIGKILL if that does not end it in time.
@@ -143,7 +143,7 @@ impl<P: OwnerProtocol> Node<P> {
         running.switch.resume();
         running.stop.cancel();
         match tokio::time::timeout(STOP_TIMEOUT, &mut running.task).await {
-            Ok(ended) => self.see_out(ended),
+            Ok(ended) => self.check_end(ended),
             Err(_) => {
                 let number = self.number;
                 self.environment.sim.violate(format!(
@@ -184,7 +184,7 @@ impl<P: OwnerProtocol> Node<P> {
         self.running.lock().expect("no holder panics").take()
     }
 
-    fn see_out(&self, ended: Result<(), tokio::task::JoinError>) {
+    fn check_end(&self, ended: Result<(), tokio::task::JoinError>) {
         if let Err(error) = ended
             && error.is_panic()
         {

@@ -10,10 +10,10 @@
 //! - A *commit* (no-op or decision) is valid iff epoch and term are the current ones, its seq is the
 //!   last valid seq + 1 and its `prev` is the chain's hash. A record that carries that hash and is not
 //!   valid was altered.
-//! - Every other record is *void*: read, counted, skipped. The exception is a record that no honest run
+//! - Every other record is *void*: read, counted, skipped. The exception is a record that no correct run
 //!   produces: it raises an *alarm*, at which the reader halts.
 //!
-//! **Why no honest run raises an alarm.** An owner announces the epoch after the one that it has read
+//! **Why no correct run raises an alarm.** An owner announces the epoch after the one that it has read
 //! to be in force, under a term that no other owner uses; commits only after it has read its own
 //! announcement as valid; and gives each seq of its term to one record. A log keeps every record that
 //! was once read from it. So:

@@ -39,7 +39,7 @@ const ROLE: &str = "appender";
 const NUMBER_BITS: u32 = 48;
 const _: () = assert!(
     usize::BITS == 64,
-    "the opaque word holds a slot and a number"
+    "the opaque word holds a sender index and a number"
 );
 
 /// The result of one append.
@@ -156,11 +156,11 @@ pub struct PartitionProducer {
     /// As the brokers name it.
     prefixed_topic: Arc<str>,
     partition: i32,
-    slot: usize,
+    sender_index: usize,
     record_bytes_max: Arc<AtomicUsize>,
 }
 
-/// The channels of all partition producers, by slot. A replaced producer keeps using them.
+/// The channels of all partition producers, by index. A replaced producer keeps using them.
 type Senders = Arc<RwLock<Vec<mpsc::Sender<Report>>>>;
 
 /// Passes a producer's reports on.
@@ -179,7 +179,7 @@ impl ProducerContext for ReportSenders {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let (slot, number) = (
+        let (sender_index, number) = (
             opaque >> NUMBER_BITS,
             opaque as u64 & ((1 << NUMBER_BITS) - 1),
         );
@@ -194,11 +194,11 @@ impl ProducerContext for ReportSenders {
         // A partition producer that was dropped needs no reports. A full channel is impossible: its owner has
         // no more records in flight than the channel has room for.
         if let Err(mpsc::error::TrySendError::Full(report)) =
-            senders[slot].try_send(Report { number, result })
+            senders[sender_index].try_send(Report { number, result })
         {
             tracing::error!(
                 ?report,
-                slot,
+                sender_index,
                 "a delivery report is lost: its channel is full"
             );
         }
@@ -249,13 +249,13 @@ impl Appender {
         let (sender, reports) = mpsc::channel(in_flight_max);
         let mut senders = self.senders.write().expect("no holder panics");
         senders.push(sender);
-        let slot = senders.len() - 1;
+        let sender_index = senders.len() - 1;
         let producer = PartitionProducer {
             appender: self.clone(),
             topic: topic.into(),
             prefixed_topic: TopicPrefix::of(&self.settings).add(topic).into(),
             partition,
-            slot,
+            sender_index,
             record_bytes_max: self.limits.record_bytes_max(topic),
         };
         (producer, reports)
@@ -349,7 +349,7 @@ impl PartitionProducer {
             clippy::cast_possible_truncation,
             reason = "a word has 64 bits, asserted above"
         )]
-        let opaque = (self.slot << NUMBER_BITS) | (number as usize & ((1 << NUMBER_BITS) - 1));
+        let opaque = (self.sender_index << NUMBER_BITS) | (number as usize & ((1 << NUMBER_BITS) - 1));
         let headers = headers.iter().fold(
             OwnedHeaders::new_with_capacity(headers.len()),
             |headers, (key, value)| {

@@ -55,6 +55,9 @@ pub struct Field {
     pub rust_type: String,
     /// Whether the value is bytes, which serde must be told.
     pub is_bytes: bool,
+    /// The Rust expression of the value in records that were written before the field existed. An optional
+    /// field needs none: serde reads it as `None`.
+    pub default: Option<String>,
 }
 
 impl Context {
@@ -96,8 +99,14 @@ impl Context {
         let known = self
             .aggregates
             .iter_mut()
-            .find(|known| known.name == aggregate);
+            .find(|known| known.name.eq_ignore_ascii_case(aggregate));
         match known {
+            Some(known) if known.name != aggregate => {
+                return Err(format!(
+                    "{event}: aggregates {aggregate} and {} would have one stored type",
+                    known.name
+                ));
+            }
             Some(known) => known.events.push(event.to_owned()),
             None => self.aggregates.push(Aggregate {
                 name: aggregate.to_owned(),
@@ -192,14 +201,13 @@ impl Context {
             let place = format!("{name}.{field_name}");
             let avro = field.get("type").ok_or(format!("{place}: no type"))?;
             let rust_type = self.rust_type(avro, &place)?;
-            if rust_type.starts_with("Option<") && field.get("default") != Some(&Value::Null) {
-                return Err(format!("{place}: an optional field has \"default\": null"));
-            }
+            let default = self.default(field.get("default"), &rust_type, &place)?;
             fields.push(Field {
                 name: field_name.to_owned(),
                 doc: self::doc(field, &place)?,
                 is_bytes: rust_type == "Vec<u8>",
                 rust_type,
+                default,
             });
         }
         self.define(NamedType::Record {
@@ -208,6 +216,71 @@ impl Context {
             fields,
         })?;
         Ok(name)
+    }
+
+    /// A field's default as Rust; see [`Field::default`].
+    fn default(
+        &self,
+        avro: Option<&Value>,
+        rust_type: &str,
+        place: &str,
+    ) -> Result<Option<String>, String> {
+        if rust_type.starts_with("Option<") {
+            return match avro {
+                Some(Value::Null) => Ok(None),
+                _ => Err(format!("{place}: an optional field has \"default\": null")),
+            };
+        }
+        let Some(avro) = avro else {
+            return Ok(None);
+        };
+        let is_empty_map = avro.as_object().is_some_and(Map::is_empty);
+        let is_empty_array = avro.as_array().is_some_and(Vec::is_empty);
+        let default = match (rust_type, avro) {
+            ("i64", Value::Number(number)) => number.as_i64().map(|number| number.to_string()),
+            ("i32", Value::Number(number)) => {
+                let number = number
+                    .as_i64()
+                    .and_then(|number| i32::try_from(number).ok());
+                number.map(|number| number.to_string())
+            }
+            ("Timestamp" | "Quantity" | "UnitPrice", Value::Number(number)) => {
+                let number = number.as_i64();
+                number.map(|number| format!("{rust_type}({number})"))
+            }
+            ("bool", Value::Bool(value)) => Some(value.to_string()),
+            ("String", Value::String(text)) => Some(format!("{text:?}.to_owned()")),
+            ("Vec<u8>", Value::String(text)) if text.is_empty() => Some("Vec::new()".to_owned()),
+            (list, _) if list.starts_with("Vec<") && is_empty_array => {
+                Some("Vec::new()".to_owned())
+            }
+            (map, _) if map.contains("BTreeMap<") && is_empty_map => {
+                Some("std::collections::BTreeMap::new()".to_owned())
+            }
+            (name, Value::String(symbol)) => self.symbol(name, symbol),
+            _ => None,
+        };
+        match default {
+            Some(default) => Ok(Some(default)),
+            None => Err(format!(
+                "{place}: {avro} is not a default that a {rust_type} may have; make the field optional: \
+                 [\"null\", ..] with \"default\": null"
+            )),
+        }
+    }
+
+    /// A symbol of an enum as Rust.
+    fn symbol(&self, name: &str, symbol: &str) -> Option<String> {
+        self.types.iter().find_map(|defined| match defined {
+            NamedType::Enum {
+                name: known,
+                symbols,
+                ..
+            } if known == name && symbols.iter().any(|known| known == symbol) => {
+                Some(format!("{name}::{}", camel_case(symbol)))
+            }
+            NamedType::Enum { .. } | NamedType::Record { .. } => None,
+        })
     }
 
     fn enumeration(&mut self, object: &Map<String, Value>) -> Result<String, String> {
@@ -253,6 +326,17 @@ impl NamedType {
             Self::Record { name, .. } | Self::Enum { name, .. } => name,
         }
     }
+}
+
+/// `OUT_FOR_DELIVERY` becomes `OutForDelivery`.
+pub fn camel_case(symbol: &str) -> String {
+    let words = symbol.split('_').filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            let (first, rest) = word.split_at(1);
+            first.to_uppercase() + &rest.to_lowercase()
+        })
+        .collect()
 }
 
 fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, String> {

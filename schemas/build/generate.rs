@@ -4,14 +4,25 @@
 //! - `"aggregate": "CreditNote"` on each event record: the aggregate that the event belongs to.
 //! - `"rust": "Sku"` on a field's type: the type of this crate that the field has in Rust.
 //! - `"example": ...` on a field: its value in the golden records, where the usual one does not fit.
+//!
+//! A record is read by the schema that it was written with. If a field was added since, it has its default.
 
-use crate::avro::{Context, NamedType};
+use crate::avro::{Context, NamedType, camel_case};
 use std::fmt::Write;
 
 /// The Rust code of all contexts, for `src/context.rs` to include.
 pub fn code(contexts: &[Context]) -> String {
     let mut code = String::new();
     registry(contexts, &mut code).expect("writing to a string does not fail");
+    code
+}
+
+/// The Rust types of one context's records and enums, without the context itself.
+pub fn types(context: &Context) -> String {
+    let mut code = String::new();
+    for defined in &context.types {
+        named_type(defined, &mut code).expect("writing to a string does not fail");
+    }
     code
 }
 
@@ -107,9 +118,21 @@ fn named_type(defined: &NamedType, code: &mut String) -> std::fmt::Result {
                 if field.is_bytes {
                     writeln!(code, "        #[serde(with = \"serde_bytes\")]")?;
                 }
+                if field.default.is_some() {
+                    let function = default_function(name, &field.name);
+                    writeln!(code, "        #[serde(default = {function:?})]")?;
+                }
                 writeln!(code, "        pub {}: {},", field.name, field.rust_type)?;
             }
-            writeln!(code, "    }}")
+            writeln!(code, "    }}")?;
+            for field in fields {
+                if let Some(default) = &field.default {
+                    let function = default_function(name, &field.name);
+                    let rust_type = &field.rust_type;
+                    writeln!(code, "    fn {function}() -> {rust_type} {{ {default} }}")?;
+                }
+            }
+            Ok(())
         }
         NamedType::Enum { name, doc, symbols } => {
             writeln!(code, "    #[doc = {doc:?}]")?;
@@ -131,13 +154,7 @@ fn named_type(defined: &NamedType, code: &mut String) -> std::fmt::Result {
     }
 }
 
-/// `OUT_FOR_DELIVERY` becomes `OutForDelivery`.
-fn camel_case(symbol: &str) -> String {
-    let words = symbol.split('_').filter(|word| !word.is_empty());
-    words
-        .map(|word| {
-            let (first, rest) = word.split_at(1);
-            first.to_uppercase() + &rest.to_lowercase()
-        })
-        .collect()
+/// The name of the function that gives a field's default.
+fn default_function(record: &str, field: &str) -> String {
+    format!("default_{}_{field}", record.to_lowercase())
 }

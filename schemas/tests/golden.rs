@@ -45,18 +45,21 @@ fn check(path: PathBuf, content: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
     }
-    let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let golden = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{path:?}: {error}; UPDATE_GOLDEN=1 writes it"));
     assert_eq!(
         golden, content,
         "{path:?} differs: the contract has changed"
     );
 }
 
+fn schema_text(topic: &str, version: usize) -> String {
+    let path = folder(topic, version).join("schema.avsc");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
 fn schema_of(topic: &str, version: usize) -> serde_avro_fast::Schema {
-    fs::read_to_string(folder(topic, version).join("schema.avsc"))
-        .unwrap()
-        .parse()
-        .unwrap()
+    schema_text(topic, version).parse().unwrap()
 }
 
 /// The record as the newest schema writes it, and as every version's bytes read.
@@ -69,21 +72,53 @@ fn check_record<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     let newest = newest(topic);
     let schema = schema_of(topic, newest);
     let mut config = SerializerConfig::new(&schema);
-    let bytes = serde_avro_fast::to_datum_vec(record, &mut config).unwrap();
+    let written = serde_avro_fast::to_datum_vec(record, &mut config).unwrap();
     check(
         folder(topic, newest).join(format!("{name}.hex")),
-        &format!("{}\n", hex::encode(bytes)),
+        &format!("{}\n", hex::encode(&written)),
     );
     for version in 1..=newest {
         let Ok(text) = fs::read_to_string(folder(topic, version).join(format!("{name}.hex")))
         else {
             continue; // A record that this version did not have.
         };
+        let schema = schema_of(topic, version);
         let bytes = hex::decode(text.trim()).unwrap();
-        let read: T =
-            serde_avro_fast::from_datum_slice(&bytes, &schema_of(topic, version)).unwrap();
-        assert_eq!(&read, record, "{topic} v{version} {name}");
+        let read: T = serde_avro_fast::from_datum_slice(&bytes, &schema).unwrap();
+        if version == newest {
+            assert_eq!(&read, record, "{topic} v{version} {name}");
+            continue;
+        }
+        let newest_text = schema_text(topic, newest);
+        let narrowed = narrow(&written, &newest_text, &schema_text(topic, version));
+        let expected: T = serde_avro_fast::from_datum_slice(&narrowed, &schema).unwrap();
+        assert_eq!(read, expected, "{topic} v{version} {name}");
     }
+}
+
+/// A record of the newest version as software of an older one would have written it: without the fields that
+/// its schema lacks.
+fn narrow(bytes: &[u8], newest: &str, older: &str) -> Vec<u8> {
+    let schema = |text| apache_avro::Schema::parse_str(text).unwrap();
+    let (newest, older) = (schema(newest), schema(older));
+    let value = apache_avro::from_avro_datum(&newest, &mut &*bytes, Some(&older)).unwrap();
+    apache_avro::to_avro_datum(&older, value).unwrap()
+}
+
+/// A field that was added since is not expected of an older version's bytes.
+#[test]
+fn a_narrowed_record_lacks_the_fields_that_the_older_schema_lacks() {
+    let schema = |fields: serde_json::Value| {
+        serde_json::json!({"type": "record", "name": "R", "fields": fields}).to_string()
+    };
+    let a = serde_json::json!({"name": "a", "type": "long"});
+    let b = serde_json::json!({"name": "b", "type": "string", "default": ""});
+    let (older, newest) = (
+        schema(serde_json::json!([a])),
+        schema(serde_json::json!([a, b])),
+    );
+    // A long of 5, then a string of one byte.
+    assert_eq!(narrow(&[10, 2, b'x'], &newest, &older), [10]);
 }
 
 fn commit<E>(seq: i64, body: Body<E>) -> Commit<E> {

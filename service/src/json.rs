@@ -13,7 +13,7 @@ pub enum JsonError {
         /// The error, with line and column.
         reason: String,
     },
-    /// The body as a whole has another shape: it is not an object, or a field is missing or unknown.
+    /// The body as a whole has another shape: it is not an object, or a field is missing.
     #[error("{reason}")]
     Body {
         /// The error, with line and column.

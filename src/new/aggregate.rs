@@ -21,6 +21,7 @@ pub fn add(
 ) -> Result<String> {
     let exists = context::find(changes, context, name)?;
     ensure!(!exists, "the aggregate {} exists already", name.type_name());
+    check_stored_type(changes, context, name)?;
     let values = Values::of_context(context).with_aggregate(name);
     create_files(changes, context, name, &values)?;
     let events = avro::path(context);
@@ -35,6 +36,27 @@ pub fn add(
         edit::append_to_block(text, &["commands! {"], &line)
     })?;
     Ok(next_steps(changes, context))
+}
+
+/// Two aggregates whose names differ in case only would have one stored type.
+fn check_stored_type(
+    changes: &Changes<'_>,
+    context: &ContextName,
+    name: &AggregateName,
+) -> Result<()> {
+    let path = avro::path(context);
+    let events = avro::events(&changes.tree.read(&path)?).with_context(|| path.clone())?;
+    let mut known = events
+        .iter()
+        .filter_map(|event| event["aggregate"].as_str());
+    let same = known.find(|known| known.eq_ignore_ascii_case(name.type_name()));
+    match same {
+        None => Ok(()),
+        Some(same) => anyhow::bail!(
+            "the aggregate {same} has the stored type {} already",
+            same.to_lowercase()
+        ),
+    }
 }
 
 /// A context with golden files has a stored format, of which the new event makes another version.

@@ -34,6 +34,9 @@ const TAKEN_BY_CODE: [&str; 18] = [
     "Target",
 ];
 
+/// Modules that the code around a context's folder has itself.
+const TAKEN_BY_MODULES: [&str; 4] = ["machines", "probe", "test", "tests"];
+
 /// Why a name can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -80,7 +83,10 @@ impl FromStr for ContextName {
             return Err(NameError::Context);
         }
         not_a_keyword(text)?;
-        Ok(Self(text.to_owned()))
+        match TAKEN_BY_MODULES.contains(&text) {
+            true => Err(NameError::Taken),
+            false => Ok(Self(text.to_owned())),
+        }
     }
 }
 

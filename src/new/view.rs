@@ -42,6 +42,16 @@ pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) ->
 
     let folder = format!("projections/src/views/{}_v1", name.as_str());
     ensure!(!changes.tree.has(&folder), "{folder} exists already");
+    let registry = changes.tree.read(REGISTRY)?;
+    let earlier = registry
+        .lines()
+        .find(|line| is_version_of(line, name.as_str()));
+    if let Some(earlier) = earlier {
+        let earlier = earlier.trim().trim_end_matches(',');
+        anyhow::bail!(
+            "the view {earlier} exists already: copy its folder to make its next version"
+        );
+    }
     let route = format!("(get, path = \"/{}/{{", name.path());
     if let Some(path) = changes.tree.file_with("projections/src/views", &route)? {
         anyhow::bail!("{} serves /{}/ already", path.display(), name.path());
@@ -61,4 +71,13 @@ pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) ->
     Ok(format!(
         "`cargo test -p projections`; then give {folder} its columns"
     ))
+}
+
+/// Whether a line of the registry names a version of a view.
+fn is_version_of(line: &str, view: &str) -> bool {
+    let version = line.trim().trim_end_matches(',').strip_prefix(view);
+    let version = version.and_then(|rest| rest.strip_prefix("_v"));
+    version.is_some_and(|version| {
+        !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }

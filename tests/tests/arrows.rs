@@ -123,7 +123,7 @@ fn a_crate_depends_only_on_those_below_it() -> Result<()> {
 #[test]
 fn the_modules_of_a_crate_name_each_other_in_one_direction() -> Result<()> {
     let files = files()?;
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     for package in packages()? {
         let manifest = package
             .manifest_path
@@ -134,14 +134,14 @@ fn the_modules_of_a_crate_name_each_other_in_one_direction() -> Result<()> {
             .context("a crate outside the root")?;
         let sources = folder.join("src/");
         let graph = ModuleGraph::read(&files, sources.as_str())?;
-        let of_crate = graph.circles().into_iter();
-        circles.extend(of_crate.map(|circle| format!("{}:\n    {circle}", package.name)));
+        let of_crate = graph.cycles().into_iter();
+        cycles.extend(of_crate.map(|cycle| format!("{}:\n    {cycle}", package.name)));
     }
     ensure!(
-        circles.is_empty(),
-        "{} circles:\n{}",
-        circles.len(),
-        circles.join("\n")
+        cycles.is_empty(),
+        "{} cycles:\n{}",
+        cycles.len(),
+        cycles.join("\n")
     );
     Ok(())
 }

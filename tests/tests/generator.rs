@@ -122,6 +122,7 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
     let mut refused: Vec<(&str, &str)> = vec![
         ("context Warehouse --aggregate Crate", "lower-case letters"),
         ("context depot --aggregate crate", "CamelCase"),
+        ("context probe --aggregate Crate", "another name"),
         ("context depot --aggregate Type", "another name"),
         ("context depot --aggregate Product", "exists already"),
         ("context money --aggregate Coin", "schemas/src/money.rs"),
@@ -134,7 +135,9 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ("command catalog Product Rename", "verb phrase"),
         // It has the rejections of another module.
         ("command orders Order CancelOrder", "it has no line"),
+        ("aggregate orders Creditnote", "creditnote"),
         ("view Shipments --context warehouse", "lower-case"),
+        ("view orders_by_customer --context orders", "exists already"),
         ("view orders --context orders", "serves /orders/ already"),
     ];
     // Nothing is written twice.

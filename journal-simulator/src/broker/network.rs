@@ -51,7 +51,7 @@ pub(super) struct AppenderState {
     pub(super) delay_ms: u64,
     pub(super) last_landing_ms: u64,
     pub(super) last_report_ms: u64,
-    pub(super) is_broken: bool,
+    pub(super) has_failed: bool,
     /// The offset of the next report in a run of duplicates.
     pub(super) duplicate: Option<i64>,
 }

@@ -99,7 +99,7 @@ impl<C> Request<C> {
     ///
     /// If log time is ahead of the clock (a broker's clock was wrong once), it stands still until the
     /// clock has caught up, and no answer expires meanwhile. Some may have expired when it jumped, which
-    /// was before this term; so commands received since the term began are decided too.
+    /// was before this term; so commands received a minute or more after the term began are decided too.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`]: an earlier decision of it may have been forgotten by now.

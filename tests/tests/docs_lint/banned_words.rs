@@ -125,7 +125,28 @@ const BANNED: [(&[&str], &str); 36] = [
 const FIRST_WORDS: [&str; 4] = ["What", "Whoever", "Who", "Of"];
 
 /// Endings of the files that are read.
-const ENDINGS: [&str; 4] = [".rs", ".md", ".sh", ".py"];
+const ENDINGS: [&str; 11] = [
+    ".rs",
+    ".md",
+    ".sh",
+    ".py",
+    ".avsc",
+    ".sql",
+    ".cql",
+    ".template",
+    ".toml",
+    ".yml",
+    ".xml",
+];
+/// Scripts without an ending.
+const SCRIPTS: [&str; 6] = [
+    "dev",
+    ".ci/run",
+    "bench/idle",
+    "bench/import",
+    "bench/journal",
+    "bench/nodes",
+];
 
 /// Results of earlier versions, bytes and texts that programs wrote, texts of others, and this list.
 const NOT_READ: [&str; 5] = [
@@ -175,7 +196,7 @@ pub fn inverted_sentences(files: &[File]) -> Vec<String> {
 }
 
 fn is_read(path: &str) -> bool {
-    let is_text = path == "dev" || ENDINGS.iter().any(|ending| path.ends_with(ending));
+    let is_text = SCRIPTS.contains(&path) || ENDINGS.iter().any(|ending| path.ends_with(ending));
     is_text && !NOT_READ.iter().any(|skipped| path.starts_with(skipped))
 }
 

@@ -81,39 +81,39 @@ impl ModuleGraph {
             .or_insert(example);
     }
 
-    /// The circles: for each module that is in one, a shortest one. A module that names an item which
+    /// The cycles: for each module that is in one, a shortest one. A module that names an item which
     /// the crate's root defines counts as one, because the root composes its modules.
-    pub fn circles(&self) -> Vec<String> {
-        let mut circles = Vec::new();
+    pub fn cycles(&self) -> Vec<String> {
+        let mut cycles = Vec::new();
         let mut seen: BTreeSet<BTreeSet<&str>> = BTreeSet::new();
         for start in self.edges.keys() {
-            if let Some(circle) = self.shortest_circle(start)
-                && seen.insert(circle.iter().copied().collect())
+            if let Some(cycle) = self.shortest_cycle(start)
+                && seen.insert(cycle.iter().copied().collect())
             {
-                circles.push(self.describe(&circle));
+                cycles.push(self.describe(&cycle));
             }
         }
         let users_of_root = self.edges.iter().filter_map(|(module, targets)| {
             let example = targets.get(ROOT)?;
             Some(format!("{module} -> {ROOT}: {}", example.text()))
         });
-        circles.extend(users_of_root);
-        circles
+        cycles.extend(users_of_root);
+        cycles
     }
 
     /// The modules of a shortest path from a module back to itself.
-    fn shortest_circle<'a>(&'a self, start: &'a str) -> Option<Vec<&'a str>> {
+    fn shortest_cycle<'a>(&'a self, start: &'a str) -> Option<Vec<&'a str>> {
         let mut before: BTreeMap<&str, &str> = BTreeMap::new();
         let mut next = std::collections::VecDeque::from([start]);
         while let Some(module) = next.pop_front() {
             for target in self.edges.get(module)?.keys().map(String::as_str) {
                 if target == start {
-                    let mut circle = vec![module];
-                    while let Some(previous) = before.get(circle[circle.len() - 1]) {
-                        circle.push(previous);
+                    let mut cycle = vec![module];
+                    while let Some(previous) = before.get(cycle[cycle.len() - 1]) {
+                        cycle.push(previous);
                     }
-                    circle.reverse();
-                    return Some(circle);
+                    cycle.reverse();
+                    return Some(cycle);
                 }
                 if self.edges.contains_key(target) && !before.contains_key(target) {
                     before.insert(target, module);
@@ -124,9 +124,9 @@ impl ModuleGraph {
         None
     }
 
-    fn describe(&self, circle: &[&str]) -> String {
-        let steps = circle.iter().enumerate().map(|(index, module)| {
-            let target = circle[(index + 1) % circle.len()];
+    fn describe(&self, cycle: &[&str]) -> String {
+        let steps = cycle.iter().enumerate().map(|(index, module)| {
+            let target = cycle[(index + 1) % cycle.len()];
             format!(
                 "{module} -> {target}: {}",
                 self.edges[*module][target].text()
@@ -156,27 +156,27 @@ fn module_path(path: &str) -> ModulePath {
 mod tests {
     use super::*;
 
-    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    fn cycles(files: &[(&str, &str)]) -> Vec<String> {
         let file = |(path, text): &(&str, &str)| File {
             path: format!("c/src/{path}"),
             text: (*text).to_owned(),
         };
         let files: Vec<File> = files.iter().map(file).collect();
-        ModuleGraph::read(&files, "c/src/").unwrap().circles()
+        ModuleGraph::read(&files, "c/src/").unwrap().cycles()
     }
 
     #[test]
-    fn modules_in_layers_have_no_circle() {
+    fn modules_in_layers_have_no_cycle() {
         let files = [
             ("lib.rs", "pub mod a; pub mod b; pub use a::A;"),
             ("a.rs", "pub struct A;"),
             ("b.rs", "use crate::a::A; use std::fmt;"),
         ];
-        assert_eq!(circles(&files), Vec::<String>::new());
+        assert_eq!(cycles(&files), Vec::<String>::new());
     }
 
     #[test]
-    fn a_circle_is_found_through_nested_uses_and_exports_of_the_root() {
+    fn a_cycle_is_found_through_nested_uses_and_exports_of_the_root() {
         let files = [
             ("lib.rs", "mod a; mod b; mod c; pub use c::C;"),
             ("a.rs", "use crate::{b::{self, B}};"),
@@ -184,7 +184,7 @@ mod tests {
             ("b/inner.rs", "fn f() -> super::super::C { todo!() }"),
             ("c.rs", "mod within { fn g() { crate::a::h() } }"),
         ];
-        let found = circles(&files);
+        let found = cycles(&files);
         let expected = "a -> b: c/src/a.rs:1 names b\n    \
                         b -> c: c/src/b/inner.rs:1 names C\n    \
                         c -> a: c/src/c.rs:1 names a::h";
@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_names_the_root_is_a_circle_of_its_own() {
+    fn a_module_that_names_the_root_is_a_cycle_of_its_own() {
         let files = [
             ("lib.rs", "mod a; pub struct Root;"),
             ("a.rs", "use crate::Root;"),
         ];
-        let found = circles(&files);
+        let found = cycles(&files);
         assert_eq!(found, ["a -> (crate root): c/src/a.rs:1 names Root"]);
     }
 
@@ -212,12 +212,12 @@ mod tests {
             ),
             ("b/tests.rs", "use crate::a;"),
         ];
-        assert_eq!(circles(&files), Vec::<String>::new());
-        let with_circle = [
+        assert_eq!(cycles(&files), Vec::<String>::new());
+        let with_cycle = [
             ("lib.rs", "mod a; mod b;"),
             ("a.rs", "fn f() { println!(\"{}\", crate::b::B) }"),
             ("b.rs", "use crate::a;"),
         ];
-        assert_eq!(circles(&with_circle).len(), 1);
+        assert_eq!(cycles(&with_cycle).len(), 1);
     }
 }

@@ -88,7 +88,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         let (events, outcome) = match self.tables.machine.decide(&base.state, &request.command) {
             Ok(events) if events.is_empty() => (events, Some(already_so())),
             Ok(events) => (events, None),
-            Err(refusal) => (Vec::new(), Some(refusal)),
+            Err(rejection) => (Vec::new(), Some(rejection)),
         };
         match (&outcome, request.origin) {
             (Some(_), Origin::Server | Origin::Unknown) => {

@@ -258,26 +258,26 @@ proptest! {
         schedule in proptest::collection::vec(step(), 0..160),
     ) {
         let log = Log::new(&operations);
-        let mut world = Cluster::new(&log);
+        let mut cluster = Cluster::new(&log);
         for step in &schedule {
-            world.step(step);
+            cluster.step(step);
         }
-        world.restart(0, 0);
-        world.finish(0);
-        prop_assert_eq!(world.model.all_rows(), log.rows());
-        prop_assert_eq!(world.model.checkpoint(), log.commits.len());
+        cluster.restart(0, 0);
+        cluster.finish(0);
+        prop_assert_eq!(cluster.model.all_rows(), log.rows());
+        prop_assert_eq!(cluster.model.checkpoint(), log.commits.len());
 
         // Zombies that are still about, and everything that may still arrive.
         for zombie in 1..PROJECTORS {
-            world.finish(zombie);
+            cluster.finish(zombie);
         }
-        while !world.in_flight.is_empty() {
-            world.step(&Step::Arrive { choice: 0 });
+        while !cluster.in_flight.is_empty() {
+            cluster.step(&Step::Arrive { choice: 0 });
         }
-        for request in world.sent.clone().into_iter().rev() {
-            world.send(request);
+        for request in cluster.sent.clone().into_iter().rev() {
+            cluster.send(request);
         }
-        prop_assert_eq!(world.model.all_rows(), log.rows());
-        prop_assert_eq!(world.model.checkpoint(), log.commits.len());
+        prop_assert_eq!(cluster.model.all_rows(), log.rows());
+        prop_assert_eq!(cluster.model.checkpoint(), log.commits.len());
     }
 }
