@@ -22,7 +22,7 @@ pub struct Config {
     pub postgres: PostgresSettings,
     #[serde(default)]
     pub cql: CqlSettings,
-    /// Required by processes that take commands.
+    /// Required by nodes that take commands.
     pub commands: Option<CommandsSettings>,
     #[serde(default)]
     pub log: LogSettings,
@@ -68,6 +68,11 @@ impl HttpSettings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.listen.port() != 0,
+            "http.listen is {}; name a port, because other nodes send commands to this address",
+            self.listen
+        );
         self.hosts()?;
         ensure!(
             self.waiting_bytes_max >= WAITING_BYTES_LEAST,
@@ -88,17 +93,6 @@ impl Config {
     }
 }
 
-impl HttpSettings {
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.listen.port() != 0,
-            "http.listen is {}; name a port, because other nodes send commands to this address",
-            self.listen
-        );
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +101,11 @@ mod tests {
     fn an_address_without_a_port_of_its_own_is_refused() {
         let check = |listen: &str| {
             let listen = listen.parse().unwrap();
-            HttpSettings { listen }.check()
+            let settings = HttpSettings {
+                listen,
+                ..HttpSettings::default()
+            };
+            settings.check()
         };
         check("127.0.0.1:8080").unwrap();
         let error = check("127.0.0.1:0").unwrap_err().to_string();

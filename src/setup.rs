@@ -10,7 +10,7 @@ use std::{collections::HashMap, process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long a topic that was just created may be refused: brokers learn of it one after the other.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Topics and schemas that are ready for use.
 pub struct ReadyTopics {

@@ -35,11 +35,12 @@ pub async fn export(
     let mut schemas = SchemasSeen::default();
     let mut records = 0;
     for span in spans {
-        let mut end = PartitionEnd::new(span.context.topic, span.partition, span.end);
+        let mut end = PartitionEnd::new(span.context.topic, span.partition, 0);
         let mut reader = SpanReader::start(kafka, span)?;
         while let Some(batch) = reader.next_batch().await? {
             for record in &batch {
                 records += 1;
+                end.end_offset = record.offset + 1;
                 let (line, needed) = end.add(entry(record));
                 if let Some(schema_id) = needed.filter(|id| copy.lacks(*id)) {
                     let fetched = schemas.fetch(&registry, schema_id).await;

@@ -19,7 +19,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-/// A command's body, and its way into the domain's terms. Its fields check themselves when they are
+/// A command's body, and its mapping to the domain's terms. Its fields check themselves when they are
 /// deserialised (see [`crate::fields`]), so a value of this type is well-formed.
 pub trait ApiCommand:
     Serialize + DeserializeOwned + ToSchema + Debug + Send + Sync + 'static

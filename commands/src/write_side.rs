@@ -16,8 +16,8 @@ use crate::{
             DRAIN_TIMEOUT, GROUP, HANDOVER_TIMEOUT, MisconfiguredTopics, PartitionAssignments,
         },
         directory,
+        node_client::NodeClients,
         ownership_publisher::OwnershipPublisher,
-        peer::Peers,
         router::RouterConfig,
         self_eviction::SelfEviction,
     },
@@ -102,7 +102,7 @@ pub fn start(
     hasher: Hasher,
 ) -> Result<WriteSide, StartError> {
     let publisher = Publisher::new(&node.log.source.kafka, "owners")?;
-    let peers = Peers::new().map_err(|error| StartError::Client(error.to_string()))?;
+    let node_clients = NodeClients::new().map_err(|error| StartError::Client(error.to_string()))?;
     let assignments = PartitionAssignments::none(
         partitions(contexts, &node.partitions),
         node.owner_url.clone(),
@@ -128,7 +128,7 @@ pub fn start(
         pools,
         partitions: node.partitions.clone(),
         directory: directory.clone(),
-        peers,
+        node_clients,
         own_url: node.owner_url.clone(),
         hasher,
         closing: node.closing.clone(),

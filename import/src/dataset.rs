@@ -95,9 +95,10 @@ impl DatasetBuilder {
         if self.dataset.lines == LINES_MAX {
             return Err(Error::TooManyLines);
         }
+        let found = self.find_invoice(entry)?;
         let total_minor = self.dataset.total_minor.checked_add(entry.amount);
         let total_minor = total_minor.ok_or(Error::FileTotalOutOfRange)?;
-        let index = self.find_or_create_invoice(line, entry)?;
+        let index = found.unwrap_or_else(|| self.create_invoice(line, entry));
         let description = entry.description.trim_matches(is_ascii_blank);
         let sku = self.intern(entry.sku.as_str());
         let interned_description = (!description.is_empty()).then(|| self.intern(description));
@@ -132,21 +133,26 @@ impl DatasetBuilder {
         dataset
     }
 
-    /// The index of the entry's invoice, which is created if it is new and must match the entry if it is not.
-    fn find_or_create_invoice(&mut self, line: u64, entry: &Entry<'_>) -> Result<usize, Error> {
-        if let Some(&index) = self.invoice_by_number.get(&*entry.invoice) {
-            let invoice = &self.dataset.invoices[index];
-            if invoice.customer.as_deref() != entry.customer {
-                return Err(Error::CustomerDiffers);
-            }
-            if &*invoice.country != entry.country {
-                return Err(Error::CountryDiffers);
-            }
-            if invoice.total_minor.checked_add(entry.amount).is_none() {
-                return Err(Error::TotalOutOfRange);
-            }
-            return Ok(index);
+    /// The index of the entry's invoice, which must match the entry; `None` if it is new.
+    fn find_invoice(&self, entry: &Entry<'_>) -> Result<Option<usize>, Error> {
+        let Some(&index) = self.invoice_by_number.get(&*entry.invoice) else {
+            return Ok(None);
+        };
+        let invoice = &self.dataset.invoices[index];
+        if invoice.customer.as_deref() != entry.customer {
+            return Err(Error::CustomerDiffers);
         }
+        if &*invoice.country != entry.country {
+            return Err(Error::CountryDiffers);
+        }
+        if invoice.total_minor.checked_add(entry.amount).is_none() {
+            return Err(Error::TotalOutOfRange);
+        }
+        Ok(Some(index))
+    }
+
+    /// Creates the entry's invoice, still without lines.
+    fn create_invoice(&mut self, line: u64, entry: &Entry<'_>) -> usize {
         let index = self.dataset.invoices.len();
         let number = self.intern(&entry.invoice);
         let invoice = Invoice {
@@ -162,7 +168,7 @@ impl DatasetBuilder {
         };
         self.dataset.invoices.push(invoice);
         self.invoice_by_number.insert(number, index);
-        Ok(index)
+        index
     }
 
     fn record_product(&mut self, line: u64, sku: &Arc<str>, description: Option<&Arc<str>>) {

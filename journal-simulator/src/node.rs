@@ -122,7 +122,7 @@ impl<P: OwnerProtocol> Node<P> {
         }
     }
 
-    /// As SIGKILL: its appends are on their way nevertheless.
+    /// As SIGKILL: its appends in flight still arrive.
     pub async fn kill(&self) {
         let Some(running) = self.take() else { return };
         self.environment

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// A record of the log, with the times of its way there.
+/// A record of the log, with the times of its transport.
 #[derive(Debug, Clone)]
 pub(super) struct StoredRecord {
     pub key: Bytes,

@@ -349,7 +349,8 @@ impl PartitionProducer {
             clippy::cast_possible_truncation,
             reason = "a word has 64 bits, asserted above"
         )]
-        let opaque = (self.sender_index << NUMBER_BITS) | (number as usize & ((1 << NUMBER_BITS) - 1));
+        let opaque =
+            (self.sender_index << NUMBER_BITS) | (number as usize & ((1 << NUMBER_BITS) - 1));
         let headers = headers.iter().fold(
             OwnedHeaders::new_with_capacity(headers.len()),
             |headers, (key, value)| {

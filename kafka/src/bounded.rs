@@ -8,13 +8,15 @@ use crate::{
     consumer::{BatchConsumer, ConsumerError, EndReached, Ends, Fetch, Fetched, Record},
     settings::KafkaSettings,
 };
+use schemas::topics::{Retention, TOPICS};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for progress, while there is more to read.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a partition must be quiet that ended, by the client's report, before the end that was measured.
-/// Compaction leaves such tails. So does a broker that just became the leader, but it catches up sooner.
+/// How long a partition of a compacted topic must be quiet that ended, by the client's report, before the end that
+/// was measured. Compaction leaves such tails. So does a broker that just became the leader, but it catches up
+/// sooner. In other topics such a tail is a loss, and the read fails.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The offsets to read of a partition.
@@ -71,7 +73,10 @@ pub struct BoundedReader {
 struct Progress {
     next: i64,
     end: i64,
-    /// Since when the client has nothing more, by its own report, though `next` is before `end`.
+    /// Whether the last offsets before `end` may have been emptied.
+    is_compacted: bool,
+    /// Since when the client has nothing more, by its own report, though `next` is before `end`. Only where the
+    /// topic is compacted.
     quiet_since: Option<Instant>,
 }
 
@@ -108,11 +113,12 @@ impl BoundedReader {
                 settings, role, topic, &starts, options,
             )?),
         };
+        let is_compacted = is_compacted(topic);
         Ok(Self {
             topic: topic.to_owned(),
             progress: spans
                 .iter()
-                .map(|span| (span.partition, Progress::new(*span)))
+                .map(|span| (span.partition, Progress::new(*span, is_compacted)))
                 .collect(),
             consumer,
         })
@@ -189,10 +195,11 @@ impl Span {
 }
 
 impl Progress {
-    fn new(span: Span) -> Self {
+    fn new(span: Span, is_compacted: bool) -> Self {
         Self {
             next: span.low,
             end: span.end,
+            is_compacted,
             quiet_since: None,
         }
     }
@@ -228,12 +235,19 @@ fn take(progress: &mut BTreeMap<i32, Progress>, batch: Fetched, now: Instant) ->
     {
         if let Some(progress) = progress.get_mut(&partition) {
             progress.advance(position.unwrap_or(progress.next));
-            if !progress.is_at_end() {
+            if !progress.is_at_end() && progress.is_compacted {
                 progress.quiet_since = Some(now);
             }
         }
     }
     records
+}
+
+/// Whether a topic keeps only the last record of each key.
+fn is_compacted(topic: &str) -> bool {
+    TOPICS
+        .iter()
+        .any(|spec| spec.name == topic && spec.retention == Retention::LastOfKey)
 }
 
 /// The number of offsets before the ends that were not read yet.
@@ -271,7 +285,7 @@ mod tests {
     };
 
     fn progress() -> BTreeMap<i32, Progress> {
-        BTreeMap::from([(SPAN.partition, Progress::new(SPAN))])
+        BTreeMap::from([(SPAN.partition, Progress::new(SPAN, true))])
     }
 
     fn records(offsets: &[i64]) -> Fetched {
@@ -336,6 +350,20 @@ mod tests {
             finish_empty(&mut progress, now + SETTLE_TIME);
             assert!(progress[&1].is_at_end());
         }
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_the_measured_end_is_never_read_to_it() {
+        assert!(is_compacted("journal.owners"));
+        for context in schemas::CONTEXTS {
+            assert!(!is_compacted(context.topic), "{}", context.topic);
+        }
+        let mut progress = BTreeMap::from([(SPAN.partition, Progress::new(SPAN, false))]);
+        let now = Instant::now();
+        take(&mut progress, records(&[3, 4]), now);
+        take(&mut progress, end(Some(5)), now);
+        finish_empty(&mut progress, now + SETTLE_TIME * 100);
+        assert!(!progress[&1].is_at_end());
     }
 
     #[test]

@@ -9,9 +9,10 @@ mod polling;
 use self::polling::{EndFilter, record, run};
 use crate::{prefix::TopicPrefix, settings::KafkaSettings};
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use std::sync::{
     Arc,
@@ -154,12 +155,25 @@ fn config(settings: &KafkaSettings, role: &str, fetch: Fetch, ends: Ends) -> Cli
     config
 }
 
+/// Logs the client's errors. The end of a partition is an event to the client, and no error.
+struct ErrorLog;
+
+impl ClientContext for ErrorLog {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::error!(%error, reason, "kafka client reports an error");
+        }
+    }
+}
+
+impl ConsumerContext for ErrorLog {}
+
 fn consumer(
     config: &ClientConfig,
     topic: &str,
     starts: &[(i32, i64)],
-) -> Result<BaseConsumer, KafkaError> {
-    let consumer: BaseConsumer = config.create()?;
+) -> Result<BaseConsumer<ErrorLog>, KafkaError> {
+    let consumer: BaseConsumer<ErrorLog> = config.create_with_context(ErrorLog)?;
     let mut assignment = TopicPartitionList::with_capacity(starts.len());
     for (partition, offset) in starts {
         assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
@@ -170,7 +184,7 @@ fn consumer(
 
 /// The offset behind everything of a partition that was polled. The client moves it over control records,
 /// which it does not give to us.
-fn position(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<i64> {
+fn position(consumer: &BaseConsumer<ErrorLog>, topic: &str, partition: i32) -> Option<i64> {
     let positions = consumer.position().ok()?;
     match positions.find_partition(topic, partition)?.offset() {
         Offset::Offset(position) => Some(position),

@@ -196,10 +196,10 @@ fn accept(
 }
 
 impl Membership {
-    /// Joins this deployment's `group` as `member`, a name that no other process has at the time, for a share
+    /// Joins this deployment's `group` as `member`, a name that no other node has at the time, for a share
     /// of `topics`. The receiver has the group's assignment; it is empty until the group has decided.
     ///
-    /// With the classic protocol the membership is static: a process that died and starts again under the
+    /// With the classic protocol the membership is static: a node that died and starts again under the
     /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and no other member is affected.
     pub fn join(
         settings: &KafkaSettings,
@@ -370,7 +370,7 @@ impl Member {
             group = self.group,
             reason,
             ?wait,
-            "the brokers fenced this member, as when another process has its name; it will join again"
+            "the brokers fenced this member, as when another node has its name; it will join again"
         );
         self.hint.send_modify(|hint| {
             hint.is_current = false;

@@ -1,7 +1,7 @@
 //! Logical topic names inside the process, prefixed ones at the brokers and in the registry.
 //!
 //! Code, errors, logs, positions, checkpoints and the hash chain know logical names (`journal.orders`).
-//! This crate adds the prefix on the way out and strips it on the way in, and no other crate does. So a chain
+//! This crate adds the prefix to names that it sends and strips it from names that it receives; no other crate does. So a chain
 //! that begins with its topic's name verifies under any prefix: a mirror's `us-west.journal.orders` is read
 //! with the prefix `us-west.`.
 

@@ -6,6 +6,7 @@ mod http;
 use self::http::Http;
 use crate::settings::RegistrySettings;
 use reqwest::StatusCode;
+use schema_registry_converter::async_impl::schema_registry::get_schema_by_id;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -73,15 +74,17 @@ impl Registry {
 
     /// The schema of an id as the registry has it, as JSON text; it is not kept in memory.
     pub async fn schema_text(&self, id: u32) -> Result<String, RegistryError> {
-        // A schema that was deleted is kept for the records that were written with it.
-        let path = format!("/schemas/ids/{id}?deleted=true");
-        match self.http.get::<SchemaText>(&path).await? {
-            Ok(found) => Ok(found.schema),
-            Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {
+        let error = match get_schema_by_id(id, &self.http.settings).await {
+            Ok(found) => return Ok(found.schema),
+            Err(error) => error,
+        };
+        let rejection = self.http.rejection(&error)?;
+        match rejection.status == StatusCode::NOT_FOUND {
+            true => {
                 let url = self.http.url();
                 Err(RegistryError::UnknownId { id, url })
             }
-            Err(rejection) => Err(self.http.refused(format!("schema id {id}"), rejection)),
+            false => Err(self.http.refused(format!("schema id {id}"), rejection)),
         }
     }
 

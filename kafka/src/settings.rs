@@ -21,7 +21,7 @@ pub struct KafkaSettings {
     /// Bootstrap servers, `host:port` with commas between them. Default `127.0.0.1:9092`.
     pub brokers: String,
     /// Text before the name of every topic, registry subject and consumer group of this deployment, so that
-    /// several deployments share a cluster; all its processes and tools need the same one. At most
+    /// several deployments share a cluster; all its nodes and tools need the same one. At most
     /// [`TOPIC_PREFIX_LENGTH_MAX`] characters: letters, digits, `.`, `_` and `-`. Default: empty.
     ///
     /// It separates what is in Kafka and in the registry. A deployment's other places have settings of

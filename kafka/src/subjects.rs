@@ -1,7 +1,7 @@
 //! Registers the schemas of topics' values in the registry, each under its topic's subject.
 //!
 //! A subject is named after the topic (TopicNameStrategy), prefix included, so that other clients find it. What
-//! is registered already is only read, so that a process in daily use needs no right to change the registry.
+//! is registered already is only read, so that a node in daily use needs no right to change the registry.
 
 use crate::{
     prefix::TopicPrefix,
@@ -10,11 +10,15 @@ use crate::{
 };
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use reqwest::StatusCode;
+use schema_registry_converter::{
+    async_impl::schema_registry::post_schema,
+    schema_registry_common::{SchemaType, SuppliedSchema},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Attempts at a subject that conflicts: processes that start side by side all register it, and a registry
+/// Attempts at a subject that conflicts: nodes that start side by side all register it, and a registry
 /// may refuse all but one of them. A schema that is incompatible stays so.
 const CONFLICT_ATTEMPTS_MAX: u32 = 5;
 /// Time between two of these attempts.
@@ -60,14 +64,12 @@ impl Subjects {
         let subject = self.prefixed(subject);
         let mut attempts = 0;
         loop {
-            self.ensure_compatibility(&subject).await?;
-            let rejection = match self.find_or_register(&subject, schema).await? {
+            let (what, rejection) = match self.ensure_once(&subject, schema).await? {
                 Ok(id) => return Ok(id),
-                Err(rejection) => rejection,
+                Err(rejected) => rejected,
             };
             attempts += 1;
             if rejection.status != StatusCode::CONFLICT {
-                let what = format!("subject {subject}");
                 return Err(self.registry.http.refused(what, rejection));
             }
             if attempts == CONFLICT_ATTEMPTS_MAX {
@@ -80,6 +82,20 @@ impl Subjects {
             }
             tokio::time::sleep(CONFLICT_INTERVAL).await;
         }
+    }
+
+    /// Ensures compatibility, then the schema. A rejection comes with the object of its request.
+    async fn ensure_once(
+        &self,
+        subject: &str,
+        schema: &str,
+    ) -> Result<Result<u32, (String, Rejection)>, RegistryError> {
+        if let Err(rejection) = self.ensure_compatibility(subject).await? {
+            let what = format!("the compatibility of subject {subject}");
+            return Ok(Err((what, rejection)));
+        }
+        let found = self.find_or_register(subject, schema).await?;
+        Ok(found.map_err(|rejection| (format!("subject {subject}"), rejection)))
     }
 
     /// The id of a schema under a subject, which is registered if it is not yet.
@@ -95,25 +111,29 @@ impl Subjects {
             Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {}
             Err(rejection) => return Ok(Err(rejection)),
         }
-        let versions = format!("{path}/versions");
-        let registered = http.post::<Registered>(&versions, &body).await?;
-        Ok(registered.map(|registered| registered.id))
+        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+        match post_schema(&http.settings, subject.to_owned(), supplied).await {
+            Ok(registered) => Ok(Ok(registered.id)),
+            Err(error) => http.rejection(&error).map(Err),
+        }
     }
 
-    async fn ensure_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
+    async fn ensure_compatibility(
+        &self,
+        subject: &str,
+    ) -> Result<Result<(), Rejection>, RegistryError> {
         let http = &self.registry.http;
         let path = format!("/config/{subject}");
         match http.get::<Compatibility>(&path).await? {
-            Ok(found) if found.level == COMPATIBILITY => return Ok(()),
+            Ok(found) if found.level == COMPATIBILITY => return Ok(Ok(())),
             // A subject without a level of its own.
             Ok(_) => {}
             Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {}
-            Err(rejection) => return Err(http.refused(compatibility_of(subject), rejection)),
+            Err(rejection) => return Ok(Err(rejection)),
         }
         let body = json!({ "compatibility": COMPATIBILITY });
         let set = http.put::<Value>(&path, &body).await?;
-        set.map(drop)
-            .map_err(|rejection| http.refused(compatibility_of(subject), rejection))
+        Ok(set.map(drop))
     }
 
     /// Why a reader with the new schema can't read the newest registered one.
@@ -129,15 +149,14 @@ impl Subjects {
     }
 }
 
-fn compatibility_of(subject: &str) -> String {
-    format!("the compatibility of subject {subject}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::settings::RegistrySettings;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -241,6 +260,30 @@ mod tests {
         .await;
         let id = registry.subjects().ensure(SUBJECT, SCHEMA).await.unwrap();
         assert_eq!(id, 8, "{:?}", registry.requests());
+    }
+
+    /// Two nodes that start side by side both set it.
+    #[tokio::test]
+    async fn a_compatibility_that_another_node_sets_meanwhile_is_read_again() {
+        static SET: AtomicBool = AtomicBool::new(false);
+        let registry = FakeRegistry::start(|request| match request {
+            "GET /config/journal.orders-value" if SET.load(Ordering::Relaxed) => {
+                (200, r#"{"compatibilityLevel": "BACKWARD_TRANSITIVE"}"#)
+            }
+            "GET /config/journal.orders-value" => (404, r#"{"error_code": 40401}"#),
+            "PUT /config/journal.orders-value" => {
+                SET.store(true, Ordering::Relaxed);
+                (
+                    409,
+                    r#"{"message": "A rule named 'COMPATIBILITY' already exists."}"#,
+                )
+            }
+            "POST /subjects/journal.orders-value" => (200, r#"{"id": 9, "version": 1}"#),
+            _ => (403, "{}"),
+        })
+        .await;
+        let id = registry.subjects().ensure(SUBJECT, SCHEMA).await.unwrap();
+        assert_eq!(id, 9, "{:?}", registry.requests());
     }
 
     #[tokio::test]

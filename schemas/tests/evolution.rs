@@ -46,7 +46,7 @@ fn old() -> v1::ThingHappened {
     }
 }
 
-/// What the old record is to a reader of the new version.
+/// The old record as a reader of the new version reads it.
 fn completed() -> v2::ThingHappened {
     v2::ThingHappened {
         name: "a name".into(),

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod narrowing;
+
+use narrowing::narrow;
 use schemas::{
     Announcement, Body, BodyRef, Commit, CommitRef, ContextEvent, Currency, Decision, DecisionRef,
     Money, NoOp, Origin, Outcome, OutcomeKind, Quantity, Sku, Timestamp, UnitPrice,
@@ -94,31 +97,6 @@ fn check_record<T: Serialize + DeserializeOwned + PartialEq + Debug>(
         let expected: T = serde_avro_fast::from_datum_slice(&narrowed, &schema).unwrap();
         assert_eq!(read, expected, "{topic} v{version} {name}");
     }
-}
-
-/// A record of the newest version as software of an older one would have written it: without the fields that
-/// its schema lacks.
-fn narrow(bytes: &[u8], newest: &str, older: &str) -> Vec<u8> {
-    let schema = |text| apache_avro::Schema::parse_str(text).unwrap();
-    let (newest, older) = (schema(newest), schema(older));
-    let value = apache_avro::from_avro_datum(&newest, &mut &*bytes, Some(&older)).unwrap();
-    apache_avro::to_avro_datum(&older, value).unwrap()
-}
-
-/// A field that was added since is not expected of an older version's bytes.
-#[test]
-fn a_narrowed_record_lacks_the_fields_that_the_older_schema_lacks() {
-    let schema = |fields: serde_json::Value| {
-        serde_json::json!({"type": "record", "name": "R", "fields": fields}).to_string()
-    };
-    let a = serde_json::json!({"name": "a", "type": "long"});
-    let b = serde_json::json!({"name": "b", "type": "string", "default": ""});
-    let (older, newest) = (
-        schema(serde_json::json!([a])),
-        schema(serde_json::json!([a, b])),
-    );
-    // A long of 5, then a string of one byte.
-    assert_eq!(narrow(&[10, 2, b'x'], &newest, &older), [10]);
 }
 
 fn commit<E>(seq: i64, body: Body<E>) -> Commit<E> {

@@ -56,7 +56,7 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// The names under which clients may call the service.
     pub hosts: Hosts,
-    /// Cancelled once clients should use another process.
+    /// Cancelled once clients should use another node.
     pub stop: CancellationToken,
 }
 

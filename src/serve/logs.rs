@@ -80,7 +80,7 @@ impl Logs {
         }
     }
 
-    /// Compares the logs of a journal, and reads anew how large its records may be.
+    /// Compares the logs of a journal, and reads again how large its records may be.
     ///
     /// # Errors
     /// [`AdminError::Mismatch`]: a log is not what it was. Another: the comparison is not possible now.
@@ -96,15 +96,18 @@ impl Logs {
                 });
             }
         }
+        let log = |partition| TopicPartition {
+            topic: topic.name,
+            partition,
+        };
+        // Read before the beginnings and the ends of the logs, which therefore can't be older.
+        let proved: Vec<Option<Proved>> = (0..partitions)
+            .map(|partition| self.write_side.proved(log(partition)))
+            .collect();
         let geneses = geneses(&self.log.source, topic.name, partitions).await;
         let geneses = geneses.map_err(|error| unknown_genesis(topic, error))?;
-        for partition in 0..partitions {
-            let log = TopicPartition {
-                topic: topic.name,
-                partition,
-            };
-            // Read before the log's end, which therefore can't be lower.
-            let proved = self.write_side.proved(log);
+        for (partition, proved) in (0..partitions).zip(proved) {
+            let log = log(partition);
             let genesis = geneses.get(&partition);
             if let Some(genesis) = genesis {
                 compare_count(topic, partition, partitions, genesis)?;

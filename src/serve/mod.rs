@@ -63,7 +63,7 @@ struct Service {
     stop: CancellationToken,
     /// Cancelled once other nodes own the partitions of this one: then HTTP ends.
     closing: CancellationToken,
-    /// Why the process evicts itself, if it does.
+    /// Why the node evicts itself, if it does.
     eviction: SelfEviction,
     /// Not ready until every role has started. It exists before HTTP answers, so that the process never
     /// counts as ready without a component.

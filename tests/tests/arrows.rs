@@ -53,9 +53,10 @@ const JOURNAL_BENCH: &str = "bench-journal";
 const SYSTEM_TESTS: &str = "system-tests";
 
 /// Libraries that only one crate may depend on, so that the others can't bypass it.
-const HOMES: [(&str, &str); 4] = [
+const HOMES: [(&str, &str); 5] = [
     ("fjall", "journal"),
     ("rdkafka", "kafka"),
+    ("schema_registry_converter", "kafka"),
     ("sqlx", "projections"),
     ("scylla", "projections"),
 ];

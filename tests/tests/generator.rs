@@ -138,7 +138,11 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ("aggregate orders Creditnote", "creditnote"),
         ("view Shipments --context warehouse", "lower-case"),
         ("view orders_by_customer --context orders", "exists already"),
-        ("view orders --context orders", "serves /orders/ already"),
+        ("view orders --context orders", "exists already"),
+        (
+            "view customers --context orders",
+            "serves /customers/ already",
+        ),
     ];
     // Nothing is written twice.
     for step in &STEPS {

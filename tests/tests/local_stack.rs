@@ -3,7 +3,7 @@
 mod source_tree;
 
 use anyhow::{Context, Result, ensure};
-use source_tree::{files, root};
+use source_tree::files;
 use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ impl Checkout {
         for file in files()?.iter().filter(|file| is_script(&file.path)) {
             let target = folder.path().join(&file.path);
             fs::create_dir_all(target.parent().context("a file is in a folder")?)?;
-            fs::copy(root().join(&file.path), target)?;
+            fs::write(target, &file.text)?;
         }
         Ok(Self { folder })
     }

@@ -85,7 +85,7 @@ pub struct End {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// The end offset of the partition at the start of the export.
+    /// The offset behind the partition's last record at the start of the export.
     pub end_offset: i64,
     /// h(n) of the last valid record.
     #[serde(with = "hex::serde")]

@@ -22,7 +22,8 @@ pub struct CopyWriter<W> {
 pub struct PartitionEnd {
     topic: String,
     partition: i32,
-    end_offset: i64,
+    /// The offset behind the last record. Control records may stand behind it, of which no line is written.
+    pub end_offset: i64,
     model: Model,
     digest: Digest,
     records: u64,
@@ -31,8 +32,7 @@ pub struct PartitionEnd {
 }
 
 impl PartitionEnd {
-    /// The state before the first record. `end_offset` is the partition's end offset at the start of the
-    /// export.
+    /// The state before the first record.
     pub fn new(topic: &str, partition: i32, end_offset: i64) -> Self {
         Self {
             topic: topic.to_owned(),

@@ -10,8 +10,8 @@ use crate::{
     owners::{AnswerReceiver, TypedCommand},
     routing::{
         in_flight::ANSWER_TIMEOUT,
-        peer::FORWARDED_MAX,
-        peer_protocol::{Forwarded, Reply, line},
+        node_client::FORWARDED_MAX,
+        node_protocol::{Forwarded, Reply, line},
     },
 };
 use axum::{

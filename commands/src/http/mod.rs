@@ -6,7 +6,7 @@ pub mod batch_stream;
 pub mod forwarded;
 mod single;
 
-use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::peer_protocol};
+use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::node_protocol};
 use axum::{Router, routing::post};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -33,7 +33,7 @@ pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
 /// where nobody else can reach it.
 pub fn internal_routes(handle: WriteSideHandle) -> Router {
     Router::new()
-        .route(peer_protocol::PATH, post(forwarded::commands))
+        .route(node_protocol::PATH, post(forwarded::commands))
         .with_state(handle)
 }
 

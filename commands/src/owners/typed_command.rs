@@ -1,4 +1,4 @@
-//! A command in its context's own types, erased for its way to an owner of that context.
+//! A command in its context's own types, erased so that any owner can be given it.
 
 use journal::owner::{Machine, Request};
 use schemas::{

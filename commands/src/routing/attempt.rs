@@ -2,8 +2,8 @@
 
 use super::{
     in_flight::{ANSWER_TIMEOUT, AttemptOutcome, RetryReason},
-    peer::ReplyReceiver,
-    peer_protocol::Reply,
+    node_client::ReplyReceiver,
+    node_protocol::Reply,
 };
 use crate::owners::AnswerReceiver;
 use journal::owner::Refusal;

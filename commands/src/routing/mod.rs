@@ -3,8 +3,8 @@
 //! [`assignment`] turns the group's hints into assignments of this node's owners, unless this node can't
 //! serve ([`self_eviction`]). [`ownership_publisher`] publishes the partitions that this node owns, and
 //! [`directory`] reads who owns which. [`router`] brings an [`in_flight`] command to its owner, in one
-//! [`attempt`] or several ([`pipeline`]: many commands of one partition, in order). [`peer`] carries
-//! commands to other nodes by the [`peer_protocol`]; [`meters`] counts.
+//! [`attempt`] or several ([`pipeline`]: many commands of one partition, in order). [`node_client`] carries
+//! commands to other nodes by the [`node_protocol`]; [`meters`] counts.
 //!
 //! Safety does not depend on any of this. A command that reaches a node that does not own its partition is
 //! refused by the log there, and its id makes it the same command in every attempt. A forwarded command is
@@ -15,9 +15,9 @@ pub mod attempt;
 pub mod directory;
 pub mod in_flight;
 pub mod meters;
+pub mod node_client;
+pub mod node_protocol;
 pub mod ownership_publisher;
-pub mod peer;
-pub mod peer_protocol;
 pub mod pipeline;
 pub mod router;
 pub mod self_eviction;

@@ -6,8 +6,8 @@ use super::{
     attempt::{DispatchOutcome, InFlight, ReplyFuture, Route},
     in_flight::{AttemptOutcome, BACKOFF_TIME, InFlightCommand, PAUSE_MAX, choose_owner},
     meters::{Meters, OfTopic},
-    peer::Peers,
-    peer_protocol::{Forward, line},
+    node_client::NodeClients,
+    node_protocol::{Forward, line},
 };
 use crate::{
     envelope::CommandEnvelope,
@@ -40,7 +40,7 @@ pub struct RouterConfig {
     /// The owners on other nodes.
     pub directory: Directory,
     /// The connections to other nodes.
-    pub peers: Peers,
+    pub node_clients: NodeClients,
     /// Where this node takes commands.
     pub own_url: String,
     /// Hashes commands.
@@ -55,7 +55,7 @@ struct Inner {
     pools: BTreeMap<&'static str, Arc<dyn OwnerPool>>,
     partitions: PartitionCounts,
     directory: Directory,
-    peers: Peers,
+    node_clients: NodeClients,
     own_url: String,
     hasher: Hasher,
     closing: CancellationToken,
@@ -76,7 +76,7 @@ impl Router {
                 pools,
                 partitions: config.partitions,
                 directory: config.directory,
-                peers: config.peers,
+                node_clients: config.node_clients,
                 own_url: config.own_url,
                 hasher: config.hasher,
                 closing: config.closing,
@@ -208,7 +208,7 @@ impl Router {
     fn route(&self, command: &InFlightCommand) -> Option<Route> {
         let remote = || {
             let owner = self.remote_owner(command)?;
-            let stream = self.inner.peers.stream(&owner.url, command.target);
+            let stream = self.inner.node_clients.stream(&owner.url, command.target);
             Some(Route::Remote(owner, stream))
         };
         let status = self.inner.statuses.of(command.target).clone();
@@ -243,8 +243,8 @@ impl Router {
             Route::Local(_) => (self.send_local(command).await?, Span::none()),
             Route::Remote(owner, stream) => {
                 let (text, span) = forwarded(command, owner);
-                let peers = &self.inner.peers;
-                let sent = peers.send((&owner.url, target), *stream, text, deadline);
+                let node_clients = &self.inner.node_clients;
+                let sent = node_clients.send((&owner.url, target), *stream, text, deadline);
                 let sent = sent.instrument(span.clone()).await;
                 if sent.is_some() {
                     self.meters(target.topic).sent_on.increment(1);
@@ -309,7 +309,7 @@ impl Router {
     }
 }
 
-/// A command's line for another node, and the span of its way there.
+/// A command's line for another node, and the span of its transport.
 fn forwarded(command: &InFlightCommand, owner: &Entry) -> (Vec<u8>, Span) {
     let left = command.deadline.saturating_duration_since(Instant::now());
     let text = line(&Forward {

@@ -88,7 +88,7 @@ fn silent() -> (WriteSide, Owners) {
         pools,
         partitions: partitions.clone(),
         directory: Directory::empty().1,
-        peers: Peers::new().unwrap(),
+        node_clients: NodeClients::new().unwrap(),
         own_url: "http://127.0.0.1:1".into(),
         hasher: Hasher::new([7; 32]),
         closing: closing.clone(),

@@ -77,7 +77,7 @@ pub(super) struct ReportPlan {
     pub(super) offset: Option<i64>,
 }
 
-/// One append on its way.
+/// One append in flight.
 pub(super) struct Delivery {
     pub appender: usize,
     pub number: u64,

@@ -17,7 +17,7 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
-/// What a consumer gives at once; not empty.
+/// Records and ends that a consumer gives at once; not empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// In each partition in the order of their offsets.

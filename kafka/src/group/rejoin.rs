@@ -10,7 +10,7 @@ const WAIT_MAX: Duration = Duration::from_secs(64);
 /// A client that lasted this long is replaced after the first wait again.
 const CALM_TIME: Duration = Duration::from_secs(300);
 
-/// The waits before clients that the brokers fenced are replaced. Another process may have this member's
+/// The waits before clients that the brokers fenced are replaced. Another node may have this member's
 /// name, and then each replacement fences that one.
 pub(super) struct RejoinBackoff {
     backoff: Backoff,

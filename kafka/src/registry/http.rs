@@ -1,7 +1,12 @@
-//! Requests to the registry over HTTP. What an answer means is told by its status, never by its text.
+//! Requests to the registry over HTTP. The meaning of an answer depends on its status, never on its text.
+//!
+//! The client library fetches and registers schemas. Its errors have the status as a number in their text, which
+//! [`Http::rejection`] reads back. It has no call for a subject's compatibility, and none that only looks a schema
+//! up, so those requests are our own.
 
 use super::error::RegistryError;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use schema_registry_converter::{async_impl::schema_registry::SrSettings, error::SRCError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -14,6 +19,8 @@ pub(crate) struct Http {
     url: Arc<str>,
     /// Without them, for messages.
     shown: Arc<str>,
+    /// For the client library.
+    pub settings: Arc<SrSettings>,
 }
 
 /// An answer that another attempt would get again.
@@ -28,16 +35,23 @@ impl Http {
     /// A client; it asks the registry nothing yet.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, RegistryError> {
         let shown = without_credentials(url);
-        let client = Client::builder().timeout(timeout).build();
-        let client = client.map_err(|error| RegistryError::Refused {
+        let refused = |reason: String| RegistryError::Refused {
             url: shown.clone(),
             what: "a client".into(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let client = Client::builder().timeout(timeout).build();
+        let client = client.map_err(|error| refused(error.to_string()))?;
+        let url = url.trim_end_matches('/');
+        let settings = SrSettings::new_builder(url.to_owned())
+            .set_timeout(timeout)
+            .build();
+        let settings = settings.map_err(|error| refused(error.to_string()))?;
         Ok(Self {
             client,
-            url: url.trim_end_matches('/').into(),
+            url: url.into(),
             shown: shown.into(),
+            settings: Arc::new(settings),
         })
     }
 
@@ -81,6 +95,18 @@ impl Http {
         }
     }
 
+    /// The rejection that an error of the client library reports. Other errors pass.
+    pub fn rejection(&self, error: &SRCError) -> Result<Rejection, RegistryError> {
+        let text = match &error.cause {
+            Some(cause) => format!("{}: {cause}", error.error),
+            None => error.error.clone(),
+        };
+        match status_of(&error.error) {
+            Some(status) if !is_transient(status) => Ok(Rejection { status, text }),
+            _ => Err(self.silent(text)),
+        }
+    }
+
     fn address(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
@@ -117,6 +143,13 @@ impl Http {
         let url = self.url();
         RegistryError::Unreachable { url, reason }
     }
+}
+
+/// The status in a message of the client library: `... failed with status 404 Not Found`.
+fn status_of(message: &str) -> Option<StatusCode> {
+    let (_, status) = message.split_once(" failed with status ")?;
+    let number = status.split(' ').next()?.parse().ok()?;
+    StatusCode::from_u16(number).ok()
 }
 
 /// Whether a status is that of an error that passes: of the registry or a proxy, or of too many requests.
@@ -166,6 +199,15 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(is_transient(status), transient, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_library_error_is_read_out_of_its_message() {
+        let message = "HTTP request to schema registry failed with status 404 Not Found";
+        assert_eq!(status_of(message), Some(StatusCode::NOT_FOUND));
+        for other in ["404", "failed with status", "schema id 404 is not known"] {
+            assert_eq!(status_of(other), None, "{other}");
         }
     }
 

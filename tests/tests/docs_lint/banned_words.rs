@@ -139,10 +139,9 @@ const ENDINGS: [&str; 11] = [
     ".xml",
 ];
 /// Scripts without an ending.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 5] = [
     "dev",
     ".ci/run",
-    "bench/idle",
     "bench/import",
     "bench/journal",
     "bench/nodes",

@@ -37,13 +37,14 @@ fn main() -> ExitCode {
 
 /// All tests; the longest ones first, so that none begins when the others end.
 fn tests(runner: &Runner) -> Vec<Trial> {
-    let mut tests = separate_tests(runner);
+    let mut tests = tests_of_outages_and_nodes(runner);
+    tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests
 }
 
-/// Tests with a deployment of their own.
-fn separate_tests(runner: &Runner) -> Vec<Trial> {
+/// Tests with a deployment of their own, in which servers or nodes fail or several nodes work together.
+fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, faults: [
         a_suspended_node_takes_no_partition_from_its_successor,
@@ -76,6 +77,12 @@ fn separate_tests(runner: &Runner) -> Vec<Trial> {
         a_trace_reaches_the_log_whichever_node_receives_the_command,
         together_nodes_own_every_partition_once,
     ]));
+    tests
+}
+
+/// Other tests with a deployment of their own.
+fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
     tests.extend(own!(runner, reconcile: [
         other_sales_than_the_files_and_other_currencies_are_no_difference,
         a_strange_record_counts_only_as_the_last_one_of_a_window,

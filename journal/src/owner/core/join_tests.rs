@@ -1,6 +1,6 @@
 //! A command that comes again while its first attempt is in flight.
 
-use super::tests::{Log, ask, core, deliver, noted, request, take_over};
+use super::tests::{Log, core, deliver, noted, request, submit, take_over};
 use schemas::Origin;
 
 #[test]
@@ -8,7 +8,7 @@ fn a_command_that_joins_itself_in_flight_gets_its_answer_as_a_replay() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for reply in 1..=3 {
-        ask(&mut core, reply, request(1, Origin::Keyed, "lamp"));
+        submit(&mut core, reply, request(1, Origin::Keyed, "lamp"));
     }
     deliver(&mut core, &mut log);
     let mut replies = core.take_replies();

@@ -1,7 +1,7 @@
 //! The limits at which an owner refuses commands, and that one hot aggregate does not use up all room.
 
 use super::state::*;
-use super::tests::{Log, TestCore, ask, core, deliver, request, take_over};
+use super::tests::{Log, TestCore, core, deliver, request, submit, take_over};
 use crate::owner::{
     driver::UNANSWERED_MAX,
     request::{Answer, Refusal, Request},
@@ -29,7 +29,7 @@ fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for number in 1..=HOT {
-        ask(&mut core, number, about("note_A", number));
+        submit(&mut core, number, about("note_A", number));
     }
     let refused = replies(&mut core);
     assert!(
@@ -37,13 +37,13 @@ fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
         "{refused:?}"
     );
     assert!(core.has_room(UNANSWERED_MAX), "for others");
-    ask(&mut core, HOT + 1, about("note_B", HOT + 1));
+    submit(&mut core, HOT + 1, about("note_B", HOT + 1));
     deliver(&mut core, &mut log);
     let answered = replies(&mut core);
     assert_eq!(answered.len(), usize::try_from(HOT).unwrap());
     assert!(answered.iter().all(|(_, answer)| answer.is_ok()));
     // There is room for it again.
-    ask(&mut core, HOT, about("note_A", HOT));
+    submit(&mut core, HOT, about("note_A", HOT));
     deliver(&mut core, &mut log);
     let later = replies(&mut core);
     assert!(matches!(&later[..], [(HOT, Ok(_))]), "{later:?}");
@@ -56,7 +56,7 @@ fn there_is_no_room_after_too_many_commands_or_bytes() {
     let most = u32::try_from(UNANSWERED_MAX).unwrap();
     for number in 1..=most {
         assert!(core.has_room(UNANSWERED_MAX), "{number}");
-        ask(&mut core, number, about(&format!("note_{number}"), number));
+        submit(&mut core, number, about(&format!("note_{number}"), number));
     }
     assert!(!core.has_room(UNANSWERED_MAX));
     deliver(&mut core, &mut log);
@@ -70,7 +70,7 @@ fn there_is_no_room_after_too_many_commands_or_bytes() {
             command: large,
             ..about(&format!("note_{number}"), number)
         };
-        ask(&mut core, number, request);
+        submit(&mut core, number, request);
     }
     assert_eq!(usize::try_from(number - most).unwrap(), fits + 1);
     deliver(&mut core, &mut log);

@@ -1,7 +1,7 @@
 //! Owners that resume from their stores.
 
 use super::state::*;
-use super::tests::{Log, Notes, TestCore, ask, deliver, noted, request, take_over};
+use super::tests::{Log, Notes, TestCore, deliver, noted, request, submit, take_over};
 use crate::{
     checkpoint::Checkpoint,
     owner::request::{Request, already_so},
@@ -35,12 +35,12 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     let disk = Disk::open(folder.path()).unwrap();
     let mut first = core(disk.partition(TOPIC, 0));
     take_over(&mut first, &mut log, 1);
-    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     save(&mut first).await;
     let saved = first.checkpoint().clone();
     // This command is in the log only.
-    ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
+    submit(&mut first, 2, request(2, Origin::Keyed, "bad"));
     deliver(&mut first, &mut log);
     drop((first, disk));
 
@@ -50,10 +50,10 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     take_over(&mut next, &mut log, 2);
     for (reply, command) in [(3, "lamp"), (4, "bad")] {
         let id = u8::try_from(reply - 2).unwrap();
-        ask(&mut next, reply, request(id, Origin::Keyed, command));
+        submit(&mut next, reply, request(id, Origin::Keyed, command));
     }
     // The note is there: the same command under another id is already so.
-    ask(&mut next, 5, request(9, Origin::Keyed, "lamp"));
+    submit(&mut next, 5, request(9, Origin::Keyed, "lamp"));
     deliver(&mut next, &mut log);
     let mut replies = next.take_replies();
     replies.sort_by_key(|(reply, _)| *reply);
@@ -77,12 +77,12 @@ async fn answers_that_never_expire_are_found_again() {
         let store = Arc::new(Memory::default());
         let (mut log, mut first) = (Log::new(), core(store.clone()));
         take_over(&mut first, &mut log, 1);
-        ask(&mut first, 1, request(1, origin, "lamp"));
+        submit(&mut first, 1, request(1, origin, "lamp"));
         deliver(&mut first, &mut log);
         save(&mut first).await;
         let mut next = core(store);
         take_over(&mut next, &mut log, 2);
-        ask(&mut next, 2, request(1, origin, "lamp"));
+        submit(&mut next, 2, request(1, origin, "lamp"));
         deliver(&mut next, &mut log);
         assert!(
             next.take_replies().remove(0).1.unwrap().replayed,
@@ -96,20 +96,20 @@ async fn the_write_after_a_failed_one_includes_its_changes() {
     let store = Arc::new(Memory::default());
     let (mut log, mut first) = (Log::new(), core(store.clone()));
     take_over(&mut first, &mut log, 1);
-    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     drop(first.save().unwrap());
     assert!(first.save().is_none(), "one write at a time");
     first.finish_save(false);
     assert_eq!(first.unsaved(), 1);
-    ask(&mut first, 2, request(2, Origin::Keyed, "bad"));
+    submit(&mut first, 2, request(2, Origin::Keyed, "bad"));
     deliver(&mut first, &mut log);
     save(&mut first).await;
     assert_eq!(first.unsaved(), 0);
     let mut next = core(store);
     assert_eq!(next.checkpoint(), first.checkpoint());
     take_over(&mut next, &mut log, 2);
-    ask(&mut next, 3, request(1, Origin::Keyed, "lamp"));
+    submit(&mut next, 3, request(1, Origin::Keyed, "lamp"));
     deliver(&mut next, &mut log);
     assert!(next.take_replies().remove(0).1.unwrap().replayed);
 }
@@ -125,7 +125,7 @@ async fn answers_expire_by_log_time_and_leave_the_store() {
             key: format!("note_{id}"),
             ..request(id, origin, "lamp")
         };
-        ask(&mut core, u32::from(id), request);
+        submit(&mut core, u32::from(id), request);
     }
     deliver(&mut core, &mut log);
     save(&mut core).await;
@@ -167,7 +167,7 @@ async fn a_store_of_another_fold_or_layout_is_rebuilt() {
     let store = Arc::new(Memory::default());
     let (mut log, mut first) = (Log::new(), core(store.clone()));
     take_over(&mut first, &mut log, 1);
-    ask(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     save(&mut first).await;
     for (from, to) in [

@@ -141,7 +141,7 @@ pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<
     }
 }
 
-pub(super) fn ask(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
+pub(super) fn submit(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
     core.submit(request, reply, NOW);
     core.prove_held_answers(NOW);
 }
@@ -185,7 +185,7 @@ pub(super) fn noted(log: &Log) -> usize {
 fn only_proved_commits_are_answered() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     assert!(core.take_replies().is_empty());
     deliver(&mut core, &mut log);
     let replies = core.take_replies();
@@ -205,23 +205,23 @@ fn a_retry_gets_the_same_answer_and_another_command_with_its_id_is_refused() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for reply in 1..=2 {
-        ask(&mut core, reply, request(1, Origin::Keyed, "lamp"));
+        submit(&mut core, reply, request(1, Origin::Keyed, "lamp"));
     }
-    ask(&mut core, 3, request(1, Origin::Keyed, "chair"));
+    submit(&mut core, 3, request(1, Origin::Keyed, "chair"));
     deliver(&mut core, &mut log);
-    ask(&mut core, 4, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 4, request(1, Origin::Keyed, "lamp"));
     assert!(
         core.take_replies().iter().all(|(reply, _)| *reply < 4),
         "not without a proof"
     );
     deliver(&mut core, &mut log);
-    ask(&mut core, 5, request(1, Origin::Keyed, "chair"));
+    submit(&mut core, 5, request(1, Origin::Keyed, "chair"));
     deliver(&mut core, &mut log);
     assert_eq!(noted(&log), 1);
     // After a restart the answer comes from the log.
     let mut next = self::core();
     take_over(&mut next, &mut log, 2);
-    ask(&mut next, 6, request(1, Origin::Keyed, "lamp"));
+    submit(&mut next, 6, request(1, Origin::Keyed, "lamp"));
     deliver(&mut next, &mut log);
     let answer = next.take_replies().remove(0).1.unwrap();
     assert_eq!((answer.offset, answer.replayed), (1, true));
@@ -249,14 +249,14 @@ fn rejections_wait_for_one_shared_no_op() {
 fn a_keyed_rejection_is_a_commit_without_events() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Keyed, "bad"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "bad"));
     deliver(&mut core, &mut log);
     let answer = core.take_replies().remove(0).1.unwrap();
     assert_eq!(
         (answer.version, answer.outcome.unwrap().code),
         (0, "NO".into())
     );
-    ask(&mut core, 2, request(2, Origin::Keyed, "lamp"));
+    submit(&mut core, 2, request(2, Origin::Keyed, "lamp"));
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().remove(0).1.unwrap().version, 1);
 }
@@ -265,7 +265,7 @@ fn a_keyed_rejection_is_a_commit_without_events() {
 fn a_wrong_expected_version_is_refused_with_the_right_one() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(
+    submit(
         &mut core,
         1,
         Request {
@@ -288,7 +288,7 @@ fn a_wrong_expected_version_is_refused_with_the_right_one() {
 fn an_unknown_outcome_that_landed_is_answered_once() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Server, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Server, "lamp"));
     let outgoing = core.take_appends().remove(0);
     log.append(&outgoing);
     core.delivered(&unknown(outgoing.number)).unwrap_err();
@@ -303,7 +303,7 @@ fn an_unknown_outcome_that_landed_is_answered_once() {
 fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     let lost = core.take_appends().remove(0);
     core.delivered(&unknown(lost.number)).unwrap_err();
     core.stop_serving();
@@ -328,11 +328,11 @@ fn an_unknown_outcome_that_was_lost_is_decided_again_and_its_late_copy_is_void()
 fn a_command_delayed_by_a_barrier_is_a_replay_only_if_it_was_one_before() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut core, &mut log);
     core.take_replies();
-    ask(&mut core, 2, request(1, Origin::Keyed, "lamp"));
-    ask(&mut core, 3, request(2, Origin::Keyed, "bad"));
+    submit(&mut core, 2, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 3, request(2, Origin::Keyed, "bad"));
     let appends = core.take_appends();
     appends.iter().for_each(|outgoing| {
         log.append(outgoing);
@@ -353,7 +353,7 @@ fn offsets_of_duplicates_prove_nothing() {
     for offset in [-1001, -1, 0, 3] {
         let (mut log, mut core) = (Log::new(), core());
         take_over(&mut core, &mut log, 1);
-        ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+        submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
         let outgoing = core.take_appends().remove(0);
         let barrier = core.delivered(&Report {
             number: outgoing.number,
@@ -371,7 +371,7 @@ fn a_report_out_of_order_proves_nothing() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     for (reply, command) in [(1, "lamp"), (2, "bad")] {
-        ask(
+        submit(
             &mut core,
             reply,
             request(u8::try_from(reply).unwrap(), Origin::Keyed, command),
@@ -392,8 +392,8 @@ fn a_fenced_owner_answers_nothing() {
     let (mut log, mut core, mut other) = (Log::new(), core(), self::core());
     take_over(&mut core, &mut log, 1);
     take_over(&mut other, &mut log, 2);
-    ask(&mut core, 1, request(1, Origin::Server, "bad"));
-    ask(&mut core, 2, request(2, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Server, "bad"));
+    submit(&mut core, 2, request(2, Origin::Keyed, "lamp"));
     for outgoing in core.take_appends() {
         let offset = log.append(&outgoing);
         let report = Report {
@@ -442,7 +442,7 @@ fn an_announcement_that_landed_unread_is_used_by_the_next_attempt() {
     core.read(&log.batch(core.checkpoint())).unwrap();
     assert!(core.has_read_announcement() && !core.drop_lost_announcement());
     core.start_serving(NOW);
-    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().remove(0).1.unwrap().offset, 2);
 }
@@ -451,7 +451,7 @@ fn an_announcement_that_landed_unread_is_used_by_the_next_attempt() {
 fn a_command_is_refused_after_too_many_attempts() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    ask(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     for term in 2.. {
         let Some(outgoing) = core.take_appends().pop() else {
             break;

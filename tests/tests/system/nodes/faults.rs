@@ -92,7 +92,12 @@ pub async fn a_suspended_node_takes_no_partition_from_its_successor(
     .await?;
     let before = owners(deployment).await?;
     suspended.signal("CONT").await?;
+    // The group may give the resumed node what it had before. Then its owners learn that they were fenced from the
+    // first command.
+    let mut sent = 0;
     until("a share of the resumed node", CHANGE_TIMEOUT, async || {
+        sent += 1;
+        create(suspended.client(), &format!("DURING-{sent}")).await?;
         let now = taken_over(suspended).await?;
         let answer = suspended.client().get("/health/ready").await?;
         let is_member = now > taken && answer.status == 200;

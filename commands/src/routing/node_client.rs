@@ -4,7 +4,7 @@
 //! A stream that breaks, or on which the other node turned a command away, takes nothing more. The senders
 //! of commands without a reply make another attempt.
 
-use super::peer_protocol::{PATH, Reply};
+use super::node_protocol::{PATH, Reply};
 use crate::ndjson::{Line, Lines, MEDIA_TYPE};
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;
@@ -41,7 +41,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections to other nodes.
 #[derive(Clone)]
-pub struct Peers {
+pub struct NodeClients {
     http: reqwest::Client,
     streams: Arc<Mutex<HashMap<(String, TopicPartition), Stream>>>,
     next_stream: Arc<AtomicU64>,
@@ -81,7 +81,7 @@ struct StreamTask {
     pending: VecDeque<oneshot::Sender<Result<Reply, StreamError>>>,
 }
 
-impl Peers {
+impl NodeClients {
     /// No connections yet.
     ///
     /// # Errors
