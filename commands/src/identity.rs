@@ -59,7 +59,7 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// `key` is the same for the whole deployment, for ever.
+    /// `key` is the same for the whole deployment and never changes.
     pub fn new(key: [u8; 32]) -> Self {
         Self { key }
     }

@@ -13,7 +13,7 @@ pub trait Decider {
     /// A rejection by the business, never a technical failure.
     type Rejection: Rejection;
 
-    /// The kind's name, the first part of every record key: lower-case letters. Stored for ever.
+    /// The kind's name, the first part of every record key: lower-case letters. It is stored and can never change.
     const AGGREGATE_TYPE: &'static str = <Self::Event as AggregateEvent>::AGGREGATE_TYPE;
 
     /// Answers a command with the events to record. No events means "already so".

@@ -74,7 +74,7 @@ impl Zone {
 
     /// Resolves `M/D/YYYY H:MM` or `D/M/YYYY H:MM`, such as `12/31/2010 8:26`.
     pub fn resolve(&self, text: &str, order: DateOrder) -> Result<ResolvedTime, Error> {
-        let civil = Parts::of(text)?.in_order(order)?;
+        let civil = DateParts::of(text)?.in_order(order)?;
         let ambiguous = self.0.to_ambiguous_timestamp(civil);
         let is_skipped_or_repeated = ambiguous.is_ambiguous();
         let timestamp = ambiguous.compatible().map_err(|_| Error::NoSuchTime)?;
@@ -87,7 +87,7 @@ impl Zone {
 
 /// The orders of day and month that a date allows; `None` if it does not exist in either.
 pub fn reading(text: &str) -> Option<Reading> {
-    let Parts { first, second, .. } = Parts::of(text).ok()?;
+    let DateParts { first, second, .. } = DateParts::of(text).ok()?;
     let is = |month: i8, day: i8| (1..=12).contains(&month) && (1..=31).contains(&day);
     match (is(first, second), is(second, first)) {
         (true, true) if first == second => Some(Reading::SameEitherWay),
@@ -99,7 +99,7 @@ pub fn reading(text: &str) -> Option<Reading> {
 }
 
 /// The numbers of a date.
-struct Parts {
+struct DateParts {
     first: i8,
     second: i8,
     year: i16,
@@ -107,7 +107,7 @@ struct Parts {
     minute: i8,
 }
 
-impl Parts {
+impl DateParts {
     /// `jiff`'s own `strptime` takes more forms (a signed or shorter year, a minute of one digit, any number of
     /// blanks), so the digits are counted here.
     fn of(text: &str) -> Result<Self, Error> {

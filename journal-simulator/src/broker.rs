@@ -40,7 +40,7 @@ impl Broker {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Runs the schedule, for ever.
+    /// Runs the schedule; never returns.
     pub async fn run(self: Arc<Self>) {
         loop {
             let next = self.run_due();

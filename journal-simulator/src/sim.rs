@@ -131,13 +131,13 @@ impl Sim {
         }
     }
 
-    /// Records a broken promise.
+    /// Records a violation of an invariant.
     pub fn violate(&self, text: String) {
         self.note(|| format!("VIOLATION: {text}"));
         self.violations.lock().expect("no holder panics").push(text);
     }
 
-    /// The broken promises, the coverage and the trace.
+    /// The violations, the coverage and the trace.
     pub fn close(&self) -> (Vec<String>, Coverage, Vec<String>) {
         let trace = self.trace.as_ref();
         (

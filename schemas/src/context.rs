@@ -76,7 +76,7 @@ impl Context {
 
 /// The events of one aggregate, as a Rust type: a branch of its context's union.
 pub trait AggregateEvent: Clone + Send + Sync + 'static {
-    /// The first part of the aggregate's record keys: lower-case letters. Stored for ever.
+    /// The first part of the aggregate's record keys: lower-case letters. It is stored and can never change.
     const AGGREGATE_TYPE: &'static str;
     /// The union that the events are stored in.
     type Context: ContextEvent;

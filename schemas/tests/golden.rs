@@ -1,6 +1,6 @@
 //! The contract's golden files: `golden/<topic>/v<n>/` holds the schema as it was registered and
 //! records written with it. A change of a schema or of its encoding is a visible diff there; every
-//! version stays readable for ever. `UPDATE_GOLDEN=1 cargo test -p schemas` writes the newest.
+//! version stays readable. `UPDATE_GOLDEN=1 cargo test -p schemas` writes the newest.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 

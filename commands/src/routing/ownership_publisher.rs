@@ -2,7 +2,7 @@
 //!
 //! Readers believe the entry of the greatest epoch. An entry of a greater epoch than that of the serving
 //! owner is usually its successor's. It may also be stale, or belong to a journal that was since recreated,
-//! and would then count for ever. So an owner that still serves some time after it read such an entry
+//! and would then always count. So an owner that still serves some time after it read such an entry
 //! contests it: it writes a tombstone, by which readers forget the entry, and then its own entry. An owner
 //! that does stand behind the contested entry publishes it again, as every owner without an entry does; so
 //! each entry is contested once.

@@ -381,7 +381,7 @@ async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
         .is_ok()
 }
 
-/// The result of the write in progress; pending for ever if there is none.
+/// The result of the write in progress; pending if there is none.
 pub(super) async fn next_save(
     saving: &mut Option<BoxFuture<'static, Result<(), StoreError>>>,
 ) -> Result<(), StoreError> {

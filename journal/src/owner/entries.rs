@@ -50,7 +50,7 @@ impl StoredAnswer {
         }
     }
 
-    /// How long an answer is kept, in microseconds of log time; `None`: for ever.
+    /// How long an answer is kept, in microseconds of log time; `None`: without a limit.
     pub fn kept_us(origin: Origin) -> Option<i64> {
         match origin {
             Origin::Keyed => Some(KEYED_US),

@@ -7,7 +7,7 @@
 //! [`Barrier`].
 //!
 //! **Barrier.** Stop, announce the next epoch, read the log up to that announcement. The records before
-//! it that are valid by the rule stay valid; every other record of the old term is void for ever. So
+//! it that are valid by the rule stay valid; every other record of the old term stays void. So
 //! each pending command is either answered from the log or decided again.
 //!
 //! **Speculation.** Commands are decided on an overlay of appended but unproved commits; a barrier
