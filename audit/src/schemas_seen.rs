@@ -9,7 +9,7 @@ const FETCH_ATTEMPTS_MAX: u32 = 5;
 /// Delay before the second attempt; it doubles with each attempt.
 const FETCH_BACK_OFF: Duration = Duration::from_millis(200);
 
-/// A schema, or the reason why it can't be had.
+/// A schema, or the reason why it is not available.
 pub type Known = Result<Arc<WriterSchema>, String>;
 
 /// Schemas by id.

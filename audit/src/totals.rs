@@ -72,8 +72,8 @@ pub async fn journal_totals(
                 schema
                     .and_then(|schema| schema.decision(value).map_err(|error| error.to_string()))
                     .and_then(|decision| {
-                        let place = (partition, record.offset);
-                        add(&mut totals, selections, place, &decision.events)
+                        let position = (partition, record.offset);
+                        add(&mut totals, selections, position, &decision.events)
                     })
                     .map_err(|reason| TotalsError::Unreadable {
                         topic,

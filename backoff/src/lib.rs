@@ -1,8 +1,8 @@
 //! Waits between attempts at something that fails: each is twice the one before, up to a bound.
 //!
 //! It knows no clock and does not sleep: the caller does, and decides when an attempt counts as a success
-//! ([`Backoff::reset`]) and when to give up. It is a crate of its own because crates on both sides of an arrow
-//! wait, and `kafka`, `journal` and the importer must not know `service`.
+//! ([`Backoff::reset`]) and when to give up. It is a crate of its own because `kafka`, `journal`
+//! and the importer need it and must not depend on `service`.
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub const SERVER_WAIT_MIN: Duration = Duration::from_millis(100);
 /// Longest wait for a server that does not answer, without jitter.
 pub const SERVER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The waits, without an end.
+/// An endless sequence of waits.
 #[derive(Debug)]
 pub struct Backoff {
     builder: ExponentialBuilder,

@@ -1,4 +1,4 @@
-//! The shape of every aggregate: decide what happens, evolve what is.
+//! The trait of every aggregate: `decide` turns a command into events, `evolve` applies an event to the state.
 
 use schemas::{AggregateEvent, OutcomeKind};
 

@@ -5,9 +5,9 @@ use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice, money::line_amount, orders::SaleLine,
 };
 
-/// Largest amount of a line and of a total, above and below zero, in minor units: a hundred
-/// thousand million pounds. A stream job can't go past a sum that does not fit in 64 bits; at this bound
-/// that takes more than 900,000 sales in one window.
+/// Largest amount of a line and of a total, above and below zero, in minor units: 100
+/// billion pounds. A stream job can't continue past a sum that does not fit in 64 bits; with this bound such a
+/// sum takes more than 900,000 sales in one window.
 pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 
 /// A sale or a credit note, as in the other system.
@@ -57,9 +57,9 @@ pub enum SaleRejection {
         /// The first such line, from 1.
         line: usize,
     },
-    /// The sale is there, with another content. Its key was used for that one, longer ago than answers are
-    /// kept.
-    #[error("invoice {invoice} exists under this key with another content")]
+    /// The sale exists with other content: its key was used for that content, and the answer to that command
+    /// has expired.
+    #[error("invoice {invoice} exists under this key with other content")]
     Exists {
         /// The invoice's number in the new sale.
         invoice: String,
@@ -85,7 +85,7 @@ impl Rejection for SaleRejection {
 
 impl Sale {
     /// The lines with their amounts, and the total. Zero and negative quantities and prices are
-    /// imported unchanged, for the sale happened so.
+    /// imported unchanged, because the sale has already happened.
     pub(crate) fn priced(&self) -> Result<(Vec<SaleLine>, i64), SaleRejection> {
         if self.lines.is_empty() {
             return Err(SaleRejection::NoLines {

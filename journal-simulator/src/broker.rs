@@ -19,7 +19,7 @@ pub(super) struct Broker {
     pub sim: Arc<Sim>,
     state: Mutex<State>,
     scheduled: Notify,
-    /// Not a watch channel: that wakes its waiters in an order that no seed decides.
+    /// Not a watch channel, because the seed does not determine the order in which that wakes its waiters.
     landed: Notify,
 }
 

@@ -55,7 +55,7 @@ impl<P: OwnerProtocol> Clients<P> {
         }
     }
 
-    /// One client's whole life.
+    /// Runs the client from its first command to its last.
     pub async fn run(self: Arc<Self>) {
         let sim = self.environment.sim.clone();
         let mut left = sim.plan.commands_of_client;

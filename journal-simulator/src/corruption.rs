@@ -86,7 +86,7 @@ pub(super) async fn read_without_a_term<P: OwnerProtocol>(
     if let Some(later) = later {
         let found = later.commit.epoch;
         environment.sim.violate(format!(
-            "epoch {epoch} was removed, and a reader took epoch {found} for valid"
+            "epoch {epoch} was removed, and a reader accepted epoch {found} as valid"
         ));
     }
 }

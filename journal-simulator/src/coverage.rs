@@ -116,7 +116,7 @@ coverage_points! {
     StoreLostEnd "stores that lost writes"
     /// A store was deleted.
     StoreDeleted "stores deleted"
-    /// A store can't be read in places.
+    /// Some entries of a store can't be read.
     StoreTorn "stores torn"
     /// A store took no writes for a while.
     StoreFull "stores full"

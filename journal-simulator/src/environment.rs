@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, atomic::Ordering};
 /// The schema's id in the simulated registry.
 const SCHEMA_ID: u32 = 7;
 
-/// Every run uses the one schema; nothing of it changes.
+/// All runs share one schema, which never changes.
 static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
     let schema = Event::CONTEXT.schema();
     let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");

@@ -160,7 +160,7 @@ impl<P: OwnerProtocol> FaultInjector<P> {
             Action::Pause => {
                 self.sim.count(CoveragePoint::Pause);
                 self.nodes[number].pause();
-                // The group may take it for dead.
+                // The group may consider it dead.
                 if self.sim.rng().chance(700) {
                     self.assign_to(|other| other != number);
                 }

@@ -2,7 +2,7 @@
 //! know of, all from one seed.
 //!
 //! A run has one partition, two or three nodes with a clock and a state store of their own, some clients,
-//! and readers. They use a context that knows no business ([`journal::probe`]). Simulated time passes
+//! and readers. They use a context without business rules ([`journal::probe`]). Simulated time passes
 //! only when all tasks wait, no other thread takes part, and all randomness comes from the seed: so a run
 //! can be repeated exactly.
 //!

@@ -1,5 +1,5 @@
 //! Runs simulations: `simulate --seed N [--runs M] [--mutation NAME] [--trace]`. The last line is a
-//! summary; the exit code is 1 if a run broke a promise.
+//! summary; the exit code is 1 if a run violated an invariant.
 
 use clap::Parser;
 use journal_simulator::{CORRECT, Coverage, MUTATIONS, Mutation, Run};
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             // The same run again, with its trace.
             run = (mutation.run)(seed, true);
         }
-        show(&run, arguments.trace);
+        print_run(&run, arguments.trace);
     }
     println!(
         "{} runs from seed {}: {coverage}; {violations} violations",
@@ -63,7 +63,7 @@ fn mutation(name: Option<&str>) -> Option<Mutation> {
     }
 }
 
-fn show(run: &Run, whole: bool) {
+fn print_run(run: &Run, whole: bool) {
     let from = match whole {
         true => 0,
         false => run.trace.len().saturating_sub(TRACE_LINES_MAX),

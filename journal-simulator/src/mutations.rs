@@ -93,8 +93,8 @@ owner_mutations! {
         }
     }
 
-    /// Takes a commit for proved if it stands right behind the record that was reported before it,
-    /// though that one is not proved itself.
+    /// Treats a commit as proved if it stands right behind the record that was reported before it,
+    /// although that one is not proved itself.
     ContiguityIsNotInductive {
         fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
             match report.result {
@@ -107,7 +107,7 @@ owner_mutations! {
         }
     }
 
-    /// Takes a report for a proof though the log can't have given its offset.
+    /// Treats a report as a proof although the log can't have given its offset.
     OffsetsOfDuplicatesProve {
         fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
             let expected = steps.expected_offset();

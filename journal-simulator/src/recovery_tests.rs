@@ -1,4 +1,4 @@
-//! Scenarios that random faults meet too seldom: a state store that can't be read while it is being
+//! Scenarios that random faults produce too rarely: a state store that can't be read while it is being
 //! written or that belongs to another log, an owner that steps down with a command in flight, a clock
 //! that is wrong for a while. No other faults happen.
 
@@ -33,7 +33,7 @@ const MANY: usize = 45;
 /// Enough time for all that can happen without the store.
 const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
-/// A store whose writes wait, and of which one entry can't be read, as the test says.
+/// A store that can delay its writes and fail the reads of one entry, as the test sets it.
 struct UnrulyStore {
     store: Memory,
     is_open: watch::Sender<bool>,
@@ -49,7 +49,7 @@ impl UnrulyStore {
         })
     }
 
-    fn break_entry(&self, key: Option<&'static str>) {
+    fn set_unreadable(&self, key: Option<&'static str>) {
         *self.unreadable.lock().unwrap() = key;
     }
 }
@@ -60,8 +60,8 @@ impl StateStore for UnrulyStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let broken = *self.unreadable.lock().unwrap();
-        match broken.filter(|broken| broken.as_bytes() == key) {
+        let unreadable = *self.unreadable.lock().unwrap();
+        match unreadable.filter(|unreadable| unreadable.as_bytes() == key) {
             Some(_) => Err(StoreError::Unreadable {
                 partition: "the only one".into(),
                 reason: "a block is torn".into(),
@@ -105,13 +105,13 @@ struct TestNode {
 }
 
 /// A log, and the commands sent so far.
-struct Scene {
+struct Harness {
     environment: Environment,
     submitted: u8,
 }
 
-impl Scene {
-    /// A scene without random faults.
+impl Harness {
+    /// A harness without faults.
     fn new() -> Self {
         let sim = Arc::new(Sim::new(0, false));
         sim.end_faults();
@@ -204,51 +204,51 @@ impl TestNode {
 
 /// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
 /// an entry that can't be read; and a write of earlier changes is still in progress.
-async fn in_mid_recovery() -> (Scene, Arc<UnrulyStore>, TestNode) {
-    let (mut scene, store) = (Scene::new(), UnrulyStore::new());
-    let first = scene.start(0, store.clone());
+async fn in_mid_recovery() -> (Harness, Arc<UnrulyStore>, TestNode) {
+    let (mut harness, store) = (Harness::new(), UnrulyStore::new());
+    let first = harness.start(0, store.clone());
     for key in [B, C, D] {
-        scene.set(&first, key, 1, 0).await;
+        harness.set(&first, key, 1, 0).await;
     }
     first.stop().await;
     // The owner has none of the counters in memory.
-    let node = scene.start(1, store.clone());
+    let node = harness.start(1, store.clone());
     store.is_open.send_replace(false);
-    scene.set(&node, B, 2, 1).await;
+    harness.set(&node, B, 2, 1).await;
     tokio::time::sleep(LONG_ENOUGH).await;
     node.assigned.send_replace(false);
-    let other = scene.start(2, Arc::new(Memory::default()));
+    let other = harness.start(2, Arc::new(Memory::default()));
     for version in 1..=MANY {
         let value = i64::try_from(2 + version % 2).unwrap();
         let version = i64::try_from(version).unwrap();
-        scene.set(&other, D, value, version).await;
+        harness.set(&other, D, value, version).await;
     }
     for version in 2..5 {
-        scene.set(&other, B, version + 1, version).await;
+        harness.set(&other, B, version + 1, version).await;
     }
-    scene.set(&other, C, 2, 1).await;
+    harness.set(&other, C, 2, 1).await;
     other.stop().await;
-    store.break_entry(Some(C));
+    store.set_unreadable(Some(C));
     node.assigned.send_replace(true);
     tokio::time::sleep(LONG_ENOUGH).await;
     assert!(!node.is_serving(), "it read the unreadable entry");
-    store.break_entry(None);
-    (scene, store, node)
+    store.set_unreadable(None);
+    (harness, store, node)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_write_does_not_land_on_an_emptied_store() {
-    let (mut scene, store, node) = in_mid_recovery().await;
+    let (mut harness, store, node) = in_mid_recovery().await;
     store.is_open.send_replace(true);
-    scene.set(&node, B, 9, 5).await;
+    harness.set(&node, B, 9, 5).await;
     node.stop().await;
-    let next = scene.start(3, store);
-    scene.set(&next, B, 8, 6).await;
+    let next = harness.start(3, store);
+    harness.set(&next, B, 8, 6).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_recovery_starts_again() {
-    let (mut scene, store, node) = in_mid_recovery().await;
+    let (mut harness, store, node) = in_mid_recovery().await;
     node.assigned.send_replace(false);
     // The write is still in progress.
     tokio::time::sleep(LONG_ENOUGH).await;
@@ -256,26 +256,26 @@ async fn an_interrupted_recovery_starts_again() {
     node.assigned.send_replace(true);
     tokio::time::sleep(LONG_ENOUGH).await;
     assert!(node.is_serving());
-    scene.set(&node, B, 9, 5).await;
+    harness.set(&node, B, 9, 5).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_partly_folded_batch_is_never_saved() {
-    let (mut scene, store, node) = in_mid_recovery().await;
+    let (mut harness, store, node) = in_mid_recovery().await;
     node.stop.cancel();
     store.is_open.send_replace(true);
     node.task.await.unwrap();
-    let next = scene.start(3, store);
-    scene.set(&next, B, 9, 5).await;
+    let next = harness.start(3, store);
+    harness.set(&next, B, 9, 5).await;
 }
 
 /// An owner that steps down with a command in flight, and the receiver of that command's answer.
 async fn stepping_down(
-    scene: &mut Scene,
+    harness: &mut Harness,
 ) -> (TestNode, oneshot::Receiver<Result<Answer, Refusal>>) {
-    let node = scene.start(0, UnrulyStore::new());
-    scene.set(&node, B, 1, 0).await;
-    let mut answer = scene.submit(&node, B, 2, 1).await;
+    let node = harness.start(0, UnrulyStore::new());
+    harness.set(&node, B, 1, 0).await;
+    let mut answer = harness.submit(&node, B, 2, 1).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     node.assigned.send_replace(false);
     node.is(Status::SteppingDown).await;
@@ -288,33 +288,33 @@ async fn stepping_down(
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_answers_all_commands_in_flight_before_it_stands_by() {
-    let (node, mut answer) = stepping_down(&mut Scene::new()).await;
+    let (node, mut answer) = stepping_down(&mut Harness::new()).await;
     node.is(Status::Standby).await;
     assert_eq!(answer.try_recv().unwrap().unwrap().version, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_gets_the_partition_back_while_stepping_down_serves_again() {
-    let mut scene = Scene::new();
-    let (node, answer) = stepping_down(&mut scene).await;
+    let mut harness = Harness::new();
+    let (node, answer) = stepping_down(&mut harness).await;
     node.assigned.send_replace(true);
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
     tokio::time::sleep(LONG_ENOUGH).await;
-    scene.set(&node, B, 3, 2).await;
+    harness.set(&node, B, 3, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_is_stopped_while_stepping_down_answers_first() {
-    let (node, answer) = stepping_down(&mut Scene::new()).await;
+    let (node, answer) = stepping_down(&mut Harness::new()).await;
     node.stop().await;
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
-    let (mut scene, store) = (Scene::new(), Arc::new(Memory::default()));
-    let first = scene.start(0, store.clone());
-    scene.set(&first, B, 1, 0).await;
+    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
+    let first = harness.start(0, store.clone());
+    harness.set(&first, B, 1, 0).await;
     first.stop().await;
     let stamp = store.stamp().unwrap().unwrap();
     let mut stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
@@ -324,45 +324,45 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
         key: STAMP_KEY.to_vec(),
         value: Some(stamp.to_string().into_bytes()),
     }]);
-    let end = scene.environment.broker.end();
-    let next = scene.start(1, store);
+    let end = harness.environment.broker.end();
+    let next = harness.start(1, store);
     tokio::time::sleep(LONG_ENOUGH).await;
     let status = next.handle.status().borrow().clone();
     assert!(matches!(status, Status::Ended(_)), "{status:?}");
-    assert_eq!(scene.environment.broker.end(), end);
+    assert_eq!(harness.environment.broker.end(), end);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
-    let (mut scene, store) = (Scene::new(), Arc::new(Memory::default()));
-    let first = scene.start(0, store.clone());
-    scene.set(&first, B, 1, 0).await;
+    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
+    let first = harness.start(0, store.clone());
+    harness.set(&first, B, 1, 0).await;
     first.stop().await;
     let stamp = store.stamp().unwrap().unwrap();
     let mut ahead: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
-    let end = scene.environment.broker.end();
+    let end = harness.environment.broker.end();
     ahead["checkpoint"]["next_offset"] = (end + 1).into();
     store.apply(vec![Change {
         table: Table::Meta,
         key: STAMP_KEY.to_vec(),
         value: Some(ahead.to_string().into_bytes()),
     }]);
-    let next = scene.start(1, store);
+    let next = harness.start(1, store);
     tokio::time::sleep(LONG_ENOUGH).await;
     let status = next.handle.status().borrow().clone();
     let waits =
         matches!(&status, Status::TakingOver(reason) if reason.contains("before the checkpoint"));
     assert!(waits, "{status:?}");
-    assert_eq!(scene.environment.broker.end(), end);
-    scene.append_foreign_record();
-    scene.set(&next, B, 2, 1).await;
+    assert_eq!(harness.environment.broker.end(), end);
+    harness.append_foreign_record();
+    harness.set(&next, B, 2, 1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() {
-    let mut scene = Scene::new();
-    let node = scene.start(0, UnrulyStore::new());
-    scene.set(&node, B, 1, 0).await;
+    let mut harness = Harness::new();
+    let node = harness.start(0, UnrulyStore::new());
+    harness.set(&node, B, 1, 0).await;
     let mut status = node.handle.status();
     node.link
         .clock_offset_us
@@ -382,5 +382,5 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
             other => panic!("{other:?}"),
         }
     }
-    scene.set(&node, B, 2, 1).await;
+    harness.set(&node, B, 2, 1).await;
 }

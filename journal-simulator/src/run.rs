@@ -28,7 +28,7 @@ const CORRUPTED_PERMILLE: u64 = 100;
 pub struct Run {
     /// The seed of the run.
     pub seed: u64,
-    /// The promises that the run broke.
+    /// The invariants that the run violated.
     pub violations: Vec<String>,
     /// How often each situation occurred.
     pub coverage: Coverage,

@@ -1,4 +1,4 @@
-//! Many simulated runs: none breaks a promise, every situation occurs, and every mutation is caught.
+//! Many simulated runs: none violates an invariant, every situation occurs, and every mutation is caught.
 //! `DEV_TEST_FULL=1`: twenty times as many runs.
 
 use journal_simulator::{CORRECT, Coverage, CoveragePoint, MUTATIONS, Mutation, Run};
@@ -28,7 +28,7 @@ fn runs() -> u64 {
     }
 }
 
-/// Prints a line even if the test passes: the test harness captures `println!`, but not this.
+/// Prints a line even if the test passes: the test harness captures only `println!`.
 fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -54,7 +54,7 @@ fn over_seeds(mutation: Mutation, count: u64, stops: impl Fn(Run) -> bool + Sync
 }
 
 #[test]
-fn no_run_breaks_a_promise_and_every_situation_occurs() {
+fn no_run_violates_an_invariant_and_every_situation_occurs() {
     let (started, runs) = (Instant::now(), runs());
     let coverage = Mutex::new(Coverage::default());
     let violations = Mutex::new(Vec::new());

@@ -40,8 +40,8 @@ impl Bodies {
     }
 }
 
-/// Checks that a decision is of an aggregate of its context, with events of that aggregate alone: nobody
-/// folds it into an aggregate of another type. Newer software may know more types.
+/// Checks that a decision is about an aggregate of its context and has events of that aggregate alone, so
+/// that it is never folded into an aggregate of another type. Newer software may know more types.
 fn check_types<E: ContextEvent>(commit: &Commit<E>) -> Result<(), String> {
     let Body::Decision(decision) = &commit.body else {
         return Ok(());

@@ -42,7 +42,7 @@ pub struct Checkpoint {
     pub log_time: Timestamp,
 }
 
-/// Why a log is not the one that a checkpoint was taken from, or can't be shown to be it.
+/// The probe found another log than the checkpoint's, or could not tell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// The checkpoint covers no valid record, so it can't tell one log from another: read from 0.
@@ -101,7 +101,7 @@ impl Checkpoint {
         }
     }
 
-    /// Where reading resumes: behind the last valid record, which the probe confirms. Void records
+    /// The offset at which reading resumes: behind the last valid record, which the probe confirms. Void records
     /// behind it are judged again, because nothing confirms that they are still there: a log that lost
     /// its tail and grew again may have commits in their place.
     pub fn resume_offset(&self) -> i64 {

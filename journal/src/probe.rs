@@ -1,4 +1,4 @@
-//! A context that knows no business, for tests and the simulator: counters that move, and notes. It has
+//! A context without business rules, for tests and the simulator: counters that change, and notes. It has
 //! the frame and the record format of every context, and is not in [`schemas::CONTEXTS`].
 
 use schemas::{Context, ContextEvent};

@@ -111,7 +111,7 @@ pub trait ReportSteps {
     /// The offset that proves the first unproved commit.
     fn expected_offset(&self) -> i64;
 
-    /// Takes the first unproved commit for proved at `offset`.
+    /// Treats the first unproved commit as proved at `offset`.
     fn prove_first(&mut self, offset: i64);
 
     /// Leaves the first unproved commit, reported at `offset`, to the next barrier, and expects the one
@@ -135,7 +135,7 @@ pub trait TakeOverSteps: Send {
     /// mutation calls this.
     fn next_report(&mut self) -> impl Future<Output = Option<Report>> + Send;
 
-    /// Takes the announcement, delivered at `offset`, for read. Only a mutation calls this.
+    /// Treats the announcement, delivered at `offset`, as read. Only a mutation calls this.
     fn accept_announcement(&mut self, offset: i64);
 
     /// A failure after which the owner makes another attempt. Only a mutation calls this.

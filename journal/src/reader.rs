@@ -385,10 +385,10 @@ impl<E, P: RuleProtocol> Partition<E, P> {
         Ok(record.offset >= self.rule.next_offset())
     }
 
-    /// The offsets up to `position` that gave no record have none.
+    /// Skips the offsets up to `position`, which have no record.
     fn pass_over(&mut self, position: i64) -> Result<(), ReadError> {
         if let Some(checkpoint) = &self.probe {
-            // The first record must be the probe, and there is none: the log is another one.
+            // The first record must be the probe. Its offset has no record, so this is another log.
             checkpoint.probe(position, None, None)?;
         }
         if !self.halted {

@@ -21,8 +21,8 @@
 //! - An announcement of epoch e stands behind the valid one of e - 1. When it is judged, the current
 //!   epoch is e - 1 or later: it is the next or too late, and never skips one.
 //! - A commit of epoch e and term t stands behind the valid announcement of both. When it is judged,
-//!   the current epoch is e or later; and if it is e, the term is t, for an epoch is announced
-//!   validly once. So it is never before the first term, of an epoch to come, or of another term
+//!   the current epoch is e or later; and if it is e, the term is t, because an epoch has one
+//!   valid announcement. So it is never before the first term, of an epoch to come, or of another term
 //!   under the current epoch. A zombie's commit is of an epoch that has ended, which is void.
 //! - Each seq of a term names one record, so the record that was judged valid before a commit is the
 //!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
@@ -156,7 +156,7 @@ impl<P: RuleProtocol> Rule<P> {
         Ok(verdict)
     }
 
-    /// Takes note that the offsets before `offset` that were not judged have no record: control records of a
+    /// Skips the offsets before `offset` that were not judged. They have no record: control records of a
     /// foreign transactional producer stand there. No verdict depends on it.
     pub fn pass_over(&mut self, offset: i64) {
         self.state.next_offset = self.state.next_offset.max(offset);

@@ -33,7 +33,7 @@ fn cases() -> [(&'static str, Checkpoint); 2] {
 }
 
 #[test]
-fn the_text_of_a_checkpoint_is_as_it_was() {
+fn the_text_form_of_a_checkpoint_matches_its_golden_files() {
     for (name, checkpoint) in cases() {
         let path = path(NEWEST, name);
         let content = serde_json::to_string(&checkpoint).unwrap() + "\n";
@@ -51,8 +51,8 @@ fn the_text_of_a_checkpoint_is_as_it_was() {
 
 #[test]
 fn every_version_stays_readable() {
-    // It writes the files of a new version, if asked to.
-    the_text_of_a_checkpoint_is_as_it_was();
+    // This writes the files of a new version if UPDATE_GOLDEN is set.
+    the_text_form_of_a_checkpoint_matches_its_golden_files();
     for version in 1..=NEWEST {
         for (name, checkpoint) in cases() {
             let path = path(version, name);

@@ -10,7 +10,7 @@ mod partition;
 mod writer;
 
 use partition::{
-    Action, State, Worth,
+    Action, State, VerdictKind,
     design::{
         Announcing, Answering, Asking, Bounds, Design, Judging, Naming, OWNERS, Reading, Retrying,
         Serving, Speculating,
@@ -71,7 +71,7 @@ const ASKED: Design = Design {
     ..DESIGN
 };
 
-/// With an altered log in the end, which may have lost what owners have read.
+/// The run ends with an altered log, which may lack records that owners have read.
 const ALTERED: Design = Design {
     bounds: Bounds {
         commands: [1, 1],
@@ -132,7 +132,7 @@ impl Model for Design {
                     .zip(announcements)
                     .all(|(due, append)| append.draft.epoch == due)
             }),
-            Property::always(NO_ALARM, |_, state: &State| !state.has(Worth::Alarm)),
+            Property::always(NO_ALARM, |_, state: &State| !state.has(VerdictKind::Alarm)),
             Property::always(READ_THE_LOG, |_, state: &State| {
                 let questions = state.owners.iter().filter_map(|o| o.question.as_ref());
                 let decided = state.decided();
@@ -148,10 +148,9 @@ impl Model for Design {
                 state.altered.is_none_or(|is_noticed| is_noticed)
             }),
             Property::sometimes(ZOMBIE_SEEN, |_, state: &State| {
-                let void_commit = state
-                    .log
-                    .iter()
-                    .any(|landed| landed.worth == Worth::Void && landed.append.decision.is_some());
+                let void_commit = state.log.iter().any(|landed| {
+                    landed.verdict == VerdictKind::Void && landed.append.decision.is_some()
+                });
                 void_commit && state.owners.iter().all(|owner| !owner.answered.is_empty())
             }),
             Property::sometimes(ALL_ANSWERED, |design: &Design, state: &State| {
@@ -169,12 +168,13 @@ impl Model for Design {
             Property::sometimes(DECIDED_AGAIN, |_, state: &State| {
                 let mut answered = state.owners.iter().flat_map(|owner| &owner.answered);
                 answered.any(|command| {
-                    let landed = |worth| {
+                    let landed = |verdict| {
                         state.log.iter().any(|landed| {
-                            landed.worth == worth && partition::decides(&landed.append, *command)
+                            landed.verdict == verdict
+                                && partition::decides(&landed.append, *command)
                         })
                     };
-                    landed(Worth::Valid) && landed(Worth::Void)
+                    landed(VerdictKind::Valid) && landed(VerdictKind::Void)
                 })
             }),
         ]
@@ -204,7 +204,7 @@ fn assert_safe(name: &str, design: Design) {
     assert_safe_but(name, design, &[]);
 }
 
-/// Checks the safety properties in every run, of which some do not hold.
+/// Checks every run: the properties in `violated` fail, and the other safety properties hold.
 #[track_caller]
 fn assert_safe_but(name: &str, design: Design, violated: &[&str]) {
     let checker = check_all(name, design);
@@ -231,7 +231,7 @@ fn assert_caught(name: &str, design: Design, property: &'static str) {
     ));
 }
 
-/// Prints a line even if the test passes: the test harness captures `println!`, but not this.
+/// Prints a line even if the test passes: the test harness captures only `println!`.
 fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -332,7 +332,7 @@ fn a_barrier_above_a_foreign_announcement_is_caught() {
         reading: Reading::Everything,
         ..above
     };
-    assert_safe("the same, all read", read);
+    assert_safe("barrier above a foreign epoch, all records read", read);
 }
 
 #[test]

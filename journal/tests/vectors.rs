@@ -88,7 +88,7 @@ fn judge(rule: &mut Rule, record: &Record) -> (Expect, Option<String>) {
 }
 
 #[test]
-fn vectors_are_as_they_were() {
+fn vectors_match_their_scenarios() {
     update_if_asked();
     let vectors = scenarios::all();
     let mut names = BTreeSet::new();

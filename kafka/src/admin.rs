@@ -25,8 +25,8 @@ const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often, and how far apart, the metadata of a topic that was just created is asked for: brokers learn
-/// of it one after the other.
+/// Most attempts to read the metadata of a topic that was just created, and the time between two of them:
+/// brokers learn of a new topic one after the other.
 const CREATED_ATTEMPTS_MAX: usize = 100;
 const CREATED_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -116,10 +116,10 @@ impl Admin {
         })
     }
 
-    /// Creates the topics that are missing, then checks all. Returns the names of those it created. Where all
-    /// exist, this takes no right to create or change any.
+    /// Creates the topics that are missing, then checks all. Returns the names of those it created. If all
+    /// exist, no right to create or change topics is needed.
     ///
-    /// A topic that exists keeps its number of partitions: if it is not the setting's, that is logged once.
+    /// A topic that exists keeps its number of partitions; a difference from the setting is logged once.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<&'static str>, AdminError> {
         let mut created = Vec::new();
         for spec in specs {
@@ -160,7 +160,7 @@ impl Admin {
             topic = topic.set(name, value);
         }
         if self.settings.replication_factor >= 2 {
-            // An acknowledged record is on two brokers then, and neither of them may lose it.
+            // Keep an acknowledged record on two brokers, and elect no leader that lacks it.
             topic = topic
                 .set("min.insync.replicas", "2")
                 .set("unclean.leader.election.enable", "false");
@@ -376,8 +376,8 @@ fn options() -> AdminOptions {
         .request_timeout(Some(ADMIN_TIMEOUT))
 }
 
-/// Whether brokers that are still starting answer so. Too few brokers for the replication factor is such an
-/// answer as well: the others may be starting.
+/// Whether brokers that are still starting give this error. Too few brokers for the replication factor is one
+/// of these errors, because the other brokers may still be starting.
 fn is_transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

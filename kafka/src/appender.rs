@@ -221,7 +221,7 @@ impl Appender {
         })
     }
 
-    /// Takes note of a topic's `max.message.bytes`, so that no larger record and no larger batch is sent.
+    /// Sets a topic's `max.message.bytes`, so that no larger record and no larger batch is sent.
     pub fn set_message_bytes_max(
         &self,
         topic: &str,

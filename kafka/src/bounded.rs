@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for progress, while there is more to read.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a partition of a compacted topic must be quiet that ended, by the client's report, before the end that
-/// was measured. Compaction leaves such tails. So does a broker that just became the leader, but it catches up
-/// sooner. In other topics such a tail is a loss, and the read fails.
+/// Time without a record after which a partition of a compacted topic counts as read, although the client reports
+/// an end before the measured one. Compaction empties the last offsets. A broker that just became the leader
+/// reports an early end too, but catches up sooner. In other topics an early end is a loss, and the read fails.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The offsets to read of a partition.
@@ -30,7 +30,7 @@ pub struct Span {
     pub end: i64,
 }
 
-/// Why a bounded read does not come to its end.
+/// Why a bounded read does not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BoundedReadError {
     /// The partitions can't be measured.
@@ -75,8 +75,8 @@ struct Progress {
     end: i64,
     /// Whether the last offsets before `end` may have been emptied.
     is_compacted: bool,
-    /// Since when the client has nothing more, by its own report, though `next` is before `end`. Only where the
-    /// topic is compacted.
+    /// The time at which the client reported that it has nothing more, although `next` is before `end`. Only in
+    /// compacted topics.
     quiet_since: Option<Instant>,
 }
 
@@ -158,7 +158,7 @@ impl BoundedReader {
             let settles_at = self.progress.values().filter_map(Progress::settles_at);
             let wakes_at = settles_at.min().map_or(stalls_at, |at| at.min(stalls_at));
             match timeout_at(wakes_at, consumer.next_fetched()).await {
-                // Something settles, or the read has stalled.
+                // A partition counts as read by now, or the read has stalled.
                 Err(_) => {}
                 Ok(Ok(batch)) => {
                     let before = unread_offsets(&self.progress);
@@ -172,7 +172,7 @@ impl BoundedReader {
                     }
                 }
                 Ok(Err(error)) if error.is_transient() => {
-                    tracing::warn!(topic = self.topic, %error, "reading the topic again");
+                    tracing::warn!(topic = self.topic, %error, "reading the topic failed, trying again");
                     restart_settling(&mut self.progress, Instant::now());
                     last_error = Some(error);
                 }
@@ -183,7 +183,7 @@ impl BoundedReader {
 }
 
 impl Span {
-    /// Everything that a partition has now.
+    /// The span of all offsets that a partition has now.
     pub async fn measure(admin: &Admin, topic: &str, partition: i32) -> Result<Self, AdminError> {
         let watermarks = admin.watermarks(topic, partition).await?;
         Ok(Self {
@@ -218,7 +218,7 @@ impl Progress {
     }
 }
 
-/// Takes note of a batch. Gives its records, without those behind the ends.
+/// Updates the progress by a batch. Gives its records, without those behind the ends.
 fn take(progress: &mut BTreeMap<i32, Progress>, batch: Fetched, now: Instant) -> Vec<Record> {
     let Fetched { mut records, ends } = batch;
     records.retain(|record| {
@@ -267,7 +267,7 @@ fn finish_empty(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
     }
 }
 
-/// After an error nothing is known of the time before it.
+/// After an error the quiet time starts again, because records may have arrived unseen.
 fn restart_settling(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
     for progress in progress.values_mut() {
         progress.quiet_since = progress.quiet_since.map(|_| now);

@@ -131,7 +131,7 @@ fn config(settings: &KafkaSettings, role: &str, fetch: Fetch, ends: Ends) -> Cli
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // A start offset that is gone must be an error, for history is lost.
+        // A start offset that is gone must be an error, because history is lost.
         .set("auto.offset.reset", "error")
         // The default of 1,000 limits catch-up to a fraction of its speed.
         .set("fetch.queue.backoff.ms", "10")
@@ -182,8 +182,8 @@ fn consumer(
     Ok(consumer)
 }
 
-/// The offset behind everything of a partition that was polled. The client moves it over control records,
-/// which it does not give to us.
+/// The client's position in a partition: the offset behind all records that it gave. The client moves it past
+/// control records, which it does not give.
 fn position(consumer: &BaseConsumer<ErrorLog>, topic: &str, partition: i32) -> Option<i64> {
     let positions = consumer.position().ok()?;
     match positions.find_partition(topic, partition)?.offset() {

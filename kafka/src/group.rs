@@ -33,11 +33,11 @@ use tokio::sync::{oneshot, watch};
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two heartbeats (classic protocol).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// How soon the thread notices that it is to leave.
+/// Longest time until the thread notices that it must leave.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Longest wait for the brokers' list of the group's members.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for the group to take note of a member that leaves.
+/// Longest wait for the group to register that a member leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two checks whether it has.
 const LEAVE_POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -143,7 +143,7 @@ impl ConsumerContext for Hints {
         if is_lost && !is_assignment {
             tracing::warn!(
                 member = self.member,
-                "lost the group; the last assignment may be another member's now"
+                "lost membership of the group; its partitions may have been reassigned"
             );
             self.is_lost.store(true, Ordering::Relaxed);
             self.hint.send_modify(|hint| hint.is_current = false);
@@ -188,7 +188,7 @@ fn accept(
 ) -> Result<(), KafkaError> {
     let mut at_end = TopicPartitionList::with_capacity(partitions.count());
     for element in partitions.elements() {
-        // With an explicit offset the client does not ask for committed ones, of which there are none.
+        // With an explicit offset the client does not ask for committed offsets, which don't exist.
         at_end.add_partition_offset(element.topic(), element.partition(), Offset::End)?;
     }
     consumer.incremental_assign(&at_end)?;
@@ -238,7 +238,7 @@ impl Membership {
         Ok((membership, hints))
     }
 
-    /// Leaves the group, so that others get the partitions at once. Returns when the group has taken note, or
+    /// Leaves the group, so that others get the partitions at once. Returns when the group has registered it, or
     /// after a bounded time. Tells whether the group has other members.
     pub async fn leave(mut self) -> OtherMembers {
         let (reply, others) = oneshot::channel();
@@ -340,8 +340,8 @@ impl Member {
         }
     }
 
-    /// The assignment is not current after a suspension, and current again if it has not changed for a
-    /// session.
+    /// Marks the assignment as not current after a suspension, and as current again once a session timeout has
+    /// passed.
     fn check_suspension(&self, detector: &mut SuspendDetector, now: Instant) {
         if detector.poll(now) {
             tracing::warn!(
@@ -370,7 +370,7 @@ impl Member {
             group = self.group,
             reason,
             ?wait,
-            "the brokers fenced this member, as when another node has its name; it will join again"
+            "the brokers fenced this member, perhaps because another node has its name; it will join again"
         );
         self.hint.send_modify(|hint| {
             hint.is_current = false;
@@ -382,12 +382,12 @@ impl Member {
         Some(now + wait)
     }
 
-    /// Another client; the same one if that fails, and the caller makes another attempt.
+    /// A new client; the old one if it can't be created, and the caller tries again later.
     fn replaced(&self, consumer: BaseConsumer<Hints>) -> BaseConsumer<Hints> {
         let another = match self.consumer() {
             Ok(another) => another,
             Err(error) => {
-                tracing::warn!(member = self.name, %error, "the group can't be joined again yet");
+                tracing::warn!(member = self.name, %error, "can't join the group again yet, will retry");
                 return consumer;
             }
         };
@@ -437,7 +437,7 @@ impl Member {
         tracing::warn!(
             member = self.name,
             group = self.group,
-            "the group may not have taken note that this member left"
+            "the group may not have registered that this member left"
         );
     }
 

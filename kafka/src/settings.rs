@@ -95,7 +95,7 @@ pub enum SettingsError {
         /// The setting's value.
         value: String,
     },
-    /// Not a number of partitions.
+    /// The number of partitions is out of its bounds.
     #[error("{setting} is {value}; it must be 1 to {PARTITIONS_MAX}")]
     Partitions {
         /// The setting's name.
@@ -112,7 +112,7 @@ pub enum SettingsError {
         /// The name.
         topic: String,
     },
-    /// Not a time between two checks.
+    /// The interval is out of its bounds.
     #[error(
         "kafka.topic_check_interval_ms is {value}; it must be {} to {}",
         TOPIC_CHECK_INTERVAL_MS.start(),
@@ -122,7 +122,7 @@ pub enum SettingsError {
         /// The setting's value.
         value: u64,
     },
-    /// Not a number of copies.
+    /// The replication factor is out of its bounds.
     #[error("kafka.replication_factor is {value}; it must be 1 to {REPLICATION_FACTOR_MAX}")]
     ReplicationFactor {
         /// The setting's value.

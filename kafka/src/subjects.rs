@@ -1,7 +1,8 @@
 //! Registers the schemas of topics' values in the registry, each under its topic's subject.
 //!
-//! A subject is named after the topic (TopicNameStrategy), prefix included, so that other clients find it. What
-//! is registered already is only read, so that a node in daily use needs no right to change the registry.
+//! A subject is named after the topic (TopicNameStrategy), prefix included, so that other clients find it. A
+//! schema that is registered already is only read, so that a node in daily use needs no right to change the
+//! registry.
 
 use crate::{
     prefix::TopicPrefix,
@@ -58,7 +59,7 @@ impl Subjects {
         self.prefix.add(subject)
     }
 
-    /// Registers a schema under a subject where it is not yet, and keeps the subject [`COMPATIBILITY`].
+    /// Registers a schema under a subject if it is not registered yet, and keeps the subject [`COMPATIBILITY`].
     /// Returns the schema's id.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let subject = self.prefixed(subject);
@@ -98,7 +99,7 @@ impl Subjects {
         Ok(found.map_err(|rejection| (format!("subject {subject}"), rejection)))
     }
 
-    /// The id of a schema under a subject, which is registered if it is not yet.
+    /// The id of a schema under a subject. Registers the schema if it is not registered yet.
     async fn find_or_register(
         &self,
         subject: &str,
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_registered_already_is_only_read() {
+    async fn a_registered_schema_is_only_read() {
         let registry = FakeRegistry::start(|request| match request {
             "GET /config/journal.orders-value" => {
                 (200, r#"{"compatibilityLevel": "BACKWARD_TRANSITIVE"}"#)
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_registered() {
+    async fn a_missing_schema_is_registered() {
         let registry = FakeRegistry::start(|request| match request {
             "GET /config/journal.orders-value" => (404, r#"{"error_code": 40401}"#),
             "PUT /config/journal.orders-value" => (200, "{}"),

@@ -103,7 +103,7 @@ impl Context {
         match known {
             Some(known) if known.name != aggregate => {
                 return Err(format!(
-                    "{event}: aggregates {aggregate} and {} would have one stored type",
+                    "{event}: aggregates {aggregate} and {} would have the same stored type",
                     known.name
                 ));
             }
@@ -134,7 +134,9 @@ impl Context {
             "boolean" => "bool",
             "bytes" => "Vec<u8>",
             "float" | "double" => {
-                return Err(format!("{place}: a contract has no floating-point numbers"));
+                return Err(format!(
+                    "{place}: floating-point numbers are not allowed in a contract"
+                ));
             }
             name if KNOWN_RECORDS.contains(&name) => name,
             name if self.types.iter().any(|known| known.name() == name) => name,
@@ -228,7 +230,9 @@ impl Context {
         if rust_type.starts_with("Option<") {
             return match avro {
                 Some(Value::Null) => Ok(None),
-                _ => Err(format!("{place}: an optional field has \"default\": null")),
+                _ => Err(format!(
+                    "{place}: an optional field must have \"default\": null"
+                )),
             };
         }
         let Some(avro) = avro else {
@@ -295,7 +299,7 @@ impl Context {
         let has_default = object.get("default").and_then(Value::as_str) == Some("UNKNOWN");
         if !has_default || symbols.first().map(String::as_str) != Some("UNKNOWN") {
             return Err(format!(
-                "{name}: an enum's first symbol and its default are UNKNOWN"
+                "{name}: an enum's first symbol and its default must be UNKNOWN"
             ));
         }
         self.define(NamedType::Enum {

@@ -168,7 +168,7 @@ pub enum OutcomeKind {
     NotFound,
     /// Rejected: the aggregate's state does not allow it.
     Conflict,
-    /// Rejected: a value is against a rule of the business.
+    /// Rejected: a value breaks a business rule.
     Invalid,
     /// Rejected: the principal may not do it.
     Forbidden,
@@ -180,7 +180,7 @@ pub enum OutcomeKind {
 /// The stored answer of a command that recorded no events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The kind of answer. The edge makes an HTTP status of it.
+    /// The kind of answer. The edge maps it to an HTTP status.
     pub kind: OutcomeKind,
     /// Stable, upper-case name of the answer, such as `PRODUCT_NOT_FOUND`.
     pub code: String,

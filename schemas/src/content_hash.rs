@@ -1,10 +1,9 @@
-//! A hash of a value's content: of an event's, for an aggregate that knows what it holds without holding it, or of a
-//! query's.
+//! A hash of a value's content. An aggregate keeps it instead of an event, and a cursor instead of a query's filters.
 
 use serde::{Deserialize, Serialize};
 
-/// The first 16 bytes of BLAKE3 over a value's postcard. Never in the log, for it has no key and a short content
-/// can be guessed.
+/// The first 16 bytes of BLAKE3 over a value's postcard. It is never in the log, because it has no key and a short
+/// content can be guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentHash([u8; 16]);
@@ -13,8 +12,8 @@ impl ContentHash {
     /// The hash of a value.
     ///
     /// # Panics
-    /// The value has no length that is known beforehand, or a map with keys of another form, which no type of
-    /// this crate has.
+    /// If postcard can't serialise the value, for example a sequence of unknown length. No type of this crate has
+    /// one.
     pub fn of(value: &impl Serialize) -> Self {
         let bytes =
             postcard::to_stdvec(value).expect("events are structs of texts, numbers and lists");

@@ -21,7 +21,7 @@ pub enum SkuError {
     /// The text is `.` or `..`, which every client removes from the path of a URL.
     #[error("a SKU must not be {text:?}, which can't be part of a URL's path")]
     Dots {
-        /// It.
+        /// The text.
         text: String,
     },
     /// The text is longer than [`SKU_BYTES_MAX`].

@@ -3,7 +3,7 @@
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 /// A text in the form in which it is stored and compared: without white space at either end, and composed
-/// (Unicode's NFC). So a letter with an accent is the same text however a keyboard has made it.
+/// (Unicode's NFC). So a letter with an accent is the same text however it was typed.
 pub fn normalised(text: &str) -> String {
     let text = text.trim();
     match is_nfc_quick(text.chars()) {

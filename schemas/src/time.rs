@@ -32,11 +32,11 @@ pub enum TimestampError {
     },
 }
 
-/// The parts of a text that are read one after the other.
+/// The rest of a text that is parsed from left to right.
 struct Text<'a>(&'a [u8]);
 
 impl Text<'_> {
-    /// A number of exactly so many digits.
+    /// A number of exactly `digits` digits.
     fn number(&mut self, digits: usize) -> Option<u32> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;
@@ -61,7 +61,7 @@ impl Text<'_> {
         digits
     }
 
-    /// A point and the digits of a fraction, in microseconds, if there are any. The inner `None`: it is finer.
+    /// A point and the digits of a fraction, in microseconds, if there are any. The inner `None`: it is finer than one.
     fn fraction_us(&mut self) -> Option<Option<i64>> {
         if self.0.first() != Some(&b'.') {
             return Some(Some(0));
@@ -93,7 +93,7 @@ impl Text<'_> {
 
 impl Timestamp {
     /// Parses RFC 3339, such as `2010-12-01T08:26:00Z`, and nothing else of ISO 8601. Every part of the text is
-    /// kept: what can't be stored is an error.
+    /// kept: a part that can't be stored is an error.
     ///
     /// # Errors
     /// The text is not such a time, or it is one that can't be stored.

@@ -69,7 +69,7 @@ macro_rules! deserialize_record_union {
     };
 }
 
-/// The same for a union whose variants are grouped by aggregate: the record of name `$variant` becomes
+/// Implements `Deserialize` for a union whose variants are grouped by aggregate: the record of name `$variant` becomes
 /// `$union::$group($events::$variant(..))`.
 macro_rules! deserialize_nested_record_union {
     ($union:ident, $($variant:ident => $group:ident $events:ident),+ $(,)?) => {

@@ -1,5 +1,5 @@
 //! A field that is added to an event with a default: readers of the new version read records of the old one,
-//! and the other way round. The types are generated from `evolution/*.avsc`, as a context's are.
+//! and readers of the old version read new records. The types are generated from `evolution/*.avsc`, as a context's are.
 
 #![allow(
     clippy::unwrap_used,

@@ -142,7 +142,7 @@ fn line() -> orders::SaleLine {
 static SCHEMAS: Once = Once::new();
 
 #[test]
-fn schemas_are_as_they_were() {
+fn schemas_match_their_golden_files() {
     SCHEMAS.call_once_force(|_| check_schemas());
 }
 
@@ -161,8 +161,8 @@ fn check_schemas() {
 }
 
 #[test]
-fn frames_are_as_they_were() {
-    schemas_are_as_they_were();
+fn frames_match_their_golden_files() {
+    schemas_match_their_golden_files();
     let announcement = Body::<orders::Event>::Announcement(Announcement {
         rule_version: 1,
         partitions: 4,
@@ -251,7 +251,7 @@ fn borrowed<E>(body: &Body<E>) -> BodyRef<'_, E> {
 
 #[test]
 fn the_chain_stands_where_readers_look_for_it() {
-    schemas_are_as_they_were();
+    schemas_match_their_golden_files();
     let schema = schema_of("journal.orders", newest("journal.orders"));
     let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
     let no_op = commit(1, Body::<orders::Event>::NoOp(NoOp {}));
@@ -265,8 +265,8 @@ fn the_chain_stands_where_readers_look_for_it() {
 }
 
 #[test]
-fn events_are_as_they_were() {
-    schemas_are_as_they_were();
+fn events_match_their_golden_files() {
+    schemas_match_their_golden_files();
     let sale = orders::Event::Order(orders::OrderEvent::SaleImported(orders::SaleImported {
         invoice: "536365".into(),
         customer: None,
@@ -333,8 +333,8 @@ fn events_are_as_they_were() {
 }
 
 #[test]
-fn results_are_as_they_were() {
-    schemas_are_as_they_were();
+fn results_match_their_golden_files() {
+    schemas_match_their_golden_files();
     let result = RevenueByCountry {
         window_start: Timestamp(1_291_190_400_000_000),
         window_end: Timestamp(1_291_194_000_000_000),
@@ -357,7 +357,7 @@ fn results_are_as_they_were() {
 #[test]
 fn every_version_stays_readable_by_the_newest() {
     use apache_avro::{Schema, schema_compatibility::SchemaCompatibility};
-    schemas_are_as_they_were();
+    schemas_match_their_golden_files();
     for topic in TOPICS {
         let Some(newest) = topic.schema() else {
             continue;
@@ -383,7 +383,7 @@ fn every_event_has_a_golden_record() {
             check_events_of::<$event>()
         };
     }
-    schemas_are_as_they_were();
+    schemas_match_their_golden_files();
     schemas::for_each_context!(check_events);
 }
 
@@ -475,7 +475,7 @@ fn example(
 
 /// The entries of `journal.owners` are JSON, so that forwarding never waits for the registry.
 #[test]
-fn entries_of_owners_are_as_they_were() {
+fn owner_entries_match_their_golden_file() {
     use schemas::{
         owners::{Entry, key, parse_key},
         topics::TopicPartition,

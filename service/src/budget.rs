@@ -1,6 +1,6 @@
 //! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers that
 //! clients have not read yet. A request that finds it used up is refused with 503 and `Retry-After`, so an outage
-//! behind this process can't end in a lack of memory.
+//! of a server behind this process can't exhaust its memory.
 
 use crate::problem::Problem;
 use axum::{
@@ -24,13 +24,13 @@ use tokio::{
 
 /// The budget of a process, unless its settings say otherwise.
 pub const BYTES_DEFAULT: u32 = 256 << 20;
-/// The part of a request in it, besides its body: its headers, its buffers and its tasks.
+/// The bytes that a request takes besides its body: for its headers, its buffers and its tasks.
 pub const REQUEST_BYTES: usize = 4 << 10;
-/// Largest body of a request that is not streamed, in bytes. No request counts with more: a longer body is
-/// refused, or read line by line.
+/// Largest body of a request that is not streamed, in bytes. No request takes more: a longer body is refused,
+/// or read line by line.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes that may wait. A clone has the same bytes.
+/// A budget in bytes. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget {
     own: Pool,
@@ -53,7 +53,7 @@ pub struct Share {
 
 /// The budget is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too much waits in this node already; send it again later")]
+#[error("this node's memory budget for waiting requests is used up; send the request again later")]
 pub struct Overloaded;
 
 impl Default for Budget {
@@ -63,7 +63,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A budget of its own.
+    /// A budget that is not a part of another one.
     pub fn new(bytes: u32) -> Self {
         Self {
             own: Pool::new(bytes),
@@ -74,7 +74,7 @@ impl Budget {
     /// A part with a bound of its own, such as that of one batch. Its shares are shares of this budget too.
     ///
     /// # Panics
-    /// This budget is a part itself.
+    /// If this budget is a part itself.
     #[must_use]
     pub fn part(&self, bytes: u32) -> Self {
         assert!(self.whole.is_none(), "a part has no parts");
@@ -84,10 +84,10 @@ impl Budget {
         }
     }
 
-    /// Takes a share at once. More than there is in all counts as all.
+    /// Takes a share without waiting. A request for more than the whole budget takes the whole budget.
     ///
     /// # Errors
-    /// There is not so much left.
+    /// Fewer bytes are left.
     pub fn try_take(&self, bytes: usize) -> Result<Share, Overloaded> {
         let own = self.own.try_take(bytes)?;
         let whole = self.whole.as_ref().map(|pool| pool.try_take(bytes));
@@ -97,11 +97,11 @@ impl Budget {
         })
     }
 
-    /// Takes a share. Waits for room in this part without a limit, and for room in the whole as long as
+    /// Takes a share. Waits for room in this part without a limit, and for room in the whole for at most
     /// `limit`.
     ///
     /// # Errors
-    /// The whole was used up all the time.
+    /// The whole had no room within `limit`.
     pub async fn take(&self, bytes: usize, limit: Duration) -> Result<Share, Overloaded> {
         let own = self.own.take(bytes).await;
         let whole = match &self.whole {
@@ -141,12 +141,12 @@ impl Pool {
 }
 
 impl Share {
-    /// Takes some of it out, as a share of its own; all of it, if there is not so much.
+    /// Splits off `bytes` as a share of their own, or all if this share has fewer.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let split = |permit: &mut OwnedSemaphorePermit| {
             let some = permit.split(bytes.min(permit.num_permits()));
-            some.expect("it has so many permits")
+            some.expect("it has that many permits")
         };
         Self {
             own: split(&mut self.own),
@@ -154,7 +154,7 @@ impl Share {
         }
     }
 
-    /// Gives back all but some of it.
+    /// Gives back all but `bytes`.
     pub fn keep(&mut self, bytes: usize) {
         let excess = self.own.num_permits().saturating_sub(bytes);
         drop(self.split(excess));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_waits_for_the_whole_as_long_as_it_may() {
+    async fn a_part_waits_for_the_whole_up_to_its_limit() {
         let whole = Budget::new(100);
         let (one, other) = (whole.part(80), whole.part(80));
         let limit = Duration::from_secs(1);
@@ -262,7 +262,7 @@ mod tests {
         assert!(other.take(50, limit).await.is_ok());
         assert!(other.take(51, limit).await.is_err());
         drop(rest);
-        // More than a part can ever have counts as all of it.
+        // A request for more than the whole part takes all of it.
         assert!(other.take(1_000, limit).await.is_ok());
     }
 }

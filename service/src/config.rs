@@ -53,8 +53,8 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
 /// The protocols of a service's ports.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// Whether a value is a service's address as Kubernetes gives it, such as `tcp://10.96.0.7:80`. Nobody means
-/// a setting by such a value.
+/// Whether a value is a service's address as Kubernetes gives it, such as `tcp://10.96.0.7:80`. Such a
+/// value is never meant as a setting.
 fn is_service_address(value: &str) -> bool {
     let scheme = value.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| PROTOCOLS.contains(&scheme))

@@ -1,5 +1,5 @@
-//! Connections to clients that may stop reading. A response that its client does not read holds memory, and holds
-//! up the end of the process; so a connection whose client takes no byte for [`WRITE_TIMEOUT`] is closed.
+//! Connections to clients that may stop reading. A response that its client does not read holds memory, and
+//! delays the end of the process; so a connection whose client takes no byte for [`WRITE_TIMEOUT`] is closed.
 
 use axum::serve::Listener;
 use std::{
@@ -22,7 +22,7 @@ pub struct WriteTimeoutListener<L>(pub L);
 /// A connection that fails once its other side has taken nothing for [`WRITE_TIMEOUT`].
 pub struct Connection<S> {
     stream: S,
-    /// The time of the failure, while there is something to write that the other side does not take.
+    /// The time at which the connection fails; set while a write waits for the other side.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -49,7 +49,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// The result of a write: an error, if it has had none for too long.
+    /// The result of a write; an error if the write has waited for too long.
     fn in_time<T>(
         &mut self,
         written: Poll<io::Result<T>>,

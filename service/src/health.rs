@@ -48,7 +48,7 @@ impl Health {
             .lock()
             .expect("no holder of this lock panics");
         Readiness {
-            // A process whose components are still to come is not ready.
+            // A process that has not added its components yet is not ready.
             ready: !components.is_empty() && components.values().all(Option::is_none),
             components: components
                 .iter()
@@ -74,7 +74,7 @@ impl Component {
         self.set(Some(reason.into()));
     }
 
-    /// Logs changes between ready and not ready only, for a reason may be set many times a second.
+    /// Logs only changes between ready and not ready, because a reason may be set many times a second.
     fn set(&self, state: Option<String>) {
         let mut components = self
             .health

@@ -1,7 +1,7 @@
 //! Exports spans to an OpenTelemetry collector, by OTLP over HTTP with protobuf. Off by default.
 //!
-//! Limits. The collector is reached over http, for this build of the HTTP client has no TLS: a collector beside
-//! the process passes spans on. Spans are exported in batches by a thread of their own; if the collector can't
+//! Limits. The collector is reached over http, because this build of the HTTP client has no TLS: a collector
+//! beside the process passes spans on. Spans are exported in batches by a thread of their own; if the collector can't
 //! keep up they are dropped, and the process is not slowed down.
 
 use opentelemetry::trace::TracerProvider;

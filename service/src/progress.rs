@@ -27,8 +27,8 @@ pub struct Progress {
 pub struct Offsets {
     /// Everything before this offset is processed.
     pub read: BTreeMap<ReaderPartition, i64>,
-    /// Everything that a reader has written to a topic of its own as the result of what it has processed is
-    /// before this offset. Only of topics that the reader has written to since it started.
+    /// The end of a reader's results in a topic of its own: the results of everything that it has processed are
+    /// before this offset. Has only topics that the reader has written to since it started.
     pub written: BTreeMap<ReaderPartition, i64>,
 }
 

@@ -11,8 +11,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest wait for tasks to end after the signal.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest wait for connections to end, once no more requests are taken. Those that a client does not read to
-/// their end are closed then: no client can hold up the end of the process.
+/// Longest wait for connections to end, once no more requests are taken. Connections that a client
+/// does not read to their end are closed then, so that no client can delay the end of the process.
 pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_millis(1_750);
 
 /// Whether a supervised task has panicked.

@@ -77,7 +77,7 @@ impl TraceContext {
         }
     }
 
-    /// Reads a `traceparent`; `None` if it is malformed, which W3C has every reader ignore.
+    /// Reads a `traceparent`; `None` if it is malformed: W3C requires readers to ignore it.
     pub fn parse(text: &str) -> Option<Self> {
         let context =
             TraceContextPropagator::new().extract_with_context(&Context::new(), &Traceparent(text));
@@ -155,8 +155,8 @@ pub(crate) fn join(span: &Span, caller: Option<TraceContext>) -> TraceContext {
         .unwrap_or_else(|| caller.map_or_else(TraceContext::fresh, |caller| caller.child()))
 }
 
-/// The fields of log lines about a request. If it is a command, its handler adds which one by
-/// [`name_command`].
+/// The fields of log lines about a request. If it is a command, its handler adds the command's
+/// ids by [`name_command`].
 fn new_span<B>(request: &axum::http::Request<B>) -> Span {
     let route = request.extensions().get::<MatchedPath>();
     tracing::info_span!(
@@ -175,7 +175,7 @@ pub fn span<B>(request: &axum::http::Request<B>) -> Span {
     span.cloned().unwrap_or_else(Span::none)
 }
 
-/// Adds to the request's span which command it is.
+/// Adds the command's ids to the request's span.
 pub fn name_command(command_id: &[u8; 16], correlation_id: &[u8; 16]) {
     let span = Span::current();
     span.record("command_id", hex::encode(command_id));

@@ -22,7 +22,7 @@ pub struct CopyWriter<W> {
 pub struct PartitionEnd {
     topic: String,
     partition: i32,
-    /// The offset behind the last record. Control records may stand behind it, of which no line is written.
+    /// The offset behind the last record. Control records may follow it; they get no line.
     pub end_offset: i64,
     model: Model,
     digest: Digest,

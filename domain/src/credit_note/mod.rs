@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The aggregate `creditnote`.
 pub struct CreditNote;
 
-/// A credit note's life.
+/// The state of a credit note.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It does not exist.
@@ -30,7 +30,7 @@ pub enum State {
 /// A request to change a credit note.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Import a credit note of another system, against no order that we know.
+    /// Import a credit note of another system, without an order.
     ImportCreditNote(Sale),
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credit_note_with_another_content_is_not_the_one_that_was_imported() {
+    fn a_second_import_with_other_content_is_rejected() {
         let first = sale(&[(-6, 2_550_000)]);
         let command = Command::ImportCreditNote(first.clone());
         let events = CreditNote::decide(&State::NotIssued, &command).unwrap();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// The aggregate `order`.
 pub struct Order;
 
-/// An order's life.
+/// The state of an order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It does not exist.
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sale_with_another_content_is_not_the_one_that_was_imported() {
+    fn a_second_import_with_other_content_is_rejected() {
         let first = sale(&[(6, 2_550_000)]);
         let events = Order::decide(&State::NotPlaced, &Command::ImportSale(first.clone())).unwrap();
         for other in other_contents(&first) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The aggregate `product`; its id is its SKU.
 pub struct Product;
 
-/// A product's life.
+/// The state of a product.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum State {
     /// It does not exist.
@@ -47,7 +47,7 @@ pub enum Command {
 pub enum Rejection {
     /// The SKU belongs to a product with another description.
     #[error("the product exists with the description {description:?}")]
-    ExistsDescribedOtherwise {
+    ExistsWithOtherDescription {
         /// The existing product's description.
         description: String,
     },
@@ -65,7 +65,7 @@ pub enum Rejection {
 impl crate::decider::Rejection for Rejection {
     fn code(&self) -> &'static str {
         match self {
-            Self::ExistsDescribedOtherwise { .. } => "PRODUCT_EXISTS",
+            Self::ExistsWithOtherDescription { .. } => "PRODUCT_EXISTS",
             Self::Unknown => "PRODUCT_NOT_FOUND",
             Self::PriceNotPositive { .. } => "PRICE_NOT_POSITIVE",
         }
@@ -73,7 +73,7 @@ impl crate::decider::Rejection for Rejection {
 
     fn kind(&self) -> RejectionKind {
         match self {
-            Self::ExistsDescribedOtherwise { .. } => RejectionKind::Conflict,
+            Self::ExistsWithOtherDescription { .. } => RejectionKind::Conflict,
             Self::Unknown => RejectionKind::NotFound,
             Self::PriceNotPositive { .. } => RejectionKind::Invalid,
         }
@@ -105,7 +105,7 @@ impl Decider for Product {
                     price: Some(changed.new),
                 }
             }
-            // No history of ours has this. Events are never refused, and a price alone makes no product.
+            // No log of ours has a price before its product. Events are never refused, and a price creates no product.
             (Event::ProductPriceChanged(_), State::Unknown) => State::Unknown,
         }
     }
@@ -124,7 +124,7 @@ fn create(state: &State, sku: &Sku, description: &str) -> Result<Vec<Event>, Rej
         State::Created {
             description: present,
             ..
-        } => Err(Rejection::ExistsDescribedOtherwise {
+        } => Err(Rejection::ExistsWithOtherDescription {
             description: present.clone(),
         }),
     }
@@ -187,7 +187,7 @@ mod tests {
         let description = "LANTERN".into();
         given::<Product>([created("LANTERN")])
             .when(create("WHITE LANTERN"))
-            .then_rejected(Rejection::ExistsDescribedOtherwise { description });
+            .then_rejected(Rejection::ExistsWithOtherDescription { description });
     }
 
     #[test]

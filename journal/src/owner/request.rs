@@ -171,7 +171,7 @@ pub enum Refusal {
         bytes_max: usize,
     },
     /// The brokers take no record of this node in the journal. The command had no effect.
-    #[error("the journal can't be written to, which an operator must allow: {0}")]
+    #[error("the brokers refuse writes to the journal; an operator must allow them: {0}")]
     Forbidden(String),
     /// The commit can't be encoded, which is a bug.
     #[error("the commit can't be encoded: {0}")]

@@ -321,7 +321,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             return Err(Failure::Retry(reason));
         }
         let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        // By a right clock, the time since the broker took it is between zero and the age.
+        // If the clock is right, the time since the broker took it is between zero and the age.
         let since_us = self.own_clock().0.saturating_sub(stamp.0);
         let off_us = match since_us {
             ..0 => since_us,
@@ -469,7 +469,7 @@ impl From<ReadError> for Failure {
         };
         match &error {
             ReadError::Probe(_) => Self::End(another_log()),
-            // An end is a measurement: the log may be whole again later, and this owner then serves.
+            // The broker may report the full log again later; this owner then serves.
             ReadError::LogTooShort { .. } => Self::RetryAfter(SHORT_LOG_RETRY, another_log()),
             error if error.is_transient() => Self::Retry(error.to_string()),
             // A newer node could read further.

@@ -117,14 +117,14 @@ pub enum Alarm {
 pub enum Breach {
     /// An announcement by an owner that has read an epoch that is missing here. An earlier announcement
     /// was altered or is lost, or the epoch of this one was altered.
-    #[error("announcement of epoch {found} in epoch {current} skips what lies between")]
+    #[error("announcement of epoch {found} in epoch {current} skips the epochs between")]
     AnnouncementSkipsEpoch {
         /// The epoch in force; 0 before the first.
         current: i64,
         /// The announcement's.
         found: i64,
     },
-    /// The next announcement, by an owner that follows a later rule. The log is sound, but no record
+    /// The next announcement, by an owner that follows a later rule. The log is intact, but no record
     /// behind this one can be judged by this rule.
     #[error("announcement follows version {found} of the rule, this program knows version {known}")]
     NewerRule {

@@ -4,7 +4,7 @@
 //! is still consistent. The library closes itself after a failed write, for example on a full disk; then
 //! the database is reopened before its next use. A database that can't be opened is deleted, because it
 //! is a cache of the log. A user of a store that was reopened without some of its writes gets an error:
-//! an owner keeps only part of the entries in memory, and must not take the others for absent.
+//! an owner keeps only part of the entries in memory, and must not treat the others as absent.
 
 use super::state_store::{Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};

@@ -1,6 +1,6 @@
 //! The design that the model checker varies, and ways to get it wrong.
 
-/// How many owners there are.
+/// Number of owners.
 pub const OWNERS: usize = 2;
 
 /// The design of owners and readers.
@@ -69,12 +69,12 @@ pub enum Answering {
 /// The epoch that an owner announces, and when.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Announcing {
-    /// The one after its own, or after the whole log if it has none, and only once it has read the
-    /// verdict on its last announcement; until then it sends that again.
+    /// Its own epoch + 1, or the log's last epoch + 1 if it has none, and only once it has read the
+    /// verdict on its last announcement; until then it sends that announcement again.
     AfterReading,
-    /// Wrong: also before, one epoch further on.
+    /// Wrong: it does not wait for that verdict, and announces one epoch further on.
     Blindly,
-    /// Wrong: the one after the epoch in force, though that is another owner's.
+    /// Wrong: the epoch in force + 1, although another owner announced the epoch in force.
     AboveForeign,
 }
 

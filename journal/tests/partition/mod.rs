@@ -52,7 +52,7 @@ pub struct Flight {
 
 /// The rule's verdict on a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Worth {
+pub enum VerdictKind {
     Valid,
     Void,
     /// The reader halts.
@@ -63,7 +63,7 @@ pub enum Worth {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Landed {
     pub append: Arc<Append>,
-    pub worth: Worth,
+    pub verdict: VerdictKind,
     /// The chain's hash behind it.
     pub hash: Hash,
 }
@@ -139,7 +139,7 @@ impl State {
     }
 
     pub fn valid(&self) -> impl Iterator<Item = &Append> {
-        let valid = |landed: &&Landed| landed.worth == Worth::Valid;
+        let valid = |landed: &&Landed| landed.verdict == VerdictKind::Valid;
         self.log
             .iter()
             .filter(valid)
@@ -152,13 +152,13 @@ impl State {
         decisions.map(|(command, _)| command).collect()
     }
 
-    pub fn has(&self, worth: Worth) -> bool {
-        self.log.iter().any(|landed| landed.worth == worth)
+    pub fn has(&self, verdict: VerdictKind) -> bool {
+        self.log.iter().any(|landed| landed.verdict == verdict)
     }
 
     pub fn actions(&self, design: Design, actions: &mut Vec<Action>) {
         // Readers halt at an alarm, and owners do not continue in an altered log.
-        if self.has(Worth::Alarm) || self.altered.is_some() {
+        if self.has(VerdictKind::Alarm) || self.altered.is_some() {
             return;
         }
         let is_nobody_asked = self.owners.iter().all(|owner| owner.question.is_none());
@@ -205,7 +205,7 @@ impl State {
                     .iter()
                     .filter(|later| is_commit(later))
             };
-            if landed.worth != Worth::Valid {
+            if landed.verdict != VerdictKind::Valid {
                 continue;
             }
             if later().next().is_some() {
@@ -260,7 +260,7 @@ impl State {
         flight.landed = true;
         let append = flight.append.clone();
         let offset = i64::try_from(self.log.len()).expect("a log of a few records");
-        let worth = design
+        let verdict = design
             .judging
             .judge(&mut self.rule, offset, &append.draft, &append.written);
         if reported {
@@ -268,7 +268,7 @@ impl State {
         }
         self.log.push(Landed {
             append,
-            worth,
+            verdict,
             hash: self.rule.hash(),
         });
         self.tidy();
@@ -281,7 +281,7 @@ impl State {
         self.tidy();
     }
 
-    /// Reads the log from its beginning as it would be with one record altered.
+    /// Reads the log from offset 0 with one record altered.
     fn alter(&mut self, design: Design, altered: usize, alteration: Alteration) {
         let mut rule = new_rule();
         let mut is_noticed = false;
@@ -297,11 +297,11 @@ impl State {
                 Alteration::Body | Alteration::Removal => {}
             }
             let offset = i64::try_from(index).expect("a log of a few records");
-            let worth = design
+            let verdict = design
                 .judging
                 .judge(&mut rule, offset, &landed.append.draft, &written);
-            is_noticed |= worth == Worth::Alarm;
-            if worth == Worth::Valid {
+            is_noticed |= verdict == VerdictKind::Alarm;
+            if verdict == VerdictKind::Valid {
                 valid.push(written);
             }
         }
@@ -324,13 +324,13 @@ fn new_rule() -> Rule {
 }
 
 fn is_commit(landed: &Landed) -> bool {
-    landed.worth == Worth::Valid && !landed.append.is_announcement()
+    landed.verdict == VerdictKind::Valid && !landed.append.is_announcement()
 }
 
 impl Judging {
-    fn judge(self, rule: &mut Rule, offset: i64, draft: &Draft, written: &Written) -> Worth {
+    fn judge(self, rule: &mut Rule, offset: i64, draft: &Draft, written: &Written) -> VerdictKind {
         let is_announcement = draft.seq == 0;
-        // A wrong rule is the real one, given a state in which its objection does not apply.
+        // A wrong rule is the real rule on a state that passes the check which the wrong rule omits.
         let mut given = rule.checkpoint();
         match self {
             Self::Rule | Self::SilentGaps => {}
@@ -354,13 +354,13 @@ impl Judging {
         let mut lenient = Rule::from_checkpoint(&given);
         if let Ok(Verdict::Valid(_)) = judge(&mut lenient) {
             *rule = lenient;
-            return Worth::Valid;
+            return VerdictKind::Valid;
         }
         match judge(rule) {
-            Ok(Verdict::Valid(_)) => Worth::Valid,
-            Ok(Verdict::Void(_)) => Worth::Void,
-            Err(alarm) if self == Self::SilentGaps && is_gap(&alarm) => Worth::Void,
-            Err(_) => Worth::Alarm,
+            Ok(Verdict::Valid(_)) => VerdictKind::Valid,
+            Ok(Verdict::Void(_)) => VerdictKind::Void,
+            Err(alarm) if self == Self::SilentGaps && is_gap(&alarm) => VerdictKind::Void,
+            Err(_) => VerdictKind::Alarm,
         }
     }
 }

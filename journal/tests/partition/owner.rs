@@ -1,7 +1,7 @@
 //! An owner in the model: takes over, decides ahead of proof, answers proved commands.
 
 use super::{
-    Append, Landed, Worth,
+    Append, Landed, VerdictKind,
     design::{
         Announcing, Answering, Asking, Design, Naming, Reading, Retrying, Serving, Speculating,
     },
@@ -61,7 +61,7 @@ struct Held {
 /// A question, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// The commands that the answer takes for decided.
+    /// The commands that the answer treats as decided.
     pub seen: Vec<u8>,
     /// The commands that had been answered when the question came.
     pub due: Vec<u8>,
@@ -123,9 +123,9 @@ impl Owner {
             (Leadership::Held(_), Speculating::Dropped, Reading::Everything) => 0,
             (Leadership::None | Leadership::Announced { .. }, _, _) => 0,
         };
-        // The question will be put again in the next term.
+        // The question is asked again in the next term.
         self.question.take_if(|question| !question.is_answered);
-        // A void announcement's prev means nothing, so it is zeros in all.
+        // The rule does not check an announcement's prev, so it is zeros in every one.
         let append = self.append(announcement(epoch, term), &[0; 32], None);
         self.leadership = match design.serving {
             Serving::AfterReading => Leadership::Announced { epoch, term },
@@ -166,15 +166,15 @@ impl Owner {
             .partition(|command| decided.contains(command));
         self.answer(&done);
         self.waiting.splice(0..0, void);
-        self.leadership = match read[since].worth {
-            Worth::Valid => Leadership::Held(Held {
+        self.leadership = match read[since].verdict {
+            VerdictKind::Valid => Leadership::Held(Held {
                 epoch,
                 term,
                 since: count(since),
                 hash: read[since].hash,
                 version: self.version(design, read),
             }),
-            Worth::Void | Worth::Alarm => Leadership::None,
+            VerdictKind::Void | VerdictKind::Alarm => Leadership::None,
         };
     }
 
@@ -284,7 +284,7 @@ impl Owner {
         design.retrying == Retrying::InTerm
             && self.is_leader()
             && self.has_unproved()
-            // Once, so that the checker comes to an end.
+            // Only once, so that the search is finite.
             && self.commits.len() < usize::from(design.bounds.commands[self.index])
     }
 
@@ -370,7 +370,9 @@ pub fn decides(append: &Append, command: u8) -> bool {
 
 /// The commands that are decided in a stretch of the log, in order.
 fn decided(log: &[Landed]) -> Vec<u8> {
-    let valid = log.iter().filter(|landed| landed.worth == Worth::Valid);
+    let valid = log
+        .iter()
+        .filter(|landed| landed.verdict == VerdictKind::Valid);
     valid
         .filter_map(|landed| landed.append.decision.map(|(command, _)| command))
         .collect()
@@ -386,7 +388,7 @@ fn announcement_in(log: &[Landed], epoch: i64, term: Term) -> Option<usize> {
         let draft = &landed.append.draft;
         landed.append.is_announcement() && draft.epoch == epoch && draft.term == term
     };
-    let valid = |landed: &Landed| is_ours(landed) && landed.worth == Worth::Valid;
+    let valid = |landed: &Landed| is_ours(landed) && landed.verdict == VerdictKind::Valid;
     log.iter()
         .position(valid)
         .or_else(|| log.iter().position(is_ours))

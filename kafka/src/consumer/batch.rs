@@ -35,13 +35,13 @@ pub struct EndReached {
     pub position: Option<i64>,
 }
 
-/// Which ends of partitions a reader is told when the client has read up to them.
+/// The ends of partitions that are reported to a reader when the client has read up to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// All, for bounded reads.
     All,
-    /// Those behind offsets without a record, for readers that follow the log: another end is shown by the
-    /// last record.
+    /// Only ends behind offsets without a record, for readers that follow the log; the last record shows any
+    /// other end.
     BehindRecords,
 }
 
@@ -56,7 +56,7 @@ pub enum ConsumerError {
         /// The client library's message.
         reason: String,
     },
-    /// The log's beginning is gone, or its end lies before where we were.
+    /// The log's beginning is gone, or its end is before the consumer's position.
     #[error("topic {topic}: an offset asked for is not in the log any more: {reason}")]
     OffsetOutOfRange {
         /// The topic read.

@@ -14,25 +14,25 @@ use tokio::sync::mpsc;
 pub const BATCH_RECORDS_MAX: usize = 2_000;
 /// A batch ends once its values have this many bytes.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How soon a stopped consumer's thread notices.
+/// Longest time until the thread of a stopped consumer notices.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Chooses the ends that a reader is told.
+/// Chooses the ends that are reported to the reader.
 pub(super) struct EndFilter {
     ends: Ends,
-    /// By partition: the offset behind the last record or end that the reader was given.
-    told: BTreeMap<i32, i64>,
+    /// By partition: the offset behind the last record or end that the reader got.
+    reported: BTreeMap<i32, i64>,
 }
 
 impl EndFilter {
     pub fn new(ends: Ends, starts: &[(i32, i64)]) -> Self {
         Self {
             ends,
-            told: starts.iter().copied().collect(),
+            reported: starts.iter().copied().collect(),
         }
     }
 
-    /// The ends of a batch to tell; `records` come before them.
+    /// The ends of a batch to report; `records` come before them.
     fn choose(&mut self, records: &[Record], mut ends: Vec<EndReached>) -> Vec<EndReached> {
         if self.ends == Ends::All {
             return ends;
@@ -40,14 +40,14 @@ impl EndFilter {
         // Records of one partition come in runs, so a look-up for each run is enough.
         for run in records.chunk_by(|one, next| one.partition == next.partition) {
             if let Some(last) = run.last() {
-                self.told.insert(last.partition, last.offset + 1);
+                self.reported.insert(last.partition, last.offset + 1);
             }
         }
         ends.retain(|end| {
-            let told = self.told.entry(end.partition).or_insert(0);
-            let is_news = end.position.is_some_and(|position| position > *told);
+            let reported = self.reported.entry(end.partition).or_insert(0);
+            let is_news = end.position.is_some_and(|position| position > *reported);
             if let (true, Some(position)) = (is_news, end.position) {
-                *told = position;
+                *reported = position;
             }
             is_news
         });
@@ -167,7 +167,7 @@ fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
         ) => Some(ConsumerError::Fatal { topic, reason }),
         Some(Code::PartitionEOF | Code::NoError) => None,
         // A topic that is being created or deleted is unknown for a while; so is one whose broker restarts,
-        // and one whose access rules are being changed is forbidden. That ends by itself or by an operator.
+        // and one whose access rules are being changed is forbidden. Such a state ends by itself or by an operator.
         Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }

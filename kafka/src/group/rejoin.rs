@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_members_of_one_name_replace_their_clients_ever_more_seldom() {
+    fn members_that_share_a_name_replace_their_clients_at_growing_intervals() {
         let (mut now, mut backoff) = (Instant::now(), RejoinBackoff::new());
         let mut seconds = Vec::new();
         for _ in 0..8 {

@@ -19,7 +19,7 @@ impl SuspendDetector {
         }
     }
 
-    /// Takes note of a poll. Whether the one before it is longer ago than a session.
+    /// Records a poll; `true` if the previous one was a session timeout or longer ago.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
         let last = self.last_poll.replace(now).unwrap_or(now);
         let was_suspended = now.saturating_duration_since(last) >= self.session_timeout;

@@ -1,4 +1,4 @@
-//! Why the registry did not do what it was asked for.
+//! The errors of requests to the registry.
 
 /// The compatibility of every subject: later readers can read all history.
 pub const COMPATIBILITY: &str = "BACKWARD_TRANSITIVE";

@@ -23,7 +23,7 @@ pub(crate) struct Http {
     pub settings: Arc<SrSettings>,
 }
 
-/// An answer that another attempt would get again.
+/// A permanent error: another attempt would get the same answer.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     pub status: StatusCode,
@@ -95,7 +95,7 @@ impl Http {
         }
     }
 
-    /// The rejection that an error of the client library reports. Other errors pass.
+    /// The rejection that an error of the client library reports. Other errors are transient.
     pub fn rejection(&self, error: &SRCError) -> Result<Rejection, RegistryError> {
         let text = match &error.cause {
             Some(cause) => format!("{}: {cause}", error.error),
@@ -129,7 +129,7 @@ impl Http {
         if !status.is_success() {
             return Ok(Err(Rejection { status, text }));
         }
-        // Something else than a registry answers, such as a proxy before it.
+        // The answer may not come from a registry but from a proxy in front of it.
         let read = serde_json::from_str(&text);
         read.map(Ok)
             .map_err(|error| self.silent(format!("its answer can't be read: {error}")))
@@ -152,7 +152,7 @@ fn status_of(message: &str) -> Option<StatusCode> {
     StatusCode::from_u16(number).ok()
 }
 
-/// Whether a status is that of an error that passes: of the registry or a proxy, or of too many requests.
+/// Whether a status reports a transient error: of the registry or a proxy, or too many requests.
 fn is_transient(status: StatusCode) -> bool {
     status.is_server_error()
         || status == StatusCode::REQUEST_TIMEOUT
@@ -166,7 +166,7 @@ fn without_credentials(url: &str) -> String {
     if parsed.username().is_empty() && parsed.password().is_none() {
         return url.trim_end_matches('/').to_owned();
     }
-    // Only an address without a host has no place for them.
+    // This fails only for an address without a host, which has no credentials.
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.as_str().trim_end_matches('/').to_owned()

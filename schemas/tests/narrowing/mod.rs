@@ -2,8 +2,8 @@
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
 
-/// A record of the newest version as software of an older one would have written it: without the fields that
-/// its schema lacks.
+/// A record of the newest version without the fields that an older version's schema lacks, as older software
+/// would have written it.
 pub fn narrow(bytes: &[u8], newest: &str, older: &str) -> Vec<u8> {
     let schema = |text| Schema::parse_str(text).unwrap();
     let (newest, older) = (schema(newest), schema(older));
@@ -13,7 +13,7 @@ pub fn narrow(bytes: &[u8], newest: &str, older: &str) -> Vec<u8> {
     writer.write_value_to_vec(value).unwrap()
 }
 
-/// A field that was added since is not expected of an older version's bytes.
+/// Older bytes are compared without the fields that were added later.
 #[test]
 fn a_narrowed_record_lacks_the_fields_that_the_older_schema_lacks() {
     let schema = |fields: serde_json::Value| {

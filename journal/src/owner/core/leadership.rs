@@ -89,7 +89,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.prove_held_answers(now);
     }
 
-    /// Takes the announcement in flight, delivered at `offset`, for valid without having read it.
+    /// Treats the announcement in flight, delivered at `offset`, as valid without having read it.
     pub(in crate::owner) fn accept_announcement(&mut self, offset: i64) {
         let Some((epoch, announcement)) = &self.announced else {
             return;

@@ -66,12 +66,12 @@ async fn the_first_entries_come_in_order() {
     assert_eq!(keys(b"b", b"z", 2), [b"b", b"c"]);
 }
 
-/// An owner keeps only part of the entries in memory: it must not take the others for absent.
+/// An owner keeps only part of the entries in memory: it must not treat the others as absent.
 #[tokio::test]
 async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path()).unwrap();
-    let (store, thief) = (
+    let (store, other) = (
         disk.partition("journal.x", 0),
         disk.partition("journal.x", 0),
     );
@@ -81,7 +81,7 @@ async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
         store.get(Table::Answers, b"a").unwrap().is_some(),
         "all entries are there"
     );
-    thief.clear().unwrap();
+    other.clear().unwrap();
     reopen(&disk);
     for error in [
         store.get(Table::Answers, b"a").err(),
@@ -132,9 +132,9 @@ async fn a_write_to_a_store_that_lost_its_entries_meanwhile_fails() {
     let disk = Disk::open(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
     write(&store, b"1", b"a").await;
-    let (thief, meanwhile) = (disk.partition("journal.x", 0), disk.clone());
+    let (other, meanwhile) = (disk.partition("journal.x", 0), disk.clone());
     let changes: MakeChanges = Box::new(move || {
-        thief.clear().unwrap();
+        other.clear().unwrap();
         reopen(&meanwhile);
         vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
     });
