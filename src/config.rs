@@ -34,14 +34,14 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// Address and port to listen on, `address:port`. It must be a loopback address, for there is no
+    /// Address and port to listen on, `address:port`. It must be a loopback address, because there is no
     /// sign-in yet. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
     /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`, the
     /// loopback addresses and `http.listen`. A request with another `Host` is refused. Default: none.
     pub hosts: String,
-    /// Most bytes of requests, of lines of batches and of unread answers that wait in the process; what comes
-    /// then is refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
+    /// Most bytes of requests, of lines of batches and of unread answers that wait in the process; further
+    /// ones are refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
     pub waiting_bytes_max: u32,
 }
 

@@ -22,7 +22,7 @@ pub struct ReadyTopics {
     pub message_bytes_max: Vec<(&'static str, usize)>,
 }
 
-/// Why topics and schemas are not as they must be.
+/// Why topics and schemas are not ready for use.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The topics.
@@ -104,7 +104,7 @@ pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
     for topic in TOPICS {
         let state = match created.contains(&topic.name) {
             true => "created",
-            false => "as it must be",
+            false => "correct",
         };
         let (name, partitions) = (topic.name, counts.of(topic.name));
         println!("{name:<40} {partitions} partitions, {state}");

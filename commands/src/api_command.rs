@@ -29,7 +29,7 @@ pub trait ApiCommand:
     /// The command's name, unique among all contexts. Part of the id of a keyed command, so it is final.
     const NAME: &'static str;
 
-    /// The aggregate that it is for. It gives the record's key, and the scope of an idempotency key.
+    /// The aggregate that the command is for. It gives the record's key, and the scope of an idempotency key.
     fn target(&self) -> Target<'_>;
 
     /// The same command for the decider.
@@ -42,7 +42,7 @@ pub trait ApiCommand:
     }
 }
 
-/// An aggregate's place in its context.
+/// The context of an aggregate, and its command's variant there.
 pub trait InContext: Decider {
     /// The machine that decides for the context's aggregates.
     type Machine: Machine;

@@ -11,9 +11,9 @@ use std::fmt::Debug;
 /// The aggregate that a command is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// The one with this id, which the client gave.
+    /// The aggregate with this id, which the client gave.
     Named(&'a str),
-    /// A new one. Its id is derived from the command's id, so a retry finds the same aggregate.
+    /// A new aggregate. Its id is derived from the command's id, so a retry finds the same aggregate.
     CreatedByThisCommand,
 }
 

@@ -21,7 +21,7 @@ pub struct CommandEnvelope {
     pub id: CommandId,
     /// Whether the client named the command by an idempotency key.
     pub keyed: bool,
-    /// When the first node received it, by that node's clock. An owner can tell by it that a command was
+    /// When the first node received it, by that node's clock. An owner detects by it that a command was
     /// delayed for long.
     pub received_at: Timestamp,
     /// Opaque id of the principal.
@@ -34,7 +34,7 @@ pub struct CommandEnvelope {
     pub call: CommandBody,
 }
 
-/// A command's name and its body, of whatever type.
+/// A command's name and its body, whose type is erased.
 #[derive(Debug)]
 pub struct CommandBody(Box<dyn ErasedCommand>);
 

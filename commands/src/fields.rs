@@ -1,8 +1,8 @@
 //! Fields of request bodies. Each checks itself when it is deserialised, so that a body of the wrong content
 //! is refused like one of the wrong shape, with the path of the field, such as `lines[3].sku`.
 //!
-//! Serialisation gives back what the client sent: a command's hash is made of it. Only texts are normalised at
-//! the door: the same text in two forms is the same command.
+//! Serialisation gives back what the client sent, because a command's hash is computed from it. Only texts are
+//! normalised on arrival: the same text in two forms is the same command.
 
 use schemas::{
     Currency, Money, Quantity, Timestamp, UnitPrice, product::is_dots, text::normalised,
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_imported_time_is_one_that_everybody_can_express() {
+    fn an_imported_time_is_from_1970_on_and_before_9999() {
         let read = |text: &str| serde_json::from_value::<Time>(json!(text));
         for good in ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"] {
             assert!(read(good).is_ok(), "{good}");

@@ -20,7 +20,7 @@ pub struct WriteSide {
 #[derive(Clone, Default)]
 pub struct WriteSideHandle {
     write_side: Arc<OnceLock<WriteSide>>,
-    /// For everything that waits in this process.
+    /// The bytes that everything waiting in this process may take.
     budget: Budget,
 }
 

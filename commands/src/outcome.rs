@@ -13,12 +13,13 @@ pub fn status_of(kind: OutcomeKind) -> StatusCode {
         OutcomeKind::NotFound => StatusCode::NOT_FOUND,
         OutcomeKind::Conflict => StatusCode::CONFLICT,
         OutcomeKind::Forbidden => StatusCode::FORBIDDEN,
-        // A kind of newer software was stored for a rejection, too.
+        // An unknown kind was written by newer software, and is a rejection too.
         OutcomeKind::Invalid | OutcomeKind::Unknown => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 
-/// The status and the answer of an accepted command: 201 if events were recorded, 200 if it was already so.
+/// The status and the answer of an accepted command: 201 if events were recorded, 200 if there was
+/// nothing to change.
 ///
 /// # Errors
 /// The problem of a rejected or unanswered command.

@@ -1,5 +1,5 @@
-//! One command in one HTTP request: its headers, its execution and its response. Command files use this and
-//! know nothing of owners and routes.
+//! One command in one HTTP request: its headers, its execution and its response. Command files depend on
+//! this module, and not on owners or routes.
 
 use crate::{
     command::ErasedCommand,
@@ -45,10 +45,10 @@ pub struct CommandRequest {
     pub command: Box<dyn ErasedCommand>,
 }
 
-/// A command that was accepted, or was already so.
+/// A command that was accepted, or that had nothing to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// 201 if events were recorded, 200 if it was already so.
+    /// 201 if events were recorded, 200 if there was nothing to change.
     pub status: StatusCode,
     /// The aggregate's version after it.
     pub version: i64,

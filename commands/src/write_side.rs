@@ -77,7 +77,7 @@ pub struct Node<'a> {
     pub owner_url: String,
     /// This node's name in the group; the same after a restart.
     pub member: String,
-    /// Topics whose configuration is not as it must be: none of their partitions is owned.
+    /// Topics whose configuration does not match their specification: none of their partitions is owned.
     pub misconfigured: watch::Receiver<MisconfiguredTopics>,
     /// Gets the reason if this node leaves its partitions to others.
     pub eviction: SelfEviction,

@@ -142,7 +142,7 @@ pub async fn open(
     request: RequestBuilder,
     commands: impl Iterator<Item = Command> + Send + 'static,
 ) -> Result<Opened, Error> {
-    // One place less than the bound, because the command whose answer is awaited has left the queue.
+    // One less than the bound, because the command whose answer is awaited has left the queue.
     let (in_flight, unanswered) = mpsc::channel(UNANSWERED_MAX - 1);
     let (body, chunks) = mpsc::channel(BODY_QUEUE_COMMANDS);
     // This task ends with the last command, or when the batch stream or the connection is dropped.

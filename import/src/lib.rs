@@ -10,7 +10,7 @@
 //! interprets and counts the answers, [`progress`] shows how many have arrived. [`run`] connects both
 //! halves and prints the [`report`].
 //!
-//! The crate knows the contract and the HTTP API only, neither the journal nor a database.
+//! The crate depends on the contract and the HTTP API only, not on the journal or a database.
 
 mod answer;
 mod batch_stream;

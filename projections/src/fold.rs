@@ -23,7 +23,7 @@ pub struct Stored<Row> {
 /// The event that deleted a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeletedAt {
-    /// The aggregate's version after it.
+    /// The aggregate's version after the event.
     pub version: i64,
     /// Its offset in the journal.
     pub offset: i64,
@@ -48,7 +48,7 @@ pub struct Change<Key, Row> {
 }
 
 impl<Row> Default for Stored<Row> {
-    /// Nothing.
+    /// No row, and no deletion.
     fn default() -> Self {
         Self {
             row: None,

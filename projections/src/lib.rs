@@ -1,6 +1,6 @@
 //! The read side: the projector runtime, the views and their queries.
 //!
-//! A view is one folder under `views` and one line of the list there. It knows events, not rules: its
+//! A view is one folder under `views` and one line of the list there. It depends on events, not on rules: its
 //! rows are a pure fold of the journal, and can be dropped and projected again.
 //!
 //! `view` is the port that a view implements, `fold` what both stores do with it, `store` the port

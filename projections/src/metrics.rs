@@ -1,6 +1,6 @@
 //! The names of this crate's metrics.
 //!
-//! Always true of every view that is not stopped, between batches: events read = applied + stale.
+//! Invariant of every view that is not stopped, between batches: events read = applied + stale.
 
 /// Counter by view: valid events that were read from the journal.
 pub const EVENTS_READ: &str = "daybook_projections_events_read_total";

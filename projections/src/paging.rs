@@ -48,10 +48,10 @@ impl SortKey for NewestFirst {
 /// Why a text is no cursor of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// None of our answers gave it.
+    /// No answer of ours contained it.
     #[error("invalid cursor: pass the `next_cursor` of the previous page unchanged")]
     Invalid,
-    /// An answer of another list, or of another version of this one, gave it.
+    /// It comes from another list, or from another version of this one.
     #[error(
         "cursor of another list: pass the `next_cursor` of the previous page with the same filters"
     )]
@@ -75,7 +75,7 @@ pub fn encode<Key: SortKey>(list: &str, last: &Key) -> String {
 /// Reads any text.
 ///
 /// # Errors
-/// [`CursorError`] for what [`encode`] never gives for this list.
+/// [`CursorError`] for a text that [`encode`] never gives for this list.
 pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> {
     if text.len() > CURSOR_LENGTH_MAX {
         return Err(CursorError::Invalid);

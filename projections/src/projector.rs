@@ -1,7 +1,7 @@
 //! The projector: applies the journals of one view to it until shutdown.
 //!
-//! It waits for whatever is transient, and readiness says what for. A batch that can't be applied
-//! stops the view, for skipping is never right. There is no order between partitions: each has its own
+//! It retries transient errors, and readiness names the current one. A batch that can't be applied
+//! stops the view, because skipping it would lose events. There is no order between partitions: each has its own
 //! checkpoint.
 
 use crate::{
@@ -63,7 +63,7 @@ impl Runtime {
         };
         let (name, supervised) = (projector.store.name(), shutdown.clone());
         let task = async move {
-            // Dropping it anywhere is safe: what was not committed is read and applied again.
+            // Safe to drop at any point: uncommitted batches are read and applied again.
             shutdown.run_until_cancelled(projector.run()).await;
         };
         self.tasks
@@ -130,7 +130,7 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Waits for the database without a limit; an operator may repair whatever it refuses.
+    /// Waits for the database without a limit; an operator may repair the cause.
     async fn open_store(&self) -> Vec<Checkpoint> {
         let view = self.store.name();
         let mut waits = service::backoff();

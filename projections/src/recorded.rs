@@ -19,7 +19,7 @@ pub struct Recorded<'a, E> {
     pub event: &'a E,
 }
 
-// Derived, these would need events that can be copied.
+// A derived implementation would require events that are `Clone` and `Copy`.
 impl<E> Clone for Recorded<'_, E> {
     fn clone(&self) -> Self {
         *self

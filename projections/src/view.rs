@@ -40,7 +40,7 @@ pub trait Table: Send + Sync + 'static {
     /// be a pure function of its arguments.
     ///
     /// # Errors
-    /// [`FoldError`] for an event that can't be applied. It stops the view: skipping is never right.
+    /// [`FoldError`] for an event that can't be applied. It stops the view, because skipping it would lose an event.
     fn apply(
         key: &Self::Key,
         row: Option<Self::Row>,
@@ -51,14 +51,14 @@ pub trait Table: Send + Sync + 'static {
 /// Which events change a row of a table.
 #[derive(Debug)]
 pub enum RowFeed<Row> {
-    /// Those of one aggregate: all of them, from the row's first on. The row stores the version of the
+    /// All events of one aggregate, from the row's first on. The row stores the version of the
     /// last one, which this function gives. An event that is not above it is skipped, one that leaves
     /// a gap is an error.
     Versioned(fn(&Row) -> i64),
-    /// Some of those of one aggregate. The checkpoint alone prevents that one is applied twice, so
+    /// Some events of one aggregate. The checkpoint alone prevents that one is applied twice, so
     /// this is for Postgres only.
     OneAggregate,
-    /// Those of several aggregates. For Postgres only, as above. A row has one group of columns per
+    /// Events of several aggregates. For Postgres only, as above. A row has one group of columns per
     /// source, so that the order between sources does not matter.
     SeveralAggregates,
 }

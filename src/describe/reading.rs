@@ -1,4 +1,4 @@
-//! Reads a partition from its beginning to the end that it has now, and says how far it is.
+//! Reads a partition from its beginning to the end that it has now, and reports its progress.
 
 use kafka::{
     Admin, BoundedReadError, BoundedReader, Fetch, KafkaSettings, Record, admin::AdminError,
@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 /// The name of our clients at the broker.
 const ROLE: &str = "describe";
-/// Time between two words on how far a long reading is.
+/// Time between two progress messages of a long reading.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A partition, and what is in it.
+/// A partition and the offsets of its records.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     pub topic: &'static str,
     pub partition: i32,
-    /// The first offset there is.
+    /// The first offset that the log has.
     pub low: i64,
     /// The offset that the next record gets.
     pub end: i64,
@@ -26,10 +26,10 @@ pub struct Span {
 /// Why the log can't be described.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The brokers, asked for offsets.
+    /// The brokers don't give the offsets.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The brokers, asked for records.
+    /// The brokers don't give the records.
     #[error(transparent)]
     Read(#[from] BoundedReadError),
 }
@@ -51,7 +51,7 @@ impl Span {
 }
 
 /// Gives the span's records to `take`, in order, until it has enough. Returns the offset before which every
-/// record was given; offsets of control records, which end a stranger's transaction, have none.
+/// record was given; offsets of control records, which end another program's transaction, have none.
 pub async fn read(
     kafka: &KafkaSettings,
     span: &Span,
@@ -69,7 +69,7 @@ pub async fn read(
         end,
     }];
     let mut reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Ahead)?;
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let position = |reader: &BoundedReader| reader.position(partition).unwrap_or(low);
     while let Some(batch) = reader.next().await? {
         for record in &batch {
@@ -77,8 +77,8 @@ pub async fn read(
                 return Ok(record.offset);
             }
         }
-        if told.elapsed() >= PROGRESS_INTERVAL {
-            told = Instant::now();
+        if reported.elapsed() >= PROGRESS_INTERVAL {
+            reported = Instant::now();
             let next = position(&reader);
             eprintln!("{topic}/{partition}: {next} of {end} read");
         }

@@ -183,11 +183,11 @@ impl Partition {
     fn directory_text(&self) -> String {
         match (&self.directory, self.directory_lag) {
             (Some(entry), Some(0)) if Some(&entry.url) == self.owner_url.as_ref() => {
-                "says the same".to_owned()
+                "names this owner".to_owned()
             }
             (Some(entry), Some(lag)) => {
                 let (epoch, url) = (entry.epoch, &entry.url);
-                format!("says {url}, epoch {epoch}: {lag} behind")
+                format!("names {url}, epoch {epoch}: {lag} behind")
             }
             (Some(_), None) | (None, _) => "has no entry".to_owned(),
         }

@@ -59,7 +59,7 @@ fn check_stored_type(
     }
 }
 
-/// A context with golden files has a stored format, of which the new event makes another version.
+/// A context with golden files has a stored format, and a new event makes another version of it.
 fn next_steps(changes: &Changes<'_>, context: &ContextName) -> String {
     let name = context.as_str();
     let version = |number: &usize| format!("schemas/golden/journal.{name}/v{number}");
@@ -112,7 +112,7 @@ fn check_event_name(changes: &Changes<'_>, context: &ContextName, name: &str) ->
     Ok(())
 }
 
-/// Commands are found by name in batches, whatever their context.
+/// A batch finds commands by their name alone, so it must be unique among all contexts.
 pub fn check_command_name(changes: &Changes<'_>, name: &str) -> Result<()> {
     let constant = format!("const NAME: &'static str = \"{name}\"");
     let found = changes.tree.file_with("commands/src/contexts", &constant)?;

@@ -43,7 +43,7 @@ pub fn add(
     Ok(aggregate::NEXT_STEPS.to_owned())
 }
 
-/// Checks that the registry has a context, and whether an aggregate is one of it.
+/// Checks that the registry has a context, and whether that has the aggregate.
 pub fn find(
     changes: &Changes<'_>,
     context: &ContextName,

@@ -7,13 +7,13 @@ const LINE_CHARS_MAX: usize = 100;
 /// An anchor that is not there, or is there more than once.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// Not there.
+    /// The anchor is not there.
     #[error("it has no line `{anchor}`")]
     Missing {
         /// The line.
         anchor: String,
     },
-    /// There more than once.
+    /// The anchor is there more than once.
     #[error("it has more than one line `{anchor}`")]
     Ambiguous {
         /// The line.

@@ -152,8 +152,8 @@ impl AggregateName {
         {
             return format!("{stem}ies");
         }
-        let hisses = ["s", "x", "z", "ch", "sh"];
-        match hisses.iter().any(|ending| name.ends_with(ending)) {
+        let sibilants = ["s", "x", "z", "ch", "sh"];
+        match sibilants.iter().any(|ending| name.ends_with(ending)) {
             true => format!("{name}es"),
             false => format!("{name}s"),
         }

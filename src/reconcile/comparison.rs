@@ -3,10 +3,10 @@
 use schemas::{Currency, Money, Totals, TotalsAt, TotalsByCurrency};
 use std::{collections::BTreeSet, fmt};
 
-/// The totals of sources that must be equal; the first one is what the others are compared with.
+/// The totals of sources that must be equal; the others are compared with the first one.
 #[derive(Debug)]
 struct Group {
-    /// Each with its name.
+    /// Names and totals.
     sources: Vec<(String, TotalsByCurrency)>,
 }
 

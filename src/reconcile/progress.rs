@@ -42,7 +42,7 @@ impl Probe {
     ) -> anyhow::Result<ProgressAnswer> {
         let (started, mut last_message) = (Instant::now(), Instant::now());
         while started.elapsed() < CATCH_UP_TIMEOUT {
-            let waiting_for = match self.ask().await {
+            let waiting_for = match self.fetch().await {
                 Ok(answer) => match lagging(&answer, job, end) {
                     None => return Ok(answer),
                     Some(lagging) => lagging,
@@ -61,7 +61,7 @@ impl Probe {
         )
     }
 
-    async fn ask(&self) -> anyhow::Result<ProgressAnswer> {
+    async fn fetch(&self) -> anyhow::Result<ProgressAnswer> {
         let (client, url) = (&self.client, &self.url);
         let answer = client.get(url).send().await.with_context(|| url.clone())?;
         let answer = answer.error_for_status()?.json().await;
@@ -95,7 +95,7 @@ fn lagging(answer: &ProgressAnswer, job: &str, end: &Position) -> Option<String>
         .iter()
         .filter(|one| one.topic == ORDERS.topic);
     let mut names: BTreeSet<&str> = of_journal.map(|one| one.reader.as_str()).collect();
-    // It may not have told anything yet.
+    // It may not have reported anything yet.
     names.insert(job);
     let behind: BTreeMap<&str, (i32, i64)> = names
         .into_iter()

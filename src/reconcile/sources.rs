@@ -105,12 +105,12 @@ impl<'a> Sources<'a> {
             let kafka = &self.config.kafka;
             let found =
                 streams::topic_totals(window, &ends, kafka, &self.registry, &self.admin).await?;
-            let shown = found.strange.len() as u64;
-            for strange in found.strange {
-                comparison.warn(format!("not a record of the job: {strange}"));
+            let shown = found.foreign.len() as u64;
+            for foreign in found.foreign {
+                comparison.warn(format!("not a record of the job: {foreign}"));
             }
-            if found.strange_count > shown {
-                let more = found.strange_count - shown;
+            if found.foreign_count > shown {
+                let more = found.foreign_count - shown;
                 let topic = window.topic().name;
                 comparison.warn(format!("{more} more records in {topic} are not the job's"));
             }

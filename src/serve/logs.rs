@@ -1,4 +1,4 @@
-//! Compares the journals' logs with what was known of them: a log that was truncated, replaced, or created
+//! Compares the journals' logs with their known state: a log that was truncated, replaced, or created
 //! with another number of partitions must not be written to.
 
 use commands::WriteSide;
@@ -18,15 +18,15 @@ use schemas::{
 use std::{collections::HashMap, time::Duration};
 use tokio::time::sleep;
 
-/// How long a broker that just became the leader may report an end before the one that was known: it may
-/// have to hear from the others first.
+/// Time during which a broker that just became the leader may report an earlier end than the known one: its
+/// followers have to fetch from it first.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// The logs, as far as they are known.
+/// The known state of the logs.
 pub struct Logs {
     log: Kafka,
     write_side: WriteSide,
-    /// As read at start.
+    /// The numbers of partitions that were read at start.
     partitions: PartitionCounts,
     /// The ids of the logs that were read before.
     seen: HashMap<TopicPartition, Hash>,
@@ -83,7 +83,7 @@ impl Logs {
     /// Compares the logs of a journal, and reads again how large its records may be.
     ///
     /// # Errors
-    /// [`AdminError::Mismatch`]: a log is not what it was. Another: the comparison is not possible now.
+    /// [`AdminError::Mismatch`]: a log has changed. Other errors: the logs can't be compared now.
     pub async fn check(&mut self, topic: &TopicSpec) -> Result<(), AdminError> {
         let partitions = self.partitions.of(topic.name);
         match self.log.refresh_limits(topic.name).await {
@@ -196,7 +196,7 @@ fn compare_end(
     }
     let property = format!("end of partition {partition}");
     let expected = format!(
-        "{} or more, for everything before that is proved",
+        "{} or more, because everything before it is proved",
         proved.next_offset
     );
     Err(mismatch(topic, property, expected, end.to_string()))

@@ -2,7 +2,7 @@
 //!
 //! HTTP answers at once. Each component starts when the servers that it needs answer, and reports in
 //! `/health/ready` what it waits for. Only an error that waiting can't remove ends the process: a wrong
-//! setting, or a topic or a schema that is not as it must be.
+//! setting, or a topic or a schema that does not match its specification.
 
 mod api;
 mod linger;
@@ -296,7 +296,7 @@ impl Service {
             stop.clone(),
         );
         self.tasks.spawn(supervise("topics", stop, check));
-        // Only now, when every role has a component of its own: before, the process would seem ready.
+        // Not earlier: until every role has a component of its own, the process would seem ready.
         self.starting.ready();
         Ok(())
     }
@@ -351,9 +351,7 @@ async fn listen(
 ) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
     let address = config.http.listen;
     if !address.ip().is_loopback() {
-        bail!(
-            "http.listen is {address}; it must be a loopback address, for there is no sign-in yet"
-        );
+        bail!("http.listen is {address}; name a loopback address, because there is no sign-in yet");
     }
     let listener = TcpListener::bind(address)
         .await

@@ -1,4 +1,4 @@
-//! Compares the topics with what they must be, at intervals: a topic whose configuration was changed
+//! Compares the topics with their specifications at intervals: a topic whose configuration was changed
 //! meanwhile may lose records. A journal's log itself is compared as well.
 
 use super::logs::Logs;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Longest time between two comparisons while a topic is not as it must be, or can't be compared.
+/// Longest time between two comparisons while a topic does not match its specification, or can't be compared.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Compares until `stop`, at this interval. Owners read in `misconfigured` which topics they must not write to; a topic that
-/// can't be compared stays as it was found last. `partitions` are the numbers read at start.
+/// Compares until `stop`, at this interval. Owners read in `misconfigured` which topics they must not write to; a
+/// topic that can't be compared keeps its last state. `partitions` are the numbers read at start.
 pub async fn check(
     interval: Duration,
     admin: Admin,
@@ -70,7 +70,7 @@ async fn check_one(
     }
 }
 
-/// Logs a topic's state where it changed, and tells the owners.
+/// Logs a topic's state if it changed, and passes it to the owners.
 fn report(
     misconfigured: &watch::Sender<MisconfiguredTopics>,
     topic: &TopicSpec,
@@ -81,13 +81,13 @@ fn report(
             if misconfigured.send_if_modified(|misconfigured| misconfigured.remove(topic.name)) {
                 tracing::info!(
                     topic = topic.name,
-                    "the topic is as it must be again; its owners may write to it"
+                    "topic matches its specification again, its owners may write to it"
                 );
             }
         }
         Err(error @ AdminError::Mismatch { .. }) => {
             if misconfigured.send_if_modified(|misconfigured| misconfigured.insert(topic.name)) {
-                tracing::error!(topic = topic.name, %error, "the topic is not as it must be; its owners stop until it is");
+                tracing::error!(topic = topic.name, %error, "topic does not match its specification, its owners are stopped until it does");
             }
         }
         Err(
@@ -95,7 +95,7 @@ fn report(
             | AdminError::Unreachable { .. }
             | AdminError::Refused { .. }),
         ) => {
-            tracing::warn!(topic = topic.name, %error, "the topic can't be compared with what it must be")
+            tracing::warn!(topic = topic.name, %error, "topic can't be compared with its specification")
         }
     }
 }

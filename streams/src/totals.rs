@@ -16,7 +16,7 @@ use schemas::{
 use std::collections::{BTreeMap, HashMap};
 
 /// Most records that are described one by one as not being the job's.
-pub const STRANGE_SHOWN_MAX: usize = 20;
+pub const FOREIGN_SHOWN_MAX: usize = 20;
 
 /// Offsets of the aggregate topics, by topic and partition.
 pub type TopicEnds = BTreeMap<(&'static str, i32), i64>;
@@ -26,10 +26,10 @@ pub type TopicEnds = BTreeMap<(&'static str, i32), i64>;
 pub struct TopicTotals {
     /// Sums over the last values of all windows.
     pub totals: TotalsByCurrency,
-    /// Records that the job does not write, described; [`STRANGE_SHOWN_MAX`] at most.
-    pub strange: Vec<String>,
+    /// Records that the job does not write, described; [`FOREIGN_SHOWN_MAX`] at most.
+    pub foreign: Vec<String>,
     /// Number of such records.
-    pub strange_count: u64,
+    pub foreign_count: u64,
 }
 
 /// Why the totals can't be computed.
@@ -119,14 +119,14 @@ pub async fn topic_totals(
     latest.totals()
 }
 
-/// The last value of every key. Only last values count: what was written before them is over.
+/// The last value of every key. Only last values count: they replace all earlier ones.
 struct Latest {
     topic: &'static str,
     partitions: i32,
     /// The error is the description of a last record that the job does not write.
     values: HashMap<Bytes, Result<RevenueByCountry, String>>,
-    strange: Vec<String>,
-    strange_count: u64,
+    foreign: Vec<String>,
+    foreign_count: u64,
 }
 
 impl Latest {
@@ -135,8 +135,8 @@ impl Latest {
             topic,
             partitions,
             values: HashMap::new(),
-            strange: Vec::new(),
-            strange_count: 0,
+            foreign: Vec::new(),
+            foreign_count: 0,
         }
     }
 
@@ -198,9 +198,9 @@ impl Latest {
     /// Notes a record that the job does not write.
     fn describe(&mut self, partition: i32, offset: i64, reason: &str) -> String {
         let description = format!("{}/{partition}@{offset}: {reason}", self.topic);
-        self.strange_count += 1;
-        if self.strange.len() < STRANGE_SHOWN_MAX {
-            self.strange.push(description.clone());
+        self.foreign_count += 1;
+        if self.foreign.len() < FOREIGN_SHOWN_MAX {
+            self.foreign.push(description.clone());
         }
         description
     }
@@ -226,8 +226,8 @@ impl Latest {
         }
         Ok(TopicTotals {
             totals,
-            strange: self.strange,
-            strange_count: self.strange_count,
+            foreign: self.foreign,
+            foreign_count: self.foreign_count,
         })
     }
 }
@@ -327,12 +327,12 @@ mod tests {
             found.totals.iter().collect::<Vec<_>>(),
             [(euro, euros), (Currency::GBP, pounds)]
         );
-        assert_eq!((found.strange_count, found.strange.len()), (0, 0));
+        assert_eq!((found.foreign_count, found.foreign.len()), (0, 0));
         assert_eq!(latest(&[]).totals().unwrap(), TopicTotals::default());
     }
 
     #[test]
-    fn a_strange_record_before_the_last_value_of_its_key_is_described() {
+    fn a_foreign_record_before_the_last_value_of_its_key_is_described() {
         let france = window("France", 1, 100);
         let key = france.key();
         let junk = with(latest(&[]), &key, Some(Err("not Avro")));
@@ -340,11 +340,11 @@ mod tests {
         let found = replaced.totals().unwrap();
         assert_eq!(found.totals.of(Currency::GBP).total_minor, 100);
         let partition = partition_of(&Bytes::from(key));
-        assert_eq!(found.strange, [format!("{TOPIC}/{partition}@90: not Avro")]);
+        assert_eq!(found.foreign, [format!("{TOPIC}/{partition}@90: not Avro")]);
     }
 
     #[test]
-    fn a_strange_record_that_is_the_last_of_a_windows_key_is_an_error() {
+    fn a_foreign_record_that_is_the_last_of_a_windows_key_is_an_error() {
         let france = window("France", 1, 100);
         for value in [Err("not Avro"), Ok(window("EIRE", 1, 1))] {
             let error = with(
@@ -380,18 +380,18 @@ mod tests {
         found.insert(elsewhere, 92, Some(&key), larger).unwrap();
         let found = found.totals().unwrap();
         assert_eq!(found.totals.of(Currency::GBP).total_minor, 100);
-        assert_eq!(found.strange_count, 6, "{:?}", found.strange);
+        assert_eq!(found.foreign_count, 6, "{:?}", found.foreign);
     }
 
     #[test]
-    fn strange_records_are_described_up_to_a_limit() {
+    fn foreign_records_are_described_up_to_a_limit() {
         let mut latest = latest(&[]);
         for offset in 0..100 {
             latest.insert(0, offset, None, None).unwrap();
         }
         let found = latest.totals().unwrap();
-        assert_eq!(found.strange.len(), STRANGE_SHOWN_MAX);
-        assert_eq!(found.strange_count, 100);
+        assert_eq!(found.foreign.len(), FOREIGN_SHOWN_MAX);
+        assert_eq!(found.foreign_count, 100);
     }
 
     #[test]

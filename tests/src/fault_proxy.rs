@@ -72,7 +72,7 @@ impl FaultProxy {
                         }
                     }
                 });
-                // Those that have ended take no memory.
+                // Connections that have ended are removed, so they take no memory.
                 while connections.try_join_next().is_some() {}
             }
         }));

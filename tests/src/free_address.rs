@@ -12,7 +12,7 @@ const PORTS: Range<u16> = 20_000..32_000;
 /// The next port to look at.
 static NEXT_PORT: Mutex<Option<usize>> = Mutex::new(None);
 
-/// An address that is free now. No other caller in this process gets it, nor any outgoing connection.
+/// An address that is free now. No other caller in this process and no outgoing connection gets it.
 pub fn free_address() -> Result<SocketAddr> {
     let mut next = NEXT_PORT.lock().expect("no holder of this lock panics");
     // Test programs that run at the same time begin at different ports.

@@ -197,7 +197,7 @@ fn views_and_jobs(ready: &Value) -> usize {
         .count()
 }
 
-/// The names of the readers that have told their progress.
+/// The names of the readers that have reported their progress.
 fn readers(progress: &Value) -> BTreeSet<&str> {
     let readers = progress["readers"].as_array().into_iter().flatten();
     readers

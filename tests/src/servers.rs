@@ -20,7 +20,7 @@ pub enum Server {
     Registry,
     /// Postgres
     Postgres,
-    /// Cassandra, in the place of Scylla
+    /// Cassandra, instead of Scylla
     Cassandra,
 }
 

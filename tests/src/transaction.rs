@@ -1,4 +1,4 @@
-//! A stranger's transaction on a partition of a journal (`tests/python/transaction.py`).
+//! Another program's transaction on a partition of a journal (`tests/python/transaction.py`).
 
 use crate::{
     environment::source_file,

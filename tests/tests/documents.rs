@@ -25,8 +25,8 @@ const PLACEHOLDERS: [&str; 3] = ["<", "NAME", "FILE"];
 const GUIDE: &str = "README.md";
 /// Beginning of the interface's addresses.
 const API: &str = "/api/v1";
-/// Beginnings of paths that exist on one machine only, in two parts so that this file has none.
-const OF_ONE_MACHINE: [&str; 4] = [
+/// Prefixes of paths that exist on one machine only, in two parts so that this file has none.
+const LOCAL_PATH_PREFIXES: [&str; 4] = [
     concat!("/", "work/"),
     concat!("/", "root/"),
     concat!("/", "home/"),
@@ -208,7 +208,7 @@ fn no_file_has_a_path_of_one_machine() -> Result<()> {
     let mut wrong = Vec::new();
     for file in files()? {
         for (index, line) in file.text.lines().enumerate() {
-            let mut hits = OF_ONE_MACHINE
+            let mut hits = LOCAL_PATH_PREFIXES
                 .iter()
                 .flat_map(|path| line.match_indices(path));
             if hits.any(|(start, _)| !continues_a_path(&line[..start])) {
@@ -258,7 +258,7 @@ fn is_path(sources: &Sources, path: &str) -> bool {
             .map_or("", |(folder, _)| folder),
         None => path,
     };
-    // `sources` has texts only, and packed data is none.
+    // `sources` has texts only, so compressed data is looked up in the file system.
     let is_there = || path.contains('/') && !path.starts_with('/') && root().join(path).exists();
     sources.has_path(path) || MADE_LATER.iter().any(|made| path.starts_with(made)) || is_there()
 }

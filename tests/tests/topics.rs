@@ -278,7 +278,7 @@ async fn a_topic_is_measured_and_read_to_its_end_while_a_transaction_is_open_and
         let read = read_all(&settings, &admin, OWNERS.name).await;
         assert_eq!(values(read), all, "{end:?}");
 
-        // A reader that follows the log is told of the control record, which is no record to it.
+        // A reader that follows the log learns the end behind the control record, but gets no record for it.
         let mut follower = BatchConsumer::start(&settings, "test", OWNERS.name, &[(0, 0)]).unwrap();
         let mut followed = 0;
         while followed < all.len() {

@@ -70,7 +70,7 @@ fn spec() -> Result<&'static TopicSpec> {
         .with_context(|| format!("{topic} is not in schemas::topics::TOPICS"))
 }
 
-/// Whether the topic is as it must be, and empty.
+/// Whether the topic matches its specification and is empty.
 async fn is_new(admin: &Admin, spec: &TopicSpec) -> bool {
     let Ok(partitions) = admin.partitions(spec.name).await else {
         return false;

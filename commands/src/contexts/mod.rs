@@ -8,8 +8,8 @@ use crate::{api_command::CommandType, owners::ContextStart};
 use domain::{Decider, Rejection};
 use schemas::Outcome;
 
-/// Lists a context's commands, in its folder's `mod.rs`: `commands! { product { create::CreateProduct } }` declares the file
-/// `product/create.rs`, whose command is `CreateProduct`.
+/// Lists a context's commands, in its folder's `mod.rs`: `commands! { product { create::CreateProduct } }` declares
+/// the file `product/create.rs`, whose command is `CreateProduct`.
 macro_rules! commands {
     ($($aggregate:ident { $($file:ident :: $command:ident),+ $(,)? })*) => {
         $(
@@ -49,7 +49,7 @@ macro_rules! generate_machines {
                     #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
                     pub enum State {
                         $(
-                            #[doc = concat!("Of the aggregate `", stringify!($module), "`.")]
+                            #[doc = concat!("The state of the aggregate `", stringify!($module), "`.")]
                             $aggregate($module::State)
                         ),+
                     }
@@ -58,7 +58,7 @@ macro_rules! generate_machines {
                     #[derive(Debug, Clone)]
                     pub enum Command {
                         $(
-                            #[doc = concat!("For the aggregate `", stringify!($module), "`.")]
+                            #[doc = concat!("A command for the aggregate `", stringify!($module), "`.")]
                             $aggregate($module::Command)
                         ),+
                     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_aggregate_type_is_nobodys() {
+    fn an_aggregate_type_of_another_context_has_no_state() {
         let machine = machines::orders::Context;
         assert!(machine.blank("order").is_some());
         assert!(machine.blank("creditnote").is_some());

@@ -73,12 +73,12 @@ pub trait Answer<Submitted>: Send + 'static {
     ) -> impl Future<Output = Vec<u8>> + Send;
 }
 
-/// A line whose answer is to be written.
+/// A line that needs an answer.
 enum PendingLine<Submitted> {
     Taken {
         number: u64,
         submitted: Result<Submitted, Problem>,
-        /// For the answer; none, if there was no share.
+        /// The answer's share; `None` if the line was refused for lack of one.
         share: Option<Share>,
     },
     /// The first line that was not taken.

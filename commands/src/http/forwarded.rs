@@ -59,7 +59,7 @@ enum PendingReply {
 struct CommandStream {
     write_side: WriteSide,
     budget: Budget,
-    /// Whether a command was refused. Those behind it must not be decided before it is sent again.
+    /// Whether a command was refused. Commands behind it must not be decided before it is sent again.
     is_broken: Arc<AtomicBool>,
 }
 

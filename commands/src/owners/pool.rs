@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 /// Gets a command's answer. It closes without one if the owner has ended.
 pub type AnswerReceiver = oneshot::Receiver<Result<Answer, Refusal>>;
 
-/// An owner for each partition of one context's journal, be it serving or on stand-by.
+/// An owner for each partition of one context's journal, whether it serves or is on stand-by.
 pub trait OwnerPool: Send + Sync {
     /// The context.
     fn context(&self) -> &'static Context;

@@ -5,7 +5,7 @@
 //! the partition is unavailable for one take-over only, however long the group takes to agree and the
 //! successor to read the log.
 //!
-//! While it is uncertain whether the group stands by its hint, this node takes nothing over from a successor
+//! While the group's hint may be out of date, this node takes nothing over from a successor
 //! that the directory names: a node that was suspended, or cut off from the group alone, must not fence the
 //! owner that came after it.
 
@@ -37,13 +37,13 @@ pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait after that for owners to answer the commands that they have.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time from the moment a hint is no longer current until partitions are taken over by it. Meanwhile the
-/// directory is read: after a suspension, this node knows old entries only.
+/// directory is read: after a suspension, this node has old entries only.
 const DOUBT_TIME: Duration = Duration::from_secs(2);
 
-/// Names of topics whose configuration is not as it must be.
+/// Names of topics whose configuration does not match their specification.
 pub type MisconfiguredTopics = BTreeSet<&'static str>;
 
-/// The partitions that this node is to own.
+/// The partitions that this node must own.
 pub struct PartitionAssignments {
     partitions: BTreeMap<TopicPartition, Assignment>,
     own_url: String,
@@ -55,7 +55,7 @@ pub struct PartitionAssignments {
 
 /// The assignment of one partition.
 struct Assignment {
-    /// Whether this node is to own it.
+    /// Whether this node must own it.
     is_assigned: watch::Sender<bool>,
     /// The greatest epoch in which this node has served it.
     served_epoch: i64,
@@ -63,7 +63,7 @@ struct Assignment {
 
 impl PartitionAssignments {
     /// No assignments yet, of the given partitions. No partition of a `misconfigured` topic is owned,
-    /// whatever the group says. If this node turns out unable to own partitions that others could own, it is
+    /// even if the group assigns it. If this node turns out unable to own partitions that others could own, it is
     /// told to stop, and `eviction` has the reason.
     pub fn none(
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -87,7 +87,7 @@ impl PartitionAssignments {
         }
     }
 
-    /// Whether this node is to own a partition, now and from now on.
+    /// Whether this node must own a partition, now and from now on.
     ///
     /// # Panics
     /// If the partition is not among those given at creation.

@@ -2,7 +2,7 @@
 //!
 //! The entry of the greatest epoch counts, and an invalid record is skipped; so the directory may be
 //! behind, but is not wrong for long. A tombstone cancels everything before it: an owner writes one if an
-//! entry of a greater epoch than its own stays, for no owner may stand behind that (see
+//! entry of a greater epoch than its own stays, because that entry may have no owner (see
 //! [`super::ownership_publisher`]). While Kafka is unreachable, the entries read so far stay.
 
 use crate::metrics as names;
@@ -192,13 +192,13 @@ fn take_all(known: &watch::Sender<Known>, partitions: &PartitionCounts, records:
                 }
             }
         }
-        show(known);
+        set_metrics(known);
     });
 }
 
 /// Brings the metrics up to date.
 #[expect(clippy::cast_precision_loss, reason = "a journal has few partitions")]
-fn show(known: &Known) {
+fn set_metrics(known: &Known) {
     for context in CONTEXTS {
         let topic = context.topic;
         let partitions = known.greatest.keys();
@@ -249,7 +249,7 @@ mod tests {
             record(4, &key, &entry(5, "http://d:1")),
         ]);
         assert_eq!(owner_url(&directory).as_deref(), Some("http://c:1"));
-        // The owner of epoch 6 must publish its entry again, for compaction would leave 5.
+        // The owner of epoch 6 must publish its entry again, because compaction would leave 5.
         assert_eq!(directory.known().last_epoch(PARTITION), 5);
         let tombstone = Record {
             value: None,

@@ -18,8 +18,8 @@ pub const ATTEMPTS_MAX: u32 = 64;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause between two attempts.
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(320);
-/// How long a command does not go to a node again that could not take it, unless the directory names
-/// another entry meanwhile.
+/// Time during which a command is not sent again to a node that could not take it, unless the directory
+/// names another entry meanwhile.
 pub(super) const BACKOFF_TIME: Duration = Duration::from_millis(300);
 
 /// A command without an answer yet, and the results of its attempts.
@@ -58,19 +58,19 @@ pub enum AttemptOutcome {
 
 /// Why a command needs another attempt.
 pub struct RetryReason {
-    /// For people.
+    /// The reason, as a text for people.
     pub(super) reason: String,
     /// Whether this attempt may have put the command into the log.
     pub(super) maybe_committed: bool,
-    /// The owner not to ask again for a moment.
+    /// The owner that gets no further attempt for a moment.
     pub(super) backoff_owner: Option<Entry>,
     /// The owner that the other node named.
     pub(super) owner_hint: Option<Entry>,
 }
 
-/// The owner to send a command to. The greater epoch of `known`, which is the directory's entry, and `hint`,
-/// which another node named, is the one; but `hint` counts more than the entry that led to it, whatever
-/// their epochs are, for that entry may be stale.
+/// The owner to send a command to: the entry of the greater epoch among `known`, the directory's, and `hint`,
+/// which another node named. But if `known` is the entry that `failed`, which led to the hint, it may be stale,
+/// so the hint is used regardless of the epochs.
 pub(super) fn choose_owner(
     known: Option<Entry>,
     hint: Option<Entry>,

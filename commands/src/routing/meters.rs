@@ -4,7 +4,7 @@ use crate::metrics as names;
 use metrics::{Counter, counter};
 
 /// The handles of one journal's metrics; see [`crate::metrics`].
-pub struct OfTopic {
+pub struct TopicMeters {
     /// Commands taken from other nodes.
     pub forwarded: Counter,
     /// Commands sent on to other nodes.
@@ -15,13 +15,13 @@ pub struct OfTopic {
 
 /// The metrics of every journal.
 pub struct Meters {
-    by_topic: Vec<(&'static str, OfTopic)>,
+    by_topic: Vec<(&'static str, TopicMeters)>,
 }
 
 impl Meters {
     /// The metrics of the given journals, at 0. They go to the recorder that is installed now.
     pub fn new(topics: impl Iterator<Item = &'static str>) -> Self {
-        let of_topic = |topic: &'static str| OfTopic {
+        let of_topic = |topic: &'static str| TopicMeters {
             forwarded: counter!(names::FORWARDED, "topic" => topic),
             sent_on: counter!(names::SENT_ON, "topic" => topic),
             retries: counter!(names::RETRIES, "topic" => topic),
@@ -32,7 +32,7 @@ impl Meters {
     }
 
     /// The metrics of one journal.
-    pub fn of(&self, topic: &str) -> &OfTopic {
+    pub fn of(&self, topic: &str) -> &TopicMeters {
         let found = self.by_topic.iter().find(|(known, _)| *known == topic);
         let (_, meters) = found.expect("there are metrics for every journal");
         meters

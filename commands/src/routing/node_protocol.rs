@@ -1,6 +1,6 @@
 //! The protocol between nodes: one line per command, and one line per reply, in the same order.
 //!
-//! A node rejects a line with a member that it does not know, for that may be a condition of the client's.
+//! A node rejects a line with an unknown member, because that may be a condition which the client set.
 //! While nodes of different versions disagree on this form, a node answers 503 for partitions that the
 //! others own.
 
@@ -39,29 +39,29 @@ pub enum Reply {
     Answer {
         /// See [`Answer`], here and below.
         partition: i32,
-        /// The commit's, or that of the record that proved the answer.
+        /// The offset of the commit, or of the record that proved the answer.
         offset: i64,
-        /// The aggregate's.
+        /// The aggregate's version.
         version: i64,
-        /// Their number.
+        /// The number of events.
         events: usize,
-        /// `None`: accepted.
+        /// `None` if the command was accepted.
         outcome: Option<StoredOutcome>,
         /// Whether an earlier command of the same id got it first.
         replayed: bool,
     },
     /// See [`Refusal`], here and below.
     KeyReused,
-    /// The version is not that of `If-Match`.
+    /// The version differs from the one in `If-Match`.
     VersionMismatch {
-        /// The aggregate's.
+        /// The aggregate's version.
         current: i64,
-        /// That of `If-Match`.
+        /// The version in `If-Match`.
         expected: i64,
     },
     /// The commit is too large.
     TooLarge {
-        /// Its size.
+        /// The commit's size.
         bytes: usize,
         /// The limit.
         bytes_max: usize,
@@ -76,7 +76,7 @@ pub enum Reply {
     Unavailable(String),
     /// The receiver does not own the partition (421 in HTTP).
     NotOwner {
-        /// For people.
+        /// The reason, as a text for people.
         reason: String,
         /// Whether the command was submitted to an owner there, so that it may be in the log.
         was_submitted: bool,

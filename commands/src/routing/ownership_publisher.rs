@@ -3,9 +3,9 @@
 //! Readers believe the entry of the greatest epoch. An entry of a greater epoch than that of the serving
 //! owner is usually its successor's. It may also be stale, or belong to a journal that was since recreated,
 //! and would then always count. So an owner that still serves some time after it read such an entry
-//! contests it: it writes a tombstone, by which readers forget the entry, and then its own entry. An owner
-//! that does stand behind the contested entry publishes it again, as every owner without an entry does; so
-//! each entry is contested once.
+//! contests it: it writes a tombstone, by which readers forget the entry, and then its own entry. If the
+//! contested entry has an owner after all, that owner publishes it again, as every owner without an entry
+//! does; so each entry is contested once.
 
 use super::Directory;
 use crate::{metrics as names, owners::OwnerStatuses};
@@ -40,7 +40,7 @@ pub struct OwnershipPublisher {
 /// Entries of greater epochs than those of serving owners, by partition.
 type Contests = HashMap<TopicPartition, Contest>;
 
-/// An entry that is to be contested, or was.
+/// An entry that must be contested, or was contested.
 struct Contest {
     entry: Entry,
     since: Instant,
@@ -128,7 +128,7 @@ fn serving(status: &Status) -> Option<(i64, [u8; 16])> {
     }
 }
 
-/// The partitions whose entry is to be contested now.
+/// The partitions whose entry must be contested now.
 fn entries_to_contest(
     statuses: &OwnerStatuses,
     directory: &Directory,
@@ -162,7 +162,7 @@ fn entries_to_contest(
     due
 }
 
-/// Records that readers were told to forget entries.
+/// Records for which partitions a tombstone was written.
 fn mark_contested(contested: &[TopicPartition], contests: &mut Contests) {
     for target in contested {
         let Some(contest) = contests.get_mut(target) else {

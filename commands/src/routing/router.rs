@@ -5,7 +5,7 @@ use super::{
     Directory,
     attempt::{DispatchOutcome, InFlight, ReplyFuture, Route},
     in_flight::{AttemptOutcome, BACKOFF_TIME, InFlightCommand, PAUSE_MAX, choose_owner},
-    meters::{Meters, OfTopic},
+    meters::{Meters, TopicMeters},
     node_client::NodeClients,
     node_protocol::{Forward, line},
 };
@@ -93,7 +93,7 @@ impl Router {
     }
 
     /// The metrics of a journal's routes.
-    pub(crate) fn meters(&self, topic: &str) -> &OfTopic {
+    pub(crate) fn meters(&self, topic: &str) -> &TopicMeters {
         self.inner.meters.of(topic)
     }
 

@@ -66,7 +66,7 @@ impl CqlError {
         }
     }
 
-    /// Whether another attempt may succeed: unless the cause is what was sent, or what came back.
+    /// Whether another attempt may succeed; `false` if the request or the response itself is the cause.
     pub fn is_transient(&self) -> bool {
         let is_ours = match self {
             Self::Execution(error) => matches!(**error, ExecutionError::BadQuery(_)),
@@ -148,7 +148,7 @@ fn is_server_error_transient(error: &DbError) -> bool {
         | DbError::ServerError
         // An operator can repair it, and the batch is not the cause.
         | DbError::AuthenticationError => true,
-        // Refused now, refused again.
+        // The server would refuse it again.
         _ => false,
     }
 }

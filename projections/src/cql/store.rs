@@ -76,7 +76,7 @@ impl<V: CqlView> Store for CqlStore<V> {
         let events = recorded_events(&batch.commits)?;
         let session = self.cql.session()?;
         V::Tables::apply(V::NAME, &session, &events).await?;
-        // Only now: a checkpoint covers what was acknowledged.
+        // Written last, because a checkpoint covers only rows that were acknowledged.
         let checkpoint = &batch.checkpoint;
         let values = (
             V::NAME,
@@ -94,7 +94,7 @@ impl<V: CqlView> Store for CqlStore<V> {
 /// How far a view has applied a topic. Rows that are read afterwards include everything before this position.
 ///
 /// # Errors
-/// The store's.
+/// The store's error.
 pub async fn read_position(
     session: &Session,
     view: &str,

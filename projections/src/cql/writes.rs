@@ -2,7 +2,7 @@
 //!
 //! A write is a pure function of the row's aggregate up to an offset, and carries that offset: of two
 //! writes of one row the later offset wins, in whatever order they arrive. So a replay, a retry or a
-//! zombie projector can only write what is stored already or what is overwritten.
+//! zombie projector can only write values that are stored already, or that a later write replaces.
 //!
 //! The fold therefore needs the row before the batch with its version. A stored row has one. A deleted
 //! row has none, so its deletion is stored with the version in `view_deletions`, before the row is
@@ -66,7 +66,7 @@ pub fn delete_timestamp(offset: i64) -> i64 {
 }
 
 /// The writes of a batch's changes: first all deletions, then all rows. A change without a row is
-/// written even if there was none before the batch, for a zombie may still write what the batch
+/// written even if there was none before the batch, because a zombie may still write what the batch
 /// created and deleted.
 pub fn writes<Key: Clone, Row>(
     changes: Vec<Change<Key, Row>>,

@@ -143,7 +143,7 @@ async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx
 /// How far a view has applied a topic, in the transaction's snapshot.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn read_position(
     view: &str,
     topic: &str,

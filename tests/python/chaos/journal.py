@@ -16,7 +16,7 @@ WIRE_HEADER_BYTES = 5
 
 
 class LogError(Exception):
-    """The log is not one that honest owners write; names position and reason."""
+    """Correct owners don't write such a log; names position and reason."""
 
 
 class Decision:
@@ -106,7 +106,7 @@ class Journal:
                     raise SystemExit(f"{self.topic}/{partition}: {message.error()}")
                 received_at, next_offset = time.monotonic(), message.offset() + 1
                 yield message
-            # Control records of a stranger's transaction take offsets, and give no message.
+            # Control records of another program's transaction take offsets, and give no message.
             next_offset = max(next_offset, consumer.position([start_position])[0].offset)
             if time.monotonic() - received_at > TIMEOUT_S:
                 raise SystemExit(

@@ -17,7 +17,7 @@ class Void(Exception):
 
 
 class Halt(Exception):
-    """An alarm, for this reason: honest owners do not write this record."""
+    """An alarm, for this reason: correct owners do not write this record."""
 
 
 class AvroReader:

@@ -69,7 +69,7 @@ def answer(status, version, code=None, position=None):
 
 
 class Run:
-    """The log and the operations of an honest run, for a test to falsify."""
+    """The log and the operations of a correct run, for a test to falsify."""
 
     def __init__(self):
         rejection = {"kind": "INVALID", "code": "PRICE_NOT_POSITIVE", "detail": b"{}"}

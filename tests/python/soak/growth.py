@@ -1,4 +1,4 @@
-"""What a node holds over time, and whether it grows."""
+"""Samples the resources of a node over time, and checks whether they grow."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ SAMPLES_MIN = 9
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One look at a node. Disk: of the node's state and of the broker's log."""
+    """One sample of a node's resources. Disk: of the node's state and of the broker's log."""
 
     seconds: float
     commits: int

@@ -27,7 +27,7 @@ QUERIES = [
 
 
 class Counts:
-    """What the load has done, and its first errors."""
+    """Counts of the load's operations, and its first errors."""
 
     def __init__(self):
         self.lock = threading.Lock()

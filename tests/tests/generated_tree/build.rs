@@ -4,7 +4,7 @@
 //! The tree is built at a fixed place, where only files that differ are written: Cargo compiles what has
 //! changed since the run before. It has a target folder of its own, because Cargo does not tell the crates of
 //! two source trees apart, and because the builds of other tests must not wait for this one. Libraries of
-//! others are taken from the main target folder. That relies on the layout of target folders: with another one,
+//! others are taken from the main target folder. This relies on the layout of target folders: with another one,
 //! Cargo compiles them again.
 
 use super::{Copy, files_below, target, write};

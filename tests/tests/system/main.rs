@@ -1,7 +1,7 @@
 //! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
 //! starts the servers and sets the environment.
 //!
-//! Tests run at the same time, each with a deployment of its own. Those of [`import`] and [`queries`] only
+//! Tests run at the same time, each with a deployment of its own. The tests of [`import`] and [`queries`] only
 //! read what one import has made, and those of [`requests`] are refused by one node, so each group shares
 //! its deployment. Sharing is why this program has a runner of its own: at the end it stops shared nodes.
 
@@ -85,7 +85,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, reconcile: [
         other_sales_than_the_files_and_other_currencies_are_no_difference,
-        a_strange_record_counts_only_as_the_last_one_of_a_window,
+        a_foreign_record_counts_only_as_the_last_one_of_a_window,
         totals_are_compared_while_sales_arrive,
     ]));
     tests.extend(own!(runner, missing_schema: [

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Longest time from the beginning of an outage to a readiness that names the server.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest time from the end of an outage to a readiness that names the server no more.
+/// Longest time from the end of an outage to a readiness that no longer names the server.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for the answer to a command during an outage.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
@@ -55,7 +55,7 @@ pub async fn a_node_started_without_servers_waits_for_each_and_names_it(
         "a batch was not refused with 503: {batch:?}"
     );
 
-    // A server that answers is named no more, while the others still are.
+    // A server that answers is no longer named, but the others still are.
     for (index, server) in Server::ALL.into_iter().enumerate() {
         proxies[index].open().await?;
         ready_again(&client, server).await?;

@@ -41,13 +41,13 @@ pub async fn other_sales_than_the_files_and_other_currencies_are_no_difference(
     Ok(())
 }
 
-pub async fn a_strange_record_counts_only_as_the_last_one_of_a_window(
+pub async fn a_foreign_record_counts_only_as_the_last_one_of_a_window(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
     import(deployment, &file(deployment)?).await?;
     node.caught_up().await?;
-    write_strange_record(deployment).await?;
+    write_foreign_record(deployment).await?;
     let output = reconcile(deployment).await?;
     let names_window = output.stderr.contains(WINDOW);
     ensure!(output.code == 1 && names_window, "{output:?}");
@@ -108,7 +108,7 @@ async fn reconcile(deployment: &Deployment) -> Result<Output> {
     deployment.run(&arguments).await
 }
 
-async fn write_strange_record(deployment: &Deployment) -> Result<()> {
+async fn write_foreign_record(deployment: &Deployment) -> Result<()> {
     let brokers = deployment.environment.kafka_brokers.as_str();
     let topic = deployment.topic(WINDOWS_TOPIC);
     let arguments = [brokers, &topic, WINDOW, "this is not Avro"];

@@ -1,4 +1,4 @@
-//! A stranger's transaction on a partition of a journal: while it is open and after its end, owners and readers
+//! Another program's transaction on a partition of a journal: while it is open and after its end, owners and readers
 //! go on as before, and every reader finds the same records.
 
 use crate::void_records::{SALES, sell};

@@ -67,17 +67,17 @@ impl LastLine {
 pub(super) struct Activity(Arc<Mutex<Instant>>);
 
 impl Activity {
-    /// Now.
+    /// Activity that begins now.
     pub(super) fn begin() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// Something came or was read.
+    /// Records that a line came or an answer was read.
     pub(super) fn note(&self) {
         *self.0.lock().expect("no holder of this lock panics") = Instant::now();
     }
 
-    /// Returns once there was none for [`IDLE_TIMEOUT`].
+    /// Returns once there was no activity for [`IDLE_TIMEOUT`].
     pub(super) async fn idle(&self) {
         loop {
             let last = *self.0.lock().expect("no holder of this lock panics");

@@ -41,7 +41,7 @@ enum Phase {
     Writing(Vec<Vec<Request>>),
 }
 
-/// A step of the schedule. Numbers choose among what there is.
+/// A step of the schedule. Its numbers choose among the projectors and requests that exist.
 #[derive(Debug, Clone)]
 enum Step {
     Go {

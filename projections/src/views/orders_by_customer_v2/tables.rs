@@ -55,9 +55,9 @@ crate::columns!(OrderRow in "orders_by_customer_v2" by [customer_id, ordered_at_
 ///
 /// Orders without a customer are kept too, or the totals over all partitions would lack them. They have
 /// one partition per day, so that none grows without a limit. A customer whose id looks like such a
-/// partition gets another one: no day begins with a colon.
+/// partition gets a partition with one more colon, with which no day begins.
 pub fn partition_of(customer: Option<&str>, ordered_at: Timestamp) -> String {
-    // CQL has no empty keys, and an empty id identifies nobody.
+    // CQL has no empty keys, and an empty id identifies no customer.
     match customer.filter(|customer| !customer.is_empty()) {
         Some(customer) => match customer.strip_prefix(NO_CUSTOMER) {
             Some(rest) => format!("{NO_CUSTOMER}:{rest}"),

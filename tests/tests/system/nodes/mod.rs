@@ -157,7 +157,7 @@ async fn journal_partitions(deployment: &Deployment) -> Result<f64> {
     Ok(count)
 }
 
-/// The number of partitions that a node owns: those of which it tells an epoch.
+/// The number of partitions that a node owns: those for which it reports an epoch.
 async fn owned_partitions(client: &Client) -> Result<f64> {
     let text = client.get("/metrics").await?.text;
     let epochs = text

@@ -1,4 +1,4 @@
-//! Topics that somebody changes: their owners write to them no more.
+//! Topics whose configuration or log was changed: their owners stop writing to them.
 
 use super::{CHANGE_TIMEOUT, LINES, create, sale, start_with};
 use anyhow::{Result, ensure};

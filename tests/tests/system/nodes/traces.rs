@@ -1,4 +1,4 @@
-//! The trace context of a client reaches the log, whichever node receives the command.
+//! The trace context of a client reaches the log from each node that may receive the command.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
