@@ -50,7 +50,19 @@ fn rejected(outcome: &Outcome, answer: &Answer) -> Problem {
 
 /// A refusal that is stored in no commit.
 pub fn problem(refusal: Refusal) -> Problem {
-    let detail = refusal.to_string();
+    let advice = match &refusal {
+        Refusal::VersionMismatch { .. } => {
+            "; if the command still applies, send the current version in If-Match"
+        }
+        Refusal::Busy(_) | Refusal::NotOwner(_) | Refusal::Unavailable(_) => {
+            "; send the command again later, with the same idempotency key"
+        }
+        Refusal::KeyReused
+        | Refusal::TooLarge { .. }
+        | Refusal::Forbidden(_)
+        | Refusal::Unencodable(_) => "",
+    };
+    let detail = format!("{refusal}{advice}");
     match refusal {
         Refusal::KeyReused => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

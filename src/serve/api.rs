@@ -142,13 +142,16 @@ async fn close_when_stopping(
 }
 
 async fn not_found(request: Request) -> Problem {
-    let detail = format!("there is no resource at {}", request.uri().path());
+    let detail = format!(
+        "there is no resource at {}; see /docs",
+        request.uri().path()
+    );
     Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
     let detail = format!(
-        "{} does not take {}",
+        "{} does not take {}; see /docs",
         request.uri().path(),
         request.method()
     );
@@ -163,7 +166,7 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
         panic = message.unwrap_or("no message"),
         "a handler panicked"
     );
-    let detail = "the service failed to handle the request; the error is in its log";
+    let detail = "the request failed: report it with the time; the service's log has the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail).into_response()
 }
 

@@ -109,6 +109,6 @@ fn unavailable(error: kafka::admin::AdminError) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "KAFKA_UNAVAILABLE",
-        error.to_string(),
+        format!("{error}; send the request again later"),
     )
 }

@@ -149,12 +149,13 @@ impl Series {
         match &shared.phase {
             Phase::Following => Ok(shared.windows.series(selection)),
             Phase::CatchingUp => {
-                let detail =
-                    format!("job {JOB} is still reading the journal's history; try again later");
+                let detail = format!(
+                    "job {JOB} is still reading the journal's history; send the request again later"
+                );
                 Err(unavailable("JOB_NOT_READY", detail))
             }
             Phase::Stopped(reason) => {
-                let detail = format!("job {JOB} has stopped: {reason}");
+                let detail = format!("job {JOB} has stopped, report it to the operator: {reason}");
                 Err(unavailable("JOB_STOPPED", detail))
             }
         }
