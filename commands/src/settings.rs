@@ -11,8 +11,8 @@ pub struct CommandsSettings {
     /// must never change: with another key a retried command would look like a different one. A secret, so it
     /// has no default.
     pub hash_key_file: PathBuf,
-    /// Directory of the owners' state stores: a cache of the log, created if it is missing. Each node needs
-    /// its own. Default: `daybook-state`.
+    /// Directory in which the owners' state stores are created, in `daybook-store`: a cache of the log. Each node
+    /// needs its own. Default: `daybook-state`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
     /// This node's name in the group of nodes that take commands, unique among them. Keep it across

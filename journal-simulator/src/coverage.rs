@@ -122,6 +122,8 @@ coverage_points! {
     StoreFull "stores full"
     /// A store was slow for a while.
     StoreSlow "stores slow"
+    /// A slow store did not answer a read in time.
+    StoreTimedOut "reads of stores timed out"
     /// A store was reopened under its node and had lost its last writes.
     StoreReopened "stores reopened"
     /// A store was built from another log.

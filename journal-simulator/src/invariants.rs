@@ -3,11 +3,11 @@
 use crate::{
     checker::answer_of,
     reference_model::{Decided, ReferenceModel},
-    store::{EntryKey, SimStore},
+    store::SimStore,
 };
 use journal::{
     checkpoint::Checkpoint,
-    store::{STAMP_KEY, Table},
+    store::{EntryKey, STAMP_KEY, Table},
 };
 use schemas::{Origin, Outcome, Timestamp};
 use std::collections::BTreeMap;

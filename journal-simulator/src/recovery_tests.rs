@@ -9,10 +9,13 @@ use crate::{
     machine::{Counters, Invocation},
     sim::Sim,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::ready;
 use journal::{
     owner::{Answer, Owner, OwnerHandle, Refusal, Request, Status},
-    store::{Change, Entry, MakeChanges, Memory, STAMP_KEY, StateStore, StoreError, Table},
+    store::{
+        Answered, Change, Entry, EntryKey, MakeChanges, Memory, STAMP_KEY, StateStore, StoreError,
+        Table,
+    },
 };
 use schemas::{Origin, ids::CommandId};
 use std::{
@@ -35,7 +38,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 /// A store that can delay its writes and fail the reads of one entry, as the test sets it.
 struct UnrulyStore {
-    store: Memory,
+    store: Arc<Memory>,
     is_open: watch::Sender<bool>,
     unreadable: Mutex<Option<&'static str>>,
 }
@@ -43,7 +46,7 @@ struct UnrulyStore {
 impl UnrulyStore {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            store: Memory::default(),
+            store: Arc::default(),
             is_open: watch::channel(true).0,
             unreadable: Mutex::default(),
         })
@@ -55,33 +58,35 @@ impl UnrulyStore {
 }
 
 impl StateStore for UnrulyStore {
-    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.stamp()
+    fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
+        self.store.clone().stamp()
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
         let unreadable = *self.unreadable.lock().unwrap();
-        match unreadable.filter(|unreadable| unreadable.as_bytes() == key) {
-            Some(_) => Err(StoreError::Unreadable {
+        let is_unreadable =
+            |key: &[u8]| unreadable.is_some_and(|unreadable| unreadable.as_bytes() == key);
+        if keys.iter().any(|(_, key)| is_unreadable(key)) {
+            return Box::pin(ready(Err(StoreError::Unreadable {
                 partition: "the only one".into(),
                 reason: "a block is torn".into(),
-            }),
-            None => self.store.get(table, key),
+            })));
         }
+        self.store.clone().read(keys)
     }
 
-    fn first(
-        &self,
+    fn scan(
+        self: Arc<Self>,
         table: Table,
-        start: &[u8],
-        end: &[u8],
+        start: Vec<u8>,
+        end: Vec<u8>,
         count: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        self.store.first(table, start, end, count)
+    ) -> Answered<Vec<Entry>> {
+        self.store.clone().scan(table, start, end, count)
     }
 
-    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
-        let changes: Vec<Change> = changes();
+    fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()> {
+        let changes: Vec<Change> = changes(&*self.store);
         let mut is_open = self.is_open.subscribe();
         Box::pin(async move {
             is_open.wait_for(|is_open| *is_open).await.unwrap();
@@ -90,8 +95,8 @@ impl StateStore for UnrulyStore {
         })
     }
 
-    fn clear(&self) -> Result<(), StoreError> {
-        self.store.clear()
+    fn clear(self: Arc<Self>) -> Answered<()> {
+        self.store.clone().clear()
     }
 }
 
@@ -316,7 +321,7 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
     let first = harness.start(0, store.clone());
     harness.set(&first, B, 1, 0).await;
     first.stop().await;
-    let stamp = store.stamp().unwrap().unwrap();
+    let stamp = store.clone().stamp().await.unwrap().unwrap();
     let mut stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
     stamp["checkpoint"]["hash"] = "5a".repeat(32).into();
     store.apply(vec![Change {
@@ -338,7 +343,7 @@ async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
     let first = harness.start(0, store.clone());
     harness.set(&first, B, 1, 0).await;
     first.stop().await;
-    let stamp = store.stamp().unwrap().unwrap();
+    let stamp = store.clone().stamp().await.unwrap().unwrap();
     let mut ahead: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
     let end = harness.environment.broker.end();
     ahead["checkpoint"]["next_offset"] = (end + 1).into();

@@ -1,8 +1,11 @@
 //! A state store of a run: it outlives its node, but may lose writes.
 
 use crate::{coverage::CoveragePoint, sim::Sim};
-use futures_util::future::BoxFuture;
-use journal::store::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+use futures_util::future::ready;
+use journal::store::{
+    Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
+    Table,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
@@ -13,9 +16,9 @@ use std::{
 const WRITES_AT_RISK_MAX: usize = 6;
 /// Longest time of a slow write: longer than an owner waits for its last one.
 const SLOW_WRITE_MS_MAX: u64 = 4_000;
-
-/// The table and key of an entry.
-pub(super) type EntryKey = (Table, Vec<u8>);
+/// Longest time of a slow read; a longer one times out.
+const SLOW_READ_MS_MAX: u64 = 4_000;
+const READ_TIMEOUT_MS: u64 = 3_000;
 
 /// The previous values of the entries that a write changed.
 type Undo = Vec<(EntryKey, Option<Vec<u8>>)>;
@@ -180,18 +183,7 @@ impl SimStore {
     }
 }
 
-impl StateStore for SimStore {
-    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut state = self.state();
-        state.is_reopened = false;
-        let entry_key = (Table::Meta, STAMP_KEY.to_vec());
-        let stamp = state.entries.get(&entry_key).cloned();
-        if stamp.is_some() {
-            self.sim.count(CoveragePoint::StoreKept);
-        }
-        Ok(stamp)
-    }
-
+impl Entries for SimStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let state = self.state();
         self.check_reopened(&state)?;
@@ -226,8 +218,54 @@ impl StateStore for SimStore {
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect())
     }
+}
 
-    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
+impl StateStore for SimStore {
+    fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
+        let mut state = self.state();
+        state.is_reopened = false;
+        let entry_key = (Table::Meta, STAMP_KEY.to_vec());
+        let stamp = state.entries.get(&entry_key).cloned();
+        drop(state);
+        if stamp.is_some() {
+            self.sim.count(CoveragePoint::StoreKept);
+        }
+        Box::pin(ready(Ok(stamp)))
+    }
+
+    fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let now_ms = self.sim.now_ms();
+            let is_slow = now_ms < self.state().slow_until_ms;
+            if is_slow {
+                let delay_ms = self.sim.rng().between(1, SLOW_READ_MS_MAX);
+                let answers_ms = now_ms + delay_ms.min(READ_TIMEOUT_MS);
+                tokio::time::sleep_until(self.sim.instant(answers_ms)).await;
+                if delay_ms > READ_TIMEOUT_MS {
+                    self.sim.count(CoveragePoint::StoreTimedOut);
+                    return Err(StoreError::Unavailable {
+                        path: self.name.clone(),
+                        reason: "no answer from the disk".into(),
+                    });
+                }
+            }
+            keys.iter()
+                .map(|(table, key)| self.get(*table, key))
+                .collect()
+        })
+    }
+
+    fn scan(
+        self: Arc<Self>,
+        table: Table,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        count: usize,
+    ) -> Answered<Vec<Entry>> {
+        Box::pin(ready(self.first(table, &start, &end, count)))
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()> {
         Box::pin(async move {
             let now_ms = self.sim.now_ms();
             let is_slow = now_ms < self.state().slow_until_ms;
@@ -242,12 +280,13 @@ impl StateStore for SimStore {
                     reason: "the disk is full".into(),
                 });
             }
-            self.apply(changes());
+            let changes = changes(&*self);
+            self.apply(changes);
             Ok(())
         })
     }
 
-    fn clear(&self) -> Result<(), StoreError> {
+    fn clear(self: Arc<Self>) -> Answered<()> {
         let mut state = self.state();
         if !state.entries.is_empty() {
             self.sim.count(CoveragePoint::StoreRebuilt);
@@ -260,6 +299,7 @@ impl StateStore for SimStore {
             slow_until_ms,
             ..State::default()
         };
-        Ok(())
+        drop(state);
+        Box::pin(ready(Ok(())))
     }
 }

@@ -22,7 +22,10 @@ use commands::{
     Node, WriteSideHandle, identity::Hasher, routing::self_eviction::SelfEviction,
     settings::read_hash_key,
 };
-use journal::{Kafka, Source, store::Disk};
+use journal::{
+    Kafka, Source,
+    store::{Disk, StoreError},
+};
 use kafka::{Admin, Appender, Registry, Subjects};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
@@ -55,6 +58,8 @@ struct Service {
     source: Source,
     hasher: Hasher,
     state: Disk,
+    /// The readiness of the state store.
+    state_health: Component,
     health: Health,
     write_side: WriteSideHandle,
     /// Only with all roles.
@@ -96,7 +101,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         .as_ref()
         .context("setting commands.hash_key_file is missing")?;
     let hasher = Hasher::new(read_hash_key(&commands.hash_key_file)?);
-    let state = Disk::open(&commands.state_dir)?;
+    let state = Disk::new(&commands.state_dir)?;
     let metrics = init_metrics()?;
     let stop = shutdown::on_signal()?;
     let source = Source {
@@ -106,6 +111,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     };
     let health = Health::default();
     let starting = health.component("topics and schemas");
+    let state_health = health.component("state store");
     let read_side = match roles {
         Roles::All => Some(ReadSide::new(&config, &health)?),
         Roles::Commands => None,
@@ -117,6 +123,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         source,
         hasher,
         state,
+        state_health,
         health,
         write_side,
         read_side,
@@ -311,8 +318,35 @@ impl Service {
         Ok(Kafka { source, appender })
     }
 
-    /// Waits for topics and schemas. `None`: the process must stop before.
+    /// Opens the state store, waits for the disk if it must, and watches it from then on. `false`: the
+    /// process must stop before.
+    async fn open_state(&self) -> Result<bool, StoreError> {
+        let mut waits = service::backoff();
+        loop {
+            match self.stop.run_until_cancelled(self.state.open()).await {
+                Some(Ok(())) => break,
+                Some(Err(error @ StoreError::Unavailable { .. })) => {
+                    self.state_health.not_ready(error.to_string());
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(false),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(waits.wait()) => {},
+                () = self.stop.cancelled() => return Ok(false),
+            }
+        }
+        let (pulse, stop) = (self.state.pulse(), self.stop.clone());
+        let watch = probes::watch_state(pulse, self.state_health.clone(), stop.clone());
+        self.tasks.spawn(supervise("state store", stop, watch));
+        Ok(true)
+    }
+
+    /// Waits for the state store, then for topics and schemas. `None`: the process must stop before.
     async fn prepare(&self) -> anyhow::Result<Option<setup::ReadyTopics>> {
+        if !self.open_state().await? {
+            return Ok(None);
+        }
         for wait in service::backoff() {
             match self.stop.run_until_cancelled(self.try_prepare()).await {
                 Some(Ok(prepared)) => return Ok(Some(prepared)),

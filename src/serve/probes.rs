@@ -1,7 +1,7 @@
-//! Probes every server that the process depends on, so that readiness shows an outage before a command or a
-//! query fails.
+//! Probes every server that the process depends on, and the disk, so that readiness shows an outage before a
+//! command or a query fails.
 
-use journal::Source;
+use journal::{Source, store::Pulse};
 use projections::Databases;
 use schemas::topics::TOPICS;
 use service::health::{Component, Health};
@@ -45,6 +45,22 @@ pub async fn run(
                 }
             },
         );
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {},
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Reports whether the disk of the state store answers, until `stop`. It is not asked: its users do that.
+pub async fn watch_state(pulse: Pulse, component: Component, stop: CancellationToken) {
+    loop {
+        match pulse.unanswered_for() {
+            Some(time) if time > TIMEOUT => {
+                component.not_ready(format!("the disk has not answered for {time:.0?}"));
+            }
+            Some(_) | None => component.ready(),
+        }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {},
             () = stop.cancelled() => return,

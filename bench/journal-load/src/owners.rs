@@ -38,7 +38,7 @@ impl Owners {
             appender: Appender::new(&servers.kafka)?,
         };
         let partitions = log.source.admin.partitions(topic).await?;
-        let disk = Disk::open(store)?;
+        let disk = Disk::new(store)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut handles = Vec::new();
         for partition in 0..partitions {

@@ -1,6 +1,6 @@
 //! The conformance suite of [`StateStore`].
 
-use crate::store::{Change, MakeChanges, STAMP_KEY, StateStore, Table};
+use crate::store::{Change, EntryKey, MakeChanges, STAMP_KEY, StateStore, Table};
 use std::sync::Arc;
 
 /// The tables besides [`Table::Meta`].
@@ -11,11 +11,12 @@ const TABLES: [Table; 3] = [Table::Aggregates, Table::Answers, Table::Expiry];
 /// # Panics
 /// The store breaks its contract.
 pub async fn check(empty_store: impl Fn() -> Arc<dyn StateStore>) {
-    an_empty_store_has_no_entry(&*empty_store());
+    assert_empty(&empty_store()).await;
     a_write_sets_and_removes_entries(empty_store()).await;
     the_last_change_of_an_entry_wins(empty_store()).await;
     tables_are_separate(empty_store()).await;
     the_first_entries_come_in_order(empty_store()).await;
+    entries_are_read_in_the_order_of_their_keys(empty_store()).await;
     changes_are_built_from_the_earlier_writes(empty_store()).await;
     a_cleared_store_is_empty_and_takes_writes(empty_store()).await;
 }
@@ -31,41 +32,44 @@ fn change(table: Table, key: &[u8], value: Option<&[u8]>) -> Change {
 /// A write of these changes, with its stamp.
 async fn write(store: &Arc<dyn StateStore>, stamp: &[u8], mut changes: Vec<Change>) {
     changes.push(change(Table::Meta, STAMP_KEY, Some(stamp)));
-    let changes: MakeChanges = Box::new(move || changes);
+    let changes: MakeChanges = Box::new(move |_| changes);
     let written = store.clone().write(changes).await;
     written.expect("a healthy store takes writes");
 }
 
-#[track_caller]
-fn get(store: &dyn StateStore, table: Table, key: &[u8]) -> Option<Vec<u8>> {
-    store.get(table, key).expect("a healthy store can be read")
+async fn get(store: &Arc<dyn StateStore>, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+    let read = store.clone().read(vec![(table, key.to_vec())]).await;
+    let mut values = read.expect("a healthy store can be read");
+    assert_eq!(values.len(), 1, "one value for one key: {values:?}");
+    values.remove(0)
 }
 
-#[track_caller]
-fn first_keys(
-    store: &dyn StateStore,
+async fn first_keys(
+    store: &Arc<dyn StateStore>,
     table: Table,
     start: &[u8],
     end: &[u8],
     count: usize,
 ) -> Vec<Vec<u8>> {
-    let entries = store.first(table, start, end, count);
-    let entries = entries.expect("a healthy store can be read");
+    let entries = store
+        .clone()
+        .scan(table, start.to_vec(), end.to_vec(), count);
+    let entries = entries.await.expect("a healthy store can be read");
     entries.into_iter().map(|(key, _)| key).collect()
 }
 
-#[track_caller]
-fn assert_empty(store: &dyn StateStore) {
-    assert_eq!(store.stamp(), Ok(None), "an empty store has no stamp");
+async fn assert_empty(store: &Arc<dyn StateStore>) {
+    let stamp = store.clone().stamp().await;
+    assert_eq!(stamp, Ok(None), "an empty store has no stamp");
     for table in TABLES {
-        assert_eq!(get(store, table, b"a"), None, "{table:?}");
-        let keys = first_keys(store, table, b"", &[u8::MAX], 9);
+        assert_eq!(get(store, table, b"a").await, None, "{table:?}");
+        let keys = first_keys(store, table, b"", &[u8::MAX], 9).await;
         assert!(keys.is_empty(), "{table:?} has {keys:?}");
     }
 }
 
-fn an_empty_store_has_no_entry(store: &dyn StateStore) {
-    assert_empty(store);
+async fn assert_stamp(store: &Arc<dyn StateStore>, stamp: &[u8]) {
+    assert_eq!(store.clone().stamp().await, Ok(Some(stamp.to_vec())));
 }
 
 async fn a_write_sets_and_removes_entries(store: Arc<dyn StateStore>) {
@@ -75,18 +79,30 @@ async fn a_write_sets_and_removes_entries(store: Arc<dyn StateStore>) {
             change(table, b"b", Some(b"")),
         ];
         write(&store, b"stamp 1", changes).await;
-        assert_eq!(store.stamp(), Ok(Some(b"stamp 1".to_vec())));
-        assert_eq!(get(&*store, table, b"a"), Some(b"1".to_vec()), "{table:?}");
-        assert_eq!(get(&*store, table, b"b"), Some(Vec::new()), "{table:?}");
+        assert_stamp(&store, b"stamp 1").await;
+        assert_eq!(
+            get(&store, table, b"a").await,
+            Some(b"1".to_vec()),
+            "{table:?}"
+        );
+        assert_eq!(
+            get(&store, table, b"b").await,
+            Some(Vec::new()),
+            "{table:?}"
+        );
         let changes = vec![
             change(table, b"a", Some(b"2")),
             change(table, b"b", None),
             change(table, b"absent", None),
         ];
         write(&store, b"stamp 2", changes).await;
-        assert_eq!(store.stamp(), Ok(Some(b"stamp 2".to_vec())));
-        assert_eq!(get(&*store, table, b"a"), Some(b"2".to_vec()), "{table:?}");
-        assert_eq!(get(&*store, table, b"b"), None, "{table:?}");
+        assert_stamp(&store, b"stamp 2").await;
+        assert_eq!(
+            get(&store, table, b"a").await,
+            Some(b"2".to_vec()),
+            "{table:?}"
+        );
+        assert_eq!(get(&store, table, b"b").await, None, "{table:?}");
     }
 }
 
@@ -99,8 +115,11 @@ async fn the_last_change_of_an_entry_wins(store: Arc<dyn StateStore>) {
         change(Table::Answers, b"removed", None),
     ];
     write(&store, b"stamp", changes).await;
-    assert_eq!(get(&*store, Table::Answers, b"set"), Some(b"2".to_vec()));
-    assert_eq!(get(&*store, Table::Answers, b"removed"), None);
+    assert_eq!(
+        get(&store, Table::Answers, b"set").await,
+        Some(b"2".to_vec())
+    );
+    assert_eq!(get(&store, Table::Answers, b"removed").await, None);
 }
 
 async fn tables_are_separate(store: Arc<dyn StateStore>) {
@@ -108,9 +127,13 @@ async fn tables_are_separate(store: Arc<dyn StateStore>) {
         write(&store, b"stamp", vec![change(table, b"a", Some(value))]).await;
     }
     for (table, value) in TABLES.into_iter().zip([b"1", b"2", b"3"]) {
-        assert_eq!(get(&*store, table, b"a"), Some(value.to_vec()), "{table:?}");
         assert_eq!(
-            first_keys(&*store, table, b"", b"z", 9),
+            get(&store, table, b"a").await,
+            Some(value.to_vec()),
+            "{table:?}"
+        );
+        assert_eq!(
+            first_keys(&store, table, b"", b"z", 9).await,
             [b"a"],
             "{table:?}"
         );
@@ -122,40 +145,46 @@ async fn the_first_entries_come_in_order(store: Arc<dyn StateStore>) {
         let entry = change(Table::Expiry, key.as_bytes(), Some(key.as_bytes()));
         write(&store, b"stamp", vec![entry]).await;
     }
-    let keys = |start: &str, end: &str, count| {
-        first_keys(
-            &*store,
-            Table::Expiry,
-            start.as_bytes(),
-            end.as_bytes(),
-            count,
-        )
-    };
-    let expected = |keys: &[&str]| -> Vec<Vec<u8>> {
-        keys.iter().map(|key| key.as_bytes().to_vec()).collect()
-    };
-    assert_eq!(
-        keys("", "d", 9),
-        expected(&["a", "ab", "b", "c"]),
-        "end is exclusive"
-    );
-    assert_eq!(
-        keys("b", "z", 2),
-        expected(&["b", "c"]),
-        "start is inclusive"
-    );
-    assert_eq!(keys("a\0", "c", 9), expected(&["ab", "b"]));
-    assert_eq!(keys("e", "z", 9), expected(&[]));
-    let entries = store.first(Table::Expiry, b"d", b"e", 1);
-    assert_eq!(entries, Ok(vec![(b"d".to_vec(), b"d".to_vec())]));
+    for (start, end, count, expected, reason) in [
+        ("", "d", 9, &["a", "ab", "b", "c"][..], "end is exclusive"),
+        ("b", "z", 2, &["b", "c"], "start is inclusive"),
+        ("a\0", "c", 9, &["ab", "b"], "keys are bytes"),
+        ("e", "z", 9, &[], "there are none"),
+    ] {
+        let (start, end) = (start.as_bytes(), end.as_bytes());
+        let keys = first_keys(&store, Table::Expiry, start, end, count).await;
+        let expected: Vec<_> = expected.iter().map(|key| key.as_bytes()).collect();
+        assert_eq!(keys, expected, "{reason}");
+    }
+    let entries = store.scan(Table::Expiry, b"d".to_vec(), b"e".to_vec(), 1);
+    assert_eq!(entries.await, Ok(vec![(b"d".to_vec(), b"d".to_vec())]));
+}
+
+async fn entries_are_read_in_the_order_of_their_keys(store: Arc<dyn StateStore>) {
+    let entries = vec![
+        change(Table::Answers, b"a", Some(b"answer")),
+        change(Table::Aggregates, b"a", Some(b"aggregate")),
+    ];
+    write(&store, b"stamp", entries).await;
+    let keys: Vec<EntryKey> = vec![
+        (Table::Aggregates, b"b".to_vec()),
+        (Table::Answers, b"a".to_vec()),
+        (Table::Aggregates, b"a".to_vec()),
+    ];
+    let expected = vec![None, Some(b"answer".to_vec()), Some(b"aggregate".to_vec())];
+    assert_eq!(store.clone().read(keys).await, Ok(expected));
+    assert_eq!(store.read(Vec::new()).await, Ok(Vec::new()));
 }
 
 async fn changes_are_built_from_the_earlier_writes(store: Arc<dyn StateStore>) {
     let answer = |value: &[u8]| vec![change(Table::Answers, b"a", Some(value))];
     write(&store, b"1", answer(b"old")).await;
-    let reader = store.clone();
-    let changes: MakeChanges = Box::new(move || {
-        let found = get(&*reader, Table::Answers, b"a").expect("it was written before");
+    let changes: MakeChanges = Box::new(|entries| {
+        let found = entries.get(Table::Answers, b"a");
+        let found = found.expect("a healthy store can be read");
+        let found = found.expect("it was written before");
+        let first = entries.first(Table::Answers, b"", b"b", 9);
+        assert_eq!(first, Ok(vec![(b"a".to_vec(), found.clone())]));
         vec![
             change(Table::Answers, b"copy", Some(&found)),
             change(Table::Meta, STAMP_KEY, Some(b"2")),
@@ -163,7 +192,7 @@ async fn changes_are_built_from_the_earlier_writes(store: Arc<dyn StateStore>) {
     });
     let written = store.clone().write(changes).await;
     written.expect("building the changes may read the store");
-    let copy = get(&*store, Table::Answers, b"copy");
+    let copy = get(&store, Table::Answers, b"copy").await;
     assert_eq!(copy, Some(b"old".to_vec()));
 }
 
@@ -171,12 +200,13 @@ async fn a_cleared_store_is_empty_and_takes_writes(store: Arc<dyn StateStore>) {
     for table in TABLES {
         write(&store, b"1", vec![change(table, b"a", Some(b"1"))]).await;
     }
-    store.clear().expect("a healthy store can be cleared");
-    assert_empty(&*store);
+    let cleared = store.clone().clear().await;
+    cleared.expect("a healthy store can be cleared");
+    assert_empty(&store).await;
     write(&store, b"2", vec![change(Table::Answers, b"b", Some(b"2"))]).await;
-    assert_eq!(store.stamp(), Ok(Some(b"2".to_vec())));
-    assert_eq!(get(&*store, Table::Answers, b"b"), Some(b"2".to_vec()));
-    assert_eq!(get(&*store, Table::Answers, b"a"), None);
+    assert_stamp(&store, b"2").await;
+    assert_eq!(get(&store, Table::Answers, b"b").await, Some(b"2".to_vec()));
+    assert_eq!(get(&store, Table::Answers, b"a").await, None);
 }
 
 #[cfg(test)]
@@ -192,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn the_store_on_disk_conforms() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let disk = Disk::open(folder.path()).expect("an empty folder");
+        let disk = Disk::new(folder.path()).expect("threads");
         let partition = Cell::new(0);
         super::check(|| {
             partition.set(partition.get() + 1);

@@ -11,9 +11,8 @@ use super::{
 use crate::{
     log::{Log, PartitionAppender},
     protocol::{CorrectProtocol, OwnerProtocol},
-    store::{StateStore, StoreError},
+    store::{Answered, StateStore, StoreError},
 };
-use futures_util::future::BoxFuture;
 use kafka::{Encoder, Report};
 use schemas::{ContextEvent, Timestamp};
 use std::{sync::Arc, time::Duration};
@@ -53,7 +52,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     /// Whether the state store was read.
     pub(super) restored: bool,
     /// The write of the state store in progress.
-    pub(super) saving: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    pub(super) saving: Option<Answered<()>>,
     pub(super) save_not_before: Instant,
     /// The last term of this owner, unless it handed the partition over; another term in the log means
     /// that this owner was fenced.
@@ -224,7 +223,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 Some((_, reply)) = self.queue.recv() => {
                     let _ = reply.send(Err(refusal.clone()));
                 }
-                saved = next_save(&mut self.saving) => self.finish_save(saved),
+                saved = next_answer(&mut self.saving) => self.finish_save(saved),
             }
         }
     }
@@ -243,7 +242,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             for _ in 0..2 {
                 self.start_saving(1);
                 if self.saving.is_some() {
-                    let saved = next_save(&mut self.saving).await;
+                    let saved = next_answer(&mut self.saving).await;
                     self.finish_save(saved);
                 }
             }
@@ -381,12 +380,10 @@ async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
         .is_ok()
 }
 
-/// The result of the write in progress; pending if there is none.
-pub(super) async fn next_save(
-    saving: &mut Option<BoxFuture<'static, Result<(), StoreError>>>,
-) -> Result<(), StoreError> {
-    match saving {
-        Some(saving) => saving.await,
+/// The store's answer to a call in progress; pending for ever if there is none.
+pub(super) async fn next_answer<T>(asked: &mut Option<Answered<T>>) -> Result<T, StoreError> {
+    match asked {
+        Some(asked) => asked.await,
         None => std::future::pending().await,
     }
 }

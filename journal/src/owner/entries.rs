@@ -11,6 +11,18 @@ const HOUR_US: i64 = 60 * 60 * 1_000_000;
 const KEYED_US: i64 = 24 * HOUR_US;
 /// How long an answer to a command without a key is kept, in microseconds of log time.
 const SERVER_US: i64 = HOUR_US / 6;
+
+/// How long answers are kept. The number is that of the expiry entries in the state store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// For ever.
+    Unlimited = 0,
+    /// As long as a client may retry a key.
+    Keyed = 1,
+    /// As long as the answer to a command without a key is kept.
+    Server = 2,
+}
+
 /// An aggregate's version and state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Aggregate<S> {
@@ -50,19 +62,36 @@ impl StoredAnswer {
         }
     }
 
-    /// How long an answer is kept, in microseconds of log time; `None`: without a limit.
-    pub fn kept_us(origin: Origin) -> Option<i64> {
+    /// Whether it has expired.
+    pub fn is_expired(&self, log_time: Timestamp) -> bool {
+        Lifetime::of(self.origin).is_over(self.recorded_at, log_time)
+    }
+}
+
+impl Lifetime {
+    pub const ALL: [Self; 3] = [Self::Unlimited, Self::Keyed, Self::Server];
+
+    pub fn of(origin: Origin) -> Self {
         match origin {
-            Origin::Keyed => Some(KEYED_US),
-            Origin::Server => Some(SERVER_US),
-            Origin::Policy | Origin::Timer | Origin::Unknown => None,
+            Origin::Policy | Origin::Timer | Origin::Unknown => Self::Unlimited,
+            Origin::Keyed => Self::Keyed,
+            Origin::Server => Self::Server,
         }
     }
 
-    /// Whether it has expired.
-    pub fn is_expired(&self, log_time: Timestamp) -> bool {
-        Self::kept_us(self.origin)
-            .is_some_and(|kept| log_time.0.saturating_sub(self.recorded_at.0) > kept)
+    /// In microseconds of log time; `None`: for ever.
+    pub fn us(self) -> Option<i64> {
+        match self {
+            Self::Unlimited => None,
+            Self::Keyed => Some(KEYED_US),
+            Self::Server => Some(SERVER_US),
+        }
+    }
+
+    /// Whether an answer of `recorded_at` has expired.
+    pub fn is_over(self, recorded_at: Timestamp, log_time: Timestamp) -> bool {
+        self.us()
+            .is_some_and(|us| log_time.0.saturating_sub(recorded_at.0) > us)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The index tables that the valid records fold to: aggregates, and the answers of earlier commands.
 //!
 //! The state store gets all entries with some delay. Recently used entries are in memory too, and
-//! unsaved ones exist only there, so they stay.
+//! unsaved ones exist only there, so they stay. An entry that is not in memory must be fetched from the
+//! store before it is used; that an entry does not exist is remembered as well.
 
 use super::{
     bloom_filter::BloomFilter,
-    entries::{Aggregate, StoredAnswer, Unsaved},
+    entries::{Aggregate, Lifetime, StoredAnswer, Unsaved},
     request::Machine,
     store_layout,
     two_generation_cache::TwoGenerationCache,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     checkpoint::Checkpoint,
     protocol::OwnerProtocol,
-    store::{MakeChanges, StateStore, StoreError, Table},
+    store::{Answered, EntryKey, MakeChanges, StateStore, StoreError, Table},
 };
 use schemas::{Decision, Timestamp, ids::CommandId};
 use std::sync::Arc;
@@ -21,13 +22,34 @@ use std::sync::Arc;
 /// Most unsaved commits; beyond that no command is taken.
 pub(super) const UNSAVED_MAX: usize = 200_000;
 
+/// An entry, as far as memory has it.
+pub(super) enum Cached<T> {
+    /// The entry, or that there is none.
+    Known(Option<T>),
+    /// The store must be asked.
+    Unread,
+}
+
+/// The name of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::owner) enum EntryName {
+    Aggregate(Arc<str>),
+    Answer(CommandId),
+}
+
+/// Entries from the store.
+pub struct Fetched(Vec<(EntryName, Option<Vec<u8>>)>);
+
+/// Aggregates by key; `None`: the log has none under that key.
+type AggregateCache<S> = TwoGenerationCache<Arc<str>, Option<Arc<Aggregate<S>>>>;
+
 /// Folded from the log alone.
 pub(super) struct IndexTables<M: Machine> {
     pub machine: M,
     partition: i32,
     store: Arc<dyn StateStore>,
-    aggregates: TwoGenerationCache<Arc<str>, Arc<Aggregate<M::State>>>,
-    answers: TwoGenerationCache<CommandId, StoredAnswer>,
+    aggregates: AggregateCache<M::State>,
+    answers: TwoGenerationCache<CommandId, Option<StoredAnswer>>,
     /// The ids that have an answer in the store.
     stored_ids: BloomFilter,
     unsaved: Unsaved<M::State>,
@@ -53,23 +75,24 @@ impl<M: Machine> IndexTables<M> {
 
     /// Drops the entries in memory, and resumes from the store: gives its checkpoint, or `None` after
     /// emptying it, because it was empty, torn or built by another fold.
-    pub fn restore(&mut self, topic: &str) -> Result<Option<Checkpoint>, StoreError> {
+    pub async fn restore(&mut self, topic: &str) -> Result<Option<Checkpoint>, StoreError> {
         self.forget();
-        let checkpoint = store_layout::checkpoint::<M>(&*self.store, topic, self.partition)?;
+        let checkpoint = store_layout::checkpoint::<M>(&self.store, topic, self.partition).await?;
         match &checkpoint {
             Some(checkpoint) => {
                 self.saved_before = checkpoint.next_offset;
-                store_layout::each_id(&*self.store, |id| self.stored_ids.insert(id))?;
+                let (log_time, ids) = (checkpoint.log_time, &mut self.stored_ids);
+                store_layout::add_ids(&self.store, log_time, ids).await?;
             }
-            None => self.store.clear()?,
+            None => self.store.clone().clear().await?,
         }
         Ok(checkpoint)
     }
 
     /// Drops all entries, in the store too.
-    pub fn clear(&mut self) -> Result<(), StoreError> {
+    pub async fn clear(&mut self) -> Result<(), StoreError> {
         self.forget();
-        self.store.clear()
+        self.store.clone().clear().await
     }
 
     fn forget(&mut self) {
@@ -81,34 +104,54 @@ impl<M: Machine> IndexTables<M> {
         self.saved_before = 0;
     }
 
-    pub fn aggregate(&mut self, key: &str) -> Result<Option<Arc<Aggregate<M::State>>>, StoreError> {
-        if let Some(aggregate) = self.aggregates.get(key) {
-            return Ok(Some(aggregate.clone()));
+    pub fn aggregate(&mut self, key: &str) -> Cached<Arc<Aggregate<M::State>>> {
+        match self.aggregates.get(key) {
+            Some(aggregate) => Cached::Known(aggregate.clone()),
+            None => Cached::Unread,
         }
-        let Some(bytes) = self.store.get(Table::Aggregates, key.as_bytes())? else {
-            return Ok(None);
-        };
-        let aggregate = Arc::new(store_layout::read(key, &bytes)?);
-        self.aggregates
-            .remember(key.into(), Arc::clone(&aggregate), self.saved_before);
-        Ok(Some(aggregate))
     }
 
     /// The answer of an earlier command, unless it has expired.
-    pub fn answer(
-        &mut self,
-        id: CommandId,
-        log_time: Timestamp,
-    ) -> Result<Option<StoredAnswer>, StoreError> {
+    pub fn answer(&mut self, id: CommandId, log_time: Timestamp) -> Cached<StoredAnswer> {
         let found = match self.answers.get(&id) {
-            Some(stored) => Some(stored.clone()),
+            Some(stored) => stored.clone(),
             None if !self.stored_ids.may_contain(id) => None,
-            None => match self.store.get(Table::Answers, &id.0)? {
-                Some(bytes) => Some(store_layout::read(&hex::encode(id.0), &bytes)?),
-                None => None,
-            },
+            None => return Cached::Unread,
         };
-        Ok(found.filter(|stored| !stored.is_expired(log_time)))
+        Cached::Known(found.filter(|stored| !stored.is_expired(log_time)))
+    }
+
+    /// Fetches entries from the store.
+    pub fn fetch(&self, names: Vec<EntryName>) -> Answered<Fetched> {
+        let key = |name: &EntryName| -> EntryKey {
+            match name {
+                EntryName::Aggregate(key) => (Table::Aggregates, key.as_bytes().to_vec()),
+                EntryName::Answer(id) => (Table::Answers, id.0.to_vec()),
+            }
+        };
+        let read = self.store.clone().read(names.iter().map(key).collect());
+        Box::pin(async move { Ok(Fetched(names.into_iter().zip(read.await?).collect())) })
+    }
+
+    /// Adds entries that were fetched, unless memory has newer ones.
+    pub fn remember(&mut self, fetched: Fetched) -> Result<(), StoreError> {
+        let saved_before = self.saved_before;
+        for (name, bytes) in fetched.0 {
+            match name {
+                EntryName::Aggregate(key) if self.aggregates.get(&*key).is_none() => {
+                    let read = |bytes: Vec<u8>| store_layout::read(&key, &bytes).map(Arc::new);
+                    let aggregate = bytes.map(read).transpose()?;
+                    self.aggregates.remember(key, aggregate, saved_before);
+                }
+                EntryName::Answer(id) if self.answers.get(&id).is_none() => {
+                    let read = |bytes: Vec<u8>| store_layout::read(&hex::encode(id.0), &bytes);
+                    let answer = bytes.map(read).transpose()?;
+                    self.answers.remember(id, answer, saved_before);
+                }
+                EntryName::Aggregate(_) | EntryName::Answer(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The aggregate after a decision; `base` is the aggregate before it.
@@ -138,15 +181,22 @@ impl<M: Machine> IndexTables<M> {
     }
 
     /// Folds a valid decision that was read.
+    ///
+    /// # Panics
+    /// Its aggregate was not fetched.
     pub fn fold<P: OwnerProtocol>(
         &mut self,
         key: &str,
         offset: i64,
         recorded_at: Timestamp,
         decision: &Decision<M::Event>,
-    ) -> Result<(), StoreError> {
+    ) {
         if !decision.events.is_empty() {
-            let base = self.aggregate(key)?;
+            let Cached::Known(base) = self.aggregate(key) else {
+                panic!(
+                    "the aggregate {key} at offset {offset} was not fetched before it was folded"
+                );
+            };
             let after = self.after(key, base.as_deref(), &decision.events);
             self.put(key.into(), Arc::new(after), offset);
         }
@@ -163,7 +213,6 @@ impl<M: Machine> IndexTables<M> {
             };
             self.put_answer(CommandId(decision.command_id), stored);
         }
-        Ok(())
     }
 
     /// Sets an aggregate to its state after a valid commit.
@@ -171,15 +220,16 @@ impl<M: Machine> IndexTables<M> {
         self.unsaved
             .aggregates
             .insert(key.clone(), aggregate.clone());
-        self.aggregates.insert(key, aggregate, offset);
+        self.aggregates.insert(key, Some(aggregate), offset);
     }
 
     /// Adds the answer of a valid decision.
     pub fn put_answer(&mut self, id: CommandId, stored: StoredAnswer) {
         let offset = stored.offset;
-        self.stored_ids.insert(id);
+        let lifetime = Lifetime::of(stored.origin);
+        self.stored_ids.insert(id, lifetime, stored.recorded_at);
         self.unsaved.answers.push((id, stored.clone()));
-        self.answers.insert(id, stored, offset);
+        self.answers.insert(id, Some(stored), offset);
     }
 
     /// Number of unsaved commits.
@@ -196,9 +246,9 @@ impl<M: Machine> IndexTables<M> {
         }
         let unsaved = Arc::new(std::mem::take(&mut self.unsaved));
         self.saving = Some((unsaved.clone(), checkpoint.next_offset));
-        let (store, checkpoint) = (self.store.clone(), checkpoint.clone());
-        Some(Box::new(move || {
-            store_layout::changes::<M>(&unsaved, &checkpoint, &*store)
+        let checkpoint = checkpoint.clone();
+        Some(Box::new(move |store| {
+            store_layout::changes::<M>(&unsaved, &checkpoint, store)
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     core::Barrier,
-    driver::{Owner, Served, UNANSWERED_MAX, next_save},
+    driver::{Owner, Served, UNANSWERED_MAX, next_answer},
     handle::{Status, Submission},
     request::{Machine, Refusal},
     take_over::CLOCK_DRIFT_US_MAX,
@@ -13,10 +13,7 @@ use crate::{
 };
 use kafka::{BrokerRule, Report, appender::AppendError};
 use std::time::Duration;
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Most commands or reports taken in one iteration.
@@ -28,6 +25,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often metrics are updated and remaining changes are written to the state store.
 const TICK: Duration = Duration::from_millis(200);
+/// How often an owner without work looks at its clock. All owners of a process do so at the same time, so that
+/// an idle process wakes up once.
+const IDLE_TICK: Duration = Duration::from_secs(5);
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     /// Serves until `stop` or until the partition is no longer `assigned` (and then until no commit is
@@ -48,10 +48,13 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         stop: &CancellationToken,
         assigned: &mut watch::Receiver<bool>,
     ) -> Result<Served, Barrier> {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut tick = std::pin::pin!(tokio::time::sleep(TICK));
+        let mut is_idle = false;
         let mut last_report = Instant::now();
         let mut reports = Vec::with_capacity(RUN_MAX);
+        // Entries of the state store for the commands that wait for them. Dropped when serving ends: the
+        // entries may change then.
+        let mut fetching = None;
         self.send_all()?;
         loop {
             if stop.is_cancelled() {
@@ -63,6 +66,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             if let Some(error) = self.core.store_failure() {
                 return Ok(Served::StoreFailed(error.clone()));
             }
+            if self.core.unproved() == 0 {
+                last_report = Instant::now();
+            }
+            if fetching.is_none() {
+                fetching = self.core.fetch_unread(self.now());
+            }
+            if is_idle && !self.is_idle() {
+                is_idle = false;
+                tick.as_mut().reset(Instant::now() + TICK);
+            }
             let room = self.core.has_room(UNANSWERED_MAX) && self.unreported < 2 * UNANSWERED_MAX;
             tokio::select! {
                 biased;
@@ -70,21 +83,23 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     last_report = Instant::now();
                     self.take_reports(&mut reports)?;
                 }
-                saved = next_save(&mut self.saving) => self.finish_save(saved),
+                saved = next_answer(&mut self.saving) => self.finish_save(saved),
+                fetched = next_answer(&mut fetching) => {
+                    fetching = None;
+                    self.core.decide_unread(fetched, self.now());
+                }
                 submission = self.queue.recv(), if room => match submission {
-                    Some(submission) => {
-                        if self.core.unproved() == 0 {
-                            last_report = Instant::now();
-                        }
-                        self.take_submissions(submission);
-                    }
+                    Some(submission) => self.take_submissions(submission),
                     None => return self.drain(Served::Stopped).await,
                 },
-                _ = tick.tick() => {
+                () = tick.as_mut() => {
                     self.check_reports(last_report)?;
                     self.check_drift()?;
                     self.start_saving(1);
                     self.publish();
+                    is_idle = self.is_idle();
+                    let wait = if is_idle { self.until_idle_tick() } else { TICK };
+                    tick.as_mut().reset(Instant::now() + wait);
                 }
                 () = stop.cancelled() => {}
                 _ = assigned.changed() => {}
@@ -93,6 +108,17 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             self.send_all()?;
             self.start_saving_if_many();
         }
+    }
+
+    /// Whether nothing changes until a command comes.
+    fn is_idle(&self) -> bool {
+        self.core.unanswered() == 0 && self.core.unproved() == 0 && self.core.unsaved() == 0
+    }
+
+    /// The time until the next multiple of [`IDLE_TICK`].
+    fn until_idle_tick(&self) -> Duration {
+        let since_ms = (self.settings.uptime)().as_millis() % IDLE_TICK.as_millis();
+        IDLE_TICK - Duration::from_millis(u64::try_from(since_ms).unwrap_or(0))
     }
 
     fn check_reports(&self, last_report: Instant) -> Result<(), Barrier> {

@@ -5,20 +5,22 @@
 //! | meta | `stamp` | [`Stamp`], as JSON |
 //! | aggregates | the record's key | [`Aggregate`](super::entries::Aggregate): version and state, postcard |
 //! | answers | the command's id | [`StoredAnswer`], postcard |
-//! | expiry | kind of origin (0: never expires), log time of the write's last such answer, next offset of the write | the ids of that write's answers |
+//! | expiry | lifetime (0: never expires), log time of the write's last such answer, next offset of the write | the ids of that write's answers |
 //!
 //! `journal/golden/state_store/` has the entries of each version.
 
 use super::{
-    entries::{StoredAnswer, Unsaved},
+    bloom_filter::BloomFilter,
+    entries::{Lifetime, StoredAnswer, Unsaved},
     request::Machine,
 };
 use crate::{
     checkpoint::Checkpoint,
-    store::{Change, STAMP_KEY, StateStore, StoreError, Table},
+    store::{Change, Entries, STAMP_KEY, StateStore, StoreError, Table},
 };
-use schemas::{Origin, Timestamp, ids::CommandId};
+use schemas::{Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::sync::Arc;
 
 /// The version of this layout. Raise it with every change of an entry: stores of another version are
 /// rebuilt from the log.
@@ -30,9 +32,6 @@ const ENTRIES_READ: usize = 64;
 /// Bytes of an id in an expiry entry.
 const ID_BYTES: usize = 16;
 
-/// The values of [`expiry_kind`].
-const EXPIRY_KINDS: [u8; 3] = [0, 1, 2];
-
 /// The versions and the checkpoint that the other entries of a store belong to.
 #[derive(Serialize, Deserialize)]
 struct Stamp {
@@ -43,12 +42,12 @@ struct Stamp {
 }
 
 /// The checkpoint of a store; `None` if it is empty, torn, or built by another fold.
-pub(super) fn checkpoint<M: Machine>(
-    store: &dyn StateStore,
+pub(super) async fn checkpoint<M: Machine>(
+    store: &Arc<dyn StateStore>,
     topic: &str,
     partition: i32,
 ) -> Result<Option<Checkpoint>, StoreError> {
-    let Some(bytes) = store.stamp()? else {
+    let Some(bytes) = store.clone().stamp().await? else {
         return Ok(None);
     };
     let stamp: Result<Stamp, _> = serde_json::from_slice(&bytes);
@@ -74,7 +73,7 @@ pub(super) fn checkpoint<M: Machine>(
 pub(super) fn changes<M: Machine>(
     unsaved: &Unsaved<M::State>,
     checkpoint: &Checkpoint,
-    store: &dyn StateStore,
+    store: &dyn Entries,
 ) -> Vec<Change> {
     let stamp = Stamp {
         layout_version: LAYOUT_VERSION,
@@ -88,8 +87,8 @@ pub(super) fn changes<M: Machine>(
     };
     let mut changes = Vec::with_capacity(unsaved.aggregates.len() + unsaved.answers.len());
     // Removals come first: an answer that this write stores under an expired id must stay.
-    for origin in [Origin::Keyed, Origin::Server] {
-        changes.extend(expired(origin, checkpoint.log_time, store));
+    for lifetime in Lifetime::ALL {
+        changes.extend(expired(lifetime, checkpoint.log_time, store));
     }
     let mut entry = Vec::new();
     for (key, aggregate) in &unsaved.aggregates {
@@ -111,61 +110,68 @@ pub(super) fn changes<M: Machine>(
     changes
 }
 
-/// Records when this write's answers expire: one entry per kind of origin, not one per answer.
+/// Records when this write's answers expire: one entry per lifetime, not one per answer.
 fn expiries<S>(unsaved: &Unsaved<S>, checkpoint: &Checkpoint) -> Vec<Change> {
-    let entry = |kind: u8| {
-        let of_kind = || {
+    let entry = |lifetime: Lifetime| {
+        let answers = || {
             unsaved
                 .answers
                 .iter()
-                .filter(move |(_, stored)| expiry_kind(stored.origin) == kind)
+                .filter(move |(_, stored)| Lifetime::of(stored.origin) == lifetime)
         };
-        let last = of_kind().map(|(_, stored)| stored.recorded_at).max()?;
-        let mut key = expiry_key(kind, last);
+        let last = answers().map(|(_, stored)| stored.recorded_at).max()?;
+        let mut key = expiry_key(lifetime, last);
         key.extend(checkpoint.next_offset.to_be_bytes());
         Some(Change {
             table: Table::Expiry,
             key,
-            value: Some(of_kind().flat_map(|(id, _)| id.0).collect()),
+            value: Some(answers().flat_map(|(id, _)| id.0).collect()),
         })
     };
-    EXPIRY_KINDS.into_iter().filter_map(entry).collect()
+    Lifetime::ALL.into_iter().filter_map(entry).collect()
 }
 
-/// Passes every command id that has an answer in the store to `take`, and some whose answers have
-/// expired.
-pub(super) fn each_id(
-    store: &dyn StateStore,
-    mut take: impl FnMut(CommandId),
+/// Adds every command id that has an answer in the store to `filter`, and some whose answers have expired.
+pub(super) async fn add_ids(
+    store: &Arc<dyn StateStore>,
+    log_time: Timestamp,
+    filter: &mut BloomFilter,
 ) -> Result<(), StoreError> {
-    let mut start = Vec::new();
-    loop {
-        let entries = store.first(Table::Expiry, &start, &[u8::MAX], ENTRIES_READ)?;
-        for (_, ids) in &entries {
-            for id in ids.chunks_exact(ID_BYTES) {
-                take(CommandId(
-                    id.try_into().expect("a chunk has an id's length"),
-                ));
+    for lifetime in Lifetime::ALL {
+        let kept_us = lifetime.us().unwrap_or(i64::MAX);
+        let mut start = expiry_key(lifetime, Timestamp(log_time.0.saturating_sub(kept_us)));
+        let end = vec![lifetime as u8 + 1];
+        loop {
+            let entries = store
+                .clone()
+                .scan(Table::Expiry, start, end.clone(), ENTRIES_READ);
+            let entries = entries.await?;
+            for (key, ids) in &entries {
+                let last = expiry_time(key);
+                for id in ids.chunks_exact(ID_BYTES) {
+                    let id = id.try_into().expect("a chunk has an id's length");
+                    filter.insert(CommandId(id), lifetime, last);
+                }
             }
+            let Some((last, _)) = entries.into_iter().next_back() else {
+                break;
+            };
+            start = last;
+            // The lowest key behind the last one.
+            start.push(0);
         }
-        let Some((last, _)) = entries.into_iter().next_back() else {
-            return Ok(());
-        };
-        start = last;
-        // The lowest key behind the last one.
-        start.push(0);
     }
+    Ok(())
 }
 
 /// Removes the answers of the oldest writes, if they have expired. If the store can't be read now, the
 /// next write reads it again.
-fn expired(origin: Origin, log_time: Timestamp, store: &dyn StateStore) -> Vec<Change> {
-    let Some(kept_us) = StoredAnswer::kept_us(origin) else {
+fn expired(lifetime: Lifetime, log_time: Timestamp, store: &dyn Entries) -> Vec<Change> {
+    let Some(kept_us) = lifetime.us() else {
         return Vec::new();
     };
-    let kind = expiry_kind(origin);
-    let start = expiry_key(kind, Timestamp(0));
-    let end = expiry_key(kind, Timestamp(log_time.0.saturating_sub(kept_us)));
+    let start = expiry_key(lifetime, Timestamp(0));
+    let end = expiry_key(lifetime, Timestamp(log_time.0.saturating_sub(kept_us)));
     let entries = store.first(Table::Expiry, &start, &end, EXPIRED_WRITES_MAX);
     let remove = |table, key| Change {
         table,
@@ -187,19 +193,20 @@ fn expired(origin: Origin, log_time: Timestamp, store: &dyn StateStore) -> Vec<C
     changes
 }
 
-fn expiry_kind(origin: Origin) -> u8 {
-    match origin {
-        Origin::Policy | Origin::Timer | Origin::Unknown => 0,
-        Origin::Keyed => 1,
-        Origin::Server => 2,
-    }
-}
+/// Bytes of the time in an expiry entry's key, behind the one of the lifetime.
+const TIME_BYTES: std::ops::Range<usize> = 1..9;
 
-fn expiry_key(kind: u8, time: Timestamp) -> Vec<u8> {
+fn expiry_key(lifetime: Lifetime, time: Timestamp) -> Vec<u8> {
     // Log time is never below 1970, so its bytes sort as it does.
-    let mut key = vec![kind];
+    let mut key = vec![lifetime as u8];
     key.extend(time.0.max(0).to_be_bytes());
     key
+}
+
+/// The log time in the key of an expiry entry; the earliest one in a key that is none of ours.
+fn expiry_time(key: &[u8]) -> Timestamp {
+    let time = key.get(TIME_BYTES).and_then(|time| time.try_into().ok());
+    Timestamp(time.map_or(0, i64::from_be_bytes))
 }
 
 /// Reads an entry; `name` is for the error.

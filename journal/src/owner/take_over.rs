@@ -2,7 +2,7 @@
 //! itself, and reads its announcement.
 
 use super::{
-    driver::{Owner, UNANSWERED_MAX, next_save, topic},
+    driver::{Owner, UNANSWERED_MAX, next_answer, topic},
     handle::{Reason, Status},
     request::{Machine, Refusal},
 };
@@ -185,18 +185,19 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(())
     }
 
-    /// After an error of the state store, while not serving: resumes from the store if it only lost its
-    /// last writes; otherwise reads everything from the log again.
+    /// After an error of the state store, while not serving: reads everything from the log again if an
+    /// entry is damaged. Otherwise the entries are kept, and the next take-over resumes from them.
     pub(super) async fn recover_store(&mut self, error: &StoreError) {
         // If this is interrupted, the next take-over reads the store again.
         self.restored = false;
         self.await_save().await;
         let recovered = match error {
-            StoreError::Reopened { .. } => self.core.restore(),
+            StoreError::Unreadable { .. } => self.core.start_over().await,
             StoreError::InUse { .. }
-            | StoreError::Unusable { .. }
-            | StoreError::Unreadable { .. }
-            | StoreError::Unwritable { .. } => self.core.start_over(),
+            | StoreError::NotOurs { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::Reopened { .. }
+            | StoreError::Unwritable { .. } => return,
         };
         self.restored = recovered.is_ok();
         if let Err(error) = recovered {
@@ -212,7 +213,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     /// Waits for the write in progress: it must not land behind the read that follows.
     async fn await_save(&mut self) {
         if self.saving.is_some() {
-            let saved = next_save(&mut self.saving).await;
+            let saved = next_answer(&mut self.saving).await;
             self.finish_save(saved);
         }
     }
@@ -221,7 +222,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     async fn restore(&mut self) -> Result<(), Failure> {
         if !self.restored {
             self.await_save().await;
-            self.core.restore().map_err(Failure::Store)?;
+            self.core.restore().await.map_err(Failure::Store)?;
             self.restored = true;
             let offset = self.core.checkpoint().next_offset;
             tracing::info!(
@@ -361,9 +362,14 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             let may_read = !self.core.is_behind_with_saving();
             tokio::select! {
                 biased;
-                saved = next_save(&mut self.saving) => self.finish_save(saved),
+                saved = next_answer(&mut self.saving) => self.finish_save(saved),
                 batch = reader.next(), if may_read => {
-                    self.core.read(&batch?).map_err(Failure::Store)?;
+                    let batch = batch?;
+                    if let Some(fetching) = self.core.fetch_for(&batch) {
+                        let fetched = fetching.await;
+                        self.core.remember(fetched).map_err(Failure::Store)?;
+                    }
+                    self.core.read(&batch);
                     self.start_saving_if_many();
                     return Ok(true);
                 }

@@ -1,15 +1,15 @@
 //! A store in memory, for tests and for an owner that shall read the whole log at every start.
 
-use super::state_store::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
-use futures_util::future::{BoxFuture, ready};
+use super::state_store::{
+    Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
+    Table,
+};
+use futures_util::future::ready;
 use std::{
     collections::BTreeMap,
     ops::Bound,
     sync::{Arc, Mutex},
 };
-
-/// The table and key of an entry.
-type EntryKey = (Table, Vec<u8>);
 
 /// Loses all entries with the process.
 #[derive(Debug, Default)]
@@ -31,11 +31,7 @@ impl Memory {
     }
 }
 
-impl StateStore for Memory {
-    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get(Table::Meta, STAMP_KEY)
-    }
-
+impl Entries for Memory {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let entries = self.entries.lock().expect("no holder panics");
         Ok(entries.get(&(table, key.to_vec())).cloned())
@@ -58,14 +54,35 @@ impl StateStore for Memory {
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect())
     }
+}
 
-    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.apply(changes());
+impl StateStore for Memory {
+    fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
+        Box::pin(ready(self.get(Table::Meta, STAMP_KEY)))
+    }
+
+    fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
+        let values = keys.iter().map(|(table, key)| self.get(*table, key));
+        Box::pin(ready(values.collect()))
+    }
+
+    fn scan(
+        self: Arc<Self>,
+        table: Table,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        count: usize,
+    ) -> Answered<Vec<Entry>> {
+        Box::pin(ready(self.first(table, &start, &end, count)))
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()> {
+        self.apply(changes(&*self));
         Box::pin(ready(Ok(())))
     }
 
-    fn clear(&self) -> Result<(), StoreError> {
+    fn clear(self: Arc<Self>) -> Answered<()> {
         self.entries.lock().expect("no holder panics").clear();
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 }

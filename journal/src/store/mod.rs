@@ -8,6 +8,9 @@ mod disk;
 mod memory;
 mod state_store;
 
-pub use disk::Disk;
+pub use disk::{Disk, Pulse};
 pub use memory::Memory;
-pub use state_store::{Change, Entry, MakeChanges, STAMP_KEY, StateStore, StoreError, Table};
+pub use state_store::{
+    Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
+    Table,
+};

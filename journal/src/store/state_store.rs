@@ -30,19 +30,21 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
-/// Builds the changes to write, outside the owner's task.
-pub type MakeChanges = Box<dyn FnOnce() -> Vec<Change> + Send>;
+/// The table and key of an entry.
+pub type EntryKey = (Table, Vec<u8>);
 
 /// Key and value of an entry.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
-/// One partition's store.
-pub trait StateStore: Send + Sync + 'static {
-    /// The stamp of the store's entries; `None` if it is empty. After this call the store gives the state
-    /// that this stamp names, plus later writes, or an error.
-    fn stamp(&self) -> Result<Option<Vec<u8>>, StoreError>;
+/// Builds the changes to write from the entries of the store, on one of the store's threads.
+pub type MakeChanges = Box<dyn FnOnce(&dyn Entries) -> Vec<Change> + Send>;
 
-    /// An entry's value. The owner waits for it, so it must be fast.
+/// An answer of a store.
+pub type Answered<T> = BoxFuture<'static, Result<T, StoreError>>;
+
+/// The entries of one partition's store, as a write that is being built sees them.
+pub trait Entries {
+    /// An entry's value.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The first entries with keys in `start..end`, in the order of their keys; at most `count`.
@@ -53,12 +55,35 @@ pub trait StateStore: Send + Sync + 'static {
         end: &[u8],
         count: usize,
     ) -> Result<Vec<Entry>, StoreError>;
+}
+
+/// One partition's store. No call waits on the caller's thread, and every answer comes within a bounded
+/// time: a disk that does not answer is an error.
+///
+/// A call that was dropped before its answer has an effect either in full or not at all. It has none after
+/// the next [`StateStore::stamp`] has answered.
+pub trait StateStore: Send + Sync + 'static {
+    /// The stamp of the store's entries; `None` if it is empty. After this call the store gives the state
+    /// that this stamp names, plus later writes, or an error.
+    fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>>;
+
+    /// The values of entries, in the order of `keys`.
+    fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>>;
+
+    /// The first entries with keys in `start..end`, in the order of their keys; at most `count`.
+    fn scan(
+        self: Arc<Self>,
+        table: Table,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        count: usize,
+    ) -> Answered<Vec<Entry>>;
 
     /// Writes all changes or none. A crash may lose the last writes, but never an earlier one alone.
-    fn write(self: Arc<Self>, changes: MakeChanges) -> BoxFuture<'static, Result<(), StoreError>>;
+    fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()>;
 
-    /// Removes all entries.
-    fn clear(&self) -> Result<(), StoreError>;
+    /// Removes all entries, or none if it fails or the machine stops in between.
+    fn clear(self: Arc<Self>) -> Answered<()>;
 }
 
 /// Why a store can't be used.
@@ -70,12 +95,22 @@ pub enum StoreError {
         /// Its directory.
         path: String,
     },
-    /// It can't be opened, and recreating it failed.
-    #[error("the state store {path} can't be opened: {reason}")]
-    Unusable {
+    /// The directory has files that no state store made.
+    #[error(
+        "{path} is neither empty nor a state store: set commands.state_dir to another directory, or move \
+         the files in {path} away"
+    )]
+    NotOurs {
+        /// The directory.
+        path: String,
+    },
+    /// It gives no answer now: no right, no space, no descriptor, an input or output error, a disk that
+    /// does not answer. Its entries are kept; another attempt may succeed.
+    #[error("the state store {path} is not available: {reason}")]
+    Unavailable {
         /// Its directory.
         path: String,
-        /// The library's error.
+        /// What the operating system or the library says.
         reason: String,
     },
     /// It had to be reopened and has lost the last writes: read its [`StateStore::stamp`] and resume from
@@ -85,7 +120,7 @@ pub enum StoreError {
         /// Topic and partition.
         partition: String,
     },
-    /// An entry can't be read.
+    /// An entry is damaged.
     #[error("the state store of {partition} can't be read: {reason}")]
     Unreadable {
         /// Topic and partition.

@@ -1,34 +1,105 @@
 //! Decides commands on the proved and the unproved commits, and appends the decisions to the term.
 
-use super::state::{Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UnprovedCommit};
+use super::state::{
+    Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UNPROVED_BYTES_MAX,
+    UnprovedCommit,
+};
 use crate::{
     owner::{
         entries::Aggregate,
+        index_tables::{Cached, EntryName, Fetched},
         request::{Answer, Machine, Refusal, Request, already_so},
     },
     protocol::OwnerProtocol,
     rule::chain_hash,
-    store::StoreError,
+    store::{Answered, StoreError},
 };
+use foldhash::HashSet;
 use schemas::{BodyRef, CommitRef, DecisionRef, NoOp, Origin, Outcome, Timestamp};
 use std::sync::Arc;
 
+/// Most commands whose entries one read of the state store fetches.
+const FETCHED_FOR_MAX: usize = 1_024;
+
 impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
-    /// Decides a command on the proved and the unproved commits. If the state store can't be read, the
-    /// command waits to be decided again.
+    /// Decides a command, unless earlier ones wait for entries of the state store: commands are decided in
+    /// the order in which they came.
+    pub(super) fn decide_in_order(&mut self, command: PendingCommand<M, R>, now: Timestamp) {
+        match self.unread.is_empty() {
+            true => self.decide(command, now),
+            false => self.unread.push_back(command),
+        }
+    }
+
+    /// Decides a command on the proved and the unproved commits. If it needs entries of the state store,
+    /// it waits for them.
     pub(super) fn decide(&mut self, command: PendingCommand<M, R>, now: Timestamp) {
         match self.look_up(&command, now) {
-            Ok(Lookup::Answer(answer)) => self.hold_until_proved(command, answer, true),
-            Ok(Lookup::InFlight(seq)) => self.join(seq, command),
-            Ok(Lookup::Aggregate(base)) => match self.check_age(&command.request, now) {
+            Lookup::Unread => self.unread.push_back(command),
+            Lookup::Answer(answer) => self.hold_until_proved(command, answer, true),
+            Lookup::InFlight(seq) => self.join(seq, command),
+            Lookup::Aggregate(base) => match self.check_age(&command.request, now) {
                 Ok(()) => self.decide_on(command, base, now),
                 Err(refusal) => self.reply(command, Err(refusal)),
             },
-            Err(error) => {
-                self.store_failure = Some(error);
-                self.to_redecide.push_back(command);
+        }
+    }
+
+    /// Fetches the entries that the commands need that wait for some; `None` if none waits, or if there is
+    /// no room for their records. Pass the answer to [`Core::decide_unread`]. No command is decided
+    /// meanwhile, so no entry changes.
+    pub fn fetch_unread(&mut self, now: Timestamp) -> Option<Answered<Fetched>> {
+        while !self.unread.is_empty() && self.unproved_bytes < UNPROVED_BYTES_MAX {
+            let names = self.unread_names(now);
+            if !names.is_empty() {
+                return Some(self.tables.fetch(names));
+            }
+            // A proof has brought the entry meanwhile.
+            self.decide_all_unread(now);
+        }
+        None
+    }
+
+    /// Decides the commands that waited for these entries. If the state store can't be read, they wait on.
+    pub fn decide_unread(&mut self, fetched: Result<Fetched, StoreError>, now: Timestamp) {
+        match fetched.and_then(|fetched| self.tables.remember(fetched)) {
+            Ok(()) => self.decide_all_unread(now),
+            Err(error) => self.store_failure = Some(error),
+        }
+    }
+
+    /// Decides the commands that waited, up to the first one that needs another entry, or for which there
+    /// is no room.
+    fn decide_all_unread(&mut self, now: Timestamp) {
+        let mut waiting = std::mem::take(&mut self.unread);
+        while self.unread.is_empty()
+            && self.unproved_bytes < UNPROVED_BYTES_MAX
+            && let Some(command) = waiting.pop_front()
+        {
+            self.decide(command, now);
+        }
+        self.unread.append(&mut waiting);
+    }
+
+    /// The entries that the first commands need and memory does not have.
+    fn unread_names(&mut self, now: Timestamp) -> Vec<EntryName> {
+        let expiry_time = P::expiry_time(self.proved.log_time, now);
+        let mut names = Vec::new();
+        let mut keys = HashSet::default();
+        for command in self.unread.iter().take(FETCHED_FOR_MAX) {
+            let id = command.request.id;
+            if let Cached::Unread = self.tables.answer(id, expiry_time) {
+                names.push(EntryName::Answer(id));
+            }
+            let key = &command.key;
+            if !self.overlay.contains_key(key)
+                && let Cached::Unread = self.tables.aggregate(key)
+                && keys.insert(key.clone())
+            {
+                names.push(EntryName::Aggregate(key.clone()));
             }
         }
+        names
     }
 
     fn check_age(&self, request: &Request<M::Command>, now: Timestamp) -> Result<(), Refusal> {
@@ -39,14 +110,14 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     }
 
     /// Looks up the command's answer or commit or, if it is new, its aggregate.
-    fn look_up(
-        &mut self,
-        command: &PendingCommand<M, R>,
-        now: Timestamp,
-    ) -> Result<Lookup<M::State>, StoreError> {
+    fn look_up(&mut self, command: &PendingCommand<M, R>, now: Timestamp) -> Lookup<M::State> {
         let request = &command.request;
         let expiry_time = P::expiry_time(self.proved.log_time, now);
-        if let Some(stored) = self.tables.answer(request.id, expiry_time)? {
+        let stored = match self.tables.answer(request.id, expiry_time) {
+            Cached::Known(stored) => stored,
+            Cached::Unread => return Lookup::Unread,
+        };
+        if let Some(stored) = stored {
             let answer = match stored.hash == request.hash {
                 // After a barrier the log may have this owner's own commit: then it is a first answer.
                 true => Ok(Answer {
@@ -55,16 +126,18 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
                 }),
                 false => Err(Refusal::KeyReused),
             };
-            return Ok(Lookup::Answer(answer));
+            return Lookup::Answer(answer);
         }
         if let Some(seq) = self.in_flight.get(&request.id) {
-            return Ok(Lookup::InFlight(*seq));
+            return Lookup::InFlight(*seq);
         }
-        let overlaid = self.overlay.get(&command.key);
-        Ok(Lookup::Aggregate(match overlaid {
-            Some((_, aggregate)) => Some(aggregate.clone()),
-            None => self.tables.aggregate(&command.key)?,
-        }))
+        if let Some((_, aggregate)) = self.overlay.get(&command.key) {
+            return Lookup::Aggregate(Some(aggregate.clone()));
+        }
+        match self.tables.aggregate(&command.key) {
+            Cached::Known(aggregate) => Lookup::Aggregate(aggregate),
+            Cached::Unread => Lookup::Unread,
+        }
     }
 
     fn decide_on(
@@ -264,6 +337,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
 
 /// The result of looking a command up.
 enum Lookup<S> {
+    /// The state store must be asked.
+    Unread,
     /// Its answer, which still needs a proof that this owner owns the partition.
     Answer(Result<Answer, Refusal>),
     /// The seq of its own commit, which is in flight.

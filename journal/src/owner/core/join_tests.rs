@@ -1,6 +1,6 @@
 //! A command that comes again while its first attempt is in flight.
 
-use super::tests::{Log, core, deliver, noted, request, submit, take_over};
+use super::fixture::{Log, core, deliver, noted, request, submit, take_over};
 use schemas::Origin;
 
 #[test]

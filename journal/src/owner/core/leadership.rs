@@ -84,7 +84,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         });
         for command in std::mem::take(&mut self.to_redecide) {
             self.counts.decided_again += u64::from(command.attempts > 0);
-            self.decide(command, now);
+            self.decide_in_order(command, now);
         }
         self.prove_held_answers(now);
     }
@@ -136,5 +136,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
                 self.to_redecide.push_back(command);
             }
         }
+        // They came later than all others, and were not decided yet.
+        self.to_redecide.append(&mut self.unread);
     }
 }

@@ -15,6 +15,8 @@
 
 mod decide;
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod join_tests;
 mod leadership;
 mod proof;

@@ -4,15 +4,15 @@ use crate::{
     checkpoint::Checkpoint,
     owner::{
         entries::Aggregate,
-        index_tables::{IndexTables, UNSAVED_MAX},
+        index_tables::{Cached, EntryName, Fetched, IndexTables, UNSAVED_MAX},
         request::{Answer, Machine, Refusal, Request},
     },
     protocol::{CorrectProtocol, OwnerProtocol},
     reader::{Batch, Valid},
     rule::Hash,
-    store::{MakeChanges, StateStore, StoreError},
+    store::{Answered, MakeChanges, StateStore, StoreError},
 };
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use kafka::{Encoder, appender::RECORD_BYTES_MAX};
 use schemas::{Outcome, Timestamp, ids::CommandId};
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
@@ -83,6 +83,8 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     pub(super) held_answers: VecDeque<HeldAnswer<M, R>>,
     /// Commands that a barrier left to be decided again, in order.
     pub(super) to_redecide: VecDeque<PendingCommand<M, R>>,
+    /// Commands that wait, in order, for entries of the state store.
+    pub(super) unread: VecDeque<PendingCommand<M, R>>,
     pub(super) appends: Vec<Outgoing>,
     pub(super) replies: Vec<(R, Result<Answer, Refusal>)>,
     pub(super) next_number: u64,
@@ -176,6 +178,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             unproved_bytes: 0,
             held_answers: VecDeque::new(),
             to_redecide: VecDeque::new(),
+            unread: VecDeque::new(),
             appends: Vec::new(),
             replies: Vec::new(),
             next_number: 0,
@@ -196,25 +199,33 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
 
     /// While not serving: resumes from the store. Reading then shows whether the log is still the one
     /// that the store was built from.
-    pub fn restore(&mut self) -> Result<(), StoreError> {
+    ///
+    /// If it is dropped before it ends, it must be called again.
+    ///
+    /// # Errors
+    /// The store can't be read, or not emptied.
+    pub async fn restore(&mut self) -> Result<(), StoreError> {
         let partition = self.proved.partition;
+        let restored = self.tables.restore(self.topic).await?;
         self.store_failure = None;
-        let restored = self.tables.restore(self.topic)?;
         let stored = restored.unwrap_or_else(|| Checkpoint::start(self.topic, partition));
         self.proved = P::resume(stored);
         Ok(())
     }
 
     /// While not serving: starts from offset 0, and empties the store.
-    pub fn start_over(&mut self) -> Result<(), StoreError> {
-        self.tables.clear()?;
+    ///
+    /// # Errors
+    /// The store can't be emptied.
+    pub async fn start_over(&mut self) -> Result<(), StoreError> {
+        self.tables.clear().await?;
         self.store_failure = None;
         self.proved = Checkpoint::start(self.topic, self.proved.partition);
         Ok(())
     }
 
-    /// Why the state store can't be read any longer, if so: [`Core::stop_serving`], then
-    /// [`Core::start_over`].
+    /// Why the state store can't be read any longer, if so: [`Core::stop_serving`], then [`Core::restore`]
+    /// or [`Core::start_over`].
     pub fn store_failure(&self) -> Option<&StoreError> {
         self.store_failure.as_ref()
     }
@@ -301,32 +312,57 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         std::mem::take(&mut self.counts)
     }
 
+    /// Fetches the entries of the state store that folding a batch needs; `None` if memory has all of them.
+    /// Pass the answer to [`Core::remember`] before [`Core::read`].
+    pub fn fetch_for(&mut self, batch: &Batch<M::Event>) -> Option<Answered<Fetched>> {
+        let mut names = Vec::new();
+        let mut keys = HashSet::default();
+        for valid in &batch.commits {
+            let has_events = valid
+                .decision()
+                .is_some_and(|decision| !decision.events.is_empty());
+            let key: Arc<str> = valid.key_text().into();
+            if has_events
+                && let Cached::Unread = self.tables.aggregate(&key)
+                && keys.insert(key.clone())
+            {
+                names.push(EntryName::Aggregate(key));
+            }
+        }
+        (!names.is_empty()).then(|| self.tables.fetch(names))
+    }
+
+    /// Takes entries of the state store that were fetched.
+    ///
+    /// # Errors
+    /// The state store can't be read.
+    pub fn remember(&mut self, fetched: Result<Fetched, StoreError>) -> Result<(), StoreError> {
+        let remembered = fetched.and_then(|fetched| self.tables.remember(fetched));
+        remembered.inspect_err(|error| self.store_failure = Some(error.clone()))
+    }
+
     /// Folds a batch that was read from the log. Only while not serving: a serving owner does not read
     /// its own commits.
     ///
-    /// # Errors
-    /// The state store can't be read; [`Core::start_over`].
-    pub fn read(&mut self, batch: &Batch<M::Event>) -> Result<(), StoreError> {
+    /// # Panics
+    /// The entries that it needs were not fetched by [`Core::fetch_for`].
+    pub fn read(&mut self, batch: &Batch<M::Event>) {
         let before = (self.proved.epoch, self.proved.term);
         for valid in &batch.commits {
             let is_foreign = (valid.commit.epoch, valid.commit.term) != before;
             if P::folds_record(is_foreign, !self.to_redecide.is_empty()) {
-                self.read_one(valid)?;
+                self.read_one(valid);
             }
         }
         self.proved = batch.checkpoint.clone();
-        Ok(())
     }
 
-    fn read_one(&mut self, valid: &Valid<M::Event>) -> Result<(), StoreError> {
-        let Some(decision) = valid.decision() else {
-            return Ok(());
-        };
-        let (key, recorded_at) = (valid.key_text(), valid.commit.recorded_at);
-        let folded = self
-            .tables
-            .fold::<P>(&key, valid.offset, recorded_at, decision);
-        folded.inspect_err(|error| self.store_failure = Some(error.clone()))
+    fn read_one(&mut self, valid: &Valid<M::Event>) {
+        if let Some(decision) = valid.decision() {
+            let (key, recorded_at) = (valid.key_text(), valid.commit.recorded_at);
+            self.tables
+                .fold::<P>(&key, valid.offset, recorded_at, decision);
+        }
     }
 
     /// Refuses every command that waits.
@@ -371,7 +407,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             return self.reply(command, Err(Refusal::Busy(reason)));
         }
         match self.head {
-            Some(_) => self.decide(command, now),
+            Some(_) => self.decide_in_order(command, now),
             None => self.to_redecide.push_back(command),
         }
     }

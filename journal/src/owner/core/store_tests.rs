@@ -1,12 +1,14 @@
 //! Owners that resume from their stores.
 
+use super::fixture::{
+    Log, Notes, TestCore, deliver, finish, noted, request, submit, submit_at, take_over,
+};
 use super::state::*;
-use super::tests::{Log, Notes, TestCore, deliver, noted, request, submit, take_over};
 use crate::{
     checkpoint::Checkpoint,
     owner::request::{Request, already_so},
     probe::Event,
-    store::{Disk, Memory, StateStore},
+    store::{Disk, Entries, Memory, StateStore, StoreError},
 };
 use kafka::Encoder;
 use schemas::{ContextEvent, Origin, Timestamp};
@@ -18,7 +20,7 @@ const HOUR_US: i64 = 3_600_000_000;
 fn core(store: Arc<dyn StateStore>) -> TestCore {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
     let mut core = Core::new(Notes, TOPIC, 0, encoder, store);
-    core.restore().unwrap();
+    finish(core.restore()).unwrap();
     core
 }
 
@@ -32,7 +34,7 @@ async fn save(core: &mut TestCore) {
 async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = Log::new();
-    let disk = Disk::open(folder.path()).unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
     let mut first = core(disk.partition(TOPIC, 0));
     take_over(&mut first, &mut log, 1);
     submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
@@ -44,7 +46,7 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     deliver(&mut first, &mut log);
     drop((first, disk));
 
-    let disk = Disk::open(folder.path()).unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
     let mut next = core(disk.partition(TOPIC, 0));
     assert_eq!(next.checkpoint(), &saved);
     take_over(&mut next, &mut log, 2);
@@ -89,6 +91,83 @@ async fn answers_that_never_expire_are_found_again() {
             "{origin:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_answers_of_many_writes_are_found_again() {
+    const WRITES: u8 = 30;
+    let store = Arc::new(Memory::default());
+    let (mut log, mut first) = (Log::new(), core(store.clone()));
+    take_over(&mut first, &mut log, 1);
+    for id in 1..=WRITES {
+        submit(&mut first, 1, request(id, Origin::Keyed, "lamp"));
+        deliver(&mut first, &mut log);
+        save(&mut first).await;
+    }
+    let mut next = core(store);
+    take_over(&mut next, &mut log, 2);
+    for id in 1..=WRITES {
+        submit(&mut next, 1, request(id, Origin::Keyed, "lamp"));
+        deliver(&mut next, &mut log);
+        let answer = next.take_replies().remove(0).1.unwrap();
+        assert!(answer.replayed, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn commands_that_wait_for_the_store_are_decided_in_their_order() {
+    let store = Arc::new(Memory::default());
+    let (mut log, mut first) = (Log::new(), core(store.clone()));
+    take_over(&mut first, &mut log, 1);
+    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
+    deliver(&mut first, &mut log);
+    save(&mut first).await;
+    let mut next = core(store);
+    take_over(&mut next, &mut log, 2);
+    let about = |id: u8, key: &str| Request {
+        key: key.into(),
+        ..request(id, Origin::Keyed, "lamp")
+    };
+    next.submit(about(2, "note_A"), 2, Timestamp(1_000_000));
+    let fetching = next.fetch_unread(Timestamp(1_000_000)).unwrap();
+    // Nothing is decided while the store is asked, not even what needs no answer of it.
+    next.submit(about(3, "note_B"), 3, Timestamp(1_000_000));
+    next.submit(about(4, "note_A"), 4, Timestamp(1_000_000));
+    assert!(next.take_appends().is_empty());
+    next.decide_unread(fetching.await, Timestamp(1_000_000));
+    while let Some(fetching) = next.fetch_unread(Timestamp(1_000_000)) {
+        next.decide_unread(fetching.await, Timestamp(1_000_000));
+    }
+    deliver(&mut next, &mut log);
+    let replies = next.take_replies();
+    let order: Vec<_> = replies.iter().map(|(reply, _)| *reply).collect();
+    assert_eq!(order, [2, 3, 4]);
+    let versions: Vec<_> = replies
+        .into_iter()
+        .map(|(_, answer)| answer.unwrap().version)
+        .collect();
+    assert_eq!(versions, [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_command_waits_on_if_the_store_gives_no_answer() {
+    let (mut log, mut core) = (Log::new(), core(Arc::new(Memory::default())));
+    take_over(&mut core, &mut log, 1);
+    let now = Timestamp(1_000_000);
+    core.submit(request(1, Origin::Keyed, "lamp"), 1, now);
+    drop(core.fetch_unread(now).unwrap());
+    let error = StoreError::Unavailable {
+        path: "here".into(),
+        reason: "no answer from the disk".into(),
+    };
+    core.decide_unread(Err(error.clone()), now);
+    assert_eq!(core.store_failure(), Some(&error));
+    assert_eq!((core.unanswered(), core.take_replies().len()), (1, 0));
+    core.stop_serving();
+    finish(core.restore()).unwrap();
+    take_over(&mut core, &mut log, 2);
+    deliver(&mut core, &mut log);
+    assert_eq!(core.take_replies().remove(0).1.unwrap().version, 1);
 }
 
 #[tokio::test]
@@ -143,7 +222,7 @@ async fn answers_expire_by_log_time_and_leave_the_store() {
             received_at: later,
             ..request(100 + u8::try_from(hours).unwrap(), Origin::Policy, "lamp")
         };
-        core.submit(other, 9, later);
+        submit_at(&mut core, 9, other, later);
         deliver(&mut core, &mut log);
         save(&mut core).await;
         assert_eq!(kept(&store), left, "after {hours} hours");
@@ -155,7 +234,7 @@ async fn answers_expire_by_log_time_and_leave_the_store() {
         received_at: later,
         ..request(1, Origin::Keyed, "lamp")
     };
-    core.submit(again, 10, later);
+    submit_at(&mut core, 10, again, later);
     deliver(&mut core, &mut log);
     assert!(!core.take_replies().remove(0).1.unwrap().replayed);
     save(&mut core).await;
@@ -175,7 +254,7 @@ async fn a_store_of_another_fold_or_layout_is_rebuilt() {
         ("\"layout_version\":3", "\"layout_version\":9"),
         ("{", ""),
     ] {
-        let stamp = String::from_utf8(store.stamp().unwrap().unwrap()).unwrap();
+        let stamp = String::from_utf8(finish(store.clone().stamp()).unwrap().unwrap()).unwrap();
         assert!(stamp.contains(from), "{stamp}");
         store.apply(vec![crate::store::Change {
             table: crate::store::Table::Meta,

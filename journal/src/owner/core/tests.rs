@@ -1,185 +1,12 @@
-//! The protocol against a log in memory, into which each test puts lost, doubled, late or foreign records.
+//! Proofs, answers, barriers and take-overs.
 
-pub(super) use super::state::*;
+use super::fixture::*;
 use crate::{
     checkpoint::Checkpoint,
-    owner::request::{Machine, Refusal, Request},
-    probe::{Event, Noted},
-    reader::{Batch, Valid},
-    rule::{Rule, Verdict},
-    store::Memory,
+    owner::request::{Refusal, Request},
 };
-use kafka::{
-    Encoder, Report,
-    appender::{AppendError, RECORD_BYTES_MAX},
-};
-use schemas::{ContextEvent, Origin, Outcome, OutcomeKind, Timestamp, ids::CommandId};
-use std::sync::Arc;
-
-const TOPIC: &str = Event::CONTEXT.topic;
-pub(super) const NOW: Timestamp = Timestamp(1_000_000);
-
-const PARTITIONS: i32 = 4;
-
-/// A note that can be taken once; the command is its text, and "bad" is rejected.
-pub(super) struct Notes;
-
-impl Machine for Notes {
-    const FOLD_VERSION: u32 = 1;
-    type Event = Event;
-    type State = bool;
-    type Command = &'static str;
-
-    fn blank(&self, _: &str) -> Option<bool> {
-        Some(false)
-    }
-
-    fn decide(&self, is_noted: &bool, command: &&'static str) -> Result<Vec<Event>, Outcome> {
-        let text = (*command).to_owned();
-        match (is_noted, *command) {
-            (_, "bad") => Err(Outcome {
-                kind: OutcomeKind::Conflict,
-                code: "NO".into(),
-                detail: b"{}".to_vec(),
-            }),
-            (true, _) => Ok(vec![]),
-            (false, _) => Ok(vec![Event::Noted(Noted { text })]),
-        }
-    }
-
-    fn evolve(&self, _: bool, _: &Event) -> bool {
-        true
-    }
-}
-
-/// A partition's records at the broker.
-pub(super) struct Log {
-    pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
-    schema: serde_avro_fast::Schema,
-}
-
-impl Log {
-    pub(super) fn new() -> Self {
-        Self {
-            records: Vec::new(),
-            schema: Event::CONTEXT.schema().parse().unwrap(),
-        }
-    }
-
-    /// The broker takes a record; gives its offset.
-    fn append(&mut self, outgoing: &Outgoing) -> i64 {
-        self.records
-            .push((outgoing.key.as_bytes().to_vec(), outgoing.value.clone()));
-        i64::try_from(self.records.len()).unwrap() - 1
-    }
-
-    /// The batch that a reader gives after a checkpoint.
-    pub(super) fn batch(&self, from: &Checkpoint) -> Batch<Event> {
-        let mut rule = Rule::from_checkpoint(from);
-        let mut commits = Vec::new();
-        let mut void = 0;
-        let start = usize::try_from(from.next_offset).unwrap();
-        for (index, (key, value)) in self.records.iter().enumerate().skip(start) {
-            let offset = i64::try_from(index).unwrap();
-            match rule.judge(offset, Some(key), Some(value)).unwrap() {
-                Verdict::Void(_) => void += 1,
-                Verdict::Valid(_) => {
-                    let commit =
-                        serde_avro_fast::from_datum_slice(&value[5..], &self.schema).unwrap();
-                    commits.push(Valid {
-                        offset,
-                        key: key.clone().into(),
-                        commit,
-                    });
-                }
-            }
-        }
-        Batch {
-            partition: 0,
-            from: from.next_offset,
-            commits,
-            void,
-            checkpoint: rule.checkpoint(),
-        }
-    }
-}
-
-pub(super) type TestCore = Core<Notes, u32>;
-
-pub(super) fn core() -> TestCore {
-    let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
-    Core::new(Notes, TOPIC, 0, encoder, Arc::new(Memory::default()))
-}
-
-fn announce(core: &mut TestCore, term: u8) -> Outgoing {
-    core.announce("http://here", PARTITIONS, [term; 16], NOW)
-        .unwrap()
-}
-
-/// Makes an owner serve on this log.
-pub(super) fn take_over(core: &mut TestCore, log: &mut Log, term: u8) {
-    core.read(&log.batch(core.checkpoint())).unwrap();
-    let announcement = announce(core, term);
-    log.append(&announcement);
-    core.read(&log.batch(core.checkpoint())).unwrap();
-    core.start_serving(NOW);
-}
-
-pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<&'static str> {
-    Request {
-        key: "note_A".into(),
-        command,
-        id: CommandId([id; 16]),
-        hash: [command.len().try_into().unwrap(); 16],
-        origin,
-        actor: "me".into(),
-        correlation_id: [id; 16],
-        causation_id: None,
-        traceparent: None,
-        expected_version: None,
-        received_at: NOW,
-    }
-}
-
-pub(super) fn submit(core: &mut TestCore, reply: u32, request: Request<&'static str>) {
-    core.submit(request, reply, NOW);
-    core.prove_held_answers(NOW);
-}
-
-/// The broker takes all records and reports their offsets.
-pub(super) fn deliver(core: &mut TestCore, log: &mut Log) {
-    for outgoing in core.take_appends() {
-        let offset = log.append(&outgoing);
-        core.delivered(&Report {
-            number: outgoing.number,
-            result: Ok(offset),
-        })
-        .unwrap();
-    }
-}
-
-fn unknown(number: u64) -> Report {
-    let (topic, reason) = (TOPIC.to_owned(), "timed out".to_owned());
-    Report {
-        number,
-        result: Err(AppendError::Unknown {
-            topic,
-            partition: 0,
-            reason,
-        }),
-    }
-}
-
-/// The number of valid notes in the log.
-pub(super) fn noted(log: &Log) -> usize {
-    let batch = log.batch(&Checkpoint::start(TOPIC, 0));
-    batch
-        .commits
-        .iter()
-        .filter_map(Valid::decision)
-        .map(|decision| decision.events.len())
-        .sum()
-}
+use kafka::{Report, appender::RECORD_BYTES_MAX};
+use schemas::Origin;
 
 #[test]
 fn only_proved_commits_are_answered() {
@@ -238,7 +65,7 @@ fn rejections_wait_for_one_shared_no_op() {
             NOW,
         );
     }
-    core.prove_held_answers(NOW);
+    decide_unread_and_prove(&mut core, NOW);
     assert!(core.take_replies().is_empty());
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().len(), 3);
@@ -406,7 +233,7 @@ fn a_fenced_owner_answers_nothing() {
     }
     assert!(core.take_replies().is_empty());
     assert_eq!(noted(&log), 0);
-    core.read(&log.batch(core.checkpoint())).unwrap();
+    read(&mut core, &log);
     assert_eq!(core.checkpoint().term, [2; 16]);
 }
 
@@ -416,14 +243,14 @@ fn the_first_of_two_announcements_is_valid_and_the_other_owner_gets_a_new_epoch(
     let (first, second) = (announce(&mut other, 2), announce(&mut core, 1));
     log.append(&first);
     log.append(&second);
-    core.read(&log.batch(core.checkpoint())).unwrap();
+    read(&mut core, &log);
     assert!(!core.has_read_announcement() && core.drop_lost_announcement());
     let third = announce(&mut core, 3);
     log.append(&third);
     // Sent again, the same announcement is void.
     assert_eq!(announce(&mut core, 4).term, third.term);
     log.append(&third);
-    core.read(&log.batch(core.checkpoint())).unwrap();
+    read(&mut core, &log);
     assert!(core.has_read_announcement());
     assert_eq!(
         (core.checkpoint().epoch, core.checkpoint().term),
@@ -439,7 +266,7 @@ fn an_announcement_that_landed_unread_is_used_by_the_next_attempt() {
     // Reading up to it fails; the next attempt finds it while catching up.
     let announcement = announce(&mut core, 2);
     log.append(&announcement);
-    core.read(&log.batch(core.checkpoint())).unwrap();
+    read(&mut core, &log);
     assert!(core.has_read_announcement() && !core.drop_lost_announcement());
     core.start_serving(NOW);
     submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
@@ -489,7 +316,7 @@ fn refuses_only_a_commit_larger_than(bytes_max: usize) {
     too_large.key = "note_B".into();
     too_large.command = large;
     core.submit(too_large, 2, NOW);
-    core.prove_held_answers(NOW);
+    decide_unread_and_prove(&mut core, NOW);
     assert!(core.take_replies().is_empty(), "nothing is proved yet");
     deliver(&mut core, &mut log);
     assert!(matches!(

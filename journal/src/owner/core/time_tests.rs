@@ -1,6 +1,6 @@
 //! Log time, and commands that are too old or too new to be decided.
 
-use super::tests::{Log, NOW, TestCore, core, deliver, request, take_over};
+use super::fixture::{Log, NOW, TestCore, core, deliver, request, submit_at, take_over};
 use crate::{
     checkpoint::Checkpoint,
     owner::request::{DECIDED_WITHIN_US, RECEIVED_AHEAD_US_MAX, Refusal, Request},
@@ -14,8 +14,13 @@ const TOPIC: &str = Event::CONTEXT.topic;
 fn log_time_never_falls() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
-    core.submit(request(1, Origin::Keyed, "lamp"), 1, Timestamp(7_000_000));
-    core.submit(request(2, Origin::Keyed, "bad"), 2, Timestamp(3));
+    submit_at(
+        &mut core,
+        1,
+        request(1, Origin::Keyed, "lamp"),
+        Timestamp(7_000_000),
+    );
+    submit_at(&mut core, 2, request(2, Origin::Keyed, "bad"), Timestamp(3));
     deliver(&mut core, &mut log);
     let batch = log.batch(&Checkpoint::start(TOPIC, 0));
     let times: Vec<i64> = batch
@@ -38,7 +43,7 @@ fn new_commands_are_decided_while_log_time_is_ahead() {
         received_at: tomorrow,
         ..request(1, Origin::Server, "lamp")
     };
-    core.submit(of_tomorrow, 1, tomorrow);
+    submit_at(&mut core, 1, of_tomorrow, tomorrow);
     deliver(&mut core, &mut log);
     core.stop_serving();
     take_over(&mut core, &mut log, 2);
@@ -50,7 +55,7 @@ fn new_commands_are_decided_while_log_time_is_ahead() {
             key: format!("note_{id}"),
             ..request(id, Origin::Server, "lamp")
         };
-        core.submit(received, 2, now);
+        submit_at(core, 2, received, now);
         deliver(core, log);
         core.take_replies().remove(0).1
     };
@@ -71,17 +76,22 @@ fn a_command_that_was_received_long_ago_is_not_decided() {
         ..request(1, Origin::Server, "lamp")
     };
     let late = NOW.0 + DECIDED_WITHIN_US + 1;
-    core.submit(received_at(NOW.0), 1, Timestamp(late));
-    core.submit(received_at(NOW.0 + RECEIVED_AHEAD_US_MAX + 1), 2, NOW);
+    submit_at(&mut core, 1, received_at(NOW.0), Timestamp(late));
+    submit_at(
+        &mut core,
+        2,
+        received_at(NOW.0 + RECEIVED_AHEAD_US_MAX + 1),
+        NOW,
+    );
     let replies = core.take_replies();
     assert_eq!(replies.len(), 2);
     for (_, reply) in replies {
         assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
     }
     // In time it is decided, and its answer is given for as long as it is kept.
-    core.submit(received_at(NOW.0), 3, Timestamp(late - 1));
+    submit_at(&mut core, 3, received_at(NOW.0), Timestamp(late - 1));
     deliver(&mut core, &mut log);
-    core.submit(received_at(NOW.0), 4, Timestamp(late + 1));
+    submit_at(&mut core, 4, received_at(NOW.0), Timestamp(late + 1));
     core.prove_held_answers(Timestamp(late + 1));
     deliver(&mut core, &mut log);
     let versions: Vec<_> = core

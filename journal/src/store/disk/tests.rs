@@ -1,7 +1,15 @@
-//! The store on disk after a restart, beside other partitions, and after it was closed.
+//! The store on disk after a restart, beside other partitions, and when the disk or the library fails.
 
-use super::*;
-use crate::store::Change;
+use super::{database::FORMAT, *};
+use crate::store::{Change, MakeChanges, STAMP_KEY, Table};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
 
 fn change(table: Table, key: &[u8], value: Option<&[u8]>) -> Change {
     Change {
@@ -12,7 +20,7 @@ fn change(table: Table, key: &[u8], value: Option<&[u8]>) -> Change {
 }
 
 fn stamped(stamp: &'static [u8], change: Change) -> MakeChanges {
-    Box::new(move || vec![change, self::change(Table::Meta, STAMP_KEY, Some(stamp))])
+    Box::new(move |_| vec![change, self::change(Table::Meta, STAMP_KEY, Some(stamp))])
 }
 
 async fn write(store: &Arc<dyn StateStore>, stamp: &'static [u8], key: &'static [u8]) {
@@ -20,159 +28,473 @@ async fn write(store: &Arc<dyn StateStore>, stamp: &'static [u8], key: &'static 
     store.clone().write(stamped(stamp, entry)).await.unwrap();
 }
 
+async fn get(
+    store: &Arc<dyn StateStore>,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut values = store.clone().read(vec![(table, key.to_vec())]).await?;
+    Ok(values.remove(0))
+}
+
+async fn has(store: &Arc<dyn StateStore>, key: &[u8]) -> bool {
+    get(store, Table::Answers, key).await.unwrap().is_some()
+}
+
+async fn stamp(store: &Arc<dyn StateStore>) -> Option<Vec<u8>> {
+    store.clone().stamp().await.unwrap()
+}
+
 /// As after a failed write, but with all earlier writes.
 fn reopen(disk: &Disk) {
-    disk.close();
+    let open = disk.shared.current().unwrap();
+    disk.shared.close(&open, None);
+}
+
+/// Writes all new entries into the library's tables.
+fn flush(disk: &Disk) {
+    disk.shared.current().unwrap().flush();
+}
+
+/// The directories that were set aside.
+fn aside(state_dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(state_dir).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.to_string_lossy().contains(".aside-"))
+        .collect()
+}
+
+fn database(state_dir: &Path) -> PathBuf {
+    state_dir.join("daybook-store").join("database")
 }
 
 #[tokio::test]
 async fn entries_survive_a_restart_and_belong_to_their_partition() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(folder.path()).unwrap();
-    let (store, other) = (
-        disk.partition("journal.x", 0),
-        disk.partition("journal.x", 1),
-    );
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    let other = disk.partition("journal.x", 1);
     write(&store, b"1", b"a").await;
-    assert_eq!(other.stamp().unwrap(), None);
-    assert_eq!(other.get(Table::Answers, b"a").unwrap(), None);
-    let taken = Disk::open(folder.path()).err().unwrap();
+    assert_eq!(stamp(&other).await, None);
+    assert!(!has(&other, b"a").await);
+    let second = Disk::new(folder.path()).unwrap();
+    let taken = second.open().await.unwrap_err();
     assert!(matches!(taken, StoreError::InUse { .. }), "{taken}");
+    write(&other, b"2", b"b").await;
     drop((disk, store, other));
-    let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-    assert_eq!(store.stamp().unwrap(), Some(b"1".to_vec()));
-    assert_eq!(
-        store.get(Table::Answers, b"a").unwrap(),
-        Some(b"value".to_vec())
-    );
-    store.clear().unwrap();
-    assert_eq!(store.stamp().unwrap(), None);
-    assert_eq!(store.get(Table::Answers, b"a").unwrap(), None);
+    let disk = Disk::new(folder.path()).unwrap();
+    disk.open().await.unwrap();
+    let store = disk.partition("journal.x", 0);
+    let other = disk.partition("journal.x", 1);
+    assert_eq!(stamp(&store).await, Some(b"1".to_vec()));
+    assert!(has(&store, b"a").await);
+    store.clone().clear().await.unwrap();
+    assert_eq!(stamp(&store).await, None);
+    assert!(!has(&store, b"a").await);
+    assert_eq!(stamp(&other).await, Some(b"2".to_vec()));
+    assert!(has(&other, b"b").await);
 }
 
 #[tokio::test]
-async fn the_first_entries_come_in_order() {
+async fn all_partitions_share_one_keyspace() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-    for key in [b"c", b"a", b"b", b"d"] {
-        let entry = change(Table::Expiry, key, Some(b""));
-        store.clone().write(stamped(b"1", entry)).await.unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    for partition in 0..56 {
+        let store = disk.partition("journal.x", partition);
+        write(&store, b"1", b"a").await;
     }
-    let keys = |start: &[u8], end: &[u8], count| -> Vec<Vec<u8>> {
-        let found = store.first(Table::Expiry, start, end, count).unwrap();
-        found.into_iter().map(|(key, _)| key).collect()
-    };
-    assert_eq!(keys(b"", b"d", 9), [b"a", b"b", b"c"]);
-    assert_eq!(keys(b"b", b"z", 2), [b"b", b"c"]);
+    // The library's own, and ours.
+    let keyspaces = fs::read_dir(database(folder.path()).join("keyspaces"));
+    assert_eq!(keyspaces.unwrap().count(), 2);
 }
 
 /// An owner keeps only part of the entries in memory: it must not treat the others as absent.
 #[tokio::test]
 async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(folder.path()).unwrap();
-    let (store, other) = (
-        disk.partition("journal.x", 0),
-        disk.partition("journal.x", 0),
-    );
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    let thief = disk.partition("journal.x", 0);
     write(&store, b"1", b"a").await;
     reopen(&disk);
-    assert!(
-        store.get(Table::Answers, b"a").unwrap().is_some(),
-        "all entries are there"
-    );
-    other.clear().unwrap();
+    assert!(has(&store, b"a").await, "all entries are there");
+    thief.clear().await.unwrap();
     reopen(&disk);
+    let entry = change(Table::Answers, b"b", Some(b""));
     for error in [
-        store.get(Table::Answers, b"a").err(),
-        store
-            .clone()
-            .write(stamped(b"2", change(Table::Answers, b"b", Some(b""))))
-            .await
-            .err(),
+        get(&store, Table::Answers, b"a").await.err(),
+        store.clone().write(stamped(b"2", entry)).await.err(),
     ] {
         assert!(
             matches!(error, Some(StoreError::Reopened { .. })),
             "{error:?}"
         );
     }
-    assert_eq!(store.stamp().unwrap(), None);
-    assert_eq!(
-        store.get(Table::Answers, b"a").unwrap(),
-        None,
-        "the stamp was read since"
-    );
-}
-
-/// Building a write reads the store; opening another partition meanwhile must not cause a deadlock.
-#[tokio::test]
-async fn a_partition_is_opened_while_another_builds_its_write() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(folder.path()).unwrap();
-    let store = disk.partition("journal.x", 0);
-    write(&store, b"1", b"a").await;
-    let (reader, other) = (store.clone(), disk.partition("journal.x", 1));
-    let changes: MakeChanges = Box::new(move || {
-        let opening = std::thread::spawn(move || other.stamp());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !opening.is_finished() && std::time::Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        assert!(opening.is_finished(), "opening waits for the write");
-        assert!(reader.get(Table::Answers, b"a").unwrap().is_some());
-        vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
-    });
-    store.clone().write(changes).await.unwrap();
-    assert_eq!(store.stamp().unwrap(), Some(b"2".to_vec()));
-}
-
-#[tokio::test]
-async fn a_write_to_a_store_that_lost_its_entries_meanwhile_fails() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(folder.path()).unwrap();
-    let store = disk.partition("journal.x", 0);
-    write(&store, b"1", b"a").await;
-    let (other, meanwhile) = (disk.partition("journal.x", 0), disk.clone());
-    let changes: MakeChanges = Box::new(move || {
-        other.clear().unwrap();
-        reopen(&meanwhile);
-        vec![change(Table::Meta, STAMP_KEY, Some(b"2"))]
-    });
-    let error = store.clone().write(changes).await.unwrap_err();
-    assert!(matches!(error, StoreError::Reopened { .. }), "{error}");
-    assert_eq!(store.stamp().unwrap(), None);
-}
-
-#[test]
-fn a_database_that_can_not_be_opened_is_recreated() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(Disk::open(folder.path()).unwrap());
-    let marker = folder.path().join("version");
-    assert!(marker.exists(), "the library's format marker");
-    std::fs::write(&marker, b"torn").unwrap();
-    let store = Disk::open(folder.path()).unwrap().partition("journal.x", 0);
-    assert_eq!(store.stamp().unwrap(), None);
+    assert_eq!(stamp(&store).await, None);
+    assert!(!has(&store, b"a").await, "the stamp was read since");
 }
 
 /// One partition's failed write closes the database for all; the others have lost no write.
 #[tokio::test]
-async fn a_write_succeeds_if_the_database_was_reopened_with_all_writes() {
+async fn a_write_succeeds_after_the_database_was_reopened_with_all_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::open(folder.path()).unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
     write(&store, b"1", b"a").await;
-    let (other, meanwhile) = (disk.partition("journal.x", 1), disk.clone());
-    let changes: MakeChanges = Box::new(move || {
-        reopen(&meanwhile);
-        assert_eq!(other.stamp().unwrap(), None, "reopened");
-        vec![
-            change(Table::Answers, b"b", Some(b"value")),
-            change(Table::Meta, STAMP_KEY, Some(b"2")),
-        ]
+    reopen(&disk);
+    write(&store, b"2", b"b").await;
+    assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
+    assert!(has(&store, b"a").await && has(&store, b"b").await);
+}
+
+/// A write that waits for the test.
+fn held(stamp: &'static [u8]) -> (MakeChanges, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((begin, begun), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+    let changes: MakeChanges = Box::new(move |_| {
+        begin.send(()).unwrap();
+        // Fails once the test has dropped its end.
+        let _ = released.recv();
+        vec![change(Table::Meta, STAMP_KEY, Some(stamp))]
     });
-    store.clone().write(changes).await.unwrap();
-    assert_eq!(store.stamp().unwrap(), Some(b"2".to_vec()));
-    for key in [b"a", b"b"] {
-        assert!(store.get(Table::Answers, key).unwrap().is_some());
+    (changes, begun, release)
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_holds_up_no_other_partition() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let (store, other) = (
+        disk.partition("journal.x", 0),
+        disk.partition("journal.x", 1),
+    );
+    assert_eq!(disk.pulse().unanswered_for(), None);
+    let (changes, begun, release) = held(b"1");
+    let hanging = tokio::spawn(store.clone().write(changes));
+    tokio::task::spawn_blocking(move || begun.recv().unwrap())
+        .await
+        .unwrap();
+    write(&other, b"2", b"b").await;
+    assert!(has(&other, b"b").await);
+    assert!(disk.pulse().unanswered_for().is_some(), "the store owes it");
+    drop(release);
+    hanging.await.unwrap().unwrap();
+    assert_eq!(stamp(&store).await, Some(b"1".to_vec()));
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_stamp() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    write(&store, b"1", b"a").await;
+    let (changes, begun, release) = held(b"2");
+    let given_up = tokio::spawn(store.clone().write(changes));
+    tokio::task::spawn_blocking(move || begun.recv().unwrap())
+        .await
+        .unwrap();
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let early = store.clone().stamp().await.unwrap_err();
+    assert!(matches!(early, StoreError::Unavailable { .. }), "{early}");
+    drop(release);
+    // It has begun, so it ends.
+    while store.clone().stamp().await.is_err() {}
+    assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
+
+    // All threads are taken, so this one does not begin.
+    let others: Vec<_> = (1..)
+        .take(WRITERS)
+        .map(|partition| {
+            let (changes, begun, release) = held(b"1");
+            let other = disk.partition("journal.x", partition);
+            (tokio::spawn(other.write(changes)), begun, release)
+        })
+        .collect();
+    let mut releases = Vec::new();
+    for (task, begun, release) in others {
+        let begun = tokio::task::spawn_blocking(move || begun.recv().unwrap());
+        begun.await.unwrap();
+        releases.push((task, release));
     }
+    let entry = change(Table::Answers, b"late", Some(b""));
+    let mut late = store.clone().write(stamped(b"3", entry));
+    tokio::select! {
+        biased;
+        written = &mut late => panic!("{written:?} although no thread is free"),
+        () = std::future::ready(()) => drop(late),
+    }
+    for (task, release) in releases {
+        drop(release);
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
+    write(&store, b"4", b"b").await;
+    assert!(!has(&store, b"late").await);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_set_aside_and_strangers_files_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("letter.txt"), "dear").unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    write(&store, b"1", b"a").await;
+    let marker = database(folder.path()).join("version");
+    assert!(marker.exists(), "the library's format marker");
+    fs::write(&marker, b"torn").unwrap();
+    reopen_failed(&disk);
+    assert_eq!(stamp(&store).await, None);
+    let aside = aside(folder.path());
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    let kept = fs::read(aside[0].join("database").join("version")).unwrap();
+    assert_eq!(kept, b"torn");
+    let letter = fs::read_to_string(folder.path().join("letter.txt")).unwrap();
+    assert_eq!(letter, "dear");
+}
+
+/// Closes the database without opening it before.
+fn reopen_failed(disk: &Disk) {
+    let open = disk.shared.connection().open.clone();
+    disk.shared.close(&open.unwrap(), None);
+}
+
+/// What an operating system refuses with, and time or an operator can mend.
+fn refusals() -> Vec<io::Error> {
+    const NO_DESCRIPTOR: i32 = 24;
+    const INPUT_OUTPUT: i32 = 5;
+    let kinds = [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::OutOfMemory,
+    ];
+    let numbers = [NO_DESCRIPTOR, INPUT_OUTPUT].map(io::Error::from_raw_os_error);
+    kinds
+        .into_iter()
+        .map(io::Error::from)
+        .chain(numbers)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_operating_system_sets_nothing_aside() {
+    static REFUSALS: AtomicUsize = AtomicUsize::new(usize::MAX);
+    fn refusing(path: &Path, number: u64) -> Result<Open, Failure> {
+        let index = REFUSALS.fetch_add(1, Ordering::SeqCst);
+        let refusal = refusals().into_iter().nth(index);
+        match refusal {
+            // As the library or the tree below it reports it.
+            Some(error) if index.is_multiple_of(2) => Err(fjall::Error::Io(error).into()),
+            Some(error) => Err(fjall::Error::Storage(fjall::LsmError::Io(error)).into()),
+            None => Open::open(path, number),
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    REFUSALS.store(usize::MAX - 1, Ordering::SeqCst);
+    let disk = Disk::with_library(folder.path(), refusing).unwrap();
+    let store = disk.partition("journal.x", 0);
+    write(&store, b"1", b"a").await;
+    REFUSALS.store(0, Ordering::SeqCst);
+    reopen_failed(&disk);
+    for refusal in refusals() {
+        let refused = get(&store, Table::Answers, b"a").await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Unavailable { .. }),
+            "{refusal}: {refused}"
+        );
+    }
+    assert!(has(&store, b"a").await, "another attempt succeeds");
+    assert_eq!(aside(folder.path()), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_damaged_makes_the_owners_rebuild_their_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let (store, other) = (
+        disk.partition("journal.x", 0),
+        disk.partition("journal.x", 1),
+    );
+    write(&store, b"1", b"a").await;
+    write(&other, b"1", b"a").await;
+    flush(&disk);
+    reopen(&disk);
+    damage_tables(&database(folder.path()).join("keyspaces").join("1"));
+    let damaged = get(&store, Table::Answers, b"a").await.unwrap_err();
+    assert!(
+        matches!(damaged, StoreError::Unreadable { .. }),
+        "{damaged}"
+    );
+    let reopened = get(&other, Table::Answers, b"a").await.unwrap_err();
+    assert!(
+        matches!(reopened, StoreError::Reopened { .. }),
+        "{reopened}"
+    );
+    assert_eq!(aside(folder.path()).len(), 1);
+    store.clone().clear().await.unwrap();
+    write(&store, b"2", b"a").await;
+    assert!(has(&store, b"a").await);
+    assert_eq!(stamp(&other).await, None);
+}
+
+/// Flips every byte of the blocks with entries.
+fn damage_tables(keyspace: &Path) {
+    let mut damaged = 0;
+    for entry in fs::read_dir(keyspace.join("tables")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        // The end of the file says where its blocks are.
+        for byte in bytes.iter_mut().take(64) {
+            *byte = !*byte;
+        }
+        fs::write(&path, bytes).unwrap();
+        damaged += 1;
+    }
+    assert!(damaged > 0, "{keyspace:?} has no table");
+}
+
+/// The library waits without an end for memtables to be flushed, even if its worker has died.
+#[tokio::test]
+async fn a_write_fails_if_the_worker_of_the_library_has_died() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    write(&store, b"1", b"a").await;
+    let tables = database(folder.path())
+        .join("keyspaces")
+        .join("1")
+        .join("tables");
+    fs::rename(&tables, folder.path().join("away")).unwrap();
+    fs::write(&tables, "no directory").unwrap();
+    let open = disk.shared.current().unwrap();
+    open.fill_with_sealed_memtables();
+    let entry = change(Table::Answers, b"b", Some(b""));
+    let failed = store.clone().write(stamped(b"2", entry)).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Unwritable { .. }), "{failed}");
+    drop(open);
+    fs::remove_file(&tables).unwrap();
+    fs::rename(folder.path().join("away"), &tables).unwrap();
+    let entry = change(Table::Answers, b"b", Some(b""));
+    store.clone().write(stamped(b"2", entry)).await.unwrap();
+    assert!(has(&store, b"a").await && has(&store, b"b").await);
+}
+
+#[tokio::test]
+async fn the_entries_of_an_emptied_partition_leave_the_disk_with_later_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let (store, other) = (
+        disk.partition("journal.x", 0),
+        disk.partition("journal.x", 1),
+    );
+    let many: MakeChanges = Box::new(|_| {
+        let entry = |number: u32| change(Table::Answers, &number.to_be_bytes(), Some(b"value"));
+        let stamp = change(Table::Meta, STAMP_KEY, Some(b"1"));
+        (0..25_000).map(entry).chain([stamp]).collect()
+    });
+    store.clone().write(many).await.unwrap();
+    store.clone().clear().await.unwrap();
+    // It survives a restart that these entries are to be removed.
+    reopen(&disk);
+    assert!(disk.shared.current().unwrap().len() > 25_000);
+    for _ in 0..5 {
+        write(&other, b"1", b"a").await;
+    }
+    // One entry and the stamp, the two names, and the next number.
+    assert_eq!(disk.shared.current().unwrap().len(), 5);
+}
+
+/// Copies a store, with zeros in the library's write-ahead log behind `kept` bytes.
+fn copy_cut_off(from: &Path, to: &Path, kept: usize) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_cut_off(&path, &target, kept);
+        } else if path.extension().is_some_and(|extension| extension == "jnl") {
+            let written = log_bytes_of(&path);
+            let log = fs::File::create(&target).unwrap();
+            (&log)
+                .write_all(&written[..kept.min(written.len())])
+                .unwrap();
+            log.set_len(path.metadata().unwrap().len()).unwrap();
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// The bytes of the library's write-ahead log that were written; it is as long as it may become.
+fn log_bytes_of(log: &Path) -> Vec<u8> {
+    const MORE_THAN_THE_TEST_WRITES: u64 = 1 << 16;
+    let mut bytes = Vec::new();
+    let log = fs::File::open(log).unwrap();
+    log.take(MORE_THAN_THE_TEST_WRITES)
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0);
+    bytes.truncate(end.map_or(0, |last| last + 1));
+    bytes
+}
+
+fn log_bytes(state_dir: &Path) -> usize {
+    log_bytes_of(&database(state_dir).join("0.jnl")).len()
+}
+
+/// Writes are not synced, so a power cut loses the end of the library's log. Its tables are durable.
+#[tokio::test]
+async fn after_a_power_cut_within_clear_the_store_has_all_entries_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::new(folder.path()).unwrap();
+    let store = disk.partition("journal.x", 0);
+    write(&store, b"1", b"a").await;
+    flush(&disk);
+    write(&store, b"2", b"b").await;
+    let before = log_bytes(folder.path());
+    store.clone().clear().await.unwrap();
+    let after = log_bytes(folder.path());
+    assert!(before < after, "{before} {after}");
+    let mut seen = [0; 2];
+    for kept in before..=after {
+        let copy = tempfile::tempdir().unwrap();
+        copy_cut_off(folder.path(), copy.path(), kept);
+        let store = Disk::new(copy.path()).unwrap().partition("journal.x", 0);
+        let stamp = stamp(&store).await;
+        let entries = [has(&store, b"a").await, has(&store, b"b").await];
+        match &stamp {
+            Some(stamp) => assert_eq!((&stamp[..], entries), (&b"2"[..], [true; 2]), "{kept}"),
+            None => assert_eq!(entries, [false; 2], "{kept}"),
+        }
+        seen[usize::from(stamp.is_none())] += 1;
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}
+
+#[test]
+fn a_changed_key_needs_another_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = Open::open(folder.path(), 1).unwrap();
+    let changes = vec![
+        change(Table::Meta, b"m", Some(b"1")),
+        change(Table::Aggregates, b"g", Some(b"2")),
+        change(Table::Answers, b"a", Some(b"3")),
+        change(Table::Expiry, b"e", Some(b"4")),
+        change(Table::Meta, STAMP_KEY, Some(b"5")),
+    ];
+    open.write("journal.x-0", None, changes).unwrap();
+    open.clear("journal.x-0").unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("golden/state_store_keys/v{FORMAT}/entries.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, open.text()).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    assert_eq!(
+        golden,
+        open.text(),
+        "{path:?} differs: raise FORMAT, then UPDATE_GOLDEN=1 writes the new version's file"
+    );
 }

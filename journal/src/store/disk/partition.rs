@@ -1,0 +1,312 @@
+//! One partition's store in the database of all partitions.
+
+use super::{
+    Disk,
+    database::{Failure, Open},
+    directory::unavailable,
+    threads::{Caller, Threads},
+};
+use crate::store::state_store::{
+    Answered, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError, Table,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// Longest wait for a read.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for a write; the library may merge files first.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// One partition's store.
+pub(super) struct DiskPartition {
+    disk: Disk,
+    name: String,
+    state: Mutex<State>,
+}
+
+/// What is known of a partition.
+#[derive(Default)]
+struct State {
+    known: Known,
+    /// Whether a write is under way, even if its caller is gone.
+    is_writing: bool,
+}
+
+/// The state that a partition's user relies on.
+#[derive(Clone, Default)]
+struct Known {
+    /// [`Open::number`] at the last check.
+    opened: u64,
+    /// The partition's number in the database.
+    id: Option<u32>,
+    /// The stamp that was last read or written.
+    stamp: Option<Vec<u8>>,
+}
+
+/// A partition's entries in an open database.
+struct View<'a> {
+    partition: &'a DiskPartition,
+    open: &'a Arc<Open>,
+    id: Option<u32>,
+}
+
+impl View<'_> {
+    fn read<T: Default>(
+        &self,
+        read: impl FnOnce(&Open, u32) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        match self.id {
+            Some(id) => read(self.open, id)
+                .map_err(|failure| self.partition.unreadable(self.open, &failure)),
+            None => Ok(T::default()),
+        }
+    }
+}
+
+impl Entries for View<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|open, id| open.get(id, table, key))
+    }
+
+    fn first(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        count: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.read(|open, id| open.first(id, table, start, end, count))
+    }
+}
+
+/// A write that is under way until this is dropped.
+struct Writing<'a>(&'a DiskPartition);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.state().is_writing = false;
+    }
+}
+
+impl DiskPartition {
+    pub fn new(disk: Disk, name: String) -> Self {
+        Self {
+            disk,
+            name,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    fn reopened(&self) -> StoreError {
+        StoreError::Reopened {
+            partition: self.name.clone(),
+        }
+    }
+
+    fn unreadable(&self, open: &Arc<Open>, failure: &Failure) -> StoreError {
+        let shared = &self.disk.shared;
+        match failure {
+            Failure::Unavailable(reason) | Failure::Behind(reason) => {
+                unavailable(&shared.path, reason)
+            }
+            Failure::Damaged(reason) => {
+                shared.close(open, Some(reason.clone()));
+                StoreError::Unreadable {
+                    partition: self.name.clone(),
+                    reason: reason.clone(),
+                }
+            }
+        }
+    }
+
+    fn unwritable(&self, open: &Arc<Open>, failure: Failure) -> StoreError {
+        let failure = self.disk.shared.write_failed(open, failure);
+        StoreError::Unwritable {
+            partition: self.name.clone(),
+            reason: failure.to_string(),
+        }
+    }
+
+    /// What an open database has of this partition.
+    fn stored(&self, open: &Arc<Open>) -> Result<Known, StoreError> {
+        let unreadable = |failure| self.unreadable(open, &failure);
+        let id = open.id(&self.name).map_err(unreadable)?;
+        let view = View {
+            partition: self,
+            open,
+            id,
+        };
+        Ok(Known {
+            opened: open.number,
+            id,
+            stamp: view.get(Table::Meta, STAMP_KEY)?,
+        })
+    }
+
+    /// The open database and the partition's number in it, after a check that it still has its user's
+    /// writes if it was reopened.
+    fn known(&self) -> Result<(Arc<Open>, Option<u32>), StoreError> {
+        let open = self.disk.shared.current()?;
+        let known = self.state().known.clone();
+        if known.opened == open.number {
+            return Ok((open, known.id));
+        }
+        let stored = self.stored(&open)?;
+        let mut state = self.state();
+        // Otherwise another call has just checked it, and may have written since.
+        if state.known.opened != open.number {
+            if stored.stamp != state.known.stamp {
+                return Err(self.reopened());
+            }
+            state.known = stored;
+        }
+        let id = state.known.id;
+        drop(state);
+        Ok((open, id))
+    }
+
+    /// Calls `work`, unless its caller is gone or an earlier write of this partition is still under way.
+    fn alone<T>(
+        &self,
+        caller: &Caller<Result<T, StoreError>>,
+        work: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state();
+        if caller.is_gone() || state.is_writing {
+            let reason = "an earlier write is still under way";
+            return Err(unavailable(&self.disk.shared.path, &reason));
+        }
+        state.is_writing = true;
+        drop(state);
+        let _writing = Writing(self);
+        work()
+    }
+
+    fn stamp_now(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let stored = self.stored(&self.disk.shared.current()?)?;
+        let stamp = stored.stamp.clone();
+        self.state().known = stored;
+        Ok(stamp)
+    }
+
+    fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
+        let (open, id) = self.known()?;
+        let view = View {
+            partition: self,
+            open: &open,
+            id,
+        };
+        let mut changes = changes(&view);
+        // Sorted keys reuse the cached path of the previous search. The sort is stable: of two changes
+        // of one entry the last one wins.
+        changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+        let stamp = changes.iter().rfind(|change| change.table == Table::Meta);
+        let stamp = stamp.and_then(|change| change.value.clone());
+        let written = open.write(&self.name, id, changes);
+        let id = written.map_err(|failure| self.unwritable(&open, failure))?;
+        self.state().known = Known {
+            opened: open.number,
+            id: Some(id),
+            stamp,
+        };
+        if let Err(failure) = open.remove_dead() {
+            self.disk.shared.write_failed(&open, failure);
+        }
+        Ok(())
+    }
+
+    fn clear_now(&self) -> Result<(), StoreError> {
+        let open = self.disk.shared.current()?;
+        let cleared = open.clear(&self.name);
+        let id = cleared.map_err(|failure| self.unwritable(&open, failure))?;
+        self.state().known = Known {
+            opened: open.number,
+            id,
+            stamp: None,
+        };
+        Ok(())
+    }
+
+    /// An answer of threads of the store.
+    fn ask<T: Send + 'static>(
+        self: Arc<Self>,
+        threads: &Threads,
+        timeout: Duration,
+        work: impl FnOnce(&Self, &Caller<Result<T, StoreError>>) -> Result<T, StoreError>
+        + Send
+        + 'static,
+    ) -> Answered<T> {
+        let threads = threads.clone();
+        Box::pin(async move {
+            let partition = self.clone();
+            let answer = threads.run(timeout, move |caller| {
+                let answer = catch_unwind(AssertUnwindSafe(|| work(&partition, caller)));
+                answer.unwrap_or_else(|_| Err(partition.disk.shared.close_after_panic()))
+            });
+            answer.await.map_err(|error| self.disk.no_answer(error))?
+        })
+    }
+}
+
+impl StateStore for DiskPartition {
+    fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
+        let threads = self.disk.readers.clone();
+        self.ask(&threads, READ_TIMEOUT, |partition, caller| {
+            partition.alone(caller, || partition.stamp_now())
+        })
+    }
+
+    fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
+        let threads = self.disk.readers.clone();
+        self.ask(&threads, READ_TIMEOUT, move |partition, _| {
+            let (open, id) = partition.known()?;
+            let view = View {
+                partition,
+                open: &open,
+                id,
+            };
+            keys.iter()
+                .map(|(table, key)| view.get(*table, key))
+                .collect()
+        })
+    }
+
+    fn scan(
+        self: Arc<Self>,
+        table: Table,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        count: usize,
+    ) -> Answered<Vec<Entry>> {
+        let threads = self.disk.readers.clone();
+        self.ask(&threads, READ_TIMEOUT, move |partition, _| {
+            let (open, id) = partition.known()?;
+            let view = View {
+                partition,
+                open: &open,
+                id,
+            };
+            view.first(table, &start, &end, count)
+        })
+    }
+
+    fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()> {
+        let threads = self.disk.writers.clone();
+        self.ask(&threads, WRITE_TIMEOUT, |partition, caller| {
+            partition.alone(caller, || partition.write_now(changes))
+        })
+    }
+
+    fn clear(self: Arc<Self>) -> Answered<()> {
+        let threads = self.disk.writers.clone();
+        self.ask(&threads, WRITE_TIMEOUT, |partition, caller| {
+            partition.alone(caller, || partition.clear_now())
+        })
+    }
+}
