@@ -54,6 +54,8 @@ pub(super) struct Open {
     entries: Keyspace,
     /// Counts openings within the process.
     pub number: u64,
+    /// Held from reading the next number until the write that takes it, so that no two partitions get the same.
+    numbering: Mutex<()>,
     /// Numbers of partitions that were emptied, and where their first entry left is.
     dead: Mutex<Vec<(u32, Vec<u8>)>>,
 }
@@ -137,6 +139,7 @@ impl Open {
             database,
             entries,
             number,
+            numbering: Mutex::default(),
             dead,
         })
     }
@@ -175,9 +178,12 @@ impl Open {
     pub fn write(&self, name: &str, id: Option<u32>, changes: Vec<Change>) -> Result<u32, Failure> {
         self.wait_for_room()?;
         let mut batch = self.database.batch();
-        let id = match id {
-            Some(id) => id,
-            None => self.give_number(name, &mut batch)?,
+        let (id, _numbering) = match id {
+            Some(id) => (id, None),
+            None => {
+                let numbering = self.numbering();
+                (self.give_number(name, &mut batch)?, Some(numbering))
+            }
         };
         for change in changes {
             let key = entry_key(id, change.table, &change.key);
@@ -202,6 +208,7 @@ impl Open {
         }
         self.wait_for_room()?;
         let mut batch = self.database.batch();
+        let _numbering = self.numbering();
         let id = self.give_number(name, &mut batch)?;
         batch.insert(&self.entries, own_key(b"dead", &old.to_be_bytes()), []);
         batch.commit()?;
@@ -251,7 +258,13 @@ impl Open {
         Ok(())
     }
 
-    /// A number that no partition ever had, for `name`.
+    fn numbering(&self) -> std::sync::MutexGuard<'_, ()> {
+        // The library may panic while it is held; it guards nothing in memory.
+        let numbering = self.numbering.lock();
+        numbering.unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A number that no partition ever had, for `name`. The caller holds [`Open::numbering`] until the write.
     fn give_number(&self, name: &str, batch: &mut fjall::OwnedWriteBatch) -> Result<u32, Failure> {
         let id = self.number_at(own_key(b"next", &[]))?;
         let id = id.unwrap_or(NO_PARTITION + 1);
