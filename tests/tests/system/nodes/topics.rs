@@ -57,6 +57,9 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
         CHANGE_TIMEOUT,
         async || {
             Ok(match admin.ensure(&[orders]).await {
+                Ok(created) if created.is_empty() => {
+                    Poll::Pending("a broker still lists the deleted topic".to_owned())
+                }
                 Ok(_) => Poll::Ready(()),
                 Err(error) => Poll::Pending(error.to_string()),
             })
