@@ -382,7 +382,7 @@ impl Member {
         Some(now + wait)
     }
 
-    /// A new client; the old one if it can't be created, and the caller tries again later.
+    /// A new client; the old one if it can't be created, and the caller makes another attempt later.
     fn replaced(&self, consumer: BaseConsumer<Hints>) -> BaseConsumer<Hints> {
         let another = match self.consumer() {
             Ok(another) => another,

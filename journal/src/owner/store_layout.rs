@@ -203,7 +203,7 @@ fn expiry_key(lifetime: Lifetime, time: Timestamp) -> Vec<u8> {
     key
 }
 
-/// The log time in the key of an expiry entry; the earliest one in a key that is none of ours.
+/// The log time in the key of an expiry entry; the earliest one in a key of another form.
 fn expiry_time(key: &[u8]) -> Timestamp {
     let time = key.get(TIME_BYTES).and_then(|time| time.try_into().ok());
     Timestamp(time.map_or(0, i64::from_be_bytes))

@@ -7,8 +7,8 @@
 //! for absent.
 //!
 //! The database is a cache of the log, but it takes long to build again. So it is given up only if it is
-//! damaged or of another format, and even then it is only set aside. Whatever time or an operator can
-//! mend is an error, and the next call tries again.
+//! damaged or of another format, and even then it is only set aside. An error that time or an operator
+//! can remove is returned, and the next call makes another attempt.
 //!
 //! Only threads of the store touch the disk. They are few, and no lock is held while one writes, so a
 //! disk that hangs holds up nothing but the calls that need it, and those time out.
@@ -73,7 +73,7 @@ struct Connection {
     /// Our directory, locked from the first opening on.
     directory: Option<Directory>,
     open: Option<Arc<Open>>,
-    /// The database that was closed last: calls that are under way may still use it.
+    /// The database that was closed last: calls in progress may still use it.
     former: Weak<Open>,
     /// Number of times that it was opened.
     opened: u64,

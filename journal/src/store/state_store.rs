@@ -110,7 +110,7 @@ pub enum StoreError {
     Unavailable {
         /// Its directory.
         path: String,
-        /// What the operating system or the library says.
+        /// The message of the operating system or the library.
         reason: String,
     },
     /// It had to be reopened and has lost the last writes: read its [`StateStore::stamp`] and resume from

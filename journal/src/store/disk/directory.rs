@@ -127,7 +127,7 @@ fn read_marker(marker: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&written).into_owned())
 }
 
-/// The format that a marker names; `None` if it is none of ours, or was cut off while it was written.
+/// The format that a marker names; `None` if it has another form, or was cut off while it was written.
 fn format(written: &str) -> Option<u32> {
     let number = written.strip_prefix(MAGIC)?.strip_suffix('\n')?;
     number.parse().ok()

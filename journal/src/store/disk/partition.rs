@@ -26,11 +26,11 @@ pub(super) struct DiskPartition {
     state: Mutex<State>,
 }
 
-/// What is known of a partition.
+/// The state of a partition, as far as it is known.
 #[derive(Default)]
 struct State {
     known: Known,
-    /// Whether a write is under way, even if its caller is gone.
+    /// Whether a write is in progress, even if its caller is gone.
     is_writing: bool,
 }
 
@@ -81,7 +81,7 @@ impl Entries for View<'_> {
     }
 }
 
-/// A write that is under way until this is dropped.
+/// A write that is in progress until this is dropped.
 struct Writing<'a>(&'a DiskPartition);
 
 impl Drop for Writing<'_> {
@@ -133,7 +133,7 @@ impl DiskPartition {
         }
     }
 
-    /// What an open database has of this partition.
+    /// Reads this partition's state from an open database.
     fn stored(&self, open: &Arc<Open>) -> Result<Known, StoreError> {
         let unreadable = |failure| self.unreadable(open, &failure);
         let id = open.id(&self.name).map_err(unreadable)?;
@@ -171,7 +171,7 @@ impl DiskPartition {
         Ok((open, id))
     }
 
-    /// Calls `work`, unless its caller is gone or an earlier write of this partition is still under way.
+    /// Calls `work`, unless its caller is gone or an earlier write of this partition is still in progress.
     fn alone<T>(
         &self,
         caller: &Caller<Result<T, StoreError>>,
@@ -179,7 +179,7 @@ impl DiskPartition {
     ) -> Result<T, StoreError> {
         let mut state = self.state();
         if caller.is_gone() || state.is_writing {
-            let reason = "an earlier write is still under way";
+            let reason = "an earlier write is still in progress";
             return Err(unavailable(&self.disk.shared.path, &reason));
         }
         state.is_writing = true;

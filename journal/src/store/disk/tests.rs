@@ -285,7 +285,7 @@ fn reopen_failed(disk: &Disk) {
     disk.shared.close(&open.unwrap(), None);
 }
 
-/// What an operating system refuses with, and time or an operator can mend.
+/// Errors of the operating system that time or an operator can remove.
 fn refusals() -> Vec<io::Error> {
     const NO_DESCRIPTOR: i32 = 24;
     const INPUT_OUTPUT: i32 = 5;

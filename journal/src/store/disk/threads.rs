@@ -189,17 +189,33 @@ mod tests {
         let name = |_: &Caller<_>| std::thread::current().name().map(str::to_owned);
         let name = threads.run(LONG_ENOUGH, name).await.unwrap();
         assert_eq!(name.as_deref(), Some("of the store"));
-        assert_eq!(threads.unanswered_for(), None);
+        // The answer comes a moment before the thread has finished the job.
+        while threads.unanswered_for().is_some() {
+            std::thread::yield_now();
+        }
     }
 
-    /// The clock stands still except while everybody waits: so the time-out comes at once.
-    #[tokio::test(start_paused = true)]
+    /// Occupies a thread until the result is dropped.
+    async fn hang(threads: &Threads) -> mpsc::Sender<()> {
+        let (start, started) = oneshot::channel();
+        let (release, held) = mpsc::channel::<()>();
+        let job = move |_: &Caller<()>| {
+            start.send(()).unwrap();
+            let _ = held.recv();
+        };
+        let (hung, _) = tokio::join!(threads.run(LONG_ENOUGH, job), async {
+            started.await.unwrap();
+            // The clock jumps to the time-out only now, so the job has started.
+            tokio::time::pause();
+        });
+        assert_eq!(hung, Err(NoAnswer::TimedOut(LONG_ENOUGH)));
+        release
+    }
+
+    #[tokio::test]
     async fn a_job_that_hangs_times_out_and_is_reported_until_it_ends() {
         let threads = Threads::start("store", 1).unwrap();
-        let (release, held) = mpsc::channel::<()>();
-        let hang = move |_: &Caller<_>| held.recv().is_err();
-        let hung = threads.run(LONG_ENOUGH, hang).await;
-        assert_eq!(hung, Err(NoAnswer::TimedOut(LONG_ENOUGH)));
+        let release = hang(&threads).await;
         assert!(threads.unanswered_for().is_some());
 
         // The only thread is taken: nobody waits for this job any longer when its turn comes.
@@ -223,15 +239,10 @@ mod tests {
         assert_eq!(threads.run(LONG_ENOUGH, |_| 7).await, Ok(7));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_queue_is_bounded() {
         let threads = Threads::start("store", 1).unwrap();
-        let (release, held) = mpsc::channel::<()>();
-        let hang = move |_: &Caller<()>| {
-            let _ = held.recv();
-        };
-        let hung = threads.run(Duration::from_millis(1), hang).await;
-        assert!(matches!(hung, Err(NoAnswer::TimedOut(_))), "{hung:?}");
+        let release = hang(&threads).await;
         let mut last = Ok(());
         for _ in 0..=WAITING_MAX {
             last = threads.run(Duration::ZERO, |_| ()).await;
