@@ -6,11 +6,7 @@ use schemas::{
     CONTEXTS,
     topics::{PartitionCounts, TOPICS},
 };
-use std::{collections::HashMap, process::ExitCode, time::Duration};
-use tokio::time::{Instant, sleep};
-
-/// How long a topic that was just created may be refused: brokers learn of it one after the other.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+use std::{collections::HashMap, process::ExitCode};
 
 /// Topics and schemas that are ready for use.
 pub struct ReadyTopics {
@@ -52,24 +48,9 @@ impl SetupError {
     }
 }
 
-/// Creates missing topics and checks all. Returns the names of those that the last attempt created.
-async fn ensure_topics(admin: &Admin) -> Result<Vec<&'static str>, AdminError> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
-    let mut waits = service::backoff();
-    loop {
-        match (admin.ensure(&TOPICS).await, waits.next()) {
-            (Err(error @ AdminError::Refused { .. }), Some(wait)) if Instant::now() < deadline => {
-                tracing::debug!(%error, "topics have not settled yet");
-                sleep(wait).await;
-            }
-            (ended, _) => return ended,
-        }
-    }
-}
-
 /// Creates missing topics and registers schemas; checks those that exist.
 pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, SetupError> {
-    for name in ensure_topics(admin).await? {
+    for name in admin.ensure(&TOPICS).await? {
         tracing::info!(topic = name, "topic created");
     }
     let mut encoders = HashMap::new();
@@ -99,7 +80,7 @@ pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, 
 /// `daybook topics create`
 pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(&config.kafka)?;
-    let created = ensure_topics(&admin).await?;
+    let created = admin.ensure(&TOPICS).await?;
     let counts = admin.partition_counts(&TOPICS).await?;
     for topic in TOPICS {
         let state = match created.contains(&topic.name) {

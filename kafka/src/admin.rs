@@ -25,10 +25,10 @@ const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most attempts to read the metadata of a topic that was just created, and the time between two of them:
-/// brokers learn of a new topic one after the other.
-const CREATED_ATTEMPTS_MAX: usize = 100;
-const CREATED_INTERVAL: Duration = Duration::from_millis(50);
+/// Most attempts to check a topic that has not settled, and the time between two of them: brokers learn of a
+/// new topic one after the other.
+const SETTLE_ATTEMPTS_MAX: usize = 100;
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Creates, checks and measures topics, by their logical names.
 #[derive(Clone)]
@@ -65,6 +65,15 @@ pub enum AdminError {
         /// The client library's message.
         reason: String,
     },
+    /// The broker that was asked does not know the topic, or the topic has no leader: brokers learn of a new
+    /// topic one after the other. Another attempt may help.
+    #[error("topic {topic} is not ready at the brokers: {reason}")]
+    NotSettled {
+        /// The topic.
+        topic: String,
+        /// The brokers' message.
+        reason: String,
+    },
     /// The brokers refuse.
     #[error("topic {topic}: {reason}")]
     Refused {
@@ -90,7 +99,10 @@ pub enum AdminError {
 impl AdminError {
     /// Whether another attempt may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        match self {
+            Self::Unreachable { .. } | Self::NotSettled { .. } => true,
+            Self::Settings(_) | Self::Refused { .. } | Self::Mismatch { .. } => false,
+        }
     }
 }
 
@@ -127,19 +139,33 @@ impl Admin {
                 created.push(spec.name);
             }
         }
-        for topic in &created {
-            self.await_created(topic).await?;
-        }
         for spec in specs {
-            let found = self.partitions(spec.name).await?;
-            let expected = match spec.partitions {
-                Partitions::Fixed(partitions) => partitions,
-                Partitions::Setting => found,
-            };
-            self.check(spec, expected).await?;
+            let found = self.check_settled(spec).await?;
             self.report_other_count(spec, found);
         }
         Ok(created)
+    }
+
+    /// Checks a topic that exists, and repeats that for a bounded time until the topic has settled. Returns
+    /// the topic's number of partitions.
+    async fn check_settled(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
+        for _ in 1..SETTLE_ATTEMPTS_MAX {
+            match self.check_existing(spec).await {
+                Err(AdminError::NotSettled { .. }) => tokio::time::sleep(SETTLE_INTERVAL).await,
+                checked => return checked,
+            }
+        }
+        self.check_existing(spec).await
+    }
+
+    async fn check_existing(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
+        let found = self.partitions(spec.name).await?;
+        let expected = match spec.partitions {
+            Partitions::Fixed(partitions) => partitions,
+            Partitions::Setting => found,
+        };
+        self.check(spec, expected).await?;
+        Ok(found)
     }
 
     /// Whether the brokers know a topic.
@@ -147,7 +173,7 @@ impl Admin {
         match self.topic_metadata(topic).await? {
             Ok(_) | Err(Some(RDKafkaErrorCode::LeaderNotAvailable)) => Ok(true),
             Err(Some(RDKafkaErrorCode::UnknownTopicOrPartition) | None) => Ok(false),
-            Err(Some(code)) => Err(refused(topic, &code)),
+            Err(Some(code)) => Err(self.topic_error(topic, code)),
         }
     }
 
@@ -169,21 +195,9 @@ impl Admin {
         match results.map_err(|error| self.unreachable(&error))?.pop() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) if is_transient(code) => Err(self.unreachable(&code)),
-            Some(Err((_, code))) => Err(refused(spec.name, &code)),
+            Some(Err((_, code))) => Err(self.topic_error(spec.name, code)),
             None => Err(refused(spec.name, &"the broker gave no answer for it")),
         }
-    }
-
-    /// Waits until the broker that is asked knows of a topic that was created.
-    async fn await_created(&self, topic: &str) -> Result<(), AdminError> {
-        for _ in 1..CREATED_ATTEMPTS_MAX {
-            match self.partitions(topic).await {
-                Err(AdminError::Refused { .. }) => tokio::time::sleep(CREATED_INTERVAL).await,
-                known => return known.map(drop),
-            }
-        }
-        self.partitions(topic).await.map(drop)
     }
 
     /// Warns once of an existing topic with another number of partitions than a new one would get.
@@ -228,11 +242,13 @@ impl Admin {
         let described = self.client.describe_configs([&resource], &options()).await;
         match described.map_err(|error| self.unreachable(&error))?.pop() {
             Some(Ok(described)) => Ok(described),
-            Some(Err(code)) if is_transient(code) => Err(self.unreachable(&code)),
-            Some(Err(code)) => {
-                let reason = format!("its configuration can't be read: {code}");
-                Err(refused(topic, &reason))
-            }
+            Some(Err(code)) => Err(match self.topic_error(topic, code) {
+                AdminError::Refused { topic, reason } => {
+                    let reason = format!("its configuration can't be read: {reason}");
+                    AdminError::Refused { topic, reason }
+                }
+                error => error,
+            }),
             None => Err(refused(topic, &"its configuration can't be read")),
         }
     }
@@ -277,10 +293,10 @@ impl Admin {
     /// How many partitions a topic has: at least one.
     pub async fn partitions(&self, topic: &str) -> Result<i32, AdminError> {
         match self.topic_metadata(topic).await? {
-            Ok(0) => Err(refused(topic, &"it has no partitions yet")),
+            Ok(0) => Err(not_settled(topic, &"it has no partitions yet")),
             Ok(partitions) => i32::try_from(partitions).map_err(|error| refused(topic, &error)),
-            Err(None) => Err(refused(topic, &"there is no such topic")),
-            Err(Some(code)) => Err(refused(topic, &code)),
+            Err(None) => Err(not_settled(topic, &"there is no such topic")),
+            Err(Some(code)) => Err(self.topic_error(topic, code)),
         }
     }
 
@@ -338,6 +354,17 @@ impl Admin {
         }
     }
 
+    /// The error of a topic for which the brokers give this code.
+    fn topic_error(&self, topic: &str, code: RDKafkaErrorCode) -> AdminError {
+        match code {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::LeaderNotAvailable => {
+                not_settled(topic, &code)
+            }
+            code if is_transient(code) => self.unreachable(&code),
+            code => refused(topic, &code),
+        }
+    }
+
     fn unreachable(&self, error: &dyn std::fmt::Display) -> AdminError {
         AdminError::Unreachable {
             brokers: self.settings.brokers.clone(),
@@ -352,6 +379,13 @@ fn value_of(config: &ConfigResource, field: &str) -> String {
     entry
         .and_then(|entry| entry.value.clone())
         .unwrap_or_default()
+}
+
+fn not_settled(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {
+    AdminError::NotSettled {
+        topic: topic.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {
@@ -383,8 +417,39 @@ fn is_transient(code: RDKafkaErrorCode) -> bool {
         code,
         RDKafkaErrorCode::RequestTimedOut
             | RDKafkaErrorCode::NotController
-            | RDKafkaErrorCode::LeaderNotAvailable
             | RDKafkaErrorCode::InvalidReplicationFactor
             | RDKafkaErrorCode::BrokerNotAvailable
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_topic_that_a_broker_does_not_know_yet_is_transient() {
+        // A client that asks nothing needs no broker.
+        let admin = Admin::new(&KafkaSettings {
+            brokers: "127.0.0.1:1".into(),
+            ..KafkaSettings::default()
+        })
+        .unwrap();
+        let is_transient = |code| admin.topic_error("journal.orders", code).is_transient();
+        for (code, expected) in [
+            (RDKafkaErrorCode::UnknownTopicOrPartition, true),
+            (RDKafkaErrorCode::LeaderNotAvailable, true),
+            (RDKafkaErrorCode::InvalidReplicationFactor, true),
+            (RDKafkaErrorCode::NotController, true),
+            (RDKafkaErrorCode::TopicAuthorizationFailed, false),
+            (RDKafkaErrorCode::InvalidTopic, false),
+        ] {
+            assert_eq!(is_transient(code), expected, "{code:?}");
+        }
+        let unknown =
+            admin.topic_error("journal.orders", RDKafkaErrorCode::UnknownTopicOrPartition);
+        assert!(
+            matches!(&unknown, AdminError::NotSettled { topic, .. } if topic == "journal.orders"),
+            "{unknown}"
+        );
+    }
 }

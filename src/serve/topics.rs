@@ -93,6 +93,7 @@ fn report(
         Err(
             error @ (AdminError::Settings(_)
             | AdminError::Unreachable { .. }
+            | AdminError::NotSettled { .. }
             | AdminError::Refused { .. }),
         ) => {
             tracing::warn!(topic = topic.name, %error, "topic can't be compared with its specification")

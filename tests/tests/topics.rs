@@ -110,7 +110,7 @@ async fn a_topic_under_a_prefix_is_written_and_read_by_its_logical_name() {
     }
     // Errors name the topic as the caller does.
     let missing = admin.partitions("journal.missing").await.unwrap_err();
-    let AdminError::Refused { topic, .. } = &missing else {
+    let AdminError::NotSettled { topic, .. } = &missing else {
         panic!("{missing}");
     };
     assert_eq!(topic, "journal.missing");
