@@ -24,6 +24,21 @@ pub struct Genesis {
     pub partitions: i32,
 }
 
+/// The start of a partition's log, as far as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStart {
+    /// The log has no valid record yet.
+    Empty,
+    /// The log has begun.
+    Begun(Genesis),
+    /// The first `records` records are void, and others follow that were not read: whether the log has begun
+    /// is not known.
+    NotFound {
+        /// Number of records that were read.
+        records: u64,
+    },
+}
+
 /// Why the start of a log is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
@@ -50,22 +65,21 @@ struct PartitionStart {
     /// The end of its log.
     end: i64,
     taken: u64,
+    /// Whether all offsets before `end` were read, also those without a record.
+    is_at_end: bool,
     genesis: Option<Genesis>,
 }
 
-/// The first announcement of each of a topic's partitions. A partition without a valid record among the
-/// first `RECORDS_MAX` ones is left out.
-pub async fn geneses(
+/// The start of the log of each of a topic's partitions, by partition.
+pub async fn log_starts(
     source: &Source,
     topic: &str,
     partitions: i32,
-) -> Result<BTreeMap<i32, Genesis>, GenesisError> {
+) -> Result<BTreeMap<i32, LogStart>, GenesisError> {
     let mut starts = BTreeMap::new();
     for partition in 0..partitions {
         let end = source.admin.watermarks(topic, partition).await?.high;
-        if end > 0 {
-            starts.insert(partition, PartitionStart::new(topic, partition, end));
-        }
+        starts.insert(partition, PartitionStart::new(topic, partition, end));
     }
     let reading = read(source, topic, &mut starts);
     timeout(READ_TIMEOUT, reading)
@@ -75,7 +89,7 @@ pub async fn geneses(
         })??;
     let found = starts.into_iter();
     Ok(found
-        .filter_map(|(partition, start)| Some((partition, start.genesis?)))
+        .map(|(partition, start)| (partition, start.found()))
         .collect())
 }
 
@@ -84,15 +98,17 @@ async fn read(
     topic: &str,
     starts: &mut BTreeMap<i32, PartitionStart>,
 ) -> Result<(), GenesisError> {
-    if starts.is_empty() {
+    let with_records = starts.iter().filter(|(_, start)| start.end > 0);
+    let spans: Vec<Span> = with_records
+        .map(|(partition, start)| Span {
+            partition: *partition,
+            low: 0,
+            end: start.end,
+        })
+        .collect();
+    if spans.is_empty() {
         return Ok(());
     }
-    let span = |(partition, start): (&i32, &PartitionStart)| Span {
-        partition: *partition,
-        low: 0,
-        end: start.end,
-    };
-    let spans: Vec<Span> = starts.iter().map(span).collect();
     let mut reader = BoundedReader::start(&source.kafka, "genesis", topic, &spans, Fetch::Sparing)?;
     let is_known = |reader: &BoundedReader, partition: i32, start: &PartitionStart| {
         // Control records may end a partition behind its last record.
@@ -111,6 +127,12 @@ async fn read(
             }
         }
     }
+    for (partition, start) in starts {
+        // Records beyond the most that are read may lie before this position.
+        if start.taken < RECORDS_MAX {
+            start.is_at_end |= reader.position(*partition) == Some(start.end);
+        }
+    }
     Ok(())
 }
 
@@ -120,13 +142,23 @@ impl PartitionStart {
             rule: Rule::new(topic, partition),
             end,
             taken: 0,
+            is_at_end: end <= 0,
             genesis: None,
         }
     }
 
     fn is_known(&self) -> bool {
-        let is_at_end = self.rule.next_offset() >= self.end;
-        self.genesis.is_some() || is_at_end || self.taken >= RECORDS_MAX
+        self.genesis.is_some() || self.is_at_end || self.taken >= RECORDS_MAX
+    }
+
+    fn found(&self) -> LogStart {
+        match self.genesis {
+            Some(genesis) => LogStart::Begun(genesis),
+            None if self.is_at_end => LogStart::Empty,
+            None => LogStart::NotFound {
+                records: self.taken,
+            },
+        }
     }
 
     fn take(&mut self, record: &Record) -> Result<(), Alarm> {
@@ -136,6 +168,7 @@ impl PartitionStart {
         self.taken += 1;
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let verdict = self.rule.judge(record.offset, key, value)?;
+        self.is_at_end = self.rule.next_offset() >= self.end;
         let Verdict::Valid(frame) = verdict else {
             return Ok(());
         };
@@ -204,7 +237,7 @@ mod tests {
             log_id,
             partitions: 8,
         };
-        assert_eq!(start.genesis, Some(genesis));
+        assert_eq!(start.found(), LogStart::Begun(genesis));
     }
 
     #[test]
@@ -218,6 +251,26 @@ mod tests {
     fn reading_ends_at_the_end_of_the_log() {
         let mut start = PartitionStart::new(TOPIC, 2, 1);
         start.take(&record(0, b"garbage".to_vec())).unwrap();
-        assert!(start.is_known() && start.genesis.is_none());
+        assert!(start.is_known());
+        assert_eq!(start.found(), LogStart::Empty);
+        assert_eq!(PartitionStart::new(TOPIC, 2, 0).found(), LogStart::Empty);
+    }
+
+    #[test]
+    fn void_records_before_a_late_announcement_are_not_an_empty_log() {
+        let void = i64::try_from(RECORDS_MAX).unwrap();
+        let after_void = |end: i64| {
+            let mut start = PartitionStart::new(TOPIC, 2, end);
+            for offset in 0..void {
+                start.take(&record(offset, b"garbage".to_vec())).unwrap();
+            }
+            start
+        };
+        let mut start = after_void(void + 1);
+        assert!(start.is_known());
+        start.take(&record(void, announcement(1, 8))).unwrap();
+        let records = RECORDS_MAX;
+        assert_eq!(start.found(), LogStart::NotFound { records });
+        assert_eq!(after_void(void).found(), LogStart::Empty);
     }
 }

@@ -5,7 +5,7 @@ use commands::WriteSide;
 use futures_util::future::try_join_all;
 use journal::{
     Kafka, Source,
-    genesis::{Genesis, GenesisError, geneses},
+    genesis::{Genesis, GenesisError, LogStart, log_starts},
     log::{LimitsError, Log},
     owner::Proved,
     rule::Hash,
@@ -54,16 +54,17 @@ pub async fn check_partition_counts(
     let journals = topics.filter(|topic| Context::of_topic(topic.name).is_some());
     let checks = journals.map(async |topic| {
         let count = partitions.of(topic.name);
-        let geneses = match geneses(source, topic.name, count).await {
-            Ok(geneses) => geneses,
+        let starts = match log_starts(source, topic.name, count).await {
+            Ok(starts) => starts,
             Err(GenesisError::Alarm(error)) => {
                 tracing::error!(topic = topic.name, %error, "the beginning of a log was altered");
                 return Ok(());
             }
             Err(error) => return Err(CountError::Unread(error)),
         };
-        geneses.iter().try_for_each(|(partition, genesis)| {
-            compare_count(topic, *partition, count, genesis).map_err(CountError::Mismatch)
+        starts.into_iter().try_for_each(|(partition, start)| {
+            let compared = compare_start(topic, partition, count, start, &[]);
+            compared.map(drop).map_err(CountError::Mismatch)
         })
     });
     try_join_all(checks).await.map(drop)
@@ -104,21 +105,15 @@ impl Logs {
         let proved: Vec<Option<Proved>> = (0..partitions)
             .map(|partition| self.write_side.proved(log(partition)))
             .collect();
-        let geneses = geneses(&self.log.source, topic.name, partitions).await;
-        let geneses = geneses.map_err(|error| unknown_genesis(topic, error))?;
-        for (partition, proved) in (0..partitions).zip(proved) {
+        let starts = log_starts(&self.log.source, topic.name, partitions).await;
+        let starts = starts.map_err(|error| unknown_genesis(topic, error))?;
+        for ((partition, start), proved) in starts.into_iter().zip(proved) {
             let log = log(partition);
-            let genesis = geneses.get(&partition);
-            if let Some(genesis) = genesis {
-                compare_count(topic, partition, partitions, genesis)?;
-            }
-            let log_id = genesis.map(|genesis| genesis.log_id);
             let known = [
                 self.seen.get(&log).copied(),
                 proved.map(|proved| proved.log_id),
             ];
-            compare_id(topic, partition, log_id, &known)?;
-            if let Some(log_id) = log_id {
+            if let Some(log_id) = compare_start(topic, partition, partitions, start, &known)? {
                 self.seen.insert(log, log_id);
             }
             if let Some(proved) = proved {
@@ -146,6 +141,35 @@ impl Logs {
         }
         compare_end(topic, partition, found, proved)
     }
+}
+
+/// Compares a log's start with the number of partitions at the brokers, and with the ids that the log was known
+/// by. Gives the log's id. A start that was not found is compared with nothing.
+fn compare_start(
+    topic: &TopicSpec,
+    partition: i32,
+    partitions: i32,
+    start: LogStart,
+    known: &[Option<Hash>],
+) -> Result<Option<Hash>, AdminError> {
+    let log_id = match start {
+        LogStart::Begun(genesis) => {
+            compare_count(topic, partition, partitions, &genesis)?;
+            Some(genesis.log_id)
+        }
+        LogStart::Empty => None,
+        LogStart::NotFound { records } => {
+            tracing::warn!(
+                topic = topic.name,
+                partition,
+                records,
+                "the first records of the log are void; its id and its number of partitions are not compared"
+            );
+            return Ok(None);
+        }
+    };
+    compare_id(topic, partition, log_id, known)?;
+    Ok(log_id)
 }
 
 /// Compares the number of partitions at the brokers with the one that a log was created for.
@@ -252,6 +276,24 @@ mod tests {
             compared(Some([1; 32]), &[Some([1; 32]), Some([2; 32])]),
             "log id of partition 2 = 0101",
         );
+    }
+
+    #[test]
+    fn a_start_that_was_not_found_is_compared_with_nothing() {
+        let compared = |start| compare_start(&TOPICS[0], 2, 8, start, &[Some([1; 32])]);
+        assert_eq!(
+            compared(LogStart::NotFound { records: 1_000 }).unwrap(),
+            None
+        );
+        is_mismatch(
+            compared(LogStart::Empty).map(drop),
+            "log id of partition 2 = none",
+        );
+        let genesis = Genesis {
+            log_id: [1; 32],
+            partitions: 8,
+        };
+        assert_eq!(compared(LogStart::Begun(genesis)).unwrap(), Some([1; 32]));
     }
 
     #[test]
