@@ -1,5 +1,5 @@
 //! Checks one partition: the void rule, the hash chain, gapless versions, unique command ids, readable
-//! bodies.
+//! bodies, keys of their aggregates' types.
 //!
 //! Records are not kept. Memory holds a version per aggregate, an entry per command id that has not
 //! expired, and the first findings.
@@ -13,6 +13,7 @@ use crate::{
     model::{Entry, Model, Verdict},
     schemas_seen::Known,
 };
+use schemas::ids;
 use std::collections::{BTreeMap, HashMap};
 
 /// Most findings of a partition that are kept; all are counted.
@@ -142,7 +143,10 @@ impl PartitionCheck {
             schema.and_then(|schema| schema.decision(value).map_err(|error| error.to_string()));
         let key: Box<[u8]> = entry.key.unwrap_or_default().into();
         match decision {
-            Ok(decision) => self.decoded(entry.offset, key, &decision),
+            Ok(decision) => {
+                self.key(entry.offset, &key, &decision.aggregate_type);
+                self.decoded(entry.offset, key, &decision);
+            }
             Err(reason) => {
                 // Its number of events is unknown, and so is the version after it.
                 self.versions.insert(key, None);
@@ -152,6 +156,19 @@ impl PartitionCheck {
                     Problem::Undecodable { schema_id, reason },
                 );
             }
+        }
+    }
+
+    /// Checks that the key is of the decision's aggregate type.
+    fn key(&mut self, offset: i64, key: &[u8], aggregate_type: &str) {
+        let text = std::str::from_utf8(key).ok();
+        let key_type = text.and_then(ids::split_key).map(|(key_type, _)| key_type);
+        if key_type != Some(aggregate_type) {
+            let problem = Problem::KeyOfAnotherType {
+                key: String::from_utf8_lossy(key).into_owned(),
+                aggregate_type: aggregate_type.to_owned(),
+            };
+            self.report(Some(offset), problem);
         }
     }
 

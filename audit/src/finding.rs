@@ -79,6 +79,14 @@ pub enum Problem {
         /// Offset of the first decision.
         first: i64,
     },
+    /// The key of a decision begins with its aggregate's type.
+    #[error("a decision about an aggregate of type {aggregate_type:?} has the key {key:?}")]
+    KeyOfAnotherType {
+        /// The record's key.
+        key: String,
+        /// The decision's aggregate type.
+        aggregate_type: String,
+    },
     /// A valid decision can't be decoded.
     #[error("the decision can't be decoded with schema id {schema_id}: {reason}")]
     Undecodable {
@@ -148,6 +156,7 @@ impl Problem {
             Self::NotAnOwners { .. } => "not_an_owners",
             Self::VersionGap { .. } => "version_gap",
             Self::CommandTwice { .. } => "command_twice",
+            Self::KeyOfAnotherType { .. } => "key_of_another_type",
             Self::Undecodable { .. } => "undecodable",
             Self::BeginningGone { .. } => "beginning_gone",
             Self::Truncated => "truncated_copy",
@@ -170,6 +179,7 @@ impl Problem {
             Self::NotAnOwners { .. }
             | Self::VersionGap { .. }
             | Self::CommandTwice { .. }
+            | Self::KeyOfAnotherType { .. }
             | Self::Undecodable { .. }
             | Self::BeginningGone { .. }
             | Self::Truncated

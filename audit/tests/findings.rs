@@ -309,6 +309,21 @@ fn after_an_undecodable_decision_the_versions_of_its_aggregate_are_not_checked()
 }
 
 #[test]
+fn a_decision_under_a_key_of_another_type_is_found() {
+    for key in ["xrder_1", "creditnote_1", "order", "order_"] {
+        let mut journal = Journal::new();
+        journal.announce();
+        journal.decide("order_1", 0, 1);
+        assert_no_findings(&journal);
+        journal.decide(key, 0, 1);
+        let report = verify(&copy(&journal.records));
+        assert_eq!(problems(&report), ["key_of_another_type"], "{key}");
+        let finding = report.findings().next().unwrap();
+        assert_eq!(finding.offset, Some(2), "{key}");
+    }
+}
+
+#[test]
 fn offsets_without_records_are_noted() {
     let mut journal = Journal::new();
     journal.announce();

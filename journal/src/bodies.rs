@@ -1,7 +1,7 @@
 //! The bodies of records: decoded, and checked to be of an aggregate that this program knows.
 
 use kafka::{CodecError, Decoder, Record, Registry};
-use schemas::{Body, Commit, ContextEvent};
+use schemas::{Body, Commit, ContextEvent, ids};
 
 /// Decodes bodies, and asks the registry only for valid records: a void record may name any schema id.
 pub(crate) struct Bodies {
@@ -20,7 +20,8 @@ impl Bodies {
     /// Decodes a record if its schema is known, or if `wanted` says that the registry may be asked.
     ///
     /// # Errors
-    /// The record can't be decoded, or is of an aggregate type that this program does not know.
+    /// The record can't be decoded, is of an aggregate type that this program does not know, or has a key of
+    /// another aggregate type.
     pub async fn decode_if<E: ContextEvent>(
         &self,
         record: &Record,
@@ -35,20 +36,30 @@ impl Bodies {
             });
         }
         let commit = self.decoder.decode(value).await?;
-        check_types(&commit).map_err(|reason| CodecError::Unreadable { schema_id, reason })?;
+        check_types(record.key.as_deref(), &commit)
+            .map_err(|reason| CodecError::Unreadable { schema_id, reason })?;
         Ok(commit)
     }
 }
 
-/// Checks that a decision is about an aggregate of its context and has events of that aggregate alone, so
-/// that it is never folded into an aggregate of another type. Newer software may know more types.
-fn check_types<E: ContextEvent>(commit: &Commit<E>) -> Result<(), String> {
+/// Checks that a decision is about an aggregate of its context, and that its key and all its events are of
+/// that aggregate's type, so that it is never folded into an aggregate of another type. Newer software may
+/// know more types.
+fn check_types<E: ContextEvent>(key: Option<&[u8]>, commit: &Commit<E>) -> Result<(), String> {
     let Body::Decision(decision) = &commit.body else {
         return Ok(());
     };
     let aggregate_type = decision.aggregate_type.as_str();
     if !E::AGGREGATE_TYPES.contains(&aggregate_type) {
         return Err(format!("unknown aggregate type {aggregate_type:?}"));
+    }
+    let key = key.unwrap_or_default();
+    let key_type = std::str::from_utf8(key).ok().and_then(ids::split_key);
+    if key_type.is_none_or(|(key_type, _)| key_type != aggregate_type) {
+        let key = String::from_utf8_lossy(key);
+        return Err(format!(
+            "a decision about an aggregate of type {aggregate_type:?} has the key {key:?}"
+        ));
     }
     let mut events = decision.events.iter();
     match events.find(|event| event.aggregate_type() != aggregate_type) {
@@ -64,7 +75,10 @@ fn check_types<E: ContextEvent>(commit: &Commit<E>) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::probe::{CounterChanged, Event, Noted};
+    use kafka::{Encoder, RegistrySettings};
     use schemas::{Decision, Origin, Timestamp};
+
+    const KEY: Option<&[u8]> = Some(b"counter_1");
 
     fn commit(aggregate_type: &str, events: Vec<Event>) -> Commit<Event> {
         Commit {
@@ -91,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_decision_of_an_unknown_aggregate_type_is_refused() {
-        let error = check_types(&commit("stranger", vec![])).unwrap_err();
+        let error = check_types(Some(b"stranger_1"), &commit("stranger", vec![])).unwrap_err();
         assert_eq!(error, "unknown aggregate type \"stranger\"");
     }
 
@@ -99,8 +113,47 @@ mod tests {
     fn a_decision_with_an_event_of_another_aggregate_is_refused() {
         let counted = || Event::CounterChanged(CounterChanged { old: None, new: 1 });
         let noted = Event::Noted(Noted { text: "a".into() });
-        assert_eq!(check_types(&commit("counter", vec![counted()])), Ok(()));
-        let error = check_types(&commit("counter", vec![counted(), noted])).unwrap_err();
+        let own = commit("counter", vec![counted()]);
+        assert_eq!(check_types(KEY, &own), Ok(()));
+        let error = check_types(KEY, &commit("counter", vec![counted(), noted])).unwrap_err();
         assert!(error.contains("another one: Noted"), "{error}");
+    }
+
+    /// Decodes a decision about a counter from a record with this key.
+    async fn decoded(key: &[u8]) -> Result<Commit<Event>, CodecError> {
+        let registry = Registry::new(&RegistrySettings::default()).unwrap();
+        let (schema_id, schema) = (7, Event::CONTEXT.schema());
+        registry.remember(schema_id, &schema).unwrap();
+        let encoder = Encoder::new(schema_id, &schema).unwrap();
+        let record = Record {
+            partition: 2,
+            offset: 9,
+            timestamp_ms: 0,
+            key: Some(key.to_vec().into()),
+            value: Some(encoder.encode(&commit("counter", vec![])).unwrap().into()),
+        };
+        Bodies::new(&registry).decode_if(&record, || true).await
+    }
+
+    #[tokio::test]
+    async fn a_decision_under_a_key_of_another_type_is_unreadable() {
+        assert!(decoded(b"counter_1").await.is_ok());
+        for key in [
+            &b"xounter_1"[..],
+            b"note_1",
+            b"counter_",
+            b"counter",
+            b"counter_\xff",
+        ] {
+            let refused = decoded(key).await.unwrap_err();
+            let CodecError::Unreadable { schema_id, reason } = refused else {
+                panic!("{key:?}: {refused}");
+            };
+            assert_eq!(schema_id, 7);
+            assert!(
+                reason.contains("of type \"counter\" has the key"),
+                "{reason}"
+            );
+        }
     }
 }

@@ -166,7 +166,7 @@ impl<M: Machine> IndexTables<M> {
             Some(base) => (base.version, base.state.clone()),
             None => {
                 let state = self.machine.blank(aggregate_type);
-                // The reader halts at a decision of another type, and commands name types of the context.
+                // The reader halts at a key of another type, and commands name types of the context.
                 (0, state.expect("keys have aggregate types of the context"))
             }
         };
