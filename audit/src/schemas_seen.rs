@@ -1,13 +1,12 @@
 //! The writers' schemas of a log's records; each is fetched and parsed once.
 
 use crate::body::WriterSchema;
+use backoff::Backoff;
 use kafka::{Registry, RegistryError};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 /// Attempts to fetch a schema from a registry that does not answer.
 const FETCH_ATTEMPTS_MAX: u32 = 5;
-/// Delay before the second attempt; it doubles with each attempt.
-const FETCH_BACK_OFF: Duration = Duration::from_millis(200);
 
 /// A schema, or the reason why it is not available.
 pub type Known = Result<Arc<WriterSchema>, String>;
@@ -53,13 +52,12 @@ impl SchemasSeen {
 }
 
 async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, RegistryError> {
-    let mut wait = FETCH_BACK_OFF;
+    let mut waits = Backoff::for_server();
     for _ in 1..FETCH_ATTEMPTS_MAX {
         match registry.schema_text(schema_id).await {
             Err(error @ RegistryError::Unreachable { .. }) => {
                 tracing::warn!(schema_id, %error, "fetching a schema failed, trying again");
-                tokio::time::sleep(wait).await;
-                wait *= 2;
+                tokio::time::sleep(waits.wait()).await;
             }
             other => return other,
         }

@@ -12,6 +12,7 @@ use journal::owner::{Machine, Request};
 use schemas::Origin;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use service::trace::trace_id;
 use std::fmt::Debug;
 use utoipa::{
     ToSchema,
@@ -92,6 +93,7 @@ impl<C: ApiCommand> ErasedCommand for C {
             correlation_id: context.id.0,
             causation_id: None,
             traceparent: context.traceparent.map(str::to_owned),
+            trace_id: context.traceparent.and_then(trace_id),
             expected_version: context.expected_version,
             received_at: context.received_at,
         };

@@ -122,7 +122,7 @@ impl Client {
     /// Waits until the service is ready, by probing it with back-off.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeouts.ready;
-        let mut waits = service::backoff();
+        let mut waits = service::Backoff::for_server();
         loop {
             let Err(error) = self.probe().await else {
                 return Ok(());

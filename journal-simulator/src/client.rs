@@ -318,6 +318,7 @@ fn request(command: &ClientCommand, now: Timestamp) -> Request<Invocation> {
         correlation_id: command.id,
         causation_id: None,
         traceparent: None,
+        trace_id: None,
         expected_version: command.expected_version,
         received_at: match command.origin {
             Origin::Server => command.created_at,

@@ -167,6 +167,7 @@ impl Harness {
             correlation_id: [self.submitted; 16],
             causation_id: None,
             traceparent: None,
+            trace_id: None,
             expected_version: Some(version),
             received_at: self.environment.sim.wall(),
         };

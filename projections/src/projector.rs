@@ -99,7 +99,7 @@ struct ReaderHealth<'a> {
 impl<S: Store> Projector<S> {
     async fn run(&self) {
         let view = self.store.name();
-        let mut waits = service::backoff();
+        let mut waits = service::Backoff::for_server();
         let mut is_failing = false;
         loop {
             let begun = Instant::now();
@@ -124,7 +124,7 @@ impl<S: Store> Projector<S> {
                 }
             }
             if begun.elapsed() > 2 * CALM_TIME {
-                waits = service::backoff();
+                waits = service::Backoff::for_server();
             }
             tokio::time::sleep(waits.wait()).await;
         }
@@ -133,7 +133,7 @@ impl<S: Store> Projector<S> {
     /// Waits for the database without a limit; an operator may repair the cause.
     async fn open_store(&self) -> Vec<Checkpoint> {
         let view = self.store.name();
-        let mut waits = service::backoff();
+        let mut waits = service::Backoff::for_server();
         loop {
             let opening = self.store.open(&self.runtime.partitions);
             let error = match within_timeout(view, opening).await {
@@ -246,7 +246,7 @@ impl<S: Store> Projector<S> {
         let view = self.store.name();
         let events = event_count(batch);
         counter!(names::EVENTS_READ, "view" => view).increment(events);
-        let mut waits = service::backoff();
+        let mut waits = service::Backoff::for_server();
         loop {
             let begun = Instant::now();
             let error = match within_timeout(view, self.store.apply(batch)).await {

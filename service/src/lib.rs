@@ -17,8 +17,3 @@ pub mod telemetry;
 pub mod trace;
 
 pub use backoff::Backoff;
-
-/// Waits between attempts at a server that will be back.
-pub fn backoff() -> Backoff {
-    Backoff::for_server()
-}

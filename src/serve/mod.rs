@@ -321,7 +321,7 @@ impl Service {
     /// Opens the state store, waits for the disk if it must, and watches it from then on. `false`: the
     /// process must stop before.
     async fn open_state(&self) -> Result<bool, StoreError> {
-        let mut waits = service::backoff();
+        let mut waits = service::Backoff::for_server();
         loop {
             match self.stop.run_until_cancelled(self.state.open()).await {
                 Some(Ok(())) => break,
@@ -347,7 +347,7 @@ impl Service {
         if !self.open_state().await? {
             return Ok(None);
         }
-        for wait in service::backoff() {
+        for wait in service::Backoff::for_server() {
             match self.stop.run_until_cancelled(self.try_prepare()).await {
                 Some(Ok(prepared)) => return Ok(Some(prepared)),
                 Some(Err(PrepareError::Transient(reason))) => self.starting.not_ready(reason),

@@ -118,7 +118,7 @@ impl Retry {
     /// The first attempt is due now.
     pub(crate) fn new() -> Self {
         Self {
-            delays: Box::new(service::backoff()),
+            delays: Box::new(service::Backoff::for_server()),
             due: Instant::now(),
             failures: 0,
         }

@@ -19,7 +19,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("kafka", &["schemas", "backoff"]),
     ("journal", &["schemas", "kafka", "backoff"]),
     ("journal-simulator", &["schemas", "kafka", "journal"]),
-    ("audit", &["schemas", "kafka"]),
+    ("audit", &["schemas", "kafka", "backoff"]),
     // A client of the HTTP API.
     ("import", &["schemas", "service"]),
     (

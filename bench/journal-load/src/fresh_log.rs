@@ -21,7 +21,7 @@ pub async fn create(servers: &Servers, store: &Path) -> Result<Encoder> {
     let spec = spec()?;
     admin.delete(&[spec.name]).await?;
     let deadline = Instant::now() + SETTLE_TIMEOUT;
-    let mut delays = service::backoff();
+    let mut delays = service::Backoff::for_server();
     loop {
         // If the topic exists, it is the old one, which the broker has not deleted yet.
         let created = admin.ensure(&[*spec]).await;

@@ -85,6 +85,7 @@ impl Client {
             correlation_id: id,
             causation_id: None,
             traceparent: Some(self.traceparent()),
+            trace_id: Some(format!("{:032x}", u128::from_be_bytes(id))),
             expected_version: None,
             received_at: now(),
         }

@@ -37,7 +37,7 @@ impl<C: Send + 'static> ErasedRequest for Request<C> {
     }
 
     fn trace_id(&self) -> Option<&str> {
-        Request::trace_id(self)
+        self.trace_id.as_deref()
     }
 }
 

@@ -130,7 +130,7 @@ pub async fn read(
     partitions: PartitionCounts,
     stop: CancellationToken,
 ) {
-    for wait in service::backoff() {
+    for wait in service::Backoff::for_server() {
         let error = tokio::select! {
             error = read_on(&source, &known, &partitions) => error,
             () = stop.cancelled() => return,

@@ -3,9 +3,9 @@
 
 use crate::{envelope::CommandEnvelope, owners::TypedCommand};
 use backoff::Backoff;
-use journal::owner::{Answer, Refusal, trace_id};
+use journal::owner::{Answer, Refusal};
 use schemas::{owners::Entry, topics::TopicPartition};
-use service::budget::Share;
+use service::{budget::Share, trace};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -141,8 +141,8 @@ impl InFlightCommand {
     }
 
     /// The id of the trace that the command belongs to.
-    pub(super) fn trace_id(&self) -> Option<&str> {
-        trace_id(self.command.traceparent.as_deref()?)
+    pub(super) fn trace_id(&self) -> Option<String> {
+        trace::trace_id(self.command.traceparent.as_deref()?)
     }
 
     /// Records the outcome of an attempt; gives the answer, if there is one now.

@@ -7,12 +7,14 @@ use super::{
     headers::Headers,
     meters::Meters,
     request::{Machine, Refusal},
+    take_over::fenced_waits,
 };
 use crate::{
     log::{Log, PartitionAppender},
     protocol::{CorrectProtocol, OwnerProtocol},
     store::{Answered, StateStore, StoreError},
 };
+use backoff::Backoff;
 use kafka::{Encoder, Report};
 use schemas::{ContextEvent, Timestamp};
 use std::{sync::Arc, time::Duration};
@@ -62,8 +64,8 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     /// The broker's timestamp on the announcement of the present term, and when it was read.
     pub(super) term_clock: Option<(Timestamp, Duration)>,
     pub(super) serving_since: Instant,
-    /// How often this owner was fenced recently.
-    pub(super) times_fenced: u32,
+    /// The waits after each time that this owner is fenced.
+    pub(super) fenced_waits: Backoff,
 }
 
 /// Why serving ended.
@@ -129,7 +131,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             announced_at: Duration::ZERO,
             term_clock: None,
             serving_since: Instant::now(),
-            times_fenced: 0,
+            fenced_waits: fenced_waits(),
         };
         (owner, OwnerHandle::new(sender, watched, watched_proved))
     }

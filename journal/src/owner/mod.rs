@@ -23,7 +23,5 @@ pub use self::{
     core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
-    request::{
-        Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request, trace_id,
-    },
+    request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
 };

@@ -50,6 +50,8 @@ pub struct Request<C> {
     pub causation_id: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// The id of its trace, for log lines.
+    pub trace_id: Option<String>,
     /// The aggregate must have this version (`If-Match`).
     pub expected_version: Option<i64>,
     /// When the node that the client called received it, by that node's clock. It travels with the
@@ -64,20 +66,10 @@ pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
 /// [`DECIDED_WITHIN_US`] together are less than any answer is kept.
 pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
 
-/// The trace's id in a `traceparent`, which is `<version>-<trace id>-<span id>-<flags>`.
-pub fn trace_id(traceparent: &str) -> Option<&str> {
-    traceparent.split('-').nth(1)
-}
-
 impl<C> Request<C> {
-    /// The id of its trace.
-    pub fn trace_id(&self) -> Option<&str> {
-        trace_id(self.traceparent.as_deref()?)
-    }
-
     /// Logs a refusal with its trace; at level error if it is a bug of ours.
     pub(super) fn log_refusal(&self, topic: &str, partition: i32, refusal: &Refusal) {
-        let trace_id = self.trace_id();
+        let trace_id = self.trace_id.as_deref();
         match refusal {
             Refusal::Unencodable(_) => {
                 let command_id = hex::encode(self.id.0);

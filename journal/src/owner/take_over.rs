@@ -40,14 +40,18 @@ const _: () = assert!(
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
 /// Wait of an owner whose state store is ahead of the log before it measures the log again.
 const SHORT_LOG_RETRY: Duration = Duration::from_secs(10);
-/// First wait of an owner that was fenced; it doubles each time.
-const FENCED_WAIT: Duration = Duration::from_millis(250);
-/// Most doublings of that wait.
-const FENCED_DOUBLINGS_MAX: u32 = 6;
+/// First and longest wait of an owner that was fenced, without jitter.
+const FENCED_WAIT_MIN: Duration = Duration::from_millis(250);
+const FENCED_WAIT_MAX: Duration = Duration::from_secs(8);
 /// After serving for this long, an owner that is fenced starts with the first wait again.
 const STABLE_TERM: Duration = Duration::from_secs(60);
 /// Offsets between two progress messages while the log is read.
 const PROGRESS_OFFSETS: i64 = 100_000;
+
+/// Waits of an owner that was fenced. It adds its jitter itself.
+pub(super) fn fenced_waits() -> Backoff {
+    Backoff::doubling(FENCED_WAIT_MIN, FENCED_WAIT_MAX)
+}
 
 /// Why a take-over failed.
 pub(super) enum Failure {
@@ -419,7 +423,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.held = None;
         self.meters.fenced.increment(1);
         if self.serving_since.elapsed() > STABLE_TERM {
-            self.times_fenced = 0;
+            self.fenced_waits.reset();
         }
         let reason = format!("fenced: another node announced itself with epoch {epoch}");
         self.core.refuse_all(&Refusal::NotOwner(reason.clone()));
@@ -430,14 +434,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             };
             let _ = reply.send(Err(Refusal::NotOwner(reason.clone())));
         }
-        self.times_fenced = (self.times_fenced + 1).min(FENCED_DOUBLINGS_MAX);
-        let wait = FENCED_WAIT * 2_u32.pow(self.times_fenced - 1);
         // Two owners that fence each other must not do so in lockstep.
         let jitter = f64::from(term[0]) / f64::from(u8::MAX);
-        Err(Failure::RetryAfter(
-            wait.mul_f64(1.0 + jitter),
-            reason.into(),
-        ))
+        let wait = self.fenced_waits.wait().mul_f64(1.0 + jitter);
+        Err(Failure::RetryAfter(wait, reason.into()))
     }
 }
 

@@ -79,7 +79,7 @@ impl Cql {
 }
 
 async fn connect(settings: CqlSettings, sender: watch::Sender<State>) {
-    for wait in service::backoff() {
+    for wait in service::Backoff::for_server() {
         let state = tokio::select! {
             () = sender.closed() => return,
             session = open_session(&settings) => match session {

@@ -167,6 +167,7 @@ pub(super) fn request(id: u8, origin: Origin, command: &'static str) -> Request<
         correlation_id: [id; 16],
         causation_id: None,
         traceparent: None,
+        trace_id: None,
         expected_version: None,
         received_at: NOW,
     }

@@ -284,7 +284,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             .unproved
             .iter()
             .filter_map(|pending| pending.decided.as_ref());
-        decided.next()?.command.request.trace_id()
+        decided.next()?.command.request.trace_id.as_deref()
     }
 
     /// Commands that have no answer yet.
