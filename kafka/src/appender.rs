@@ -10,7 +10,7 @@ use crate::{
     settings::{KafkaSettings, SettingsError},
 };
 use rdkafka::{
-    ClientContext, Message,
+    ClientConfig, ClientContext, Message,
     error::KafkaError,
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
@@ -33,6 +33,8 @@ pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// five they stay small, and at 10,000 commits a second most of the processor's time goes into requests of a
 /// few records each. A cluster with long round trips may want more: `kafka.properties` may set it.
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
+/// Another name of the same property.
+const IN_FLIGHT_ALIAS: &str = "max.in.flight";
 /// The producer's name in the broker's logs, and in ours.
 const ROLE: &str = "appender";
 /// Bits of a producer's opaque word that hold the caller's own number.
@@ -278,12 +280,20 @@ fn producer(
     senders: &Senders,
     batch_bytes: usize,
 ) -> Result<ThreadedProducer<ReportSenders>, AppenderError> {
+    let producer = config(settings, batch_bytes).create_with_context(ReportSenders {
+        senders: senders.clone(),
+        prefix: TopicPrefix::of(settings),
+    })?;
+    Ok(producer)
+}
+
+pub(crate) fn config(settings: &KafkaSettings, batch_bytes: usize) -> ClientConfig {
     let timeout_ms = APPEND_TIMEOUT.as_millis().to_string();
     let mut config = settings.client(ROLE);
-    if config.get(IN_FLIGHT.0).is_none() {
+    if config.get(IN_FLIGHT.0).is_none() && config.get(IN_FLIGHT_ALIAS).is_none() {
         config.set(IN_FLIGHT.0, IN_FLIGHT.1);
     }
-    let producer = config
+    config
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
@@ -297,12 +307,8 @@ fn producer(
         )
         .set("batch.size", batch_bytes.to_string())
         .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", "262144")
-        .create_with_context(ReportSenders {
-            senders: senders.clone(),
-            prefix: TopicPrefix::of(settings),
-        })?;
-    Ok(producer)
+        .set("queue.buffering.max.kbytes", "262144");
+    config
 }
 
 impl PartitionProducer {

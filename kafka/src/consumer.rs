@@ -123,7 +123,12 @@ impl Drop for BatchConsumer {
     }
 }
 
-fn config(settings: &KafkaSettings, role: &str, fetch: Fetch, ends: Ends) -> ClientConfig {
+pub(crate) fn config(
+    settings: &KafkaSettings,
+    role: &str,
+    fetch: Fetch,
+    ends: Ends,
+) -> ClientConfig {
     let mut config = settings.reading_client(role);
     let group = TopicPrefix::of(settings).add(&format!("daybook-{role}"));
     config

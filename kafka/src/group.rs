@@ -13,7 +13,7 @@ use crate::{
     settings::{GroupProtocol, KafkaSettings, SettingsError},
 };
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     types::RDKafkaRespErr,
@@ -263,34 +263,39 @@ impl Drop for Membership {
     }
 }
 
+pub(crate) fn config(settings: &KafkaSettings, group: &str, member: &str) -> ClientConfig {
+    let mut config = settings.client("group");
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // No partition is ever read, so this has no effect.
+        .set("auto.offset.reset", "latest")
+        .set("topic.metadata.refresh.interval.ms", "10000");
+    match settings.group_protocol {
+        GroupProtocol::Classic => config
+            .set("group.protocol", "classic")
+            .set("group.instance.id", member)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set(
+                "session.timeout.ms",
+                SESSION_TIMEOUT.as_millis().to_string(),
+            )
+            .set(
+                "heartbeat.interval.ms",
+                HEARTBEAT_INTERVAL.as_millis().to_string(),
+            ),
+        // A static member of this protocol can't leave for good: at every stop its partitions would have
+        // no owner until the session's end.
+        GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
+    };
+    config
+}
+
 impl Member {
     /// A client that has subscribed.
     fn consumer(&self) -> Result<BaseConsumer<Hints>, KafkaError> {
-        let mut config = self.settings.client("group");
-        config
-            .set("group.id", &self.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // No partition is ever read, so this has no effect.
-            .set("auto.offset.reset", "latest")
-            .set("topic.metadata.refresh.interval.ms", "10000");
-        match self.settings.group_protocol {
-            GroupProtocol::Classic => config
-                .set("group.protocol", "classic")
-                .set("group.instance.id", &self.name)
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set(
-                    "session.timeout.ms",
-                    SESSION_TIMEOUT.as_millis().to_string(),
-                )
-                .set(
-                    "heartbeat.interval.ms",
-                    HEARTBEAT_INTERVAL.as_millis().to_string(),
-                ),
-            // A static member of this protocol can't leave for good: at every stop its partitions would have
-            // no owner until the session's end.
-            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
-        };
+        let config = config(&self.settings, &self.group, &self.name);
         let consumer: BaseConsumer<Hints> = config.create_with_context(Hints {
             hint: self.hint.clone(),
             is_lost: self.is_lost.clone(),

@@ -16,6 +16,8 @@ mod prefix;
 pub mod publisher;
 mod record_limits;
 pub mod registry;
+#[cfg(test)]
+mod reserved_tests;
 mod self_healing;
 pub mod settings;
 mod subjects;

@@ -10,6 +10,7 @@ use crate::{
 };
 use futures_util::future::try_join_all;
 use rdkafka::{
+    ClientConfig,
     error::KafkaError,
     producer::{FutureProducer, FutureRecord},
     util::Timeout,
@@ -129,13 +130,18 @@ impl Publisher {
 }
 
 fn producer(settings: &KafkaSettings, role: &str) -> Result<FutureProducer, PublishError> {
-    settings
-        .client(role)
+    config(settings, role)
+        .create()
+        .map_err(PublishError::Client)
+}
+
+pub(crate) fn config(settings: &KafkaSettings, role: &str) -> ClientConfig {
+    let mut config = settings.client(role);
+    config
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
-        .set("message.timeout.ms", PUBLISH_TIMEOUT_MS.to_string())
-        .create()
-        .map_err(PublishError::Client)
+        .set("message.timeout.ms", PUBLISH_TIMEOUT_MS.to_string());
+    config
 }

@@ -39,7 +39,8 @@ pub struct KafkaSettings {
     pub replication_factor: i32,
     /// Further client settings in librdkafka's own names, such as `security.protocol`,
     /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Settings that
-    /// correctness depends on (acks, idempotence, isolation) are refused. Default: none.
+    /// correctness depends on (acks, idempotence, isolation) are refused, and so are those that Daybook sets
+    /// itself (`linger.ms`, `compression.type`, the sizes of queues). Default: none.
     pub properties: BTreeMap<String, String>,
     /// How nodes divide partitions among them: `classic`, or `consumer` (KIP-848), whose session timeout is
     /// the brokers' setting, 45 s by default: a killed node's partitions have no owner for that time.
@@ -75,8 +76,10 @@ pub struct RegistrySettings {
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// Correctness depends on this property.
-    #[error("kafka.properties must not set {name}: daybook's guarantees depend on it")]
+    /// Correctness depends on this property, or each client has a value of its own.
+    #[error(
+        "kafka.properties must not set {name}: daybook sets it, or its guarantees depend on it"
+    )]
     Reserved {
         /// The property's name.
         name: String,
@@ -143,8 +146,9 @@ fn is_settable(topic: &TopicSpec) -> bool {
     topic.partitions == Partitions::Setting
 }
 
-/// Properties that the guarantees of appender, consumer and group depend on.
-const RESERVED: [&str; 19] = [
+/// Properties that the guarantees of appender, consumer and group depend on, and those that a client of ours sets
+/// itself, each with its other names in librdkafka. A value for one of them would have no effect.
+pub(crate) const RESERVED: [&str; 46] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "message.timeout.ms",
@@ -164,6 +168,33 @@ const RESERVED: [&str; 19] = [
     "group.protocol",
     "partition.assignment.strategy",
     "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "auto.commit.enable",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "client.id",
+    "topic.metadata.refresh.interval.ms",
+    "socket.timeout.ms",
+    "partitioner",
+    "compression.type",
+    "compression.codec",
+    "linger.ms",
+    "queue.buffering.max.ms",
+    "batch.size",
+    "batch.num.messages",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "fetch.min.bytes",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "max.partition.fetch.bytes",
+    "queued.min.messages",
+    "queued.max.messages.kbytes",
+    "receive.message.max.bytes",
+    "retries",
+    "message.send.max.retries",
 ];
 
 impl Default for KafkaSettings {
@@ -315,17 +346,19 @@ impl KafkaSettings {
     /// The configuration that every client of ours begins with; `role` shows in the broker's logs.
     pub(crate) fn client(&self, role: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // A user's values of these are used instead.
+        config
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "1000")
+            // Brokers close idle connections, which is no error.
+            .set("log.connection.close", "false");
         for (name, value) in &self.properties {
             config.set(name, value);
         }
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", format!("daybook-{role}"))
-            .set("allow.auto.create.topics", "false")
-            .set("reconnect.backoff.ms", "100")
-            .set("reconnect.backoff.max.ms", "1000")
-            // Brokers close idle connections, which is no error.
-            .set("log.connection.close", "false");
+            .set("allow.auto.create.topics", "false");
         config
     }
 
