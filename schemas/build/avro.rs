@@ -302,6 +302,20 @@ impl Context {
                 "{name}: an enum's first symbol and its default must be UNKNOWN"
             ));
         }
+        for (index, symbol) in symbols.iter().enumerate() {
+            let rust = camel_case(symbol);
+            if !rust.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                return Err(format!(
+                    "{name}: symbol {symbol:?} must begin with a letter"
+                ));
+            }
+            let mut earlier = symbols[..index].iter();
+            if let Some(other) = earlier.find(|other| camel_case(other) == rust) {
+                return Err(format!(
+                    "{name}: symbols {other:?} and {symbol:?} would both be {rust} in Rust"
+                ));
+            }
+        }
         self.define(NamedType::Enum {
             name: name.clone(),
             doc,
@@ -332,7 +346,7 @@ impl NamedType {
     }
 }
 
-/// `OUT_FOR_DELIVERY` becomes `OutForDelivery`.
+/// `OUT_FOR_DELIVERY` becomes `OutForDelivery`. Different symbols may become the same name.
 pub fn camel_case(symbol: &str) -> String {
     let words = symbol.split('_').filter(|word| !word.is_empty());
     words

@@ -140,14 +140,14 @@ fn named_type(defined: &NamedType, code: &mut String) -> std::fmt::Result {
                 code,
                 "    #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]"
             )?;
-            writeln!(code, "    #[serde(rename_all = \"SCREAMING_SNAKE_CASE\")]")?;
             writeln!(code, "    pub enum {name} {{")?;
             for symbol in symbols.iter().filter(|symbol| *symbol != "UNKNOWN") {
                 writeln!(code, "        #[doc = \"The symbol `{symbol}`.\"]")?;
+                writeln!(code, "        #[serde(rename = {symbol:?})]")?;
                 writeln!(code, "        {},", camel_case(symbol))?;
             }
             writeln!(code, "        /// Written by software newer than this.")?;
-            writeln!(code, "        #[serde(other)]")?;
+            writeln!(code, "        #[serde(rename = \"UNKNOWN\", other)]")?;
             writeln!(code, "        Unknown,")?;
             writeln!(code, "    }}")
         }
