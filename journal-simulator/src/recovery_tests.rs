@@ -33,13 +33,15 @@ const C: &str = "counter_C";
 const D: &str = "counter_D";
 /// More records than a batch has.
 const MANY: usize = 45;
-/// Enough time for all that can happen without the store.
+/// Enough virtual time for all that can happen without the store.
 const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 /// A store that can delay its writes and fail the reads of one entry, as the test sets it.
 struct UnrulyStore {
     store: Arc<Memory>,
     is_open: watch::Sender<bool>,
+    /// Whether a write waits until the store is open.
+    is_write_waiting: watch::Sender<bool>,
     unreadable: Mutex<Option<&'static str>>,
 }
 
@@ -48,12 +50,21 @@ impl UnrulyStore {
         Arc::new(Self {
             store: Arc::default(),
             is_open: watch::channel(true).0,
+            is_write_waiting: watch::channel(false).0,
             unreadable: Mutex::default(),
         })
     }
 
     fn set_unreadable(&self, key: Option<&'static str>) {
         *self.unreadable.lock().unwrap() = key;
+    }
+
+    /// Waits until a write waits.
+    async fn has_waiting_write(&self) {
+        let mut is_waiting = self.is_write_waiting.subscribe();
+        let is_waiting = is_waiting.wait_for(|is_waiting| *is_waiting);
+        let is_waiting = tokio::time::timeout(LONG_ENOUGH, is_waiting).await;
+        assert!(is_waiting.is_ok(), "no write came");
     }
 }
 
@@ -89,7 +100,9 @@ impl StateStore for UnrulyStore {
         let changes: Vec<Change> = changes(&*self.store);
         let mut is_open = self.is_open.subscribe();
         Box::pin(async move {
+            self.is_write_waiting.send_replace(!*is_open.borrow());
             is_open.wait_for(|is_open| *is_open).await.unwrap();
+            self.is_write_waiting.send_replace(false);
             self.store.apply(changes);
             Ok(())
         })
@@ -197,15 +210,46 @@ impl TestNode {
 
     /// Waits for a status of its owner.
     async fn is(&self, expected: Status) {
-        let mut status = self.handle.status();
-        let reached = status.wait_for(|status| *status == expected);
-        let reached = tokio::time::timeout(LONG_ENOUGH, reached).await;
-        assert!(reached.is_ok(), "status {expected:?} did not come");
+        self.comes_to(|status| *status == expected).await;
     }
 
-    fn is_serving(&self) -> bool {
-        matches!(&*self.handle.status().borrow(), Status::Serving { .. })
+    /// Waits until its owner serves.
+    async fn serves(&self) {
+        self.comes_to(is_serving).await;
     }
+
+    /// Waits for a status of its owner.
+    async fn comes_to(&self, is_expected: impl FnMut(&Status) -> bool) {
+        let mut status = self.handle.status();
+        let reached = status.wait_for(is_expected);
+        let reached = tokio::time::timeout(LONG_ENOUGH, reached)
+            .await
+            .map(|status| status.unwrap().clone());
+        let last = self.handle.status().borrow().clone();
+        assert!(
+            reached.is_ok(),
+            "the expected status did not come: {last:?}"
+        );
+    }
+
+    /// Asserts that its owner does not serve at any time until [`LONG_ENOUGH`] has passed. Only time shows that
+    /// something does not happen. It is virtual time, which passes when every task waits, so the result does
+    /// not depend on the machine's speed.
+    async fn does_not_serve_for_long(&self) {
+        let mut status = self.handle.status();
+        let served = tokio::time::timeout(LONG_ENOUGH, status.wait_for(is_serving)).await;
+        assert!(served.is_err(), "the owner serves");
+    }
+}
+
+fn is_serving(status: &Status) -> bool {
+    matches!(status, Status::Serving { .. })
+}
+
+/// Lets every task run until it waits for a time or for another task: only then virtual time passes. No status
+/// shows that an owner has taken a command from its queue.
+async fn every_task_waits() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 /// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
@@ -221,7 +265,7 @@ async fn in_mid_recovery() -> (Harness, Arc<UnrulyStore>, TestNode) {
     let node = harness.start(1, store.clone());
     store.is_open.send_replace(false);
     harness.set(&node, B, 2, 1).await;
-    tokio::time::sleep(LONG_ENOUGH).await;
+    store.has_waiting_write().await;
     node.assigned.send_replace(false);
     let other = harness.start(2, Arc::new(Memory::default()));
     for version in 1..=MANY {
@@ -236,8 +280,7 @@ async fn in_mid_recovery() -> (Harness, Arc<UnrulyStore>, TestNode) {
     other.stop().await;
     store.set_unreadable(Some(C));
     node.assigned.send_replace(true);
-    tokio::time::sleep(LONG_ENOUGH).await;
-    assert!(!node.is_serving(), "it read the unreadable entry");
+    node.does_not_serve_for_long().await;
     store.set_unreadable(None);
     (harness, store, node)
 }
@@ -257,11 +300,10 @@ async fn an_interrupted_recovery_starts_again() {
     let (mut harness, store, node) = in_mid_recovery().await;
     node.assigned.send_replace(false);
     // The write is still in progress.
-    tokio::time::sleep(LONG_ENOUGH).await;
+    node.is(Status::Standby).await;
     store.is_open.send_replace(true);
     node.assigned.send_replace(true);
-    tokio::time::sleep(LONG_ENOUGH).await;
-    assert!(node.is_serving());
+    node.serves().await;
     harness.set(&node, B, 9, 5).await;
 }
 
@@ -282,7 +324,7 @@ async fn stepping_down(
     let node = harness.start(0, UnrulyStore::new());
     harness.set(&node, B, 1, 0).await;
     let mut answer = harness.submit(&node, B, 2, 1).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    every_task_waits().await;
     node.assigned.send_replace(false);
     node.is(Status::SteppingDown).await;
     assert!(
@@ -305,7 +347,7 @@ async fn an_owner_that_gets_the_partition_back_while_stepping_down_serves_again(
     let (node, answer) = stepping_down(&mut harness).await;
     node.assigned.send_replace(true);
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
-    tokio::time::sleep(LONG_ENOUGH).await;
+    node.serves().await;
     harness.set(&node, B, 3, 2).await;
 }
 
@@ -332,9 +374,8 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
     }]);
     let end = harness.environment.broker.end();
     let next = harness.start(1, store);
-    tokio::time::sleep(LONG_ENOUGH).await;
-    let status = next.handle.status().borrow().clone();
-    assert!(matches!(status, Status::Ended(_)), "{status:?}");
+    next.comes_to(|status| matches!(status, Status::Ended(_)))
+        .await;
     assert_eq!(harness.environment.broker.end(), end);
 }
 
@@ -354,11 +395,11 @@ async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
         value: Some(ahead.to_string().into_bytes()),
     }]);
     let next = harness.start(1, store);
-    tokio::time::sleep(LONG_ENOUGH).await;
-    let status = next.handle.status().borrow().clone();
-    let waits =
-        matches!(&status, Status::TakingOver(reason) if reason.contains("before the checkpoint"));
-    assert!(waits, "{status:?}");
+    next.comes_to(
+        |status| matches!(status, Status::TakingOver(reason) if reason.contains("before the checkpoint")),
+    )
+    .await;
+    next.does_not_serve_for_long().await;
     assert_eq!(harness.environment.broker.end(), end);
     harness.append_foreign_record();
     harness.set(&next, B, 2, 1).await;

@@ -4,6 +4,7 @@
 use journal_simulator::{CORRECT, Coverage, CoveragePoint, MUTATIONS, Mutation, Run};
 use std::{
     io::Write,
+    num::NonZero,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +17,6 @@ const RUNS: u64 = 10_000;
 const RUNS_FULL: u64 = 200_000;
 /// Each mutation must be caught within this number of runs.
 const RUNS_TO_CATCH_MAX: u64 = 2_000;
-/// Threads, each with a runtime of its own.
-const THREADS: usize = 2;
 /// Runs that are repeated.
 const RUNS_TWICE: u64 = 30;
 
@@ -33,11 +32,16 @@ fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// The number of threads, each with a runtime of its own.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Runs the seeds below `count` until `stops` says so; passes each run to it, in no particular order.
 fn over_seeds(mutation: Mutation, count: u64, stops: impl Fn(Run) -> bool + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +96,7 @@ fn every_mutation_is_caught() {
                 return false;
             };
             let mut caught = caught.lock().unwrap();
-            // If both threads caught it, report the lower seed.
+            // If several threads caught it, report the lowest seed.
             if caught.as_ref().is_none_or(|(seed, _)| run.seed < *seed) {
                 *caught = Some((run.seed, violation.clone()));
             }
