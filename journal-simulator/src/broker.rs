@@ -142,7 +142,7 @@ impl Broker {
             own.has_failed = true;
             return Err(unknown("the producer had a fatal error"));
         }
-        if append_fault == Some(AppendFault::Refused) {
+        if append_fault == Some(AppendFault::QueueFull) {
             self.sim.count(CoveragePoint::QueueFull);
             let (topic, partition) = ("a journal".into(), PARTITION);
             return Err(AppendError::QueueFull { topic, partition });

@@ -202,11 +202,19 @@ impl<'a> Checker<'a> {
         let command = &attempt.command;
         match refusal {
             Refusal::NotOwner(_) | Refusal::Unavailable(_) => Ok(()),
-            Refusal::Busy(_)
-            | Refusal::TooLarge { .. }
-            | Refusal::Forbidden(_)
-            | Refusal::Unencodable(_) => {
+            Refusal::Busy(_) | Refusal::TooLarge { .. } | Refusal::Unencodable(_) => {
                 Err("no command of a run is too large, and there are few".into())
+            }
+            Refusal::Forbidden(_) if !self.sim.plan.refuses_access() => {
+                Err("the brokers refused no record for access".into())
+            }
+            Refusal::Forbidden(_) => {
+                let sent = self.attempts.iter();
+                let times_sent = sent.filter(|other| other.command == *command).count();
+                match times_sent == 1 && self.of(command).next().is_some() {
+                    true => Err("it had an effect".into()),
+                    false => Ok(()),
+                }
             }
             Refusal::KeyReused => {
                 let mut decided = self.decided.get(&command.id).into_iter().flatten();

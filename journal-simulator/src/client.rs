@@ -289,12 +289,12 @@ impl<P: OwnerProtocol> Clients<P> {
                 (CoveragePoint::VersionMismatch, Some(*current))
             }
             Some(Err(Refusal::KeyReused)) => (CoveragePoint::KeyReused, None),
+            Some(Err(Refusal::Forbidden(_))) => (CoveragePoint::Forbidden, None),
             Some(Err(
                 Refusal::NotOwner(_)
                 | Refusal::Unavailable(_)
                 | Refusal::Busy(_)
                 | Refusal::TooLarge { .. }
-                | Refusal::Forbidden(_)
                 | Refusal::Unencodable(_),
             ))
             | None => (CoveragePoint::NoAnswer, None),

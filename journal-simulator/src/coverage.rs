@@ -36,6 +36,8 @@ coverage_points! {
     VersionMismatch "version mismatches"
     /// A client used an id for two commands.
     KeyReused "reused keys"
+    /// A client was refused, because the brokers took no record of the owner.
+    Forbidden "commands refused for access"
     /// A client got no answer in time, or was refused.
     NoAnswer "attempts without an answer"
     /// A record is void.
@@ -98,6 +100,10 @@ coverage_points! {
     ReportLost "reports lost"
     /// An append's report came late.
     ReportLate "reports late"
+    /// An append was refused for its size.
+    RefusedSize "appends refused for their size"
+    /// An append was refused by the access rules.
+    RefusedAccess "appends refused for access"
     /// An append was not taken.
     QueueFull "appends not taken"
     /// A producer failed for good.

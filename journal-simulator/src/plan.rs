@@ -2,6 +2,7 @@
 //! others, because faults that always come together hide each other.
 
 use crate::rng::Rng;
+use kafka::BrokerRule;
 
 /// The faults of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +23,16 @@ pub(super) enum AppendFault {
     Unreported,
     /// It lands; the report comes seconds later.
     ReportedLate,
+    /// It never lands: the brokers refuse it by a rule, which they report.
+    Refused(BrokerRule),
     /// The producer's queue is full.
-    Refused,
+    QueueFull,
     /// The producer fails for good.
     ProducerFailed,
 }
 
 /// All of them.
-const APPEND_FAULTS: [AppendFault; 10] = [
+const APPEND_FAULTS: [AppendFault; 12] = [
     AppendFault::Lost,
     AppendFault::Unknown,
     AppendFault::Late,
@@ -38,7 +41,9 @@ const APPEND_FAULTS: [AppendFault; 10] = [
     AppendFault::Implicit,
     AppendFault::Unreported,
     AppendFault::ReportedLate,
-    AppendFault::Refused,
+    AppendFault::Refused(BrokerRule::Size),
+    AppendFault::Refused(BrokerRule::Access),
+    AppendFault::QueueFull,
     AppendFault::ProducerFailed,
 ];
 
@@ -128,6 +133,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether the brokers refuse appends by their access rules.
+    pub fn refuses_access(&self) -> bool {
+        let mut append_faults = self.append_faults.iter();
+        append_faults.any(|(fault, _)| *fault == AppendFault::Refused(BrokerRule::Access))
+    }
+
     pub fn draw(rng: &mut Rng) -> Self {
         let mut append_faults = Vec::new();
         for append_fault in APPEND_FAULTS {

@@ -2,7 +2,7 @@
 
 use crate::{coverage::CoveragePoint, plan::AppendFault, record::StoredRecord, sim::Sim};
 use kafka::{
-    Report,
+    BrokerRule, Report,
     appender::{APPEND_TIMEOUT, AppendError},
 };
 use std::{
@@ -154,8 +154,18 @@ impl State {
                 let after_ms = sim.rng().between(1_000, TIMEOUT_MS);
                 self.land_in_order(delivery, record, Some(ReportPlan { after_ms, ..truly }));
             }
-            Some(AppendFault::Refused | AppendFault::ProducerFailed) => {
-                unreachable!("these appends were refused")
+            Some(AppendFault::Refused(rule)) => {
+                sim.count(match rule {
+                    BrokerRule::Size => CoveragePoint::RefusedSize,
+                    BrokerRule::Access => CoveragePoint::RefusedAccess,
+                });
+                let appender = &mut self.appenders[truly.appender];
+                let at_ms = (delivery.landing_ms + truly.after_ms).max(appender.last_report_ms);
+                appender.last_report_ms = at_ms;
+                self.fail_with(refused(rule), truly.appender, number, at_ms);
+            }
+            Some(AppendFault::QueueFull | AppendFault::ProducerFailed) => {
+                unreachable!("these appends were not sent")
             }
         }
     }
@@ -192,9 +202,24 @@ impl State {
     }
 
     fn fail(&mut self, appender: usize, number: u64, at_ms: u64) {
-        let result = Err(unknown("timed out"));
-        let report = Report { number, result };
+        self.fail_with(unknown("timed out"), appender, number, at_ms);
+    }
+
+    fn fail_with(&mut self, error: AppendError, appender: usize, number: u64, at_ms: u64) {
+        let report = Report {
+            number,
+            result: Err(error),
+        };
         self.plan(at_ms, Due::Report { appender, report });
+    }
+}
+
+fn refused(rule: BrokerRule) -> AppendError {
+    AppendError::Refused {
+        topic: "a journal".into(),
+        partition: PARTITION,
+        rule,
+        reason: format!("{rule:?}"),
     }
 }
 

@@ -324,3 +324,24 @@ fn refuses_only_a_commit_larger_than(bytes_max: usize) {
         [(1, Ok(_)), (2, Err(Refusal::TooLarge { .. }))]
     ));
 }
+
+#[test]
+fn brokers_that_take_no_record_refuse_only_what_was_not_appended_for_good() {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    decide_unread_and_prove(&mut core, NOW);
+    assert_eq!(core.take_appends().len(), 1);
+    core.stop_serving();
+    submit(&mut core, 2, request(2, Origin::Keyed, "sofa"));
+    core.refuse_forbidden("no right");
+    let reason = || "no right".to_owned();
+    assert_eq!(
+        core.take_replies(),
+        [
+            (1, Err(Refusal::Unavailable(reason()))),
+            (2, Err(Refusal::Forbidden(reason()))),
+        ]
+    );
+    assert_eq!(core.unanswered(), 0);
+}
