@@ -6,6 +6,7 @@
 //! `view` is the port that a view implements, `fold` what both stores do with it, `store` the port
 //! between the projector and a database; `postgres` and `cql` implement that one.
 
+mod applier;
 pub mod columns;
 pub mod cql;
 pub mod databases;
@@ -20,9 +21,11 @@ pub mod projector;
 pub mod recorded;
 pub mod registration;
 mod registry;
+mod repeated_failure;
 pub mod settings;
 #[cfg(test)]
 mod spec;
+mod split;
 pub mod store;
 pub mod view;
 pub mod views;

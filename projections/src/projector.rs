@@ -5,20 +5,25 @@
 //! checkpoint.
 
 use crate::{
+    applier::{Applier, within_timeout},
     metrics as names,
-    store::{APPLY_TIMEOUT, Store, StoreError},
+    repeated_failure::RepeatedFailure,
+    store::{Store, StoreError},
     view::{EventReader, ViewEvent},
 };
 use journal::{Batch, Checkpoint, ReadError, Source};
-use metrics::{counter, gauge, histogram};
-use schemas::{Body, topics::PartitionCounts};
+use metrics::gauge;
+use schemas::topics::PartitionCounts;
 use service::{
     health::{Component, Health},
     progress::Progress,
 };
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -94,6 +99,8 @@ struct ReaderHealth<'a> {
     halted: BTreeMap<i32, String>,
     /// The log gave an error, and has not been seen without one since.
     is_failing: AtomicBool,
+    view: &'static str,
+    failure: Mutex<RepeatedFailure>,
 }
 
 impl<S: Store> Projector<S> {
@@ -133,24 +140,38 @@ impl<S: Store> Projector<S> {
     /// Waits for the database without a limit; an operator may repair the cause.
     async fn open_store(&self) -> Vec<Checkpoint> {
         let view = self.store.name();
-        let mut waits = service::Backoff::for_server();
+        let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
         loop {
             let opening = self.store.open(&self.runtime.partitions);
             let error = match within_timeout(view, opening).await {
-                Ok(checkpoints) => return checkpoints,
+                Ok(checkpoints) => {
+                    if let Some(over) = failure.end() {
+                        let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
+                        tracing::info!(
+                            view,
+                            attempts,
+                            failed_for_s = lasted,
+                            "opened the view after failed attempts"
+                        );
+                    }
+                    return checkpoints;
+                }
                 Err(error) => error,
             };
             self.component.not_ready(error.to_string());
-            tracing::debug!(view, %error, "failed to open the view, retrying");
+            if failure.add() {
+                tracing::warn!(view, %error, "failed to open the view, retrying");
+            } else {
+                tracing::debug!(view, %error, "failed to open the view, retrying");
+            }
             tokio::time::sleep(waits.wait()).await;
         }
     }
 
     /// Applies what follows on the checkpoints, until that is no longer possible.
     async fn apply_after(&self, checkpoints: Vec<Checkpoint>, is_failing: bool) -> Ended {
-        for checkpoint in &checkpoints {
-            self.report_progress(checkpoint);
-        }
+        let progress = &self.runtime.progress;
+        let mut applier = Applier::new(&self.store, &self.component, progress, &checkpoints);
         let role = format!("view-{}", self.store.name());
         let opening =
             <S::Event as ViewEvent>::Reader::open(&self.runtime.source, &role, checkpoints);
@@ -162,6 +183,8 @@ impl<S: Store> Projector<S> {
             component: &self.component,
             halted: BTreeMap::new(),
             is_failing: AtomicBool::new(is_failing),
+            view: self.store.name(),
+            failure: Mutex::default(),
         };
         health.publish();
         loop {
@@ -170,7 +193,7 @@ impl<S: Store> Projector<S> {
                 Ok(None) => continue,
                 Err(error) => return Ended::Reader(error),
             };
-            match self.apply(&batch).await {
+            match applier.apply(batch).await {
                 Ok(()) => health.publish(),
                 Err(error @ StoreError::StaleCheckpoint { .. }) => {
                     return Ended::StaleCheckpoint(error);
@@ -240,62 +263,32 @@ impl<S: Store> Projector<S> {
         }
         true
     }
-
-    /// Applies one batch; retries without a limit after a transient error.
-    async fn apply(&self, batch: &Batch<S::Event>) -> Result<(), StoreError> {
-        let view = self.store.name();
-        let events = event_count(batch);
-        counter!(names::EVENTS_READ, "view" => view).increment(events);
-        let mut waits = service::Backoff::for_server();
-        loop {
-            let begun = Instant::now();
-            let error = match within_timeout(view, self.store.apply(batch)).await {
-                Ok(()) => {
-                    histogram!(names::APPLY_SECONDS, "view" => view).record(begun.elapsed());
-                    counter!(names::EVENTS_APPLIED, "view" => view).increment(events);
-                    self.report_progress(&batch.checkpoint);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            let (topic, partition, from) = (&batch.checkpoint.topic, batch.partition, batch.from);
-            if let StoreError::StaleCheckpoint { .. } = error {
-                counter!(names::EVENTS_STALE, "view" => view).increment(events);
-                return Err(error);
-            }
-            if !error.is_transient() {
-                tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
-                return Err(error);
-            }
-            tracing::debug!(
-                view, topic, partition, from, %error, "failed to apply a batch, retrying"
-            );
-            counter!(names::APPLY_RETRIES, "view" => view).increment(1);
-            self.component.not_ready(error.to_string());
-            tokio::time::sleep(waits.wait()).await;
-        }
-    }
-
-    fn report_progress(&self, checkpoint: &Checkpoint) {
-        let Checkpoint {
-            topic, partition, ..
-        } = checkpoint;
-        let (view, next_offset) = (self.store.name(), checkpoint.next_offset);
-        self.runtime
-            .progress
-            .set(view, topic, *partition, next_offset);
-        gauge!(names::NEXT_OFFSET, "view" => view, "topic" => topic.clone(),
-            "partition" => partition.to_string())
-        .set(next_offset as f64);
-    }
 }
 
 impl ReaderHealth<'_> {
     /// Takes over an error that the reader waits out, or the end of it.
     fn report(&self, error: Option<&ReadError>) {
         self.is_failing.store(error.is_some(), Ordering::Relaxed);
-        if let Some(error) = error {
-            self.component.not_ready(error.to_string());
+        let view = self.view;
+        let mut failure = self.failure.lock().expect("no holder of this lock panics");
+        match error {
+            Some(error) => {
+                self.component.not_ready(error.to_string());
+                if failure.add() {
+                    tracing::warn!(view, %error, "failed to read the journal, retrying");
+                }
+            }
+            None => {
+                if let Some(over) = failure.end() {
+                    let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
+                    tracing::info!(
+                        view,
+                        attempts,
+                        failed_for_s = lasted,
+                        "reading the journal again"
+                    );
+                }
+            }
         }
     }
 
@@ -307,21 +300,4 @@ impl ReaderHealth<'_> {
             None => self.component.ready(),
         }
     }
-}
-
-async fn within_timeout<T>(
-    view: &'static str,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(APPLY_TIMEOUT, work)
-        .await
-        .unwrap_or(Err(StoreError::TimedOut { view }))
-}
-
-fn event_count<E>(batch: &Batch<E>) -> u64 {
-    let events = batch.commits.iter().map(|valid| match &valid.commit.body {
-        Body::Decision(decision) => decision.events.len() as u64,
-        Body::Announcement(_) | Body::NoOp(_) => 0,
-    });
-    events.sum()
 }

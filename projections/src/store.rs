@@ -17,7 +17,7 @@ pub trait Store: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Creates the tables and checkpoints that are missing. Gives the stored checkpoint of every
-    /// partition.
+    /// partition. A view of which a table is missing loses its checkpoints, so that it starts over.
     fn open(
         &self,
         partitions: &PartitionCounts,
@@ -56,6 +56,8 @@ pub enum StoreError {
         database: &'static str,
         /// Whether another attempt may succeed.
         is_transient: bool,
+        /// Whether the request took too long.
+        is_timeout: bool,
         /// The driver's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -80,6 +82,15 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { is_transient, .. } => *is_transient,
+            Self::TimedOut { .. } => true,
+            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
+        }
+    }
+
+    /// Whether the request took too long, so that a smaller one may succeed.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Database { is_timeout, .. } => *is_timeout,
             Self::TimedOut { .. } => true,
             Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
         }

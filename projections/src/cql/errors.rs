@@ -78,6 +78,18 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
+    /// Whether a request was not answered in time, with all its retries.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Execution(error) => matches!(**error, ExecutionError::RequestTimeout(_)),
+            Self::NotConnected { .. }
+            | Self::Session(_)
+            | Self::Pager(_)
+            | Self::NextRow(_)
+            | Self::Shape { .. } => false,
+        }
+    }
+
     /// Whether a query found no table, because no projector has created it yet. Our statements are
     /// fixed, so nothing else in them can be invalid to the server.
     pub fn is_schema_missing(&self) -> bool {

@@ -109,6 +109,7 @@ impl From<CqlError> for StoreError {
         Self::Database {
             database: "cql",
             is_transient: error.is_transient(),
+            is_timeout: error.is_timeout(),
             source: Box::new(error),
         }
     }

@@ -1,13 +1,14 @@
 //! Which of Postgres's errors are transient.
 
+/// SQLSTATE of a statement that took too long.
+const CANCELLED: &str = "57014";
 /// SQLSTATEs of transient errors, in addition to the classes below.
 const TRANSIENT_STATES: [&str; 9] = [
     "25006", // read-only: a standby that is about to be promoted
     "40001", // serialization failure
     "40P01", // deadlock
     "55P03", // lock not available
-    "57014", // cancelled: a statement took too long
-    "57P01", // the server is shut down
+    CANCELLED, "57P01", // the server is shut down
     "57P02", // the server crashed
     "57P03", // the server starts up
     "57P05", // idle for too long
@@ -30,6 +31,11 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::BeginFailed => true,
         error => state(error).is_some_and(|state| is_transient_state(&state)),
     }
+}
+
+/// Whether the server cancelled a statement because it took too long.
+pub(super) fn is_timeout(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == CANCELLED)
 }
 
 /// Whether a query found no database or no table, because no projector has created it yet.

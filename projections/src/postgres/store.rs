@@ -4,7 +4,11 @@
 //! fails before it reads a row. The batches of one view exclude each other: a row that several
 //! partitions feed is loaded, folded and written by one transaction at a time.
 
-use super::{errors::is_transient, pool::begin_creating_database, rows::PostgresTables};
+use super::{
+    errors::{is_timeout, is_transient},
+    pool::begin_creating_database,
+    rows::PostgresTables,
+};
 use crate::{
     recorded::recorded_events,
     store::{Store, StoreError, complete_checkpoints},
@@ -102,6 +106,7 @@ impl From<sqlx::Error> for StoreError {
         Self::Database {
             database: "postgres",
             is_transient: is_transient(&error),
+            is_timeout: is_timeout(&error),
             source: Box::new(error),
         }
     }

@@ -1,0 +1,254 @@
+//! Divides a batch whose application takes too long, with a checkpoint between its parts.
+
+use journal::{Batch, Checkpoint, Valid};
+use schemas::{Body, Timestamp};
+
+/// Divides a batch into a first part of about `commits_max` commits and the rest. A batch that is short enough, or
+/// that can't be divided, has no rest.
+///
+/// The checkpoint between the parts is the rule's state after the last record of the first part. Its hash is the
+/// `prev` of the next record, and its hash before that is the `prev` of the last one. An announcement has no `prev`,
+/// so both records must be commits. Void records between them are judged again after a restart, as those behind
+/// every checkpoint.
+pub(crate) fn split<E>(
+    log_time_before: Timestamp,
+    mut batch: Batch<E>,
+    commits_max: usize,
+) -> (Batch<E>, Option<Batch<E>>) {
+    if batch.commits.len() <= commits_max {
+        return (batch, None);
+    }
+    let Some(length) = length_of_first(&batch.commits, commits_max) else {
+        return (batch, None);
+    };
+    let later = batch.commits.split_off(length);
+    let checkpoint = between(log_time_before, &batch.commits, &later, &batch.checkpoint);
+    let rest = Batch {
+        partition: batch.partition,
+        from: checkpoint.next_offset,
+        commits: later,
+        void: batch.void,
+        checkpoint: batch.checkpoint,
+    };
+    let first = Batch {
+        checkpoint,
+        void: 0,
+        ..batch
+    };
+    (first, Some(rest))
+}
+
+/// The greatest possible length up to `commits_max`, else the next greater one.
+fn length_of_first<E>(commits: &[Valid<E>], commits_max: usize) -> Option<usize> {
+    let is_possible = |length: &usize| {
+        !is_announcement(&commits[length - 1]) && !is_announcement(&commits[*length])
+    };
+    let mut shorter = (1..=commits_max).rev();
+    let mut longer = commits_max + 1..commits.len();
+    shorter
+        .find(is_possible)
+        .or_else(|| longer.find(is_possible))
+}
+
+fn is_announcement<E>(record: &Valid<E>) -> bool {
+    match record.commit.body {
+        Body::Announcement(_) => true,
+        Body::NoOp(_) | Body::Decision(_) => false,
+    }
+}
+
+/// The checkpoint between two parts of a batch that ends with the checkpoint `end`.
+fn between<E>(
+    log_time_before: Timestamp,
+    first: &[Valid<E>],
+    later: &[Valid<E>],
+    end: &Checkpoint,
+) -> Checkpoint {
+    let last = first.last().expect("a part has at least one commit");
+    let commits = first.iter().filter(|record| !is_announcement(record));
+    let log_time = commits.map(|record| record.commit.recorded_at).max();
+    Checkpoint {
+        topic: end.topic.clone(),
+        partition: end.partition,
+        log_id: end.log_id,
+        next_offset: last.offset + 1,
+        epoch: last.commit.epoch,
+        term: last.commit.term,
+        seq: last.commit.seq,
+        prev_hash: last.commit.prev,
+        hash: later[0].commit.prev,
+        probe_offset: Some(last.offset),
+        log_time: log_time.map_or(log_time_before, |time| time.max(log_time_before)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use journal::rule::{Rule, Verdict};
+    use schemas::{Announcement, Commit, NoOp};
+
+    const TOPIC: &str = "journal.probe";
+
+    /// A log of two terms with void records, as a reader gives it, with the rule's state after each valid record.
+    #[derive(Default)]
+    struct Log {
+        commits: Vec<Valid<()>>,
+        states: Vec<Checkpoint>,
+        void: u64,
+    }
+
+    fn long(number: i64) -> Vec<u8> {
+        let mut rest = (number << 1 ^ number >> 63).cast_unsigned();
+        let mut bytes = Vec::new();
+        while rest >= 0x80 {
+            bytes.push(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest.to_le_bytes()[0]);
+        bytes
+    }
+
+    fn value(commit: &Commit<()>) -> Vec<u8> {
+        let body = match commit.body {
+            Body::Announcement(_) => [long(0), long(1), long(4), long(1), b"u".to_vec()].concat(),
+            Body::NoOp(_) | Body::Decision(_) => long(1),
+        };
+        let numbers = [commit.epoch, commit.seq, commit.recorded_at.0].map(long);
+        let frame = [&[0, 0, 0, 0, 7][..], &commit.prev, &commit.term];
+        [frame.concat(), numbers.concat(), body].concat()
+    }
+
+    fn log() -> Log {
+        let mut rule = Rule::new(TOPIC, 3);
+        let mut log = Log::default();
+        // Terms' epochs with seqs; `None` is a void record.
+        let records = [
+            Some((1, 0)),
+            Some((1, 1)),
+            None,
+            Some((1, 2)),
+            Some((1, 3)),
+            Some((2, 0)),
+            Some((2, 1)),
+            None,
+            None,
+            Some((2, 2)),
+            Some((3, 0)),
+            Some((4, 0)),
+            Some((4, 1)),
+            Some((4, 2)),
+            None,
+        ];
+        for (offset, record) in (0..).zip(records) {
+            let Some((epoch, seq)) = record else {
+                assert!(matches!(
+                    rule.judge(offset, None, None),
+                    Ok(Verdict::Void(_))
+                ));
+                log.void += 1;
+                continue;
+            };
+            let body = match seq {
+                0 => Body::Announcement(Announcement {
+                    rule_version: 1,
+                    partitions: 4,
+                    owner_url: "u".into(),
+                }),
+                _ => Body::NoOp(NoOp {}),
+            };
+            let commit = Commit {
+                prev: if seq == 0 {
+                    [0; 32]
+                } else {
+                    rule.checkpoint().hash
+                },
+                term: [epoch.to_le_bytes()[0]; 16],
+                epoch,
+                seq,
+                // The second term's clock was wrong when it announced itself.
+                recorded_at: Timestamp(if seq == 0 { 1_000_000 } else { 1_000 + offset }),
+                body,
+            };
+            let verdict = rule.judge(offset, Some(b""), Some(&value(&commit)));
+            assert!(
+                matches!(verdict, Ok(Verdict::Valid(_))),
+                "{offset}: {verdict:?}"
+            );
+            log.states.push(rule.checkpoint());
+            log.commits.push(Valid {
+                offset,
+                key: Vec::new().into(),
+                commit,
+            });
+        }
+        log
+    }
+
+    /// Divides what follows on `applied` valid records into parts of at most `commits_max`.
+    fn parts(log: &Log, applied: usize, commits_max: usize) -> Vec<Batch<()>> {
+        let start = Checkpoint::start(TOPIC, 3);
+        let before = applied
+            .checked_sub(1)
+            .map_or(&start, |last| &log.states[last]);
+        let mut log_time = before.log_time;
+        let mut parts = Vec::new();
+        let mut rest = Some(Batch {
+            partition: 3,
+            from: before.next_offset,
+            commits: log.commits[applied..].to_vec(),
+            void: log.void,
+            checkpoint: log.states.last().unwrap().clone(),
+        });
+        while let Some(batch) = rest {
+            let (first, later) = split(log_time, batch, commits_max);
+            log_time = first.checkpoint.log_time;
+            parts.push(first);
+            rest = later;
+        }
+        parts
+    }
+
+    #[test]
+    fn the_checkpoint_between_two_parts_is_the_state_of_the_rule() {
+        let log = log();
+        for applied in 0..log.commits.len() {
+            for commits_max in 1..=log.commits.len() {
+                let mut position = applied;
+                let mut from = applied
+                    .checked_sub(1)
+                    .map_or(0, |last| log.states[last].next_offset);
+                for part in parts(&log, applied, commits_max) {
+                    position += part.commits.len();
+                    assert_eq!(part.from, from);
+                    assert_eq!(part.checkpoint, log.states[position - 1], "{commits_max}");
+                    from = part.checkpoint.next_offset;
+                }
+                assert_eq!(position, log.commits.len());
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_as_long_as_announcements_allow() {
+        let log = log();
+        let lengths = |commits_max| {
+            let parts = parts(&log, 0, commits_max);
+            parts
+                .iter()
+                .map(|part| part.commits.len())
+                .collect::<Vec<_>>()
+        };
+        // Records 0, 4, 7 and 8 are announcements.
+        assert_eq!(lengths(1), [2, 1, 3, 4, 1]);
+        assert_eq!(lengths(3), [3, 3, 4, 1]);
+        assert_eq!(lengths(11), [11]);
+    }
+
+    #[test]
+    fn the_void_records_are_counted_once() {
+        let log = log();
+        let counted: u64 = parts(&log, 0, 1).iter().map(|part| part.void).sum();
+        assert_eq!(counted, log.void);
+    }
+}
