@@ -47,6 +47,9 @@ impl<Key: SerializeRow + serde::Serialize> CqlKey for Key {}
 /// The tables of a view in the CQL store, as a tuple. The feed of each must be [`RowFeed::Versioned`];
 /// with another one it does not compile.
 pub trait CqlTables<Event>: Send + Sync + 'static {
+    /// Their names.
+    const NAMES: &'static [&'static str];
+
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
         view: &str,
@@ -62,6 +65,9 @@ macro_rules! tables {
             $first: Table<Key: CqlKey, Row: CqlRow>,
             $($table: Table<Event = $first::Event, Key: CqlKey, Row: CqlRow>,)*
         {
+            const NAMES: &'static [&'static str] =
+                &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
+
             async fn apply(
                 view: &str,
                 session: &Session,

@@ -12,6 +12,7 @@ use scylla::{
     serialize::row::SerializeRow,
     statement::{Statement, prepared::PreparedStatement},
 };
+use std::collections::BTreeSet;
 
 /// Most prepared statements that are kept: more than all views together have.
 const STATEMENTS_MAX: usize = 512;
@@ -63,6 +64,13 @@ impl Session {
         let result = self.execute(statement, values).await?.into_rows_result()?;
         let rows = result.rows::<Row>().map_err(CqlError::shape)?;
         rows.collect::<Result<_, _>>().map_err(CqlError::shape)
+    }
+
+    /// The names of the tables in our keyspace.
+    pub(super) async fn tables(&self) -> Result<BTreeSet<String>, CqlError> {
+        const FIND: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+        let names = self.fetch::<(String,)>(FIND, (&self.keyspace,)).await?;
+        Ok(names.into_iter().map(|(name,)| name).collect())
     }
 
     /// Prepares a statement, once.

@@ -13,9 +13,18 @@ use journal::{Batch, Checkpoint};
 use schemas::{Position, topics::PartitionCounts};
 use std::marker::PhantomData;
 
+/// The tables of all views, and the statements that create them.
+const SHARED_TABLES: [(&str, &str); 2] = [
+    ("view_checkpoints", include_str!("checkpoints.cql")),
+    ("view_deletions", include_str!("deletions.cql")),
+];
 const READ_CHECKPOINTS: &str =
     "SELECT checkpoint FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
 const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
+const READ_CHECKPOINT_TIMES: &str = "SELECT partition, WRITETIME(checkpoint) FROM {keyspace}.view_checkpoints \
+    WHERE view_name = ? AND topic = ?";
+const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_checkpoints USING TIMESTAMP ? \
+    WHERE view_name = ? AND topic = ? AND partition = ?";
 const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
     (view_name, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 
@@ -52,13 +61,7 @@ impl<V: CqlView> Store for CqlStore<V> {
 
     async fn open(&self, partitions: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
         let session = self.cql.session()?;
-        let shared = [
-            include_str!("checkpoints.cql"),
-            include_str!("deletions.cql"),
-        ];
-        for schema in shared.into_iter().chain([V::SCHEMA]) {
-            session.run_all(schema).await?;
-        }
+        create_tables::<V>(&session).await?;
         let mut stored = Vec::new();
         for topic in V::Event::TOPICS {
             let of_topic = session
@@ -89,6 +92,58 @@ impl<V: CqlView> Store for CqlStore<V> {
         session.execute(WRITE_CHECKPOINT, values).await?;
         Ok(())
     }
+}
+
+/// Creates the tables that are missing. Looks for them first: a role that may read and write need not be allowed to
+/// create.
+async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
+    let found = session.tables().await?;
+    for (table, schema) in SHARED_TABLES {
+        if !found.contains(table) {
+            session.run_all(schema).await?;
+        }
+    }
+    let missing: Vec<&str> = V::Tables::NAMES
+        .iter()
+        .copied()
+        .filter(|table| !found.contains(*table))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Before the tables are created: if this process ends in between, they are still missing at the next start.
+    if delete_checkpoints::<V>(session).await? {
+        for table in missing {
+            let view = V::NAME;
+            tracing::warn!(
+                view,
+                table,
+                "table is missing, projecting the view from the start"
+            );
+        }
+    }
+    session.run_all(V::SCHEMA).await
+}
+
+/// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if there are none. Rows of the
+/// view's other tables can stay, because each has the version up to which events were applied to it.
+///
+/// A deletion hides what was written at its timestamp or an earlier one, and a checkpoint's timestamp is its offset. So the
+/// checkpoints of the second projection show once they are ahead of the deleted ones; a restart before that projects
+/// the view from the start again.
+async fn delete_checkpoints<V: CqlView>(session: &Session) -> Result<bool, CqlError> {
+    let mut deleted = false;
+    for topic in V::Event::TOPICS {
+        let stored: Vec<(i32, i64)> = session
+            .fetch(READ_CHECKPOINT_TIMES, (V::NAME, *topic))
+            .await?;
+        for (partition, timestamp) in stored {
+            let values = (timestamp, V::NAME, *topic, partition);
+            session.execute(DELETE_CHECKPOINT, values).await?;
+            deleted = true;
+        }
+    }
+    Ok(deleted)
 }
 
 /// How far a view has applied a topic. Rows that are read afterwards include everything before this position.

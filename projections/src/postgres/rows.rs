@@ -108,6 +108,9 @@ composite_keys!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
 
 /// The tables of a view in Postgres, as a tuple.
 pub trait PostgresTables<Event>: Send + Sync + 'static {
+    /// Their names.
+    const NAMES: &'static [&'static str];
+
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
         events: &[Recorded<'_, Event>],
@@ -122,6 +125,9 @@ macro_rules! tables {
             $first: Table<Key: PostgresKey, Row: PostgresRow>,
             $($table: Table<Event = $first::Event, Key: PostgresKey, Row: PostgresRow>,)*
         {
+            const NAMES: &'static [&'static str] =
+                &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
+
             async fn apply(
                 events: &[Recorded<'_, $first::Event>],
                 connection: &mut PgConnection,

@@ -10,24 +10,27 @@ use super::{
     rows::PostgresTables,
 };
 use crate::{
+    columns::list,
     recorded::recorded_events,
     store::{Store, StoreError, complete_checkpoints},
     view::{View, ViewEvent},
 };
 use journal::{Batch, Checkpoint};
 use schemas::{Position, topics::PartitionCounts};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, types::Json};
 use std::marker::PhantomData;
 
 /// Key of the advisory lock held during set-up: of two nodes that create the same table at once, one
 /// would fail.
 const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
+/// The table of all views' checkpoints.
+const CHECKPOINTS: &str = "view_checkpoints";
 
 /// A view whose rows are in Postgres.
 pub trait PostgresView: View {
     /// Creates its tables and indexes; each statement does nothing where they exist.
     const SCHEMA: &'static str;
-    /// Its tables, as a tuple. One of them has the view's name.
+    /// Its tables, as a tuple.
     type Tables: PostgresTables<Self::Event>;
 }
 
@@ -112,21 +115,59 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Creates the tables that are missing. One transaction creates all tables of a view, so it is enough to
-/// check for one; `CREATE INDEX IF NOT EXISTS` would wait for every writer of its table even where the
-/// index exists.
+/// Creates the tables of the view if one is missing. Where all exist nothing is run, because `CREATE INDEX IF NOT
+/// EXISTS` would wait for every writer of its table.
 async fn create_tables<V: PostgresView>(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(SET_UP_LOCK)
         .execute(&mut *connection)
         .await?;
-    let missing: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NULL")
-        .bind(V::NAME)
-        .fetch_one(&mut *connection)
+    let tables = [&[CHECKPOINTS], V::Tables::NAMES].concat();
+    let missing: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM UNNEST($1::text[]) AS name WHERE to_regclass(name) IS NULL",
+    )
+    .bind(&tables)
+    .fetch_all(&mut *connection)
+    .await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    sqlx::raw_sql(include_str!("checkpoints.sql"))
+        .execute(&mut *connection)
         .await?;
-    if missing {
-        for schema in [include_str!("checkpoints.sql"), V::SCHEMA] {
-            sqlx::raw_sql(schema).execute(&mut *connection).await?;
+    start_over::<V>(&missing, connection).await?;
+    sqlx::raw_sql(V::SCHEMA).execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// Deletes what is left of a view of which tables are missing: the checkpoints would skip the rows of those tables,
+/// and a row that has no version can't have an event applied twice.
+async fn start_over<V: PostgresView>(
+    missing: &[String],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    // First, because this waits for a batch that another node applies, and makes the next one stale.
+    let deleted = sqlx::query("DELETE FROM view_checkpoints WHERE view_name = $1")
+        .bind(V::NAME)
+        .execute(&mut *connection)
+        .await?;
+    let left: Vec<&str> = V::Tables::NAMES
+        .iter()
+        .copied()
+        .filter(|table| !missing.iter().any(|missing| missing == table))
+        .collect();
+    if !left.is_empty() {
+        let statement = AssertSqlSafe(format!("DROP TABLE {}", list(&left)));
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
+    if deleted.rows_affected() > 0 || !left.is_empty() {
+        for table in missing {
+            let view = V::NAME;
+            tracing::warn!(
+                view,
+                table,
+                "table is missing, projecting the view from the start"
+            );
         }
     }
     Ok(())

@@ -40,6 +40,9 @@ pub trait StoreBackend: Backend {
 
     /// The view's prices: SKU, currency and amount.
     async fn prices(&self) -> Vec<(String, String, i64)>;
+
+    /// Drops a table, as an operator would.
+    async fn drop_table(&self, table: &str);
 }
 
 /// Runs a test, and drops its databases.
@@ -107,13 +110,13 @@ async fn drop_database(name: &str, pool: &PgPool) {
     maintenance.close().await;
 }
 
-async fn drop_keyspace(name: &str, cql: &Cql) {
+async fn change_schema(statement: String, cql: &Cql) {
     let session = cql.session().unwrap();
-    let mut statement = Statement::new(format!("DROP KEYSPACE {name}"));
+    let mut statement = Statement::new(statement);
     // Other tests change the schema at the same time, and the server does one change after the other.
     statement.set_request_timeout(Some(SCHEMA_TIMEOUT));
-    let dropping = session.driver().get_session().query_unpaged(statement, ());
-    dropping.await.unwrap();
+    let changing = session.driver().get_session().query_unpaged(statement, ());
+    changing.await.unwrap();
 }
 
 impl Backend for OnPostgres {
@@ -159,6 +162,11 @@ impl StoreBackend for OnPostgres {
         .await
         .unwrap()
     }
+
+    async fn drop_table(&self, table: &str) {
+        let statement = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
+        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
+    }
 }
 
 impl Backend for OnCql {
@@ -170,7 +178,7 @@ impl Backend for OnCql {
     }
 
     async fn tear_down(self) {
-        drop_keyspace(&self.name, &self.cql).await;
+        change_schema(format!("DROP KEYSPACE {}", self.name), &self.cql).await;
     }
 }
 
@@ -208,6 +216,10 @@ impl StoreBackend for OnCql {
         rows.sort();
         rows
     }
+
+    async fn drop_table(&self, table: &str) {
+        change_schema(format!("DROP TABLE {}.{table}", self.name), &self.cql).await;
+    }
 }
 
 impl Backend for OnBoth {
@@ -221,6 +233,7 @@ impl Backend for OnBoth {
 
     async fn tear_down(self) {
         drop_database(&self.name, &self.databases.postgres).await;
-        drop_keyspace(&self.name, &self.databases.cql).await;
+        let statement = format!("DROP KEYSPACE {}", self.name);
+        change_schema(statement, &self.databases.cql).await;
     }
 }

@@ -56,6 +56,7 @@ on_every_store!(
     an_event_that_the_row_has_is_skipped,
     a_gap_is_an_error,
     a_refused_batch_leaves_rows_and_checkpoint,
+    a_view_that_lost_a_table_starts_over,
 );
 
 fn created(offset: i64, sku: &str) -> Valid<Event> {
@@ -329,4 +330,27 @@ async fn a_refused_batch_leaves_rows_and_checkpoint<B: StoreBackend>(backend: &B
     );
     assert_eq!(backend.products().await, before);
     assert_eq!(open(&store).await.next_offset, 1);
+}
+
+async fn a_view_that_lost_a_table_starts_over<B: StoreBackend>(backend: &B) {
+    open(&backend.store()).await;
+    let first = batch(0, 2, vec![created(0, "A"), priced(1, "A", 2, 255)]);
+    let second = batch(2, 3, vec![priced(2, "A", 3, 300)]);
+    for table in [None, Some("products_v1"), Some("products_v1_prices")] {
+        if let Some(table) = table {
+            backend.drop_table(table).await;
+        }
+        let store = backend.store();
+        assert_eq!(open(&store).await, start::<Event>(), "{table:?}");
+        for batch in [&first, &second] {
+            store.apply(batch).await.unwrap();
+        }
+        assert_eq!(rows(backend).await, [product("A", 2)], "{table:?}");
+        let price = ("A".into(), "GBP".into(), 300);
+        assert_eq!(backend.prices().await, [price], "{table:?}");
+    }
+    let store = backend.store();
+    let third = batch(3, 4, vec![priced(3, "A", 4, 400)]);
+    store.apply(&third).await.unwrap();
+    assert_eq!(open(&store).await.next_offset, 4);
 }
