@@ -21,6 +21,8 @@ pub struct Answer {
     status: u16,
     #[serde(default)]
     replayed: bool,
+    /// The aggregate's version: an answer without one was not decided by the rules.
+    version: Option<i64>,
     code: Option<String>,
     title: Option<String>,
     detail: Option<String>,
@@ -35,7 +37,7 @@ pub enum Outcome {
     Already,
     /// The product exists with another description, which is kept.
     DescribedOtherwise,
-    /// The command violates a rule; a repetition will be refused too.
+    /// The command violates a rule, or can't be read; a repetition will be refused too.
     Refused {
         /// Stable code.
         code: String,
@@ -58,7 +60,7 @@ pub struct OutcomeCounts {
     pub new: u64,
     /// Executed before, or nothing to do; includes `described_otherwise`.
     pub already: u64,
-    /// Refused because they violate a rule.
+    /// Refused because they violate a rule or can't be read.
     pub refused: u64,
     /// Not executed because the service failed.
     pub failed: u64,
@@ -77,10 +79,8 @@ impl Answer {
             200 => Outcome::Already,
             201..=299 if self.replayed => Outcome::Already,
             201..=299 => Outcome::New,
-            400..=499 if self.code.as_deref() == Some(PRODUCT_EXISTS) => {
-                Outcome::DescribedOtherwise
-            }
-            400..=499 => Outcome::Refused {
+            409 if self.code.as_deref() == Some(PRODUCT_EXISTS) => Outcome::DescribedOtherwise,
+            _ if self.is_about_the_command() => Outcome::Refused {
                 reason: self.reason(),
                 code: self.code.unwrap_or_else(|| OTHER_CODE.to_owned()),
             },
@@ -88,6 +88,17 @@ impl Answer {
                 reason: self.reason(),
                 code: self.code.unwrap_or_else(|| status.to_string()),
             },
+        }
+    }
+
+    /// Whether the command's content is the reason. A conflict, an invalid field and a command that is too large are;
+    /// an aggregate that is not found and a missing right are if the rules have decided so. Otherwise a route or the
+    /// node's rights are the reason, and the other statuses concern the request.
+    fn is_about_the_command(&self) -> bool {
+        match self.status {
+            409 | 413 | 422 => true,
+            403 | 404 => self.version.is_some(),
+            _ => false,
         }
     }
 
@@ -170,6 +181,37 @@ mod tests {
                 reason: "503".to_owned()
             }
         );
+    }
+
+    #[test]
+    fn only_answers_about_the_command_itself_are_refusals() {
+        let is_refusal = |json: &str| match outcome(json) {
+            Outcome::Refused { .. } => true,
+            Outcome::Failed { .. } => false,
+            outcome => panic!("{outcome:?}"),
+        };
+        for refused in [
+            r#"{"line":1,"status":404,"code":"PRODUCT_NOT_FOUND","version":0}"#,
+            r#"{"line":1,"status":403,"code":"PRICE_FIXED","version":3}"#,
+            r#"{"line":1,"status":409,"code":"SALE_EXISTS","version":1}"#,
+            r#"{"line":1,"status":413,"code":"COMMIT_TOO_LARGE","bytes_max":1000}"#,
+            r#"{"line":1,"status":422,"code":"FIELD_INVALID","field":"lines[3].sku"}"#,
+            r#"{"line":1,"status":422,"code":"IDEMPOTENCY_KEY_REUSED"}"#,
+        ] {
+            assert!(is_refusal(refused), "{refused}");
+        }
+        for failed in [
+            r#"{"line":1,"status":403,"code":"JOURNAL_FORBIDDEN"}"#,
+            r#"{"line":1,"status":404,"code":"NOT_FOUND"}"#,
+            r#"{"line":1,"status":408,"code":"BATCH_IDLE"}"#,
+            r#"{"line":1,"status":400,"code":"BATCH_CUT_OFF"}"#,
+            r#"{"line":1,"status":400,"code":"IDEMPOTENCY_KEY_INVALID"}"#,
+            r#"{"line":1,"status":412,"code":"VERSION_MISMATCH","version":4}"#,
+            r#"{"line":1,"status":500,"code":"COMMIT_UNENCODABLE"}"#,
+            r#"{"line":1,"status":503,"code":"BUSY"}"#,
+        ] {
+            assert!(!is_refusal(failed), "{failed}");
+        }
     }
 
     #[test]
