@@ -27,6 +27,19 @@ pub enum Error {
 /// field that does not begin with a quote contains its quotes literally.
 pub fn split(row: &str) -> Result<Vec<Cow<'_, str>>, Error> {
     let mut fields = Vec::with_capacity(8);
+    split_into(&mut fields, row)?;
+    Ok(fields)
+}
+
+/// The fields before the first one that can't be split off; all fields of a row without an error.
+pub fn before_error(row: &str) -> Vec<Cow<'_, str>> {
+    let mut fields = Vec::new();
+    // The error is behind the fields that were found.
+    let _ = split_into(&mut fields, row);
+    fields
+}
+
+fn split_into<'a>(fields: &mut Vec<Cow<'a, str>>, row: &'a str) -> Result<(), Error> {
     let mut rest = Some(row);
     while let Some(text) = rest {
         if fields.len() == FIELDS_MAX {
@@ -42,7 +55,7 @@ pub fn split(row: &str) -> Result<Vec<Cow<'_, str>>, Error> {
         fields.push(field);
         rest = rest_of_row;
     }
-    Ok(fields)
+    Ok(())
 }
 
 /// The field whose opening quote precedes `text`, and the rest of the row after the field's comma, if there
@@ -95,6 +108,9 @@ mod tests {
     fn malformed_rows_are_errors() {
         assert_eq!(split(r#"a,"b"#), Err(Error::QuoteOpen));
         assert_eq!(split(r#""a"b,c"#), Err(Error::TextAfterQuote));
+        assert_eq!(before_error(r#"a,"b""#), ["a", "b"]);
+        assert_eq!(before_error(r#"a,"b"#), ["a"]);
+        assert!(before_error(r#""a"b,c"#).is_empty());
         assert_eq!(split(&",".repeat(FIELDS_MAX)), Err(Error::TooMany));
         assert_eq!(
             split(&",".repeat(FIELDS_MAX - 1)).unwrap().len(),

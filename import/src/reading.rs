@@ -51,6 +51,16 @@ pub enum Error {
         /// Why it is rejected.
         reason: String,
     },
+    /// A malformed row of an unknown invoice: that invoice would be imported without the row.
+    #[error(
+        "at line {line}: {source}, in or before the invoice number; correct this row and import again"
+    )]
+    InvoiceUnknown {
+        /// The row.
+        line: u64,
+        /// Why it can't be split.
+        source: RowError,
+    },
     /// The rejects file can't be written.
     #[error(transparent)]
     Rejects(#[from] rejects::Error),
@@ -127,7 +137,7 @@ fn read_all(rows: &mut Rows, conventions: Conventions) -> Result<(Dataset, Rejec
                 return Err(Error::TooManyRejected { line, reason });
             }
             Err(reason) => {
-                if let Some(invoice) = invoice_of(&header, &builder, &row) {
+                if let Some(invoice) = invoice_of(&header, &builder, &row)? {
                     rejected.invoices.entry(invoice).or_insert(line);
                 }
                 rejected.reasons.insert(line, reason.to_string());
@@ -150,7 +160,7 @@ fn read_without(
         let reason = match rejected.reasons.get(&row.line) {
             Some(reason) => Some(reason.clone()),
             None => {
-                let invoice = invoice_of(&header, &builder, &row);
+                let invoice = invoice_of(&header, &builder, &row)?;
                 match invoice.and_then(|invoice| rejected.invoices.get(&invoice)) {
                     Some(&line) => Some(RejectReason::HeldBack { line }.to_string()),
                     // Fails only if the file was changed since it was read first.
@@ -168,11 +178,17 @@ fn read_without(
 }
 
 /// The invoice number of a row that may be malformed, as the dataset has it.
-fn invoice_of(header: &Header, builder: &DatasetBuilder, row: &Row<'_>) -> Option<String> {
-    let invoice = header.invoice_of(&row.text().text)?;
-    // A rejected row may have a blank around it.
-    let invoice = builder.conventions().invoice(invoice.trim());
-    Some(invoice.into_owned())
+fn invoice_of(
+    header: &Header,
+    builder: &DatasetBuilder,
+    row: &Row<'_>,
+) -> Result<Option<String>, Error> {
+    let invoice = header.invoice_of(&row.text().text);
+    let invoice = invoice.map_err(|source| Error::InvoiceUnknown {
+        line: row.line,
+        source,
+    })?;
+    Ok(invoice.map(|invoice| builder.conventions().invoice(&invoice).into_owned()))
 }
 
 fn read_header(rows: &mut Rows) -> Result<Header, Error> {
@@ -320,6 +336,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_an_unknown_invoice_ends_the_import() {
+        let header = format!("Note,{HEADER}");
+        let valid = "a note,1,A,,1,12/1/2010 8:26,1.00,7,France\n";
+        let (dataset, ..) = read_bytes(format!("{header}{valid}").into_bytes());
+        assert_eq!(dataset.unwrap().lines, 1);
+        // The first of these notes is malformed, so `2` could be taken for the invoice number of the second row.
+        for malformed in ["\"see 2,1,A,,1", "see,2,1,B,,1"] {
+            let row = format!("{malformed},12/1/2010 8:26,1.00,7,France\n");
+            let (result, ..) = read_bytes(format!("{header}{valid}{row}").into_bytes());
+            assert!(
+                matches!(result, Err(Error::InvoiceUnknown { line: 3, .. })),
+                "{malformed}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_file_without_the_header_is_an_error() {
         let result = read_bytes(vec![]).0;
         assert!(matches!(result, Err(Error::Empty)), "{result:?}");
@@ -423,14 +456,23 @@ mod tests {
             0..20,
         )) {
             let (dataset, rejected, _) = read_bytes([HEADER.as_bytes(), &rows.join(&b'\n')].concat());
-            prop_assert_eq!(dataset.unwrap().lines + rejected, rows.len() as u64);
+            match dataset {
+                Ok(dataset) => prop_assert_eq!(dataset.lines + rejected, rows.len() as u64),
+                // The invoice number is the first column, so the fault is in it.
+                Err(Error::InvoiceUnknown { line, .. }) => {
+                    let row = &rows[usize::try_from(line).unwrap() - 2];
+                    prop_assert!(row.starts_with(b"\""), "{row:?}");
+                }
+                Err(error) => prop_assert!(false, "{error}"),
+            }
         }
 
         #[test]
         fn any_bytes_are_a_dataset_or_an_error(has_header: bool, bytes: Vec<u8>) {
             let header = if has_header { HEADER } else { "" };
             let (dataset, ..) = read_bytes([header.as_bytes(), &bytes].concat());
-            prop_assert!(dataset.is_ok() || !has_header, "{dataset:?}");
+            let is_read = matches!(dataset, Ok(_) | Err(Error::InvoiceUnknown { .. }));
+            prop_assert!(is_read || !has_header, "{dataset:?}");
         }
     }
 }

@@ -146,18 +146,23 @@ impl Header {
         }
     }
 
-    /// The invoice number of a row that may be malformed otherwise; `None` if it has no invoice number.
-    pub fn invoice_of(&self, row: &str) -> Option<String> {
+    /// The invoice number of a row that may be malformed behind it; `None` if it has no invoice number.
+    ///
+    /// # Errors
+    /// The row's fault, if it may lie in the invoice number or before it: then another field would be taken for the
+    /// number.
+    pub fn invoice_of(&self, row: &str) -> Result<Option<String>, RowError> {
         let position = self.positions[0];
-        let invoice = match fields::split(row) {
-            Ok(fields) => fields.get(position).map(|invoice| invoice.to_string()),
-            // The fields before the first quote are intact, however malformed the quotes are.
-            Err(_) => row
-                .split(',')
-                .nth(position)
-                .map(|invoice| invoice.trim_matches('"').to_owned()),
-        };
-        invoice.filter(|invoice| !invoice.trim().is_empty())
+        let fields = fields::before_error(row);
+        match self.split(row) {
+            Ok(_) => {}
+            Err(_) if row.trim().is_empty() => return Ok(None),
+            Err(fault @ RowError::FieldCount { .. }) if position > 0 => return Err(fault),
+            Err(fault) if fields.len() <= position => return Err(fault),
+            Err(_) => {}
+        }
+        let invoice = fields[position].trim();
+        Ok((!invoice.is_empty()).then(|| invoice.to_owned()))
     }
 
     /// The fields that have conventions, of those that [`Header::split`] gave.
@@ -246,22 +251,38 @@ mod tests {
     }
 
     #[test]
-    fn the_invoice_number_of_a_malformed_row_is_found() {
+    fn the_invoice_number_before_a_fault_is_found() {
         let header = Header::parse(HEADER).unwrap();
         for (row, invoice) in [
             (ROW, Some("536365")),
             ("C1", Some("C1")),
             ("1,A,\"open,1", Some("1")),
             ("\"1\",A,\"open,1", Some("1")),
-            ("\"1,A", Some("1")),
             (" ,A,B", None),
             ("", None),
         ] {
-            assert_eq!(header.invoice_of(row).as_deref(), invoice, "{row}");
+            assert_eq!(header.invoice_of(row).unwrap().as_deref(), invoice, "{row}");
         }
-        let other = Header::parse(&format!("Note,{HEADER}")).unwrap();
-        assert_eq!(other.invoice_of("x,7,\"A").as_deref(), Some("7"));
-        assert_eq!(other.invoice_of("x"), None);
+        let noted = Header::parse(&format!("Note,{HEADER}")).unwrap();
+        let found = noted.invoice_of("x,7,\"A").unwrap();
+        assert_eq!(found.as_deref(), Some("7"));
+        assert_eq!(noted.invoice_of("").unwrap(), None);
+    }
+
+    #[test]
+    fn a_fault_before_the_invoice_number_hides_it() {
+        let header = Header::parse(HEADER).unwrap();
+        let fault = RowError::Fields(fields::Error::QuoteOpen);
+        assert_eq!(header.invoice_of("\"1,A"), Err(fault.clone()));
+        let noted = Header::parse(&format!("Note,{HEADER}")).unwrap();
+        // The note was `see "7", or 8`, and its quotes are lost.
+        let shifted = noted.invoice_of(&format!("see 7, or 8,{ROW}"));
+        let (expected, found) = (9, 10);
+        assert_eq!(shifted, Err(RowError::FieldCount { expected, found }));
+        assert_eq!(noted.invoice_of(&format!("\"see 7,8,{ROW}")), Err(fault));
+        let fault = RowError::Fields(fields::Error::TextAfterQuote);
+        let shifted = noted.invoice_of(&format!("\"a\"b,7,{ROW}"));
+        assert_eq!(shifted, Err(fault));
     }
 
     #[test]
