@@ -11,70 +11,21 @@ import argparse
 import os
 import pathlib
 import secrets
-import signal
-import socket
-import subprocess
 import threading
 import time
-import urllib.request
 
 from confluent_kafka import Consumer, TopicPartition
 
 import growth
 import load
+from node import Node
 
 SAMPLE_INTERVAL_S = 10.0
 PROGRESS_INTERVAL_S = 60.0
-READY_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 30.0
 # For requests in progress at the end.
 END_TIMEOUT_S = 60.0
 KAFKA_TIMEOUT_S = 10.0
 DATA = pathlib.Path(__file__).resolve().parents[3] / "data" / "online-retail.csv.gz"
-
-
-class Node:
-    """A process of the service."""
-
-    def __init__(self, role, folder):
-        self.role = role
-        self.folder = folder / role
-        self.folder.mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.state = self.folder / "state"
-        self.process = None
-
-    def start(self):
-        """Starts it; does not wait."""
-        environment = dict(
-            os.environ,
-            DAYBOOK_HTTP_LISTEN=f"127.0.0.1:{self.port}",
-            DAYBOOK_COMMANDS_STATE_DIR=str(self.state),
-        )
-        # It ends with this program, even if this program is killed.
-        command = ["setpriv", "--pdeathsig", "KILL", os.environ["DEV_DAYBOOK"], self.role]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
-
-    def stop(self):
-        """Ends it in order."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(STOP_TIMEOUT_S)
-
-    def await_ready(self):
-        """Waits until it is ready; returns false if it ends or does not become ready in time."""
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
-                    if answer.status == 200:
-                        return True
-            except OSError:
-                pass
-            time.sleep(0.1)
-        return False
 
 
 def commits(consumer):
@@ -105,7 +56,9 @@ def run(arguments, folder, nodes, counts):
         (load.import_slices, binary, steady.port, slices, counts, stop),
         (load.restart, restarted, counts, stop),
     ]
-    threads = [threading.Thread(target=job, args=args, daemon=True) for job, *args in jobs]
+    threads = [
+        threading.Thread(target=load.run_job, args=(counts, *job), name=job[0].__name__, daemon=True) for job in jobs
+    ]
     consumer = Consumer({"bootstrap.servers": os.environ["DAYBOOK_KAFKA_BROKERS"], "group.id": "soak"})
     samples, started = [], time.monotonic()
     for thread in threads:
@@ -137,6 +90,10 @@ def run(arguments, folder, nodes, counts):
         thread.join(END_TIMEOUT_S)
         if thread.is_alive():
             counts.error(f"{thread.name} does not end")
+    for node in nodes:
+        fault = node.ended_by_itself()
+        if fault is not None:
+            counts.error(fault)
     consumer.close()
     return samples
 
@@ -167,7 +124,7 @@ def main():
         print(f"!! {text}")
     done = ", ".join(f"{count} {kind}" for kind, count in counts.done.items())
     print(f"soak: {len(found)} quantities grew, {counts.errors} errors; {done}, {samples[-1].commits} records", flush=True)
-    raise SystemExit(1 if found or counts.errors else 0)
+    raise SystemExit(growth.exit_code(found, counts))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ SAMPLES_MIN = 9
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One sample of a node's resources. Disk: of the node's state and of the broker's log."""
+    """One sample of a node's resources, and of the disk space of its state and of the broker's log."""
 
     seconds: float
     commits: int
@@ -87,6 +87,11 @@ def grown(samples):
     if after > before * (1 + MEMORY_SLACK_RATIO) + MEMORY_SLACK_MB:
         found.append(f"memory: a median of {before:.0f} MiB in the middle third, {after:.0f} MiB in the last one")
     return found
+
+
+def exit_code(found, counts):
+    """The verdict on a run: 1 if something grew or an error was counted."""
+    return 1 if found or counts.errors else 0
 
 
 def table(samples):

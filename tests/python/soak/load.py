@@ -76,6 +76,14 @@ class Requests:
             self.counts.error(f"{method} {path}: {answer.status} {text[:200]!r}")
 
 
+def run_job(counts, job, *arguments):
+    """Runs a job of the load. An exception ends its thread, so it is counted as an error."""
+    try:
+        job(*arguments)
+    except Exception as error:  # Whatever it is, the load stops here.
+        counts.error(f"{job.__name__} ended: {type(error).__name__}: {error}")
+
+
 def at_rate(per_s, stop):
     """Yields at a constant rate, without catching up after a delay, until `stop`."""
     while not stop.wait(1 / per_s):
@@ -135,9 +143,11 @@ def import_slices(binary, port, paths, counts, stop):
 def restart(node, counts, stop):
     """Stops a node in order and starts it again, at intervals."""
     while not stop.wait(RESTART_INTERVAL_S):
-        node.stop()
+        fault = node.stop()
         node.start()
-        if node.await_ready():
+        if fault is None and not node.await_ready():
+            fault = f"node {node.role} is not ready after a restart; see {node.folder}/log"
+        if fault is None:
             counts.add("restarts")
         else:
-            counts.error(f"node {node.port} is not ready after a restart")
+            counts.error(fault)
