@@ -17,24 +17,8 @@ chaos() {
     shift
   done
   seconds=$(awk -v minutes="$minutes" 'BEGIN { printf "%d", minutes * 60 }')
-  use_stack chaos
-  take_lock chaos 0
-  load_ports
-  # Remove what an interrupted run left behind.
-  stop_servers
-  drop_chaos
-  load_ports
-  choose_free_ports
-  save_ports
-  decide_method
-  install_tools "$method"
-  install_python_packages
+  begin_run chaos stop_chaos drop_chaos
   install_faketime
-
-  trap stop_chaos EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  export_addresses
   heading "chaos: tests of the checker"
   (without_lock "$python" -B -m unittest discover -s "$root/tests/python/chaos") || fail "the tests of the checker failed"
   heading "chaos: servers and build"

@@ -21,6 +21,28 @@ docker_answers() {
     docker compose version > /dev/null 2>&1
 }
 
+# Begins a run on servers of its own: locks the stack, removes what an interrupted run left behind, chooses ports, and installs
+# what the run needs. STOP runs when this shell ends, however it ends.
+begin_run() { # STACK STOP [WIPE]; WIPE drops the stack's data
+  local stack=$1 stop=$2 wipe=${3:-wipe_stack}
+  use_stack "$stack"
+  take_lock "$stack" 0
+  load_ports
+  stop_servers
+  $wipe
+  load_ports
+  choose_free_ports
+  save_ports
+  decide_method
+  install_tools "$method"
+  install_python_packages
+  # shellcheck disable=SC2064 # The function is the one given now.
+  trap "$stop" EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  export_addresses
+}
+
 # Docker or native is decided once per stack and then kept, because the data is stored in one of the two.
 decide_method() {
   local kept

@@ -15,23 +15,7 @@ soak() {
     esac
     shift
   done
-  use_stack soak
-  take_lock soak 0
-  load_ports
-  # Remove what an interrupted run left behind.
-  stop_servers
-  wipe_stack
-  load_ports
-  choose_free_ports
-  save_ports
-  decide_method
-  install_tools "$method"
-  install_python_packages
-
-  trap stop_soak EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  export_addresses
+  begin_run soak stop_soak
   heading "soak: tests of the verdict"
   (without_lock "$python" -B -m unittest discover -s "$root/tests/python/soak") || fail "the tests of the verdict failed"
   heading "soak: servers and build"

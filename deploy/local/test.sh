@@ -19,27 +19,12 @@ run_tests() {
     --full) full=yes ;;
     *) fail "unknown argument '$1'; use ./dev test [--full]" ;;
   esac
-  use_stack test
-  take_lock test 0
-  load_ports
-  # An interrupted run may have left servers and data: every run starts with empty servers.
-  stop_servers
-  wipe_stack
-  load_ports
-  choose_free_ports
-  save_ports
-  decide_method
-  install_tools "$method"
-  install_python_packages
+  begin_run test stop_tests_and_servers
   if [ $full = yes ]; then
     export DEV_TEST_FULL=1 PROPTEST_CASES=${PROPTEST_CASES:-4096}
     attack=(--minutes 5)
   fi
 
-  trap stop_tests_and_servers EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  export_addresses
   servers_started=yes
   heading "servers start in the background"
   start_servers
@@ -58,6 +43,7 @@ run_tests() {
   stop_test_servers
   check chaos "$root/dev" chaos "${attack[@]}"
   await_tests units
+  await_tests docs
   trap - EXIT
   print_slowest
   say "all phases: $((SECONDS - started)) s"
@@ -75,10 +61,21 @@ dependency_check() {
 }
 
 all_tests() {
-  local unit_targets=() server_targets=() name
+  local unit_targets=() server_targets=() programs name
+  programs=$(test_programs)
+  for name in "${server_tests[@]}" system power_cut; do
+    grep -qx "$name" <<< "$programs" || fail "there is no test program $name: correct server_tests in deploy/local/test.sh"
+  done
   for name in "${server_tests[@]}"; do server_targets+=(--test "$name"); done
-  while read -r name; do unit_targets+=(--test "$name"); done < <(unit_tests)
+  for name in $programs; do
+    case " ${server_tests[*]} system power_cut " in
+      *" $name "*) ;;
+      *) unit_targets+=(--test "$name") ;;
+    esac
+  done
   start_tests units 19 --workspace --lib --bins "${unit_targets[@]}"
+  # Cargo runs the examples in comments only on their own.
+  start_tests docs 19 --workspace --doc
   heading "waiting for the servers"
   if ! await_servers; then
     failed=$((failed + 1))
@@ -93,17 +90,13 @@ all_tests() {
   foreground_tests power_cut --workspace --test power_cut
 }
 
-# The names of the test programs that need no servers.
-unit_tests() {
-  local file name
-  for file in "$root"/tests/*.rs "$root"/*/tests/*.rs "$root"/*/*/tests/*.rs; do
-    if [ ! -f "$file" ]; then continue; fi
-    name=$(basename "$file" .rs)
-    case " ${server_tests[*]} power_cut " in
-      *" $name "*) ;;
-      *) echo "$name" ;;
-    esac
-  done | sort -u
+# The names of all test programs, as Cargo knows them. Those that need no servers are all that are not in a list above.
+test_programs() {
+  (cd "$root" && cargo metadata --format-version 1 --no-deps --locked) | "$python" -c '
+import json, sys
+packages = json.load(sys.stdin)["packages"]
+names = {target["name"] for package in packages for target in package["targets"] if target["kind"] == ["test"]}
+print("\n".join(sorted(names)) if names else sys.exit("Cargo knows no test program"))'
 }
 
 stop_tests_and_servers() {
