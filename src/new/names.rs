@@ -12,30 +12,90 @@ const KEYWORDS: [&str; 52] = [
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Names that the code around an aggregate's type or module uses itself.
-const TAKEN_BY_CODE: [&str; 18] = [
+/// Types and traits that the code around an aggregate's or a command's type uses itself: those of Rust's prelude, those
+/// that the generated files import, and those whose name with `Event` is another trait.
+const TAKEN_BY_CODE: [&str; 72] = [
+    "Aggregate",
+    "ApiCommand",
+    "ApiJson",
+    "ApiPath",
+    "AsMut",
+    "AsRef",
+    "AsyncFn",
+    "AsyncFnMut",
+    "AsyncFnOnce",
+    "Box",
+    "Clone",
     "Command",
+    "CommandHeaders",
     "Commands",
     "Context",
+    "Copy",
+    "Debug",
     "Decider",
-    "Domain",
+    "Default",
+    "Deserialize",
+    "DoubleEndedIterator",
+    "Drop",
+    "Eq",
+    "Err",
     "Event",
+    "ExactSizeIterator",
     "Executor",
+    "Extend",
+    "Fn",
+    "FnMut",
+    "FnOnce",
+    "From",
+    "FromIterator",
+    "Future",
+    "Hash",
     "Id",
-    "Journal",
+    "Into",
+    "IntoFuture",
+    "IntoIterator",
+    "Iterator",
     "Machine",
     "Name",
+    "None",
+    "Ok",
+    "OpenApiRouter",
+    "Option",
+    "Ord",
+    "Outcome",
+    "PartialEq",
+    "PartialOrd",
+    "Path",
     "Problem",
     "Rejection",
+    "RejectionKind",
     "Response",
-    "Schemas",
-    "Serde",
+    "Result",
+    "Router",
+    "Send",
+    "Serialize",
+    "Sized",
+    "Some",
     "State",
+    "String",
+    "Sync",
     "Target",
+    "ToOwned",
+    "ToSchema",
+    "ToString",
+    "TryFrom",
+    "TryInto",
+    "Unpin",
+    "Vec",
 ];
 
-/// Modules that the code around a context's folder has itself.
-const TAKEN_BY_MODULES: [&str; 4] = ["machines", "probe", "test", "tests"];
+/// Modules and functions that the code around a context's folder has itself.
+const TAKEN_BY_MODULES: [&str; 6] = ["check", "http", "machines", "probe", "test", "tests"];
+
+/// The manifest that lists the workspace's crates and their dependencies. A module of such a name would hide the crate.
+const MANIFEST: &str = include_str!("../../Cargo.toml");
+/// Crates that no manifest lists.
+const RUST_CRATES: [&str; 5] = ["alloc", "core", "proc_macro", "std", "test"];
 
 /// Why a name can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +143,7 @@ impl FromStr for ContextName {
             return Err(NameError::Context);
         }
         not_a_keyword(text)?;
-        match TAKEN_BY_MODULES.contains(&text) {
+        match TAKEN_BY_MODULES.contains(&text) || is_crate(text) {
             true => Err(NameError::Taken),
             false => Ok(Self(text.to_owned())),
         }
@@ -106,7 +166,7 @@ impl FromStr for AggregateName {
         }
         let name = Self(text.to_owned());
         not_a_keyword(&name.module())?;
-        match TAKEN_BY_CODE.contains(&text) {
+        match TAKEN_BY_CODE.contains(&text) || is_crate(&name.module()) {
             true => Err(NameError::Taken),
             false => Ok(name),
         }
@@ -171,6 +231,7 @@ impl FromStr for CommandName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         // A single word would not say what it is done to: names are unique among all contexts.
         match is_camel_case(text) && text.to_snake_case().contains('_') {
+            true if TAKEN_BY_CODE.contains(&text) => Err(NameError::Taken),
             true => Ok(Self(text.to_owned())),
             false => Err(NameError::Command),
         }
@@ -269,6 +330,16 @@ fn not_a_keyword(text: &str) -> Result<(), NameError> {
     }
 }
 
+/// Whether a crate of the workspace, a dependency or a part of Rust has this name.
+fn is_crate(name: &str) -> bool {
+    let sections = MANIFEST.split("\n[");
+    let dependencies = sections.filter(|section| section.starts_with("workspace.dependencies]"));
+    let mut dependencies = dependencies
+        .flat_map(str::lines)
+        .filter_map(|line| line.split_once(" = "));
+    RUST_CRATES.contains(&name) || dependencies.any(|(found, _)| found.replace('-', "_") == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,18 +368,72 @@ mod tests {
 
     #[test]
     fn a_word_that_code_needs_is_refused() {
-        assert_eq!(
-            "match".parse::<ContextName>().unwrap_err(),
-            NameError::Taken
-        );
-        assert_eq!(
-            "Type".parse::<AggregateName>().unwrap_err(),
-            NameError::Taken
-        );
-        assert_eq!(
-            "State".parse::<AggregateName>().unwrap_err(),
-            NameError::Taken
-        );
+        for taken in [
+            "match",
+            "check",
+            "http",
+            "domain",
+            "std",
+            "core",
+            "alloc",
+            "journal",
+            "service",
+            "serde",
+            "axum",
+            "kafka",
+            "schemas",
+            "projections",
+            "tracing",
+        ] {
+            let error = taken.parse::<ContextName>().unwrap_err();
+            assert_eq!(error, NameError::Taken, "{taken}");
+        }
+        for taken in [
+            "Type",
+            "State",
+            "Result",
+            "Option",
+            "Vec",
+            "String",
+            "Box",
+            "Some",
+            "Ok",
+            "Err",
+            "None",
+            "Response",
+            "Problem",
+            "Serde",
+            "SerdeJson",
+            "Domain",
+            "Journal",
+            "Aggregate",
+            "Core",
+        ] {
+            let error = taken.parse::<AggregateName>().unwrap_err();
+            assert_eq!(error, NameError::Taken, "{taken}");
+        }
+        let error = "ApiCommand".parse::<CommandName>().unwrap_err();
+        assert_eq!(error, NameError::Taken);
+    }
+
+    #[test]
+    fn the_types_that_generated_files_import_are_refused() {
+        for template in [
+            include_str!("templates/aggregate.rs.template"),
+            include_str!("templates/command.rs.template"),
+            include_str!("templates/create.rs.template"),
+        ] {
+            let (imports, _) = template.split_once("\n/// ").unwrap();
+            let names = imports.split(|c: char| !c.is_ascii_alphanumeric() && c != '@');
+            let imported: Vec<&str> = names.filter(|name| is_camel_case(name)).collect();
+            assert!(imported.contains(&"Serialize"), "{imported:?}");
+            for name in imported
+                .iter()
+                .filter(|name| **name != "A" && **name != "Create")
+            {
+                assert!(TAKEN_BY_CODE.contains(name), "{name}");
+            }
+        }
     }
 
     #[test]
