@@ -1,8 +1,8 @@
 //! The job's position in its journal, its readiness reasons, and the schedule of its retries. No I/O.
 
 use journal::Checkpoint;
-use service::health::Component;
-use std::{collections::BTreeMap, time::Duration};
+use service::{Backoff, health::Component};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// The job's position in every partition of its journal.
@@ -109,7 +109,7 @@ impl ReadinessReasons {
 
 /// The time of the next attempt, with a longer delay after each consecutive failure.
 pub(crate) struct Retry {
-    delays: Box<dyn Iterator<Item = Duration> + Send>,
+    delays: Backoff,
     due: Instant,
     failures: u32,
 }
@@ -118,7 +118,7 @@ impl Retry {
     /// The first attempt is due now.
     pub(crate) fn new() -> Self {
         Self {
-            delays: Box::new(service::Backoff::for_server()),
+            delays: service::Backoff::for_server(),
             due: Instant::now(),
             failures: 0,
         }
@@ -136,7 +136,7 @@ impl Retry {
 
     /// Postpones the next attempt after a failure. Returns the number of consecutive failures.
     pub(crate) fn postpone(&mut self) -> u32 {
-        let delay = self.delays.next().expect("the delays have no end");
+        let delay = self.delays.wait();
         self.due = Instant::now() + delay;
         self.failures = self.failures.saturating_add(1);
         self.failures

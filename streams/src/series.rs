@@ -16,6 +16,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub const LIMIT_MAX: usize = 1_000;
 /// Windows in one answer unless the query says otherwise.
 pub const LIMIT_DEFAULT: usize = 100;
+/// First byte of a cursor: its layout's version. The hash of the list's filters follows, and the last window of the
+/// page as text; all of it is hex.
+const LAYOUT: u8 = 1;
 /// Bytes of the hash of a list's filters.
 const LIST_BYTES: usize = 8;
 
@@ -270,7 +273,7 @@ fn list(selection: &Selection) -> String {
         count_max: _,
     } = selection;
     let hash = ContentHash::of(&(window.name(), country, from, to));
-    hex::encode(&hash.as_bytes()[..LIST_BYTES])
+    hex::encode([&[LAYOUT], &hash.as_bytes()[..LIST_BYTES]].concat())
 }
 
 /// The page behind a window; opaque for clients.

@@ -5,6 +5,7 @@ use axum::{body::Body, http::Request, http::header, response::Response};
 use proptest::prelude::*;
 use schemas::orders::{Event, OrderEvent, SaleImported};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use tower::ServiceExt;
 
 const DAYS: &str = "job=revenue_by_country&window=day";
@@ -184,6 +185,34 @@ async fn is_unavailable_until_the_history_is_read_and_after_a_stop() {
     let (status, body) = ask(&series, DAYS).await;
     assert_eq!((status, &body["code"]), (503, &json!("JOB_STOPPED")));
     assert!(body["detail"].as_str().unwrap().contains("@7"), "{body}");
+}
+
+#[tokio::test]
+async fn the_layout_of_cursors_is_the_golden_one() {
+    let sales = ["France", "EIRE"].map(|country| ("2010-12-01T08:00:00Z", country, 1));
+    let series = series_of(&sales);
+    let query = format!("{DAYS}&limit=1&from=2010-11-01T00:00:00Z");
+    let (_, page) = ask(&series, &query).await;
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("golden/cursors")
+        .join(format!("v{LAYOUT}"))
+        .join("series.hex");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("{cursor}\n")).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    assert_eq!(
+        golden.trim(),
+        cursor,
+        "{path:?} differs: cursors that clients hold become invalid"
+    );
+    let (_, next) = ask(&series, &format!("{query}&cursor={}", golden.trim())).await;
+    assert_eq!(next["series"][0]["country"], "France");
+    let other_layout = cursor.replacen("01", "02", 1);
+    let (status, body) = ask(&series, &format!("{query}&cursor={other_layout}")).await;
+    assert_eq!((status, &body["code"]), (400, &json!("INVALID_CURSOR")));
 }
 
 proptest! {
