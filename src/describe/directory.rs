@@ -1,7 +1,7 @@
 //! Reads `journal.owners`: the entry of the greatest epoch of each partition, as nodes read it.
 
-use super::reading::{ReadError, Span, read};
-use kafka::{Admin, KafkaSettings};
+use super::reading::{ReadError, read};
+use kafka::{Admin, KafkaSettings, Span};
 use schemas::{
     owners::{Entry, parse_key},
     topics::{OWNERS, TopicPartition},
@@ -13,16 +13,9 @@ pub async fn entries(
     admin: &Admin,
     kafka: &KafkaSettings,
 ) -> Result<HashMap<TopicPartition, Entry>, ReadError> {
-    let span = Span::measure(
-        admin,
-        TopicPartition {
-            topic: OWNERS.name,
-            partition: 0,
-        },
-    )
-    .await?;
+    let span = Span::measure(admin, OWNERS.name, 0).await?;
     let mut entries = HashMap::new();
-    read(kafka, &span, |record| {
+    read(kafka, OWNERS.name, span, |record| {
         take(&mut entries, &record.key, &record.value);
         ControlFlow::Continue(())
     })

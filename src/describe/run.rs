@@ -3,10 +3,10 @@
 use super::{
     directory::entries,
     partition::Description,
-    reading::{ReadError, Span, read},
+    reading::{ReadError, read},
     report::Report,
 };
-use kafka::{Admin, KafkaSettings, admin::AdminError};
+use kafka::{Admin, KafkaSettings, Span, admin::AdminError};
 use schemas::{CONTEXTS, owners::parse_key, topics::TopicPartition};
 use std::{
     io::{self, Write},
@@ -127,10 +127,11 @@ async fn describe(
     };
     let mut descriptions = Vec::with_capacity(topic_partitions.len());
     for topic_partition in topic_partitions {
-        let span = Span::measure(&admin, topic_partition).await?;
+        let TopicPartition { topic, partition } = topic_partition;
+        let span = Span::measure(&admin, topic, partition).await?;
         let mut description = Description::begin(topic_partition, span.low, span.end);
         if description.is_readable() {
-            let read_to = read(kafka, &span, |record| description.take(record)).await?;
+            let read_to = read(kafka, topic, span, |record| description.take(record)).await?;
             description.rule.pass_over(read_to);
         }
         descriptions.push(description);

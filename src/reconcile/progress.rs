@@ -41,7 +41,7 @@ impl Probe {
         end: &Position,
     ) -> anyhow::Result<ProgressAnswer> {
         let (started, mut last_message) = (Instant::now(), Instant::now());
-        while started.elapsed() < CATCH_UP_TIMEOUT {
+        loop {
             let waiting_for = match self.fetch().await {
                 Ok(answer) => match lagging(&answer, job, end) {
                     None => return Ok(answer),
@@ -49,16 +49,18 @@ impl Probe {
                 },
                 Err(error) => format!("{error:#}"),
             };
+            if started.elapsed() >= CATCH_UP_TIMEOUT {
+                bail!(
+                    "not caught up within {} s: {waiting_for}",
+                    CATCH_UP_TIMEOUT.as_secs()
+                );
+            }
             if last_message.elapsed() > MESSAGE_INTERVAL {
                 eprintln!("waiting for {waiting_for}");
                 last_message = Instant::now();
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
-        bail!(
-            "the views have not caught up within {} s",
-            CATCH_UP_TIMEOUT.as_secs()
-        )
     }
 
     async fn fetch(&self) -> anyhow::Result<ProgressAnswer> {

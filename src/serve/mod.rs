@@ -143,7 +143,7 @@ impl ReadSide {
             databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
             progress: Progress::default(),
             series: streams::Series::default(),
-            job: health.component("job.revenue_by_country"),
+            job: health.component(format!("job.{}", streams::JOB)),
         })
     }
 
