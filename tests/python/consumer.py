@@ -5,9 +5,9 @@ deserialiser and the registry, and no code of ours.
 It does not implement the void rule, so its totals are right only if no record is void. Prints one JSON object with the
 totals of each topic by currency; aggregate topics are summed over the last value of each key.
 
-    consumer.py BROKERS REGISTRY-URL [PREFIX]
+    consumer.py BROKERS REGISTRY-URL PREFIX AGGREGATE-TOPIC...
 
-PREFIX is the topic prefix of the deployment; the printed names do not have it.
+PREFIX is the topic prefix of the deployment, which may be empty; the given and the printed names do not have it.
 """
 
 import collections
@@ -21,7 +21,6 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 JOURNAL = "journal.orders"
-AGGREGATES = ["aggregates.revenue_by_country_day", "aggregates.revenue_by_country_hour"]
 MESSAGES_MAX = 1_000
 BATCH_TIMEOUT_S = 0.2
 TIMEOUT_S = 20.0
@@ -119,11 +118,10 @@ def aggregate_totals(reader, topic):
 
 
 def main():
-    brokers, registry_url, *rest = sys.argv[1:]
-    prefix = rest[0] if rest else ""
+    brokers, registry_url, prefix, *aggregates = sys.argv[1:]
     reader = Reader(brokers, registry_url)
     totals = {JOURNAL: journal_totals(reader, prefix)}
-    for topic in AGGREGATES:
+    for topic in aggregates:
         totals[topic] = aggregate_totals(reader, prefix + topic)
     json.dump(totals, sys.stdout)
     sys.stdout.write("\n")

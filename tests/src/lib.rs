@@ -6,6 +6,8 @@
 //! separate code ([`totals_by_source`]).
 
 pub mod audit_log;
+pub mod binary;
+pub mod create_topics;
 pub mod deployment;
 pub mod environment;
 pub mod expectation;
@@ -15,10 +17,12 @@ pub mod http;
 pub mod node;
 pub mod poll;
 pub mod python;
+pub mod sale;
 pub mod servers;
 pub mod totals_by_source;
 pub mod transaction;
 
+pub use create_topics::create_topics;
 pub use deployment::Deployment;
 pub use expectation::{Expectation, Totals};
 pub use fault_proxy::FaultProxy;

@@ -135,6 +135,18 @@ impl Node {
         .with_context(|| self.log_tail())
     }
 
+    /// Returns once it has answered this many commands.
+    pub async fn answered(&self, count: f64, limit: Duration) -> Result<()> {
+        until("answers to commands", limit, async || {
+            let answered = self.client.metric("daybook_commands_answered_total");
+            let answered = answered.await?;
+            Ok(Poll::of(answered >= count, || {
+                format!("{answered} of {count}")
+            }))
+        })
+        .await
+    }
+
     /// The most memory that it has held so far, in bytes.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid()?);

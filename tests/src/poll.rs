@@ -1,5 +1,4 @@
-//! Waits for a condition, with a bound, and reports the last state when the time is up. These tests sleep
-//! for no other reason.
+//! Waits for a condition, with a bound, and reports the last state when the time is up.
 
 use anyhow::{Result, bail};
 use std::time::Duration;

@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
+use system_tests::create_topics;
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
 const TOPIC: TopicSpec = TopicSpec {
@@ -63,10 +64,10 @@ fn settings() -> KafkaSettings {
 async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     let settings = settings();
     let admin = Admin::new(&settings).unwrap();
-    admin.ensure(&[TOPIC]).await.unwrap();
+    create_topics(&admin, &[TOPIC]).await.unwrap();
     let appender = Appender::new(&settings).unwrap();
-    let (line, mut reports) = appender.partition_producer(TOPIC.name, 0, 4 * APPENDS);
-    let append = |number: u64| line.append(b"key", &number.to_be_bytes(), &[], number);
+    let (producer, mut reports) = appender.partition_producer(TOPIC.name, 0, 4 * APPENDS);
+    let append = |number: u64| producer.append(b"key", &number.to_be_bytes(), &[], number);
 
     for number in (0..).take(APPENDS) {
         append(number).unwrap();
@@ -80,14 +81,14 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     // The appends in flight are reported nevertheless, as delivered or unknown.
     let mut reported = outcomes(&mut reports, APPENDS).await;
 
-    line.heal().unwrap();
+    producer.heal().unwrap();
     for number in (AFTER..).take(APPENDS) {
         append(number).unwrap();
     }
     let after = outcomes(&mut reports, APPENDS).await;
     assert!(after.values().all(Result::is_ok), "{after:?}");
     // A producer that is well stays.
-    line.heal().unwrap();
+    producer.heal().unwrap();
     reported.extend(after);
 
     let mut log = BTreeMap::new();
@@ -113,7 +114,7 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
 async fn a_publisher_goes_on_after_its_producer_ended_for_good() {
     let settings = settings();
     let admin = Admin::new(&settings).unwrap();
-    admin.ensure(&[PUBLISHED]).await.unwrap();
+    create_topics(&admin, &[PUBLISHED]).await.unwrap();
     let begin = admin.watermarks(PUBLISHED.name, 0).await.unwrap().high;
     let publisher = Publisher::new(&settings, "test").unwrap();
     let publish = async |publisher: &Publisher, key: &str| {

@@ -265,7 +265,9 @@ fn is_path(sources: &Sources, path: &str) -> bool {
 
 /// The lines of `./dev help` that name a command.
 fn dev_usage() -> Result<Vec<String>> {
-    let output = std::process::Command::new(root().join("dev"))
+    // A copy of the tree has texts only, so its scripts are not executable.
+    let output = std::process::Command::new("bash")
+        .arg(root().join("dev"))
         .arg("help")
         .output()
         .context("./dev help")?;

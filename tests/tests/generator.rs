@@ -72,15 +72,18 @@ const STEPS: [Step; 5] = [
 ];
 
 /// The files that the tests write at `UPDATE_GOLDEN=1`.
-const GOLDEN: [&str; 4] = [
+const GOLDEN: [&str; 5] = [
     "commands/golden/warehouse/fold_v1.txt",
+    "commands/golden/warehouse/fold_v1_pairs.txt",
     "schemas/golden/journal.warehouse/v1/PickListCreated.hex",
     "schemas/golden/journal.warehouse/v1/ShipmentCreated.hex",
     "schemas/golden/journal.warehouse/v1/schema.avsc",
 ];
 
-/// Generated tests, one of each kind.
-const GENERATED_TESTS: [&str; 5] = [
+/// Generated tests, one of each kind, and tests of the whole tree.
+const TESTS: [&str; 7] = [
+    "the_arrows_between_crates_are_those_of_the_architecture",
+    "every_path_and_link_of_a_document_exists",
     "shipment::tests::it_is_created_once",
     "shipment::tests::archive_shipment_changes_nothing_of_the_shipment",
     "product::tests::rename_product_is_rejected_without_the_product",
@@ -124,6 +127,11 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ("context depot --aggregate crate", "CamelCase"),
         ("context probe --aggregate Crate", "another name"),
         ("context depot --aggregate Type", "another name"),
+        ("context depot --aggregate Result", "another name"),
+        ("context depot --aggregate Response", "another name"),
+        ("context domain --aggregate Crate", "another name"),
+        ("context core --aggregate Crate", "another name"),
+        ("context axum --aggregate Crate", "another name"),
         ("context depot --aggregate Product", "exists already"),
         ("context money --aggregate Coin", "schemas/src/money.rs"),
         ("aggregate depot Parcel", "has no context depot"),
@@ -133,6 +141,7 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
             "no aggregate Product",
         ),
         ("command catalog Product Rename", "verb phrase"),
+        ("command catalog Product ToSchema", "another name"),
         // It has the rejections of another module.
         ("command orders Order CancelOrder", "it has no line"),
         ("aggregate orders Creditnote", "creditnote"),
@@ -176,13 +185,19 @@ async fn the_result_builds_and_passes_its_tests() -> Result<()> {
     let after = build.files()?;
     assert_eq!(created(&before, &after), GOLDEN);
     assert_eq!(changed(&before, &after), Vec::<&str>::new());
-    let targets = ["--lib", "--test", "golden", "--test", "folds"];
+    let targets = ["golden", "folds", "arrows", "documents"];
+    let targets = targets.into_iter().flat_map(|name| ["--test", name]);
+    let targets: Vec<&str> = targets.chain(["--lib"]).collect();
     let log = build.test(false, &targets).await?;
-    for test in GENERATED_TESTS {
+    for test in TESTS {
         ensure!(
             log.contains(&format!("test {test} ... ok\n")),
             "{test} did not run:\n{log}"
         );
+    }
+    // Clippy compiles everything once more.
+    if std::env::var_os("DEV_TEST_FULL").is_some() {
+        build.lint().await?;
     }
     Ok(())
 }

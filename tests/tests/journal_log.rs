@@ -12,7 +12,10 @@ use schemas::{
     topics::{Partitions, Retention, TOPICS, TopicSpec},
 };
 use std::{path::PathBuf, time::Duration};
-use system_tests::transaction::{End, OpenTransaction};
+use system_tests::{
+    create_topics,
+    transaction::{End, OpenTransaction},
+};
 use tokio::time::timeout;
 
 /// Longest time for one batch.
@@ -34,7 +37,7 @@ async fn the_log_of_kafka_conforms() {
         ..KafkaSettings::default()
     };
     let admin = Admin::new(&kafka).unwrap();
-    admin.ensure(&[TOPIC]).await.unwrap();
+    create_topics(&admin, &[TOPIC]).await.unwrap();
     let log = Kafka {
         appender: Appender::new(&kafka).unwrap(),
         source: Source {
@@ -64,9 +67,9 @@ async fn a_reader_reaches_the_end_of_a_log_that_ends_with_control_records() {
         kafka,
     };
     let spec = TOPICS.into_iter().find(|topic| topic.name == journal);
-    while let Err(error) = source.admin.ensure(&[spec.unwrap()]).await {
-        assert!(error.is_transient(), "{error}");
-    }
+    create_topics(&source.admin, &[spec.unwrap()])
+        .await
+        .unwrap();
     let start = Checkpoint::start(journal, 0);
     let mut reader: Reader<orders::Event> =
         Reader::open(&source, "test", vec![start]).await.unwrap();

@@ -14,11 +14,11 @@ const WIPE: &str = "use_stack up; load_ports; restore_kept; wipe_up";
 const HASH_KEY: &str = ".daybook/up/secrets/hash.key";
 
 /// A copy of the scripts, with a state folder of its own.
-struct Checkout {
+struct SourceCopy {
     folder: TempDir,
 }
 
-impl Checkout {
+impl SourceCopy {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let is_script = |path: &str| path.starts_with("deploy/local/");
@@ -66,22 +66,19 @@ impl Checkout {
 
 #[test]
 fn a_shell_with_the_settings_of_a_wiped_stack_starts_a_new_one() -> Result<()> {
-    let checkout = Checkout::new()?;
-    checkout.call("DEV_KAFKA_PORT=9999", UP)?;
-    let key = checkout.read(HASH_KEY)?;
+    let copy = SourceCopy::new()?;
+    copy.call("DEV_KAFKA_PORT=9999", UP)?;
+    let key = copy.read(HASH_KEY)?;
     // The file is gone after the wipe.
     let shell = ". .daybook/up/environment";
-    checkout.run(&format!("cp .daybook/up/environment kept; {shell}"))?;
+    copy.run(&format!("cp .daybook/up/environment kept; {shell}"))?;
     let again = format!("{WIPE}; {UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\"");
-    let output = checkout.call(shell, &again)?;
-    ensure!(
-        checkout.read(HASH_KEY)? != key,
-        "the key of the wiped stack"
-    );
+    let output = copy.call(shell, &again)?;
+    ensure!(copy.read(HASH_KEY)? != key, "the key of the wiped stack");
     // The port was chosen for that stack only.
     ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
     // In a later shell too.
-    let output = checkout.call(
+    let output = copy.call(
         ". ./kept",
         &format!("{UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\""),
     )?;
@@ -91,11 +88,11 @@ fn a_shell_with_the_settings_of_a_wiped_stack_starts_a_new_one() -> Result<()> {
 
 #[test]
 fn a_setting_of_the_user_is_kept() -> Result<()> {
-    let checkout = Checkout::new()?;
+    let copy = SourceCopy::new()?;
     let user = "export DAYBOOK_KAFKA_BROKERS=elsewhere:1 DAYBOOK_COMMANDS_HASH_KEY_FILE=own.key";
     for shell in [user, ". .daybook/up/environment"] {
-        checkout.call(shell, UP)?;
-        let environment = checkout.read(".daybook/up/environment")?;
+        copy.call(shell, UP)?;
+        let environment = copy.read(".daybook/up/environment")?;
         for setting in [
             "DAYBOOK_KAFKA_BROKERS=elsewhere:1\n",
             "DAYBOOK_COMMANDS_HASH_KEY_FILE=own.key\n",
@@ -108,41 +105,41 @@ fn a_setting_of_the_user_is_kept() -> Result<()> {
 
 #[test]
 fn a_wipe_keeps_the_needs_of_journals_that_stay() -> Result<()> {
-    let checkout = Checkout::new()?;
-    checkout.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
-    let key = checkout.read(HASH_KEY)?;
+    let copy = SourceCopy::new()?;
+    copy.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
+    let key = copy.read(HASH_KEY)?;
     for data in ["registry/data/schemas", "postgres/db/rows"] {
-        write(&checkout.path(&format!(".daybook/up/{data}")))?;
+        write(&copy.path(&format!(".daybook/up/{data}")))?;
     }
     // A later start with a Kafka of the stack does not remove those journals.
-    checkout.call("true", UP)?;
-    let output = checkout.call("true", WIPE)?;
+    copy.call("true", UP)?;
+    let output = copy.call("true", WIPE)?;
     ensure!(output.contains("elsewhere:1"), "{output}");
-    ensure!(checkout.read(HASH_KEY)? == key, "another key");
-    checkout.read(".daybook/up/registry/data/schemas")?;
-    ensure!(!checkout.path(".daybook/up/postgres").exists(), "rows stay");
+    ensure!(copy.read(HASH_KEY)? == key, "another key");
+    copy.read(".daybook/up/registry/data/schemas")?;
+    ensure!(!copy.path(".daybook/up/postgres").exists(), "rows stay");
     Ok(())
 }
 
 #[test]
 fn a_wipe_that_was_interrupted_keeps_them_too() -> Result<()> {
-    let checkout = Checkout::new()?;
-    checkout.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
-    let key = checkout.read(HASH_KEY)?;
-    checkout.run("mkdir .daybook/up.kept; mv .daybook/up/secrets .daybook/up.kept; mv .daybook/up .daybook/up.dropped")?;
-    checkout.call("true", UP)?;
-    ensure!(checkout.read(HASH_KEY)? == key, "another key");
-    checkout.call("true", WIPE)?;
-    ensure!(checkout.read(HASH_KEY)? == key, "another key after a wipe");
+    let copy = SourceCopy::new()?;
+    copy.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
+    let key = copy.read(HASH_KEY)?;
+    copy.run("mkdir .daybook/up.kept; mv .daybook/up/secrets .daybook/up.kept; mv .daybook/up .daybook/up.dropped")?;
+    copy.call("true", UP)?;
+    ensure!(copy.read(HASH_KEY)? == key, "another key");
+    copy.call("true", WIPE)?;
+    ensure!(copy.read(HASH_KEY)? == key, "another key after a wipe");
     Ok(())
 }
 
 #[test]
 fn a_wipe_removes_the_key_together_with_the_journals() -> Result<()> {
-    let checkout = Checkout::new()?;
-    checkout.call("true", UP)?;
-    checkout.call("true", WIPE)?;
-    ensure!(!checkout.path(".daybook/up").exists(), "the folder stays");
+    let copy = SourceCopy::new()?;
+    copy.call("true", UP)?;
+    copy.call("true", WIPE)?;
+    ensure!(!copy.path(".daybook/up").exists(), "the folder stays");
     Ok(())
 }
 

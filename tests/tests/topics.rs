@@ -12,11 +12,12 @@ use kafka::{
 };
 use schemas::topics::{OWNERS, Partitions, TOPICS, TopicSpec};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-use system_tests::transaction::{End, OpenTransaction};
+use system_tests::{
+    create_topics,
+    transaction::{End, OpenTransaction},
+};
 use tokio::time::timeout;
 
-/// Time between two attempts to create topics.
-const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest time for one step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -41,19 +42,9 @@ async fn within<T>(step: impl Future<Output = T>) -> T {
     timeout(STEP_TIMEOUT, step).await.unwrap()
 }
 
-/// Creates missing topics. The broker may not know the leader of a new partition at once, so a transient error
-/// is followed by another attempt.
+/// Creates missing topics; gives their names.
 async fn create(admin: &Admin, topics: &[TopicSpec]) -> Vec<&'static str> {
-    within(async {
-        loop {
-            match admin.ensure(topics).await {
-                Ok(created) => return created,
-                Err(error) => assert!(error.is_transient(), "{error}"),
-            }
-            tokio::time::sleep(RETRY_INTERVAL).await;
-        }
-    })
-    .await
+    create_topics(admin, topics).await.unwrap()
 }
 
 /// Holds a transaction with one record open on partition 0.
@@ -84,8 +75,8 @@ async fn a_topic_under_a_prefix_is_written_and_read_by_its_logical_name() {
     create(&admin, &[*journal, OWNERS]).await;
 
     let appender = Appender::new(&settings).unwrap();
-    let (line, mut reports) = appender.partition_producer(journal.name, 1, 1);
-    line.append(b"key", b"appended", &[], 7).unwrap();
+    let (producer, mut reports) = appender.partition_producer(journal.name, 1, 1);
+    producer.append(b"key", b"appended", &[], 7).unwrap();
     let report = within(reports.recv()).await.unwrap();
     assert_eq!((report.number, report.result), (7, Ok(0)));
     let publisher = Publisher::new(&settings, "test").unwrap();

@@ -122,7 +122,7 @@ const BANNED: [(&[&str], &str); 36] = [
 ];
 
 /// Words that must not begin a sentence: the subject comes first.
-const FIRST_WORDS: [&str; 4] = ["What", "Whoever", "Who", "Of"];
+const FIRST_WORDS: [&str; 5] = ["What", "Whoever", "Who", "Of", "That"];
 
 /// Endings of the files that are read.
 const ENDINGS: [&str; 11] = [
@@ -293,6 +293,7 @@ mod tests {
         let count = |text: &str| inverted_sentences(&[file(text)]).len();
         assert_eq!(count("/// What a node does."), 1);
         assert_eq!(count("/// A node. Whoever asks, waits."), 1);
+        assert_eq!(count("/// It waits. That costs a second."), 1);
         assert_eq!(count("/// It is the value\n/// That follows."), 0);
         assert_eq!(count("/// The value that is What."), 0);
     }

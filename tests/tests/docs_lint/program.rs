@@ -1,14 +1,7 @@
 //! The `daybook` binary, and the commands and options of its help.
 
-use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::Message;
-use std::{
-    collections::HashMap,
-    env,
-    io::BufReader,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use anyhow::{Context, Result, ensure};
+use std::{collections::HashMap, path::PathBuf, process::Command};
 
 /// The binary and its help.
 pub struct Program {
@@ -20,12 +13,8 @@ pub struct Program {
 impl Program {
     /// The binary under test: the one in `DEV_DAYBOOK`, else it is built.
     pub fn find() -> Result<Self> {
-        let executable = match env::var_os("DEV_DAYBOOK") {
-            Some(path) => PathBuf::from(path),
-            None => build()?,
-        };
         Ok(Self {
-            executable,
+            executable: system_tests::binary::daybook()?,
             helps: HashMap::new(),
         })
     }
@@ -101,30 +90,4 @@ fn subcommands(help: &str) -> Vec<&str> {
 
 fn has_word(line: &str, word: &str) -> bool {
     line.split([' ', ',', '=']).any(|one| one == word)
-}
-
-/// Builds the binary; returns its path.
-fn build() -> Result<PathBuf> {
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--quiet", "--locked", "--bin", "daybook"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(super::super::source_tree::root())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().context("cargo build")?;
-    let output = child.stdout.take().context("cargo has no output")?;
-    let mut executable = None;
-    for message in Message::parse_stream(BufReader::new(output)) {
-        if let Message::CompilerArtifact(artifact) = message?
-            && artifact.target.name == "daybook"
-            && let Some(path) = artifact.executable
-        {
-            executable = Some(path.into_std_path_buf());
-        }
-    }
-    ensure!(child.wait()?.success(), "cargo could not build the binary");
-    let Some(executable) = executable else {
-        bail!("cargo did not print the path of the binary")
-    };
-    Ok(executable)
 }

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use system_tests::node::output_of;
+use system_tests::{binary, node::output_of};
 use tokio::process::Command;
 
 /// Longest time for one call of Cargo; on two cores, with nothing compiled before, it takes about ten minutes.
@@ -27,6 +27,8 @@ const GENERATED: [&str; 4] = ["schemas", "domain", "commands", "projections"];
 /// With these selected too, libraries of others have the features that they have in a build of the whole
 /// workspace, so they need not be compiled again.
 const FOR_FEATURES: [&str; 3] = ["daybook", "system-tests", "bench-journal"];
+/// The data, which documents name.
+const DATA: &str = "data/online-retail.csv.gz";
 /// The parts of a target folder that hold compiled libraries.
 const PARTS: [&str; 3] = [".fingerprint", "build", "deps"];
 
@@ -55,6 +57,10 @@ impl Build {
         {
             write(&build.tree, path, text)?;
         }
+        let data = build.tree.join(DATA);
+        if !data.exists() {
+            fs::copy(root().join(DATA), &data).with_context(|| data.display().to_string())?;
+        }
         take_libraries(&target()?.join("debug"), &build.target.join("debug"))?;
         Ok(build)
     }
@@ -66,24 +72,45 @@ impl Build {
 
     /// Tests the crates that generated code is in; gives the output.
     pub async fn test(&self, update_golden: bool, targets: &[&str]) -> Result<String> {
+        let mut command = self.cargo("test");
+        // The tests of the documents call the binary, which is the same one.
+        command
+            .arg("--no-fail-fast")
+            .args(targets)
+            .env("DEV_DAYBOOK", binary::daybook()?);
+        if update_golden {
+            command.env("UPDATE_GOLDEN", "1");
+        }
+        log_of(command).await
+    }
+
+    /// Runs clippy on the crates that generated code is in, for which it checks all that they depend on.
+    pub async fn lint(&self) -> Result<String> {
+        let mut command = self.cargo("clippy");
+        command.args(["--all-targets", "--", "-D", "warnings"]);
+        log_of(command).await
+    }
+
+    fn cargo(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO"));
         command
-            .args(["test", "--offline", "--locked", "--no-fail-fast"])
-            .args(targets)
+            .args([subcommand, "--offline", "--locked"])
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
             .env_remove("UPDATE_GOLDEN");
         for name in GENERATED.iter().chain(&FOR_FEATURES) {
             command.args(["-p", name]);
         }
-        if update_golden {
-            command.env("UPDATE_GOLDEN", "1");
-        }
-        let output = output_of(command, BUILD_TIMEOUT).await?;
-        let log = output.stdout + &output.stderr;
-        ensure!(output.code == 0, "the generated tree fails:\n{log}");
-        Ok(log)
+        command
     }
+}
+
+/// Runs Cargo in the generated tree; gives its output.
+async fn log_of(command: Command) -> Result<String> {
+    let output = output_of(command, BUILD_TIMEOUT).await?;
+    let log = output.stdout + &output.stderr;
+    ensure!(output.code == 0, "the generated tree fails:\n{log}");
+    Ok(log)
 }
 
 /// Takes what one target folder has of crates that are not ours to another one that lacks it.

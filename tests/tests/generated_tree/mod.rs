@@ -7,13 +7,11 @@ pub use build::Build;
 use crate::source_tree::{self, root};
 use anyhow::{Context, Result, ensure};
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
-use system_tests::{Output, node::output_of};
+use system_tests::{Output, binary, node::output_of};
 use tokio::process::Command;
 
 /// Longest time for a call of the generator or of rustfmt.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest time to build the binary, which is built already in `./dev test`.
-const BINARY_TIMEOUT: Duration = Duration::from_secs(1_200);
 
 /// A copy of the source tree in a temporary folder.
 pub struct Copy {
@@ -37,7 +35,7 @@ impl Copy {
 
     /// Calls `daybook new` in the copy, in one of its folders.
     pub async fn daybook_new(&self, arguments: &str) -> Result<Output> {
-        let mut command = Command::new(daybook().await?);
+        let mut command = Command::new(binary::daybook()?);
         command
             .arg("new")
             .args(arguments.split(' '))
@@ -71,20 +69,6 @@ impl Copy {
     }
 }
 
-/// The binary under test: `DEV_DAYBOOK`, or else it is built.
-async fn daybook() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("DEV_DAYBOOK") {
-        return Ok(path.into());
-    }
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--quiet", "--locked", "--bin", "daybook"])
-        .current_dir(root());
-    let output = output_of(command, BINARY_TIMEOUT).await?;
-    ensure!(output.code == 0, "{}", output.stderr);
-    Ok(target()?.join("debug/daybook"))
-}
-
 /// The folder that the source tree is built in.
 fn target() -> Result<PathBuf> {
     let mut command = cargo_metadata::MetadataCommand::new();
@@ -101,9 +85,12 @@ fn files_below(root: &Path) -> Result<BTreeMap<String, String>> {
                 folders.push(path);
                 continue;
             }
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
             let path = path.strip_prefix(root).context("a file of this folder")?;
-            files.insert(path.to_string_lossy().into_owned(), text);
+            // The data is no text.
+            if let Ok(text) = String::from_utf8(bytes) {
+                files.insert(path.to_string_lossy().into_owned(), text);
+            }
         }
     }
     Ok(files)

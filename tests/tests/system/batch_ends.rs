@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
-use system_tests::{Deployment, Node, Poll, audit_log, until};
+use system_tests::{Deployment, audit_log};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -66,7 +66,7 @@ pub async fn a_client_that_reads_no_answers_does_not_hold_up_a_stop(
     let mut node = deployment.commands().await?;
     let (mut lines, _answers) = begin(deployment).await?;
     send(&mut lines, &format!("{BAD_LINE}\n").repeat(MANY_LINES)).await?;
-    answered(&node, MANY_ANSWERED).await?;
+    node.answered(MANY_ANSWERED, BATCH_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
     ensure!(status.success(), "it ended with {status} after {time:?}");
     Ok(())
@@ -88,7 +88,7 @@ pub async fn a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off(
         }
     });
     let reading = tokio::spawn(read(answers));
-    answered(&node, STOPPED_AFTER).await?;
+    node.answered(STOPPED_AFTER, BATCH_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
     ensure!(status.success(), "it ended with {status} after {time:?}");
     sending.await?;
@@ -147,7 +147,8 @@ async fn begin(deployment: &Deployment) -> Result<(OwnedWriteHalf, OwnedReadHalf
 /// Sends lines as one chunk.
 async fn send(lines: &mut OwnedWriteHalf, text: &str) -> Result<()> {
     let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-    Ok(lines.write_all(chunk.as_bytes()).await?)
+    let sent = timeout(BATCH_TIMEOUT, lines.write_all(chunk.as_bytes())).await;
+    Ok(sent.context("the node does not read a chunk")??)
 }
 
 /// Ends the body.
@@ -194,16 +195,4 @@ fn check_numbers(answers: &[Value]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Returns once this many commands are answered.
-async fn answered(node: &Node, count: f64) -> Result<()> {
-    until("answers to lines", BATCH_TIMEOUT, async || {
-        let answered = node.client().metric("daybook_commands_answered_total");
-        let answered = answered.await?;
-        Ok(Poll::of(answered >= count, || {
-            format!("{answered} of {count}")
-        }))
-    })
-    .await
 }

@@ -2,7 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use system_tests::{Deployment, audit_log, http::check_problem};
+use system_tests::{
+    Deployment, audit_log,
+    http::check_problem,
+    sale::{import_sale, sale},
+};
 
 /// Bytes of a line that is one byte too long.
 const LONG_LINE_BYTES: usize = (1 << 20) + 1;
@@ -120,11 +124,11 @@ fn lines() -> Result<Vec<Line>> {
         ),
     ];
     for (members, code, part) in BAD_SALES {
-        let sale = with(sale(), serde_json::from_str(members)?);
+        let sale = with(sale("1"), serde_json::from_str(members)?);
         bad.push(Line::bad(command(&sale), 422, code, part));
     }
     for (members, code, part) in BAD_LINES {
-        let mut sale = sale();
+        let mut sale = sale("1");
         let line = sale["lines"][0].take();
         sale["lines"][0] = with(line, serde_json::from_str(members)?);
         bad.push(Line::bad(command(&sale), 422, code, part));
@@ -142,15 +146,9 @@ fn product(sku: &str) -> String {
     json!({"key": format!("key/{sku}"), "command": "CreateProduct", "body": body}).to_string()
 }
 
-fn sale() -> Value {
-    json!({"invoice": "1", "country": "EIRE", "currency": "GBP",
-        "ordered_at": "2010-12-01T08:26:00Z",
-        "lines": [{"sku": "A", "quantity": 1, "unit_price": 1_000_000}]})
-}
-
 /// The key is the sale itself; with one key, later sales would count as repetitions of the first.
 fn command(sale: &Value) -> String {
-    json!({"key": sale.to_string(), "command": "ImportSale", "body": sale}).to_string()
+    import_sale(&sale.to_string(), sale).to_string()
 }
 
 fn with(mut object: Value, members: serde_json::Map<String, Value>) -> Value {

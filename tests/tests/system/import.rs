@@ -3,7 +3,7 @@
 
 use crate::shared_deployment::Shared;
 use anyhow::{Context, Result, ensure};
-use schemas::topics::{REVENUE_BY_COUNTRY_DAY, REVENUE_BY_COUNTRY_HOUR};
+use schemas::topics::{TOPICS, TopicSpec};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -18,11 +18,8 @@ use system_tests::{
 };
 use tokio::sync::{RwLockMappedWriteGuard, RwLockReadGuard};
 
-/// The aggregate topics, by the size of their windows.
-const AGGREGATE_TOPICS: [(&str, schemas::topics::TopicSpec); 2] = [
-    ("day", REVENUE_BY_COUNTRY_DAY),
-    ("hour", REVENUE_BY_COUNTRY_HOUR),
-];
+/// The beginning of the aggregate topics' names.
+const AGGREGATES: &str = "aggregates.";
 
 /// The shared import.
 pub static IMPORTED: Shared<Imported> = Shared::new();
@@ -131,15 +128,16 @@ pub async fn a_foreign_client_reads_the_same_totals() -> Result<()> {
     let deployment = &imported.deployment;
     let environment = &deployment.environment;
     let prefix = deployment.topic("");
-    let arguments = [
+    let mut arguments = vec![
         environment.kafka_brokers.as_str(),
         &environment.registry_url,
         &prefix,
     ];
+    arguments.extend(aggregate_topics().map(|topic| topic.name));
     let found = deployment.python("consumer.py", &arguments).await?;
     let found: BTreeMap<String, BTreeMap<String, Totals>> = serde_json::from_str(&found)?;
     ensure!(
-        found.len() == 1 + AGGREGATE_TOPICS.len(),
+        found.len() == 1 + aggregate_topics().count(),
         "not the journal and every aggregate topic: {found:?}"
     );
     for (topic, by_currency) in found {
@@ -243,7 +241,8 @@ async fn check_journal(deployment: &Deployment, expectation: &Expectation) -> Re
 }
 
 async fn check_aggregates(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
-    for (size, topic) in AGGREGATE_TOPICS {
+    for topic in aggregate_topics() {
+        let (_, size) = topic.name.rsplit_once('_').context("no size of windows")?;
         let aggregates = Aggregates::read(deployment, &topic).await;
         let aggregates = aggregates.context(topic.name)?;
         compare(topic.name, &aggregates.totals(), expectation)?;
@@ -251,6 +250,12 @@ async fn check_aggregates(deployment: &Deployment, expectation: &Expectation) ->
         compare_windows(topic.name, &windows, expectation.windows(size)?)?;
     }
     Ok(())
+}
+
+/// The aggregate topics; their names end with the size of their windows.
+fn aggregate_topics() -> impl Iterator<Item = TopicSpec> {
+    let topics = TOPICS.into_iter();
+    topics.filter(|topic| topic.name.starts_with(AGGREGATES))
 }
 
 /// Compares the journal, both views and the aggregate topics with the expectation.

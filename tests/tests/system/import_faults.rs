@@ -14,9 +14,7 @@ use std::{
     process::Stdio,
     time::Duration,
 };
-use system_tests::{
-    Deployment, Expectation, Node, Poll, audit_log, environment::online_retail, until,
-};
+use system_tests::{Deployment, Expectation, Node, audit_log, environment::online_retail};
 use tokio::{process::Child, sync::mpsc, time::timeout};
 
 /// Longest time from the start of an import to the expected number of answers.
@@ -42,7 +40,7 @@ pub async fn an_import_repeated_after_two_kills_of_the_node_is_complete_and_exac
     for count in KILLED_AFTER {
         let mut node = deployment.serve().await?;
         let importer = begin_import(deployment, &file)?;
-        answered(&node, count).await?;
+        node.answered(count, ANSWERS_TIMEOUT).await?;
         node.kill().await?;
         check_end_of(importer).await?;
     }
@@ -72,7 +70,7 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
     for number in 0..OPEN_BATCH {
         batch.send(number).await?;
     }
-    answered(&node, STOPPED_AFTER).await?;
+    node.answered(STOPPED_AFTER, ANSWERS_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
     ensure!(status.success(), "it ended with {status} after {time:?}");
 
@@ -115,18 +113,6 @@ fn begin_import(deployment: &Deployment, file: &Path) -> Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Ok(command.kill_on_drop(true).spawn()?)
-}
-
-/// Returns once this many commands are answered.
-async fn answered(node: &Node, count: f64) -> Result<()> {
-    until("answers to commands", ANSWERS_TIMEOUT, async || {
-        let answered = node.client().metric("daybook_commands_answered_total");
-        let answered = answered.await?;
-        Ok(Poll::of(answered >= count, || {
-            format!("{answered} of {count}")
-        }))
-    })
-    .await
 }
 
 /// Waits for an importer whose node has ended: its error must ask for another import.

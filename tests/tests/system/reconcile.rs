@@ -2,13 +2,13 @@
 
 use crate::import::import;
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
-use system_tests::{Client, Deployment, Poll, node::Output, until};
+use system_tests::{Client, Deployment, Poll, node::Output, sale::import_sale, until};
 
 /// A small file in the form of the data.
 const FILE: &str = "\
@@ -134,8 +134,10 @@ async fn sell(
 
 /// A sale of 1 unit of a currency, or of 1 of its minor units if it has none.
 fn sale(key: &str, country: &str, currency: &str) -> Value {
-    let body = json!({"invoice": key, "country": country, "currency": currency,
-        "ordered_at": "2010-12-13T08:26:00Z",
-        "lines": [{"sku": "A", "quantity": 1, "unit_price": 1_000_000}]});
-    json!({"key": key, "command": "ImportSale", "body": body})
+    let mut body = system_tests::sale::sale(key);
+    body["country"] = country.into();
+    body["currency"] = currency.into();
+    // The day of the file's invoices.
+    body["ordered_at"] = "2010-12-13T08:26:00Z".into();
+    import_sale(key, &body)
 }

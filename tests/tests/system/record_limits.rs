@@ -2,8 +2,11 @@
 //! at once, and its neighbours do not notice.
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
-use system_tests::{Deployment, Node, audit_log};
+use serde_json::Value;
+use system_tests::{
+    Deployment, Node, audit_log,
+    sale::{import_sale, line},
+};
 
 const TOPIC: &str = "journal.orders";
 /// The topic's `max.message.bytes`.
@@ -83,12 +86,9 @@ async fn one_in_a_batch_is_refused(node: &Node, batch: &str) -> Result<()> {
 /// A sale with many lines whose SKUs have nothing in common, so that no compression makes them small.
 fn sale(invoice: &str, lines: u64) -> Value {
     let sku = |line: u64| format!("{:016x}", (line + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let lines: Vec<Value> = (0..lines)
-        .map(|line| json!({"sku": sku(line), "quantity": 1, "unit_price": 1_000_000}))
-        .collect();
-    let body = json!({"invoice": invoice, "country": "EIRE", "currency": "GBP",
-        "ordered_at": "2010-12-01T08:26:00Z", "lines": lines});
-    json!({"key": invoice, "command": "ImportSale", "body": body})
+    let mut body = system_tests::sale::sale(invoice);
+    body["lines"] = (0..lines).map(|number| line(&sku(number))).collect();
+    import_sale(invoice, &body)
 }
 
 async fn barriers(node: &Node) -> Result<f64> {

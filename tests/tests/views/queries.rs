@@ -11,7 +11,7 @@ use projections::{
     cql::CqlStore,
     order::Kind,
     postgres::PostgresStore,
-    views::{orders_by_customer_v2::OrdersByCustomer, orders_v2::OrdersView},
+    views::{VIEWS, orders_by_customer_v2::OrdersByCustomer, orders_v2::OrdersView},
 };
 use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice,
@@ -171,7 +171,9 @@ async fn both_views_have_the_same_totals() {
         by_currency.add(Currency::GBP, expected).unwrap();
         let totals = projections::totals(databases, PARTITIONS).await.unwrap();
         let names: Vec<&str> = totals.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["Postgres orders_v2", "CQL orders_by_customer_v2"]);
+        let with_totals = VIEWS.iter().filter(|view| view.totals.is_some());
+        let expected = with_totals.map(|view| format!("{} {}", view.database, view.name));
+        assert_eq!(names, expected.collect::<Vec<_>>());
         for (name, at) in totals {
             assert_eq!(at.totals, by_currency, "{name}");
             assert_eq!(at.position.get(&PARTITION), Some(&41), "{name}");

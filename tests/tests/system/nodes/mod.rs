@@ -7,11 +7,13 @@ pub mod topics;
 mod traces;
 
 use anyhow::{Context, Result, ensure};
-use schemas::CONTEXTS;
+use kafka::partition::of_key;
+use schemas::{CONTEXTS, context::CATALOG};
 use serde_json::{Value, json};
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use system_tests::{
-    Client, Deployment, Node, Poll, audit_log, free_address::free_addresses, until,
+    Client, Deployment, Node, Poll, audit_log, free_address::free_addresses, sale::import_sale,
+    until,
 };
 use tokio::process::Command;
 
@@ -21,16 +23,15 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Lines of a batch that has some for every partition.
 const LINES: usize = 400;
-/// Products that meet every partition in all likelihood.
-const PRODUCTS: usize = 12;
 
 pub async fn a_command_is_decided_once_whichever_nodes_receive_it(
     deployment: &Deployment,
 ) -> Result<()> {
     let nodes = start(deployment, &free_addresses(3)?).await?;
-    for number in 0..PRODUCTS {
-        let body = json!({"sku": format!("P-{number}"), "description": "a product"});
-        let key = format!("once/{number}");
+    let skus = skus(deployment, "P").await?;
+    for sku in &skus {
+        let body = json!({"sku": sku, "description": "a product"});
+        let key = format!("once/{sku}");
         let requests = nodes
             .iter()
             .map(|node| node.client().post("/api/v1/products", &body, Some(&key)));
@@ -41,7 +42,7 @@ pub async fn a_command_is_decided_once_whichever_nodes_receive_it(
             let first = answers[0].header("daybook-position");
             ensure!(position == first, "{position} instead of {first}");
         }
-        let other = json!({"sku": format!("P-{number}"), "description": "another"});
+        let other = json!({"sku": sku, "description": "another"});
         for node in &nodes {
             let client = node.client();
             let reused = client.post("/api/v1/products", &other, Some(&key)).await?;
@@ -59,9 +60,10 @@ pub async fn a_command_is_decided_once_whichever_nodes_receive_it(
     );
     let decisions = audit_log::decisions(deployment, &["--event", "ProductCreated"]).await?;
     ensure!(
-        decisions.len() == PRODUCTS,
-        "{} products instead of {PRODUCTS}",
-        decisions.len()
+        decisions.len() == skus.len(),
+        "{} products instead of {}",
+        decisions.len(),
+        skus.len()
     );
     audit_log::verify(deployment).await.map(drop)
 }
@@ -118,10 +120,10 @@ pub async fn a_trace_reaches_the_log_whichever_node_receives_the_command(
 
 pub async fn together_nodes_own_every_partition_once(deployment: &Deployment) -> Result<()> {
     let nodes = start(deployment, &free_addresses(3)?).await?;
-    // So many commands that each node has some for partitions of the others.
+    // A command for each partition, so that each node has some for partitions of the others.
     for node in &nodes {
-        for number in 0..PRODUCTS {
-            let sku = format!("{}-{number}", node.client().base().replace([':', '/'], "-"));
+        let prefix = node.client().base().replace([':', '/'], "-");
+        for sku in skus(deployment, &prefix).await? {
             create(node.client(), &sku).await?;
         }
     }
@@ -168,10 +170,20 @@ async fn owned_partitions(client: &Client) -> Result<f64> {
 }
 
 fn sale(number: usize) -> Value {
-    let line = json!({"sku": "A", "quantity": 1, "unit_price": 1_000_000});
-    let body = json!({"invoice": format!("{number}"), "country": "EIRE", "currency": "GBP",
-        "ordered_at": "2010-12-01T08:26:00Z", "lines": [line]});
-    json!({"key": format!("sale/{number}"), "command": "ImportSale", "body": body})
+    let sale = system_tests::sale::sale(&number.to_string());
+    import_sale(&format!("sale/{number}"), &sale)
+}
+
+/// A SKU for each partition of the catalog's journal.
+async fn skus(deployment: &Deployment, prefix: &str) -> Result<Vec<String>> {
+    let partitions = deployment.admin()?.partitions(CATALOG.topic).await?;
+    let in_partition = |partition: i32| {
+        let mut skus = (0..).map(|number| format!("{prefix}-{number}"));
+        let found =
+            skus.find(|sku| of_key(format!("product_{sku}").as_bytes(), partitions) == partition);
+        found.context("there is no end of SKUs")
+    };
+    (0..partitions).map(in_partition).collect()
 }
 
 /// Creates a product; its SKU is the command's key.
