@@ -63,8 +63,8 @@ struct Assignment {
 
 impl PartitionAssignments {
     /// No assignments yet, of the given partitions. No partition of a `misconfigured` topic is owned,
-    /// even if the group assigns it. If this node turns out unable to own partitions that others could own, it is
-    /// told to stop, and `eviction` has the reason.
+    /// even if the group assigns it. If this node can't own partitions that others could own, `eviction` stops it
+    /// and keeps the reason.
     pub fn none(
         partitions: impl IntoIterator<Item = TopicPartition>,
         own_url: String,

@@ -1,4 +1,4 @@
-//! Why a batch ends before its body does, and how its client is told.
+//! Why a batch ends before its body does, and the last line that says so.
 
 use axum::http::StatusCode;
 use service::problem::Problem;
