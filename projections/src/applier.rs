@@ -84,7 +84,7 @@ impl<'a, S: Store> Applier<'a, S> {
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
         let view = self.store.name();
         counter!(names::EVENTS_READ, "view" => view).increment(event_count(&batch));
-        let (mut waits, mut failure) = (service::backoff(), RepeatedFailure::default());
+        let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
         let mut parts = vec![batch];
         while let Some(next) = parts.pop() {
             let (part, rest) = split(self.log_time(&next), next, self.length.commits_max);

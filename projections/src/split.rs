@@ -141,7 +141,7 @@ mod tests {
             None,
         ];
         for (offset, record) in (0..).zip(records) {
-            let Some((epoch, seq)) = record else {
+            let Some((epoch, seq)): Option<(i64, i64)> = record else {
                 assert!(matches!(
                     rule.judge(offset, None, None),
                     Ok(Verdict::Void(_))
