@@ -4,7 +4,7 @@ use crate::{coverage::CoveragePoint, sim::Sim};
 use futures_util::future::ready;
 use journal::store::{
     Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
-    Table,
+    Table, first_entries,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -213,10 +213,9 @@ impl Entries for SimStore {
             Bound::Excluded((table, end.to_vec())),
         );
         let state = self.state();
-        let found = state.entries.range(range).take(count);
-        Ok(found
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect())
+        let found = state.entries.range(range);
+        let found = found.map(|((_, key), value)| Ok((key.clone(), value.clone())));
+        first_entries(found, count)
     }
 }
 

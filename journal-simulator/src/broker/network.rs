@@ -154,20 +154,23 @@ impl State {
                 let after_ms = sim.rng().between(1_000, TIMEOUT_MS);
                 self.land_in_order(delivery, record, Some(ReportPlan { after_ms, ..truly }));
             }
-            Some(AppendFault::Refused(rule)) => {
-                sim.count(match rule {
-                    BrokerRule::Size => CoveragePoint::RefusedSize,
-                    BrokerRule::Access => CoveragePoint::RefusedAccess,
-                });
-                let appender = &mut self.appenders[truly.appender];
-                let at_ms = (delivery.landing_ms + truly.after_ms).max(appender.last_report_ms);
-                appender.last_report_ms = at_ms;
-                self.fail_with(refused(rule), truly.appender, number, at_ms);
-            }
+            Some(AppendFault::Refused(rule)) => self.refuse(sim, rule, landing_ms, &truly),
             Some(AppendFault::QueueFull | AppendFault::ProducerFailed) => {
                 unreachable!("these appends were not sent")
             }
         }
+    }
+
+    /// Reports a record as refused, behind the reports before it.
+    fn refuse(&mut self, sim: &Sim, rule: BrokerRule, landing_ms: u64, report: &ReportPlan) {
+        sim.count(match rule {
+            BrokerRule::Size => CoveragePoint::RefusedSize,
+            BrokerRule::Access => CoveragePoint::RefusedAccess,
+        });
+        let appender = &mut self.appenders[report.appender];
+        let at_ms = (landing_ms + report.after_ms).max(appender.last_report_ms);
+        appender.last_report_ms = at_ms;
+        self.fail_with(refused(rule), report.appender, report.number, at_ms);
     }
 
     /// A batch that the broker had already is reported with offsets from -1 on, instead of its own.

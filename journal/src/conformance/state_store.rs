@@ -1,6 +1,6 @@
 //! The conformance suite of [`StateStore`].
 
-use crate::store::{Change, EntryKey, MakeChanges, STAMP_KEY, StateStore, Table};
+use crate::store::{Change, EntryKey, MakeChanges, SCAN_BYTES_MAX, STAMP_KEY, StateStore, Table};
 use std::sync::Arc;
 
 /// The tables besides [`Table::Meta`].
@@ -16,6 +16,7 @@ pub async fn check(empty_store: impl Fn() -> Arc<dyn StateStore>) {
     the_last_change_of_an_entry_wins(empty_store()).await;
     tables_are_separate(empty_store()).await;
     the_first_entries_come_in_order(empty_store()).await;
+    a_read_of_large_entries_is_bounded_in_bytes(empty_store()).await;
     entries_are_read_in_the_order_of_their_keys(empty_store()).await;
     changes_are_built_from_the_earlier_writes(empty_store()).await;
     a_cleared_store_is_empty_and_takes_writes(empty_store()).await;
@@ -158,6 +159,16 @@ async fn the_first_entries_come_in_order(store: Arc<dyn StateStore>) {
     }
     let entries = store.scan(Table::Expiry, b"d".to_vec(), b"e".to_vec(), 1);
     assert_eq!(entries.await, Ok(vec![(b"d".to_vec(), b"d".to_vec())]));
+}
+
+async fn a_read_of_large_entries_is_bounded_in_bytes(store: Arc<dyn StateStore>) {
+    let large = vec![7; SCAN_BYTES_MAX / 2];
+    let entries = [b"a", b"b", b"c"].map(|key| change(Table::Expiry, key, Some(&large)));
+    write(&store, b"stamp", entries.into()).await;
+    let first = first_keys(&store, Table::Expiry, b"a", b"z", 9).await;
+    assert_eq!(first, [b"a", b"b"]);
+    let rest = first_keys(&store, Table::Expiry, b"b\0", b"z", 9).await;
+    assert_eq!(rest, [b"c"]);
 }
 
 async fn entries_are_read_in_the_order_of_their_keys(store: Arc<dyn StateStore>) {

@@ -12,7 +12,6 @@
 use super::{
     bloom_filter::BloomFilter,
     entries::{Lifetime, StoredAnswer, Unsaved},
-    index_tables::UNSAVED_MAX,
     request::Machine,
 };
 use crate::{
@@ -28,11 +27,8 @@ use std::sync::Arc;
 pub(super) const LAYOUT_VERSION: u32 = 3;
 /// Most earlier writes whose answers one write removes: more than one, so that the table can shrink.
 const EXPIRED_WRITES_MAX: usize = 4;
-/// Most bytes of expiry entries that one read may hold in memory, while every owner of a process takes over.
-const READ_BYTES_MAX: usize = 16_000_000;
-/// Expiry entries read at once. Each may have the ids of all answers that can wait for a write.
-const ENTRIES_READ: usize = READ_BYTES_MAX / (UNSAVED_MAX * ID_BYTES);
-const _: () = assert!(ENTRIES_READ > 0);
+/// Expiry entries read at once.
+const ENTRIES_READ: usize = 256;
 /// Bytes of an id in an expiry entry.
 const ID_BYTES: usize = 16;
 
@@ -236,22 +232,26 @@ mod tests {
 
     #[tokio::test]
     async fn the_ids_of_all_expiry_entries_are_added() {
-        const { assert!(ENTRIES_READ * UNSAVED_MAX * ID_BYTES <= READ_BYTES_MAX) };
         let store = Arc::new(Memory::default());
         let (lifetime, log_time) = (Lifetime::ALL[0], Timestamp(1));
-        let writes = 2 * u8::try_from(ENTRIES_READ).unwrap() + 1;
-        let entry = |write: u8| Change {
+        let writes = 2 * u16::try_from(ENTRIES_READ).unwrap() + 1;
+        let id = |write: u16, index: u8| {
+            let mut id = [index; ID_BYTES];
+            id[..2].copy_from_slice(&write.to_be_bytes());
+            id
+        };
+        let entry = |write: u16| Change {
             table: Table::Expiry,
-            key: [expiry_key(lifetime, log_time), vec![write]].concat(),
-            value: Some([[write; ID_BYTES], [0x80 | write; ID_BYTES]].concat()),
+            key: [expiry_key(lifetime, log_time), write.to_be_bytes().to_vec()].concat(),
+            value: Some([id(write, 0), id(write, 1)].concat()),
         };
         store.apply((0..writes).map(entry).collect());
         let mut filter = BloomFilter::default();
         let store: Arc<dyn StateStore> = store;
         add_ids(&store, log_time, &mut filter).await.unwrap();
         for write in 0..writes {
-            for id in [write, 0x80 | write] {
-                assert!(filter.may_contain(CommandId([id; ID_BYTES])), "{id}");
+            for id in [id(write, 0), id(write, 1)] {
+                assert!(filter.may_contain(CommandId(id)), "{id:?}");
             }
         }
     }

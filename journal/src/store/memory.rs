@@ -2,7 +2,7 @@
 
 use super::state_store::{
     Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
-    Table,
+    Table, first_entries,
 };
 use futures_util::future::ready;
 use std::{
@@ -49,10 +49,9 @@ impl Entries for Memory {
             Bound::Included((table, start.to_vec())),
             Bound::Excluded((table, end.to_vec())),
         );
-        let found = entries.range(range).take(count);
-        Ok(found
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect())
+        let found = entries.range(range);
+        let found = found.map(|((_, key), value)| Ok((key.clone(), value.clone())));
+        first_entries(found, count)
     }
 }
 

@@ -11,6 +11,6 @@ mod state_store;
 pub use disk::{Disk, Pulse};
 pub use memory::Memory;
 pub use state_store::{
-    Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
-    Table,
+    Answered, Change, Entries, Entry, EntryKey, MakeChanges, SCAN_BYTES_MAX, STAMP_KEY, StateStore,
+    StoreError, Table, first_entries,
 };

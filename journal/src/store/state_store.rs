@@ -36,6 +36,30 @@ pub type EntryKey = (Table, Vec<u8>);
 /// Key and value of an entry.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
+/// Bytes of values after which one read of a range stops.
+pub const SCAN_BYTES_MAX: usize = 4 << 20;
+
+/// The first `count` of these entries, or fewer as soon as their values have [`SCAN_BYTES_MAX`] bytes. So memory
+/// is bounded even if some entries are large.
+///
+/// # Errors
+/// The first error of `entries`.
+pub fn first_entries<E>(
+    entries: impl Iterator<Item = Result<Entry, E>>,
+    count: usize,
+) -> Result<Vec<Entry>, E> {
+    let (mut first, mut bytes) = (Vec::new(), 0);
+    for entry in entries.take(count) {
+        let entry = entry?;
+        bytes += entry.1.len();
+        first.push(entry);
+        if bytes >= SCAN_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(first)
+}
+
 /// Builds the changes to write from the entries of the store, on one of the store's threads.
 pub type MakeChanges = Box<dyn FnOnce(&dyn Entries) -> Vec<Change> + Send>;
 
@@ -47,7 +71,7 @@ pub trait Entries {
     /// An entry's value.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// The first entries with keys in `start..end`, in the order of their keys; at most `count`.
+    /// The first entries with keys in `start..end`, in the order of their keys; see [`first_entries`].
     fn first(
         &self,
         table: Table,
@@ -70,7 +94,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// The values of entries, in the order of `keys`.
     fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>>;
 
-    /// The first entries with keys in `start..end`, in the order of their keys; at most `count`.
+    /// The first entries with keys in `start..end`, in the order of their keys; see [`first_entries`].
     fn scan(
         self: Arc<Self>,
         table: Table,

@@ -11,7 +11,7 @@
 //! Numbers have four bytes, big-endian; a table is one byte. A partition is emptied by giving it another
 //! number, in one atomic write. The entries under the old number are removed by and by, with later writes.
 
-use crate::store::{Change, Entry, STAMP_KEY, Table};
+use crate::store::{Change, Entry, STAMP_KEY, Table, first_entries};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
     io,
@@ -167,11 +167,11 @@ impl Open {
         }
         let range = entry_key(id, table, start)..entry_key(id, table, end);
         let prefix = entry_key(id, table, &[]).len();
-        let entries = self.entries.range(range).take(count).map(|entry| {
+        let entries = self.entries.range(range).map(|entry| {
             let (key, value) = entry.into_inner()?;
             Ok((key[prefix..].to_vec(), value.to_vec()))
         });
-        entries.collect()
+        first_entries(entries, count)
     }
 
     /// Writes changes of a partition, sorted by key, all or none; gives the partition's number.
