@@ -30,7 +30,7 @@ pub enum LogStart {
     /// The log has no valid record yet.
     Empty,
     /// The log has begun.
-    Begun(Genesis),
+    Found(Genesis),
     /// The first `records` records are void, and others follow that were not read: whether the log has begun
     /// is not known.
     NotFound {
@@ -153,7 +153,7 @@ impl PartitionStart {
 
     fn found(&self) -> LogStart {
         match self.genesis {
-            Some(genesis) => LogStart::Begun(genesis),
+            Some(genesis) => LogStart::Found(genesis),
             None if self.is_at_end => LogStart::Empty,
             None => LogStart::NotFound {
                 records: self.taken,
@@ -237,7 +237,7 @@ mod tests {
             log_id,
             partitions: 8,
         };
-        assert_eq!(start.found(), LogStart::Begun(genesis));
+        assert_eq!(start.found(), LogStart::Found(genesis));
     }
 
     #[test]

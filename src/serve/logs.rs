@@ -153,7 +153,7 @@ fn compare_start(
     known: &[Option<Hash>],
 ) -> Result<Option<Hash>, AdminError> {
     let log_id = match start {
-        LogStart::Begun(genesis) => {
+        LogStart::Found(genesis) => {
             compare_count(topic, partition, partitions, &genesis)?;
             Some(genesis.log_id)
         }
@@ -293,7 +293,7 @@ mod tests {
             log_id: [1; 32],
             partitions: 8,
         };
-        assert_eq!(compared(LogStart::Begun(genesis)).unwrap(), Some([1; 32]));
+        assert_eq!(compared(LogStart::Found(genesis)).unwrap(), Some([1; 32]));
     }
 
     #[test]

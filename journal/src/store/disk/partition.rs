@@ -310,3 +310,39 @@ impl StateStore for DiskPartition {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Change;
+    use futures_util::future::join_all;
+
+    #[tokio::test]
+    async fn partitions_that_are_written_first_at_the_same_time_share_no_entries() {
+        const PARTITIONS: i32 = 64;
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path()).unwrap();
+        disk.open().await.unwrap();
+        let change = |table, key: &[u8]| Change {
+            table,
+            key: key.to_vec(),
+            value: Some(b"value".to_vec()),
+        };
+        let stores: Vec<_> = (0..PARTITIONS)
+            .map(|number| disk.partition("journal.x", number))
+            .collect();
+        let writes = (0..PARTITIONS).zip(&stores).map(|(number, store)| {
+            let entry = change(Table::Answers, &number.to_be_bytes());
+            let stamp = change(Table::Meta, STAMP_KEY);
+            store.clone().write(Box::new(move |_| vec![entry, stamp]))
+        });
+        for written in join_all(writes).await {
+            written.unwrap();
+        }
+        for (number, store) in (0..PARTITIONS).zip(&stores) {
+            let all = store.clone().scan(Table::Answers, vec![], vec![0xff], 99);
+            let keys: Vec<_> = all.await.unwrap().into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, [number.to_be_bytes().to_vec()], "partition {number}");
+        }
+    }
+}

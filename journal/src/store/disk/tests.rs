@@ -70,32 +70,6 @@ fn database(state_dir: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn partitions_that_are_written_first_at_the_same_time_share_no_entries() {
-    const PARTITIONS: usize = 64;
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::new(folder.path()).unwrap();
-    disk.open().await.unwrap();
-    let writes = (0..PARTITIONS).map(|number| {
-        let store = disk.partition("journal.x", i32::try_from(number).unwrap());
-        let key = number.to_be_bytes();
-        async move {
-            let entry = change(Table::Answers, &key, Some(b"value"));
-            store.clone().write(stamped(b"1", entry)).await.unwrap();
-            store
-        }
-    });
-    let stores = futures_util::future::join_all(writes).await;
-    for (number, store) in stores.iter().enumerate() {
-        let entries = store
-            .clone()
-            .scan(Table::Answers, vec![], vec![0xff; 9], PARTITIONS);
-        let entries = entries.await.unwrap();
-        let keys: Vec<_> = entries.into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, [number.to_be_bytes().to_vec()], "partition {number}");
-    }
-}
-
-#[tokio::test]
 async fn entries_survive_a_restart_and_belong_to_their_partition() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::new(folder.path()).unwrap();
