@@ -2,6 +2,7 @@
 
 use super::{CHANGE_TIMEOUT, LINES, create, sale, start_with};
 use anyhow::{Result, ensure};
+use kafka::admin::AdminError;
 use schemas::topics::TOPICS;
 use serde_json::json;
 use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
@@ -52,14 +53,20 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     let orders = TOPICS.iter().find(|topic| topic.name == ORDERS);
     let orders = *orders.expect("the journal is in the list of topics");
     admin.delete(&[ORDERS]).await?;
+    // A broker lists a topic for a moment after it was deleted.
+    until("the topic to be gone", CHANGE_TIMEOUT, async || {
+        Ok(match admin.partitions(ORDERS).await {
+            Err(AdminError::NotSettled { .. }) => Poll::Ready(()),
+            Ok(partitions) => Poll::Pending(format!("it has {partitions} partitions")),
+            Err(error) => Poll::Pending(error.to_string()),
+        })
+    })
+    .await?;
     until(
         "the topic to be created again",
         CHANGE_TIMEOUT,
         async || {
             Ok(match admin.ensure(&[orders]).await {
-                Ok(created) if created.is_empty() => {
-                    Poll::Pending("a broker still lists the deleted topic".to_owned())
-                }
                 Ok(_) => Poll::Ready(()),
                 Err(error) => Poll::Pending(error.to_string()),
             })
