@@ -176,7 +176,9 @@ fn check_store<P: OwnerProtocol>(
             return;
         }
     };
-    let last_leadership = environment.history.leaderships().pop();
+    // Not the one that began to serve last: a fenced owner may do so before it learns of its successor.
+    let leaderships = environment.history.leaderships().into_iter();
+    let last_leadership = leaderships.max_by_key(|leadership| leadership.epoch);
     let last_decision = model.decisions.last().map_or(-1, |one| one.offset);
     if last_leadership.is_some_and(|leadership| leadership.node == number) && end <= last_decision {
         environment.sim.violate(format!(
