@@ -82,7 +82,7 @@ const GOLDEN: [&str; 5] = [
 
 /// Generated tests, one of each kind, and tests of the whole tree.
 const TESTS: [&str; 7] = [
-    "the_arrows_between_crates_are_those_of_the_architecture",
+    "a_crate_depends_only_on_those_below_it",
     "every_path_and_link_of_a_document_exists",
     "shipment::tests::it_is_created_once",
     "shipment::tests::archive_shipment_changes_nothing_of_the_shipment",
