@@ -27,8 +27,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most attempts to check a topic that has not settled, and the time between two of them: brokers learn of a
 /// new topic one after the other.
-const SETTLE_ATTEMPTS_MAX: usize = 100;
-const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+const SETTLE_ATTEMPTS_MAX: usize = 300;
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Creates, checks and measures topics, by their logical names.
 #[derive(Clone)]
