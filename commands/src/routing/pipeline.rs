@@ -151,7 +151,7 @@ impl PartitionPipeline {
     }
 }
 
-/// Waits for the outcome of the first command in flight; pending if there is none.
+/// Waits for the outcome of the first command in flight. Without one, it never ends.
 async fn outcome(first: Option<&mut (QueuedCommand, InFlight)>) -> AttemptOutcome {
     match first {
         Some((queued, in_flight)) => in_flight.outcome(queued.command.deadline()).await,

@@ -150,7 +150,7 @@ async fn the_first_entries_come_in_order(store: Arc<dyn StateStore>) {
         ("", "d", 9, &["a", "ab", "b", "c"][..], "end is exclusive"),
         ("b", "z", 2, &["b", "c"], "start is inclusive"),
         ("a\0", "c", 9, &["ab", "b"], "keys are bytes"),
-        ("e", "z", 9, &[], "there are none"),
+        ("e", "z", 9, &[], "the range is empty"),
     ] {
         let (start, end) = (start.as_bytes(), end.as_bytes());
         let keys = first_keys(&store, Table::Expiry, start, end, count).await;

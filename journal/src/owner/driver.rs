@@ -382,7 +382,7 @@ async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
         .is_ok()
 }
 
-/// The store's answer to a call in progress; pending for ever if there is none.
+/// The store's answer to the call in progress. Without one, it never ends.
 pub(super) async fn next_answer<T>(asked: &mut Option<Answered<T>>) -> Result<T, StoreError> {
     match asked {
         Some(asked) => asked.await,

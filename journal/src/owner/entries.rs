@@ -15,7 +15,7 @@ const SERVER_US: i64 = HOUR_US / 6;
 /// How long answers are kept. The number is that of the expiry entries in the state store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// For ever.
+    /// Never expires.
     Unlimited = 0,
     /// As long as a client may retry a key.
     Keyed = 1,
@@ -79,7 +79,7 @@ impl Lifetime {
         }
     }
 
-    /// In microseconds of log time; `None`: for ever.
+    /// In microseconds of log time; `None`: without a limit.
     pub fn us(self) -> Option<i64> {
         match self {
             Self::Unlimited => None,

@@ -24,7 +24,7 @@ pub(super) const UNSAVED_MAX: usize = 200_000;
 
 /// An entry, as far as memory has it.
 pub(super) enum Cached<T> {
-    /// The entry, or that there is none.
+    /// The entry; `None`: the log has no such entry.
     Known(Option<T>),
     /// The store must be asked.
     Unread,

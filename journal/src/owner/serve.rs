@@ -25,7 +25,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often metrics are updated and remaining changes are written to the state store.
 const TICK: Duration = Duration::from_millis(200);
-/// How often an owner without work looks at its clock. All owners of a process do so at the same time, so that
+/// Interval at which an owner without work checks its clock. All owners of a process do so at the same time, so that
 /// an idle process wakes up once.
 const IDLE_TICK: Duration = Duration::from_secs(5);
 

@@ -39,7 +39,7 @@ const WRITERS: usize = 2;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for the database to be closed when the process ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for calls that use a database that was closed, and how often they are looked at.
+/// Longest wait for calls that use a database that was closed, and the interval of the check.
 const FORMER_TIMEOUT: Duration = Duration::from_secs(1);
 const FORMER_POLL: Duration = Duration::from_millis(1);
 /// Failed writes before the whole database is read to find damage; the number doubles each time.

@@ -94,7 +94,7 @@ impl<V: CqlView> Store for CqlStore<V> {
     }
 }
 
-/// Creates the tables that are missing. Looks for them first: a role that may read and write need not be allowed to
+/// Creates the tables that are missing. Checks for them first: a role that may read and write need not be allowed to
 /// create.
 async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
     let found = session.tables().await?;
@@ -125,7 +125,7 @@ async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
     session.run_all(V::SCHEMA).await
 }
 
-/// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if there are none. Rows of the
+/// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if it had none. Rows of the
 /// view's other tables can stay, because each has the version up to which events were applied to it.
 ///
 /// A deletion hides what was written at its timestamp or an earlier one, and a checkpoint's timestamp is its offset. So the

@@ -45,7 +45,7 @@ const SEALED_MAX: usize = 3;
 const UNMERGED_MAX: usize = 24;
 /// Longest wait for the worker before a write fails.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a write that waits looks again. The library has no signal for it.
+/// Interval at which a waiting write checks for room. The library has no signal for it.
 const ROOM_POLL: Duration = Duration::from_millis(10);
 
 /// The open database.

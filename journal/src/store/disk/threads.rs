@@ -122,7 +122,7 @@ impl Threads {
         }
     }
 
-    /// How long the oldest job has been waited for; `None` if there is none.
+    /// Age of the oldest unfinished job; `None`: every job is finished.
     pub fn unanswered_for(&self) -> Option<Duration> {
         let state = self.queue.lock();
         let waiting = state.waiting.front().map(|(since, _)| *since);
