@@ -1,9 +1,11 @@
 //! Creates missing topics, checks existing ones, and measures partitions.
 
-use crate::{
-    prefix::TopicPrefix,
-    settings::{KafkaSettings, SettingsError},
-};
+mod error;
+
+pub use error::AdminError;
+
+use crate::{prefix::TopicPrefix, settings::KafkaSettings};
+use error::{is_transient, is_unsettled, mismatch, not_settled, refused};
 use rdkafka::{
     admin::{
         AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -19,15 +21,19 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// The field of a topic's configuration with the largest batch that it takes.
 const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most attempts to check a topic that has not settled, and the time between two of them: brokers learn of a
-/// new topic one after the other.
-const SETTLE_ATTEMPTS_MAX: usize = 300;
+/// Longest time in which a topic that was just created settles. Brokers learn of a new topic one after the other, and a
+/// loaded broker becomes the leader of a partition late.
+const CREATION_SETTLES_WITHIN: Duration = Duration::from_secs(30);
+/// Longest time in which a partition gets another leader.
+const LEADER_SETTLES_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two attempts while a topic has not settled.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Creates, checks and measures topics, by their logical names.
@@ -49,61 +55,6 @@ pub struct Watermarks {
     pub low: i64,
     /// The offset that the next record will get.
     pub high: i64,
-}
-
-/// Why a topic can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// A setting is wrong.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The brokers do not answer; another attempt may help.
-    #[error("kafka at {brokers} does not answer: {reason}")]
-    Unreachable {
-        /// The bootstrap servers.
-        brokers: String,
-        /// The client library's message.
-        reason: String,
-    },
-    /// The broker that was asked does not know the topic, or the topic has no leader: brokers learn of a new
-    /// topic one after the other. Another attempt may help.
-    #[error("topic {topic} is not ready at the brokers: {reason}")]
-    NotSettled {
-        /// The topic.
-        topic: String,
-        /// The brokers' message.
-        reason: String,
-    },
-    /// The brokers refuse.
-    #[error("topic {topic}: {reason}")]
-    Refused {
-        /// The topic.
-        topic: String,
-        /// The brokers' message.
-        reason: String,
-    },
-    /// The topic exists, but is not as it must be.
-    #[error("topic {topic} has {property} = {found}, it must be {expected}")]
-    Mismatch {
-        /// The topic.
-        topic: String,
-        /// The property that differs.
-        property: String,
-        /// As it must be.
-        expected: String,
-        /// As it is.
-        found: String,
-    },
-}
-
-impl AdminError {
-    /// Whether another attempt may help.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::NotSettled { .. } => true,
-            Self::Settings(_) | Self::Refused { .. } | Self::Mismatch { .. } => false,
-        }
-    }
 }
 
 impl Admin {
@@ -146,26 +97,22 @@ impl Admin {
         Ok(created)
     }
 
-    /// Checks a topic that exists, and repeats that for a bounded time until the topic has settled. Returns
-    /// the topic's number of partitions.
+    /// Checks a topic that exists, and that each partition's leader answers. Repeats that for a bounded time until the
+    /// topic has settled. Returns the topic's number of partitions.
     async fn check_settled(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
-        for _ in 1..SETTLE_ATTEMPTS_MAX {
-            match self.check_existing(spec).await {
-                Err(AdminError::NotSettled { .. }) => tokio::time::sleep(SETTLE_INTERVAL).await,
-                checked => return checked,
+        settled(CREATION_SETTLES_WITHIN, || async move {
+            let found = self.partitions(spec.name).await?;
+            let expected = match spec.partitions {
+                Partitions::Fixed(partitions) => partitions,
+                Partitions::Setting => found,
+            };
+            self.check(spec, expected).await?;
+            for partition in 0..found {
+                self.ask_for_watermarks(spec.name, partition).await?;
             }
-        }
-        self.check_existing(spec).await
-    }
-
-    async fn check_existing(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
-        let found = self.partitions(spec.name).await?;
-        let expected = match spec.partitions {
-            Partitions::Fixed(partitions) => partitions,
-            Partitions::Setting => found,
-        };
-        self.check(spec, expected).await?;
-        Ok(found)
+            Ok(found)
+        })
+        .await
     }
 
     /// Whether the brokers know a topic.
@@ -318,12 +265,31 @@ impl Admin {
         })
     }
 
-    /// Where a partition begins and ends now. Records of open transactions count.
+    /// Where a partition begins and ends now. Records of open transactions count. Waits a bounded time for the
+    /// partition's leader.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
+        settled(LEADER_SETTLES_WITHIN, || {
+            self.ask_for_watermarks(topic, partition)
+        })
+        .await
+    }
+
+    async fn ask_for_watermarks(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Watermarks, AdminError> {
         let name = self.prefix.add(topic);
-        let (low, high) = self
-            .blocking(move |watcher| watcher.fetch_watermarks(&name, partition, ADMIN_TIMEOUT))
-            .await?;
+        let asked = self.blocking(move |watcher| {
+            match watcher.fetch_watermarks(&name, partition, ADMIN_TIMEOUT) {
+                Err(error) if error.rdkafka_error_code().is_some_and(is_unsettled) => {
+                    Ok(Err(error))
+                }
+                Err(error) => Err(error),
+                Ok(watermarks) => Ok(Ok(watermarks)),
+            }
+        });
+        let (low, high) = asked.await?.map_err(|error| not_settled(topic, &error))?;
         Ok(Watermarks { low, high })
     }
 
@@ -357,9 +323,7 @@ impl Admin {
     /// The error of a topic for which the brokers give this code.
     fn topic_error(&self, topic: &str, code: RDKafkaErrorCode) -> AdminError {
         match code {
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::LeaderNotAvailable => {
-                not_settled(topic, &code)
-            }
+            code if is_unsettled(code) => not_settled(topic, &code),
             code if is_transient(code) => self.unreachable(&code),
             code => refused(topic, &code),
         }
@@ -381,50 +345,60 @@ fn value_of(config: &ConfigResource, field: &str) -> String {
         .unwrap_or_default()
 }
 
-fn not_settled(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {
-    AdminError::NotSettled {
-        topic: topic.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
-fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError {
-    AdminError::Refused {
-        topic: topic.to_owned(),
-        reason: reason.to_string(),
-    }
-}
-
-fn mismatch<T: ToString>(spec: &TopicSpec, property: &str, expected: T, found: T) -> AdminError {
-    AdminError::Mismatch {
-        topic: spec.name.to_owned(),
-        property: property.to_owned(),
-        expected: expected.to_string(),
-        found: found.to_string(),
-    }
-}
-
 fn options() -> AdminOptions {
     AdminOptions::new()
         .operation_timeout(Some(ADMIN_TIMEOUT))
         .request_timeout(Some(ADMIN_TIMEOUT))
 }
 
-/// Whether brokers that are still starting give this error. Too few brokers for the replication factor is one
-/// of these errors, because the other brokers may still be starting.
-fn is_transient(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::NotController
-            | RDKafkaErrorCode::InvalidReplicationFactor
-            | RDKafkaErrorCode::BrokerNotAvailable
-    )
+/// The result of a request, which is repeated for a bounded time while the topic has not settled.
+async fn settled<T, Requested: Future<Output = Result<T, AdminError>>>(
+    bound: Duration,
+    request: impl Fn() -> Requested,
+) -> Result<T, AdminError> {
+    let ends_at = Instant::now() + bound;
+    loop {
+        match request().await {
+            Err(AdminError::NotSettled { .. }) if Instant::now() < ends_at => {
+                tokio::time::sleep(SETTLE_INTERVAL).await;
+            }
+            answered => return answered,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    /// A request that is answered from its third attempt on.
+    async fn third_attempt(attempts: &Cell<u32>) -> Result<u32, AdminError> {
+        attempts.set(attempts.get() + 1);
+        match attempts.get() {
+            3.. => Ok(attempts.get()),
+            _ => Err(not_settled("journal.orders", &"no leader")),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_repeated_until_the_topic_has_settled_or_the_time_is_over() {
+        let attempts = Cell::new(0);
+        let answer = settled(2 * SETTLE_INTERVAL, || third_attempt(&attempts)).await;
+        assert_eq!(answer.unwrap(), 3);
+        attempts.set(0);
+        let answer = settled(SETTLE_INTERVAL, || third_attempt(&attempts)).await;
+        assert!(
+            matches!(answer, Err(AdminError::NotSettled { .. })),
+            "{answer:?}"
+        );
+        let refused = async || Err::<(), _>(refused("journal.orders", &"not allowed"));
+        let answer = settled(CREATION_SETTLES_WITHIN, refused).await;
+        assert!(
+            matches!(answer, Err(AdminError::Refused { .. })),
+            "{answer:?}"
+        );
+    }
 
     #[tokio::test]
     async fn a_topic_that_a_broker_does_not_know_yet_is_transient() {
@@ -438,6 +412,7 @@ mod tests {
         for (code, expected) in [
             (RDKafkaErrorCode::UnknownTopicOrPartition, true),
             (RDKafkaErrorCode::LeaderNotAvailable, true),
+            (RDKafkaErrorCode::NotLeaderForPartition, true),
             (RDKafkaErrorCode::InvalidReplicationFactor, true),
             (RDKafkaErrorCode::NotController, true),
             (RDKafkaErrorCode::TopicAuthorizationFailed, false),

@@ -4,7 +4,7 @@ use crate::{
     metrics as names,
     repeated_failure::RepeatedFailure,
     split::split,
-    store::{APPLY_TIMEOUT, Store, StoreError},
+    store::{APPLY_TIMEOUT, Failure, Store, StoreError},
     view::ViewEvent,
 };
 use journal::{Batch, Checkpoint, reader::BATCH_COMMITS_MAX};
@@ -80,7 +80,7 @@ impl<'a, S: Store> Applier<'a, S> {
     /// Applies one batch; retries without a limit after a transient error.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`], or an error that no retry can remove.
+    /// [`StoreError::StaleCheckpoint`], or an error that repeating the request can't remove.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
         let view = self.store.name();
         counter!(names::EVENTS_READ, "view" => view).increment(event_count(&batch));
@@ -115,10 +115,14 @@ impl<'a, S: Store> Applier<'a, S> {
                 counter!(names::EVENTS_STALE, "view" => view).increment(unapplied);
                 return Err(error);
             }
-            if !error.is_transient() {
-                tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
-                return Err(error);
-            }
+            let is_timeout = match error.failure() {
+                Failure::Transient => false,
+                Failure::Timeout => true,
+                Failure::TableMissing | Failure::Final => {
+                    tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
+                    return Err(error);
+                }
+            };
             let commits = part.commits.len();
             if failure.add() {
                 tracing::warn!(
@@ -131,7 +135,7 @@ impl<'a, S: Store> Applier<'a, S> {
             }
             counter!(names::APPLY_RETRIES, "view" => view).increment(1);
             self.component.not_ready(error.to_string());
-            if error.is_timeout() {
+            if is_timeout {
                 self.length.timed_out(commits);
             }
             parts.push(part);

@@ -35,5 +35,5 @@ pub use projector::Runtime;
 pub use recorded::{FoldError, Recorded};
 pub use registry::{TotalsError, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
-pub use store::{Store, StoreError};
+pub use store::{Failure, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -8,7 +8,7 @@ use crate::{
     applier::{Applier, within_timeout},
     metrics as names,
     repeated_failure::RepeatedFailure,
-    store::{Store, StoreError},
+    store::{Failure, Store, StoreError},
     view::{EventReader, ViewEvent},
 };
 use journal::{Batch, Checkpoint, ReadError, Source};
@@ -86,6 +86,8 @@ struct Projector<S> {
 enum Ended {
     /// Another projector is ahead.
     StaleCheckpoint(StoreError),
+    /// A table of the view does not exist any more.
+    TableMissing(StoreError),
     /// This reader can't read the log any further.
     Reader(ReadError),
     /// No retry can apply the batch.
@@ -114,6 +116,11 @@ impl<S: Store> Projector<S> {
             match self.apply_after(checkpoints, is_failing).await {
                 Ended::StaleCheckpoint(error) => {
                     tracing::warn!(view, %error, "another projector is ahead, resuming after it");
+                    is_failing = false;
+                }
+                Ended::TableMissing(error) => {
+                    tracing::warn!(view, %error, "a table is missing, opening the view again");
+                    self.component.not_ready(error.to_string());
                     is_failing = false;
                 }
                 Ended::Reader(error) => {
@@ -197,6 +204,9 @@ impl<S: Store> Projector<S> {
                 Ok(()) => health.publish(),
                 Err(error @ StoreError::StaleCheckpoint { .. }) => {
                     return Ended::StaleCheckpoint(error);
+                }
+                Err(error) if error.failure() == Failure::TableMissing => {
+                    return Ended::TableMissing(error);
                 }
                 Err(error) => return Ended::Stopped(error),
             }

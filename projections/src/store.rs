@@ -30,6 +30,19 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// How the projector can go on after an error of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Another attempt may succeed.
+    Transient,
+    /// The request took too long: another attempt may succeed, or a smaller request.
+    Timeout,
+    /// A table does not exist, or the server does not know it yet: opening the view creates it.
+    TableMissing,
+    /// Another attempt would fail as well.
+    Final,
+}
+
 /// Why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -54,10 +67,8 @@ pub enum StoreError {
     Database {
         /// The kind of database.
         database: &'static str,
-        /// Whether another attempt may succeed.
-        is_transient: bool,
-        /// Whether the request took too long.
-        is_timeout: bool,
+        /// Another attempt may or may not succeed.
+        failure: Failure,
         /// The driver's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -78,21 +89,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether another attempt may succeed.
-    pub fn is_transient(&self) -> bool {
+    /// How the projector can go on. After [`StoreError::StaleCheckpoint`] it opens the view again, too.
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::Database { is_transient, .. } => *is_transient,
-            Self::TimedOut { .. } => true,
-            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
-        }
-    }
-
-    /// Whether the request took too long, so that a smaller one may succeed.
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            Self::Database { is_timeout, .. } => *is_timeout,
-            Self::TimedOut { .. } => true,
-            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => false,
+            Self::Database { failure, .. } => *failure,
+            Self::TimedOut { .. } => Failure::Timeout,
+            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => {
+                Failure::Final
+            }
         }
     }
 }

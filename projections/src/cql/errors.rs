@@ -1,5 +1,6 @@
 //! Errors of the CQL store.
 
+use crate::store::Failure;
 use scylla::errors::{
     DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError, NextRowError,
     PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
@@ -78,8 +79,21 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
+    /// How a projector can go on.
+    pub(super) fn failure(&self) -> Failure {
+        if self.is_timeout() {
+            Failure::Timeout
+        } else if self.is_transient() {
+            Failure::Transient
+        } else if self.is_schema_missing() {
+            Failure::TableMissing
+        } else {
+            Failure::Final
+        }
+    }
+
     /// Whether a request was not answered in time, with all its retries.
-    pub fn is_timeout(&self) -> bool {
+    fn is_timeout(&self) -> bool {
         match self {
             Self::Execution(error) => matches!(**error, ExecutionError::RequestTimeout(_)),
             Self::NotConnected { .. }
@@ -190,6 +204,12 @@ mod tests {
         ] {
             assert!(error.is_transient(), "{error}");
             assert!(!error.is_schema_missing(), "{error}");
+            let is_timeout = matches!(&error, CqlError::Execution(error) if matches!(**error, ExecutionError::RequestTimeout(_)));
+            let expected = match is_timeout {
+                true => Failure::Timeout,
+                false => Failure::Transient,
+            };
+            assert_eq!(error.failure(), expected, "{error}");
         }
     }
 
@@ -210,6 +230,8 @@ mod tests {
         assert!(answered(DbError::Invalid).is_schema_missing());
         let first_attempt = RequestAttemptError::DbError(DbError::Invalid, "no table".into());
         let preparing = PrepareError::AllAttemptsFailed { first_attempt };
-        assert!(CqlError::from(ExecutionError::from(preparing)).is_schema_missing());
+        let error = CqlError::from(ExecutionError::from(preparing));
+        assert!(error.is_schema_missing());
+        assert_eq!(error.failure(), Failure::TableMissing);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
 };
 use journal::{Batch, Checkpoint};
 use schemas::{Position, topics::PartitionCounts};
+use scylla::errors::ExecutionError;
 use std::marker::PhantomData;
 
 /// The tables of all views, and the statements that create them.
@@ -108,21 +109,33 @@ async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
         .copied()
         .filter(|table| !found.contains(*table))
         .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // Before the tables are created: if this process ends in between, they are still missing at the next start.
-    if delete_checkpoints::<V>(session).await? {
-        for table in missing {
-            let view = V::NAME;
-            tracing::warn!(
-                view,
-                table,
-                "table is missing, projecting the view from the start"
-            );
+    if !missing.is_empty() {
+        // Before the tables are created: if this process ends in between, they are still missing at the next start.
+        if delete_checkpoints::<V>(session).await? {
+            for table in missing {
+                let view = V::NAME;
+                tracing::warn!(
+                    view,
+                    table,
+                    "table is missing, projecting the view from the start"
+                );
+            }
         }
+        session.run_all(V::SCHEMA).await?;
     }
-    session.run_all(V::SCHEMA).await
+    check_known(session, V::Tables::NAMES).await
+}
+
+/// Fails with [`CqlError::is_schema_missing`] if statements about a table can't be prepared. Cassandra lists a table in
+/// `system_schema` before it can use it. So a table that another request created, or this
+/// process by a request that timed out, may be found and not be known yet.
+async fn check_known(session: &Session, tables: &[&str]) -> Result<(), CqlError> {
+    for table in tables {
+        let statement = session.statement(&format!("SELECT * FROM {{keyspace}}.{table} LIMIT 1"));
+        let prepared = session.driver().get_session().prepare(statement).await;
+        prepared.map_err(ExecutionError::from)?;
+    }
+    Ok(())
 }
 
 /// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if it had none. Rows of the
@@ -163,8 +176,7 @@ impl From<CqlError> for StoreError {
     fn from(error: CqlError) -> Self {
         Self::Database {
             database: "cql",
-            is_transient: error.is_transient(),
-            is_timeout: error.is_timeout(),
+            failure: error.failure(),
             source: Box::new(error),
         }
     }

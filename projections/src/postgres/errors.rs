@@ -1,5 +1,7 @@
 //! Which of Postgres's errors are transient.
 
+use crate::store::Failure;
+
 /// SQLSTATE of a statement that took too long.
 const CANCELLED: &str = "57014";
 /// SQLSTATEs of transient errors, in addition to the classes below.
@@ -33,9 +35,14 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the server cancelled a statement because it took too long.
-pub(super) fn is_timeout(error: &sqlx::Error) -> bool {
-    state(error).is_some_and(|state| state == CANCELLED)
+/// How a projector can go on.
+pub(super) fn failure(error: &sqlx::Error) -> Failure {
+    match state(error).as_deref() {
+        Some(CANCELLED) => Failure::Timeout,
+        Some(NO_TABLE) => Failure::TableMissing,
+        _ if is_transient(error) => Failure::Transient,
+        _ => Failure::Final,
+    }
 }
 
 /// Whether a query found no database or no table, because no projector has created it yet.

@@ -4,11 +4,7 @@
 //! fails before it reads a row. The batches of one view exclude each other: a row that several
 //! partitions feed is loaded, folded and written by one transaction at a time.
 
-use super::{
-    errors::{is_timeout, is_transient},
-    pool::begin_creating_database,
-    rows::PostgresTables,
-};
+use super::{errors::failure, pool::begin_creating_database, rows::PostgresTables};
 use crate::{
     columns::list,
     recorded::recorded_events,
@@ -108,8 +104,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database {
             database: "postgres",
-            is_transient: is_transient(&error),
-            is_timeout: is_timeout(&error),
+            failure: failure(&error),
             source: Box::new(error),
         }
     }

@@ -9,6 +9,7 @@ mod audit_copies;
 mod batch_ends;
 mod batches;
 mod describe;
+mod dropped_tables;
 mod import;
 mod import_faults;
 mod missing_schema;
@@ -87,6 +88,9 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         other_sales_than_the_files_and_other_currencies_are_no_difference,
         a_foreign_record_counts_only_as_the_last_one_of_a_window,
         totals_are_compared_while_sales_arrive,
+    ]));
+    tests.extend(own!(runner, dropped_tables: [
+        views_whose_tables_are_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped,

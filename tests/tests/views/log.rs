@@ -1,15 +1,18 @@
 //! Batches as a reader of a journal would give them, without a journal.
 
 use journal::{Batch, Checkpoint, Valid};
-use projections::{Store, view::ViewEvent};
+use projections::{Failure, Store, view::ViewEvent};
 use schemas::{Body, Commit, Decision, Origin, Timestamp, topics::PartitionCounts};
+use std::time::Duration;
 
 /// The partition of every batch.
 pub const PARTITION: i32 = 2;
 /// Partitions of each journal.
 pub const PARTITIONS: i32 = 4;
 /// Most attempts to open a store.
-const OPEN_ATTEMPTS_MAX: usize = 6;
+const OPEN_ATTEMPTS_MAX: usize = 20;
+/// Time between two attempts to open a store.
+const OPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A commit of one event that gives its aggregate this version.
 pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
@@ -68,8 +71,10 @@ pub async fn open(store: &impl Store) -> Checkpoint {
     loop {
         match store.open(&PartitionCounts::uniform(PARTITIONS)).await {
             Ok(checkpoints) => return checkpoints.into_iter().find(of_partition).unwrap(),
-            // Other tests change the schema at the same time, as the projector's next attempt would find.
-            Err(error) if error.is_transient() && attempts.next().is_some() => {}
+            // Other tests change the schema at the same time. The projector makes another attempt, too.
+            Err(error) if error.failure() != Failure::Final && attempts.next().is_some() => {
+                tokio::time::sleep(OPEN_INTERVAL).await;
+            }
             Err(error) => panic!("{error}"),
         }
     }

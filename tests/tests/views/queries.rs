@@ -7,7 +7,7 @@ use crate::{
 use journal::Valid;
 use kafka::partition::of_key;
 use projections::{
-    Databases, Store, StoreError,
+    Databases, Failure, Store, StoreError,
     cql::CqlStore,
     order::Kind,
     postgres::PostgresStore,
@@ -194,7 +194,7 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
         commits.push(sale_commit(5, 5, refused));
         let error = store.apply(&batch(0, 6, commits)).await.unwrap_err();
         assert!(matches!(error, StoreError::Database { .. }), "{error}");
-        assert!(!error.is_transient(), "{error}");
+        assert_eq!(error.failure(), Failure::Final, "{error}");
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2")
             .fetch_one(&databases.postgres)
             .await
