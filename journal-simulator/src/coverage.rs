@@ -140,6 +140,22 @@ coverage_points! {
     LogAltered "altered logs"
     /// A log without one of its terms was read.
     TermCutOut "logs without a term"
+    /// The end of a log was not told.
+    EndUnknown "ends not told"
+    /// A subscriber joined the shared reader.
+    SubscriberJoined "subscribers joined"
+    /// A subscriber had not taken a batch in time.
+    SubscriberLagged "subscribers that lagged"
+    /// A subscriber stalled until the others were done.
+    SubscriberStalled "subscribers stalled"
+    /// A subscriber crashed with a batch.
+    SubscriberCrash "subscribers crashed"
+    /// A subscriber began again from an earlier checkpoint than its last.
+    SubscriberRestored "subscribers restored"
+    /// A subscriber was told that a partition is not read any further.
+    SubscriberHalted "subscribers halted"
+    /// A process with all its subscribers crashed.
+    ReadersCrash "crashes of all subscribers"
 }
 
 /// How often each situation occurred.

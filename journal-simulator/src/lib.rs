@@ -2,7 +2,8 @@
 //! know of, all from one seed.
 //!
 //! A run has one partition, two or three nodes with a clock and a state store of their own, some clients,
-//! and readers. They use a context without business rules ([`journal::probe`]). Simulated time passes
+//! and readers; or several partitions, and subscribers of a shared reader. They use a context without
+//! business rules ([`journal::probe`]). Simulated time passes
 //! only when all tasks wait, no other thread takes part, and all randomness comes from the seed: so a run
 //! can be repeated exactly.
 //!
@@ -14,6 +15,7 @@
 //! | `faults` | injects the faults of nodes |
 //! | `machine`, `client`, `history` | counters, clients, and the history of invocations and completions |
 //! | `reference_model`, `checker`, `invariants`, `reader_task`, `corruption` | the right state of the log, and whether all parts agree with it |
+//! | `reading` | a shared reader, its subscribers, and their faults: runs of their own, without owners |
 //! | `mutations` | protocols with one wrong step each, to show that the checker notices |
 //!
 //! Limits. Records don't change in the log, and a record that was read stays (but see `corruption`); one
@@ -38,6 +40,7 @@ mod node;
 mod plan;
 mod process;
 mod reader_task;
+mod reading;
 mod record;
 #[cfg(test)]
 mod recovery_tests;
@@ -50,6 +53,6 @@ mod trace_format;
 
 pub use self::{
     coverage::{Coverage, CoveragePoint},
-    mutations::{CORRECT, MUTATIONS, Mutation},
+    mutations::{CORRECT, CORRECT_READING, MUTATIONS, Mutation},
     run::{Run, run},
 };

@@ -1,8 +1,8 @@
-//! Runs simulations: `simulate --seed N [--runs M] [--mutation NAME] [--trace]`. The last line is a
+//! Runs simulations: `simulate --seed N [--runs M] [--reading] [--mutation NAME] [--trace]`. The last line is a
 //! summary; the exit code is 1 if a run violated an invariant.
 
 use clap::Parser;
-use journal_simulator::{CORRECT, Coverage, MUTATIONS, Mutation, Run};
+use journal_simulator::{CORRECT, CORRECT_READING, Coverage, MUTATIONS, Mutation, Run};
 use std::process::ExitCode;
 
 /// Lines of a trace that are shown without `--trace`: the last ones.
@@ -17,6 +17,9 @@ struct Arguments {
     /// Number of runs, with consecutive seeds.
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Runs subscribers of a shared reader instead of owners.
+    #[arg(long, conflicts_with = "mutation")]
+    reading: bool,
     /// Runs this mutation of the protocol; an unknown name lists them.
     #[arg(long)]
     mutation: Option<String>,
@@ -27,7 +30,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Some(mutation) = mutation(arguments.mutation.as_deref()) else {
+    let Some(mutation) = mutation(&arguments) else {
         let names: Vec<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
         eprintln!("the mutations are {}", names.join(", "));
         return ExitCode::FAILURE;
@@ -53,8 +56,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn mutation(name: Option<&str>) -> Option<Mutation> {
-    match name {
+fn mutation(arguments: &Arguments) -> Option<Mutation> {
+    match &arguments.mutation {
+        None if arguments.reading => Some(CORRECT_READING),
         None => Some(CORRECT),
         Some(name) => MUTATIONS
             .iter()

@@ -4,10 +4,16 @@
 //! A mutation is a type, and its wrong step is a method of this crate: see [`journal::protocol`] for the
 //! reason.
 
-use crate::run::{Run, run};
+use crate::{
+    reading,
+    run::{Run, run},
+};
 use journal::{
     Checkpoint,
-    protocol::{Barrier, CorrectProtocol, OwnerProtocol, ReportSteps, RuleProtocol, TakeOverSteps},
+    protocol::{
+        Barrier, CorrectProtocol, OwnerProtocol, ReportSteps, RuleProtocol, SharingProtocol,
+        TakeOverSteps,
+    },
     rule::Hash,
 };
 use kafka::Report;
@@ -28,6 +34,12 @@ pub static CORRECT: Mutation = Mutation {
     run: run::<CorrectProtocol>,
 };
 
+/// The same for subscribers of a shared reader, in runs of their own.
+pub static CORRECT_READING: Mutation = Mutation {
+    name: "correct-reading",
+    run: reading::run::<CorrectProtocol>,
+};
+
 /// All of them. A static and not a constant: each crate that uses a constant would compile every mutated owner
 /// once more.
 pub static MUTATIONS: &[Mutation] = &[
@@ -44,12 +56,27 @@ pub static MUTATIONS: &[Mutation] = &[
     mutation::<CheckpointWithoutEpoch>("checkpoint-without-epoch"),
     mutation::<AnyLaterEpoch>("any-later-epoch"),
     mutation::<PrevUnchecked>("prev-unchecked"),
+    sharing_mutation::<JoinsOneOffsetEarly>("joins-one-offset-early"),
+    sharing_mutation::<JoinsOneOffsetLate>("joins-one-offset-late"),
+    sharing_mutation::<TakesWholeBatches>("takes-whole-batches"),
+    sharing_mutation::<ForgetsFallBack>("forgets-fall-back"),
+    sharing_mutation::<DropsWhenFull>("drops-when-full"),
+    sharing_mutation::<WaitsForTheSlowest>("waits-for-the-slowest"),
+    sharing_mutation::<HoldsEverything>("holds-everything"),
+    sharing_mutation::<KeepsHaltsBack>("keeps-halts-back"),
 ];
 
 const fn mutation<P: OwnerProtocol>(name: &'static str) -> Mutation {
     Mutation {
         name,
         run: run::<P>,
+    }
+}
+
+const fn sharing_mutation<P: SharingProtocol>(name: &'static str) -> Mutation {
+    Mutation {
+        name,
+        run: reading::run::<P>,
     }
 }
 
@@ -76,6 +103,19 @@ macro_rules! rule_mutations {
         impl RuleProtocol for $name { $($step)* }
 
         impl OwnerProtocol for $name {}
+    )+};
+}
+
+/// Declares mutations of shared reading, whose rule is the correct one.
+macro_rules! sharing_mutations {
+    ($($(#[$doc:meta])* $name:ident { $($step:tt)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        enum $name {}
+
+        impl RuleProtocol for $name {}
+
+        impl SharingProtocol for $name { $($step)* }
     )+};
 }
 
@@ -224,6 +264,76 @@ rule_mutations! {
         }
 
         fn was_altered(_: &Hash, _: &Hash) -> bool {
+            false
+        }
+    }
+}
+
+sharing_mutations! {
+    /// Joins though the record before the shared reader's position is missing.
+    JoinsOneOffsetEarly {
+        fn reaches(own: i64, shared: i64) -> bool {
+            own + 1 >= shared
+        }
+
+        fn takes_from(own: i64, _: i64) -> Option<i64> {
+            Some(own)
+        }
+    }
+
+    /// Leaves out the first offset of what the shared reader gives first.
+    JoinsOneOffsetLate {
+        fn takes_from(own: i64, from: i64) -> Option<i64> {
+            (from <= own).then_some(own + i64::from(from < own))
+        }
+    }
+
+    /// Takes a batch whole, though it has the first part.
+    TakesWholeBatches {
+        fn takes_from(own: i64, from: i64) -> Option<i64> {
+            (from <= own).then_some(from)
+        }
+    }
+
+    /// Goes on with the oldest batch that is left.
+    ForgetsFallBack {
+        fn falls_back() -> bool {
+            false
+        }
+
+        fn takes_from(own: i64, _: i64) -> Option<i64> {
+            Some(own)
+        }
+    }
+
+    /// Drops the batch that a full window has no room for.
+    DropsWhenFull {
+        fn keeps_batch(is_full: bool) -> bool {
+            !is_full
+        }
+
+        fn takes_from(own: i64, _: i64) -> Option<i64> {
+            Some(own)
+        }
+    }
+
+    /// Does not read on before the slowest has made room.
+    WaitsForTheSlowest {
+        fn reads_on(is_full: bool, _: bool) -> bool {
+            !is_full
+        }
+    }
+
+    /// Holds what the slowest has not taken, however much that is.
+    HoldsEverything {
+        fn drops_oldest() -> bool {
+            false
+        }
+    }
+
+    /// Does not tell subscribers that a partition was altered.
+    KeepsHaltsBack {
+        fn passes_halts_on() -> bool {
             false
         }
     }

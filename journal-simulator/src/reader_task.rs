@@ -61,7 +61,7 @@ impl ReaderTask {
             match reader.next_with_retries(|_| {}).await {
                 Ok(batch) => {
                     let mut observed = self.observed();
-                    observed.commits.extend(batch.commits);
+                    observed.commits.extend_from_slice(&batch.commits);
                     observed.void += batch.void;
                     observed.checkpoints.push(batch.checkpoint);
                 }

@@ -2,7 +2,7 @@
 //! runs, in which every event does.
 
 use journal::metrics as names;
-use journal_simulator::CORRECT;
+use journal_simulator::{CORRECT, CORRECT_READING};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ fn samples(handle: &PrometheusHandle) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn every_metric_of_an_owner_counts() {
+fn every_metric_of_owners_and_readers_counts() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let mut highest: BTreeMap<String, f64> = BTreeMap::new();
@@ -46,6 +46,7 @@ fn every_metric_of_an_owner_counts() {
         metrics::with_local_recorder(&recorder, || {
             for seed in 0..RUNS {
                 (CORRECT.run)(seed, false);
+                (CORRECT_READING.run)(seed, false);
             }
         });
         is_over.store(true, Ordering::Relaxed);
@@ -60,6 +61,8 @@ fn every_metric_of_an_owner_counts() {
     let moved = [
         names::VOID_RECORDS,
         names::HALTED_PARTITIONS,
+        names::SHARED_SUBSCRIBERS,
+        names::FALL_BACKS,
         names::APPENDS,
         names::NO_OPS,
         names::TAKEOVERS,

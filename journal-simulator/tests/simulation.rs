@@ -1,7 +1,9 @@
 //! Many simulated runs: none violates an invariant, every situation occurs, and every mutation is caught.
 //! `DEV_TEST_FULL=1`: twenty times as many runs.
 
-use journal_simulator::{CORRECT, Coverage, CoveragePoint, MUTATIONS, Mutation, Run};
+use journal_simulator::{
+    CORRECT, CORRECT_READING, Coverage, CoveragePoint, MUTATIONS, Mutation, Run,
+};
 use std::{
     io::Write,
     num::NonZero,
@@ -12,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-/// Runs of the correct protocol.
+/// Runs of the correct protocol: with owners, and as many with subscribers of a shared reader.
 const RUNS: u64 = 10_000;
 const RUNS_FULL: u64 = 200_000;
 /// Each mutation must be caught within this number of runs.
@@ -62,14 +64,16 @@ fn no_run_violates_an_invariant_and_every_situation_occurs() {
     let (started, runs) = (Instant::now(), runs());
     let coverage = Mutex::new(Coverage::default());
     let violations = Mutex::new(Vec::new());
-    over_seeds(CORRECT, runs, |run| {
-        coverage.lock().unwrap().add(&run.coverage);
-        for violation in run.violations {
-            let line = format!("seed {}: {violation}", run.seed);
-            violations.lock().unwrap().push(line);
-        }
-        false
-    });
+    for correct in [CORRECT, CORRECT_READING] {
+        over_seeds(correct, runs, |run| {
+            coverage.lock().unwrap().add(&run.coverage);
+            for violation in run.violations {
+                let line = format!("{}, seed {}: {violation}", correct.name, run.seed);
+                violations.lock().unwrap().push(line);
+            }
+            false
+        });
+    }
     let (coverage, violations) = (
         coverage.into_inner().unwrap(),
         violations.into_inner().unwrap(),
@@ -121,15 +125,14 @@ fn every_mutation_is_caught() {
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    for seed in 0..RUNS_TWICE {
-        let (first, second) = ((CORRECT.run)(seed, true), (CORRECT.run)(seed, true));
-        assert!(!first.trace.is_empty());
-        assert_eq!(first, second, "seed {seed}");
-        // Tracing does not change the run.
-        assert_eq!(
-            (CORRECT.run)(seed, false).digest,
-            first.digest,
-            "seed {seed}"
-        );
+    for correct in [CORRECT, CORRECT_READING] {
+        for seed in 0..RUNS_TWICE {
+            let (first, second) = ((correct.run)(seed, true), (correct.run)(seed, true));
+            assert!(!first.trace.is_empty());
+            assert_eq!(first, second, "seed {seed}");
+            // Tracing does not change the run.
+            let untraced = (correct.run)(seed, false);
+            assert_eq!(untraced.digest, first.digest, "seed {seed}");
+        }
     }
 }

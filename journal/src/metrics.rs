@@ -8,6 +8,11 @@
 pub const VOID_RECORDS: &str = "daybook_journal_void_records_total";
 /// Counter of partitions, by `topic`: those that a reader halted, because the log can't be read further.
 pub const HALTED_PARTITIONS: &str = "daybook_journal_halted_partitions_total";
+/// Gauge, by `topic`: views and jobs that this node's shared reader feeds or is about to.
+pub const SHARED_SUBSCRIBERS: &str = "daybook_journal_shared_subscribers";
+/// Counter, by `topic` and `reader`: how often a view or job fell back from the shared reader to a reader of
+/// its own, because it had not taken a batch in time.
+pub const FALL_BACKS: &str = "daybook_journal_fall_backs_total";
 
 /// Counter of records, by `topic` and `partition`: those handed to the producer, announcements included.
 pub const APPENDS: &str = "daybook_journal_appends_total";

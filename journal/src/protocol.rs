@@ -1,10 +1,10 @@
 //! The steps of the protocol that a mutation may replace, and the protocol of production.
 //!
 //! Mutation testing shows that the simulator notices a wrong protocol. A mutation is a *type*:
-//! `journal-simulator` implements [`RuleProtocol`] and [`OwnerProtocol`] for a type of its own and
+//! `journal-simulator` implements [`RuleProtocol`], [`OwnerProtocol`] or [`SharingProtocol`] for a type of its own and
 //! overrides one step. Every default body is the correct step, and [`CorrectProtocol`], which overrides
-//! none, is the default type parameter of [`Rule`](crate::rule::Rule), [`Reader`](crate::Reader) and
-//! [`Owner`](crate::owner::Owner).
+//! none, is the default type parameter of [`Rule`](crate::rule::Rule), [`Reader`](crate::Reader),
+//! [`SharedReader`](crate::SharedReader) and [`Owner`](crate::owner::Owner).
 //!
 //! We chose types over a cargo feature because cargo unifies features: `cargo build --workspace` would
 //! have compiled the mutated branches into the `daybook` binary. Here the overriding bodies are in a
@@ -97,6 +97,46 @@ pub trait OwnerProtocol: RuleProtocol {
     }
 }
 
+/// Steps of shared reading.
+pub trait SharingProtocol: RuleProtocol {
+    /// Whether a subscriber that has everything before `own` misses nothing if it takes what the shared
+    /// reader reads from `shared` on.
+    fn reaches(own: i64, shared: i64) -> bool {
+        own >= shared
+    }
+
+    /// The offset from which a subscriber that has everything before `own` takes a batch that begins at
+    /// `from`; `None` if records between the two are missing.
+    fn takes_from(own: i64, from: i64) -> Option<i64> {
+        (from <= own).then_some(own)
+    }
+
+    /// Whether a subscriber that batches were dropped before it took them reads them by itself.
+    fn falls_back() -> bool {
+        true
+    }
+
+    /// Whether the shared reader reads on. `somebody_waits`: a subscriber has taken everything.
+    fn reads_on(is_full: bool, somebody_waits: bool) -> bool {
+        !is_full || somebody_waits
+    }
+
+    /// Whether a batch is kept that is read while the window is full.
+    fn keeps_batch(_is_full: bool) -> bool {
+        true
+    }
+
+    /// Whether the oldest batches of a full window are dropped.
+    fn drops_oldest() -> bool {
+        true
+    }
+
+    /// Whether subscribers are told of a partition that is not read further.
+    fn passes_halts_on() -> bool {
+        true
+    }
+}
+
 /// The unproved commits of a term, for [`OwnerProtocol::take_report`].
 pub trait ReportSteps {
     /// Proves the first unproved commit if the report gives exactly the next offset.
@@ -157,6 +197,8 @@ pub enum CorrectProtocol {}
 impl RuleProtocol for CorrectProtocol {}
 
 impl OwnerProtocol for CorrectProtocol {}
+
+impl SharingProtocol for CorrectProtocol {}
 
 /// Whether `found` is the number after `last`; nothing follows the greatest number.
 pub(crate) fn follows(last: i64, found: i64) -> bool {

@@ -4,18 +4,22 @@
 //! that a consumer that stores both together resumes without a gap. A record that can't be judged or
 //! decoded halts its partition and is never skipped silently; the other partitions continue.
 
+mod error;
+
+pub use crate::batch::{Batch, Commits, Valid};
+pub use error::ReadError;
+
 use crate::{
     bodies::Bodies,
-    checkpoint::{Checkpoint, ProbeError},
+    checkpoint::Checkpoint,
     log::{ReadLog, RecordStream, Source},
     metrics as names,
     protocol::{CorrectProtocol, RuleProtocol},
-    rule::{Alarm, Rule, Verdict},
+    rule::{Rule, Verdict},
 };
 use backoff::Backoff;
-use bytes::Bytes;
-use kafka::{CodecError, ConsumerError, Fetched, Record, RegistryError, admin::AdminError};
-use schemas::{Body, Commit, ContextEvent, Decision, ids};
+use kafka::{CodecError, Fetched, Record, RegistryError};
+use schemas::{Commit, ContextEvent};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -27,119 +31,6 @@ pub const BATCH_COMMITS_MAX: usize = 2_000;
 /// have to hear from the others first.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// A valid commit.
-#[derive(Debug, Clone)]
-pub struct Valid<E> {
-    /// Its offset in the partition.
-    pub offset: i64,
-    /// `<aggregate type>_<aggregate id>`; empty for announcements and no-ops.
-    pub key: Bytes,
-    /// The record, decoded.
-    pub commit: Commit<E>,
-}
-
-/// The valid commits of a range of one partition's offsets.
-#[derive(Debug, Clone)]
-pub struct Batch<E> {
-    /// The journal's partition.
-    pub partition: i32,
-    /// The `next_offset` of the checkpoint before this batch: deltas must join.
-    pub from: i64,
-    /// The valid records, in order. May be empty.
-    pub commits: Vec<Valid<E>>,
-    /// Number of void records.
-    pub void: u64,
-    /// The void rule's state after this batch.
-    pub checkpoint: Checkpoint,
-}
-
-/// Why a journal can't be read further.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The log that the checkpoint was taken from is not this one.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    /// The log ends before the checkpoint, by two measurements: it was truncated or replaced.
-    #[error("{topic}/{partition} ends at {end}, before the checkpoint's offset {next_offset}")]
-    LogTooShort {
-        /// The journal.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The offset that the next record will get.
-        end: i64,
-        /// The checkpoint's offset.
-        next_offset: i64,
-    },
-    /// The log was altered. This partition is not read further.
-    #[error(transparent)]
-    Alarm(#[from] Alarm),
-    /// A valid record can't be decoded, for example because newer software wrote it. This partition is
-    /// not read further.
-    #[error(
-        "{topic}/{partition}@{offset} is valid but can't be read by this program; newer software \
-         may be needed: {reason}"
-    )]
-    Unreadable {
-        /// The journal.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// The decoder's error.
-        reason: String,
-    },
-    /// The brokers did not give records.
-    #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// The brokers did not give an offset, at start.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The registry did not give a schema.
-    #[error("{topic}/{partition}@{offset}: {source}")]
-    Codec {
-        /// The journal.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The record's offset.
-        offset: i64,
-        /// The registry's error.
-        source: CodecError,
-    },
-}
-
-impl ReadError {
-    /// Whether the same reader can continue where it was.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Consumer(error) => error.is_transient(),
-            Self::Admin(error) => error.is_transient(),
-            Self::Codec { .. } => true,
-            Self::Probe(_)
-            | Self::LogTooShort { .. }
-            | Self::Alarm(_)
-            | Self::Unreadable { .. } => false,
-        }
-    }
-
-    /// The partition that is not read further, if the others are.
-    pub fn halted_partition(&self) -> Option<i32> {
-        match self {
-            Self::Alarm(
-                Alarm::ChainBroken { partition, .. } | Alarm::OffsetWentBack { partition, .. },
-            ) => Some(*partition),
-            Self::Unreadable { partition, .. } => Some(*partition),
-            Self::Probe(_)
-            | Self::LogTooShort { .. }
-            | Self::Consumer(_)
-            | Self::Admin(_)
-            | Self::Codec { .. } => None,
-        }
-    }
-}
-
 /// Reads some partitions of one journal.
 pub struct Reader<E, L: ReadLog = Source, P: RuleProtocol = CorrectProtocol> {
     topic: &'static str,
@@ -150,6 +41,8 @@ pub struct Reader<E, L: ReadLog = Source, P: RuleProtocol = CorrectProtocol> {
     ends: BTreeMap<i32, i64>,
     partitions: BTreeMap<i32, Partition<E, P>>,
     ready: VecDeque<Batch<E>>,
+    /// By partition: the log's end when the reader was opened.
+    ends_at_open: BTreeMap<i32, i64>,
 }
 
 /// One partition's progress.
@@ -162,6 +55,7 @@ struct Partition<E, P: RuleProtocol> {
     /// The broker's timestamp of the last record, in milliseconds since 1970.
     last_stamp_ms: Option<i64>,
     building: Vec<Valid<E>>,
+    bytes: usize,
     void: u64,
     halted: bool,
 }
@@ -183,6 +77,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     ) -> Result<Self, ReadError> {
         let topic = E::CONTEXT.topic;
         let mut partitions = BTreeMap::new();
+        let mut ends_at_open = BTreeMap::new();
         let mut offsets = Vec::with_capacity(starts.len());
         for start in starts {
             let mut end = log.end(topic, start.partition).await?;
@@ -198,6 +93,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
                     next_offset: start.next_offset,
                 });
             }
+            ends_at_open.insert(start.partition, end);
             // Start at the probe, so that it needs no read of its own. Without one no valid record
             // was read, so start at offset 0.
             offsets.push((start.partition, start.probe_offset.unwrap_or(0)));
@@ -212,6 +108,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
             ends: BTreeMap::new(),
             partitions,
             ready: VecDeque::new(),
+            ends_at_open,
         })
     }
 
@@ -241,23 +138,32 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     /// up.
     pub async fn next(&mut self) -> Result<Batch<E>, ReadError> {
         loop {
-            if let Some(batch) = self.ready.pop_front() {
+            if let Some(batch) = self.step().await? {
                 return Ok(batch);
             }
-            let judged = self.judge_fetched().await;
-            self.collect();
-            match judged {
-                Err(error) if self.ready.is_empty() => {
-                    if let Some(partition) = error.halted_partition() {
-                        self.halt(partition);
-                    }
-                    return Err(error);
+        }
+    }
+
+    /// As [`Reader::next`], but returns `None` too if records were judged that give no batch, such as those
+    /// that confirm the checkpoints.
+    pub(crate) async fn step(&mut self) -> Result<Option<Batch<E>>, ReadError> {
+        if let Some(batch) = self.ready.pop_front() {
+            return Ok(Some(batch));
+        }
+        if self.raw.is_empty() && self.ends.is_empty() {
+            self.fetch().await?;
+        }
+        let judged = self.judge_fetched().await;
+        self.collect();
+        match judged {
+            Err(error) if self.ready.is_empty() => {
+                if let Some(partition) = error.halted_partition() {
+                    self.halt(partition);
                 }
-                // Deliver the commits before the error first; the error will come again.
-                Err(_) => {}
-                Ok(()) if self.ready.is_empty() => self.fetch().await?,
-                Ok(()) => {}
+                Err(error)
             }
+            // Deliver the commits before the error first; the error will come again.
+            Err(_) | Ok(()) => Ok(self.ready.pop_front()),
         }
     }
 
@@ -337,6 +243,25 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         stamp.filter(|stamp| *stamp >= 0)
     }
 
+    /// The state of each partition that is not halted, behind everything that was given out; `None` while a
+    /// checkpoint is not confirmed, or while there is a batch to give out.
+    pub(crate) fn position(&self) -> Option<BTreeMap<i32, Checkpoint>> {
+        let read = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| !partition.halted);
+        let is_confirmed = read.clone().all(|(_, partition)| partition.probe.is_none());
+        (is_confirmed && self.ready.is_empty()).then(|| {
+            read.map(|(number, partition)| (*number, partition.rule.checkpoint()))
+                .collect()
+        })
+    }
+
+    /// The log's ends when this reader was opened.
+    pub(crate) fn ends_at_open(&self) -> &BTreeMap<i32, i64> {
+        &self.ends_at_open
+    }
+
     /// Builds batches of the judged records.
     fn collect(&mut self) {
         for (number, partition) in &mut self.partitions {
@@ -363,6 +288,7 @@ impl<E, P: RuleProtocol> Partition<E, P> {
             delivered,
             last_stamp_ms: None,
             building: Vec::new(),
+            bytes: 0,
             void: 0,
             halted: false,
         }
@@ -420,6 +346,7 @@ impl<E, P: RuleProtocol> Partition<E, P> {
         ) {
             (Verdict::Valid(_), Some(commit)) => {
                 let key = key.expect("the rule gives no record without a key as valid");
+                self.bytes += key.len() + value.map_or(0, <[u8]>::len);
                 self.building.push(Valid {
                     offset: record.offset,
                     key,
@@ -448,7 +375,8 @@ impl<E, P: RuleProtocol> Partition<E, P> {
         Some(Batch {
             partition,
             from,
-            commits,
+            commits: commits.into(),
+            bytes: std::mem::take(&mut self.bytes),
             void: std::mem::take(&mut self.void),
             checkpoint,
         })
@@ -474,25 +402,5 @@ fn unreadable(topic: &str, record: &Record, error: CodecError) -> ReadError {
             offset,
             reason: error.to_string(),
         },
-    }
-}
-
-impl<E: ContextEvent> Valid<E> {
-    /// The decision, unless this is an announcement or a no-op.
-    pub fn decision(&self) -> Option<&Decision<E>> {
-        match &self.commit.body {
-            Body::Decision(decision) => Some(decision),
-            Body::Announcement(_) | Body::NoOp(_) => None,
-        }
-    }
-
-    /// The key as text: `<aggregate type>_<aggregate id>`. Our own keys are printable ASCII.
-    pub fn key_text(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.key)
-    }
-
-    /// The id of one of its events.
-    pub fn event_id(&self, log_id: &[u8; 32], index: usize) -> String {
-        ids::event_id(log_id, self.commit.epoch, self.commit.seq, index)
     }
 }

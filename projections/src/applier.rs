@@ -257,7 +257,8 @@ mod tests {
         Batch {
             partition: 0,
             from,
-            commits: (from..next_offset).map(commit).collect(),
+            commits: (from..next_offset).map(commit).collect::<Vec<_>>().into(),
+            bytes: 0,
             void: 0,
             checkpoint: Checkpoint {
                 next_offset,

@@ -12,7 +12,7 @@ use schemas::{Body, Timestamp};
 /// every checkpoint.
 pub(crate) fn split<E>(
     log_time_before: Timestamp,
-    mut batch: Batch<E>,
+    batch: Batch<E>,
     commits_max: usize,
 ) -> (Batch<E>, Option<Batch<E>>) {
     if batch.commits.len() <= commits_max {
@@ -21,19 +21,23 @@ pub(crate) fn split<E>(
     let Some(length) = length_of_first(&batch.commits, commits_max) else {
         return (batch, None);
     };
-    let later = batch.commits.split_off(length);
-    let checkpoint = between(log_time_before, &batch.commits, &later, &batch.checkpoint);
+    let (commits, later) = batch.commits.split_at(length);
+    let checkpoint = between(log_time_before, &commits, &later, &batch.checkpoint);
     let rest = Batch {
         partition: batch.partition,
         from: checkpoint.next_offset,
         commits: later,
+        bytes: 0,
         void: batch.void,
         checkpoint: batch.checkpoint,
     };
     let first = Batch {
-        checkpoint,
+        partition: batch.partition,
+        from: batch.from,
+        commits,
+        bytes: 0,
         void: 0,
-        ..batch
+        checkpoint,
     };
     (first, Some(rest))
 }
@@ -196,7 +200,8 @@ mod tests {
         let mut rest = Some(Batch {
             partition: 3,
             from: before.next_offset,
-            commits: log.commits[applied..].to_vec(),
+            commits: log.commits[applied..].to_vec().into(),
+            bytes: 0,
             void: log.void,
             checkpoint: log.states.last().unwrap().clone(),
         });

@@ -5,7 +5,7 @@
 //! altered once it is released: its next version is another view, and shares no row type with it.
 
 use crate::recorded::{FoldError, Recorded};
-use journal::{Batch, Checkpoint, ReadError, Reader, Source};
+use journal::{Checkpoint, ReadError, Readers, Subscription, Update};
 use schemas::ContextEvent;
 
 /// A view: its name and the events that it is a fold of.
@@ -74,36 +74,28 @@ pub trait ViewEvent: Clone + Send + Sync + 'static {
 
 /// Reads the events of a view, in order within each partition.
 pub trait EventReader<Event>: Sized + Send {
-    /// Starts to read after the given checkpoints, one per partition of each journal. `role` names the
-    /// client.
-    fn open(
-        source: &Source,
-        role: &str,
-        starts: Vec<Checkpoint>,
-    ) -> impl Future<Output = Result<Self, ReadError>> + Send;
+    /// Subscribes from the given checkpoints, one per partition of each journal. `role` names the
+    /// subscriber.
+    fn subscribe(readers: &Readers, role: &str, starts: Vec<Checkpoint>) -> Self;
 
-    /// Waits for the next batch, through all errors that are transient; `report` is called with each of
-    /// them, and with `None` once they are over. Cancel-safe.
-    fn next_batch(
-        &mut self,
-        report: impl FnMut(Option<&ReadError>) + Send,
-    ) -> impl Future<Output = Result<Batch<Event>, ReadError>> + Send;
+    /// Waits for the next update. Cancel-safe.
+    ///
+    /// # Errors
+    /// Waiting does not help: subscribe again.
+    fn next_update(&mut self) -> impl Future<Output = Result<Update<Event>, ReadError>> + Send;
 }
 
 impl<E: ContextEvent> ViewEvent for E {
     const TOPICS: &'static [&'static str] = &[E::CONTEXT.topic];
-    type Reader = Reader<E>;
+    type Reader = Subscription<E>;
 }
 
-impl<E: ContextEvent> EventReader<E> for Reader<E> {
-    async fn open(source: &Source, role: &str, starts: Vec<Checkpoint>) -> Result<Self, ReadError> {
-        Reader::open(source, role, starts).await
+impl<E: ContextEvent> EventReader<E> for Subscription<E> {
+    fn subscribe(readers: &Readers, role: &str, starts: Vec<Checkpoint>) -> Self {
+        readers.of::<E>().subscribe(role, starts)
     }
 
-    async fn next_batch(
-        &mut self,
-        report: impl FnMut(Option<&ReadError>) + Send,
-    ) -> Result<Batch<E>, ReadError> {
-        self.next_with_retries(report).await
+    async fn next_update(&mut self) -> Result<Update<E>, ReadError> {
+        self.next().await
     }
 }

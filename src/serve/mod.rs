@@ -23,7 +23,7 @@ use commands::{
     settings::read_hash_key,
 };
 use journal::{
-    Kafka, Source,
+    Kafka, Readers, Source,
     store::{Disk, StoreError},
 };
 use kafka::{Admin, Appender, Registry, Subjects};
@@ -148,10 +148,11 @@ impl ReadSide {
     }
 
     /// Starts the views' projectors and the job.
-    fn start(self, views: projections::Runtime, partitions: &PartitionCounts) {
+    fn start(self, views: projections::Runtime, source: Source, partitions: &PartitionCounts) {
         projections::run(&views, &self.databases);
         let job = streams::Job::new(
-            views.source.clone(),
+            source,
+            views.readers.clone(),
             self.job,
             self.progress,
             self.series,
@@ -283,14 +284,14 @@ impl Service {
         self.write_side.set(write_side.clone());
         if let Some(read_side) = self.read_side {
             let views = projections::Runtime {
-                source: self.source.clone(),
+                readers: Readers::new(self.source.clone()),
                 partitions: partitions.clone(),
                 health: self.health.clone(),
                 progress: read_side.progress.clone(),
                 shutdown: stop.clone(),
                 tasks: self.tasks.clone(),
             };
-            read_side.start(views, &partitions);
+            read_side.start(views, self.source.clone(), &partitions);
         }
         let admin = self.source.admin.clone();
         let check = topics::check(

@@ -11,7 +11,7 @@ use crate::{
     window::{JOB, Window},
     windows::WindowsError,
 };
-use journal::{Batch, ReadError, Reader, Source};
+use journal::{Batch, ReadError, Readers, Source, Subscription, Update};
 use kafka::{Admin, admin::AdminError};
 use schemas::{ContextEvent, orders::Event, topics::PartitionCounts};
 use service::{health::Component, progress::Progress};
@@ -79,6 +79,7 @@ impl JobError {
 /// The job, ready to run.
 pub struct Job {
     source: Source,
+    readers: Readers,
     progress: Progress,
     series: Series,
     /// Number of partitions of the journal.
@@ -89,20 +90,19 @@ pub struct Job {
     readiness: ReadinessReasons,
     /// Records were read that no publication covers yet.
     is_behind: bool,
-    read_retry: Retry,
-    probe_retry: Retry,
+    open_retry: Retry,
     publish_retry: Retry,
-    /// Whether a success of the reader is still missing: it is new, or the brokers were unreachable at its
-    /// last report.
-    is_read_unconfirmed: bool,
+    /// Whether an outage of the log was logged that has not ended.
+    is_outage_logged: bool,
 }
 
 impl Job {
-    /// Creates a job. It reports its readiness to `component`, and to `progress` the offset in each journal
+    /// Creates a job that reads with the process's `readers`. It reports its readiness to `component`, and to `progress` the offset in each journal
     /// partition up to which the results are published; queries read its windows in `series`. `partitions` are
     /// the broker's counts.
     pub fn new(
         source: Source,
+        readers: Readers,
         component: Component,
         progress: Progress,
         series: Series,
@@ -115,6 +115,7 @@ impl Job {
         }
         Self {
             source,
+            readers,
             progress,
             series,
             partitions,
@@ -122,10 +123,9 @@ impl Job {
             results: ResultsEnds::new(),
             readiness: ReadinessReasons::new(component),
             is_behind: true,
-            read_retry: Retry::new(),
-            probe_retry: Retry::new(),
+            open_retry: Retry::new(),
             publish_retry: Retry::new(),
-            is_read_unconfirmed: false,
+            is_outage_logged: false,
         }
     }
 
@@ -157,50 +157,60 @@ impl Job {
                 tracing::error!(job = JOB, %error, "the job can't read the journal without an operator's help, trying again");
             }
             self.readiness.set_read_error(Some(error.to_string()));
-            self.read_retry.postpone();
-            tokio::time::sleep_until(self.read_retry.due()).await;
+            self.open_retry.postpone();
+            tokio::time::sleep_until(self.open_retry.due()).await;
         }
     }
 
     /// Starts reading at the position of the windows in memory, which is offset 0 if there are no windows.
-    async fn open(&mut self) -> Result<(Reader<Event>, Output), JobError> {
+    async fn open(&mut self) -> Result<(Subscription<Event>, Output), JobError> {
         let output = Output::open(&self.source.kafka, &self.source.registry).await?;
         let ends = journal_ends(&self.source.admin, self.partitions).await?;
         self.position.set_ends(ends);
-        let reader = Reader::open(&self.source, JOB, self.position.starts()).await?;
-        // The reader has not verified yet that this is the log that the checkpoints belong to.
-        self.is_read_unconfirmed = true;
-        Ok((reader, output))
+        let journal = self.readers.of::<Event>();
+        Ok((journal.subscribe(JOB, self.position.starts()), output))
     }
 
-    /// Reads and publishes in turns, until the reader has to be replaced.
-    async fn follow(&mut self, mut reader: Reader<Event>, mut output: Output) -> JobError {
+    /// Reads and publishes in turns, until it has to subscribe again.
+    async fn follow(&mut self, mut journal: Subscription<Event>, mut output: Output) -> JobError {
         let mut ticks = tokio::time::interval(PUBLISH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due = self.read_retry.due();
             // Kept across ticks: a read that waits for the registry must not start over at each tick.
-            let mut read = pin!(async {
-                tokio::time::sleep_until(due).await;
-                reader.next().await
-            });
-            let read = loop {
+            let mut update = pin!(journal.next());
+            let update = loop {
                 tokio::select! {
-                    read = &mut read => break read,
-                    _ = ticks.tick() => {
-                        self.probe_brokers().await;
-                        self.publish_if_due(&mut output).await;
-                    }
+                    update = &mut update => break update,
+                    // Without anything to publish, no timer wakes the process.
+                    _ = ticks.tick(), if self.is_behind => self.publish_if_due(&mut output).await,
                 }
             };
-            let outcome = match read {
-                Ok(batch) => self.apply(batch),
-                Err(error) => self.handle_read_error(error),
+            let outcome = match update {
+                Ok(update) => self.take(update),
+                Err(error) => Err(error.into()),
             };
             if let Err(error) = outcome {
                 return error;
             }
         }
+    }
+
+    fn take(&mut self, update: Update<Event>) -> Result<(), JobError> {
+        match update {
+            Update::Batch(batch) => return self.apply(batch),
+            Update::Halted { partition, error } => {
+                tracing::error!(job = JOB, partition, %error, "the partition is not read any further");
+                self.readiness.halt(error.to_string());
+            }
+            Update::Failing(error) => {
+                if !std::mem::replace(&mut self.is_outage_logged, true) {
+                    tracing::warn!(job = JOB, %error, "reading the journal fails, trying again");
+                }
+                self.readiness.set_read_error(Some(error.to_string()));
+            }
+            Update::Recovered => self.read_confirmed(),
+        }
+        Ok(())
     }
 
     /// Adds a batch to the windows.
@@ -232,52 +242,9 @@ impl Job {
         Ok(())
     }
 
-    /// Keeps the reader if it can continue; returns the error if the reader has to be replaced.
-    fn handle_read_error(&mut self, error: ReadError) -> Result<(), JobError> {
-        if let Some(partition) = error.halted_partition() {
-            tracing::error!(job = JOB, partition, %error, "the partition is not read any further");
-            self.readiness.halt(error.to_string());
-            return Ok(());
-        }
-        if !error.is_transient() {
-            return Err(error.into());
-        }
-        self.readiness.set_read_error(Some(error.to_string()));
-        if let ReadError::Consumer(_) = error {
-            // The client reconnects by itself, and its errors of one outage queue up: with a delay after
-            // each, the job would still handle them long after the outage.
-            if !self.is_read_unconfirmed {
-                tracing::warn!(job = JOB, %error, "reading the journal fails until the brokers are back");
-            }
-            self.is_read_unconfirmed = true;
-        } else {
-            tracing::warn!(job = JOB, %error, "reading the journal failed, trying again");
-            self.read_retry.postpone();
-        }
-        Ok(())
-    }
-
-    /// After an outage no record may arrive for a long time, because none is written. If the brokers answer
-    /// and no record is left to read, reading works.
-    async fn probe_brokers(&mut self) {
-        if !self.is_read_unconfirmed || !self.probe_retry.is_due() {
-            return;
-        }
-        match journal_ends(&self.source.admin, self.partitions).await {
-            Ok(ends) if self.position.reached(&ends) => self.read_confirmed(),
-            // Records are left; their arrival will confirm it.
-            Ok(_) => {}
-            Err(error) => {
-                self.readiness.set_read_error(Some(error.to_string()));
-                self.probe_retry.postpone();
-            }
-        }
-    }
-
     fn read_confirmed(&mut self) {
-        self.is_read_unconfirmed = false;
-        self.read_retry.reset();
-        self.probe_retry.reset();
+        self.is_outage_logged = false;
+        self.open_retry.reset();
         self.readiness.set_read_error(None);
     }
 
@@ -396,8 +363,10 @@ mod tests {
     #[tokio::test]
     async fn keeps_retrying_without_servers_and_ends_when_cancelled() {
         let (health, token) = (Health::default(), CancellationToken::new());
+        let source = unreachable();
         let job = Job::new(
-            unreachable(),
+            source.clone(),
+            Readers::new(source),
             health.component("job"),
             Progress::default(),
             Series::default(),

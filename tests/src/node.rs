@@ -103,6 +103,19 @@ impl Node {
         &self.client
     }
 
+    /// The names of its threads, of which the operating system keeps 15 characters.
+    pub fn threads(&self) -> Result<Vec<String>> {
+        let process = self.child.id().context("the node has ended")?;
+        let mut names = Vec::new();
+        for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread that ended meanwhile has no name.
+            if let Ok(name) = std::fs::read_to_string(thread?.path().join("comm")) {
+                names.push(name.trim_end().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Returns once every component is ready.
     pub async fn ready(&mut self) -> Result<()> {
         until("readiness of the node", READY_TIMEOUT, async || {

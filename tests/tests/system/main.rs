@@ -24,6 +24,7 @@ mod rights;
 mod runner;
 mod settings;
 mod shared_deployment;
+mod shared_reading;
 mod transactions;
 mod void_records;
 
@@ -110,6 +111,10 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, rights: [
         a_node_with_the_documented_rights_serves_and_changes_nothing,
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
+    ]));
+    tests.extend(own!(runner, shared_reading: [
+        views_and_jobs_share_one_reader_of_a_journal,
+        a_view_that_stalls_holds_up_no_other_reader,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,

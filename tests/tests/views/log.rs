@@ -53,7 +53,8 @@ pub fn batch<E: ViewEvent>(from: i64, next_offset: i64, commits: Vec<Valid<E>>) 
     Batch {
         partition: PARTITION,
         from,
-        commits,
+        commits: commits.into(),
+        bytes: 0,
         void: 0,
         checkpoint,
     }

@@ -98,7 +98,8 @@ impl Log {
         Batch {
             partition: 0,
             from: from.next_offset,
-            commits,
+            commits: commits.into(),
+            bytes: 0,
             void,
             checkpoint: rule.checkpoint(),
         }

@@ -1,0 +1,68 @@
+//! The plan of a run of subscribers, drawn from its seed.
+
+use crate::rng::Rng;
+use journal::shared_reader::Limits;
+
+/// How quick a subscriber is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It applies a batch at once.
+    Quick,
+    /// It needs some time for some batches.
+    Uneven,
+    /// It needs long for each batch.
+    Slow,
+    /// It stalls with a batch until the others are done.
+    Stalls,
+}
+
+/// The plan of a run.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub partitions: i32,
+    pub limits: Limits,
+    /// One for each subscriber.
+    pub paces: Vec<Pace>,
+    /// Bursts of the writer.
+    pub bursts: u64,
+    /// Most records in a burst.
+    pub burst_max: u64,
+    /// Longest time between two bursts.
+    pub pause_ms_max: u64,
+    /// Rate of crashes of a subscriber, in thousandths of its batches.
+    pub crash: u64,
+    /// Rate of crashes of the whole process, in thousandths of bursts.
+    pub process_crash: u64,
+    /// A partition in which the log is altered at the end.
+    pub altered: Option<i32>,
+}
+
+impl Plan {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let partitions = 1 + rng.index(4);
+        let subscribers = 2 + rng.index(4);
+        let mut paces: Vec<Pace> = (0..subscribers)
+            .map(|_| [Pace::Quick, Pace::Uneven, Pace::Slow][rng.index(3)])
+            .collect();
+        if rng.chance(500) {
+            paces[0] = Pace::Stalls;
+        }
+        Self {
+            partitions: i32::try_from(partitions).expect("a few"),
+            limits: Limits {
+                commits: 4 + rng.index(40),
+                bytes: [2_000, 8_000, 100_000][rng.index(3)],
+                join_distance: [5, 20, 100][rng.index(3)],
+            },
+            paces,
+            bursts: rng.between(10, 60),
+            burst_max: [1, 5, 40][rng.index(3)],
+            pause_ms_max: [5, 50, 1_000][rng.index(3)],
+            crash: [0, 0, 20, 60][rng.index(4)],
+            process_crash: [0, 0, 30][rng.index(3)],
+            altered: rng
+                .chance(250)
+                .then(|| i32::try_from(rng.index(partitions)).expect("a few")),
+        }
+    }
+}

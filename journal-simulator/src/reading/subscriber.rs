@@ -1,0 +1,244 @@
+//! A subscriber: applies batches, stores its checkpoint with them, crashes, and begins again from there.
+
+use super::{
+    log::{FaultyLog, RECORDS_AT_ONCE_MAX},
+    plan::{Pace, Plan},
+};
+use crate::{coverage::CoveragePoint, sim::Sim};
+use journal::{
+    Batch, Checkpoint, SharedReader, Update,
+    probe::Event,
+    protocol::SharingProtocol,
+    shared_reader::{Limits, Status},
+};
+use schemas::ContextEvent;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+
+/// Longest time until a subscriber that crashed runs again.
+const DOWN_MS_MAX: u64 = 3_000;
+/// Restarts in a thousand from a checkpoint before the last one, as from a restored database.
+const RESTORED_PERMILLE: u64 = 200;
+
+/// Size of the greatest record in the log, and more.
+const RECORD_BYTES_MAX: usize = 1_000;
+
+/// A subscriber's database.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub checkpoints: BTreeMap<i32, Checkpoint>,
+    /// Offsets of the commits that were applied.
+    pub applied: BTreeMap<i32, Vec<i64>>,
+}
+
+/// A subscriber, whose database outlives it.
+pub(super) struct Subscriber {
+    pub name: String,
+    pub pace: Pace,
+    sim: Arc<Sim>,
+    log: FaultyLog,
+    crash_permille: u64,
+    limits: Limits,
+    stored: Mutex<Stored>,
+    /// An earlier state of the database.
+    backup: Mutex<Stored>,
+    seen: Mutex<Progress>,
+    /// Something was applied, or its health has changed.
+    pub moved: Notify,
+    /// Ends a stall.
+    released: watch::Receiver<bool>,
+}
+
+/// The updates of its present subscription, except for the batches.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    pub halted: BTreeMap<i32, String>,
+    pub is_failing: bool,
+}
+
+impl Subscriber {
+    pub fn new(
+        number: usize,
+        pace: Pace,
+        log: &FaultyLog,
+        plan: &Plan,
+        released: watch::Receiver<bool>,
+    ) -> Self {
+        let start = |partition| {
+            let start = Checkpoint::start(Event::CONTEXT.topic, partition);
+            (partition, start)
+        };
+        let stored = Stored {
+            checkpoints: (0..plan.partitions).map(start).collect(),
+            applied: (0..plan.partitions)
+                .map(|partition| (partition, Vec::new()))
+                .collect(),
+        };
+        Self {
+            name: format!("subscriber {number}"),
+            pace,
+            sim: log.sim.clone(),
+            log: log.clone(),
+            crash_permille: plan.crash,
+            limits: plan.limits,
+            backup: Mutex::new(stored.clone()),
+            stored: Mutex::new(stored),
+            seen: Mutex::default(),
+            moved: Notify::new(),
+            released,
+        }
+    }
+
+    pub fn stored(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().expect("no holder panics")
+    }
+
+    pub fn seen(&self) -> MutexGuard<'_, Progress> {
+        self.seen.lock().expect("no holder panics")
+    }
+
+    /// Runs until it is aborted.
+    pub async fn run<P: SharingProtocol>(
+        self: Arc<Self>,
+        shared: SharedReader<Event, FaultyLog, P>,
+    ) {
+        loop {
+            self.subscribe(&shared).await;
+            self.sim.count(CoveragePoint::SubscriberCrash);
+            self.sim.note(|| format!("{} crashed", self.name));
+            let down_ms = self.sim.rng().between(0, DOWN_MS_MAX);
+            tokio::time::sleep(Duration::from_millis(down_ms)).await;
+            if self.sim.fault(RESTORED_PERMILLE) {
+                self.sim.count(CoveragePoint::SubscriberRestored);
+                let backup = self.backup.lock().expect("no holder panics").clone();
+                *self.stored() = backup;
+            }
+        }
+    }
+
+    /// Applies what it gets, until it crashes.
+    async fn subscribe<P: SharingProtocol>(&self, shared: &SharedReader<Event, FaultyLog, P>) {
+        *self.seen() = Progress::default();
+        let starts = self.stored().checkpoints.values().cloned().collect();
+        let mut subscription = shared.subscribe(&self.name, starts);
+        loop {
+            let update = subscription.next().await;
+            self.check_memory(shared.status());
+            match update {
+                Ok(Update::Batch(batch)) => {
+                    self.seen().is_failing = false;
+                    self.work().await;
+                    if self.sim.fault(self.crash_permille) {
+                        return;
+                    }
+                    self.apply(&batch);
+                    if self.sim.fault(self.crash_permille) {
+                        return;
+                    }
+                }
+                Ok(Update::Halted { partition, error }) => {
+                    self.sim.count(CoveragePoint::SubscriberHalted);
+                    let before = self.seen().halted.insert(partition, error.to_string());
+                    if before.is_some() {
+                        self.violate(format!("partition {partition} was halted twice"));
+                    }
+                }
+                Ok(Update::Failing(_)) => self.seen().is_failing = true,
+                Ok(Update::Recovered) => self.seen().is_failing = false,
+                Err(error) => {
+                    self.violate(format!("it can't read: {error}"));
+                    return;
+                }
+            }
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// The time that applying takes.
+    async fn work(&self) {
+        let ms = match self.pace {
+            Pace::Quick => 0,
+            Pace::Uneven => {
+                let mut rng = self.sim.rng();
+                match rng.chance(200) {
+                    true => rng.between(0, 300),
+                    false => 0,
+                }
+            }
+            Pace::Slow => self.sim.rng().between(50, 400),
+            Pace::Stalls => {
+                let mut released = self.released.clone();
+                if !*released.borrow() && self.sim.rng().chance(300) {
+                    self.sim.count(CoveragePoint::SubscriberStalled);
+                    self.sim.note(|| format!("{} stalls", self.name));
+                    // The sender lives as long as the run.
+                    let _ = released.wait_for(|is_released| *is_released).await;
+                }
+                0
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Applies a batch, and compares it with the log.
+    fn apply(&self, batch: &Batch<Event>) {
+        let partition = batch.partition;
+        let valid = self.log.log.valid(partition);
+        let mut stored = self.stored();
+        let next_offset = stored.checkpoints[&partition].next_offset;
+        if next_offset != batch.from {
+            self.violate(format!(
+                "partition {partition}: a batch from {} at {next_offset}",
+                batch.from
+            ));
+        }
+        stored
+            .checkpoints
+            .insert(partition, batch.checkpoint.clone());
+        let applied = stored.applied.entry(partition).or_default();
+        for commit in &batch.commits {
+            let expected = valid.get(applied.len()).copied();
+            if expected != Some(commit.offset) {
+                self.violate(format!(
+                    "partition {partition}: @{} was applied where the log has {expected:?}",
+                    commit.offset
+                ));
+            }
+            applied.push(commit.offset);
+        }
+        let missing = valid.get(applied.len()).copied();
+        if missing.is_some_and(|offset| offset < batch.checkpoint.next_offset) {
+            self.violate(format!(
+                "partition {partition}: its checkpoint is at {} without {missing:?}",
+                batch.checkpoint.next_offset
+            ));
+        }
+        self.sim.note(|| {
+            format!(
+                "{} has {partition}@{}",
+                self.name, batch.checkpoint.next_offset
+            )
+        });
+        if self.sim.rng().chance(100) {
+            *self.backup.lock().expect("no holder panics") = stored.clone();
+        }
+    }
+
+    /// Compares what the shared reader holds with its bounds.
+    fn check_memory(&self, status: Status) {
+        let batch = usize::try_from(RECORDS_AT_ONCE_MAX).expect("a few");
+        let commits_max = self.limits.commits + batch;
+        let bytes_max = self.limits.bytes + batch * RECORD_BYTES_MAX;
+        if status.commits > commits_max || status.bytes > bytes_max {
+            self.violate(format!("{:?} is exceeded: {status:?}", self.limits));
+        }
+    }
+
+    fn violate(&self, text: String) {
+        self.sim.violate(format!("{}: {text}", self.name));
+    }
+}

@@ -1,0 +1,83 @@
+//! Positions in a journal, and whether those of a subscription and of the shared reader connect.
+
+use super::running::Running;
+use crate::{chain::Hash, checkpoint::Checkpoint, protocol::SharingProtocol};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far a subscription is in a partition.
+pub(super) struct Position {
+    /// The last one that was given out.
+    pub checkpoint: Checkpoint,
+    /// Everything before this offset was judged. Void records behind it are judged again after a start.
+    pub judged: i64,
+    /// The chain's hash there.
+    pub hash: Hash,
+    pub is_halted: bool,
+}
+
+impl Position {
+    /// Behind a checkpoint.
+    pub fn at(start: Checkpoint) -> Self {
+        Self {
+            judged: start.resume_offset(),
+            hash: start.hash,
+            checkpoint: start,
+            is_halted: false,
+        }
+    }
+}
+
+/// A place in the window of the shared reader.
+#[derive(Clone)]
+pub(super) struct Registration {
+    pub generation: u64,
+    /// The number of the next entry.
+    pub next: u64,
+    /// The shared reader's positions before that entry.
+    pub floor: BTreeMap<i32, i64>,
+    /// Partitions that the shared reader had halted before it.
+    pub halted: BTreeSet<i32>,
+    pub health_version: u64,
+}
+
+impl Registration {
+    /// Whether a reader at these positions misses nothing if it goes on with this place in the window. It
+    /// must have halted itself what the shared reader had halted before.
+    pub fn connects<P: SharingProtocol>(
+        &self,
+        partitions: &BTreeMap<i32, Position>,
+        position: &BTreeMap<i32, Checkpoint>,
+    ) -> bool {
+        partitions.iter().all(|(partition, own)| {
+            own.is_halted
+                || (!self.halted.contains(partition)
+                    && position
+                        .get(partition)
+                        .is_some_and(|state| P::reaches(state.next_offset, self.floor[partition])))
+        })
+    }
+}
+
+impl<E> Running<E> {
+    pub fn next_offsets(&self) -> BTreeMap<i32, i64> {
+        let heads = self.heads.iter();
+        heads
+            .map(|(partition, head)| (*partition, head.next))
+            .collect()
+    }
+}
+
+pub(super) fn next_offsets(position: &BTreeMap<i32, Checkpoint>) -> BTreeMap<i32, i64> {
+    let position = position.iter();
+    position
+        .map(|(partition, state)| (*partition, state.next_offset))
+        .collect()
+}
+
+/// Offsets that lie between, over the partitions of both, where the second is behind.
+pub(super) fn distance(ahead: &BTreeMap<i32, i64>, behind: &BTreeMap<i32, i64>) -> i64 {
+    let both = behind
+        .iter()
+        .filter_map(|(partition, behind)| Some((ahead.get(partition)?, behind)));
+    both.map(|(ahead, behind)| (ahead - behind).max(0)).sum()
+}

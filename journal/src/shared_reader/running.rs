@@ -1,0 +1,355 @@
+//! The state that subscribers share, and the task that reads for them.
+
+use super::{
+    follower::{Follower, Step},
+    window::{Entry, Limits, Window},
+};
+use crate::{
+    chain::Hash,
+    checkpoint::Checkpoint,
+    log::ReadLog,
+    metrics as names,
+    protocol::SharingProtocol,
+    reader::{ReadError, Reader},
+};
+use backoff::Backoff;
+use schemas::ContextEvent;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// The state of a shared reader, for tests and operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the task runs.
+    pub is_running: bool,
+    /// Subscribers that it keeps batches for.
+    pub subscribers: usize,
+    /// Commits that it keeps; a batch without one counts as one.
+    pub commits: usize,
+    /// Size of these commits in the log.
+    pub bytes: usize,
+    /// How often subscribers joined.
+    pub joined: u64,
+    /// How often a subscriber fell back because it had not taken a batch in time.
+    pub lagged: u64,
+    /// How often a subscriber fell back because a batch did not follow on what it had: another log, or a
+    /// bug.
+    pub unconnected: u64,
+}
+
+/// The state that the handles of a shared reader, its subscriptions and its task have in common.
+pub(super) struct Inner<E, L, P> {
+    pub log: L,
+    pub limits: Limits,
+    state: Mutex<State<E>>,
+    /// The task has added an entry, or its health has changed, or it has ended.
+    pub changed: Notify,
+    /// A subscriber has taken entries, or needs no more.
+    pub taken: Notify,
+    protocol: PhantomData<fn() -> P>,
+}
+
+pub(super) struct State<E> {
+    pub running: Option<Running<E>>,
+    /// Numbers of the tasks so far.
+    generations: u64,
+    subscriptions: u64,
+    /// Between a task that ended with an error and the next one.
+    waits: Backoff,
+    pub start_after: Option<Instant>,
+    pub counts: Status,
+}
+
+/// The state of a task.
+pub(super) struct Running<E> {
+    pub generation: u64,
+    pub window: Window<E>,
+    /// Behind everything that was given to the subscriptions.
+    pub heads: BTreeMap<i32, Head>,
+    /// Behind everything that was read; void records that were known before the start are not given.
+    pub reached: BTreeMap<i32, i64>,
+    pub halted: BTreeSet<i32>,
+    /// The transient error that it waits out.
+    pub failing: Option<Arc<ReadError>>,
+    /// Counts the changes of `failing`.
+    pub health_version: u64,
+}
+
+/// The shared reader's position in a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub next: i64,
+    pub hash: Hash,
+}
+
+impl<E, L, P> Inner<E, L, P> {
+    pub fn new(log: L, limits: Limits) -> Self {
+        Self {
+            log,
+            limits,
+            state: Mutex::new(State {
+                running: None,
+                generations: 0,
+                subscriptions: 0,
+                waits: Backoff::for_server(),
+                start_after: None,
+                counts: Status::default(),
+            }),
+            changed: Notify::new(),
+            taken: Notify::new(),
+            protocol: PhantomData,
+        }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// An id for a subscription.
+    pub fn subscription_id(&self) -> u64 {
+        let mut state = self.state();
+        state.subscriptions += 1;
+        state.subscriptions
+    }
+
+    pub fn status(&self) -> Status {
+        let state = self.state();
+        let Some(running) = &state.running else {
+            return state.counts;
+        };
+        Status {
+            is_running: true,
+            subscribers: running.window.subscribers(),
+            commits: running.window.commits(),
+            bytes: running.window.bytes(),
+            ..state.counts
+        }
+    }
+}
+
+impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
+    /// Starts the task after these checkpoints, with a first subscription, unless it runs already or was
+    /// ended by an error a moment ago.
+    pub fn start(self: &Arc<Self>, starts: Vec<Checkpoint>, first_subscription: u64) {
+        let mut state = self.state();
+        if state.running.is_some()
+            || state
+                .start_after
+                .is_some_and(|after| after > Instant::now())
+        {
+            return;
+        }
+        state.generations += 1;
+        let generation = state.generations;
+        let mut window = Window::new(self.limits);
+        window.move_cursor(first_subscription, window.end());
+        let head = |start: &Checkpoint| Head {
+            next: start.resume_offset(),
+            hash: start.hash,
+        };
+        state.running = Some(Running {
+            generation,
+            window,
+            heads: starts
+                .iter()
+                .map(|start| (start.partition, head(start)))
+                .collect(),
+            reached: starts
+                .iter()
+                .map(|start| (start.partition, start.resume_offset()))
+                .collect(),
+            halted: BTreeSet::new(),
+            failing: None,
+            health_version: 0,
+        });
+        drop(state);
+        tokio::spawn(self.clone().run(generation, starts));
+    }
+
+    /// A subscription takes nothing any more.
+    pub fn forget(&self, subscription: u64) {
+        let mut state = self.state();
+        let Some(running) = &mut state.running else {
+            return;
+        };
+        let dropped = running.window.remove_cursor(subscription);
+        running.report_subscribers(E::CONTEXT.topic);
+        drop(state);
+        drop(dropped);
+        self.taken.notify_waiters();
+    }
+
+    /// Reads until no subscription is left, or until an error that no waiting removes.
+    async fn run(self: Arc<Self>, generation: u64, starts: Vec<Checkpoint>) {
+        let topic = E::CONTEXT.topic;
+        let _ending = Ending {
+            inner: &self,
+            generation,
+        };
+        let error = tokio::select! {
+            biased;
+            () = self.abandoned() => return,
+            error = self.read(starts) => error,
+        };
+        tracing::warn!(topic, %error, "the shared reader ended, its subscribers read by themselves");
+    }
+
+    async fn read(&self, starts: Vec<Checkpoint>) -> ReadError {
+        let role = format!("shared-{}", E::CONTEXT.topic);
+        let mut waits = Backoff::for_server();
+        let reader = loop {
+            match Reader::<E, L, P>::open_with(&self.log, &role, starts.clone()).await {
+                Ok(reader) => break reader,
+                Err(error) if error.is_transient() => {
+                    self.publish(Step::Failing(Arc::new(error)));
+                    tokio::time::sleep(waits.wait()).await;
+                }
+                Err(error) => return error,
+            }
+        };
+        let mut follower = Follower::new(self.log.clone(), reader);
+        let mut has_passed_starts = false;
+        loop {
+            self.may_read_on().await;
+            match follower.step().await {
+                Ok(step) => self.publish(step),
+                Err(error) => return error,
+            }
+            if !has_passed_starts && let Some(position) = follower.position() {
+                has_passed_starts = starts.iter().all(|start| {
+                    let state = position.get(&start.partition);
+                    state.is_none_or(|state| state.next_offset >= start.next_offset)
+                });
+                self.moved(&position);
+            }
+        }
+    }
+
+    /// Returns once there is room in the window, or somebody waits.
+    async fn may_read_on(&self) {
+        loop {
+            let taken = self.taken.notified();
+            let may = match &self.state().running {
+                Some(Running { window, .. }) => {
+                    P::reads_on(window.is_full(), window.somebody_waits())
+                }
+                None => false,
+            };
+            if may {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Returns once no subscription is left.
+    async fn abandoned(&self) {
+        loop {
+            let taken = self.taken.notified();
+            {
+                let mut state = self.state();
+                let subscribers = |running: &Running<E>| running.window.subscribers();
+                if state.running.as_ref().map_or(0, subscribers) == 0 {
+                    // At once: a subscription that comes now must not count on this task.
+                    state.running = None;
+                    return;
+                }
+            }
+            taken.await;
+        }
+    }
+
+    /// Notes that records were read that are not given to the subscriptions.
+    fn moved(&self, position: &BTreeMap<i32, Checkpoint>) {
+        if let Some(running) = &mut self.state().running {
+            for (partition, state) in position {
+                running.reached.insert(*partition, state.next_offset);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Hands a step on to the subscriptions.
+    fn publish(&self, step: Step<E>) {
+        let mut dropped = Vec::new();
+        let mut state = self.state();
+        let State { running, waits, .. } = &mut *state;
+        let Some(running) = running else { return };
+        match step {
+            Step::Batch(batch) => {
+                running.set_failing(None);
+                waits.reset();
+                let Some(head) = running.heads.get_mut(&batch.partition) else {
+                    return;
+                };
+                let (from, before) = (head.next, head.hash);
+                head.next = batch.checkpoint.next_offset;
+                head.hash = batch.checkpoint.hash;
+                running.reached.insert(batch.partition, head.next);
+                if P::keeps_batch(running.window.is_full()) {
+                    let entry = Entry::Batch {
+                        batch,
+                        from,
+                        before,
+                    };
+                    dropped = running.window.push(entry, P::drops_oldest());
+                }
+            }
+            Step::Halted(partition, error) => {
+                running.halted.insert(partition);
+                if P::passes_halts_on() {
+                    let entry = Entry::Halted { partition, error };
+                    dropped = running.window.push(entry, P::drops_oldest());
+                }
+            }
+            Step::Failing(error) => running.set_failing(Some(error)),
+            Step::Recovered => running.set_failing(None),
+            Step::Moved => return,
+        }
+        // Freeing commits takes time, which nobody else shall wait for.
+        drop(state);
+        drop(dropped);
+        self.changed.notify_waiters();
+    }
+}
+
+impl<E> Running<E> {
+    /// Reports how many subscribers it keeps batches for.
+    pub fn report_subscribers(&self, topic: &'static str) {
+        #[expect(clippy::cast_precision_loss, reason = "there are a few")]
+        metrics::gauge!(names::SHARED_SUBSCRIBERS, "topic" => topic)
+            .set(self.window.subscribers() as f64);
+    }
+
+    fn set_failing(&mut self, error: Option<Arc<ReadError>>) {
+        if self.failing.is_some() || error.is_some() {
+            self.failing = error;
+            self.health_version += 1;
+        }
+    }
+}
+
+/// Tells the subscriptions that the task has ended, however it does.
+struct Ending<'a, E, L, P> {
+    inner: &'a Inner<E, L, P>,
+    generation: u64,
+}
+
+impl<E, L, P> Drop for Ending<'_, E, L, P> {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        let is_own = |running: &mut Running<E>| running.generation == self.generation;
+        let running = state.running.take_if(is_own);
+        if running.is_some() {
+            let wait = state.waits.wait();
+            state.start_after = Some(Instant::now() + wait);
+        }
+        drop(state);
+        drop(running);
+        self.inner.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,497 @@
+//! A subscription: reads by itself from its checkpoints, joins the shared reader, and falls back.
+
+use super::{
+    follower::{Follower, Step, at},
+    position::{Position, Registration, distance, next_offsets},
+    running::{Inner, Running, State},
+    window::Entry,
+};
+use crate::{
+    batch::Batch,
+    checkpoint::Checkpoint,
+    log::{ReadLog, Source},
+    metrics as names,
+    protocol::{CorrectProtocol, SharingProtocol},
+    reader::{ReadError, Reader},
+};
+use backoff::Backoff;
+use schemas::ContextEvent;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{sync::futures::Notified, time::Instant};
+
+/// News for a subscriber.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are batches")]
+pub enum Update<E> {
+    /// The next valid commits of a partition. The log can be read.
+    Batch(Batch<E>),
+    /// A partition is not read any further; the others are. Comes once for a partition.
+    Halted {
+        /// The partition.
+        partition: i32,
+        /// The reason.
+        error: Arc<ReadError>,
+    },
+    /// The log can't be read now. It is attempted again.
+    Failing(Arc<ReadError>),
+    /// The log can be read: again, or for the first time.
+    Recovered,
+}
+
+/// A subscription to a journal. See the module for what it does.
+pub struct Subscription<E, L = Source, P = CorrectProtocol>
+where
+    E: ContextEvent,
+    L: ReadLog,
+    P: SharingProtocol,
+{
+    shared: Arc<Inner<E, L, P>>,
+    id: u64,
+    role: String,
+    partitions: BTreeMap<i32, Position>,
+    upstream: Upstream<E, L, P>,
+    /// The log's ends as measured since its reader was opened.
+    ends: Option<BTreeMap<i32, i64>>,
+    registration: Option<Registration>,
+    /// Not told yet that the log can be read.
+    is_unconfirmed: bool,
+    /// When it counts as readable if nothing else shows it before, while the shared reader feeds it.
+    calm_at: Option<Instant>,
+    /// Between attempts to open a reader.
+    waits: Backoff,
+    retry_at: Option<Instant>,
+}
+
+/// Where the records come from.
+enum Upstream<E: ContextEvent, L: ReadLog, P: SharingProtocol> {
+    /// A reader of its own is to be opened.
+    None,
+    Own(Box<Follower<E, L, P>>),
+    Shared,
+}
+
+/// An entry of the window, as one subscriber takes it.
+#[expect(clippy::large_enum_variant, reason = "nearly all are batches")]
+enum Taken<E> {
+    /// The subscriber has it already, or does not read the partition.
+    Nothing,
+    Update(Update<E>),
+    /// It does not follow on what the subscriber has.
+    Unconnected,
+}
+
+impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
+    pub(super) fn new(shared: Arc<Inner<E, L, P>>, role: &str, starts: Vec<Checkpoint>) -> Self {
+        Self {
+            id: shared.subscription_id(),
+            shared,
+            role: role.to_owned(),
+            partitions: starts
+                .into_iter()
+                .map(|start| (start.partition, Position::at(start)))
+                .collect(),
+            upstream: Upstream::None,
+            ends: None,
+            registration: None,
+            is_unconfirmed: true,
+            calm_at: None,
+            waits: Backoff::for_server(),
+            retry_at: None,
+        }
+    }
+
+    /// Waits for the next update. Cancel-safe, except that a wait for the schema registry begins again.
+    ///
+    /// # Errors
+    /// Waiting does not help: subscribe again.
+    pub async fn next(&mut self) -> Result<Update<E>, ReadError> {
+        let shared = self.shared.clone();
+        loop {
+            // Created before the state is looked at, so that no change is missed.
+            let changed = shared.changed.notified();
+            let update = match &self.upstream {
+                Upstream::None => self.open().await?,
+                Upstream::Own(_) => self.read(changed).await?,
+                Upstream::Shared => self.take(changed).await,
+            };
+            if let Some(update) = update {
+                self.note(&update);
+                return Ok(update);
+            }
+        }
+    }
+
+    /// Keeps what the subscriber is told of the log.
+    fn note(&mut self, update: &Update<E>) {
+        match update {
+            Update::Batch(_) | Update::Recovered => self.is_unconfirmed = false,
+            Update::Failing(_) => self.is_unconfirmed = true,
+            Update::Halted { .. } => return,
+        }
+        self.calm_at = None;
+    }
+
+    /// Whether the shared reader feeds it.
+    pub fn is_fed_by_shared_reader(&self) -> bool {
+        matches!(self.upstream, Upstream::Shared)
+    }
+
+    /// Opens a reader of its own behind the last checkpoints.
+    async fn open(&mut self) -> Result<Option<Update<E>>, ReadError> {
+        let read = self.partitions.values().filter(|one| !one.is_halted);
+        let starts: Vec<Checkpoint> = read.map(|one| one.checkpoint.clone()).collect();
+        if starts.is_empty() {
+            // Every partition is halted.
+            std::future::pending::<()>().await;
+        }
+        if let Some(time) = self.retry_at {
+            tokio::time::sleep_until(time).await;
+        }
+        match Reader::<E, L, P>::open_with(&self.shared.log, &self.role, starts).await {
+            Ok(reader) => {
+                self.retry_at = None;
+                self.ends = None;
+                self.waits.reset();
+                let follower = Follower::new(self.shared.log.clone(), reader);
+                self.upstream = Upstream::Own(Box::new(follower));
+                Ok(None)
+            }
+            Err(error) if error.is_transient() => {
+                self.retry_at = Some(Instant::now() + self.waits.wait());
+                Ok(Some(Update::Failing(Arc::new(error))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Joins the shared reader if that is possible, starts it if nobody has; else reads on.
+    async fn read(&mut self, changed: Notified<'_>) -> Result<Option<Update<E>>, ReadError> {
+        if self.join() {
+            return Ok((self.is_unconfirmed && self.calm_at.is_none()).then_some(Update::Recovered));
+        }
+        let start_at = match self.start_at() {
+            Some(time) if time <= Instant::now() => {
+                let (is_started, failed) = self.start_near_the_end().await;
+                if is_started || failed.is_some() {
+                    return Ok(failed);
+                }
+                None
+            }
+            start_at => start_at,
+        };
+        let Upstream::Own(follower) = &mut self.upstream else {
+            return Ok(None);
+        };
+        let step = tokio::select! {
+            biased;
+            step = follower.step() => step?,
+            () = changed => return Ok(None),
+            () = at(start_at) => return Ok(None),
+        };
+        Ok(match step {
+            Step::Batch(batch) => {
+                let position = self.partitions.get_mut(&batch.partition);
+                let position =
+                    position.expect("its reader has the partitions that it is not halted in");
+                position.checkpoint = batch.checkpoint.clone();
+                Some(Update::Batch(batch))
+            }
+            Step::Moved => None,
+            Step::Halted(partition, error) => self.halt(partition, error),
+            Step::Failing(error) => Some(Update::Failing(error)),
+            Step::Recovered => self.is_unconfirmed.then_some(Update::Recovered),
+        })
+    }
+
+    fn halt(&mut self, partition: i32, error: Arc<ReadError>) -> Option<Update<E>> {
+        let position = self.partitions.get_mut(&partition)?;
+        let was_halted = std::mem::replace(&mut position.is_halted, true);
+        (!was_halted).then_some(Update::Halted { partition, error })
+    }
+
+    /// When the shared reader may be started, if it does not run and the own reader has read what was there
+    /// when it was opened, or nearly.
+    fn start_at(&self) -> Option<Instant> {
+        let Upstream::Own(follower) = &self.upstream else {
+            return None;
+        };
+        let state = self.shared.state();
+        if state.running.is_some() {
+            return None;
+        }
+        let start_after = state.start_after;
+        drop(state);
+        let ends = self.ends.as_ref().unwrap_or(follower.ends());
+        let left = distance(ends, &next_offsets(&follower.position()?));
+        let is_near = left <= self.shared.limits.join_distance;
+        is_near.then(|| start_after.unwrap_or_else(Instant::now))
+    }
+
+    /// Starts the shared reader if the log's end is near. Gives whether it did, and an error that it met.
+    async fn start_near_the_end(&mut self) -> (bool, Option<Update<E>>) {
+        let Upstream::Own(follower) = &mut self.upstream else {
+            return (false, None);
+        };
+        let Some(position) = follower.position() else {
+            return (false, None);
+        };
+        let mut ends = BTreeMap::new();
+        for partition in position.keys() {
+            match self.shared.log.end(E::CONTEXT.topic, *partition).await {
+                Ok(end) => ends.insert(*partition, end),
+                Err(error) => {
+                    let Step::Failing(error) = follower.fail(error.into()) else {
+                        return (false, None);
+                    };
+                    return (false, Some(Update::Failing(error)));
+                }
+            };
+        }
+        let left = distance(&ends, &next_offsets(&position));
+        self.ends = Some(ends);
+        if left > self.shared.limits.join_distance {
+            return (false, None);
+        }
+        let start = |(partition, own): (&i32, &Position)| {
+            let read = position.get(partition);
+            read.unwrap_or(&own.checkpoint).clone()
+        };
+        let starts = self.partitions.iter().map(start).collect();
+        self.shared.start(starts, self.id);
+        (true, None)
+    }
+
+    /// Takes a place in the shared reader's window if it is near, and changes over to it once nothing is
+    /// missing between the two.
+    fn join(&mut self) -> bool {
+        let Upstream::Own(follower) = &self.upstream else {
+            return false;
+        };
+        let Some(position) = follower.position() else {
+            return false;
+        };
+        let calm_at = follower.calm_at();
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        let State {
+            running, counts, ..
+        } = &mut *state;
+        let Some(running) = running else { return false };
+        if running.failing.is_some() || !running.heads.keys().eq(self.partitions.keys()) {
+            return false;
+        }
+        let join_distance = shared.limits.join_distance;
+        let Some(mut registration) = self.register(running, &position, join_distance) else {
+            return false;
+        };
+        while let Some(entry) = running.window.get(registration.next)
+            && self.has(&position, entry)
+        {
+            registration.next += 1;
+        }
+        let dropped = running.window.move_cursor(self.id, registration.next);
+        running.report_subscribers(E::CONTEXT.topic);
+        let joins = registration.connects::<P>(&self.partitions, &position)
+            && distance(&next_offsets(&position), &running.reached) <= join_distance;
+        self.registration = Some(registration);
+        if joins {
+            counts.joined += 1;
+        }
+        drop(state);
+        drop(dropped);
+        // It may have been the one for whom the shared reader reads on.
+        shared.taken.notify_waiters();
+        if joins {
+            for (partition, state) in position {
+                if let Some(own) = self.partitions.get_mut(&partition) {
+                    own.judged = state.next_offset;
+                    own.hash = state.hash;
+                }
+            }
+            self.calm_at = calm_at;
+            self.upstream = Upstream::Shared;
+            tracing::debug!(
+                reader = self.role,
+                topic = E::CONTEXT.topic,
+                "joined the shared reader"
+            );
+        }
+        joins
+    }
+
+    /// The place in the window; a new one if there is none, or if entries behind it were dropped. `None` if
+    /// the shared reader is far ahead.
+    fn register(
+        &self,
+        running: &Running<E>,
+        position: &BTreeMap<i32, Checkpoint>,
+        join_distance: i64,
+    ) -> Option<Registration> {
+        let is_valid = |registration: &&Registration| {
+            registration.generation == running.generation && running.window.holds(registration.next)
+        };
+        if let Some(registration) = self.registration.as_ref().filter(is_valid) {
+            return Some(registration.clone());
+        }
+        let floor = running.next_offsets();
+        let is_near = distance(&floor, &next_offsets(position)) <= join_distance;
+        is_near.then(|| Registration {
+            generation: running.generation,
+            next: running.window.end(),
+            floor,
+            halted: running.halted.clone(),
+            health_version: running.health_version,
+        })
+    }
+
+    /// Whether an entry says nothing that the own reader has not said.
+    fn has(&self, position: &BTreeMap<i32, Checkpoint>, entry: &Entry<E>) -> bool {
+        match entry {
+            Entry::Batch { batch, .. } => position
+                .get(&batch.partition)
+                .is_none_or(|state| batch.checkpoint.next_offset <= state.next_offset),
+            Entry::Halted { partition, .. } => !position.contains_key(partition),
+        }
+    }
+
+    /// The next update from the window.
+    async fn take(&mut self, changed: Notified<'_>) -> Option<Update<E>> {
+        let update = self.take_next();
+        if update.is_some() || !self.is_fed_by_shared_reader() {
+            return update;
+        }
+        let calm_at = self.calm_at;
+        tokio::select! {
+            biased;
+            () = changed => None,
+            () = at(calm_at) => {
+                self.calm_at = None;
+                self.is_unconfirmed.then_some(Update::Recovered)
+            }
+        }
+    }
+
+    /// The next update from the window, if there is one. Falls back if there are entries that it can't take.
+    fn take_next(&mut self) -> Option<Update<E>> {
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        let State {
+            running, counts, ..
+        } = &mut *state;
+        let mut registration = self.registration.take()?;
+        let is_own = |running: &&mut Running<E>| running.generation == registration.generation;
+        let Some(running) = running.as_mut().filter(is_own) else {
+            drop(state);
+            self.fall_back();
+            return None;
+        };
+        let begun_at = registration.next;
+        let mut update = None;
+        let mut falls_back = false;
+        while update.is_none() && !falls_back {
+            if !running.window.holds(registration.next) {
+                falls_back = P::falls_back();
+                registration.next = running.window.first();
+                counts.lagged += 1;
+                metrics::counter!(
+                    names::FALL_BACKS, "topic" => E::CONTEXT.topic, "reader" => self.role.clone()
+                )
+                .increment(1);
+                continue;
+            }
+            let Some(entry) = running.window.get(registration.next) else {
+                break;
+            };
+            registration.next += 1;
+            match self.take_entry(entry) {
+                Taken::Nothing => {}
+                Taken::Update(taken) => update = Some(taken),
+                Taken::Unconnected => {
+                    counts.unconnected += 1;
+                    falls_back = true;
+                }
+            }
+        }
+        if falls_back {
+            drop(state);
+            self.fall_back();
+            return None;
+        }
+        let mut dropped = Vec::new();
+        if registration.next != begun_at {
+            dropped = running.window.move_cursor(self.id, registration.next);
+            shared.taken.notify_waiters();
+        } else if registration.health_version != running.health_version {
+            registration.health_version = running.health_version;
+            update = match &running.failing {
+                Some(error) => Some(Update::Failing(error.clone())),
+                None => self.is_unconfirmed.then_some(Update::Recovered),
+            };
+        }
+        self.registration = Some(registration);
+        // Freeing commits takes time, which nobody else shall wait for.
+        drop(state);
+        drop(dropped);
+        update
+    }
+
+    /// Compares an entry with the position of this subscriber.
+    fn take_entry(&mut self, entry: &Entry<E>) -> Taken<E> {
+        let (batch, from, before) = match entry {
+            Entry::Halted { partition, error } => {
+                let halted = self.halt(*partition, error.clone());
+                return halted.map_or(Taken::Nothing, Taken::Update);
+            }
+            Entry::Batch {
+                batch,
+                from,
+                before,
+            } => (batch, *from, before),
+        };
+        let Some(own) = self.partitions.get_mut(&batch.partition) else {
+            return Taken::Unconnected;
+        };
+        let next_offset = batch.checkpoint.next_offset;
+        if own.is_halted || next_offset <= own.judged {
+            return Taken::Nothing;
+        }
+        let Some(first) = P::takes_from(own.judged, from) else {
+            return Taken::Unconnected;
+        };
+        // Two readers of one log have the same chain.
+        if from == own.judged && *before != own.hash {
+            return Taken::Unconnected;
+        }
+        let commits = batch.commits.starting_at(first);
+        own.judged = next_offset;
+        own.hash = batch.checkpoint.hash;
+        if commits.is_empty() && next_offset <= own.checkpoint.next_offset {
+            return Taken::Nothing;
+        }
+        let from = std::mem::replace(&mut own.checkpoint, batch.checkpoint.clone()).next_offset;
+        Taken::Update(Update::Batch(Batch {
+            from,
+            commits,
+            ..batch.clone()
+        }))
+    }
+
+    /// Reads by itself again.
+    fn fall_back(&mut self) {
+        self.registration = None;
+        self.calm_at = None;
+        self.upstream = Upstream::None;
+        self.shared.forget(self.id);
+        tracing::debug!(
+            reader = self.role,
+            topic = E::CONTEXT.topic,
+            "reads by itself"
+        );
+    }
+}
+
+impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Drop for Subscription<E, L, P> {
+    fn drop(&mut self) {
+        self.shared.forget(self.id);
+    }
+}
