@@ -218,7 +218,7 @@ mod tests {
         let header = Header::parse(HEADER).unwrap();
         let fields = header.split(row).unwrap();
         let entry = header
-            .read(&fields, &Zone::london(), builder.conventions())
+            .read(&fields, &Zone::of_dataset(), builder.conventions())
             .unwrap();
         builder.add(line, &entry, PLAIN)
     }

@@ -67,8 +67,8 @@ impl fmt::Display for DateOrder {
 }
 
 impl Zone {
-    /// London, from the time zones that are built into the binary.
-    pub fn london() -> Self {
+    /// The zone of the times in the file, which is London, from the time zones that are built into the binary.
+    pub fn of_dataset() -> Self {
         Self(TimeZone::get(LONDON).expect("the time zones are bundled with the program"))
     }
 
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn resolve_in(text: &str, order: DateOrder) -> Result<(String, bool), Error> {
-        let resolved = Zone::london().resolve(text, order)?;
+        let resolved = Zone::of_dataset().resolve(text, order)?;
         Ok((resolved.at.to_string(), resolved.is_skipped_or_repeated))
     }
 

@@ -123,7 +123,7 @@ fn survey(rows: &mut Rows) -> Result<Survey, Error> {
 /// Reads every valid row, and records why the others are rejected.
 fn read_all(rows: &mut Rows, conventions: Conventions) -> Result<(Dataset, Rejected), Error> {
     let header = read_header(rows)?;
-    let (zone, mut builder) = (Zone::london(), DatasetBuilder::new(conventions));
+    let (zone, mut builder) = (Zone::of_dataset(), DatasetBuilder::new(conventions));
     let mut rejected = Rejected::default();
     while let Some(row) = rows.next_row()? {
         let line = row.line;
@@ -155,7 +155,7 @@ fn read_without(
     rejects: &mut Rejects,
 ) -> Result<Dataset, Error> {
     let header = read_header(rows)?;
-    let (zone, mut builder) = (Zone::london(), DatasetBuilder::new(conventions));
+    let (zone, mut builder) = (Zone::of_dataset(), DatasetBuilder::new(conventions));
     while let Some(row) = rows.next_row()? {
         let reason = match rejected.reasons.get(&row.line) {
             Some(reason) => Some(reason.clone()),

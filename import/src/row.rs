@@ -242,7 +242,7 @@ mod tests {
     fn rejection(row: &str) -> String {
         let header = Header::parse(HEADER).unwrap();
         let result = header.split(row).and_then(|fields| {
-            let zone = local_time::Zone::london();
+            let zone = local_time::Zone::of_dataset();
             header
                 .read(&fields, &zone, &Conventions::default())
                 .map(|entry| format!("{entry:?}"))
@@ -289,7 +289,7 @@ mod tests {
     fn a_row_is_read_as_typed_values() {
         let header = Header::parse(HEADER).unwrap();
         let fields = header.split(ROW).unwrap();
-        let zone = local_time::Zone::london();
+        let zone = local_time::Zone::of_dataset();
         let entry = header
             .read(&fields, &zone, &Conventions::default())
             .unwrap();
@@ -316,7 +316,7 @@ mod tests {
         let fields = header
             .split("France,,1.5,x,12/1/2010 8:26,-2,,POST,C1")
             .unwrap();
-        let zone = local_time::Zone::london();
+        let zone = local_time::Zone::of_dataset();
         let entry = header
             .read(&fields, &zone, &Conventions::default())
             .unwrap();
@@ -403,7 +403,7 @@ mod tests {
         fn any_text_is_an_entry_or_an_error(row in "([^,]{0,8},){7}[^,]{0,8}|\\PC*") {
             let header = Header::parse(HEADER).unwrap();
             if let Ok(fields) = header.split(&row) {
-                let zone = local_time::Zone::london();
+                let zone = local_time::Zone::of_dataset();
                 let _ = header.read(&fields, &zone, &Conventions::default());
             }
         }

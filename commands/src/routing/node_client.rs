@@ -165,7 +165,7 @@ impl StreamTask {
         };
         match opened {
             Ok(response) => {
-                let reason = self.exchange(body, response).await;
+                let reason = self.send_and_receive(body, response).await;
                 self.end(&reason);
             }
             Err(reason) => self.end(&reason),
@@ -173,7 +173,7 @@ impl StreamTask {
     }
 
     /// Sends commands and takes replies; gives the reason why the stream ended.
-    async fn exchange(
+    async fn send_and_receive(
         &mut self,
         body: mpsc::Sender<Vec<u8>>,
         response: reqwest::Response,

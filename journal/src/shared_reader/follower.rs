@@ -191,7 +191,7 @@ async fn log_answers<E: ContextEvent>(log: &impl ReadLog, ends: &BTreeMap<i32, i
     }
 }
 
-/// Waits until a time; for ever without one.
+/// Sleeps until `time`, or forever if there is none.
 pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

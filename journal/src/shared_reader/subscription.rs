@@ -299,7 +299,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         }
         drop(state);
         drop(dropped);
-        // It may have been the one for whom the shared reader reads on.
+        // The shared reader may have read on for this subscriber only, so it must check again.
         shared.taken.notify_waiters();
         if joins {
             for (partition, state) in position {
@@ -319,8 +319,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         joins
     }
 
-    /// The place in the window; a new one if there is none, or if entries behind it were dropped. `None` if
-    /// the shared reader is far ahead.
+    /// Returns the subscriber's place in the window. Takes a new one if it has none, or if entries behind its place
+    /// were dropped. Returns `None` if the shared reader is far ahead.
     fn register(
         &self,
         running: &Running<E>,

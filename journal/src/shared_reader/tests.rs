@@ -38,6 +38,16 @@ fn starts() -> Vec<Checkpoint> {
         .collect()
 }
 
+/// Two subscribers that the shared reader feeds.
+async fn joined_pair(shared: &Shared, log: &MemoryLog) -> [Reader; 2] {
+    let mut readers = [Reader::new(shared, starts()), Reader::new(shared, starts())];
+    for reader in &mut readers {
+        reader.reaches_the_end_of(log).await;
+        reader.joins().await;
+    }
+    readers
+}
+
 /// A subscriber that keeps what it was told.
 struct Reader {
     subscription: Subscribed,
@@ -156,14 +166,7 @@ async fn many_void_records_at_the_end_keep_nobody_from_joining() {
 async fn subscribers_get_the_same_commits_in_memory() {
     let log = log();
     let shared = shared(&log);
-    let mut readers = [
-        Reader::new(&shared, starts()),
-        Reader::new(&shared, starts()),
-    ];
-    for reader in &mut readers {
-        reader.reaches_the_end_of(&log).await;
-        reader.joins().await;
-    }
+    let mut readers = joined_pair(&shared, &log).await;
     log.note(2, "decoded once");
     let mut commits = Vec::new();
     for reader in &mut readers {
@@ -248,14 +251,7 @@ async fn a_checkpoint_of_another_log_is_refused_although_the_shared_reader_runs(
 async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
     let log = log();
     let shared = shared(&log);
-    let mut readers = [
-        Reader::new(&shared, starts()),
-        Reader::new(&shared, starts()),
-    ];
-    for reader in &mut readers {
-        reader.reaches_the_end_of(&log).await;
-        reader.joins().await;
-    }
+    let readers = joined_pair(&shared, &log).await;
     log.note(1, "before the alarm");
     log.append_alarm(1);
     // One that comes later, and reads by itself first.
