@@ -1,8 +1,9 @@
 //! A topic that takes smaller records than Kafka's default: a command whose record would be too large is refused
 //! at once, and its neighbours do not notice.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
+use std::time::Duration;
 use system_tests::{
     Deployment, Node, audit_log,
     sale::{import_sale, line},
@@ -15,6 +16,11 @@ const BYTES_MAX: usize = 4_096;
 const LINES_OF_LARGE: u64 = 300;
 /// Small sales of a batch; together they are larger than the limit, too.
 const SMALL: usize = 60;
+/// Line of the large sale in a batch.
+const LARGE: usize = SMALL / 2;
+/// Bound of the wait until the broker applies a changed limit.
+const LIMIT_ATTEMPTS_MAX: usize = 100;
+const LIMIT_ATTEMPTS_EVERY: Duration = Duration::from_millis(300);
 
 pub async fn a_command_too_large_for_the_topic_is_refused_and_its_neighbours_are_not(
     deployment: &Deployment,
@@ -34,7 +40,7 @@ pub async fn a_command_too_large_for_a_topic_that_was_changed_is_refused_and_its
     let node = deployment.commands().await?;
     limit_records(deployment).await?;
     // The node learns of the limit from the broker's refusal, and then knows it.
-    one_in_a_batch_is_refused(&node, "first").await?;
+    one_in_a_batch_is_refused_once_the_limit_is_in_force(&node).await?;
     let before = barriers(&node).await?;
     one_in_a_batch_is_refused(&node, "second").await?;
     let after = barriers(&node).await?;
@@ -53,18 +59,39 @@ async fn limit_records(deployment: &Deployment) -> Result<()> {
         .map(drop)
 }
 
-/// Sends a batch with one large sale between small ones.
+/// Sends batches until the large sale of one is refused, and checks the answers to that batch.
+///
+/// The broker confirms a topic's new limit before its logs apply it, and accepts larger records until then.
+async fn one_in_a_batch_is_refused_once_the_limit_is_in_force(node: &Node) -> Result<()> {
+    for attempt in 0..LIMIT_ATTEMPTS_MAX {
+        let answers = send_batch(node, &format!("attempt-{attempt}")).await?;
+        if answers.iter().any(|answer| answer["status"] != 201) {
+            return check_answers(&answers);
+        }
+        tokio::time::sleep(LIMIT_ATTEMPTS_EVERY).await;
+    }
+    bail!("a record above the topic's limit was accepted in {LIMIT_ATTEMPTS_MAX} batches")
+}
+
 async fn one_in_a_batch_is_refused(node: &Node, batch: &str) -> Result<()> {
+    check_answers(&send_batch(node, batch).await?)
+}
+
+/// Sends a batch with one large sale between small ones.
+async fn send_batch(node: &Node, batch: &str) -> Result<Vec<Value>> {
     let mut lines: Vec<Value> = (0..SMALL)
         .map(|number| sale(&format!("{batch}-{number}"), 1))
         .collect();
-    let large = SMALL / 2;
-    lines.insert(large, sale(&format!("{batch}-large"), LINES_OF_LARGE));
+    lines.insert(LARGE, sale(&format!("{batch}-large"), LINES_OF_LARGE));
     let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    let answers = node.client().post_lines(body).await?;
+    node.client().post_lines(body).await
+}
+
+/// The large sale is refused with the limit, and every small one is accepted.
+fn check_answers(answers: &[Value]) -> Result<()> {
     ensure!(answers.len() == SMALL + 1, "{} answers", answers.len());
     for (index, answer) in answers.iter().enumerate() {
-        if index != large {
+        if index != LARGE {
             ensure!(answer["status"] == 201, "line {index}: {answer}");
             continue;
         }
