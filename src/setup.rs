@@ -1,10 +1,11 @@
 //! Topics and schemas, which must exist before anything is read or written.
 
-use crate::config::Config;
-use kafka::{Admin, Encoder, Registry, RegistryError, Subjects, admin::AdminError};
+use crate::{config::Config, describe};
+use kafka::{Admin, Encoder, KafkaSettings, Registry, RegistryError, Subjects, admin::AdminError};
 use schemas::{
     CONTEXTS,
-    topics::{PartitionCounts, TOPICS},
+    owners::ProvedRecord,
+    topics::{OWNERS, PartitionCounts, TOPICS, TopicPartition},
 };
 use std::{collections::HashMap, process::ExitCode};
 
@@ -24,6 +25,22 @@ pub enum SetupError {
     /// The topics.
     #[error(transparent)]
     Topics(#[from] AdminError),
+    /// The directory of owners.
+    #[error(transparent)]
+    Directory(#[from] describe::ReadError),
+    /// A journal is gone, and a new one would be empty.
+    #[error(
+        "topic {} does not exist, but {} names a record of its log at offset {} (partition {}, log id {}): \
+         the topic was deleted, or this is another cluster. Restore it, or, to begin with an empty journal, \
+         stop every node and delete the topic {} and the nodes' state directories",
+        .partition.topic, OWNERS.name, .record.offset, .partition.partition, hex::encode(.record.log_id), OWNERS.name
+    )]
+    DeletedJournal {
+        /// A partition of the journal.
+        partition: TopicPartition,
+        /// A record of its log.
+        record: ProvedRecord,
+    },
     /// The schemas.
     #[error(transparent)]
     Schemas(#[from] RegistryError),
@@ -43,13 +60,40 @@ impl SetupError {
         match self {
             Self::Topics(error) => error.is_transient(),
             Self::Schemas(error) => error.is_transient(),
+            // The process waits for the operator.
+            Self::Directory(_) | Self::DeletedJournal { .. } => true,
             Self::Schema { .. } => false,
         }
     }
 }
 
+/// Fails if a journal does not exist of whose log an owner has published a record: a new one would silently
+/// replace it.
+async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), SetupError> {
+    let mut missing = Vec::new();
+    for context in CONTEXTS {
+        if !admin.exists(context.topic).await? {
+            missing.push(context.topic);
+        }
+    }
+    if missing.is_empty() || !admin.exists(OWNERS.name).await? {
+        return Ok(());
+    }
+    let entries = describe::entries(admin, kafka).await?.into_iter();
+    let mut known = entries.filter_map(|(partition, entry)| Some((partition, *entry.proved?)));
+    match known.find(|(partition, _)| missing.contains(&partition.topic)) {
+        Some((partition, record)) => Err(SetupError::DeletedJournal { partition, record }),
+        None => Ok(()),
+    }
+}
+
 /// Creates missing topics and registers schemas; checks those that exist.
-pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, SetupError> {
+pub async fn prepare(
+    admin: &Admin,
+    kafka: &KafkaSettings,
+    subjects: &Subjects,
+) -> Result<ReadyTopics, SetupError> {
+    check_deleted(admin, kafka).await?;
     for name in admin.ensure(&TOPICS).await? {
         tracing::info!(topic = name, "topic created");
     }
@@ -80,6 +124,7 @@ pub async fn prepare(admin: &Admin, subjects: &Subjects) -> Result<ReadyTopics, 
 /// `daybook topics create`
 pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(&config.kafka)?;
+    check_deleted(&admin, &config.kafka).await?;
     let created = admin.ensure(&TOPICS).await?;
     let counts = admin.partition_counts(&TOPICS).await?;
     for topic in TOPICS {

@@ -6,6 +6,10 @@ use serde::Serialize;
 /// Longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
 
+/// The text whose keyed hash is a key's fingerprint. No command's hash begins with it: a command's name has
+/// no blank.
+const FINGERPRINTED: &[u8] = b"fingerprint of a hash key";
+
 /// A client's name for a command, so that a retry is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
@@ -64,6 +68,12 @@ impl Hasher {
         Self { key }
     }
 
+    /// Tells whether two nodes have the same key, without revealing it: 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let hash = blake3::keyed_hash(&self.key, FINGERPRINTED);
+        hex::encode(&hash.as_bytes()[..8])
+    }
+
     /// The first 16 bytes of keyed BLAKE3 over the command's name and its body's canonical JSON (RFC 8785).
     ///
     /// # Errors
@@ -113,6 +123,14 @@ mod tests {
         ] {
             assert_eq!(IdempotencyKey::parse(&bad), Err(KeyError), "{bad:?}");
         }
+    }
+
+    /// It is stored in directory entries, so another form would separate nodes of two versions.
+    #[test]
+    fn a_fingerprint_tells_keys_apart_and_is_final() {
+        let fingerprint = Hasher::new([7; 32]).fingerprint();
+        assert_eq!(fingerprint, "d28dc6cc7863310a");
+        assert_ne!(fingerprint, Hasher::new([8; 32]).fingerprint());
     }
 
     #[test]

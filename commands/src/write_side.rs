@@ -17,13 +17,19 @@ use crate::{
         },
         directory,
         node_client::NodeClients,
-        ownership_publisher::OwnershipPublisher,
+        node_statuses::{self, NodeStatuses},
+        owners_view::OwnersView,
+        ownership_publisher::{OwnNode, OwnershipPublisher},
         router::RouterConfig,
         self_eviction::SelfEviction,
     },
 };
-use journal::{Kafka, store::Disk};
-use kafka::{Encoder, GroupError, Hint, Membership, Publisher, publisher::PublishError};
+use journal::{
+    Kafka,
+    owner::{BrokerClocks, OwnerSettings},
+    store::Disk,
+};
+use kafka::{Encoder, GroupError, Hint, Membership, Publisher, Watchdog, publisher::PublishError};
 use schemas::{
     Context,
     topics::{PartitionCounts, TopicPartition},
@@ -32,13 +38,19 @@ use service::{
     health::Health,
     shutdown::{CONNECTIONS_TIMEOUT, SHUTDOWN_TIMEOUT, supervise},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest time from the end of the hand-over until owners and answers are abandoned: while the brokers are
 /// unreachable, they would take longer than a stop may.
 pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest time that this node's tasks may stand still before it leaves the group: less than a session, so that
+/// a frozen node loses its partitions as soon as a dead one.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time between two signs of life of the tasks.
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
 // After the hand-over, owners and answers are abandoned and batches get their last lines before connections are
 // closed. All of it fits into the time of a shutdown.
@@ -79,8 +91,6 @@ pub struct Node<'a> {
     pub member: String,
     /// Topics whose configuration does not match their specification: none of their partitions is owned.
     pub misconfigured: watch::Receiver<MisconfiguredTopics>,
-    /// Gets the reason if this node leaves its partitions to others.
-    pub eviction: SelfEviction,
     /// Holds the tasks.
     pub tasks: &'a TaskTracker,
     /// Cancelled to stop: partitions are handed over, while commands are still taken and forwarded to their
@@ -102,18 +112,22 @@ pub fn start(
     hasher: Hasher,
 ) -> Result<WriteSide, StartError> {
     let publisher = Publisher::new(&node.log.source.kafka, "owners")?;
-    let node_clients = NodeClients::new().map_err(|error| StartError::Client(error.to_string()))?;
+    let node_clients = NodeClients::new(&node.partitions)
+        .map_err(|error| StartError::Client(error.to_string()))?;
+    let eviction = SelfEviction::default();
     let assignments = PartitionAssignments::none(
         partitions(contexts, &node.partitions),
         node.owner_url.clone(),
         node.misconfigured.clone(),
-        node.eviction.clone(),
+        eviction.clone(),
     );
     let given_up = CancellationToken::new();
+    let (known, directory) = Directory::empty();
+    let settings = node.owner_settings(&directory, hasher.fingerprint());
     let launch = OwnersLaunch {
         log: node.log.clone(),
         partitions: &node.partitions,
-        owner_url: &node.owner_url,
+        settings: &settings,
         encoder,
         store: &|target| node.state.partition(target.topic, target.partition),
         assigned: &|target| assignments.watch(target),
@@ -123,12 +137,11 @@ pub fn start(
     };
     let pools = contexts.iter().map(|context| context.start(&launch));
     let pools = pools.collect();
-    let (known, directory) = Directory::empty();
     let router = Router::new(RouterConfig {
         pools,
         partitions: node.partitions.clone(),
         directory: directory.clone(),
-        node_clients,
+        node_clients: node_clients.clone(),
         own_url: node.owner_url.clone(),
         hasher,
         closing: node.closing.clone(),
@@ -136,30 +149,16 @@ pub fn start(
     });
     node.spawn("end of answers", give_up(node.closing.clone(), given_up));
     let topics: Vec<&str> = assignments.topics().into_iter().collect();
+    let watchdog = Watchdog::new(STALL_TIMEOUT);
+    let kafka = &node.log.source.kafka;
     let (membership, hints) =
-        Membership::join(&node.log.source.kafka, GROUP, &node.member, &topics)?;
-    let directory_reader = directory::read(
-        node.log.source.clone(),
-        known,
-        node.partitions.clone(),
-        node.closing.clone(),
-    );
-    node.spawn("owners' directory", directory_reader);
-    let statuses = router.statuses();
-    let owner_url = node.owner_url.clone();
-    let publisher =
-        OwnershipPublisher::new(publisher, owner_url, statuses.clone(), directory.clone());
-    node.spawn("owners' entries", publisher.run(node.closing.clone()));
-    watch_health(node, contexts, &hints, &router, &directory);
+        Membership::join(kafka, GROUP, &node.member, &topics, watchdog.clone())?;
+    node.spawn("signs of life", feed(watchdog, node.closing.clone()));
+    let view = node.view_owners(&router, known, directory, node_clients);
+    node.publish_ownership(publisher, &router, &view);
+    watch_health(node, contexts, &hints, &eviction, &view);
     let (stop, closing) = (node.stop.clone(), node.closing.clone());
-    let follow_group = assignments.run(
-        membership,
-        hints,
-        statuses.clone(),
-        directory,
-        stop,
-        closing,
-    );
+    let follow_group = assignments.run(membership, hints, view, stop, closing);
     node.spawn("assignment", follow_group);
     Ok(WriteSide {
         router,
@@ -182,23 +181,21 @@ fn watch_health(
     node: &Node<'_>,
     contexts: &[&dyn ContextStart],
     hints: &watch::Receiver<Hint>,
-    router: &Router,
-    directory: &Directory,
+    eviction: &SelfEviction,
+    view: &OwnersView,
 ) {
     let component = node.health.component("group");
-    let group = health::watch_group(hints.clone(), component, node.stop.clone());
+    let group = health::watch_group(
+        hints.clone(),
+        eviction.watch(),
+        component,
+        node.stop.clone(),
+    );
     node.spawn("group's health", group);
     for context in contexts {
         let context = context.context();
         let component = node.health.component(format!("journal.{}", context.name));
-        let routes = health::watch_routes(
-            context,
-            router.statuses().clone(),
-            directory.clone(),
-            node.owner_url.clone(),
-            component,
-            node.stop.clone(),
-        );
+        let routes = health::watch_routes(context, view.clone(), component, node.stop.clone());
         node.spawn("routes' health", routes);
     }
 }
@@ -206,6 +203,85 @@ fn watch_health(
 impl Node<'_> {
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(supervise(name, self.stop.clone(), task));
+    }
+
+    /// The settings of each owner: it declines a log without the record that was published last, and a
+    /// partition whose commands were hashed by another key.
+    fn owner_settings(
+        &self,
+        directory: &Directory,
+        hash_key: String,
+    ) -> impl Fn(TopicPartition) -> OwnerSettings + use<> {
+        let (owner_url, counts) = (self.owner_url.clone(), self.partitions.clone());
+        let (directory, clocks) = (directory.clone(), BrokerClocks::default());
+        move |target| {
+            let (of_records, of_keys) = (directory.clone(), directory.clone());
+            let hash_key = hash_key.clone();
+            OwnerSettings {
+                published: Arc::new(move || {
+                    let known = of_records.known();
+                    known.entry(target)?.proved.as_deref().copied()
+                }),
+                objection: Arc::new(move || {
+                    let known = of_keys.known();
+                    OwnersView::other_hash_key(known.entry(target)?, &hash_key)
+                }),
+                clocks: clocks.clone(),
+                ..OwnerSettings::new(owner_url.clone(), counts.of(target.topic))
+            }
+        }
+    }
+
+    /// Starts to read the directory, and to ask the nodes that it names.
+    fn view_owners(
+        &self,
+        router: &Router,
+        known: watch::Sender<directory::Known>,
+        directory: Directory,
+        node_clients: NodeClients,
+    ) -> OwnersView {
+        let read = directory::read(
+            self.log.source.clone(),
+            known,
+            self.partitions.clone(),
+            self.closing.clone(),
+        );
+        self.spawn("owners' directory", read);
+        let (answers, statuses) = NodeStatuses::empty();
+        let own_url = self.owner_url.clone();
+        let closing = self.closing.clone();
+        let ask = node_statuses::ask(node_clients, directory.clone(), own_url, answers, closing);
+        self.spawn("other nodes' statuses", ask);
+        OwnersView {
+            statuses: router.statuses().clone(),
+            directory,
+            nodes: statuses,
+            own_url: self.owner_url.clone(),
+            hash_key: router.hash_key().to_owned(),
+        }
+    }
+
+    /// Starts to publish the partitions that this node owns.
+    fn publish_ownership(&self, publisher: Publisher, router: &Router, view: &OwnersView) {
+        let proved = router.clone();
+        let own_node = OwnNode {
+            url: self.owner_url.clone(),
+            hash_key: router.hash_key().to_owned(),
+            proved: Arc::new(move |partition| proved.proved_record(partition)),
+        };
+        let publisher = OwnershipPublisher::new(publisher, own_node, view.clone());
+        self.spawn("owners' entries", publisher.run(self.closing.clone()));
+    }
+}
+
+/// Tells the watchdog that the tasks of this node run, until `closing`.
+async fn feed(watchdog: Watchdog, closing: CancellationToken) {
+    while !closing.is_cancelled() {
+        watchdog.feed();
+        tokio::select! {
+            () = tokio::time::sleep(FEED_INTERVAL) => {}
+            () = closing.cancelled() => {}
+        }
     }
 }
 

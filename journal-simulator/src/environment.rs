@@ -8,8 +8,8 @@ use crate::{
 };
 use journal::{owner::OwnerSettings, probe::Event};
 use kafka::{Encoder, Registry, RegistrySettings};
-use schemas::{ContextEvent, Timestamp};
-use std::sync::{Arc, LazyLock, atomic::Ordering};
+use schemas::{ContextEvent, Timestamp, owners::ProvedRecord};
+use std::sync::{Arc, LazyLock, Mutex, atomic::Ordering};
 
 /// The schema's id in the simulated registry.
 const SCHEMA_ID: u32 = 7;
@@ -33,6 +33,8 @@ pub(super) struct Environment {
     pub history: Arc<History>,
     pub registry: Registry,
     pub encoder: Encoder,
+    /// The record that an owner has published as proved, as the directory has it. No log of a run loses it.
+    pub published: Arc<Mutex<Option<ProvedRecord>>>,
 }
 
 impl Environment {
@@ -47,7 +49,17 @@ impl Environment {
             history: Arc::default(),
             registry,
             encoder,
+            published: Arc::default(),
         }
+    }
+
+    /// Publishes the last record that a serving owner has proved.
+    pub fn publish(&self, proved: Option<ProvedRecord>) {
+        let mut published = self.published.lock().expect("no holder panics");
+        *published = (*published)
+            .into_iter()
+            .chain(proved)
+            .max_by_key(|record| record.offset);
     }
 
     /// The settings of a node's owner.
@@ -58,12 +70,15 @@ impl Environment {
             Timestamp(sim.wall().0 + offset_us)
         };
         let (uptime, sim) = (self.sim.clone(), self.sim.clone());
+        let published = self.published.clone();
         OwnerSettings {
             partitions: 1,
             owner_url: format!("node {number}"),
             clock: Arc::new(clock),
             uptime: Arc::new(move || uptime.uptime()),
             fresh_term: Arc::new(move || sim.rng().id()),
+            published: Arc::new(move || *published.lock().expect("no holder panics")),
+            ..OwnerSettings::new(String::new(), 1)
         }
     }
 }

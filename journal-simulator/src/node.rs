@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// Longest time for a node to stop when told to; its owner promises less.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Time after which a serving owner publishes the record that it has proved last.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
+
 /// One node.
 pub(super) struct Node<P> {
     pub number: usize,
@@ -87,16 +90,17 @@ impl<P: OwnerProtocol> Node<P> {
         let (stop, switch) = (CancellationToken::new(), Arc::new(PauseSwitch::default()));
         let (assigned, is_assigned) = watch::channel(self.is_assigned());
         let run = owner.run(stop.clone(), is_assigned);
+        let handle = Arc::new(handle);
         let task = tokio::spawn(SuspendableProcess::new(run, switch.clone()));
         tokio::spawn(watch_status(
             self.number,
-            handle.status(),
+            handle.clone(),
             self.link.clone(),
             self.store.clone(),
             self.environment.clone(),
         ));
         *running = Some(Running {
-            handle: Arc::new(handle),
+            handle,
             switch,
             stop,
             assigned,
@@ -199,12 +203,12 @@ impl<P: OwnerProtocol> Node<P> {
 /// Follows the status of an owner.
 async fn watch_status(
     node: usize,
-    mut status: watch::Receiver<Status>,
+    handle: Arc<OwnerHandle<Invocation>>,
     link: Arc<Link>,
     store: Arc<SimStore>,
     environment: Environment,
 ) {
-    let sim = &environment.sim;
+    let (sim, mut status) = (&environment.sim, handle.status());
     loop {
         let current = status.borrow_and_update().clone();
         sim.note(|| match &current {
@@ -237,23 +241,34 @@ async fn watch_status(
                     sim.count(CoveragePoint::Barrier);
                 } else if reason.starts_with("fenced") {
                     sim.count(CoveragePoint::Fencing);
-                } else if reason.contains("clock") {
-                    sim.count(CoveragePoint::ClockRefused);
                 } else if store.is_foreign() && reason.contains("before the checkpoint") {
                     sim.count(CoveragePoint::StoreRefused);
                 }
             }
-            Status::Ended(reason) if store.is_foreign() => {
+            Status::Declined { reason, .. } if store.is_foreign() => {
                 sim.count(CoveragePoint::StoreRefused);
                 sim.note(|| format!("as expected: {reason}"));
+            }
+            Status::Declined { reason, .. } if reason.contains("clock") => {
+                sim.count(CoveragePoint::ClockRefused);
+            }
+            Status::Declined { reason, .. } => {
+                sim.violate(format!("the owner of node {node} declines: {reason}"));
             }
             Status::Ended(reason) if &*reason == "shutting down" => {}
             Status::Ended(reason) => {
                 sim.violate(format!("the owner of node {node} ended: {reason}"));
             }
         }
-        if status.changed().await.is_err() {
-            return;
+        loop {
+            if matches!(&*status.borrow(), Status::Serving { .. }) {
+                environment.publish(handle.proved_record());
+            }
+            match tokio::time::timeout(PUBLISH_INTERVAL, status.changed()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
         }
     }
 }

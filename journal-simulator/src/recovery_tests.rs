@@ -11,13 +11,13 @@ use crate::{
 };
 use futures_util::future::ready;
 use journal::{
-    owner::{Answer, Owner, OwnerHandle, Refusal, Request, Status},
+    owner::{Answer, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
     store::{
         Answered, Change, Entry, EntryKey, MakeChanges, Memory, STAMP_KEY, StateStore, StoreError,
         Table,
     },
 };
-use schemas::{Origin, ids::CommandId};
+use schemas::{Origin, ids::CommandId, owners::ProvedRecord};
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -142,9 +142,20 @@ impl Harness {
 
     /// Starts an owner to which the partition is assigned.
     fn start(&self, number: usize, store: Arc<dyn StateStore>) -> TestNode {
+        self.start_with(number, store, |_| ())
+    }
+
+    /// As [`Scene::start`], with other settings.
+    fn start_with(
+        &self,
+        number: usize,
+        store: Arc<dyn StateStore>,
+        set: impl FnOnce(&mut OwnerSettings),
+    ) -> TestNode {
         let environment = &self.environment;
         let link = Arc::new(Link::default());
-        let settings = environment.settings(number, &link);
+        let mut settings = environment.settings(number, &link);
+        set(&mut settings);
         let (broker, registry) = (environment.broker.clone(), environment.registry.clone());
         let log = SimLog::new(broker, link.clone(), registry);
         let encoder = environment.encoder.clone();
@@ -374,7 +385,7 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
     }]);
     let end = harness.environment.broker.end();
     let next = harness.start(1, store);
-    next.comes_to(|status| matches!(status, Status::Ended(_)))
+    next.comes_to(|status| matches!(status, Status::Declined { .. }))
         .await;
     assert_eq!(harness.environment.broker.end(), end);
 }
@@ -405,6 +416,75 @@ async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
     harness.set(&next, B, 2, 1).await;
 }
 
+/// Starts an owner without a store over a log of two commits, of which another owner published a record;
+/// gives its status, and whether it has appended anything.
+async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (Status, bool) {
+    let mut harness = Harness::new();
+    let first = harness.start(0, Arc::new(Memory::default()));
+    harness.set(&first, B, 1, 0).await;
+    harness.set(&first, B, 2, 1).await;
+    tokio::time::sleep(LONG_ENOUGH).await;
+    let published = publish(first.handle.proved_record().unwrap());
+    first.stop().await;
+    let end = harness.environment.broker.end();
+    let next = harness.start_with(1, Arc::new(Memory::default()), |settings| {
+        settings.published = Arc::new(move || Some(published));
+    });
+    tokio::time::sleep(LONG_ENOUGH).await;
+    let status = next.handle.status().borrow().clone();
+    (status, harness.environment.broker.end() > end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_serves_a_log_with_the_record_that_another_one_published() {
+    let (status, has_appended) = status_after(|published| published).await;
+    assert!(matches!(status, Status::Serving { .. }), "{status:?}");
+    assert!(has_appended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record() {
+    type Change = fn(ProvedRecord) -> ProvedRecord;
+    let changes: [(&str, Change); 3] = [
+        ("but the log ends at", |published| ProvedRecord {
+            offset: published.offset + 1,
+            ..published
+        }),
+        ("but the log has the log id", |published| ProvedRecord {
+            log_id: [9; 32],
+            ..published
+        }),
+        ("but the log has another record", |published| ProvedRecord {
+            hash: [9; 32],
+            ..published
+        }),
+    ];
+    for (expected, change) in changes {
+        let (status, has_appended) = status_after(change).await;
+        let Status::Declined { reason, .. } = &status else {
+            panic!("{status:?}");
+        };
+        assert!(reason.contains(expected), "{reason}");
+        assert!(!reason.suspects_this_node(), "{reason}");
+        assert!(!has_appended, "it announced itself: {reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
+    let harness = Harness::new();
+    let node = harness.start_with(0, Arc::new(Memory::default()), |settings| {
+        settings.objection = Arc::new(|| Some("another hash key".into()));
+    });
+    tokio::time::sleep(LONG_ENOUGH).await;
+    let status = node.handle.status().borrow().clone();
+    let Status::Declined { reason, .. } = &status else {
+        panic!("{status:?}");
+    };
+    assert!(reason.suspects_this_node(), "{reason}");
+    assert_eq!(harness.environment.broker.end(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() {
     let mut harness = Harness::new();
@@ -416,7 +496,7 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
         .store(20_000_000, Ordering::Relaxed);
     status
         .wait_for(
-            |status| matches!(status, Status::TakingOver(reason) if reason.contains("broker's")),
+            |status| matches!(status, Status::Declined { reason, .. } if reason.contains("broker's")),
         )
         .await
         .unwrap();
@@ -425,7 +505,9 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
         status.changed().await.unwrap();
         match &*status.borrow_and_update() {
             Status::Serving { .. } => break,
-            Status::TakingOver(reason) => assert!(!reason.starts_with("fenced"), "{reason}"),
+            Status::TakingOver(reason) | Status::Declined { reason, .. } => {
+                assert!(!reason.starts_with("fenced"), "{reason}");
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -21,6 +21,11 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
         partition: i32,
     ) -> impl Future<Output = Result<i64, AdminError>> + Send;
 
+    /// The id of the broker that leads a partition, and so stamps its records; `None` if that is not known.
+    fn leader(&self, _topic: &str, _partition: i32) -> impl Future<Output = Option<i32>> + Send {
+        std::future::ready(None)
+    }
+
     /// Starts to read `topic` at each `(partition, offset)` of `starts`. `role` names the client.
     fn records(
         &self,
@@ -124,6 +129,10 @@ impl ReadLog for Source {
         Ok(self.admin.watermarks(topic, partition).await?.high)
     }
 
+    async fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.admin.leader(topic, partition).await.ok()
+    }
+
     fn records(
         &self,
         role: &str,
@@ -149,6 +158,10 @@ impl ReadLog for Kafka {
 
     async fn end(&self, topic: &str, partition: i32) -> Result<i64, AdminError> {
         self.source.end(topic, partition).await
+    }
+
+    async fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.source.leader(topic, partition).await
     }
 
     fn records(

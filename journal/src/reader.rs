@@ -15,7 +15,7 @@ use crate::{
     log::{ReadLog, RecordStream, Source},
     metrics as names,
     protocol::{CorrectProtocol, RuleProtocol},
-    rule::{Rule, Verdict},
+    rule::{Hash, Rule, Verdict},
 };
 use backoff::Backoff;
 use kafka::{CodecError, Fetched, Record, RegistryError};
@@ -58,6 +58,8 @@ struct Partition<E, P: RuleProtocol> {
     bytes: usize,
     void: u64,
     halted: bool,
+    /// An offset, and the chain's hash after the valid record there, once that was read.
+    noted: Option<(i64, Option<Hash>)>,
 }
 
 impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
@@ -262,6 +264,18 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         &self.ends_at_open
     }
 
+    /// Takes note of the chain's hash after the valid record at an offset, when that is read.
+    pub(crate) fn note_hash_at(&mut self, partition: i32, offset: i64) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.noted = Some((offset, None));
+        }
+    }
+
+    /// The hash of [`Reader::note_hash_at`]; `None` if no valid record was read there.
+    pub(crate) fn noted_hash(&self, partition: i32) -> Option<Hash> {
+        self.partitions.get(&partition)?.noted?.1
+    }
+
     /// Builds batches of the judged records.
     fn collect(&mut self) {
         for (number, partition) in &mut self.partitions {
@@ -291,6 +305,7 @@ impl<E, P: RuleProtocol> Partition<E, P> {
             bytes: 0,
             void: 0,
             halted: false,
+            noted: None,
         }
     }
 
@@ -347,6 +362,11 @@ impl<E, P: RuleProtocol> Partition<E, P> {
             (Verdict::Valid(_), Some(commit)) => {
                 let key = key.expect("the rule gives no record without a key as valid");
                 self.bytes += key.len() + value.map_or(0, <[u8]>::len);
+                if let Some((offset, hash)) = &mut self.noted
+                    && *offset == record.offset
+                {
+                    *hash = Some(self.rule.hash());
+                }
                 self.building.push(Valid {
                     offset: record.offset,
                     key,

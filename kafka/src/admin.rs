@@ -13,6 +13,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
+    metadata::MetadataPartition,
     types::RDKafkaErrorCode,
 };
 use schemas::topics::{PartitionCounts, Partitions, Retention, TopicSpec};
@@ -116,7 +117,7 @@ impl Admin {
     }
 
     /// Whether the brokers know a topic.
-    async fn exists(&self, topic: &str) -> Result<bool, AdminError> {
+    pub async fn exists(&self, topic: &str) -> Result<bool, AdminError> {
         match self.topic_metadata(topic).await? {
             Ok(_) | Err(Some(RDKafkaErrorCode::LeaderNotAvailable)) => Ok(true),
             Err(Some(RDKafkaErrorCode::UnknownTopicOrPartition) | None) => Ok(false),
@@ -263,6 +264,23 @@ impl Admin {
             None => Ok(found.partitions().len()),
             Some(error) => Err(Some(RDKafkaErrorCode::from(error))),
         })
+    }
+
+    /// The id of the broker that leads a partition.
+    pub async fn leader(&self, topic: &str, partition: i32) -> Result<i32, AdminError> {
+        let name = self.prefix.add(topic);
+        let metadata = self
+            .blocking(move |watcher| watcher.fetch_metadata(Some(&name), ADMIN_TIMEOUT))
+            .await?;
+        let mut topics = metadata.topics().iter();
+        let found = topics.find_map(|topic| {
+            let mut partitions = topic.partitions().iter();
+            partitions.find(|found| found.id() == partition)
+        });
+        match found.map(MetadataPartition::leader) {
+            Some(leader) if leader >= 0 => Ok(leader),
+            Some(_) | None => Err(not_settled(topic, &"the partition has no leader")),
+        }
     }
 
     /// Where a partition begins and ends now. Records of open transactions count. Waits a bounded time for the

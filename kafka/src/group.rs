@@ -4,10 +4,14 @@
 //! or none may; safety is in the log. So nothing is ever fetched or committed here. A member that loses the
 //! group keeps its last assignment, marked as not current.
 
+mod leaving;
 mod rejoin;
 mod suspend;
+mod watchdog;
 
-use self::{rejoin::RejoinBackoff, suspend::SuspendDetector};
+pub use self::{leaving::OtherMembers, watchdog::Watchdog};
+
+use self::{leaving::Leaver, rejoin::RejoinBackoff, suspend::SuspendDetector, watchdog::Hunger};
 use crate::{
     prefix::TopicPrefix,
     settings::{GroupProtocol, KafkaSettings, SettingsError},
@@ -35,16 +39,6 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest time until the thread notices that it must leave.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
-/// Longest wait for the brokers' list of the group's members.
-const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for the group to register that a member leaves.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two checks whether it has.
-const LEAVE_POLL_TIMEOUT: Duration = Duration::from_millis(20);
-/// Longest wait for the answer to one check.
-const LEFT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Characters of the UUID that brokers put behind a static member's name.
-const UUID_LENGTH: usize = 36;
 
 /// Topics and partitions.
 pub type Assignment = BTreeSet<(String, i32)>;
@@ -57,7 +51,7 @@ pub struct Hint {
     /// Whether the assignment still holds, as far as is known. It does not before the first one, after the
     /// group gave this member up, and while a member that was suspended does not know whether the group did.
     pub is_current: bool,
-    /// Why the brokers fenced this member, until it has an assignment again.
+    /// Why the brokers fenced this member, or why it left the group, until it has an assignment again.
     pub error: Option<String>,
 }
 
@@ -77,15 +71,6 @@ pub enum GroupError {
         /// The client library's message.
         reason: String,
     },
-}
-
-/// The members that remain when one leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherMembers {
-    /// None, or none that the brokers know of.
-    None,
-    /// At least one, which will be assigned the partitions.
-    Some,
 }
 
 /// A membership of the group. Dropping it ends it as a crash would.
@@ -114,6 +99,17 @@ struct Member {
     topics: Vec<String>,
     hint: Arc<watch::Sender<Hint>>,
     is_lost: Arc<AtomicBool>,
+    watchdog: Watchdog,
+}
+
+/// The event that the group's thread waits for.
+enum Phase {
+    /// To be fenced, or to leave.
+    Member,
+    /// To replace a client that the brokers fenced.
+    Fenced(Instant),
+    /// For the watchdog to be fed again: the member has left the group meanwhile.
+    Starved,
 }
 
 impl ClientContext for Hints {
@@ -201,11 +197,15 @@ impl Membership {
     ///
     /// With the classic protocol the membership is static: a node that died and starts again under the
     /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and no other member is affected.
+    ///
+    /// The client's heartbeat goes on while the process does nothing else. So the member leaves the group while
+    /// the `watchdog` is not fed, and joins again afterwards.
     pub fn join(
         settings: &KafkaSettings,
         group: &str,
         member: &str,
         topics: &[&str],
+        watchdog: Watchdog,
     ) -> Result<(Self, watch::Receiver<Hint>), GroupError> {
         settings.check()?;
         let failed = |reason: &dyn std::fmt::Display| GroupError::Client {
@@ -222,6 +222,7 @@ impl Membership {
             topics: topics.iter().map(|topic| prefix.add(topic)).collect(),
             hint: Arc::new(hint),
             is_lost: Arc::default(),
+            watchdog,
         };
         let consumer = joining.consumer().map_err(|error| failed(&error))?;
         let (leave, leaving) = oneshot::channel();
@@ -247,13 +248,13 @@ impl Membership {
             .take()
             .is_some_and(|leave| leave.send(reply).is_ok());
         if !sent {
-            return OtherMembers::None;
+            return OtherMembers::Unknown;
         }
-        tokio::time::timeout(MEMBERS_TIMEOUT + LEAVE_TIMEOUT, others)
+        tokio::time::timeout(leaving::TIMEOUT, others)
             .await
             .ok()
             .and_then(Result::ok)
-            .unwrap_or(OtherMembers::None)
+            .unwrap_or(OtherMembers::Unknown)
     }
 }
 
@@ -302,9 +303,13 @@ impl Member {
             member: self.name.clone(),
             prefix: TopicPrefix::of(&self.settings),
         })?;
-        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics)?;
+        self.subscribe(&consumer)?;
         Ok(consumer)
+    }
+
+    fn subscribe(&self, consumer: &BaseConsumer<Hints>) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics)
     }
 
     /// The thread: polls until it must leave, for rebalances are served within polls.
@@ -316,12 +321,13 @@ impl Member {
     ) {
         let mut detector = SuspendDetector::new(SESSION_TIMEOUT);
         let mut backoff = RejoinBackoff::new();
-        let mut replace_at: Option<Instant> = None;
+        let mut hunger = Hunger::of(&self.watchdog);
+        let mut phase = Phase::Member;
         while !dropped.load(Ordering::Relaxed) {
             match leaving.try_recv() {
                 Ok(reply) => {
-                    let others = self.others(&consumer);
-                    self.leave(&consumer);
+                    let others = self.leaver().others(&consumer);
+                    self.leaver().leave(&consumer);
                     // The caller may have given up waiting.
                     let _ = reply.send(others);
                     // Dropping closes the consumer, which may hang; so it happens on this thread.
@@ -334,13 +340,60 @@ impl Member {
             if let Some(Err(error)) = consumer.poll(POLL_TIMEOUT) {
                 tracing::debug!(group = self.group, %error, "polling the group failed");
             }
-            match replace_at {
-                None => replace_at = self.fenced(&consumer, &mut backoff),
-                Some(at) if Instant::now() >= at => {
+            let is_starved = hunger.is_starved(&self.watchdog, Instant::now());
+            phase = match phase {
+                Phase::Member if is_starved => self.starved(&consumer),
+                Phase::Starved if is_starved => Phase::Starved,
+                Phase::Starved => self.fed_again(&consumer),
+                Phase::Member => match self.fenced(&consumer, &mut backoff) {
+                    Some(at) => Phase::Fenced(at),
+                    None => Phase::Member,
+                },
+                Phase::Fenced(at) if Instant::now() >= at => {
                     consumer = self.replaced(consumer);
-                    replace_at = None;
+                    Phase::Member
                 }
-                Some(_) => {}
+                Phase::Fenced(at) => Phase::Fenced(at),
+            };
+        }
+    }
+
+    /// Leaves the group, because the process serves nothing.
+    fn starved(&self, consumer: &BaseConsumer<Hints>) -> Phase {
+        let limit = self.watchdog.limit();
+        tracing::error!(
+            member = self.name,
+            group = self.group,
+            ?limit,
+            "the process has stood still; it leaves the group, and joins again once it goes on"
+        );
+        self.leaver().leave(consumer);
+        self.hint.send_modify(|hint| {
+            hint.assignment = Assignment::new();
+            hint.is_current = true;
+            hint.error = Some(format!(
+                "member {} of group {} left, because the process had stood still for {limit:?}",
+                self.name, self.group
+            ));
+        });
+        Phase::Starved
+    }
+
+    fn leaver(&self) -> Leaver<'_> {
+        Leaver {
+            group: &self.group,
+            name: &self.name,
+            protocol: self.settings.group_protocol,
+        }
+    }
+
+    /// Joins the group again with the client that has left it.
+    fn fed_again(&self, consumer: &BaseConsumer<Hints>) -> Phase {
+        match self.subscribe(consumer) {
+            Ok(()) => Phase::Member,
+            Err(error) => {
+                tracing::warn!(member = self.name, %error, "the group can't be joined again yet");
+                Phase::Starved
             }
         }
     }
@@ -405,79 +458,19 @@ impl Member {
     }
 }
 
-impl Member {
-    /// Whether the group has other members. With the protocol `consumer` the brokers don't tell this client,
-    /// so it assumes that there are some.
-    fn others(&self, consumer: &BaseConsumer<Hints>) -> OtherMembers {
-        let group = &self.group;
-        match consumer.fetch_group_list(Some(group), MEMBERS_TIMEOUT) {
-            Ok(list) => match list.groups().first() {
-                Some(found)
-                    if found.protocol_type() == "consumer" && found.members().len() <= 1 =>
-                {
-                    OtherMembers::None
-                }
-                Some(_) | None => OtherMembers::Some,
-            },
-            Err(error) => {
-                tracing::info!(group, %error, "the group's other members are not known");
-                OtherMembers::None
-            }
-        }
-    }
-
-    /// Closing a static member keeps its membership; only unsubscribing ends it. The client sends the request
-    /// some time after it reports that nothing is assigned to it, and never if it is closed before. So this
-    /// waits until the brokers don't know this member any more.
-    fn leave(&self, consumer: &BaseConsumer<Hints>) {
-        consumer.unsubscribe();
-        let begun = Instant::now();
-        while begun.elapsed() < LEAVE_TIMEOUT {
-            let _ = consumer.poll(LEAVE_POLL_TIMEOUT);
-            let is_empty = consumer.assignment().is_ok_and(|left| left.count() == 0);
-            if is_empty && self.has_left(consumer) {
-                return;
-            }
-        }
-        tracing::warn!(
-            member = self.name,
-            group = self.group,
-            "the group may not have registered that this member left"
-        );
-    }
-
-    /// Whether the brokers don't know this member any more. A member that is not static leaves by closing.
-    fn has_left(&self, consumer: &BaseConsumer<Hints>) -> bool {
-        match self.settings.group_protocol {
-            GroupProtocol::Consumer => true,
-            GroupProtocol::Classic => {
-                let list = consumer.fetch_group_list(Some(&self.group), LEFT_TIMEOUT);
-                list.is_ok_and(|list| {
-                    let mut members = list.groups().iter().flat_map(|group| group.members());
-                    !members.any(|member| is_of(member.id(), &self.name))
-                })
-            }
-        }
-    }
-}
-
-/// Whether a member id is that of the static member of a name: brokers append a UUID to the name.
-fn is_of(id: &str, name: &str) -> bool {
-    id.strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix('-'))
-        .is_some_and(|uuid| uuid.len() == UUID_LENGTH)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_static_members_id_begins_with_its_name() {
-        let uuid = "0b1f3c8e-5a4d-4a8e-9d0c-111111111111";
-        let is_of = |id: &str| is_of(id, "127.0.0.1:80");
-        assert!(is_of(&format!("127.0.0.1:80-{uuid}")));
-        assert!(!is_of(&format!("127.0.0.1:8080-{uuid}")));
-        assert!(!is_of(&format!("127.0.0.1:80-b-{uuid}")));
+    /// A node that takes "unknown" for "none" steps down before its successors serve.
+    #[tokio::test]
+    async fn a_member_whose_thread_has_ended_does_not_claim_to_be_alone() {
+        let (leave, leaving) = oneshot::channel();
+        drop(leaving);
+        let membership = Membership {
+            leave: Some(leave),
+            dropped: Arc::default(),
+        };
+        assert_eq!(membership.leave().await, OtherMembers::Unknown);
     }
 }

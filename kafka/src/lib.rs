@@ -27,7 +27,7 @@ pub use appender::{Appender, BrokerRule, Report};
 pub use bounded::{BoundedReadError, BoundedReader, Span};
 pub use codec::{CodecError, Decoder, Encoder};
 pub use consumer::{BatchConsumer, ConsumerError, EndReached, Fetch, Fetched, Record};
-pub use group::{GroupError, Hint, Membership, OtherMembers};
+pub use group::{GroupError, Hint, Membership, OtherMembers, Watchdog};
 pub use publisher::Publisher;
 pub use registry::{Registry, RegistryError};
 pub use settings::{GroupProtocol, KafkaSettings, RegistrySettings, SettingsError};

@@ -10,4 +10,6 @@ mod reading;
 mod report;
 mod run;
 
+pub use directory::entries;
+pub use reading::ReadError;
 pub use run::{Args, run};

@@ -18,10 +18,7 @@ pub use progress::ReaderProgress;
 use crate::{config::Config, setup};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
-use commands::{
-    Node, WriteSideHandle, identity::Hasher, routing::self_eviction::SelfEviction,
-    settings::read_hash_key,
-};
+use commands::{Node, WriteSideHandle, identity::Hasher, settings::read_hash_key};
 use journal::{
     Kafka, Readers, Source,
     store::{Disk, StoreError},
@@ -68,8 +65,6 @@ struct Service {
     stop: CancellationToken,
     /// Cancelled once other nodes own the partitions of this one: then HTTP ends.
     closing: CancellationToken,
-    /// Why the node evicts itself, if it does.
-    eviction: SelfEviction,
     /// Not ready until every role has started. It exists before HTTP answers, so that the process never
     /// counts as ready without a component.
     starting: Component,
@@ -130,7 +125,6 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
         tasks: TaskTracker::new(),
         stop,
         closing: CancellationToken::new(),
-        eviction: SelfEviction::default(),
         starting,
     };
     service.serve_http(listener, hosts, metrics);
@@ -213,7 +207,7 @@ impl Service {
 
     async fn run(self) -> anyhow::Result<ExitCode> {
         let (tasks, stop, closing) = (self.tasks.clone(), self.stop.clone(), self.closing.clone());
-        let (write_side, eviction) = (self.write_side.clone(), self.eviction.clone());
+        let write_side = self.write_side.clone();
         let started = self.start().await;
         if started.is_ok() {
             stop.cancelled().await;
@@ -225,9 +219,6 @@ impl Service {
         }
         let ended = shutdown::wait_for(&tasks).await;
         tracing::info!(ended, "the process stops");
-        if let Some(reason) = eviction.reason() {
-            bail!("this node can't serve its partitions and left them to others: {reason}");
-        }
         started.map(|()| {
             if ended {
                 ExitCode::SUCCESS
@@ -273,7 +264,6 @@ impl Service {
                 .and_then(|commands| commands.member.clone())
                 .unwrap_or_else(|| listen.to_string()),
             misconfigured: misconfigured_topics,
-            eviction: self.eviction.clone(),
             tasks: &self.tasks,
             stop: self.stop.clone(),
             closing: self.closing.clone(),
@@ -366,7 +356,7 @@ impl Service {
     async fn try_prepare(&self) -> Result<setup::ReadyTopics, PrepareError> {
         let source = &self.source;
         let subjects = Subjects::new(source.registry.clone(), &source.kafka);
-        let prepared = match setup::prepare(&source.admin, &subjects).await {
+        let prepared = match setup::prepare(&source.admin, &source.kafka, &subjects).await {
             Ok(prepared) => prepared,
             Err(error) if error.is_transient() => {
                 return Err(PrepareError::Transient(error.to_string()));

@@ -7,8 +7,8 @@
 )]
 
 use kafka::{
-    Admin, Appender, BatchConsumer, BoundedReader, Fetch, Fetched, KafkaSettings, Membership,
-    Publisher, Registry, RegistrySettings, Span, Subjects, admin::AdminError,
+    Admin, Appender, BatchConsumer, BoundedReader, Fetch, Fetched, Hint, KafkaSettings, Membership,
+    Publisher, Registry, RegistrySettings, Span, Subjects, Watchdog, admin::AdminError,
 };
 use schemas::topics::{OWNERS, Partitions, TOPICS, TopicSpec};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -20,6 +20,9 @@ use tokio::time::timeout;
 
 /// Longest time for one step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest time that the tasks of a member may stand still.
+const STALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Settings of a deployment of this run's own.
 fn settings(test: &str) -> KafkaSettings {
@@ -114,7 +117,8 @@ async fn a_group_under_a_prefix_assigns_partitions_by_logical_names() {
     let admin = Admin::new(&settings).unwrap();
     let journal = &TOPICS[0];
     create(&admin, &[*journal]).await;
-    let joined = Membership::join(&settings, "test", "a", &[journal.name]);
+    let watchdog = Watchdog::new(Duration::from_secs(60));
+    let joined = Membership::join(&settings, "test", "a", &[journal.name], watchdog);
     let (membership, mut hints) = joined.unwrap();
     let assigned = hints.wait_for(|hint| hint.is_current && !hint.assignment.is_empty());
     let assigned = within(assigned).await.unwrap().assignment.clone();
@@ -122,6 +126,58 @@ async fn a_group_under_a_prefix_assigns_partitions_by_logical_names() {
     assert_eq!(assigned, all.collect());
     within(membership.leave()).await;
     admin.delete(&[journal.name]).await.unwrap();
+}
+
+/// The client's heartbeats go on while the runtime stands still.
+#[test]
+fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_others() {
+    let settings = settings("blocked");
+    let topic = TOPICS[0].name;
+    let join = |member: &str, watchdog| {
+        Membership::join(&settings, "blocked", member, &[topic], watchdog).unwrap()
+    };
+    let all = usize::try_from(settings.partitions).unwrap();
+    let has = |hint: &Hint, count| hint.is_current && hint.assignment.len() == count;
+    let blocked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let other = tokio::runtime::Runtime::new().unwrap();
+    let (admin, watchdog) = (Admin::new(&settings).unwrap(), Watchdog::new(STALL_TIMEOUT));
+    blocked.block_on(create(&admin, &[TOPICS[0]]));
+    let (membership, mut hints) = join("blocked", watchdog.clone());
+    blocked.block_on(async {
+        tokio::spawn(async move {
+            loop {
+                watchdog.feed();
+                tokio::time::sleep(STALL_TIMEOUT / 8).await;
+            }
+        });
+        within(hints.wait_for(|hint| has(hint, all))).await.unwrap();
+        let (successor, mut successors) = join("successor", Watchdog::new(STEP_TIMEOUT));
+        // This blocks the runtime, so nothing feeds the watchdog.
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                other.block_on(async {
+                    within(successors.wait_for(|hint| has(hint, all)))
+                        .await
+                        .unwrap();
+                });
+            });
+            waiting.join().unwrap();
+        });
+        let hint = hints.borrow_and_update().clone();
+        assert_eq!(hint.assignment.len(), 0, "{hint:?}");
+        let error = hint.error.unwrap();
+        assert!(error.contains("stood still"), "{error}");
+        // It goes on, and gets partitions again.
+        within(hints.wait_for(|hint| has(hint, all / 2)))
+            .await
+            .unwrap();
+        within(successor.leave()).await;
+        within(membership.leave()).await;
+    });
+    blocked.block_on(admin.delete(&[topic])).unwrap();
 }
 
 #[tokio::test]

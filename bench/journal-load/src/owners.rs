@@ -111,7 +111,9 @@ async fn await_serving(mut status: watch::Receiver<Status>) -> Result<()> {
     loop {
         match &*status.borrow_and_update() {
             Status::Serving { .. } => return Ok(()),
-            Status::Ended(reason) => bail!("ended: {reason}"),
+            Status::Ended(reason) | Status::Declined { reason, .. } => {
+                bail!("does not serve: {reason}")
+            }
             Status::Standby | Status::TakingOver(_) | Status::SteppingDown => {}
         }
         status.changed().await.context("ended without a status")?;

@@ -36,12 +36,15 @@ use std::{
 };
 use tokio::{sync::mpsc, time::Instant, time::timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 /// Longest line, in bytes: a client's longest line, plus the envelope.
 const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 
 /// Browsers send it with every request, and pages can't remove it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// A line, and when it was read. The client waits from then on, however long the line waits here.
+type ReadLine = (Line, Instant);
 
 /// A line that was read.
 enum PendingReply {
@@ -74,12 +77,14 @@ pub async fn commands(
     let write_side = handle.get()?;
     let is_broken = Arc::new(AtomicBool::new(false));
     let (sender, pending) = mpsc::channel(FORWARDED_MAX);
+    let (read, lines) = mpsc::channel(FORWARDED_MAX);
+    tokio::spawn(read_lines(body, read, write_side.closing.clone()));
     let stream = CommandStream {
         write_side: write_side.clone(),
         budget: handle.budget().clone(),
         is_broken: is_broken.clone(),
     };
-    tokio::spawn(stream.run(body, sender));
+    tokio::spawn(stream.run(lines, sender));
     let replies = ReceiverStream::new(pending).then(move |pending| {
         let (write_side, is_broken) = (write_side.clone(), is_broken.clone());
         async move {
@@ -94,7 +99,7 @@ pub async fn commands(
 }
 
 /// Refuses a request that a browser sends for a page. Nodes send neither of these headers.
-fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
         return Ok(());
     }
@@ -102,13 +107,24 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "NODES_ONLY", detail))
 }
 
+/// Reads lines until the body, their taker or the service ends. It never waits for an owner: bytes that were
+/// not read would use up the window of the connection, which all partitions share. The sender has at most
+/// [`FORWARDED_MAX`] lines without a reply, so there is always room for its next line.
+async fn read_lines(body: Body, read: mpsc::Sender<ReadLine>, closing: CancellationToken) {
+    let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
+    while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
+        let arrived = Instant::now();
+        if read.send((line, arrived)).await.is_err() {
+            return;
+        }
+    }
+}
+
 impl CommandStream {
-    /// Submits lines, one after the other, until the body, its reader or the service ends. Lines that were
+    /// Submits lines, one after the other, until there are no more or their sender is gone. Lines that were
     /// submitted before still get their replies.
-    async fn run(self, body: Body, sender: mpsc::Sender<PendingReply>) {
-        let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
-        let closing = self.write_side.closing.clone();
-        while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
+    async fn run(self, mut lines: mpsc::Receiver<ReadLine>, sender: mpsc::Sender<PendingReply>) {
+        while let Some(line) = lines.recv().await {
             let pending = self.submit(&line).await;
             if sender.send(pending).await.is_err() {
                 return;
@@ -116,14 +132,14 @@ impl CommandStream {
         }
     }
 
-    async fn submit(&self, line: &Line) -> PendingReply {
+    async fn submit(&self, line: &ReadLine) -> PendingReply {
         let (command, deadline) = match self.read(line) {
             Ok(read) => read,
-            Err(reason) => return PendingReply::Ready(Reply::Unavailable(reason)),
+            Err(reply) => return PendingReply::Ready(*reply),
         };
         let target = command.target();
         let TopicPartition { topic, partition } = target;
-        let bytes = match line {
+        let bytes = match &line.0 {
             Line::Text(text) => text.len(),
             Line::TooLong => 0,
         };
@@ -159,16 +175,29 @@ impl CommandStream {
         }
     }
 
-    fn read(&self, line: &Line) -> Result<(TypedCommand, Instant), String> {
+    fn read(&self, (line, arrived): &ReadLine) -> Result<(TypedCommand, Instant), Box<Reply>> {
+        let unreadable = |reason: String| Box::new(Reply::Unavailable(reason));
         let Line::Text(text) = line else {
-            return Err("a forwarded command is too long".into());
+            return Err(unreadable("a forwarded command is too long".into()));
         };
         let forwarded: Forwarded = serde_json::from_slice(text)
-            .map_err(|error| format!("a forwarded command can't be read: {error}"))?;
+            .map_err(|error| unreadable(format!("a forwarded command can't be read: {error}")))?;
+        let router = &self.write_side.router;
+        if forwarded.hash_key != router.hash_key() {
+            tracing::error!(
+                sender = forwarded.hash_key,
+                own = router.hash_key(),
+                "a node with another hash key forwarded a command; commands.hash_key_file must hold the \
+                 same key on every node"
+            );
+            return Err(Box::new(Reply::OtherHashKey {
+                hash_key: router.hash_key().to_owned(),
+            }));
+        }
         let within = Duration::from_millis(forwarded.within_ms).min(ANSWER_TIMEOUT);
-        let command = self.write_side.router.prepare(&forwarded.command);
-        let command = command.map_err(|error| error.to_string())?;
-        Ok((command, Instant::now() + within))
+        let command = router.prepare(&forwarded.command);
+        let command = command.map_err(|error| unreadable(error.to_string()))?;
+        Ok((command, *arrived + within))
     }
 
     /// Why a command must be refused at once; `None` if it can be submitted.
@@ -181,7 +210,7 @@ impl CommandStream {
             Status::Serving { .. } | Status::TakingOver(_) => None,
             Status::Standby => Some("the partition is not assigned to this node".into()),
             Status::SteppingDown => Some("the owner is stepping down".into()),
-            Status::Ended(reason) => Some(reason.to_string()),
+            Status::Declined { reason, .. } | Status::Ended(reason) => Some(reason.to_string()),
         }
     }
 }

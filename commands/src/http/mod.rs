@@ -4,10 +4,14 @@ mod answer_counters;
 pub mod batch;
 pub mod batch_stream;
 pub mod forwarded;
+mod owners;
 mod single;
 
 use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::node_protocol};
-use axum::{Router, routing::post};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes under `/api/v1`: the batch, and each command's own route.
@@ -29,11 +33,12 @@ pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
     all
 }
 
-/// The route for other nodes of the deployment. It trusts them to name the principal, so serve it only
-/// where nobody else can reach it.
+/// The routes for other nodes of the deployment. They trust them to name the principal, so serve them only
+/// where nobody else can reach them.
 pub fn internal_routes(handle: WriteSideHandle) -> Router {
     Router::new()
         .route(node_protocol::PATH, post(forwarded::commands))
+        .route(node_protocol::OWNERS_PATH, get(owners::owners))
         .with_state(handle)
 }
 

@@ -3,7 +3,7 @@
 use super::TypedCommand;
 use futures_util::future::BoxFuture;
 use journal::owner::{Answer, Machine, OwnerHandle, Proved, Refusal, Status};
-use schemas::{Context, ContextEvent, topics::TopicPartition};
+use schemas::{Context, ContextEvent, owners::ProvedRecord, topics::TopicPartition};
 use tokio::sync::{oneshot, watch};
 
 /// Gets a command's answer. It closes without one if the owner has ended.
@@ -29,6 +29,10 @@ pub trait OwnerPool: Send + Sync {
 
     /// The log as a partition's owner has proved it; `None` if there is no such partition.
     fn proved(&self, partition: i32) -> Option<watch::Receiver<Option<Proved>>>;
+
+    /// The last valid record that a partition's owner knows; `None` if there is no such partition, or before
+    /// the owner has read one.
+    fn proved_record(&self, partition: i32) -> Option<ProvedRecord>;
 }
 
 /// The owners that decide by one machine.
@@ -75,6 +79,10 @@ impl<M: Machine> OwnerPool for Pool<M> {
 
     fn proved(&self, partition: i32) -> Option<watch::Receiver<Option<Proved>>> {
         self.owner(partition).map(OwnerHandle::proved)
+    }
+
+    fn proved_record(&self, partition: i32) -> Option<ProvedRecord> {
+        self.owner(partition)?.proved_record()
     }
 }
 

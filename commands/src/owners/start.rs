@@ -22,8 +22,8 @@ pub struct OwnersLaunch<'a> {
     pub log: Kafka,
     /// How many partitions each journal has.
     pub partitions: &'a PartitionCounts,
-    /// Where this node takes commands, as other nodes reach it.
-    pub owner_url: &'a str,
+    /// Gives the settings of a partition's owner.
+    pub settings: &'a dyn Fn(TopicPartition) -> OwnerSettings,
     /// Gives the encoder of a context's journal.
     pub encoder: &'a dyn Fn(&'static Context) -> Encoder,
     /// Gives the state store of a partition.
@@ -66,7 +66,7 @@ impl<M: Machine + Copy + Sync> ContextStart for M {
                 encoder.clone(),
                 launch.log.clone(),
                 (launch.store)(target),
-                OwnerSettings::new(launch.owner_url.to_owned(), launch.partitions.of(topic)),
+                (launch.settings)(target),
             );
             let assigned = (launch.assigned)(target);
             let given_up = launch.given_up.clone();

@@ -13,8 +13,9 @@
 mod tests;
 
 use super::{
-    Directory,
-    self_eviction::{SelfEviction, reason_of_this_node},
+    adoption::Adoption,
+    owners_view::OwnersView,
+    self_eviction::{SelfEviction, must_evict_itself},
 };
 use crate::owners::OwnerStatuses;
 use journal::owner::Status;
@@ -59,12 +60,14 @@ struct Assignment {
     is_assigned: watch::Sender<bool>,
     /// The greatest epoch in which this node has served it.
     served_epoch: i64,
+    /// Whether this node attempts to own it, because the node that it is assigned to declined it.
+    adoption: Adoption,
 }
 
 impl PartitionAssignments {
     /// No assignments yet, of the given partitions. No partition of a `misconfigured` topic is owned,
-    /// even if the group assigns it. If this node can't own partitions that others could own, `eviction` stops it
-    /// and keeps the reason.
+    /// even if the group assigns it. If this node can't own a partition that another node owns, it leaves the
+    /// group, and `eviction` keeps the reason.
     pub fn none(
         partitions: impl IntoIterator<Item = TopicPartition>,
         own_url: String,
@@ -75,6 +78,7 @@ impl PartitionAssignments {
             let assignment = Assignment {
                 is_assigned: watch::Sender::new(false),
                 served_epoch: 0,
+                adoption: Adoption::default(),
             };
             (partition, assignment)
         };
@@ -101,27 +105,46 @@ impl PartitionAssignments {
         partitions.map(|partition| partition.topic).collect()
     }
 
-    /// Follows the group until `stop`; then leaves it, hands over, and cancels `closing`.
+    /// Follows the group until `stop`; then leaves it, hands over, and cancels `closing`. A node that evicts
+    /// itself leaves earlier, and goes on without partitions.
     pub async fn run(
         mut self,
         membership: Membership,
         mut hints: watch::Receiver<Hint>,
-        mut statuses: OwnerStatuses,
-        mut directory: Directory,
+        mut view: OwnersView,
         stop: CancellationToken,
         closing: CancellationToken,
     ) {
+        let is_evicted = self.follow(&mut hints, &mut view, &stop).await;
+        self.hand_over(membership, &mut view).await;
+        for assignment in self.partitions.values() {
+            assignment.is_assigned.send_replace(false);
+        }
+        wait_until_stepped_down(&mut view.statuses).await;
+        if is_evicted {
+            stop.cancelled().await;
+        }
+        closing.cancel();
+    }
+
+    /// Follows the group until `stop`, or until this node must leave it; tells whether it must.
+    async fn follow(
+        &mut self,
+        hints: &mut watch::Receiver<Hint>,
+        view: &mut OwnersView,
+        stop: &CancellationToken,
+    ) -> bool {
         let mut misconfigured = self.misconfigured.clone();
         while !stop.is_cancelled() {
             let hint = hints.borrow_and_update().clone();
-            self.apply(&hint, &statuses, &directory);
-            if let Some(reason) = must_evict_itself(&hint, &statuses) {
+            self.apply(&hint, view);
+            if let Some(reason) = must_evict_itself(&hint, view) {
                 tracing::error!(
                     reason,
-                    "this node can't own partitions that others could; it stops and leaves them to others"
+                    "this node can't own a partition that another node owns; it leaves the group"
                 );
                 self.eviction.set(reason);
-                stop.cancel();
+                return true;
             }
             tokio::select! {
                 changed = hints.changed() => if changed.is_err() {
@@ -130,39 +153,28 @@ impl PartitionAssignments {
                 },
                 // Its sender is dropped only at the end of shutdown.
                 Ok(()) = misconfigured.changed() => {}
-                () = statuses.changed() => {}
-                () = directory.changed() => {}
-                () = self.end_of_doubt() => {}
+                () = view.changed() => {}
+                () = self.end_of_wait() => {}
                 () = stop.cancelled() => {}
             }
         }
-        self.hand_over(membership, &mut statuses, &mut directory)
-            .await;
-        for assignment in self.partitions.values() {
-            assignment.is_assigned.send_replace(false);
-        }
-        wait_until_stepped_down(&mut statuses).await;
-        closing.cancel();
+        false
     }
 
     /// Leaves the group, and serves until every partition of this node has a new owner, or until it is known
     /// that there is no other member.
-    async fn hand_over(
-        &mut self,
-        membership: Membership,
-        statuses: &mut OwnerStatuses,
-        directory: &mut Directory,
-    ) {
+    async fn hand_over(&mut self, membership: Membership, view: &mut OwnersView) {
         let deadline = Instant::now() + HANDOVER_TIMEOUT;
         let is_alone = CancellationToken::new();
         let handed_over = timeout_at(deadline, async {
             let leave = async {
                 match membership.leave().await {
                     OtherMembers::None => is_alone.cancel(),
-                    OtherMembers::Some => {}
+                    // If they are unknown, they may be about to take over.
+                    OtherMembers::Some | OtherMembers::Unknown => {}
                 }
             };
-            let successors = self.wait_for_successors(statuses, directory);
+            let successors = self.wait_for_successors(view);
             tokio::join!(leave, is_alone.run_until_cancelled(successors));
         });
         if handed_over.await.is_err() {
@@ -171,62 +183,67 @@ impl PartitionAssignments {
     }
 
     /// Serves until every partition of this node has a new owner.
-    async fn wait_for_successors(
-        &mut self,
-        statuses: &mut OwnerStatuses,
-        directory: &mut Directory,
-    ) {
-        let nothing = Hint {
-            is_current: true,
-            ..Hint::default()
-        };
+    async fn wait_for_successors(&mut self, view: &mut OwnersView) {
+        // Without a current assignment no partition is adopted that another node declined.
+        let nothing = Hint::default();
         loop {
-            self.apply(&nothing, statuses, directory);
+            self.apply(&nothing, view);
             let mut partitions = self.partitions.values();
             if !partitions.any(|assignment| *assignment.is_assigned.borrow()) {
                 return;
             }
-            tokio::select! {
-                () = statuses.changed() => {}
-                () = directory.changed() => {}
-            }
+            view.changed().await;
         }
     }
 
-    /// Returns once [`DOUBT_TIME`] is over; never, if no hint is in doubt or the time was over already.
-    async fn end_of_doubt(&self) {
-        match self.doubted_since {
-            Some(since) if since.elapsed() < DOUBT_TIME => sleep_until(since + DOUBT_TIME).await,
-            Some(_) | None => std::future::pending().await,
+    /// Returns once [`DOUBT_TIME`] is over, or once a partition that another node declined is to be adopted;
+    /// never, if there is nothing to wait for.
+    async fn end_of_wait(&self) {
+        let now = Instant::now();
+        let doubt = self.doubted_since.map(|since| since + DOUBT_TIME);
+        let partitions = self.partitions.values();
+        let adoptions = partitions.filter_map(|assignment| assignment.adoption.due_after(now));
+        match adoptions.chain(doubt.filter(|end| *end > now)).min() {
+            Some(end) => sleep_until(end).await,
+            None => std::future::pending().await,
         }
     }
 
     /// Assigns each partition to this node, or not, by the hint, its owner's status and the directory.
-    fn apply(&mut self, hint: &Hint, statuses: &OwnerStatuses, directory: &Directory) {
+    fn apply(&mut self, hint: &Hint, view: &OwnersView) {
+        let now = Instant::now();
         self.doubted_since = match hint.is_current {
             true => None,
-            false => self.doubted_since.or_else(|| Some(Instant::now())),
+            false => self.doubted_since.or(Some(now)),
         };
         let since = self.doubted_since;
-        let may_take_over = since.is_none_or(|since| since.elapsed() >= DOUBT_TIME);
-        let known = directory.known();
+        let may_take_over = since.is_none_or(|since| now - since >= DOUBT_TIME);
+        let known = view.directory.known();
         let misconfigured = self.misconfigured.borrow();
         for (partition, assignment) in &mut self.partitions {
-            let entry = known.owner(*partition);
-            let successor = entry.filter(|entry| entry.url != self.own_url);
-            let status = statuses.of(*partition);
+            let entry = known.entry(*partition);
+            let other = entry.filter(|entry| entry.url != self.own_url);
+            let status = view.statuses.of(*partition);
             if let Status::Serving { epoch, .. } = &*status {
                 assignment.served_epoch = assignment.served_epoch.max(*epoch);
             }
+            let successor = other.filter(|entry| entry.declined.is_none());
             let is_succeeded = successor.is_some_and(|entry| entry.epoch > assignment.served_epoch);
             let is_hinted = is_assigned_by(hint, *partition);
+            let may_adopt = !is_hinted && hint.is_current && hint.error.is_none();
+            let declined = other.filter(|entry| may_adopt && entry.declined.is_some());
+            let own = (self.own_url.as_str(), *partition);
+            assignment.adoption.update(declined, &status, own, now);
+            let adopts = assignment.adoption.is_due(now);
             assignment.is_assigned.send_if_modified(|assigned| {
                 let is_meant = match (is_hinted, hint.is_current) {
                     (true, true) => true,
                     (true, false) => is_serving(&status) || (may_take_over && !is_succeeded),
-                    (false, true | false) => *assigned && serves_on(&status, successor),
+                    (false, true | false) => adopts || (*assigned && serves_on(&status, other)),
                 };
-                let now = is_meant && !misconfigured.contains(partition.topic);
+                // Before the directory was read, the log may lack records that this node does not know of.
+                let now =
+                    is_meant && known.is_complete() && !misconfigured.contains(partition.topic);
                 std::mem::replace(assigned, now) != now
             });
             drop(status);
@@ -238,34 +255,28 @@ fn is_assigned_by(hint: &Hint, TopicPartition { topic, partition }: TopicPartiti
     hint.assignment.contains(&(topic.to_owned(), partition))
 }
 
-/// The reason why this node must leave its partitions to others: one of its owners can't serve, the cause
-/// lies with this node, and there are other members.
-fn must_evict_itself(hint: &Hint, statuses: &OwnerStatuses) -> Option<String> {
-    let mut all = statuses.all();
-    // A node with every partition is alone: its eviction would help no other.
-    if !hint.is_current || all.all(|(partition, _)| is_assigned_by(hint, partition)) {
-        return None;
-    }
-    statuses.all().find_map(|(partition, status)| {
-        let reason = reason_of_this_node(&status);
-        let reason = reason.filter(|_| is_assigned_by(hint, partition))?;
-        Some(format!("{partition}: {reason}"))
-    })
-}
-
 fn is_serving(status: &Status) -> bool {
     match status {
         Status::Serving { .. } => true,
-        Status::Standby | Status::TakingOver(_) | Status::SteppingDown | Status::Ended(_) => false,
+        Status::Standby
+        | Status::TakingOver(_)
+        | Status::Declined { .. }
+        | Status::SteppingDown
+        | Status::Ended(_) => false,
     }
 }
 
-/// Whether an owner serves on although its partition is assigned to another node.
-fn serves_on(status: &Status, successor: Option<&Entry>) -> bool {
+/// Whether an owner serves on although its partition is assigned to another node. The entry of a node that
+/// announced itself and declined then ends its term like that of a successor.
+fn serves_on(status: &Status, other: Option<&Entry>) -> bool {
     match status {
-        Status::Serving { epoch, .. } => successor.is_none_or(|entry| entry.epoch < *epoch),
+        Status::Serving { epoch, .. } => other.is_none_or(|entry| entry.epoch <= *epoch),
         // An owner that does not serve must not fence the successor.
-        Status::Standby | Status::TakingOver(_) | Status::SteppingDown | Status::Ended(_) => false,
+        Status::Standby
+        | Status::TakingOver(_)
+        | Status::Declined { .. }
+        | Status::SteppingDown
+        | Status::Ended(_) => false,
     }
 }
 
@@ -284,6 +295,6 @@ async fn wait_until_stepped_down(statuses: &mut OwnerStatuses) {
 fn is_busy(status: &Status) -> bool {
     match status {
         Status::Serving { .. } | Status::TakingOver(_) | Status::SteppingDown => true,
-        Status::Standby | Status::Ended(_) => false,
+        Status::Standby | Status::Declined { .. } | Status::Ended(_) => false,
     }
 }

@@ -1,13 +1,15 @@
 //! The directory: which node owns which partition, according to the owners' entries in `journal.owners`.
 //!
-//! The entry of the greatest epoch counts, and an invalid record is skipped; so the directory may be
-//! behind, but is not wrong for long. A tombstone cancels everything before it: an owner writes one if an
-//! entry of a greater epoch than its own stays, because that entry may have no owner (see
-//! [`super::ownership_publisher`]). While Kafka is unreachable, the entries read so far stay.
+//! The entry of the greatest epoch counts, of several the last one, and an invalid record is skipped; so the
+//! directory may be behind, but is not wrong for long. A node that declines its partition publishes an entry
+//! that says so, and then nobody owns the partition until another node serves it. A tombstone cancels
+//! everything before it: an owner writes one if an entry of a greater epoch than its own stays, because that
+//! entry may have no owner (see [`super::ownership_publisher`]). While Kafka is unreachable, the entries read
+//! so far stay.
 
 use crate::metrics as names;
 use journal::Source;
-use kafka::{BatchConsumer, Record};
+use kafka::{BatchConsumer, BoundedReader, Fetch, Record, Span};
 use schemas::{
     CONTEXTS,
     owners::{Entry, parse_key},
@@ -26,33 +28,56 @@ pub struct Directory {
 /// The entries read so far.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// By partition, the entry of the greatest epoch.
+    /// By partition, the entry of the greatest epoch, and of several the last one.
     greatest: HashMap<TopicPartition, Entry>,
-    /// By partition, the epoch of the last record, which compaction will leave.
-    last_epoch: HashMap<TopicPartition, i64>,
+    /// By partition, the last entry, which compaction will leave.
+    last: HashMap<TopicPartition, Entry>,
+    /// Whether everything was read that the topic held when reading started.
+    is_complete: bool,
 }
 
 impl Known {
-    /// The entry of a partition's owner.
+    /// The entry of a partition's owner; `None` if a node declined the partition since.
     pub fn owner(&self, partition: TopicPartition) -> Option<&Entry> {
+        let entry = self.entry(partition);
+        entry.filter(|entry| entry.declined.is_none())
+    }
+
+    /// The entries of all owners.
+    pub fn owners(&self) -> impl Iterator<Item = (TopicPartition, &Entry)> {
+        let entries = self.greatest.iter();
+        entries
+            .filter(|(_, entry)| entry.declined.is_none())
+            .map(|(partition, entry)| (*partition, entry))
+    }
+
+    /// The entry of the greatest epoch, be it an owner's or that of a node that declined the partition.
+    pub fn entry(&self, partition: TopicPartition) -> Option<&Entry> {
         self.greatest.get(&partition)
     }
 
-    /// The epoch of the entry that a reader that begins now may find alone; 0 if there is no entry.
-    pub fn last_epoch(&self, partition: TopicPartition) -> i64 {
-        self.last_epoch.get(&partition).copied().unwrap_or_default()
+    /// The entry that a reader that begins now may find alone.
+    pub fn last(&self, partition: TopicPartition) -> Option<&Entry> {
+        self.last.get(&partition)
+    }
+
+    /// Whether everything was read that the topic held when reading started. Before that, a partition may have
+    /// an owner, and its log a proved record, that this node does not know of.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     fn insert(&mut self, partition: TopicPartition, entry: Entry) {
-        self.last_epoch.insert(partition, entry.epoch);
-        let known = self.owner(partition);
-        if known.is_none_or(|known| known.epoch < entry.epoch) {
-            self.greatest.insert(partition, entry);
+        let known = self.entry(partition);
+        // Two terms have the same epoch if the journal was created again; the later one is in force.
+        if known.is_none_or(|known| known.epoch <= entry.epoch) {
+            self.greatest.insert(partition, entry.clone());
         }
+        self.last.insert(partition, entry);
     }
 
     fn remove(&mut self, partition: TopicPartition) {
-        self.last_epoch.remove(&partition);
+        self.last.remove(&partition);
         self.greatest.remove(&partition);
     }
 }
@@ -93,14 +118,14 @@ pub(crate) struct Entries {
 impl Entries {
     /// Reads an entry for every partition.
     pub(crate) fn put_all(&self, epoch: i64, url: &str) {
+        self.put(&Entry::new(epoch, "", url));
+    }
+
+    /// Reads this entry for every partition.
+    pub(crate) fn put(&self, entry: &Entry) {
         self.known.send_modify(|known| {
             for partition in self.partitions.journal_partitions() {
-                let entry = Entry {
-                    epoch,
-                    term: String::new(),
-                    url: url.to_owned(),
-                };
-                known.insert(partition, entry);
+                known.insert(partition, entry.clone());
             }
         });
     }
@@ -116,9 +141,10 @@ impl Entries {
 
 #[cfg(test)]
 impl Directory {
-    /// An empty directory, and the entries that fill it.
+    /// A directory that was read to its end and is empty, and the entries that fill it.
     pub(crate) fn of_entries(partitions: PartitionCounts) -> (Entries, Self) {
         let (known, directory) = Self::empty();
+        known.send_modify(|known| known.is_complete = true);
         (Entries { known, partitions }, directory)
     }
 }
@@ -153,11 +179,12 @@ async fn read_on(
     known: &watch::Sender<Known>,
     partitions: &PartitionCounts,
 ) -> String {
-    let low = match source.admin.watermarks(OWNERS.name, 0).await {
-        Ok(watermarks) => watermarks.low,
-        Err(error) => return error.to_string(),
+    let end = match read_to_end(source, known, partitions).await {
+        Ok(end) => end,
+        Err(error) => return error,
     };
-    let consumer = BatchConsumer::start(&source.kafka, "directory", OWNERS.name, &[(0, low)]);
+    known.send_if_modified(|known| !std::mem::replace(&mut known.is_complete, true));
+    let consumer = BatchConsumer::start(&source.kafka, "directory", OWNERS.name, &[(0, end)]);
     let mut consumer = match consumer {
         Ok(consumer) => consumer,
         Err(error) => return error.to_string(),
@@ -171,6 +198,23 @@ async fn read_on(
             Err(error) => return error.to_string(),
         }
     }
+}
+
+/// Reads everything that the topic holds now; gives its end.
+async fn read_to_end(
+    source: &Source,
+    known: &watch::Sender<Known>,
+    partitions: &PartitionCounts,
+) -> Result<i64, String> {
+    let span = Span::measure(&source.admin, OWNERS.name, 0).await;
+    let span = span.map_err(|error| error.to_string())?;
+    let fetch = Fetch::Sparing;
+    let reader = BoundedReader::start(&source.kafka, "directory", OWNERS.name, &[span], fetch);
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    while let Some(records) = reader.next().await.map_err(|error| error.to_string())? {
+        take_all(known, partitions, &records);
+    }
+    Ok(span.end)
 }
 
 fn take_all(known: &watch::Sender<Known>, partitions: &PartitionCounts, records: &[Record]) {
@@ -250,16 +294,57 @@ mod tests {
         ]);
         assert_eq!(owner_url(&directory).as_deref(), Some("http://c:1"));
         // The owner of epoch 6 must publish its entry again, because compaction would leave 5.
-        assert_eq!(directory.known().last_epoch(PARTITION), 5);
+        let last_epoch = |directory: &Directory| {
+            let known = directory.known();
+            known.last(PARTITION).map(|entry| entry.epoch)
+        };
+        assert_eq!(last_epoch(&directory), Some(5));
         let tombstone = Record {
             value: None,
             ..record(5, &key, "")
         };
         take(&[tombstone]);
         assert_eq!(owner_url(&directory), None);
-        assert_eq!(directory.known().last_epoch(PARTITION), 0);
+        assert_eq!(last_epoch(&directory), None);
         take(&[record(6, &key, &entry(2, "http://e:1"))]);
         assert_eq!(owner_url(&directory).as_deref(), Some("http://e:1"));
+    }
+
+    #[test]
+    fn of_two_terms_with_one_epoch_the_later_entry_counts() {
+        let (sender, directory) = Directory::empty();
+        let key = schemas::owners::key(PARTITION);
+        let take = |text: String| {
+            take_all(
+                &sender,
+                &PartitionCounts::uniform(9),
+                &[record(0, &key, &text)],
+            );
+        };
+        take(entry(3, "http://of-the-deleted-journal:1"));
+        take(entry(3, "http://of-the-new-journal:1"));
+        let owner = owner_url(&directory);
+        assert_eq!(owner.as_deref(), Some("http://of-the-new-journal:1"));
+    }
+
+    #[test]
+    fn a_declined_partition_has_no_owner_until_another_node_serves() {
+        let (sender, directory) = Directory::empty();
+        let key = schemas::owners::key(PARTITION);
+        let take = |text: String| {
+            take_all(
+                &sender,
+                &PartitionCounts::uniform(9),
+                &[record(0, &key, &text)],
+            );
+        };
+        take(entry(3, "http://a:1"));
+        let declined = Entry::new(3, "", "http://b:1").declining("its clock is wrong");
+        take(declined.to_json());
+        assert_eq!(owner_url(&directory), None);
+        assert_eq!(directory.known().entry(PARTITION), Some(&declined));
+        take(entry(4, "http://c:1"));
+        assert_eq!(owner_url(&directory).as_deref(), Some("http://c:1"));
     }
 
     #[test]

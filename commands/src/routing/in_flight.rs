@@ -192,11 +192,7 @@ mod tests {
 
     #[test]
     fn a_hint_overrides_the_stale_entry_that_led_to_it() {
-        let entry = |epoch, url: &str| Entry {
-            epoch,
-            term: String::new(),
-            url: url.into(),
-        };
+        let entry = |epoch, url: &str| Entry::new(epoch, "", url);
         let (stale, hint, later) = (entry(9, "b"), entry(3, "c"), entry(4, "d"));
         let chosen = |known: &Entry, hint: Option<&Entry>, failed| {
             choose_owner(Some(known.clone()), hint.cloned(), failed, "a")

@@ -1,14 +1,16 @@
-//! Streams of commands to other nodes: one connection per node (HTTP/2), one stream per partition, a line
-//! for each command and each reply, in order. So a partition that waits for its owner holds up no other.
+//! Streams of commands to other nodes over HTTP/2: one stream per partition, and one connection per node for
+//! each [`STREAMS_MAX`] partitions. A stream has a line for each command and each reply, in order. So a
+//! partition that waits for its owner holds up no other.
 //!
 //! A stream that breaks, or on which the other node turned a command away, takes nothing more. The senders
 //! of commands without a reply make another attempt.
 
 use super::node_protocol::{PATH, Reply};
 use crate::ndjson::{Line, Lines, MEDIA_TYPE};
+use axum::body::Bytes;
 use futures_util::StreamExt;
 use reqwest::header::CONTENT_TYPE;
-use schemas::topics::TopicPartition;
+use schemas::topics::{PartitionCounts, TopicPartition};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -25,6 +27,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Most commands of one stream without a reply; as many again wait to be sent.
 pub const FORWARDED_MAX: usize = 1_024;
+/// Most partitions whose streams share a connection. A node takes 200 streams of a connection at once, and a
+/// stream that ends overlaps with the next one of its partition.
+const STREAMS_MAX: usize = 100;
 /// Most lines sent together, if that many wait.
 const LINES_TOGETHER_MAX: usize = 256;
 /// Pieces of a stream's body that wait to be written to the connection.
@@ -42,7 +47,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections to other nodes.
 #[derive(Clone)]
 pub struct NodeClients {
-    http: reqwest::Client,
+    /// Each has connections of its own.
+    http: Arc<[reqwest::Client]>,
+    /// Which of the clients a partition's streams use.
+    client_of: Arc<HashMap<TopicPartition, usize>>,
     streams: Arc<Mutex<HashMap<(String, TopicPartition), Stream>>>,
     next_stream: Arc<AtomicU64>,
 }
@@ -82,25 +90,36 @@ struct StreamTask {
 }
 
 impl NodeClients {
-    /// No connections yet.
+    /// No connections yet, for the partitions of all journals.
     ///
     /// # Errors
     /// The HTTP client can't be created.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .http2_prior_knowledge()
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .connect_timeout(OPEN_TIMEOUT)
-            .build()?;
+    pub fn new(partitions: &PartitionCounts) -> Result<Self, reqwest::Error> {
+        let partitions = partitions.journal_partitions().enumerate();
+        let client_of: HashMap<_, _> = partitions
+            .map(|(number, partition)| (partition, number / STREAMS_MAX))
+            .collect();
+        let clients = client_of.len().div_ceil(STREAMS_MAX);
+        let http: Result<Arc<[_]>, _> = (0..clients).map(|_| client()).collect();
         Ok(Self {
-            http,
+            http: http?,
+            client_of: Arc::new(client_of),
             streams: Arc::default(),
             next_stream: Arc::default(),
         })
+    }
+
+    /// The client for a partition's streams.
+    fn client(&self, partition: TopicPartition) -> &reqwest::Client {
+        let index = self.client_of.get(&partition);
+        &self.http[*index.expect("a command is for a partition of a journal")]
+    }
+
+    /// Gets a short answer of a node; `None` if it does not answer, or not with success.
+    pub async fn get(&self, url: &str, path: &str) -> Option<Bytes> {
+        let http = self.http.first()?;
+        let answer = http.get(format!("{url}{path}")).send().await.ok()?;
+        answer.error_for_status().ok()?.bytes().await.ok()
     }
 
     /// The number of the stream that a command to this node and partition would go on now.
@@ -144,7 +163,7 @@ impl NodeClients {
             queue,
             pending: VecDeque::new(),
         };
-        tokio::spawn(task.run(self.http.clone()));
+        tokio::spawn(task.run(self.client(partition).clone()));
         stream
     }
 }
@@ -274,9 +293,42 @@ impl StreamTask {
     }
 }
 
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .http2_prior_knowledge()
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .connect_timeout(OPEN_TIMEOUT)
+        .build()
+}
+
 /// An error with its causes: the outermost text alone rarely says anything.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_of_many_partitions_fit_into_their_connections() {
+        for count in [1, 4, 64, 448] {
+            let partitions = PartitionCounts::uniform(count);
+            let node_clients = NodeClients::new(&partitions).unwrap();
+            let mut streams = vec![0; node_clients.http.len()];
+            for partition in partitions.journal_partitions() {
+                streams[node_clients.client_of[&partition]] += 1;
+            }
+            let is_shared = streams
+                .iter()
+                .all(|count| (1..=STREAMS_MAX).contains(count));
+            assert!(is_shared, "{streams:?}");
+        }
+    }
 }

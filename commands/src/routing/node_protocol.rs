@@ -6,17 +6,26 @@
 
 use crate::envelope::CommandEnvelope;
 use journal::owner::{Answer, Refusal};
-use schemas::{Outcome, OutcomeKind, owners::Entry};
+use schemas::{
+    Outcome, OutcomeKind,
+    owners::{self, Entry},
+    topics::TopicPartition,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where nodes take commands from each other.
 pub const PATH: &str = "/internal/v1/commands";
+/// Where a node says which partitions it serves.
+pub const OWNERS_PATH: &str = "/internal/v1/owners";
 
 /// A command for the owner on another node.
 #[derive(Debug, Serialize)]
 pub struct Forward<'a> {
     /// How long the client still waits, in milliseconds.
     pub within_ms: u64,
+    /// The fingerprint of the sender's hash key.
+    pub hash_key: &'a str,
     /// The command.
     pub command: &'a CommandEnvelope,
 }
@@ -27,6 +36,8 @@ pub struct Forward<'a> {
 pub struct Forwarded {
     /// See [`Forward::within_ms`].
     pub within_ms: u64,
+    /// See [`Forward::hash_key`].
+    pub hash_key: String,
     /// See [`Forward::command`].
     pub command: CommandEnvelope,
 }
@@ -74,6 +85,11 @@ pub enum Reply {
     Busy(String),
     /// The command had no effect, or its outcome is unknown.
     Unavailable(String),
+    /// The receiver hashes commands by another key, so it can't tell a retry from another command.
+    OtherHashKey {
+        /// The fingerprint of the receiver's key.
+        hash_key: String,
+    },
     /// The receiver does not own the partition (421 in HTTP).
     NotOwner {
         /// The reason, as a text for people.
@@ -151,8 +167,53 @@ impl Reply {
             Self::Unencodable(reason) => Refusal::Unencodable(reason),
             Self::Busy(reason) => Refusal::Busy(reason),
             Self::Unavailable(reason) => Refusal::Unavailable(reason),
+            Self::OtherHashKey { hash_key } => Refusal::Unavailable(format!(
+                "the owner's node has another hash key, of fingerprint {hash_key}; commands.hash_key_file \
+                 must hold the same key on every node"
+            )),
             Self::NotOwner { reason, .. } => Refusal::NotOwner(reason),
         })
+    }
+}
+
+/// The partitions that a node serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedPartitions {
+    serving: Vec<ServedPartition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ServedPartition {
+    /// As the key of an entry in `journal.owners`.
+    partition: String,
+    epoch: i64,
+}
+
+impl ServedPartitions {
+    /// The answer of a node that serves these partitions in these epochs.
+    pub fn new(serving: impl IntoIterator<Item = (TopicPartition, i64)>) -> Self {
+        let serving = serving
+            .into_iter()
+            .map(|(partition, epoch)| ServedPartition {
+                partition: owners::key(partition),
+                epoch,
+            });
+        Self {
+            serving: serving.collect(),
+        }
+    }
+
+    /// The partitions and their epochs. A partition that this program does not know is left out.
+    pub fn into_partitions(self) -> BTreeMap<TopicPartition, i64> {
+        let serving = self.serving.into_iter();
+        serving
+            .filter_map(|served| {
+                Some((
+                    owners::parse_key(served.partition.as_bytes())?,
+                    served.epoch,
+                ))
+            })
+            .collect()
     }
 }
 
@@ -201,11 +262,16 @@ mod tests {
             ..CommandEnvelope::new(&Principal::import(), None, body)
         };
         let forward = |command: &CommandEnvelope| {
-            let within_ms = 15_000;
-            String::from_utf8(line(&Forward { within_ms, command })).unwrap()
+            let forward = Forward {
+                within_ms: 15_000,
+                hash_key: "0011223344556677",
+                command,
+            };
+            String::from_utf8(line(&forward)).unwrap()
         };
         let expected = concat!(
-            r#"{"within_ms":15000,"command":{"id":"07070707070707070707070707070707","keyed":true,"#,
+            r#"{"within_ms":15000,"hash_key":"0011223344556677","#,
+            r#""command":{"id":"07070707070707070707070707070707","keyed":true,"#,
             r#""received_at":1291191960000000,"actor":"service:import","expected_version":3,"#,
             r#""traceparent":null,"call":{"name":"ChangePrice","body":{"sku":"LAMP-1","#,
             r#""price":{"amount":5,"currency":"GBP"}}}}}"#,
@@ -267,11 +333,7 @@ mod tests {
         let reply = Reply::NotOwner {
             reason: "stepped down".into(),
             was_submitted: true,
-            owner: Some(Entry {
-                epoch: 7,
-                term: "05".into(),
-                url: "http://b:1".into(),
-            }),
+            owner: Some(Entry::new(7, "05", "http://b:1")),
         };
         let expected = concat!(
             r#"{"not_owner":{"reason":"stepped down","was_submitted":true,"#,
@@ -279,5 +341,39 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(line(&reply)).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_answer_about_served_partitions_is_golden() {
+        let partition = |topic, partition| TopicPartition { topic, partition };
+        let served = [
+            (partition("journal.catalog", 0), 3),
+            (partition("journal.orders", 12), 4),
+        ];
+        let expected = concat!(
+            r#"{"serving":[{"partition":"journal.catalog/0","epoch":3},"#,
+            r#"{"partition":"journal.orders/12","epoch":4}]}"#,
+        );
+        let text = serde_json::to_string(&ServedPartitions::new(served)).unwrap();
+        assert_eq!(text, expected);
+        let read: ServedPartitions = serde_json::from_str(expected).unwrap();
+        assert_eq!(read.into_partitions(), served.into());
+    }
+
+    #[test]
+    fn a_difference_of_hash_keys_is_a_refusal_that_names_the_setting() {
+        let reply = Reply::OtherHashKey {
+            hash_key: "8899aabbccddeeff".into(),
+        };
+        let text = String::from_utf8(line(&reply)).unwrap();
+        assert_eq!(
+            text,
+            "{\"other_hash_key\":{\"hash_key\":\"8899aabbccddeeff\"}}\n"
+        );
+        let Err(Refusal::Unavailable(reason)) = reply.into_result() else {
+            panic!("not a refusal");
+        };
+        assert!(reason.contains("8899aabbccddeeff"), "{reason}");
+        assert!(reason.contains("commands.hash_key_file"), "{reason}");
     }
 }

@@ -1,4 +1,7 @@
-//! Publishes in `journal.owners` which partitions this node owns.
+//! Publishes in `journal.owners` which partitions this node owns, and which it declines.
+//!
+//! An entry names the last record that the owner has proved, so that no node goes on with a log that lost it,
+//! and the fingerprint of the node's hash key.
 //!
 //! Readers believe the entry of the greatest epoch. An entry of a greater epoch than that of the serving
 //! owner is usually its successor's. It may also be stale, or belong to a journal that was since recreated,
@@ -7,34 +10,49 @@
 //! contested entry has an owner after all, that owner publishes it again, as every owner without an entry
 //! does; so each entry is contested once.
 
-use super::Directory;
+use super::{Directory, owners_view::OwnersView, self_eviction::fault};
 use crate::{metrics as names, owners::OwnerStatuses};
 use journal::owner::Status;
 use kafka::Publisher;
 use schemas::{
-    owners::{Entry, key},
+    owners::{Entry, ProvedRecord, key},
     topics::{OWNERS, TopicPartition},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Time after which an entry is published again if it has not been read back.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
-
+/// Time after which an entry is published again with the record proved last. If a log loses less than was
+/// proved since, only the state store of its owner tells.
+const PROVED_INTERVAL: Duration = Duration::from_secs(5);
 /// Time after which an entry of a greater epoch than that of a serving owner is contested. If the entry is
 /// its successor's, any command makes the owner step down within this time.
 const CONTEST_AFTER: Duration = Duration::from_secs(5);
+/// Time after which a partition that this node declines is offered to others. Meanwhile this node learns
+/// whether another one serves it.
+const DECLINE_AFTER: Duration = Duration::from_secs(3);
 
 /// Publishes this node's entries.
 pub struct OwnershipPublisher {
     publisher: Publisher,
-    own_url: String,
-    statuses: OwnerStatuses,
-    directory: Directory,
-    /// The epoch published last for each partition, and when.
+    node: OwnNode,
+    view: OwnersView,
+    /// When the last entry was published for each partition, and its epoch.
     published: HashMap<TopicPartition, (i64, Instant)>,
+    declined: HashMap<TopicPartition, Instant>,
     contests: Contests,
+}
+
+/// The statements of this node's entries.
+pub struct OwnNode {
+    /// Where it takes commands.
+    pub url: String,
+    /// The fingerprint of its hash key.
+    pub hash_key: String,
+    /// The last record that its owner of a partition has proved.
+    pub proved: Arc<dyn Fn(TopicPartition) -> Option<ProvedRecord> + Send + Sync>,
 }
 
 /// Entries of greater epochs than those of serving owners, by partition.
@@ -48,32 +66,27 @@ struct Contest {
 }
 
 impl OwnershipPublisher {
-    /// A publisher for the owners behind `statuses`.
-    pub fn new(
-        publisher: Publisher,
-        own_url: String,
-        statuses: OwnerStatuses,
-        directory: Directory,
-    ) -> Self {
+    /// A publisher for the owners of this node.
+    pub fn new(publisher: Publisher, node: OwnNode, view: OwnersView) -> Self {
         Self {
             publisher,
-            own_url,
-            statuses,
-            directory,
+            node,
+            view,
             published: HashMap::new(),
+            declined: HashMap::new(),
             contests: Contests::new(),
         }
     }
 
     /// Publishes an entry for every serving owner of this node, and again wherever the last entry of the
-    /// topic has a lesser epoch; until `stop`.
+    /// topic is another one; until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             stop.run_until_cancelled(self.contest()).await;
             stop.run_until_cancelled(self.publish()).await;
             tokio::select! {
-                () = self.statuses.changed() => {}
-                () = self.directory.changed() => {}
+                () = self.view.statuses.changed() => {}
+                () = self.view.directory.changed() => {}
                 () = sleep(PUBLISH_INTERVAL) => {}
                 () = stop.cancelled() => {}
             }
@@ -82,7 +95,8 @@ impl OwnershipPublisher {
 
     /// Contests the entries that are due.
     async fn contest(&mut self) {
-        let due = entries_to_contest(&self.statuses, &self.directory, &mut self.contests);
+        let (statuses, directory) = (&self.view.statuses, &self.view.directory);
+        let due = entries_to_contest(statuses, directory, &mut self.contests);
         if due.is_empty() {
             return;
         }
@@ -95,36 +109,77 @@ impl OwnershipPublisher {
 
     /// Publishes the entries that are due.
     async fn publish(&mut self) {
-        let due = entries_to_publish(&self.statuses, &self.directory, &self.published);
+        let (statuses, directory) = (&self.view.statuses, &self.view.directory);
+        let mut due = entries_to_publish(statuses, directory, &self.node, &self.published);
+        due.extend(self.entries_to_decline());
         if due.is_empty() {
             return;
         }
         let records: Vec<(String, Vec<u8>)> = due
             .iter()
-            .map(|(partition, epoch, term)| {
-                let entry = Entry {
-                    epoch: *epoch,
-                    term: hex::encode(term),
-                    url: self.own_url.clone(),
-                };
-                (key(*partition), entry.to_json().into_bytes())
-            })
+            .map(|(partition, entry)| (key(*partition), entry.to_json().into_bytes()))
             .collect();
         if let Err(error) = self.publisher.publish(OWNERS.name, &records).await {
-            tracing::warn!(%error, "entries of serving owners could not be published yet");
+            tracing::warn!(%error, "entries of this node's owners could not be published yet");
         }
         let now = Instant::now();
         let published = due.into_iter();
         self.published
-            .extend(published.map(|(partition, epoch, _)| (partition, (epoch, now))));
+            .extend(published.map(|(partition, entry)| (partition, (entry.epoch, now))));
     }
+
+    /// The entries of partitions that this node declines, that others may be able to own, and that no node
+    /// serves.
+    fn entries_to_decline(&mut self) -> Vec<(TopicPartition, Entry)> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (partition, status) in self.view.statuses.all() {
+            let Some((reason, epoch)) = fault(&status) else {
+                self.declined.remove(&partition);
+                continue;
+            };
+            let since = *self.declined.entry(partition).or_insert(now);
+            let known = self.view.directory.known().entry(partition).cloned();
+            let entry = declining(known.as_ref(), &self.node.url, epoch, reason);
+            let is_offered =
+                known.is_some_and(|known| known.declined.is_some() && known.epoch >= entry.epoch);
+            let is_served = self.view.other_server(partition, epoch).is_some();
+            if now - since >= DECLINE_AFTER && !is_served && !is_offered {
+                due.push((partition, entry));
+            }
+        }
+        due
+    }
+}
+
+/// The entry of a node that declines a partition. It keeps what is known of the log and of its owner's key.
+fn declining(known: Option<&Entry>, own_url: &str, epoch: i64, reason: &str) -> Entry {
+    let entry = match known {
+        Some(known) if known.epoch >= epoch => known.clone(),
+        // The announcement of this node has ended the term of that entry.
+        Some(known) => Entry {
+            epoch,
+            term: String::new(),
+            ..known.clone()
+        },
+        None => Entry::new(epoch.max(1), "", ""),
+    };
+    let entry = Entry {
+        url: own_url.to_owned(),
+        ..entry
+    };
+    entry.declining(reason)
 }
 
 /// The epoch and the term of an owner that serves.
 fn serving(status: &Status) -> Option<(i64, [u8; 16])> {
     match status {
         Status::Serving { epoch, term } => Some((*epoch, *term)),
-        Status::Standby | Status::TakingOver(_) | Status::SteppingDown | Status::Ended(_) => None,
+        Status::Standby
+        | Status::TakingOver(_)
+        | Status::Declined { .. }
+        | Status::SteppingDown
+        | Status::Ended(_) => None,
     }
 }
 
@@ -137,11 +192,11 @@ fn entries_to_contest(
     let known = directory.known();
     let mut due = Vec::new();
     for (partition, status) in statuses.all() {
-        let entry = serving(&status).zip(known.owner(partition));
+        let entry = serving(&status).zip(known.entry(partition));
         let greater = entry.filter(|((epoch, _), entry)| entry.epoch > *epoch);
         let contest = contests.get(&partition);
         match (greater, contest) {
-            (Some((_, entry)), Some(contest)) if contest.entry == *entry => {
+            (Some((_, entry)), Some(contest)) if is_of_same_owner(&contest.entry, entry) => {
                 if !contest.is_over && contest.since.elapsed() >= CONTEST_AFTER {
                     due.push(partition);
                 }
@@ -182,26 +237,47 @@ fn mark_contested(contested: &[TopicPartition], contests: &mut Contests) {
     }
 }
 
-/// The serving owners whose epoch is greater than that of the topic's last entry.
+/// The entries of serving owners that the topic's last entry is not. One of a greater epoch is contested
+/// first; one of the same epoch and another term is of a journal that was recreated since.
 fn entries_to_publish(
     statuses: &OwnerStatuses,
     directory: &Directory,
+    node: &OwnNode,
     published: &HashMap<TopicPartition, (i64, Instant)>,
-) -> Vec<(TopicPartition, i64, [u8; 16])> {
+) -> Vec<(TopicPartition, Entry)> {
     let known = directory.known();
-    let is_just_published = |partition: TopicPartition, epoch: i64| {
+    let mut due = Vec::new();
+    for (partition, status) in statuses.all() {
+        let Some((epoch, term)) = serving(&status) else {
+            continue;
+        };
+        let entry = Entry {
+            proved: (node.proved)(partition).map(Box::new),
+            hash_key: Some(node.hash_key.as_str().into()),
+            ..Entry::new(epoch, hex::encode(term), node.url.clone())
+        };
+        let interval = match known.last(partition) {
+            Some(last) if *last == entry || last.epoch > epoch => continue,
+            Some(last) if is_of_same_owner(last, &entry) => PROVED_INTERVAL,
+            Some(_) | None => PUBLISH_INTERVAL,
+        };
         let last = published.get(&partition);
-        last.is_some_and(|(sent, at)| *sent == epoch && at.elapsed() < PUBLISH_INTERVAL)
-    };
-    statuses
-        .all()
-        .filter_map(|(partition, status)| {
-            let (epoch, term) = serving(&status)?;
-            Some((partition, epoch, term))
-        })
-        .filter(|(partition, epoch, _)| known.last_epoch(*partition) < *epoch)
-        .filter(|(partition, epoch, _)| !is_just_published(*partition, *epoch))
-        .collect()
+        if last.is_none_or(|(sent, at)| *sent != epoch || at.elapsed() >= interval) {
+            due.push((partition, entry));
+        }
+    }
+    due
+}
+
+/// Whether two entries differ in the proved record alone.
+fn is_of_same_owner(one: &Entry, other: &Entry) -> bool {
+    Entry {
+        proved: None,
+        ..one.clone()
+    } == Entry {
+        proved: None,
+        ..other.clone()
+    }
 }
 
 #[cfg(test)]
@@ -230,26 +306,107 @@ mod tests {
         (senders, OwnerStatuses::new(statuses))
     }
 
+    const OWN_URL: &str = "http://a:1";
+
+    /// A node whose owners have all proved the record at this offset.
+    fn node(offset: i64) -> OwnNode {
+        let proved = ProvedRecord {
+            log_id: [1; 32],
+            offset,
+            hash: [2; 32],
+        };
+        OwnNode {
+            url: OWN_URL.into(),
+            hash_key: "0011223344556677".into(),
+            proved: Arc::new(move |_| Some(proved)),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_entry_of_the_same_epoch_is_overwritten() {
+        let (_senders, statuses) = serving_owners(3);
+        let (entries, directory) = Directory::of_entries(partitions());
+        let published = HashMap::new();
+        let due = || entries_to_publish(&statuses, &directory, &node(7), &published);
+        // The term of the serving owners is another one.
+        entries.put(&Entry::new(
+            3,
+            "09".repeat(16),
+            "http://of-a-deleted-journal:1",
+        ));
+        let stale = due();
+        assert_eq!(stale.len(), partitions().journal_partitions().count());
+        for (_, entry) in &stale {
+            assert_eq!((entry.epoch, entry.url.as_str()), (3, OWN_URL));
+            entries.put(entry);
+        }
+        assert!(due().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_proved_record_is_published_again_some_time_after_it_has_changed() {
+        let (_senders, statuses) = serving_owners(3);
+        let (entries, directory) = Directory::of_entries(partitions());
+        let mut published = HashMap::new();
+        let (_, first) = entries_to_publish(&statuses, &directory, &node(7), &published)[0].clone();
+        let offset_of = |entry: &Entry| entry.proved.as_ref().map(|proved| proved.offset);
+        assert_eq!(offset_of(&first), Some(7));
+        assert_eq!(first.hash_key.as_deref(), Some("0011223344556677"));
+        entries.put(&first);
+        let now = Instant::now();
+        published.extend(partitions().journal_partitions().map(|one| (one, (3, now))));
+        assert!(entries_to_publish(&statuses, &directory, &node(8), &published).is_empty());
+        advance(PROVED_INTERVAL).await;
+        assert!(entries_to_publish(&statuses, &directory, &node(7), &published).is_empty());
+        let due = entries_to_publish(&statuses, &directory, &node(8), &published);
+        assert_eq!(due.len(), partitions().journal_partitions().count());
+        assert_eq!(offset_of(&due[0].1), Some(8));
+    }
+
+    #[test]
+    fn a_node_that_declines_keeps_what_is_known_of_the_log() {
+        let owner = Entry {
+            proved: Some(Box::new(ProvedRecord {
+                log_id: [1; 32],
+                offset: 7,
+                hash: [2; 32],
+            })),
+            hash_key: Some("0011223344556677".into()),
+            ..Entry::new(4, "04".repeat(16), "http://b:1")
+        };
+        let declined = declining(Some(&owner), OWN_URL, 4, "newer software");
+        let expected = Entry {
+            url: OWN_URL.into(),
+            declined: Some("newer software".into()),
+            ..owner.clone()
+        };
+        assert_eq!(declined, expected);
+        // It has announced itself before it declined.
+        let declined = declining(Some(&owner), OWN_URL, 5, "the clock");
+        assert_eq!((declined.epoch, declined.proved), (5, owner.proved));
+        assert_eq!(declining(None, OWN_URL, 0, "newer software").epoch, 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stale_entry_is_contested_once_and_readers_recover() {
         let (_senders, statuses) = serving_owners(3);
         let (entries, directory) = Directory::of_entries(partitions());
         let (mut contests, published) = (Contests::new(), HashMap::new());
         let mut contested = || entries_to_contest(&statuses, &directory, &mut contests);
+        let due = || entries_to_publish(&statuses, &directory, &node(7), &published);
         let count = partitions().journal_partitions().count();
         entries.put_all(9, "http://stale:1");
-        assert!(entries_to_publish(&statuses, &directory, &published).is_empty());
+        assert!(due().is_empty());
         assert!(contested().is_empty());
         advance(CONTEST_AFTER).await;
-        let due = contested();
-        assert_eq!(due.len(), count);
-        mark_contested(&due, &mut contests);
+        let stale = contested();
+        assert_eq!(stale.len(), count);
+        mark_contested(&stale, &mut contests);
         let mut contested = || entries_to_contest(&statuses, &directory, &mut contests);
         // After its tombstone the owner publishes its own entry.
         entries.remove_all();
         assert!(contested().is_empty());
-        let due = entries_to_publish(&statuses, &directory, &published);
-        assert_eq!(due.len(), count);
+        assert_eq!(due().len(), count);
         // The contested entry comes again, so its owner exists.
         entries.put_all(9, "http://stale:1");
         advance(CONTEST_AFTER * 3).await;

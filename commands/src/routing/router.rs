@@ -17,7 +17,7 @@ use crate::{
 };
 use journal::owner::{Answer, Proved, Refusal, Status};
 use schemas::{
-    owners::Entry,
+    owners::{Entry, ProvedRecord},
     topics::{PartitionCounts, TopicPartition},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -58,6 +58,8 @@ struct Inner {
     node_clients: NodeClients,
     own_url: String,
     hasher: Hasher,
+    /// The fingerprint of the hasher's key.
+    hash_key: String,
     closing: CancellationToken,
     given_up: CancellationToken,
     statuses: OwnerStatuses,
@@ -78,6 +80,7 @@ impl Router {
                 directory: config.directory,
                 node_clients: config.node_clients,
                 own_url: config.own_url,
+                hash_key: config.hasher.fingerprint(),
                 hasher: config.hasher,
                 closing: config.closing,
                 given_up: config.given_up,
@@ -101,6 +104,17 @@ impl Router {
     pub fn proved(&self, partition: TopicPartition) -> Option<Proved> {
         let pool = self.inner.pools.get(partition.topic)?;
         *pool.proved(partition.partition)?.borrow()
+    }
+
+    /// The last valid record of a partition that the owner on this node knows.
+    pub fn proved_record(&self, partition: TopicPartition) -> Option<ProvedRecord> {
+        let pool = self.inner.pools.get(partition.topic)?;
+        pool.proved_record(partition.partition)
+    }
+
+    /// The fingerprint of this node's hash key.
+    pub fn hash_key(&self) -> &str {
+        &self.inner.hash_key
     }
 
     /// The owner of a partition according to the directory.
@@ -216,7 +230,9 @@ impl Router {
             Status::Serving { epoch, .. } => Some(Route::Local(Some(epoch))),
             // Its predecessor serves until it has taken over.
             Status::TakingOver(_) => Some(remote().unwrap_or(Route::Local(None))),
-            Status::Standby | Status::SteppingDown | Status::Ended(_) => remote(),
+            Status::Standby | Status::Declined { .. } | Status::SteppingDown | Status::Ended(_) => {
+                remote()
+            }
         }
     }
 
@@ -242,7 +258,7 @@ impl Router {
         let (reply, span) = match &route {
             Route::Local(_) => (self.send_local(command).await?, Span::none()),
             Route::Remote(owner, stream) => {
-                let (text, span) = forwarded(command, owner);
+                let (text, span) = forwarded(command, owner, self.hash_key());
                 let node_clients = &self.inner.node_clients;
                 let sent = node_clients.send((&owner.url, target), *stream, text, deadline);
                 let sent = sent.instrument(span.clone()).await;
@@ -299,8 +315,11 @@ impl Router {
 
     fn no_owner(&self, command: &InFlightCommand) -> Refusal {
         let target = command.target;
-        let owner = match self.owner(target) {
-            Some(entry) => format!("its last known owner is {}", entry.url),
+        let owner = match self.inner.directory.known().entry(target) {
+            Some(entry) => match &entry.declined {
+                None => format!("its last known owner is {}", entry.url),
+                Some(reason) => format!("{} declined it: {reason}", entry.url),
+            },
             None => "no owner of it is known".to_owned(),
         };
         let error = command.last_error.as_deref();
@@ -310,10 +329,11 @@ impl Router {
 }
 
 /// A command's line for another node, and the span of its transport.
-fn forwarded(command: &InFlightCommand, owner: &Entry) -> (Vec<u8>, Span) {
+fn forwarded(command: &InFlightCommand, owner: &Entry, hash_key: &str) -> (Vec<u8>, Span) {
     let left = command.deadline.saturating_duration_since(Instant::now());
     let text = line(&Forward {
         within_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        hash_key,
         command: &command.command,
     });
     let TopicPartition { topic, partition } = command.target;

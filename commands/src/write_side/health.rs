@@ -1,96 +1,104 @@
 //! The health of the group membership, and of the routes to each context's owners.
 
-use crate::{owners::OwnerStatuses, routing::Directory};
+use crate::routing::owners_view::OwnersView;
 use journal::owner::Status;
 use kafka::Hint;
-use schemas::{Context, topics::TopicPartition};
+use schemas::Context;
 use service::health::Component;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The group is healthy unless it rejects this member. Unreachable brokers are another component's matter.
+/// The group is healthy unless it rejects this member, or this node left it. Unreachable brokers are another
+/// component's matter.
 pub(super) async fn watch_group(
     mut hints: watch::Receiver<Hint>,
+    mut evicted: watch::Receiver<Option<String>>,
     component: Component,
     stop: CancellationToken,
 ) {
     loop {
-        match hints.borrow_and_update().error.clone() {
-            None => component.ready(),
-            Some(error) => component.not_ready(error),
+        let error = hints.borrow_and_update().error.clone();
+        let evicted_by = evicted.borrow_and_update().clone();
+        match (evicted_by, error) {
+            (Some(reason), _) => {
+                component.not_ready(format!(
+                    "this node left its partitions to others; start it again once the cause is removed: {reason}"
+                ));
+                return stop.cancelled().await;
+            }
+            (None, Some(error)) => component.not_ready(error),
+            (None, None) => component.ready(),
         }
         tokio::select! {
             changed = hints.changed() => if changed.is_err() {
-                stop.cancelled().await;
+                // The membership has ended: the node stops, or it has evicted itself.
+                tokio::select! {
+                    _ = evicted.changed() => {}
+                    () = stop.cancelled() => return,
+                }
             },
+            _ = evicted.changed() => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// A context is ready while each of its partitions has a serving owner, on this node or another one, and no
-/// owner on this node has ended.
+/// A context is ready while each of its partitions has an owner that serves, on this node or another one, and
+/// no owner on this node has ended or declined its partition.
 pub(super) async fn watch_routes(
     context: &'static Context,
-    mut statuses: OwnerStatuses,
-    mut directory: Directory,
-    own_url: String,
+    mut view: OwnersView,
     component: Component,
     stop: CancellationToken,
 ) {
     loop {
-        match unready_partition(context, &statuses, &directory, &own_url) {
+        match unready_partition(context, &view) {
             None => component.ready(),
             Some(reason) => component.not_ready(reason),
         }
         tokio::select! {
-            () = statuses.changed() => {}
-            () = directory.changed() => {}
+            () = view.changed() => {}
             () = stop.cancelled() => return component.not_ready("shutting down"),
         }
     }
 }
 
-/// The first partition of a context without a serving owner, and the reason.
-fn unready_partition(
-    context: &Context,
-    statuses: &OwnerStatuses,
-    directory: &Directory,
-    own_url: &str,
-) -> Option<String> {
-    let known = directory.known();
-    let is_owned_elsewhere = |partition| {
-        let entry = known.owner(partition);
-        entry.is_some_and(|entry| entry.url != own_url)
-    };
-    let mut of_context = statuses
+/// A partition of a context without a serving owner, and the reason. One that this node is to own comes first,
+/// for this node knows its reason best.
+fn unready_partition(context: &Context, view: &OwnersView) -> Option<String> {
+    let of_context = view
+        .statuses
         .all()
         .filter(|(partition, _)| partition.topic == context.topic);
-    of_context.find_map(|(target, status)| {
-        let TopicPartition { partition, .. } = target;
-        match status {
-            Status::Serving { .. } => None,
-            // Its predecessor may serve, but this node keeps the partition from the others.
-            Status::Ended(reason) => Some(format!("partition {partition}: {reason}")),
-            Status::Standby | Status::TakingOver(_) | Status::SteppingDown
-                if is_owned_elsewhere(target) =>
-            {
-                None
-            }
-            Status::Standby | Status::SteppingDown => {
-                Some(format!("partition {partition}: no owner is known"))
-            }
-            Status::TakingOver(reason) => Some(format!("partition {partition}: {reason}")),
-        }
-    })
+    let unready = of_context.filter_map(|(target, status)| {
+        let reason = view.unready(target, &status)?;
+        let is_own = !matches!(status, Status::Standby | Status::SteppingDown);
+        Some((!is_own, target.partition, reason))
+    });
+    let (_, partition, reason) = unready.min()?;
+    Some(format!("partition {partition}: {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::{context::ORDERS, topics::PartitionCounts};
+    use crate::{
+        owners::OwnerStatuses,
+        routing::{
+            Directory,
+            directory::Entries,
+            node_statuses::{Answers, NodeStatuses},
+        },
+    };
+    use journal::owner::Reason;
+    use schemas::{
+        context::ORDERS,
+        owners::Entry,
+        topics::{PartitionCounts, TopicPartition},
+    };
 
     const OWN_URL: &str = "http://a:1";
+    const OTHER_URL: &str = "http://b:1";
     /// A partition of a context, and one of another.
     const ORDERS_5: TopicPartition = TopicPartition {
         topic: ORDERS.topic,
@@ -101,6 +109,52 @@ mod tests {
         partition: 5,
     };
 
+    /// A node whose owner has a status, and the sources of its view.
+    struct Node {
+        view: OwnersView,
+        entries: Entries,
+        answers: watch::Sender<Answers>,
+        _statuses: [watch::Sender<Status>; 2],
+    }
+
+    impl Node {
+        fn new(status: Status) -> Self {
+            let (sender, status) = watch::channel(status);
+            let (other_sender, other) = watch::channel(Status::Ended("chain broken".into()));
+            let (entries, directory) = Directory::of_entries(PartitionCounts::uniform(6));
+            let (answers, nodes) = NodeStatuses::empty();
+            Self {
+                view: OwnersView {
+                    statuses: OwnerStatuses::new([(CATALOG_5, other), (ORDERS_5, status)]),
+                    directory,
+                    nodes,
+                    own_url: OWN_URL.into(),
+                    hash_key: "0011".into(),
+                },
+                entries,
+                answers,
+                _statuses: [sender, other_sender],
+            }
+        }
+
+        /// Lets the other node answer that it serves the partition in an epoch, or does not.
+        fn answer(&self, served: Option<i64>) {
+            let served = served.map(|epoch| (ORDERS_5, epoch));
+            let answer = (OTHER_URL.to_owned(), served.into_iter().collect());
+            self.answers.send_replace([answer].into());
+        }
+
+        fn unready(&self) -> Option<String> {
+            let reason = unready_partition(&ORDERS, &self.view)?;
+            let reason = reason.strip_prefix("partition 5: ");
+            Some(reason.expect("it names the partition").to_owned())
+        }
+    }
+
+    fn taking_over() -> Status {
+        Status::TakingOver("barrier".into())
+    }
+
     #[test]
     fn a_context_is_ready_while_each_partition_has_a_serving_owner() {
         let serving = Status::Serving {
@@ -108,26 +162,74 @@ mod tests {
             term: [4; 16],
         };
         let ended = || Status::Ended("chain broken".into());
-        let taking_over = || Status::TakingOver("barrier".into());
+        let declined = || Status::Declined {
+            reason: Reason::suspecting_this_node("the clock".into()),
+            epoch: 2,
+        };
+        let unknown = "no owner is known";
         // Each status of an own owner, without and with an owner on another node.
         for (status, alone, beside_another) in [
             (serving, None, None),
-            (Status::Standby, Some("no owner is known"), None),
-            (Status::SteppingDown, Some("no owner is known"), None),
+            (Status::Standby, Some(unknown), None),
+            (Status::SteppingDown, Some(unknown), None),
             (taking_over(), Some("barrier"), None),
             (ended(), Some("chain broken"), Some("chain broken")),
+            (declined(), Some("the clock"), Some("the clock")),
         ] {
-            let (_sender, status) = watch::channel(status);
-            let (_other, other) = watch::channel(ended());
-            let statuses = OwnerStatuses::new([(CATALOG_5, other), (ORDERS_5, status)]);
-            let (entries, directory) = Directory::of_entries(PartitionCounts::uniform(6));
-            let unready = || unready_partition(&ORDERS, &statuses, &directory, OWN_URL);
-            let expected = |reason: Option<&str>| reason.map(|r| format!("partition 5: {r}"));
-            assert_eq!(unready(), expected(alone));
-            entries.put_all(1, OWN_URL);
-            assert_eq!(unready(), expected(alone));
-            entries.put_all(2, "http://b:1");
-            assert_eq!(unready(), expected(beside_another));
+            let node = Node::new(status);
+            assert_eq!(node.unready().as_deref(), alone);
+            node.entries.put_all(1, OWN_URL);
+            assert_eq!(node.unready().as_deref(), alone);
+            node.entries.put_all(2, OTHER_URL);
+            node.answer(Some(2));
+            assert_eq!(node.unready().as_deref(), beside_another);
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_node_that_does_not_serve_makes_no_partition_ready() {
+        let node = Node::new(Status::Standby);
+        node.entries.put_all(2, OTHER_URL);
+        let silent = "http://b:1 owned it last and does not answer";
+        assert_eq!(node.unready().as_deref(), Some(silent));
+        node.answer(Some(2));
+        assert_eq!(node.unready(), None);
+        let idle = "http://b:1 owned it last and does not serve it";
+        node.answer(None);
+        assert_eq!(node.unready().as_deref(), Some(idle));
+        // It was fenced since, and does not know it.
+        node.answer(Some(1));
+        assert_eq!(node.unready().as_deref(), Some(idle));
+        node.answers.send_replace(Answers::new());
+        assert_eq!(node.unready().as_deref(), Some(silent));
+        // While this node takes over, its own reason says more.
+        let node = Node::new(taking_over());
+        node.entries.put_all(2, OTHER_URL);
+        assert_eq!(node.unready().as_deref(), Some("barrier"));
+    }
+
+    #[test]
+    fn an_owner_with_another_hash_key_makes_no_partition_ready() {
+        let node = Node::new(Status::Standby);
+        let entry = |hash_key: &str| Entry {
+            hash_key: Some(hash_key.into()),
+            ..Entry::new(2, "", OTHER_URL)
+        };
+        node.answer(Some(2));
+        node.entries.put(&entry("0011"));
+        assert_eq!(node.unready(), None);
+        node.entries.put(&entry("8899"));
+        let reason = node.unready().unwrap();
+        assert!(reason.contains("commands.hash_key_file"), "{reason}");
+    }
+
+    #[test]
+    fn a_declined_partition_is_not_ready_and_says_why() {
+        let node = Node::new(Status::Standby);
+        node.answer(Some(2));
+        let declined = Entry::new(2, "", OTHER_URL).declining("the clock is wrong");
+        node.entries.put(&declined);
+        let expected = "http://b:1 declined it: the clock is wrong";
+        assert_eq!(node.unready().as_deref(), Some(expected));
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     http::{
         batch,
         batch_stream::{ANSWER_BYTES, BYTES_AHEAD_MAX},
+        forwarded,
     },
     identity::Principal,
     ndjson,
@@ -17,6 +18,8 @@ use crate::{
     routing::{
         attempt::{DispatchOutcome, InFlight},
         in_flight::{ANSWER_TIMEOUT, AttemptOutcome, InFlightCommand},
+        node_client::FORWARDED_MAX,
+        node_protocol::{Forward, Reply, line},
     },
 };
 use axum::{
@@ -72,7 +75,7 @@ fn silent() -> (WriteSide, Owners) {
     let launch = OwnersLaunch {
         log: unreachable_log(),
         partitions: &partitions,
-        owner_url: "",
+        settings: &|_| OwnerSettings::new(String::new(), 3),
         encoder: &|context| Encoder::new(1, &context.schema()).unwrap(),
         store: &|_| -> Arc<dyn StateStore> { Arc::new(Memory::default()) },
         assigned: &|_| watch::channel(true).1,
@@ -88,7 +91,7 @@ fn silent() -> (WriteSide, Owners) {
         pools,
         partitions: partitions.clone(),
         directory: Directory::empty().1,
-        node_clients: NodeClients::new().unwrap(),
+        node_clients: NodeClients::new(&partitions).unwrap(),
         own_url: "http://127.0.0.1:1".into(),
         hasher: Hasher::new([7; 32]),
         closing: closing.clone(),
@@ -325,4 +328,57 @@ async fn owners_and_answers_are_abandoned_some_time_after_the_hand_over() {
     given_up.cancelled().await;
     assert_eq!(begun.elapsed(), GIVE_UP_TIMEOUT);
     task.await.unwrap();
+}
+
+/// A stalled partition must not use up the window of the connection between two nodes.
+#[tokio::test(start_paused = true)]
+async fn forwarded_lines_are_read_although_their_owner_takes_nothing() {
+    let (write_side, _owners) = silent();
+    let _answers = fill(&write_side).await;
+    let read = Arc::new(AtomicUsize::new(0));
+    let reads = read.clone();
+    let hash_key = write_side.router.hash_key().to_owned();
+    let lines = futures_util::stream::iter(0..FORWARDED_MAX).map(move |_| {
+        reads.fetch_add(1, Ordering::Relaxed);
+        let command = envelope();
+        let forward = Forward {
+            within_ms: 15_000,
+            hash_key: &hash_key,
+            command: &command,
+        };
+        Ok::<_, std::convert::Infallible>(line(&forward))
+    });
+    let response = forwarded(&write_side, Body::from_stream(lines)).await;
+    tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
+    assert_eq!(read.load(Ordering::Relaxed), FORWARDED_MAX);
+    let replies = to_bytes(response.into_body(), 8 << 20).await.unwrap();
+    let replies = replies.split_inclusive(|byte| *byte == b'\n').count();
+    assert_eq!(replies, FORWARDED_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_was_hashed_by_another_key_is_refused_at_once() {
+    let (write_side, _owners) = silent();
+    let command = envelope();
+    let forward = Forward {
+        within_ms: 15_000,
+        hash_key: "8899aabbccddeeff",
+        command: &command,
+    };
+    let begun = Instant::now();
+    let response = forwarded(&write_side, Body::from(line(&forward))).await;
+    let reply = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let expected = Reply::OtherHashKey {
+        hash_key: write_side.router.hash_key().to_owned(),
+    };
+    assert_eq!(serde_json::from_slice::<Reply>(&reply).unwrap(), expected);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// Sends a stream of commands as another node does.
+async fn forwarded(write_side: &WriteSide, body: Body) -> axum::response::Response {
+    let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
+    let response = forwarded::commands(State(handle(write_side)), headers, body).await;
+    response.unwrap()
 }

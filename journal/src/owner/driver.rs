@@ -16,7 +16,7 @@ use crate::{
 };
 use backoff::Backoff;
 use kafka::{Encoder, Report};
-use schemas::{ContextEvent, Timestamp};
+use schemas::{ContextEvent, Timestamp, owners::ProvedRecord};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -51,6 +51,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     proved: watch::Sender<Option<Proved>>,
     /// A record was too large for the topic, so its limit is another one than was known.
     pub(super) is_limit_stale: bool,
+    proved_record: watch::Sender<Option<ProvedRecord>>,
     /// Whether the state store was read.
     pub(super) restored: bool,
     /// The write of the state store in progress.
@@ -66,6 +67,8 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) serving_since: Instant,
     /// The waits after each time that this owner is fenced.
     pub(super) fenced_waits: Backoff,
+    /// The published record that the log does not have, if it was found so.
+    pub(super) contradicted: Option<ProvedRecord>,
 }
 
 /// Why serving ended.
@@ -110,6 +113,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
         let (proved, watched_proved) = watch::channel(None);
+        let (proved_record, watched_record) = watch::channel(None);
         let owner = Self {
             core: Core::new(machine, topic, partition, encoder, store),
             partition,
@@ -124,6 +128,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             status,
             proved,
             is_limit_stale: false,
+            proved_record,
             restored: false,
             saving: None,
             save_not_before: Instant::now(),
@@ -132,8 +137,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             term_clock: None,
             serving_since: Instant::now(),
             fenced_waits: fenced_waits(),
+            contradicted: None,
         };
-        (owner, OwnerHandle::new(sender, watched, watched_proved))
+        let handle = OwnerHandle::new(sender, watched, watched_proved, watched_record);
+        (owner, handle)
     }
 
     /// Serves while `assigned`, until `stop` or until it can't go on. Commands in flight at `stop` still
@@ -356,6 +363,13 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 next_offset,
             };
             self.proved.send_replace(Some(proved));
+            // After a take-over began again from its store, it knows less than it has published.
+            let record = checkpoint.probe_offset.map(|offset| ProvedRecord {
+                log_id,
+                offset,
+                hash: checkpoint.hash,
+            });
+            self.proved_record.send_replace(record);
         }
         let counts = self.core.take_counts();
         let meters = &self.meters;

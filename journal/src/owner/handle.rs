@@ -1,8 +1,11 @@
 //! The handle to an owner: its queue and its status.
 
-use super::request::{Answer, Refusal, Request};
+use super::{
+    broker_clocks::BrokerClocks,
+    request::{Answer, Refusal, Request},
+};
 use crate::rule::Hash;
-use schemas::Timestamp;
+use schemas::{Timestamp, owners::ProvedRecord};
 use std::{
     fmt,
     ops::Deref,
@@ -23,6 +26,13 @@ pub enum Status {
     Standby,
     /// It does not serve yet, or not at the moment, and keeps attempting to. Commands wait.
     TakingOver(Reason),
+    /// This node can't serve the partition, and says why. It refuses commands, and makes another attempt later.
+    Declined {
+        /// Why it can't.
+        reason: Reason,
+        /// The epoch of the last valid record that it knows of.
+        epoch: i64,
+    },
     /// It serves.
     Serving {
         /// The term's number.
@@ -40,22 +50,22 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     text: String,
-    is_of_this_node: bool,
+    suspects_this_node: bool,
 }
 
 impl Reason {
-    /// A reason that lies with this node (its clock, its state store, its version): another node could
-    /// serve.
-    pub fn of_this_node(text: String) -> Self {
+    /// A reason that may lie with this node alone (its clock, its version, its hash key). It does if another
+    /// node serves the partition.
+    pub fn suspecting_this_node(text: String) -> Self {
         Self {
             text,
-            is_of_this_node: true,
+            suspects_this_node: true,
         }
     }
 
-    /// Whether another node could serve.
-    pub fn is_of_this_node(&self) -> bool {
-        self.is_of_this_node
+    /// Whether another node may be able to serve.
+    pub fn suspects_this_node(&self) -> bool {
+        self.suspects_this_node
     }
 }
 
@@ -63,7 +73,7 @@ impl From<String> for Reason {
     fn from(text: String) -> Self {
         Self {
             text,
-            is_of_this_node: false,
+            suspects_this_node: false,
         }
     }
 }
@@ -110,6 +120,13 @@ pub struct OwnerSettings {
     pub uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// Gives a fresh random id.
     pub fresh_term: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
+    /// The last record that any owner of the partition has published as proved, as far as this node knows. A
+    /// log without it is not written to.
+    pub published: Arc<dyn Fn() -> Option<ProvedRecord> + Send + Sync>,
+    /// Why this node must not take over the partition at present.
+    pub objection: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The brokers' clocks, shared by all owners of the process.
+    pub clocks: BrokerClocks,
 }
 
 /// Takes commands for one partition.
@@ -117,10 +134,11 @@ pub struct OwnerHandle<C> {
     queue: mpsc::Sender<Submission<C>>,
     status: watch::Receiver<Status>,
     proved: watch::Receiver<Option<Proved>>,
+    proved_record: watch::Receiver<Option<ProvedRecord>>,
 }
 
 impl OwnerSettings {
-    /// Settings with the machine's clocks and randomness.
+    /// Settings with the machine's clocks and randomness, of a node that knows of no other one.
     pub fn new(owner_url: String, partitions: i32) -> Self {
         let started = Instant::now();
         Self {
@@ -129,6 +147,9 @@ impl OwnerSettings {
             clock: Arc::new(machine_clock),
             uptime: Arc::new(move || started.elapsed()),
             fresh_term: Arc::new(|| uuid::Uuid::new_v4().into_bytes()),
+            published: Arc::new(|| None),
+            objection: Arc::new(|| None),
+            clocks: BrokerClocks::default(),
         }
     }
 }
@@ -138,11 +159,13 @@ impl<C> OwnerHandle<C> {
         queue: mpsc::Sender<Submission<C>>,
         status: watch::Receiver<Status>,
         proved: watch::Receiver<Option<Proved>>,
+        proved_record: watch::Receiver<Option<ProvedRecord>>,
     ) -> Self {
         Self {
             queue,
             status,
             proved,
+            proved_record,
         }
     }
 
@@ -158,6 +181,9 @@ impl<C> OwnerHandle<C> {
                 return Err(Refusal::NotOwner(
                     "the partition is assigned to another node".into(),
                 ));
+            }
+            Status::Declined { reason, .. } => {
+                return Err(Refusal::NotOwner(reason.to_string()));
             }
             Status::SteppingDown => {
                 let reason = "this node is handing the partition over";
@@ -175,6 +201,11 @@ impl<C> OwnerHandle<C> {
     /// The log as the owner knows it; `None` before it has read a valid record.
     pub fn proved(&self) -> watch::Receiver<Option<Proved>> {
         self.proved.clone()
+    }
+
+    /// The last valid record that the owner knows, some moments ago; `None` before it has read one.
+    pub fn proved_record(&self) -> Option<ProvedRecord> {
+        *self.proved_record.borrow()
     }
 
     /// The owner's status, now and from now on.

@@ -4,6 +4,8 @@
 //! in; records to append and answers come out. [`Owner`] drives it over a log, one task per partition.
 
 mod bloom_filter;
+mod broker_clocks;
+mod clock;
 mod core;
 mod driver;
 mod entries;
@@ -13,6 +15,7 @@ mod handle;
 mod headers;
 mod index_tables;
 mod meters;
+mod published;
 mod request;
 mod serve;
 mod store_layout;
@@ -20,6 +23,7 @@ mod take_over;
 mod two_generation_cache;
 
 pub use self::{
+    broker_clocks::BrokerClocks,
     core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},

@@ -5,7 +5,6 @@ use super::{
     driver::{Owner, Served, UNANSWERED_MAX, next_answer},
     handle::{Status, Submission},
     request::{Machine, Refusal},
-    take_over::CLOCK_DRIFT_US_MAX,
 };
 use crate::{
     log::{Log, PartitionAppender},
@@ -127,18 +126,6 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
         Err(Barrier {
             reason: format!("no delivery report came for {REPORT_TIMEOUT:?}"),
-        })
-    }
-
-    /// The monotonic clock of a suspended machine stood still, and a wall clock that was set may have
-    /// been wrong before or may be wrong now: the broker's timestamp of the next announcement tells.
-    fn check_drift(&self) -> Result<(), Barrier> {
-        let off_us = self.own_clock().0.saturating_sub(self.now().0);
-        if off_us.saturating_abs() <= CLOCK_DRIFT_US_MAX {
-            return Ok(());
-        }
-        Err(Barrier {
-            reason: format!("this machine's clock jumped by {} ms", off_us / 1_000),
         })
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 use backoff::Backoff;
 use kafka::{BrokerRule, Report, appender::AppendError};
-use schemas::{ContextEvent, Timestamp};
+use schemas::ContextEvent;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,22 +24,8 @@ use tokio::time::Instant;
 const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a record where the log is known to continue.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest difference between the machine's clock and the broker's.
-const CLOCK_DIFFERENCE_US_MAX: i64 = 5_000_000;
-/// Maximum age of our announcement, when we read it back, for its broker timestamp to be trusted as the
-/// current time.
-const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
-/// Largest difference between the machine's clock and the time that commits carry.
-pub(super) const CLOCK_DRIFT_US_MAX: i64 = 11_000_000;
-/// A difference that take-over accepts must not end the term.
-const _: () = assert!(
-    CLOCK_DRIFT_US_MAX as u128 > CLOCK_DIFFERENCE_US_MAX as u128 + STAMP_AGE_MAX.as_micros()
-);
-/// Wait of an owner with a wrong clock before it announces itself again, because each announcement ends
-/// the term of the serving owner.
-const CLOCK_RETRY: Duration = Duration::from_secs(60);
-/// Wait of an owner whose state store is ahead of the log before it measures the log again.
-const SHORT_LOG_RETRY: Duration = Duration::from_secs(10);
+/// Wait of an owner that declined its partition before the next attempt.
+pub(super) const DECLINED_RETRY: Duration = Duration::from_secs(10);
 /// First and longest wait of an owner that was fenced, without jitter.
 const FENCED_WAIT_MIN: Duration = Duration::from_millis(250);
 const FENCED_WAIT_MAX: Duration = Duration::from_secs(8);
@@ -61,6 +47,8 @@ pub(super) enum Failure {
     RetryAfter(Duration, Reason),
     /// The brokers take no record of this owner; an operator may allow it.
     Forbidden(String),
+    /// This node can't serve the partition now. Another attempt after this wait may find the cause removed.
+    Decline(Duration, Reason),
     /// The state store can't be used.
     Store(StoreError),
     /// No attempt can succeed.
@@ -94,6 +82,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             let (wait, reason) = match failure {
                 Failure::Retry(reason) => (wait, reason.into()),
                 Failure::RetryAfter(wait, reason) => (wait, reason),
+                Failure::Decline(wait, reason) => {
+                    self.decline(wait, reason).await;
+                    continue;
+                }
                 Failure::Forbidden(reason) => {
                     self.core.refuse_forbidden(&reason);
                     self.send_replies();
@@ -132,9 +124,36 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
+    /// Gives the partition up for a while: commands are refused, so that their senders find another owner if
+    /// there is one.
+    async fn decline(&mut self, wait: Duration, reason: Reason) {
+        let (topic, partition) = (topic::<M>(), self.partition);
+        let refusal = Refusal::NotOwner(reason.to_string());
+        let epoch = self.core.checkpoint().epoch;
+        tracing::error!(topic, partition, epoch, %reason, "owner declines the partition");
+        self.set_status(Status::Declined { reason, epoch });
+        self.core.refuse_all(&refusal);
+        self.send_replies();
+        self.publish();
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => return,
+                Some((_, reply)) = self.queue.recv() => {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+            }
+        }
+    }
+
     /// Reads to the end of the log, announces, and reads up to the announcement.
     async fn attempt_take_over(&mut self) -> Result<(), Failure> {
         let (topic, partition) = (topic::<M>(), self.partition);
+        if let Some(reason) = (self.settings.objection)() {
+            let reason = Reason::suspecting_this_node(reason);
+            return Err(Failure::Decline(DECLINED_RETRY, reason));
+        }
         self.appender
             .recover()
             .map_err(|error| Failure::Retry(error.to_string()))?;
@@ -152,9 +171,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.restore().await?;
         let end = self.log.end(topic, partition).await;
         let end = end.map_err(|error| Failure::Retry(error.to_string()))?;
+        let published = (self.settings.published)();
+        if let Some(published) = published {
+            self.check_length(&published, end).await?;
+        }
         let start = self.core.checkpoint().clone();
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
-        let mut reader = Reader::open_with(&self.log, &role, vec![start]).await?;
+        let mut reader = Reader::open_with(&self.log, &role, vec![start.clone()]).await?;
+        if let Some(published) = published {
+            reader.note_hash_at(partition, published.offset);
+        }
         // Check this first: announcing ourselves in a log that our store was not built from would fence
         // its rightful owner.
         match tokio::time::timeout(READ_TIMEOUT, reader.confirm()).await {
@@ -165,6 +191,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             }
         }
         self.catch_up(&mut reader, end).await?;
+        if let Some(published) = published {
+            let found = reader.noted_hash(partition);
+            self.check_published(&published, &start, found)?;
+        }
         self.term_clock = None;
         let sent = self.announce()?;
         let reader = &mut reader;
@@ -185,6 +215,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.meters.takeovers.increment(1);
         let offset = checkpoint.next_offset;
         tracing::info!(topic, partition, epoch, offset, "owner serves");
+        // A reader of the status must find the announcement as the last proved record.
+        self.publish();
         self.set_status(Status::Serving { epoch, term });
         Ok(())
     }
@@ -306,54 +338,6 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(())
     }
 
-    /// Adopts the broker's clock for this term, unless the machine's clock contradicts it: the broker
-    /// took the announcement after it was created and before it was read.
-    fn set_clock(&mut self, stamp_ms: Option<i64>) -> Result<(), Failure> {
-        let Some(stamp_ms) = stamp_ms else {
-            // An earlier attempt read the announcement, and failed then.
-            self.abandon_announcement();
-            let reason = "the announcement's timestamp is no longer known";
-            return Err(Failure::Retry(reason.into()));
-        };
-        let (stamp, uptime) = (
-            Timestamp(stamp_ms.saturating_mul(1_000)),
-            (self.settings.uptime)(),
-        );
-        let age = uptime.saturating_sub(self.announced_at);
-        if age > STAMP_AGE_MAX {
-            self.abandon_announcement();
-            let reason = format!("the announcement was read only after {age:?}");
-            return Err(Failure::Retry(reason));
-        }
-        let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        // If the clock is right, the time since the broker took it is between zero and the age.
-        let since_us = self.own_clock().0.saturating_sub(stamp.0);
-        let off_us = match since_us {
-            ..0 => since_us,
-            since_us => since_us.saturating_sub(age_us).max(0),
-        };
-        if off_us.saturating_abs() > CLOCK_DIFFERENCE_US_MAX {
-            self.abandon_announcement();
-            let (off_ms, max_ms) = (off_us / 1_000, CLOCK_DIFFERENCE_US_MAX / 1_000);
-            let reason = format!(
-                "this machine's clock is {off_ms} ms off the broker's, which is more than {max_ms}"
-            );
-            return Err(Failure::RetryAfter(
-                CLOCK_RETRY,
-                Reason::of_this_node(reason),
-            ));
-        }
-        self.term_clock = Some((stamp, uptime));
-        Ok(())
-    }
-
-    /// Makes the next attempt announce again. The term in force is this owner's nevertheless, so it does
-    /// not mean that this owner was fenced.
-    fn abandon_announcement(&mut self) {
-        self.held = Some(self.core.checkpoint().term);
-        self.core.forget_announcement();
-    }
-
     /// Reads a batch; `false` if none came within `timeout`.
     async fn read(
         &mut self,
@@ -447,7 +431,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L,
     async fn read_announcement(&mut self) -> Result<(), Failure> {
         self.owner.read_up_to_announcement(self.reader).await?;
         let stamp_ms = self.reader.last_stamp_ms(self.owner.partition);
-        self.owner.set_clock(stamp_ms)
+        self.owner.set_clock(stamp_ms).await
     }
 
     async fn next_report(&mut self) -> Option<Report> {
@@ -468,26 +452,65 @@ impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L,
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let another_log = || {
-            Reason::of_this_node(format!(
+            Reason::from(format!(
                 "{error}; if this is the right log, delete the state store's directory, and it is \
                  rebuilt from the log"
             ))
         };
         match &error {
-            ReadError::Probe(_) => Self::End(another_log()),
-            // The broker may report the full log again later; this owner then serves.
-            ReadError::LogTooShort { .. } => Self::RetryAfter(SHORT_LOG_RETRY, another_log()),
+            // The log lost records, or the store is another log's. If this node left the partition to another
+            // one, that would go on without the lost records and nobody would know. The broker may report the
+            // full log again later; this owner then serves.
+            ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
+                Self::Decline(DECLINED_RETRY, another_log())
+            }
             error if error.is_transient() => Self::Retry(error.to_string()),
             // A newer node could read further.
             ReadError::Unreadable { .. }
             | ReadError::Alarm(Alarm::ChainBroken {
                 breach: Breach::NewerRule { .. },
                 ..
-            }) => Self::End(Reason::of_this_node(error.to_string())),
+            }) => Self::Decline(
+                DECLINED_RETRY,
+                Reason::suspecting_this_node(error.to_string()),
+            ),
             ReadError::Alarm(_)
             | ReadError::Consumer(_)
             | ReadError::Admin(_)
             | ReadError::Codec { .. } => Self::End(error.to_string().into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_needs_newer_software_declines_the_partition_and_suspects_this_node() {
+        let error = ReadError::Unreadable {
+            topic: "journal.probe".into(),
+            partition: 1,
+            offset: 7,
+            reason: "unknown event".into(),
+        };
+        let Failure::Decline(_, reason) = Failure::from(error) else {
+            panic!("the owner would end, or try again at once");
+        };
+        assert!(reason.suspects_this_node(), "{reason}");
+    }
+
+    #[test]
+    fn a_log_that_lost_records_declines_the_partition_and_suspects_no_node() {
+        let error = ReadError::LogTooShort {
+            topic: "journal.probe".into(),
+            partition: 1,
+            end: 7,
+            next_offset: 8,
+        };
+        let Failure::Decline(_, reason) = Failure::from(error) else {
+            panic!("the owner would end, or try again at once");
+        };
+        assert!(!reason.suspects_this_node(), "{reason}");
     }
 }

@@ -29,7 +29,7 @@ mod transactions;
 mod void_records;
 
 use libtest_mimic::Trial;
-use nodes::{faults, membership, topics};
+use nodes::{declines, faults, membership, topics};
 use runner::{Runner, own, shared};
 use std::process::ExitCode;
 
@@ -52,6 +52,12 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_suspended_node_takes_no_partition_from_its_successor,
         nodes_told_to_stop_during_a_kafka_outage_end_in_time,
         a_node_with_the_member_name_of_another_one_evicts_it_until_it_ends,
+    ]));
+    tests.extend(own!(runner, declines: [
+        a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store,
+        a_node_with_another_hash_key_leaves_its_partitions_to_others_and_goes_on,
+        a_deleted_journal_is_not_created_again_until_an_operator_says_so,
+        a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_it,
     ]));
     tests.extend(own!(runner, import_faults: [
         an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,

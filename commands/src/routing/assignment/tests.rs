@@ -1,20 +1,29 @@
 //! Assignments of partitions by hints of the group, the owners' statuses and the directory.
 
 use super::*;
-use crate::routing::directory::Entries;
+use crate::routing::{
+    Directory,
+    directory::Entries,
+    node_statuses::{Answers, NodeStatuses},
+};
 use journal::owner::Reason;
 use schemas::{CONTEXTS, topics::PartitionCounts};
 
 #[test]
 fn an_owner_serves_until_its_successor_does() {
-    let entry = |epoch| Entry {
-        epoch,
-        term: "05".repeat(16),
-        url: "http://b:1".into(),
-    };
+    let entry = |epoch| Entry::new(epoch, "05".repeat(16), "http://b:1");
     assert!(serves_on(&serving(4), None));
     assert!(serves_on(&serving(4), Some(&entry(3))));
     assert!(!serves_on(&serving(4), Some(&entry(5))));
+    // A node that only declined has not ended the term; one that announced itself before has.
+    assert!(serves_on(
+        &serving(4),
+        Some(&entry(4).declining("newer software"))
+    ));
+    assert!(!serves_on(
+        &serving(4),
+        Some(&entry(5).declining("the clock"))
+    ));
     assert!(!serves_on(&taking_over(), None));
     assert!(!serves_on(&Status::Standby, None));
 }
@@ -23,9 +32,9 @@ fn an_owner_serves_until_its_successor_does() {
 struct Node {
     assignments: PartitionAssignments,
     senders: Vec<watch::Sender<Status>>,
-    statuses: OwnerStatuses,
+    view: OwnersView,
     entries: Entries,
-    directory: Directory,
+    answers: watch::Sender<Answers>,
 }
 
 /// The journals have this many partitions each.
@@ -49,13 +58,27 @@ impl Node {
         let channels = partitions().journal_partitions().map(channel).unzip();
         let (senders, statuses): (_, Vec<_>) = channels;
         let (entries, directory) = Directory::of_entries(partitions());
+        let (answers, nodes) = NodeStatuses::empty();
         Self {
             assignments,
             senders,
-            statuses: OwnerStatuses::new(statuses),
+            view: OwnersView {
+                statuses: OwnerStatuses::new(statuses),
+                directory,
+                nodes,
+                own_url: "http://a:1".into(),
+                hash_key: "0011".into(),
+            },
             entries,
-            directory,
+            answers,
         }
+    }
+
+    /// Lets the node at `http://b:1` answer that it serves every partition in an epoch.
+    fn serves_elsewhere(&self, epoch: i64) {
+        let served = every_partition().into_iter().map(|one| (one, epoch));
+        let answer = ("http://b:1".to_owned(), served.collect());
+        self.answers.send_replace([answer].into());
     }
 
     fn set_statuses(&self, status: &Status) {
@@ -66,8 +89,7 @@ impl Node {
 
     /// The partitions that are assigned to this node after the hint.
     fn owned_after(&mut self, hint: &Hint) -> BTreeSet<TopicPartition> {
-        self.assignments
-            .apply(hint, &self.statuses, &self.directory);
+        self.assignments.apply(hint, &self.view);
         let is_owned = |one: &TopicPartition| *self.assignments.watch(*one).borrow();
         every_partition().into_iter().filter(is_owned).collect()
     }
@@ -147,34 +169,90 @@ async fn a_hint_in_doubt_brings_back_owners_without_a_successor() {
         assert_eq!(node.owned_after(&everything(false)), [].into());
         let end_of_doubt = timeout_at(
             Instant::now() + DOUBT_TIME * 2,
-            node.assignments.end_of_doubt(),
+            node.assignments.end_of_wait(),
         );
         end_of_doubt.await.expect("the doubt would never end");
         assert_eq!(node.owned_after(&everything(false)), every_partition());
     }
 }
 
+fn declined(reason: Reason, epoch: i64) -> Status {
+    Status::Declined { reason, epoch }
+}
+
 #[test]
-fn a_node_that_cannot_serve_evicts_itself_if_there_are_others() {
-    let clock = "this machine's clock is 9000 ms off the broker's, which is more than 5000";
-    let mut share = everything(true);
-    share.assignment.pop_first();
-    let node = Node::new(&serving(1), none_misconfigured());
-    assert_eq!(must_evict_itself(&share, &node.statuses), None);
-    for status in [
-        Status::TakingOver(Reason::of_this_node(clock.into())),
-        Status::Ended(Reason::of_this_node("the store is of another log".into())),
-    ] {
-        node.set_statuses(&status);
-        let reason = must_evict_itself(&share, &node.statuses);
-        assert!(reason.is_some(), "{status:?}");
-        let alone = must_evict_itself(&everything(true), &node.statuses);
-        assert_eq!(alone, None, "there is no other member");
-        assert_eq!(must_evict_itself(&Hint::default(), &node.statuses), None);
-    }
+fn a_fault_is_this_nodes_own_if_another_node_serves_the_partition() {
+    let node = Node::new(&serving(4), none_misconfigured());
+    let is_own = |hint: &Hint| must_evict_itself(hint, &node.view).is_some();
+    let (share, clock) = (everything(true), "this machine's clock is wrong");
+    assert!(!is_own(&share));
+    node.set_statuses(&declined(Reason::suspecting_this_node(clock.into()), 5));
+    assert!(!is_own(&share), "nobody serves the partition");
+    // A dead node's entry shows nothing.
+    node.entries.put_all(4, "http://b:1");
+    assert!(!is_own(&share), "the other node does not answer");
+    // It was fenced by this node's announcement, and does not know it.
+    node.serves_elsewhere(4);
+    assert!(!is_own(&share), "the other node has served before only");
+    node.entries.put_all(6, "http://b:1");
+    assert!(
+        !is_own(&share),
+        "the other node answers for an earlier epoch"
+    );
+    node.serves_elsewhere(6);
+    assert!(is_own(&share));
+    assert!(
+        !is_own(&Hint::default()),
+        "the partition is not this node's"
+    );
+    assert!(
+        !is_own(&everything(false)),
+        "the group may have decided otherwise"
+    );
+    // A log that lost records would be lost to the other node, too.
+    node.set_statuses(&declined("the log ends before a proved record".into(), 5));
+    assert!(!is_own(&share));
     node.set_statuses(&Status::Ended("chain broken: journal.orders/1@7".into()));
-    let altered_log = must_evict_itself(&share, &node.statuses);
-    assert_eq!(altered_log, None, "no other node could serve either");
+    assert!(!is_own(&share));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_another_node_declines_is_adopted_until_the_attempt_fails() {
+    let mut node = Node::new(&Status::Standby, none_misconfigured());
+    let nothing = Hint {
+        is_current: true,
+        ..Hint::default()
+    };
+    node.entries.put_all(4, "http://b:1");
+    assert_eq!(node.owned_after(&nothing), [].into());
+    node.entries
+        .put(&Entry::new(4, "", "http://b:1").declining("newer software"));
+    assert_eq!(node.owned_after(&nothing), [].into());
+    // The pauses differ by partition.
+    while node.owned_after(&nothing) != every_partition() {
+        node.assignments.end_of_wait().await;
+    }
+    node.set_statuses(&taking_over());
+    assert_eq!(node.owned_after(&nothing), every_partition());
+    let failed = declined(Reason::suspecting_this_node("newer software".into()), 4);
+    node.set_statuses(&failed);
+    assert_eq!(node.owned_after(&nothing), [].into());
+    node.set_statuses(&Status::Standby);
+    assert_eq!(node.owned_after(&nothing), [].into());
+    // A node that has lost the group adopts nothing.
+    let lost = Hint {
+        error: Some("member a was fenced".into()),
+        ..nothing
+    };
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert_eq!(node.owned_after(&lost), [].into());
+}
+
+#[test]
+fn nothing_is_owned_before_the_directory_was_read() {
+    let mut node = Node::new(&Status::Standby, none_misconfigured());
+    node.view.directory = Directory::empty().1;
+    assert_eq!(node.owned_after(&everything(true)), [].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,13 +266,13 @@ async fn a_node_closes_once_its_owners_have_stepped_down() {
         }
     };
     let begun = Instant::now();
-    tokio::join!(wait_until_stepped_down(&mut node.statuses), step_down);
+    tokio::join!(wait_until_stepped_down(&mut node.view.statuses), step_down);
     assert_eq!(begun.elapsed(), soon);
-    wait_until_stepped_down(&mut node.statuses).await;
+    wait_until_stepped_down(&mut node.view.statuses).await;
     assert_eq!(begun.elapsed(), soon);
     // The wait is bounded.
     node.set_statuses(&Status::SteppingDown);
-    wait_until_stepped_down(&mut node.statuses).await;
+    wait_until_stepped_down(&mut node.view.statuses).await;
     assert_eq!(begun.elapsed(), soon + DRAIN_TIMEOUT);
 }
 

@@ -1,5 +1,6 @@
 //! Several command nodes: each accepts every command, and the owner of the partition decides it.
 
+pub mod declines;
 pub mod faults;
 mod load;
 pub mod membership;

@@ -1,0 +1,26 @@
+//! Tells other nodes which partitions this one serves.
+
+use super::forwarded::refuse_browsers;
+use crate::{handle::WriteSideHandle, routing::node_protocol::ServedPartitions};
+use axum::{Json, extract::State, http::HeaderMap};
+use journal::owner::Status;
+use service::problem::Problem;
+
+/// The partitions that this node serves now, and the epochs.
+pub async fn owners(
+    State(handle): State<WriteSideHandle>,
+    headers: HeaderMap,
+) -> Result<Json<ServedPartitions>, Problem> {
+    refuse_browsers(&headers)?;
+    let write_side = handle.get()?;
+    let statuses = write_side.router.statuses().all();
+    let serving = statuses.filter_map(|(partition, status)| match status {
+        Status::Serving { epoch, .. } => Some((partition, epoch)),
+        Status::Standby
+        | Status::TakingOver(_)
+        | Status::Declined { .. }
+        | Status::SteppingDown
+        | Status::Ended(_) => None,
+    });
+    Ok(Json(ServedPartitions::new(serving)))
+}

@@ -1,0 +1,74 @@
+//! Compares the log with the record that an owner of the partition has published as proved. A node without a
+//! state store would take a log for whole that has lost its end, or that was replaced.
+
+use super::{
+    driver::{Owner, topic},
+    request::Machine,
+    take_over::{DECLINED_RETRY, Failure},
+};
+use crate::{checkpoint::Checkpoint, log::Log, protocol::OwnerProtocol, rule::Hash};
+use schemas::owners::ProvedRecord;
+use std::time::Duration;
+
+/// Time between two measurements of a log that seems to lack records: a broker that just became the leader
+/// may have to hear from the others first.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+
+impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
+    /// Declines a log that ends before a record that its owner published as proved.
+    pub(super) async fn check_length(
+        &mut self,
+        published: &ProvedRecord,
+        end: i64,
+    ) -> Result<(), Failure> {
+        if end > published.offset {
+            return Ok(());
+        }
+        tokio::time::sleep(SETTLE_TIME).await;
+        let end = self.log.end(topic::<M>(), self.partition).await;
+        let end = end.map_err(|error| Failure::Retry(error.to_string()))?;
+        if end > published.offset {
+            return Ok(());
+        }
+        Err(self.lost_log(published, &format!("ends at {end}")))
+    }
+
+    /// Declines a log that does not have a record that its owner published as proved. `found` is the hash at
+    /// the record's offset, if that was read; this owner's own last record, at `start`, was confirmed.
+    pub(super) fn check_published(
+        &mut self,
+        published: &ProvedRecord,
+        start: &Checkpoint,
+        found: Option<Hash>,
+    ) -> Result<(), Failure> {
+        let log_id = self.core.checkpoint().log_id;
+        if log_id != Some(published.log_id) {
+            let log_id = log_id.map_or_else(|| "none".to_owned(), hex::encode);
+            return Err(self.lost_log(published, &format!("has the log id {log_id}")));
+        }
+        let found = match start.probe_offset {
+            Some(probed) if probed > published.offset => Some(published.hash),
+            Some(probed) if probed == published.offset => Some(start.hash),
+            Some(_) | None => found,
+        };
+        // An attempt that failed has read on, and would start behind the record next time.
+        let is_contradicted = self.contradicted == Some(*published);
+        if found == Some(published.hash) && !is_contradicted {
+            return Ok(());
+        }
+        self.contradicted = Some(*published);
+        Err(self.lost_log(published, "has another record there"))
+    }
+
+    fn lost_log(&self, published: &ProvedRecord, found: &str) -> Failure {
+        let (topic, partition) = (topic::<M>(), self.partition);
+        let (log_id, offset) = (hex::encode(published.log_id), published.offset);
+        let reason = format!(
+            "the log of {topic}/{partition} was truncated or replaced: an owner published the log id \
+             {log_id} and a proved record at offset {offset}, but the log {found}; restore the log, or, to \
+             go on without what is lost, stop every node and delete the topic journal.owners and the nodes' \
+             state directories"
+        );
+        Failure::Decline(DECLINED_RETRY, reason.into())
+    }
+}

@@ -1,0 +1,217 @@
+//! Nodes that can't serve their partitions: nobody answers in their place, and nothing else stops.
+
+use super::{
+    CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create, journal_partitions, owned_partitions, sale, start,
+};
+use anyhow::{Context, Result, ensure};
+use schemas::topics::{OWNERS, TOPICS};
+use serde_json::json;
+use std::net::SocketAddr;
+use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
+
+const ORDERS: &str = "journal.orders";
+/// Another key than the deployment's.
+const OTHER_HASH_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+
+pub async fn a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_it(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut nodes = start(deployment, &free_addresses(2)?).await?;
+    let mut killed = nodes.remove(0);
+    let survivor = &mut nodes[0];
+    survivor.ready().await?;
+    killed.kill().await?;
+    let address = killed.client().base().to_owned();
+    not_ready(
+        survivor,
+        &format!("{address} owned it last and does not answer"),
+    )
+    .await?;
+    survivor.ready().await?;
+    let partitions = journal_partitions(deployment).await?;
+    let owned = owned_partitions(survivor.client()).await?;
+    ensure!(
+        owned == partitions,
+        "ready, but {owned} of {partitions} owned"
+    );
+    create(survivor.client(), "AFTER").await
+}
+
+pub async fn a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store(
+    deployment: &Deployment,
+) -> Result<()> {
+    let addresses = free_addresses(3)?;
+    let nodes = start(deployment, &addresses[..2]).await?;
+    sell(&nodes[0], 0..20).await?;
+    stop(nodes).await?;
+    let admin = deployment.admin()?;
+    delete(deployment, ORDERS).await?;
+    let orders = TOPICS.iter().find(|topic| topic.name == ORDERS);
+    let orders = *orders.context("the journal is in the list of topics")?;
+    until(
+        "the topic to be created again",
+        CHANGE_TIMEOUT,
+        async || {
+            Ok(match admin.ensure(&[orders]).await {
+                Ok(_) => Poll::Ready(()),
+                Err(error) => Poll::Pending(error.to_string()),
+            })
+        },
+    )
+    .await?;
+    // A node without a state store is alone at first, so every partition is its own.
+    let mut nodes = vec![deployment.commands_at(addresses[2]).await?];
+    not_ready(&nodes[0], "was truncated or replaced").await?;
+    for address in &addresses[..2] {
+        nodes.push(deployment.commands_at(*address).await?);
+    }
+    for node in &nodes {
+        not_ready(node, r#""journal.orders":"partition"#).await?;
+        let answers = node.client().post_lines(format!("{}\n", sale(100))).await?;
+        ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
+    }
+    // The other journal is whole.
+    for (number, node) in nodes.iter().enumerate() {
+        create(node.client(), &format!("P-{number}")).await?;
+    }
+    let end = end_of(deployment, ORDERS).await?;
+    ensure!(end == 0, "{end} records were written to the new log");
+    Ok(())
+}
+
+pub async fn a_deleted_journal_is_not_created_again_until_an_operator_says_so(
+    deployment: &Deployment,
+) -> Result<()> {
+    let address = free_addresses(1)?;
+    let nodes = start(deployment, &address).await?;
+    sell(&nodes[0], 0..20).await?;
+    stop(nodes).await?;
+    delete(deployment, ORDERS).await?;
+    let mut node = deployment.commands_at(address[0]).await?;
+    not_ready(
+        &node,
+        "topic journal.orders does not exist, but journal.owners names",
+    )
+    .await?;
+    let created = deployment.run(&["topics", "create"]).await?;
+    ensure!(
+        created.code != 0 && created.stderr.contains("journal.owners names"),
+        "{created:?}"
+    );
+    let admin = deployment.admin()?;
+    ensure!(
+        !admin.exists(ORDERS).await?,
+        "the journal was created again"
+    );
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+
+    // The way out that the message names.
+    delete(deployment, OWNERS.name).await?;
+    let state = deployment
+        .folder
+        .join(format!("commands-{}", address[0].port()));
+    std::fs::remove_dir_all(&state).with_context(|| state.display().to_string())?;
+    let node = start(deployment, &address).await?;
+    sell(&node[0], 0..20).await
+}
+
+pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_others_and_goes_on(
+    deployment: &Deployment,
+) -> Result<()> {
+    let addresses = free_addresses(3)?;
+    let mut nodes = start(deployment, &addresses[..2]).await?;
+    let stranger = with_other_key(deployment, addresses[2]).await?;
+    not_ready(&stranger, "this node left its partitions to others").await?;
+    not_ready(&stranger, "commands.hash_key_file must hold the same key").await?;
+    let partitions = journal_partitions(deployment).await?;
+    until("owners of every partition", CHANGE_TIMEOUT, async || {
+        let mut owned = 0.0;
+        for node in &nodes {
+            owned += owned_partitions(node.client()).await?;
+        }
+        Ok(Poll::of(owned == partitions, || {
+            format!("{owned} of {partitions}")
+        }))
+    })
+    .await?;
+    for node in &mut nodes {
+        node.ready().await?;
+        let address = node.client().base().replace([':', '/'], "-");
+        create(node.client(), &format!("P{address}")).await?;
+    }
+    // It takes commands, and the owners refuse them.
+    let body = json!({"sku": "FORWARDED", "description": "a product"});
+    let refused = stranger
+        .client()
+        .post("/api/v1/products", &body, Some("f"))
+        .await?;
+    refused.problem(503, "JOURNAL_UNAVAILABLE")?;
+    ensure!(
+        refused.text.contains("another hash key"),
+        "{}",
+        refused.text
+    );
+    stranger.client().get("/health/live").await?.expect(200)?;
+    Ok(())
+}
+
+/// Starts a node whose hash key is not the deployment's.
+async fn with_other_key(deployment: &Deployment, address: SocketAddr) -> Result<Node> {
+    let file = deployment.folder.join("other-hash.key");
+    std::fs::write(&file, OTHER_HASH_KEY)?;
+    let set = |command: &mut tokio::process::Command| {
+        command.env("DAYBOOK_COMMANDS_HASH_KEY_FILE", &file);
+    };
+    deployment.commands_with(address, set).await
+}
+
+/// Sells so much that every partition has a sale.
+async fn sell(node: &Node, numbers: std::ops::Range<usize>) -> Result<()> {
+    let lines: String = numbers
+        .map(|number| format!("{}\n", sale(number)))
+        .collect();
+    let answers = node.client().post_lines(lines).await?;
+    let is_sold = |answer: &serde_json::Value| answer["status"] == 201;
+    ensure!(answers.iter().all(is_sold), "{ORDERS}: {answers:?}");
+    Ok(())
+}
+
+async fn stop(nodes: Vec<Node>) -> Result<()> {
+    for mut node in nodes {
+        let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
+        ensure!(status.success(), "it ended with {status} after {time:?}");
+    }
+    Ok(())
+}
+
+/// Deletes a topic; returns once the brokers do not know it any more.
+async fn delete(deployment: &Deployment, topic: &str) -> Result<()> {
+    let admin = deployment.admin()?;
+    admin.delete(&[topic]).await?;
+    until("the topic to be gone", CHANGE_TIMEOUT, async || {
+        let exists = admin.exists(topic).await?;
+        Ok(Poll::of(!exists, || "it exists".into()))
+    })
+    .await
+}
+
+/// The number of offsets of all partitions of a topic.
+async fn end_of(deployment: &Deployment, topic: &str) -> Result<i64> {
+    let admin = deployment.admin()?;
+    let mut end = 0;
+    for partition in 0..admin.partitions(topic).await? {
+        end += admin.watermarks(topic, partition).await?.high;
+    }
+    Ok(end)
+}
+
+/// Waits until a node gives a reason against its readiness.
+async fn not_ready(node: &Node, reason: &str) -> Result<()> {
+    until("a reason against readiness", CHANGE_TIMEOUT, async || {
+        let answer = node.client().get("/health/ready").await?;
+        let is_given = answer.status == 503 && answer.text.contains(reason);
+        Ok(Poll::of(is_given, || answer.text))
+    })
+    .await
+    .with_context(|| node.log_tail())
+}
