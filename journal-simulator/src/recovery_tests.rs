@@ -13,11 +13,10 @@ use futures_util::future::ready;
 use journal::{
     owner::{Answer, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
     store::{
-        Answered, Change, Entry, EntryKey, MakeChanges, Memory, STAMP_KEY, StateStore, StoreError,
-        Table,
+        Answered, Change, Entry, EntryKey, MakeChanges, Memory, StateStore, StoreError, Table,
     },
 };
-use schemas::{Origin, ids::CommandId, owners::ProvedRecord};
+use schemas::{Origin, ids::CommandId};
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -27,6 +26,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+mod declines;
 
 const B: &str = "counter_B";
 const C: &str = "counter_C";
@@ -367,122 +368,6 @@ async fn an_owner_that_is_stopped_while_stepping_down_answers_first() {
     let (node, answer) = stepping_down(&mut Harness::new()).await;
     node.stop().await;
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
-    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
-    let first = harness.start(0, store.clone());
-    harness.set(&first, B, 1, 0).await;
-    first.stop().await;
-    let stamp = store.clone().stamp().await.unwrap().unwrap();
-    let mut stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
-    stamp["checkpoint"]["hash"] = "5a".repeat(32).into();
-    store.apply(vec![Change {
-        table: Table::Meta,
-        key: STAMP_KEY.to_vec(),
-        value: Some(stamp.to_string().into_bytes()),
-    }]);
-    let end = harness.environment.broker.end();
-    let next = harness.start(1, store);
-    next.comes_to(|status| matches!(status, Status::Declined { .. }))
-        .await;
-    assert_eq!(harness.environment.broker.end(), end);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
-    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
-    let first = harness.start(0, store.clone());
-    harness.set(&first, B, 1, 0).await;
-    first.stop().await;
-    let stamp = store.clone().stamp().await.unwrap().unwrap();
-    let mut ahead: serde_json::Value = serde_json::from_slice(&stamp).unwrap();
-    let end = harness.environment.broker.end();
-    ahead["checkpoint"]["next_offset"] = (end + 1).into();
-    store.apply(vec![Change {
-        table: Table::Meta,
-        key: STAMP_KEY.to_vec(),
-        value: Some(ahead.to_string().into_bytes()),
-    }]);
-    let next = harness.start(1, store);
-    next.comes_to(
-        |status| matches!(status, Status::TakingOver(reason) if reason.contains("before the checkpoint")),
-    )
-    .await;
-    next.does_not_serve_for_long().await;
-    assert_eq!(harness.environment.broker.end(), end);
-    harness.append_foreign_record();
-    harness.set(&next, B, 2, 1).await;
-}
-
-/// Starts an owner without a store over a log of two commits, of which another owner published a record;
-/// gives its status, and whether it has appended anything.
-async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (Status, bool) {
-    let mut harness = Harness::new();
-    let first = harness.start(0, Arc::new(Memory::default()));
-    harness.set(&first, B, 1, 0).await;
-    harness.set(&first, B, 2, 1).await;
-    tokio::time::sleep(LONG_ENOUGH).await;
-    let published = publish(first.handle.proved_record().unwrap());
-    first.stop().await;
-    let end = harness.environment.broker.end();
-    let next = harness.start_with(1, Arc::new(Memory::default()), |settings| {
-        settings.published = Arc::new(move || Some(published));
-    });
-    tokio::time::sleep(LONG_ENOUGH).await;
-    let status = next.handle.status().borrow().clone();
-    (status, harness.environment.broker.end() > end)
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_serves_a_log_with_the_record_that_another_one_published() {
-    let (status, has_appended) = status_after(|published| published).await;
-    assert!(matches!(status, Status::Serving { .. }), "{status:?}");
-    assert!(has_appended);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record() {
-    type Change = fn(ProvedRecord) -> ProvedRecord;
-    let changes: [(&str, Change); 3] = [
-        ("but the log ends at", |published| ProvedRecord {
-            offset: published.offset + 1,
-            ..published
-        }),
-        ("but the log has the log id", |published| ProvedRecord {
-            log_id: [9; 32],
-            ..published
-        }),
-        ("but the log has another record", |published| ProvedRecord {
-            hash: [9; 32],
-            ..published
-        }),
-    ];
-    for (expected, change) in changes {
-        let (status, has_appended) = status_after(change).await;
-        let Status::Declined { reason, .. } = &status else {
-            panic!("{status:?}");
-        };
-        assert!(reason.contains(expected), "{reason}");
-        assert!(!reason.suspects_this_node(), "{reason}");
-        assert!(!has_appended, "it announced itself: {reason}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
-    let harness = Harness::new();
-    let node = harness.start_with(0, Arc::new(Memory::default()), |settings| {
-        settings.objection = Arc::new(|| Some("another hash key".into()));
-    });
-    tokio::time::sleep(LONG_ENOUGH).await;
-    let status = node.handle.status().borrow().clone();
-    let Status::Declined { reason, .. } = &status else {
-        panic!("{status:?}");
-    };
-    assert!(reason.suspects_this_node(), "{reason}");
-    assert_eq!(harness.environment.broker.end(), 0);
 }
 
 #[tokio::test(start_paused = true)]

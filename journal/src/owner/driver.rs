@@ -153,7 +153,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             let taken = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(Reason::from("shutting down")),
-                _ = becomes(&mut assigned, false) => continue,
+                // Without a sender the partition stays assigned.
+                true = becomes(&mut assigned, false) => continue,
                 taken = self.take_over() => taken,
             };
             if let Err(reason) = taken {

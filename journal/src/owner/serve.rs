@@ -101,7 +101,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     tick.as_mut().reset(Instant::now() + wait);
                 }
                 () = stop.cancelled() => {}
-                _ = assigned.changed() => {}
+                Ok(()) = assigned.changed() => {}
             }
             self.core.prove_held_answers(self.now());
             self.send_all()?;
