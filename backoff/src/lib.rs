@@ -1,8 +1,8 @@
 //! Waits between attempts at something that fails: each is twice the one before, up to a bound.
 //!
-//! It knows no clock and does not sleep: the caller does, and decides when an attempt counts as a success
-//! ([`Backoff::reset`]) and when to give up. It is a crate of its own because `kafka`, `journal`
-//! and the importer need it and must not depend on `service`.
+//! It reads no clock and does not sleep. The caller sleeps, and decides when an attempt counts as a success
+//! ([`Backoff::reset`]) and when to give up. It is a crate of its own because `kafka`, `journal` and the
+//! importer need it and must not depend on `service`.
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;

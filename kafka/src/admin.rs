@@ -24,15 +24,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The field of a topic's configuration with the largest batch that it takes.
+/// The field of a topic's configuration that limits the size of a batch.
 const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time in which a topic that was just created settles. Brokers learn of a new topic one after the other, and a
-/// loaded broker becomes the leader of a partition late.
+/// Longest wait until a new topic has settled. Brokers learn of a new topic one after the other, and a loaded
+/// broker becomes the leader of a partition late.
 const CREATION_SETTLES_WITHIN: Duration = Duration::from_secs(30);
-/// Longest time in which a partition gets another leader.
+/// Longest wait until a partition has another leader.
 const LEADER_SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two attempts while a topic has not settled.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Admin {
     client: Arc<AdminClient<DefaultClientContext>>,
-    /// Asks for metadata and watermarks; never assigned anything.
+    /// Requests metadata and watermarks; it is never assigned a partition.
     watcher: Arc<BaseConsumer>,
     settings: Arc<KafkaSettings>,
     prefix: TopicPrefix,
@@ -52,14 +52,14 @@ pub struct Admin {
 /// The first offset of a partition and the one that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
-    /// The first offset there is.
+    /// The first offset.
     pub low: i64,
     /// The offset that the next record will get.
     pub high: i64,
 }
 
 impl Admin {
-    /// A client; it asks the brokers nothing yet.
+    /// Creates a client, without a request to the brokers.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AdminError> {
         settings.check()?;
         let unreachable = |error: KafkaError| AdminError::Unreachable {
@@ -148,7 +148,7 @@ impl Admin {
         }
     }
 
-    /// Warns once of an existing topic with another number of partitions than a new one would get.
+    /// Warns once about an existing topic whose number of partitions differs from the setting.
     fn report_other_count(&self, spec: &TopicSpec, found: i32) {
         let setting = self.settings.partitions_of(spec);
         let mut reported = self.reported.lock().expect("no holder of this lock panics");
@@ -157,13 +157,13 @@ impl Admin {
                 topic = spec.name,
                 partitions = found,
                 setting,
-                "the topic keeps its number of partitions; the setting counts at creation only"
+                "the topic keeps its number of partitions; the setting applies at creation only"
             );
         }
     }
 
-    /// Compares a topic's configuration and number of partitions with what they must be; `partitions` is
-    /// the number that was read at start. A journal must also still begin at offset 0.
+    /// Compares a topic's configuration and number of partitions with the required ones; `partitions` is the
+    /// number that was read at start. A journal must also still begin at offset 0.
     pub async fn check(&self, spec: &TopicSpec, partitions: i32) -> Result<(), AdminError> {
         let found = self.partitions(spec.name).await?;
         if found != partitions {
@@ -248,7 +248,7 @@ impl Admin {
         }
     }
 
-    /// A topic's number of partitions, or the brokers' error about it, if they give one.
+    /// A topic's number of partitions, or the brokers' error about it, if there is one.
     async fn topic_metadata(
         &self,
         topic: &str,
@@ -283,8 +283,8 @@ impl Admin {
         }
     }
 
-    /// Where a partition begins and ends now. Records of open transactions count. Waits a bounded time for the
-    /// partition's leader.
+    /// A partition's current first offset and end. Records of open transactions count. Waits a bounded time for
+    /// the partition's leader.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
         settled(LEADER_SETTLES_WITHIN, || {
             self.ask_for_watermarks(topic, partition)
@@ -311,7 +311,7 @@ impl Admin {
         Ok(Watermarks { low, high })
     }
 
-    /// Deletes topics and all that is in them. For tests and benchmarks; nothing else calls it.
+    /// Deletes topics with all their records. Only tests and benchmarks call it.
     pub async fn delete(&self, topics: &[&str]) -> Result<(), AdminError> {
         let names: Vec<String> = topics.iter().map(|topic| self.prefix.add(topic)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -338,7 +338,7 @@ impl Admin {
         }
     }
 
-    /// The error of a topic for which the brokers give this code.
+    /// The error about a topic for which the brokers returned this code.
     fn topic_error(&self, topic: &str, code: RDKafkaErrorCode) -> AdminError {
         match code {
             code if is_unsettled(code) => not_settled(topic, &code),
@@ -369,7 +369,7 @@ fn options() -> AdminOptions {
         .request_timeout(Some(ADMIN_TIMEOUT))
 }
 
-/// The result of a request, which is repeated for a bounded time while the topic has not settled.
+/// Repeats a request for a bounded time while the topic has not settled.
 async fn settled<T, Requested: Future<Output = Result<T, AdminError>>>(
     bound: Duration,
     request: impl Fn() -> Requested,
@@ -420,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_topic_that_a_broker_does_not_know_yet_is_transient() {
-        // A client that asks nothing needs no broker.
+        // This client sends no request, so it needs no broker.
         let admin = Admin::new(&KafkaSettings {
             brokers: "127.0.0.1:1".into(),
             ..KafkaSettings::default()

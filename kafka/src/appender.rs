@@ -1,7 +1,7 @@
 //! Appends records to journal partitions: one idempotent producer per process.
 //!
-//! It passes on the broker's report of each record and promises nothing else; the journal knows what a
-//! report proves. After a fatal error of the producer, [`PartitionProducer::heal`] replaces it.
+//! It passes on the broker's report of each record and promises nothing else. The journal decides what a report
+//! proves. After a fatal error of the producer, [`PartitionProducer::heal`] replaces it.
 
 use crate::{
     prefix::TopicPrefix,
@@ -29,9 +29,10 @@ pub use crate::record_limits::RECORD_BYTES_MAX;
 
 /// Longest time from append to report; after it the outcome is unknown.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Produce requests in flight to one broker. With one, the next batches grow meanwhile; with the library's
-/// five they stay small, and at 10,000 commits a second most of the processor's time goes into requests of a
-/// few records each. A cluster with long round trips may want more: `kafka.properties` may set it.
+/// Produce requests in flight to one broker. With one, the next batches grow meanwhile. With the library's
+/// default of five they stay small, and at 10,000 commits a second most of the processor's time goes into
+/// requests of a few records each. A cluster with long round trips may need more; `kafka.properties` can set
+/// it.
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
 /// Another name of the same property.
 const IN_FLIGHT_ALIAS: &str = "max.in.flight";
@@ -50,7 +51,7 @@ pub struct Report {
     /// The number that the append was given.
     pub number: u64,
     /// The offset that the broker gave. An offset below 0 means that the log has the record at an unknown
-    /// offset. After an error the log may have the record or not.
+    /// offset. After an error it is unknown whether the log has the record.
     pub result: Result<i64, AppendError>,
 }
 
@@ -91,7 +92,7 @@ pub enum AppendError {
         /// The client library's message.
         reason: String,
     },
-    /// The log may have the record or not.
+    /// It is unknown whether the log has the record.
     #[error("topic {topic} partition {partition}: unknown outcome: {reason}")]
     Unknown {
         /// The topic to append to.
@@ -165,7 +166,7 @@ pub struct PartitionProducer {
 /// The channels of all partition producers, by index. A replaced producer keeps using them.
 type Senders = Arc<RwLock<Vec<mpsc::Sender<Report>>>>;
 
-/// Passes a producer's reports on.
+/// Passes a producer's reports to the partition producers.
 struct ReportSenders {
     senders: Senders,
     prefix: TopicPrefix,
@@ -325,7 +326,7 @@ impl PartitionProducer {
         current.heal(|| producer(settings, senders, *batch_bytes))
     }
 
-    /// Most bytes of a record's key and value together: as many as the topic takes, as far as that is known.
+    /// Most bytes of a record's key and value together, by the topic's limit as far as it is known.
     pub fn record_bytes_max(&self) -> usize {
         self.record_bytes_max.load(Ordering::Relaxed)
     }

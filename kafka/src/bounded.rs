@@ -1,7 +1,8 @@
 //! Reads partitions of a topic from their first offsets to the ends that they had at the start.
 //!
-//! Ends are positions, not records: control records of transactions and offsets that compaction emptied have
-//! no record that would show the end. The client reports its position at a partition's present end.
+//! An end is a position, not a record: the last offsets may belong to control records of transactions or to
+//! records that compaction removed, and a reader gets neither. The client reports its position at a partition's
+//! current end.
 
 use crate::{
     admin::{Admin, AdminError},
@@ -12,14 +13,15 @@ use schemas::topics::{Retention, TOPICS};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// Longest wait for progress, while there is more to read.
+/// A read fails after this time without progress.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time without a record after which a partition of a compacted topic counts as read, although the client reports
-/// an end before the measured one. Compaction empties the last offsets. A broker that just became the leader
-/// reports an early end too, but catches up sooner. In other topics an early end is a loss, and the read fails.
+/// If the client reports an end before the measured one, a partition of a compacted topic counts as read after
+/// this time without a record: compaction may have removed the last records. A broker that just became the
+/// leader reports an early end too, but catches up sooner. In other topics an early end means lost records, and
+/// the read fails.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// The offsets to read of a partition.
+/// A partition's offsets to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The partition.
@@ -39,9 +41,9 @@ pub enum BoundedReadError {
     /// The partitions can't be read.
     #[error(transparent)]
     Consumer(#[from] ConsumerError),
-    /// No more records come, though there should be some.
+    /// No record came in time, although the log has more.
     #[error(
-        "topic {topic} partition {partition}: no record from offset {next} on came within {} s, though the log ends at {end}{}",
+        "topic {topic} partition {partition}: no record at or behind offset {next} came within {} s, but the log ends at {end}{}",
         STALL_TIMEOUT.as_secs(),
         last_error.as_ref().map_or_else(String::new, |error| format!("; last error: {error}"))
     )]
@@ -50,9 +52,9 @@ pub enum BoundedReadError {
         topic: String,
         /// The first partition that is not read to its end.
         partition: i32,
-        /// The offset waited for.
+        /// The next offset to read.
         next: i64,
-        /// The end to be reached.
+        /// The end to read to.
         end: i64,
         /// The last transient error.
         last_error: Option<ConsumerError>,
@@ -64,19 +66,19 @@ pub struct BoundedReader {
     topic: String,
     /// By partition.
     progress: BTreeMap<i32, Progress>,
-    /// `None` where everything is empty.
+    /// `None` if there is nothing to read.
     consumer: Option<BatchConsumer>,
 }
 
-/// How far a partition is read.
+/// The progress in a partition.
 #[derive(Debug, Clone, Copy)]
 struct Progress {
     next: i64,
     end: i64,
-    /// Whether the last offsets before `end` may have been emptied.
+    /// Whether compaction may have removed the last records before `end`.
     is_compacted: bool,
-    /// The time at which the client reported that it has nothing more, although `next` is before `end`. Only in
-    /// compacted topics.
+    /// When the client reported the partition's end while `next` was before `end`. Only set in compacted
+    /// topics.
     quiet_since: Option<Instant>,
 }
 
@@ -124,15 +126,15 @@ impl BoundedReader {
         })
     }
 
-    /// The offset of a partition before which everything was read; `None` for a partition that is not read.
+    /// The offset before which everything in a partition was read; `None` if the partition is not read.
     pub fn position(&self, partition: i32) -> Option<i64> {
         self.progress
             .get(&partition)
             .map(|progress| progress.next.min(progress.end))
     }
 
-    /// Waits for the next records: at least one; `None` once every partition is read to its end. Transient
-    /// errors are waited out. Cancel-safe.
+    /// Waits for at least one record; `None` once every partition is read to its end. Retries after transient
+    /// errors. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Vec<Record>>, BoundedReadError> {
         let (mut progressed, mut last_error) = (Instant::now(), None);
         loop {
@@ -158,7 +160,7 @@ impl BoundedReader {
             let settles_at = self.progress.values().filter_map(Progress::settles_at);
             let wakes_at = settles_at.min().map_or(stalls_at, |at| at.min(stalls_at));
             match timeout_at(wakes_at, consumer.next_fetched()).await {
-                // A partition counts as read by now, or the read has stalled.
+                // Now a partition counts as read, or the read has stalled.
                 Err(_) => {}
                 Ok(Ok(batch)) => {
                     let before = unread_offsets(&self.progress);
@@ -166,13 +168,13 @@ impl BoundedReader {
                     if !records.is_empty() {
                         return Ok(Some(records));
                     }
-                    // New records behind the ends are no progress.
+                    // Records behind the ends don't count as progress.
                     if unread_offsets(&self.progress) < before {
                         progressed = Instant::now();
                     }
                 }
                 Ok(Err(error)) if error.is_transient() => {
-                    tracing::warn!(topic = self.topic, %error, "reading the topic failed, trying again");
+                    tracing::warn!(topic = self.topic, %error, "reading the topic failed, will retry");
                     restart_settling(&mut self.progress, Instant::now());
                     last_error = Some(error);
                 }
@@ -218,7 +220,7 @@ impl Progress {
     }
 }
 
-/// Updates the progress by a batch. Gives its records, without those behind the ends.
+/// Updates the progress from a batch. Returns its records without those behind the ends.
 fn take(progress: &mut BTreeMap<i32, Progress>, batch: Fetched, now: Instant) -> Vec<Record> {
     let Fetched { mut records, ends } = batch;
     records.retain(|record| {
@@ -250,7 +252,7 @@ fn is_compacted(topic: &str) -> bool {
         .any(|spec| spec.name == topic && spec.retention == Retention::LastOfKey)
 }
 
-/// The number of offsets before the ends that were not read yet.
+/// The number of unread offsets before the ends.
 fn unread_offsets(progress: &BTreeMap<i32, Progress>) -> i64 {
     let progress = progress.values();
     progress
@@ -258,7 +260,7 @@ fn unread_offsets(progress: &BTreeMap<i32, Progress>) -> i64 {
         .sum()
 }
 
-/// Partitions that were quiet long enough are read to their ends.
+/// Marks the partitions that were quiet for long enough as read to their ends.
 fn finish_empty(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
     for progress in progress.values_mut() {
         if progress.settles_at().is_some_and(|at| at <= now) {
@@ -267,7 +269,7 @@ fn finish_empty(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
     }
 }
 
-/// After an error the quiet time starts again, because records may have arrived unseen.
+/// Restarts the quiet time after an error, because records may have arrived meanwhile.
 fn restart_settling(progress: &mut BTreeMap<i32, Progress>, now: Instant) {
     for progress in progress.values_mut() {
         progress.quiet_since = progress.quiet_since.map(|_| now);
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_without_records_is_read_once_it_was_quiet() {
+    fn a_tail_without_records_counts_as_read_after_a_quiet_time() {
         for position in [None, Some(5)] {
             let (mut progress, now) = (progress(), Instant::now());
             take(&mut progress, records(&[3, 4]), now);
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_or_an_error_after_an_early_end_defers_it() {
+    fn a_record_or_an_error_after_an_early_end_restarts_the_quiet_time() {
         let (mut progress, now) = (progress(), Instant::now());
         take(&mut progress, end(None), now);
         restart_settling(&mut progress, now + SETTLE_TIME / 2);

@@ -46,7 +46,7 @@ pub struct BatchConsumer {
 }
 
 impl BatchConsumer {
-    /// Begins to read `topic` at `(partition, offset)` each. `role` names the thread and the client.
+    /// Begins to read `topic` at each `(partition, offset)`. `role` names the thread and the client.
     pub fn start(
         settings: &KafkaSettings,
         role: &str,
@@ -92,7 +92,7 @@ impl BatchConsumer {
         })
     }
 
-    /// Waits for the next records: at least one. Records of one partition come in offset order.
+    /// Waits for at least one record. Records of one partition come in offset order.
     ///
     /// After an error that [`ConsumerError::is_transient`], call again; after another, give up.
     /// Cancel-safe.
@@ -146,7 +146,7 @@ pub(crate) fn config(
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("enable.partition.eof", "true");
     if ends == Ends::All {
-        // A follower's end may be an earlier one than the leader's, which is the one that was measured.
+        // The ends were measured at the leaders, and a follower may end earlier.
         config.set("client.rack", "");
     }
     match fetch {
@@ -160,7 +160,7 @@ pub(crate) fn config(
     config
 }
 
-/// Logs the client's errors. The end of a partition is an event to the client, and no error.
+/// Logs the client's errors, except for partition ends, which the client reports as errors.
 struct ErrorLog;
 
 impl ClientContext for ErrorLog {
@@ -187,8 +187,8 @@ fn consumer(
     Ok(consumer)
 }
 
-/// The client's position in a partition: the offset behind all records that it gave. The client moves it past
-/// control records, which it does not give.
+/// The client's position in a partition: the offset behind all records that it has returned, and behind the
+/// control records that it has skipped.
 fn position(consumer: &BaseConsumer<ErrorLog>, topic: &str, partition: i32) -> Option<i64> {
     let positions = consumer.position().ok()?;
     match positions.find_partition(topic, partition)?.offset() {

@@ -1,8 +1,8 @@
 //! Membership of a consumer group, which divides journal partitions among nodes.
 //!
 //! An assignment is only a *hint* about ownership: two members may believe that they have the same partition,
-//! or none may; safety is in the log. So nothing is ever fetched or committed here. A member that loses the
-//! group keeps its last assignment, marked as not current.
+//! and a partition may have no member. Safety is up to the log, so nothing is ever fetched or committed here. A
+//! member that loses its membership keeps its last assignment, marked as not current.
 
 mod leaving;
 mod rejoin;
@@ -11,7 +11,9 @@ mod watchdog;
 
 pub use self::{leaving::OtherMembers, watchdog::Watchdog};
 
-use self::{leaving::Leaver, rejoin::RejoinBackoff, suspend::SuspendDetector, watchdog::Hunger};
+use self::{
+    leaving::Leaver, rejoin::RejoinBackoff, suspend::SuspendDetector, watchdog::StarvationDetector,
+};
 use crate::{
     prefix::TopicPrefix,
     settings::{GroupProtocol, KafkaSettings, SettingsError},
@@ -33,7 +35,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 /// After this time without a heartbeat a member's partitions go to others (classic protocol; with `consumer`
-/// the brokers' setting counts, 45 s by default). It is the least that brokers allow by default.
+/// the brokers' setting applies, 45 s by default). Brokers allow no shorter time by default.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two heartbeats (classic protocol).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -48,8 +50,9 @@ pub type Assignment = BTreeSet<(String, i32)>;
 pub struct Hint {
     /// The partitions, by logical topic names.
     pub assignment: Assignment,
-    /// Whether the assignment still holds, as far as is known. It does not before the first one, after the
-    /// group gave this member up, and while a member that was suspended does not know whether the group did.
+    /// Whether the assignment still holds, as far as the member knows. `false` before the first assignment,
+    /// after the group has removed this member, and after a suspension until the member knows whether the group
+    /// has.
     pub is_current: bool,
     /// Why the brokers fenced this member, or why it left the group, until it has an assignment again.
     pub error: Option<String>,
@@ -82,7 +85,7 @@ pub struct Membership {
 /// Publishes the group's assignments.
 struct Hints {
     hint: Arc<watch::Sender<Hint>>,
-    /// Whether the group has given this member up, and it has not joined again yet.
+    /// Whether the group has removed this member, which has not joined again yet.
     is_lost: Arc<AtomicBool>,
     member: String,
     prefix: TopicPrefix,
@@ -91,24 +94,24 @@ struct Hints {
 /// Everything that a member's client is created from, so that it can be replaced.
 struct Member {
     settings: KafkaSettings,
-    /// As the brokers name it.
+    /// Its name at the brokers.
     group: String,
     /// Static members of different groups may have one name.
     name: String,
-    /// As the brokers name them.
+    /// Their names at the brokers.
     topics: Vec<String>,
     hint: Arc<watch::Sender<Hint>>,
     is_lost: Arc<AtomicBool>,
     watchdog: Watchdog,
 }
 
-/// The event that the group's thread waits for.
+/// The phase of a membership.
 enum Phase {
-    /// To be fenced, or to leave.
+    /// The member is in the group, until it is fenced or leaves.
     Member,
-    /// To replace a client that the brokers fenced.
+    /// The brokers fenced the client, which will be replaced at this time.
     Fenced(Instant),
-    /// For the watchdog to be fed again: the member has left the group meanwhile.
+    /// The member has left the group until the watchdog is fed again.
     Starved,
 }
 
@@ -126,7 +129,7 @@ impl ConsumerContext for Hints {
         partitions: &mut TopicPartitionList,
     ) {
         let is_assignment = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // A member that lost the group is marked so, and gets another assignment later.
+        // A member that lost its membership is marked so, and gets another assignment later.
         let is_lost = consumer.assignment_lost();
         let changed = if is_assignment {
             accept(consumer, partitions)
@@ -192,13 +195,13 @@ fn accept(
 }
 
 impl Membership {
-    /// Joins this deployment's `group` as `member`, a name that no other node has at the time, for a share
-    /// of `topics`. The receiver has the group's assignment; it is empty until the group has decided.
+    /// Joins this deployment's `group` as `member`, a name that no other node has at the time, for a share of
+    /// `topics`. The receiver has the group's assignment, which is empty at first.
     ///
     /// With the classic protocol the membership is static: a node that died and starts again under the
     /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and no other member is affected.
     ///
-    /// The client's heartbeat goes on while the process does nothing else. So the member leaves the group while
+    /// The client sends heartbeats even if the rest of the process hangs. So the member leaves the group while
     /// the `watchdog` is not fed, and joins again afterwards.
     pub fn join(
         settings: &KafkaSettings,
@@ -239,8 +242,8 @@ impl Membership {
         Ok((membership, hints))
     }
 
-    /// Leaves the group, so that others get the partitions at once. Returns when the group has registered it, or
-    /// after a bounded time. Tells whether the group has other members.
+    /// Leaves the group, so that others get the partitions at once. Returns once the group has registered it,
+    /// or after a bounded time, and says whether the group has other members.
     pub async fn leave(mut self) -> OtherMembers {
         let (reply, others) = oneshot::channel();
         let sent = self
@@ -294,7 +297,7 @@ pub(crate) fn config(settings: &KafkaSettings, group: &str, member: &str) -> Cli
 }
 
 impl Member {
-    /// A client that has subscribed.
+    /// Creates a client that is subscribed to the topics.
     fn consumer(&self) -> Result<BaseConsumer<Hints>, KafkaError> {
         let config = config(&self.settings, &self.group, &self.name);
         let consumer: BaseConsumer<Hints> = config.create_with_context(Hints {
@@ -312,16 +315,16 @@ impl Member {
         consumer.subscribe(&topics)
     }
 
-    /// The thread: polls until it must leave, for rebalances are served within polls.
+    /// The thread: polls until it must leave, because the client serves rebalances within polls.
     fn run(
         self,
         mut consumer: BaseConsumer<Hints>,
         mut leaving: oneshot::Receiver<oneshot::Sender<OtherMembers>>,
         dropped: &AtomicBool,
     ) {
-        let mut detector = SuspendDetector::new(SESSION_TIMEOUT);
+        let mut suspension = SuspendDetector::new(SESSION_TIMEOUT);
         let mut backoff = RejoinBackoff::new();
-        let mut hunger = Hunger::of(&self.watchdog);
+        let mut starvation = StarvationDetector::of(&self.watchdog);
         let mut phase = Phase::Member;
         while !dropped.load(Ordering::Relaxed) {
             match leaving.try_recv() {
@@ -336,11 +339,11 @@ impl Member {
                 Err(oneshot::error::TryRecvError::Empty) => {}
                 Err(oneshot::error::TryRecvError::Closed) => return,
             }
-            self.check_suspension(&mut detector, Instant::now());
+            self.check_suspension(&mut suspension, Instant::now());
             if let Some(Err(error)) = consumer.poll(POLL_TIMEOUT) {
                 tracing::debug!(group = self.group, %error, "polling the group failed");
             }
-            let is_starved = hunger.is_starved(&self.watchdog, Instant::now());
+            let is_starved = starvation.is_starved(&self.watchdog, Instant::now());
             phase = match phase {
                 Phase::Member if is_starved => self.starved(&consumer),
                 Phase::Starved if is_starved => Phase::Starved,
@@ -358,21 +361,21 @@ impl Member {
         }
     }
 
-    /// Leaves the group, because the process serves nothing.
+    /// Leaves the group, because the process makes no progress.
     fn starved(&self, consumer: &BaseConsumer<Hints>) -> Phase {
         let limit = self.watchdog.limit();
         tracing::error!(
             member = self.name,
             group = self.group,
             ?limit,
-            "the process has stood still; it leaves the group, and joins again once it goes on"
+            "process has stalled, leaving the group until it runs again"
         );
         self.leaver().leave(consumer);
         self.hint.send_modify(|hint| {
             hint.assignment = Assignment::new();
             hint.is_current = true;
             hint.error = Some(format!(
-                "member {} of group {} left, because the process had stood still for {limit:?}",
+                "member {} of group {} left, because the process had stalled for {limit:?}",
                 self.name, self.group
             ));
         });
@@ -392,7 +395,7 @@ impl Member {
         match self.subscribe(consumer) {
             Ok(()) => Phase::Member,
             Err(error) => {
-                tracing::warn!(member = self.name, %error, "the group can't be joined again yet");
+                tracing::warn!(member = self.name, %error, "can't join the group again yet, will retry");
                 Phase::Starved
             }
         }
@@ -440,7 +443,7 @@ impl Member {
         Some(now + wait)
     }
 
-    /// A new client; the old one if it can't be created, and the caller makes another attempt later.
+    /// A new client, or the old one if no new one can be created; then the caller makes another attempt later.
     fn replaced(&self, consumer: BaseConsumer<Hints>) -> BaseConsumer<Hints> {
         let another = match self.consumer() {
             Ok(another) => another,
@@ -462,7 +465,7 @@ impl Member {
 mod tests {
     use super::*;
 
-    /// A node that takes "unknown" for "none" steps down before its successors serve.
+    /// A node that treats "unknown" as "none" steps down before its successors serve.
     #[tokio::test]
     async fn a_member_whose_thread_has_ended_does_not_claim_to_be_alone() {
         let (leave, leaving) = oneshot::channel();

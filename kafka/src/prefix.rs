@@ -1,7 +1,7 @@
 //! Logical topic names inside the process, prefixed ones at the brokers and in the registry.
 //!
-//! Code, errors, logs, positions, checkpoints and the hash chain know logical names (`journal.orders`).
-//! This crate adds the prefix to names that it sends and strips it from names that it receives; no other crate does. So a chain
+//! Code, errors, logs, positions, checkpoints and the hash chain use logical names (`journal.orders`). Only
+//! this crate adds the prefix, to names that it sends, and strips it from names that it receives. So a chain
 //! that begins with its topic's name verifies under any prefix: a mirror's `us-west.journal.orders` is read
 //! with the prefix `us-west.`.
 
@@ -17,12 +17,12 @@ impl TopicPrefix {
         Self(settings.topic_prefix.as_str().into())
     }
 
-    /// The name that the brokers or the registry know.
+    /// The prefixed name.
     pub fn add(&self, logical: &str) -> String {
         format!("{}{logical}", self.0)
     }
 
-    /// The logical name. A name without the prefix is not ours and stays as it is.
+    /// The logical name. A name without the prefix belongs to another deployment and is returned unchanged.
     pub fn strip<'a>(&self, name: &'a str) -> &'a str {
         name.strip_prefix(&*self.0).unwrap_or(name)
     }

@@ -1,7 +1,7 @@
 //! Publishes keyed records to topics other than journals, such as aggregate topics.
 //!
-//! A record's partition is the one that the Java client chooses, and each batch is acknowledged before the
-//! next. After a fatal error of the producer the next call replaces it.
+//! A record gets the partition that the Java client would choose, and each batch is acknowledged before the
+//! next is sent. After a fatal error of the producer the next call replaces it.
 
 use crate::{
     prefix::TopicPrefix,
@@ -22,7 +22,7 @@ const PUBLISH_TIMEOUT_MS: u64 = 10_000;
 /// Most records in flight.
 const IN_FLIGHT_MAX: usize = 10_000;
 
-/// Why a record is not known to be published.
+/// Why a record was not published, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A setting is wrong.
@@ -31,7 +31,7 @@ pub enum PublishError {
     /// The client library refused.
     #[error("the producer can't be created: {0}")]
     Client(KafkaError),
-    /// The topic may have the record or not.
+    /// It is unknown whether the topic has the record.
     #[error("topic {topic}: unknown outcome: {reason}")]
     Unknown {
         /// The topic to write to.
@@ -66,9 +66,9 @@ impl Publisher {
         self.producer.fail_fatally();
     }
 
-    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged: for each partition that
-    /// got one, the offset behind the last of them. After an error the topic may have some of them; publishing
-    /// them again is the caller's choice.
+    /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. The result has, for each
+    /// partition that got records, the offset behind the last one. After an error the topic may have some of
+    /// them; the caller decides whether to publish them again.
     pub async fn publish(
         &self,
         topic: &str,

@@ -61,7 +61,7 @@ impl RecordLimits {
             .store(record_bytes, Ordering::Relaxed);
     }
 
-    /// The most bytes of a batch: every topic takes it.
+    /// The most bytes of a batch that every topic takes.
     pub fn batch_bytes_max(&self) -> usize {
         let topics = self.topics.lock().expect("no holder of this lock panics");
         let known = topics.values().filter_map(|limit| limit.message_bytes_max);

@@ -25,14 +25,14 @@ pub struct Registry {
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
 }
 
-/// A schema, as the registry gives it.
+/// A schema as the registry returns it.
 #[derive(Deserialize)]
 pub(crate) struct SchemaText {
     pub schema: String,
 }
 
 impl Registry {
-    /// A client; it asks the registry nothing yet.
+    /// Creates a client, without a request to the registry.
     pub fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
         let timeout = Duration::from_millis(settings.timeout_ms);
         Ok(Self {
@@ -50,7 +50,7 @@ impl Registry {
         self.keep(id, &text)
     }
 
-    /// Adds a schema under an id, so that the registry need not be asked for it.
+    /// Adds a schema under an id, so that it need not be fetched.
     pub fn remember(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
         self.keep(id, schema).map(|_| ())
     }
@@ -97,9 +97,9 @@ impl Registry {
             .cloned()
     }
 
-    /// Makes a request to learn whether the registry answers.
+    /// Checks by a request that the registry answers.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        // Whether it grants the request does not matter.
+        // A rejection is an answer, too.
         self.http.get::<Value>("/config").await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! Every property that a client of ours has is either refused in `kafka.properties`, or the user's value is used.
+//! Every property that our clients set is either refused in `kafka.properties`, or the user's value is used.
 
 use crate::{
     appender,
@@ -9,7 +9,7 @@ use crate::{
 use rdkafka::ClientConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Properties that have a default of ours, and are the user's if the user sets them.
+/// Properties with a default of ours, which the user's value replaces.
 const SETTABLE: [&str; 4] = [
     "reconnect.backoff.ms",
     "reconnect.backoff.max.ms",
@@ -17,7 +17,7 @@ const SETTABLE: [&str; 4] = [
     "max.in.flight.requests.per.connection",
 ];
 
-/// A client that measures ends asks leaders alone, so it has no rack; the others have the user's.
+/// A client that measures ends reads from leaders only, so it has no rack. The others have the user's rack.
 const MEASURING_ONLY: &str = "client.rack";
 
 /// The configuration of each kind of client.
@@ -49,7 +49,7 @@ fn with(name: &str, value: &str) -> KafkaSettings {
 }
 
 #[test]
-fn a_property_that_a_client_sets_itself_is_refused_or_the_users_is_used() {
+fn a_property_that_a_client_sets_is_refused_or_settable() {
     let configs = configs(&KafkaSettings::default());
     let set: BTreeSet<&str> = configs
         .iter()

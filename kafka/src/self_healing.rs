@@ -1,4 +1,4 @@
-//! A producer that is replaced after a fatal error: the client library's own never works again.
+//! A producer that is replaced after a fatal error. The client library's producer never works again after one.
 
 use rdkafka::producer::{Producer, ProducerContext};
 use std::{
@@ -26,8 +26,8 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         self.current.read().expect("no holder panics").clone()
     }
 
-    /// Replaces the producer if it had a fatal error; of several callers the first one does it. The old
-    /// producer still reports the records that it had in flight.
+    /// Replaces the producer if it had a fatal error. If several callers do this, only the first one replaces
+    /// it. The old producer still reports the records that it had in flight.
     pub fn heal<C: ProducerContext, E>(&self, new: impl FnOnce() -> Result<P, E>) -> Result<(), E>
     where
         P: Producer<C>,
@@ -42,7 +42,7 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         };
         tracing::error!(role = self.role, %code, reason, "replacing a producer after a fatal error");
         let old = std::mem::replace(&mut *current, Arc::new(new()?));
-        // Its destructor joins a thread, for which no caller should wait.
+        // Its destructor waits for a thread, and no caller should.
         std::thread::spawn(move || drop(old));
         Ok(())
     }
@@ -55,7 +55,10 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
     {
         let mut current = self.current.write().expect("no holder panics");
         let old = std::mem::replace(&mut *current, Arc::new(new));
-        tracing::info!(role = self.role, "replacing a producer for other settings");
+        tracing::info!(
+            role = self.role,
+            "replacing a producer to change its settings"
+        );
         std::thread::spawn(move || {
             if let Err(error) = old.flush(timeout) {
                 tracing::warn!(%error, "records of a replaced producer were not sent");

@@ -24,18 +24,18 @@ pub struct KafkaSettings {
     /// several deployments share a cluster; all its nodes and tools need the same one. At most
     /// [`TOPIC_PREFIX_LENGTH_MAX`] characters: letters, digits, `.`, `_` and `-`. Default: empty.
     ///
-    /// It separates what is in Kafka and in the registry. A deployment's other places have settings of
+    /// The prefix separates deployments in Kafka and in the registry only. The other stores have settings of
     /// their own, which must differ as well: `postgres.url` (the database), `cql.keyspace` and
     /// `commands.state_dir`.
     pub topic_prefix: String,
-    /// Number of partitions of each topic that is created, 1 to [`PARTITIONS_MAX`]. It has no effect on a
-    /// topic that exists: its number is final, and read from the brokers. Default 4.
+    /// Number of partitions of each topic that is created, 1 to [`PARTITIONS_MAX`]. It has no effect on a topic
+    /// that exists, whose number is final and read from the brokers. Default 4.
     pub partitions: i32,
-    /// The number for single topics, by their names without the prefix, such as
-    /// `{"journal.orders"=12}`. Default: none; [`KafkaSettings::partitions`] counts.
+    /// The number for single topics, by their names without the prefix, such as `{"journal.orders"=12}`.
+    /// Default: none; [`KafkaSettings::partitions`] applies.
     pub partitions_by_topic: BTreeMap<String, i32>,
     /// Copies of each partition of a topic that is created, 1 to 32767. With 2 or more, two of them must have a
-    /// record before it counts as written; so production wants 3. Default 1.
+    /// record before it counts as written, so use 3 in production. Default 1.
     pub replication_factor: i32,
     /// Further client settings in librdkafka's own names, such as `security.protocol`,
     /// `ssl.ca.location`, `sasl.mechanism`, `sasl.username` and `sasl.password`. Settings that
@@ -106,7 +106,7 @@ pub enum SettingsError {
         /// The setting's value.
         value: i32,
     },
-    /// The number of partitions of a topic that has no such setting.
+    /// The number of partitions of the named topic can't be set.
     #[error(
         "kafka.partitions_by_topic names {topic:?}; it may name {}",
         settable_topics()
@@ -146,8 +146,8 @@ fn is_settable(topic: &TopicSpec) -> bool {
     topic.partitions == Partitions::Setting
 }
 
-/// Properties that the guarantees of appender, consumer and group depend on, and those that a client of ours sets
-/// itself, each with its other names in librdkafka. A value for one of them would have no effect.
+/// Properties that the guarantees of appender, consumer and group depend on, and those that our clients set
+/// themselves, each with its other names in librdkafka. A user's value for one of them would have no effect.
 pub(crate) const RESERVED: [&str; 46] = [
     "bootstrap.servers",
     "metadata.broker.list",
@@ -258,7 +258,7 @@ impl Default for RegistrySettings {
 }
 
 impl KafkaSettings {
-    /// Refuses what would break a guarantee or can't work in this build.
+    /// Refuses settings that would break a guarantee or can't work in this build.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.check_properties()?;
         self.check_topic_prefix()?;
@@ -343,10 +343,10 @@ impl KafkaSettings {
         }
     }
 
-    /// The configuration that every client of ours begins with; `role` shows in the broker's logs.
+    /// The configuration that all our clients begin with; `role` shows in the broker's logs.
     pub(crate) fn client(&self, role: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
-        // A user's values of these are used instead.
+        // The user's values replace these.
         config
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "1000")
@@ -362,9 +362,9 @@ impl KafkaSettings {
         config
     }
 
-    /// The configuration of a client that reads or measures topics. A transaction that a stranger holds open
-    /// must not hide what comes after it, so a topic's end is where its last record is, not where the first
-    /// open transaction begins.
+    /// The configuration of a client that reads or measures topics. An open transaction of another program must
+    /// not hide the records after it. So a topic's end is behind its last record, not at the start of the first
+    /// open transaction.
     pub(crate) fn reading_client(&self, role: &str) -> ClientConfig {
         let mut config = self.client(role);
         config.set("isolation.level", "read_uncommitted");
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_has_its_own_number_of_partitions_or_that_of_all() {
+    fn a_topic_has_its_own_number_of_partitions_or_the_common_one() {
         let with = |partitions: i32, own: &[(&str, i32)]| KafkaSettings {
             partitions,
             partitions_by_topic: own

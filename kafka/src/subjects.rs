@@ -1,8 +1,7 @@
 //! Registers the schemas of topics' values in the registry, each under its topic's subject.
 //!
 //! A subject is named after the topic (TopicNameStrategy), prefix included, so that other clients find it. A
-//! schema that is registered already is only read, so that a node in daily use needs no right to change the
-//! registry.
+//! schema that is already registered is only read, so nodes normally need no right to change the registry.
 
 use crate::{
     prefix::TopicPrefix,
@@ -19,8 +18,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Attempts at a subject that conflicts: nodes that start side by side all register it, and a registry
-/// may refuse all but one of them. A schema that is incompatible stays so.
+/// Most attempts to register a subject after conflicts: nodes that start at the same time all register it, and
+/// a registry may refuse all but one of them. An incompatible schema is refused each time.
 const CONFLICT_ATTEMPTS_MAX: u32 = 5;
 /// Time between two of these attempts.
 const CONFLICT_INTERVAL: Duration = Duration::from_millis(100);
@@ -85,7 +84,7 @@ impl Subjects {
         }
     }
 
-    /// Ensures compatibility, then the schema. A rejection comes with the object of its request.
+    /// Ensures the compatibility, then the schema. A rejection is returned with the object of its request.
     async fn ensure_once(
         &self,
         subject: &str,
@@ -127,7 +126,7 @@ impl Subjects {
         let path = format!("/config/{subject}");
         match http.get::<Compatibility>(&path).await? {
             Ok(found) if found.level == COMPATIBILITY => return Ok(Ok(())),
-            // A subject without a level of its own.
+            // The subject has no level of its own.
             Ok(_) => {}
             Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {}
             Err(rejection) => return Ok(Err(rejection)),
@@ -137,7 +136,7 @@ impl Subjects {
         Ok(set.map(drop))
     }
 
-    /// Why a reader with the new schema can't read the newest registered one.
+    /// Why a reader with the new schema can't read records of the newest registered one.
     async fn difference(&self, subject: &str, schema: &str) -> Option<String> {
         let path = format!("/subjects/{subject}/versions/latest");
         let registered = self.registry.http.get::<SchemaText>(&path).await;
@@ -263,7 +262,7 @@ mod tests {
         assert_eq!(id, 8, "{:?}", registry.requests());
     }
 
-    /// Two nodes that start side by side both set it.
+    /// Two nodes that start at the same time both set it.
     #[tokio::test]
     async fn a_compatibility_that_another_node_sets_meanwhile_is_read_again() {
         static SET: AtomicBool = AtomicBool::new(false);

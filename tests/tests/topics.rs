@@ -169,7 +169,7 @@ fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_others() {
         let hint = hints.borrow_and_update().clone();
         assert_eq!(hint.assignment.len(), 0, "{hint:?}");
         let error = hint.error.unwrap();
-        assert!(error.contains("stood still"), "{error}");
+        assert!(error.contains("stalled"), "{error}");
         // It goes on, and gets partitions again.
         within(hints.wait_for(|hint| has(hint, all / 2)))
             .await

@@ -1,4 +1,4 @@
-//! Errors of topics, and which of the brokers' error codes another attempt may remove.
+//! Errors about topics, and which of the brokers' error codes are transient.
 
 use crate::settings::SettingsError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -18,8 +18,8 @@ pub enum AdminError {
         /// The client library's message.
         reason: String,
     },
-    /// The broker that was asked does not know the topic, or is not the leader of the partition (yet): brokers learn of
-    /// a new topic or leader one after the other. Another attempt may help.
+    /// The broker does not know the topic or does not lead the partition, perhaps not yet: brokers learn of a
+    /// new topic or leader one after the other. Another attempt may help.
     #[error("topic {topic} is not ready at the brokers: {reason}")]
     NotSettled {
         /// The topic.
@@ -35,16 +35,16 @@ pub enum AdminError {
         /// The brokers' message.
         reason: String,
     },
-    /// The topic exists, but is not as it must be.
+    /// A property of the topic has a wrong value.
     #[error("topic {topic} has {property} = {found}, it must be {expected}")]
     Mismatch {
         /// The topic.
         topic: String,
         /// The property that differs.
         property: String,
-        /// As it must be.
+        /// The value that it must have.
         expected: String,
-        /// As it is.
+        /// The value that it has.
         found: String,
     },
 }
@@ -87,7 +87,7 @@ pub(super) fn mismatch<T: ToString>(
     }
 }
 
-/// Whether a broker gives this error about a topic or a leader that it has not learned of yet.
+/// Whether the broker may not have learned of the topic or the leader yet.
 pub(super) fn is_unsettled(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -99,8 +99,8 @@ pub(super) fn is_unsettled(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether brokers that are still starting give this error. Too few brokers for the replication factor is one
-/// of these errors, because the other brokers may still be starting.
+/// Whether brokers return this error while they start. Too few brokers for the replication factor is such an
+/// error, because the other brokers may still be starting.
 pub(super) fn is_transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

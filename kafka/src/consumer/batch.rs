@@ -1,4 +1,4 @@
-//! Records and errors, as readers receive them.
+//! The records and errors that readers receive.
 
 use bytes::Bytes;
 
@@ -17,16 +17,16 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
-/// Records and ends that a consumer gives at once; not empty.
+/// A batch of records and ends; not empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// In each partition in the order of their offsets.
+    /// Sorted by offset within each partition.
     pub records: Vec<Record>,
-    /// Partitions that were read to their ends behind these records.
+    /// Partitions that were read to their ends after these records.
     pub ends: Vec<EndReached>,
 }
 
-/// A partition that the client has read to its present end.
+/// A partition that the client has read to its current end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndReached {
     /// The topic's partition.
@@ -35,7 +35,7 @@ pub struct EndReached {
     pub position: Option<i64>,
 }
 
-/// The ends of partitions that are reported to a reader when the client has read up to them.
+/// The kinds of partition ends that are reported to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// All, for bounded reads.
@@ -56,15 +56,15 @@ pub enum ConsumerError {
         /// The client library's message.
         reason: String,
     },
-    /// The log's beginning is gone, or its end is before the consumer's position.
-    #[error("topic {topic}: an offset asked for is not in the log any more: {reason}")]
+    /// The log has lost its beginning, or ends before the consumer's position.
+    #[error("topic {topic}: a requested offset is no longer in the log: {reason}")]
     OffsetOutOfRange {
         /// The topic read.
         topic: String,
         /// The client library's message.
         reason: String,
     },
-    /// Waiting does not help.
+    /// The error is permanent.
     #[error("topic {topic}: {reason}")]
     Fatal {
         /// The topic read.
@@ -75,7 +75,7 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
-    /// Whether the same consumer may be asked again.
+    /// Whether the same consumer may be called again.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }

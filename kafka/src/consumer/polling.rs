@@ -1,4 +1,4 @@
-//! The consumer's thread: gathers what the client gives into batches.
+//! The consumer's thread: collects the client's messages into batches.
 
 use super::batch::{ConsumerError, EndReached, Ends, Fetched, Record};
 use bytes::Bytes;
@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 pub const BATCH_RECORDS_MAX: usize = 2_000;
 /// A batch ends once its values have this many bytes.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Longest time until the thread of a stopped consumer notices.
+/// Longest time until a thread notices that its consumer was stopped.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Chooses the ends that are reported to the reader.
 pub(super) struct EndFilter {
     ends: Ends,
-    /// By partition: the offset behind the last record or end that the reader got.
+    /// By partition: the offset behind the last record or end that was passed to the reader.
     reported: BTreeMap<i32, i64>,
 }
 
@@ -32,12 +32,12 @@ impl EndFilter {
         }
     }
 
-    /// The ends of a batch to report; `records` come before them.
+    /// The ends to report after `records`.
     fn choose(&mut self, records: &[Record], mut ends: Vec<EndReached>) -> Vec<EndReached> {
         if self.ends == Ends::All {
             return ends;
         }
-        // Records of one partition come in runs, so a look-up for each run is enough.
+        // Records of one partition come in runs, so one look-up per run is enough.
         for run in records.chunk_by(|one, next| one.partition == next.partition) {
             if let Some(last) = run.last() {
                 self.reported.insert(last.partition, last.offset + 1);
@@ -45,17 +45,17 @@ impl EndFilter {
         }
         ends.retain(|end| {
             let reported = self.reported.entry(end.partition).or_insert(0);
-            let is_news = end.position.is_some_and(|position| position > *reported);
-            if let (true, Some(position)) = (is_news, end.position) {
+            let is_new = end.position.is_some_and(|position| position > *reported);
+            if let (true, Some(position)) = (is_new, end.position) {
                 *reported = position;
             }
-            is_news
+            is_new
         });
         ends
     }
 }
 
-/// The thread: polls until it is stopped, its reader is gone, or an error is not transient.
+/// Polls until the consumer is stopped, its reader is gone, or an error is permanent.
 pub(super) fn run(
     mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
     position: impl Fn(i32) -> Option<i64>,
@@ -89,7 +89,7 @@ pub(super) fn run(
     }
 }
 
-/// The result of one round of polling: records and ends, then the error that came behind them.
+/// The result of one round of polling: records and ends, and the error that came after them.
 #[derive(Default)]
 struct Polled {
     records: Vec<Record>,
@@ -98,11 +98,12 @@ struct Polled {
     error: Option<ConsumerError>,
 }
 
-/// Everything that is there now, up to a batch's limits; nothing if nothing came within the timeout.
+/// Polls everything that is available, up to a batch's limits. The result is empty if nothing came within the
+/// timeout.
 ///
-/// While the brokers are away the client queues an error for each of its attempts. A reader needs to hear of
-/// the outage once, not of every error long after it has ended: transient ones are reported only if no
-/// record came. Another error comes only once, so it must not be lost behind records.
+/// During an outage of the brokers the client queues an error for each of its attempts. A reader should learn
+/// of the outage once, and of no queued error after it has ended. So a transient error is reported only if no
+/// record came. A permanent error comes only once, so it is reported even behind records.
 fn poll_batch(
     mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
     topic: &str,
@@ -142,8 +143,8 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-/// `None` for errors that mean nothing to a reader. The client retries after any error but those that are
-/// named here, so an unknown one is transient, too.
+/// `None` for errors that a reader can ignore. The client retries after any error except those named here, so
+/// an unknown error is transient.
 fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
     use RDKafkaErrorCode as Code;
     let topic = topic.to_owned();
@@ -166,8 +167,9 @@ fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
             | Code::ClusterAuthorizationFailed,
         ) => Some(ConsumerError::Fatal { topic, reason }),
         Some(Code::PartitionEOF | Code::NoError) => None,
-        // A topic that is being created or deleted is unknown for a while; so is one whose broker restarts,
-        // and one whose access rules are being changed is forbidden. Such a state ends by itself or by an operator.
+        // A topic is unknown for a while if it is being created or deleted or if its broker restarts, and
+        // forbidden while its access rules are being changed. Such a state ends by itself, or an operator ends
+        // it.
         Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }
@@ -316,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_is_told_once_of_an_end_behind_offsets_without_a_record() {
+    fn an_end_behind_offsets_without_a_record_is_reported_to_a_follower_once() {
         let end = |partition| Some(Err(KafkaError::PartitionEOF(partition)));
         let record = |partition, offset| {
             let at = at(offset);
             Some(Ok(Record { partition, ..at }))
         };
-        // Behind the last record of partition 1 is its end; between those of 0 and 2 there are other offsets.
+        // Partition 1 ends right behind its last record. Partitions 0 and 2 end with offsets without a record.
         let polls = Polls::from([
             record(0, POSITION - 2),
             record(1, POSITION),

@@ -1,4 +1,4 @@
-//! How a member leaves its group for good, and whether others remain.
+//! Leaves a group for good, and finds out whether other members remain.
 
 use crate::settings::GroupProtocol;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 pub(super) const TIMEOUT: Duration = MEMBERS_TIMEOUT.saturating_add(LEAVE_TIMEOUT);
 /// Longest wait for the brokers' list of the group's members.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait for the group to take note of a member that leaves.
+/// Longest wait for the group to register that a member has left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two checks whether it has.
+/// Time between two checks whether the group has registered it.
 const LEAVE_POLL_TIMEOUT: Duration = Duration::from_millis(20);
 /// Longest wait for the answer to one check.
 const LEFT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Characters of the UUID that brokers put behind a static member's name.
+/// Characters of the UUID that brokers append to a static member's name.
 const UUID_LENGTH: usize = 36;
 
 /// The members that remain when one leaves.
@@ -24,22 +24,22 @@ pub enum OtherMembers {
     None,
     /// At least one, which will be assigned the partitions.
     Some,
-    /// The brokers did not tell.
+    /// The brokers did not say.
     Unknown,
 }
 
 /// A member that leaves.
 pub(super) struct Leaver<'a> {
-    /// The group, as the brokers name it.
+    /// The group's name at the brokers.
     pub group: &'a str,
-    /// The member.
+    /// The member's name.
     pub name: &'a str,
     pub protocol: GroupProtocol,
 }
 
 impl Leaver<'_> {
-    /// Whether the group has other members. With the protocol `consumer` the brokers don't tell this client,
-    /// so it assumes that there are some.
+    /// Whether the group has other members. With the protocol `consumer` the brokers don't list the members for
+    /// this client, so it assumes that there are some.
     pub(super) fn others<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> OtherMembers {
         let group = self.group;
         match consumer.fetch_group_list(Some(group), MEMBERS_TIMEOUT) {
@@ -52,7 +52,7 @@ impl Leaver<'_> {
                 Some(_) | None => OtherMembers::Some,
             },
             Err(error) => {
-                tracing::info!(group, %error, "the group's other members are not known");
+                tracing::info!(group, %error, "can't list the group's members");
                 OtherMembers::Unknown
             }
         }
@@ -60,7 +60,7 @@ impl Leaver<'_> {
 
     /// Closing a static member keeps its membership; only unsubscribing ends it. The client sends the request
     /// some time after it reports that nothing is assigned to it, and never if it is closed before. So this
-    /// waits until the brokers don't know this member any more.
+    /// method waits until the brokers no longer list the member.
     pub(super) fn leave<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         consumer.unsubscribe();
         let begun = Instant::now();
@@ -74,11 +74,12 @@ impl Leaver<'_> {
         tracing::warn!(
             member = self.name,
             group = self.group,
-            "the group may not have taken note that this member left"
+            "the group may not have registered that this member left"
         );
     }
 
-    /// Whether the brokers don't know this member any more. A member that is not static leaves by closing.
+    /// Whether the brokers no longer list this member. A member that is not static leaves when its client is
+    /// closed.
     fn has_left<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> bool {
         match self.protocol {
             GroupProtocol::Consumer => true,
@@ -93,7 +94,7 @@ impl Leaver<'_> {
     }
 }
 
-/// Whether a member id is that of the static member of a name: brokers append a UUID to the name.
+/// Whether a member id belongs to the static member `name`: brokers append a UUID to the name.
 fn is_of(id: &str, name: &str) -> bool {
     id.strip_prefix(name)
         .and_then(|rest| rest.strip_prefix('-'))

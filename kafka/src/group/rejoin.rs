@@ -1,4 +1,4 @@
-//! When a member joins again with a new client.
+//! Waits before a fenced member joins again with a new client.
 
 use backoff::Backoff;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const WAIT_MAX: Duration = Duration::from_secs(64);
-/// A client that lasted this long is replaced after the first wait again.
+/// After a client has lasted this long, the waits start again with the first one.
 const CALM_TIME: Duration = Duration::from_secs(300);
 
-/// The waits before clients that the brokers fenced are replaced. Another node may have this member's
-/// name, and then each replacement fences that one.
+/// The waits before clients that the brokers fenced are replaced. If another node has this member's name, each
+/// replacement fences that node.
 pub(super) struct RejoinBackoff {
     backoff: Backoff,
     last: Option<Instant>,

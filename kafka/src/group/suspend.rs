@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Compares the times of polls. After a suspension longer than the session the group may have given this
-/// member up; if so, the member hears of it within one more session.
+/// Compares the times of polls. After a suspension longer than the session the group may have removed this
+/// member; if so, the member learns of it within one more session.
 pub(super) struct SuspendDetector {
     session_timeout: Duration,
     last_poll: Option<Instant>,
@@ -19,7 +19,7 @@ impl SuspendDetector {
         }
     }
 
-    /// Records a poll; `true` if the previous one was a session timeout or longer ago.
+    /// Records a poll; `true` if the previous one was at least a session timeout ago.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
         let last = self.last_poll.replace(now).unwrap_or(now);
         let was_suspended = now.saturating_duration_since(last) >= self.session_timeout;

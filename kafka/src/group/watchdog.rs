@@ -1,5 +1,5 @@
-//! Shows the group's thread whether the rest of the process runs: the client sends heartbeats even if nothing
-//! else does.
+//! Shows the group's thread whether the rest of the process runs, because the client sends heartbeats even if
+//! the rest hangs.
 
 use std::{
     sync::{
@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest time between two looks that counts in full. A process that was suspended as a whole had no chance to
-/// feed the watchdog meanwhile.
-const LOOK_MAX: Duration = Duration::from_millis(500);
+/// Longest time between two checks that counts in full. A process that was suspended as a whole could not feed
+/// the watchdog meanwhile.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
-/// A watchdog, which a process feeds to stay in its group. Clones are the same one.
+/// A watchdog, which a process feeds to stay in its group. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Watchdog {
     fed: Arc<AtomicU64>,
@@ -29,48 +29,48 @@ impl Watchdog {
         }
     }
 
-    /// Shows that the process does its work.
+    /// Reports that the process is running.
     pub fn feed(&self) {
         self.fed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The longest time without food.
+    /// The longest time between two feedings.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    fn meals(&self) -> u64 {
+    fn feedings(&self) -> u64 {
         self.fed.load(Ordering::Relaxed)
     }
 }
 
-/// The time without food, as the group's thread sees it.
-pub(super) struct Hunger {
-    meals: u64,
-    since_last_meal: Duration,
-    last_look: Option<Instant>,
+/// Measures the time since the last feeding, on the group's thread.
+pub(super) struct StarvationDetector {
+    feedings: u64,
+    unfed_time: Duration,
+    last_check: Option<Instant>,
 }
 
-impl Hunger {
+impl StarvationDetector {
     pub(super) fn of(watchdog: &Watchdog) -> Self {
         Self {
-            meals: watchdog.meals(),
-            since_last_meal: Duration::ZERO,
-            last_look: None,
+            feedings: watchdog.feedings(),
+            unfed_time: Duration::ZERO,
+            last_check: None,
         }
     }
 
-    /// Looks at the watchdog. Whether it has not been fed for its limit, in time during which this thread ran.
+    /// Checks whether the watchdog has not been fed for its limit. Only time in which this thread ran counts.
     pub(super) fn is_starved(&mut self, watchdog: &Watchdog, now: Instant) -> bool {
-        let last = self.last_look.replace(now).unwrap_or(now);
-        let meals = watchdog.meals();
-        if meals != self.meals {
-            self.meals = meals;
-            self.since_last_meal = Duration::ZERO;
+        let last = self.last_check.replace(now).unwrap_or(now);
+        let feedings = watchdog.feedings();
+        if feedings != self.feedings {
+            self.feedings = feedings;
+            self.unfed_time = Duration::ZERO;
         } else {
-            self.since_last_meal += now.saturating_duration_since(last).min(LOOK_MAX);
+            self.unfed_time += now.saturating_duration_since(last).min(CHECK_INTERVAL_MAX);
         }
-        self.since_last_meal >= watchdog.limit
+        self.unfed_time >= watchdog.limit
     }
 }
 
@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn a_watchdog_starves_unless_it_is_fed_in_time() {
         let (watchdog, begun) = (Watchdog::new(LIMIT), Instant::now());
-        let mut hunger = Hunger::of(&watchdog);
+        let mut detector = StarvationDetector::of(&watchdog);
         let mut is_starved_at =
-            |tenths| hunger.is_starved(&watchdog, begun + Duration::from_millis(100) * tenths);
+            |tenths| detector.is_starved(&watchdog, begun + Duration::from_millis(100) * tenths);
         assert!((0..40).all(|tenths| !is_starved_at(tenths)));
         watchdog.feed();
         assert!((40..80).all(|tenths| !is_starved_at(tenths)));
@@ -95,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn a_suspension_of_the_whole_process_is_no_starvation() {
+    fn a_suspension_of_the_whole_process_does_not_starve_the_watchdog() {
         let (watchdog, begun) = (Watchdog::new(LIMIT), Instant::now());
-        let mut hunger = Hunger::of(&watchdog);
-        assert!(!hunger.is_starved(&watchdog, begun));
-        assert!(!hunger.is_starved(&watchdog, begun + Duration::from_secs(3_600)));
+        let mut detector = StarvationDetector::of(&watchdog);
+        assert!(!detector.is_starved(&watchdog, begun));
+        assert!(!detector.is_starved(&watchdog, begun + Duration::from_secs(3_600)));
     }
 }

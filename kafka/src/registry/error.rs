@@ -16,7 +16,7 @@ pub enum RegistryError {
     },
     /// Records already written could no longer be read.
     #[error(
-        "subject {subject}: the schema is not {COMPATIBILITY} with what is registered: {difference}"
+        "subject {subject}: the schema is not {COMPATIBILITY} with the registered one: {difference}"
     )]
     Incompatible {
         /// The subject as the registry names it.

@@ -1,8 +1,8 @@
 //! Requests to the registry over HTTP. The meaning of an answer depends on its status, never on its text.
 //!
-//! The client library fetches and registers schemas. Its errors have the status as a number in their text, which
-//! [`Http::rejection`] reads back. It has no call for a subject's compatibility, and none that only looks a schema
-//! up, so those requests are our own.
+//! The client library fetches and registers schemas. Its errors have the status as a number in their text,
+//! which [`Http::rejection`] parses. It has no call for a subject's compatibility and no call that finds a
+//! schema without registering it, so those requests are our own.
 
 use super::error::RegistryError;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
@@ -15,9 +15,9 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     client: Client,
-    /// With credentials, if the settings have some.
+    /// The registry's address, with credentials if the settings have some.
     url: Arc<str>,
-    /// Without them, for messages.
+    /// The address without credentials, for messages.
     shown: Arc<str>,
     /// For the client library.
     pub settings: Arc<SrSettings>,
@@ -32,7 +32,7 @@ pub(crate) struct Rejection {
 }
 
 impl Http {
-    /// A client; it asks the registry nothing yet.
+    /// Creates a client, without a request to the registry.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, RegistryError> {
         let shown = without_credentials(url);
         let refused = |reason: String| RegistryError::Refused {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_a_library_error_is_read_out_of_its_message() {
+    fn the_status_of_a_library_error_is_parsed_from_its_message() {
         let message = "HTTP request to schema registry failed with status 404 Not Found";
         assert_eq!(status_of(message), Some(StatusCode::NOT_FOUND));
         for other in ["404", "failed with status", "schema id 404 is not known"] {
