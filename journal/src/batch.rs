@@ -1,4 +1,4 @@
-//! Batches of valid commits, as readers give them. Any number of consumers can hold one without a copy.
+//! Batches of valid commits, as readers return them. Any number of consumers can share one without a copy.
 
 use crate::checkpoint::Checkpoint;
 use bytes::Bytes;
@@ -19,11 +19,11 @@ pub struct Valid<E> {
     pub commit: Commit<E>,
 }
 
-/// Some valid commits in the order of their offsets. A clone has the same commits in memory, not copies.
+/// Some valid commits in the order of their offsets. Clones share the commits in memory.
 #[derive(Debug)]
 pub struct Commits<E> {
     all: Arc<Vec<Valid<E>>>,
-    /// The commits of `all` that belong to these.
+    /// The part of `all` that this value has.
     range: Range<usize>,
 }
 
@@ -45,7 +45,7 @@ pub struct Batch<E> {
 }
 
 impl<E> Commits<E> {
-    /// Those at an offset or behind it.
+    /// The commits at an offset or behind it.
     pub(crate) fn starting_at(&self, offset: i64) -> Self {
         let before = self.partition_point(|valid| valid.offset < offset);
         Self {
@@ -54,10 +54,10 @@ impl<E> Commits<E> {
         }
     }
 
-    /// The first `length` ones, and the others.
+    /// The first `length` commits, and the others.
     ///
     /// # Panics
-    /// There are fewer than `length`.
+    /// There are fewer than `length` commits.
     pub fn split_at(&self, length: usize) -> (Self, Self) {
         assert!(length <= self.len(), "{length} of {} commits", self.len());
         let middle = self.range.start + length;
@@ -95,7 +95,7 @@ impl<'c, E> IntoIterator for &'c Commits<E> {
     }
 }
 
-// Derived, these would need events that can be copied, and copy none.
+// Derived implementations would require `E: Clone`, although no event is copied.
 impl<E> Clone for Commits<E> {
     fn clone(&self) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl<E: ContextEvent> Valid<E> {
         String::from_utf8_lossy(&self.key)
     }
 
-    /// The id of one of its events.
+    /// The id of the event at an index.
     pub fn event_id(&self, log_id: &[u8; 32], index: usize) -> String {
         ids::event_id(log_id, self.commit.epoch, self.commit.seq, index)
     }

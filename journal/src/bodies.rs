@@ -1,9 +1,10 @@
-//! The bodies of records: decoded, and checked to be of an aggregate that this program knows.
+//! Decodes the bodies of records, and checks that each is of an aggregate that this program knows.
 
 use kafka::{CodecError, Decoder, Record, Registry};
 use schemas::{Body, Commit, ContextEvent, ids};
 
-/// Decodes bodies, and asks the registry only for valid records: a void record may name any schema id.
+/// Decodes bodies. Requests schemas from the registry only for valid records, because a void record may name
+/// any schema id.
 pub(crate) struct Bodies {
     decoder: Decoder,
     registry: Registry,
@@ -17,7 +18,7 @@ impl Bodies {
         }
     }
 
-    /// Decodes a record if its schema is known, or if `wanted` says that the registry may be asked.
+    /// Decodes a record if its schema is known or, with `wanted`, after fetching its schema from the registry.
     ///
     /// # Errors
     /// The record can't be decoded, is of an aggregate type that this program does not know, or has a key of
@@ -65,7 +66,7 @@ fn check_types<E: ContextEvent>(key: Option<&[u8]>, commit: &Commit<E>) -> Resul
     match events.find(|event| event.aggregate_type() != aggregate_type) {
         None => Ok(()),
         Some(event) => Err(format!(
-            "aggregate type {aggregate_type:?} has an event of another one: {}",
+            "a decision about an aggregate of type {aggregate_type:?} has an event of another type: {}",
             event.name()
         )),
     }
@@ -116,7 +117,7 @@ mod tests {
         let own = commit("counter", vec![counted()]);
         assert_eq!(check_types(KEY, &own), Ok(()));
         let error = check_types(KEY, &commit("counter", vec![counted(), noted])).unwrap_err();
-        assert!(error.contains("another one: Noted"), "{error}");
+        assert!(error.contains("another type: Noted"), "{error}");
     }
 
     /// Decodes a decision about a counter from a record with this key.

@@ -1,9 +1,9 @@
 //! A checkpoint: the void rule's whole state at an offset, with a probe of the log.
 //!
-//! A consumer that resumes in mid-log stores one in the same transaction as the results of reading. On
-//! load the probe tells whether the log is still the one that the checkpoint was taken from: the last
-//! valid record is read again and must give the same hash. The probe does not cover records before that
-//! one; only a read from offset 0 does.
+//! A consumer that resumes in mid-log stores one in the same transaction as the results of reading. On load the
+//! probe checks that the log is still the one that the checkpoint was taken from: the last valid record is read
+//! again and must have the same hash. The probe does not cover records before that one; only a read from offset
+//! 0 does.
 
 use crate::chain::{Hash, chain_hash, genesis_hash};
 use schemas::Timestamp;
@@ -42,7 +42,7 @@ pub struct Checkpoint {
     pub log_time: Timestamp,
 }
 
-/// The probe found another log than the checkpoint's, or could not tell.
+/// The probe found another log than the checkpoint's, or could not compare them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// The checkpoint covers no valid record, so it can't tell one log from another: read from 0.
@@ -101,9 +101,9 @@ impl Checkpoint {
         }
     }
 
-    /// The offset at which reading resumes: behind the last valid record, which the probe confirms. Void records
-    /// behind it are judged again, because nothing confirms that they are still there: a log that lost
-    /// its tail and grew again may have commits in their place.
+    /// The offset at which reading resumes: behind the last valid record, which the probe confirms. Void
+    /// records behind it are judged again, because nothing confirms that they are still there: a log that lost
+    /// its tail and grew again may have commits there.
     pub fn resume_offset(&self) -> i64 {
         self.probe_offset
             .map_or(0, |offset| offset.saturating_add(1))

@@ -25,7 +25,7 @@ pub fn prev(value: &[u8]) -> Option<&[u8; 32]> {
     value.get(PREV_RANGE)?.try_into().ok()
 }
 
-/// Longest varint, in bytes: 64 bits, 7 a byte.
+/// Longest varint, in bytes: 64 bits, 7 per byte.
 const VARINT_BYTES_MAX: usize = 10;
 
 /// The fields that the void rule reads from a record's value.
@@ -80,7 +80,7 @@ pub enum FrameError {
         /// The first byte.
         found: u8,
     },
-    /// A number of more bytes than 64 bits can need.
+    /// A number with more bytes than 64 bits need.
     #[error("{field} has more than {VARINT_BYTES_MAX} bytes")]
     VarintTooLong {
         /// Which number.

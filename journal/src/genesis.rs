@@ -1,4 +1,4 @@
-//! The start of a log: which log it is, and for how many partitions it was created.
+//! The start of a log: its id, and the number of partitions that its topic was created with.
 
 use crate::{
     frame::Kind,
@@ -9,8 +9,8 @@ use kafka::{BoundedReadError, BoundedReader, Fetch, Record, Span, admin::AdminEr
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 
-/// Most records of a partition that are read; the first one is the announcement, unless another program
-/// wrote to the topic before.
+/// Most records of a partition that are read. The first one is the announcement, unless another program wrote
+/// to the topic before it.
 const RECORDS_MAX: u64 = 1_000;
 /// Longest time to read all partitions of a topic.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,8 +31,8 @@ pub enum LogStart {
     Empty,
     /// The log has begun.
     Found(Genesis),
-    /// The first `records` records are void, and others follow that were not read: whether the log has begun
-    /// is not known.
+    /// The first `records` records are void, and more follow that were not read. It is unknown whether the log
+    /// has begun.
     NotFound {
         /// Number of records that were read.
         records: u64,
@@ -42,10 +42,10 @@ pub enum LogStart {
 /// Why the start of a log is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
-    /// The brokers did not give an offset.
+    /// The brokers did not return an offset.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The brokers did not give records.
+    /// The brokers did not return records.
     #[error(transparent)]
     Read(#[from] BoundedReadError),
     /// The start of the log was altered or is lost.
@@ -65,7 +65,7 @@ struct PartitionStart {
     /// The end of its log.
     end: i64,
     taken: u64,
-    /// Whether all offsets before `end` were read, also those without a record.
+    /// Whether all offsets before `end` were read, including those without a record.
     is_at_end: bool,
     genesis: Option<Genesis>,
 }
@@ -111,7 +111,7 @@ async fn read(
     }
     let mut reader = BoundedReader::start(&source.kafka, "genesis", topic, &spans, Fetch::Sparing)?;
     let is_known = |reader: &BoundedReader, partition: i32, start: &PartitionStart| {
-        // Control records may end a partition behind its last record.
+        // Control records may follow a partition's last record.
         start.is_known() || reader.position(partition) == Some(start.end)
     };
     while !starts
@@ -128,7 +128,7 @@ async fn read(
         }
     }
     for (partition, start) in starts {
-        // Records beyond the most that are read may lie before this position.
+        // Records beyond the limit may lie before this position.
         if start.taken < RECORDS_MAX {
             start.is_at_end |= reader.position(*partition) == Some(start.end);
         }

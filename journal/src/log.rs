@@ -40,8 +40,8 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
 
 /// Records, each partition's in the order of their offsets.
 ///
-/// Some offsets have no record: those of control records, which end a stranger's transaction. If such offsets
-/// are the last ones of a partition, the stream gives its position behind them as an end, so that a reader
+/// Some offsets have no record: those of control records, which end a transaction of another program. If a
+/// partition ends with such offsets, the stream reports its position behind them as an end, so that a reader
 /// can wait for a position instead of a record.
 pub trait RecordStream: Send {
     /// Waits for the next records or ends, at least one. Cancel-safe.
@@ -65,17 +65,17 @@ pub trait Log: ReadLog {
         in_flight_max: usize,
     ) -> (Self::Appender, mpsc::Receiver<Report>);
 
-    /// Reads the topic's limits again, after a record was refused by one.
+    /// Reads the topic's limits again, after a record exceeded one.
     fn refresh_limits(&self, topic: &str) -> impl Future<Output = Result<(), LimitsError>> + Send;
 }
 
-/// Why the limits of a topic are not known.
+/// Why the limits of a topic can't be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
     /// They can't be read.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The producer can't be replaced by one that observes them.
+    /// The producer can't be replaced by one with these limits.
     #[error(transparent)]
     Appender(#[from] AppenderError),
 }

@@ -22,9 +22,9 @@ use tokio::sync::Notify;
 
 /// The schema's id in the registry.
 const SCHEMA_ID: u32 = 7;
-/// The broker's time of each record, in milliseconds since 1970; any time would do.
+/// The broker's timestamp of each record, in milliseconds since 1970; the value does not matter.
 const STAMP_MS: i64 = 1_767_225_600_000;
-/// Most records that a stream gives at once.
+/// Most records that a stream returns at once.
 const RECORDS_AT_ONCE_MAX: usize = 100;
 
 static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
@@ -106,7 +106,7 @@ impl MemoryLog {
         assert!(matches!(verdict, Some(Verdict::Void(_))), "{verdict:?}");
     }
 
-    /// Appends a record that no correct run gives: readers halt.
+    /// Appends a record that no correct run produces, so that readers halt.
     pub fn append_alarm(&self, partition: i32) {
         let epoch = self.partition(partition, |one| one.rule.epoch()) + 7;
         let record = commit([0; 32], (epoch, [9; 16], 1), decision("an altered log"));
@@ -114,13 +114,13 @@ impl MemoryLog {
         assert!(verdict.is_none(), "{verdict:?}");
     }
 
-    /// Takes an offset without a record, as the broker does for somebody's transaction.
+    /// Uses an offset without a record, as the broker does at the end of a transaction.
     pub fn skip_offset(&self, partition: i32) {
         self.partition(partition, |one| one.end += 1);
         self.appended.notify_waiters();
     }
 
-    /// Replaces a record's value, as no broker does.
+    /// Replaces a record's value, which no broker does.
     pub fn alter(&self, partition: i32, offset: i64, value: &'static [u8]) {
         self.partition(partition, |one| {
             let mut records = one.records.iter_mut();
@@ -144,8 +144,8 @@ impl MemoryLog {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Waits until the log goes on behind one of these positions; gives at most `count` records of each
-    /// partition, and ends behind offsets without a record. Moves the positions.
+    /// Waits until the log has more behind one of these positions. Returns at most `count` records of each
+    /// partition and the ends behind offsets without a record. Moves the positions.
     pub async fn read(&self, positions: &mut BTreeMap<i32, i64>, count: usize) -> Fetched {
         loop {
             let appended = self.appended.notified();
@@ -195,7 +195,7 @@ impl MemoryLog {
         assert!(matches!(verdict, Some(Verdict::Valid(_))), "{verdict:?}");
     }
 
-    /// The verdict; `None` for an alarm, behind which no record is judged.
+    /// The verdict; `None` for an alarm, after which no record is judged.
     fn append(&self, partition: i32, key: &'static [u8], value: Vec<u8>) -> Option<Verdict> {
         let verdict = self.partition(partition, |one| {
             let offset = one.end;
@@ -221,9 +221,9 @@ impl MemoryLog {
         self.partitions.lock().expect("no holder panics")
     }
 
-    fn partition<T>(&self, number: i32, look: impl FnOnce(&mut Partition) -> T) -> T {
+    fn partition<T>(&self, number: i32, work: impl FnOnce(&mut Partition) -> T) -> T {
         let index = usize::try_from(number).expect("partitions are not below 0");
-        look(&mut self.lock()[index])
+        work(&mut self.lock()[index])
     }
 }
 

@@ -63,7 +63,7 @@ pub trait OwnerProtocol: RuleProtocol {
         steps.read_announcement()
     }
 
-    /// Takes the delivery report of a record of the present term.
+    /// Takes the delivery report of a record of the current term.
     ///
     /// # Errors
     /// The outcome of the append is unknown.
@@ -99,29 +99,29 @@ pub trait OwnerProtocol: RuleProtocol {
 
 /// Steps of shared reading.
 pub trait SharingProtocol: RuleProtocol {
-    /// Whether a subscriber that has everything before `own` misses nothing if it takes what the shared
-    /// reader reads from `shared` on.
+    /// Whether a subscriber that has all records before `own` misses none if it takes the records that the
+    /// shared reader reads from `shared` on.
     fn reaches(own: i64, shared: i64) -> bool {
         own >= shared
     }
 
-    /// The offset from which a subscriber that has everything before `own` takes a batch that begins at
+    /// The offset from which a subscriber that has all records before `own` takes a batch that begins at
     /// `from`; `None` if records between the two are missing.
     fn takes_from(own: i64, from: i64) -> Option<i64> {
         (from <= own).then_some(own)
     }
 
-    /// Whether a subscriber that batches were dropped before it took them reads them by itself.
+    /// Whether a subscriber falls back to its own reader for batches that were dropped before it took them.
     fn falls_back() -> bool {
         true
     }
 
-    /// Whether the shared reader reads on. `somebody_waits`: a subscriber has taken everything.
-    fn reads_on(is_full: bool, somebody_waits: bool) -> bool {
-        !is_full || somebody_waits
+    /// Whether the shared reader continues to read. `is_awaited`: a subscriber has taken all entries and waits.
+    fn reads_on(is_full: bool, is_awaited: bool) -> bool {
+        !is_full || is_awaited
     }
 
-    /// Whether a batch is kept that is read while the window is full.
+    /// Whether a batch that is read while the window is full is kept.
     fn keeps_batch(_is_full: bool) -> bool {
         true
     }
@@ -131,7 +131,7 @@ pub trait SharingProtocol: RuleProtocol {
         true
     }
 
-    /// Whether subscribers are told of a partition that is not read further.
+    /// Whether subscribers learn that a partition is halted.
     fn passes_halts_on() -> bool {
         true
     }
@@ -171,7 +171,7 @@ pub trait TakeOverSteps: Send {
     /// Reads up to the own announcement, and sets the clock of the term by its timestamp.
     fn read_announcement(&mut self) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
-    /// The next delivery report; `None` if none comes for as long as an announcement may take. Only a
+    /// The next delivery report; `None` if none comes within the time that an announcement may take. Only a
     /// mutation calls this.
     fn next_report(&mut self) -> impl Future<Output = Option<Report>> + Send;
 
@@ -209,7 +209,7 @@ pub(crate) fn follows(last: i64, found: i64) -> bool {
 mod tests {
     use super::*;
 
-    /// No log gets there, but the numbers of a checkpoint may come from anywhere.
+    /// No log reaches this number, but a checkpoint may contain any number.
     #[test]
     fn nothing_follows_the_greatest_number() {
         assert!(follows(i64::MAX - 1, i64::MAX));

@@ -1,8 +1,8 @@
-//! Reads a journal by the void rule: valid commits are decoded in order; void records are only counted.
+//! Reads a journal by the void rule: valid commits are decoded in order, and void records are only counted.
 //!
-//! A reader starts from checkpoints (or from offset 0) and gives a new checkpoint with every batch, so
-//! that a consumer that stores both together resumes without a gap. A record that can't be judged or
-//! decoded halts its partition and is never skipped silently; the other partitions continue.
+//! A reader starts from checkpoints (or from offset 0) and returns a new checkpoint with every batch. A
+//! consumer that stores both together resumes without a gap. A record that can't be judged or decoded halts its
+//! partition and is never skipped silently; the other partitions continue.
 
 mod error;
 
@@ -27,8 +27,8 @@ use std::{
 
 /// Most commits in one batch.
 pub const BATCH_COMMITS_MAX: usize = 2_000;
-/// Time after which an end before the checkpoint is measured again: a broker that just became the leader may
-/// have to hear from the others first.
+/// A log's end before the checkpoint is measured again after this time: a broker that just became the leader
+/// may report an early end until it has heard from the other brokers.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// Reads some partitions of one journal.
@@ -58,7 +58,7 @@ struct Partition<E, P: RuleProtocol> {
     bytes: usize,
     void: u64,
     halted: bool,
-    /// An offset, and the chain's hash after the valid record there, once that was read.
+    /// An offset, and the chain's hash after the valid record there, once it was read.
     noted: Option<(i64, Option<Hash>)>,
 }
 
@@ -96,8 +96,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
                 });
             }
             ends_at_open.insert(start.partition, end);
-            // Start at the probe, so that it needs no read of its own. Without one no valid record
-            // was read, so start at offset 0.
+            // Start at the probe, so that it needs no read of its own. A checkpoint without a probe has no
+            // valid record, so start at offset 0.
             offsets.push((start.partition, start.probe_offset.unwrap_or(0)));
             partitions.insert(start.partition, Partition::new(start));
         }
@@ -114,8 +114,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         })
     }
 
-    /// Waits until each checkpoint's last valid record was read again and found unchanged. Otherwise this
-    /// happens at the first batch; a caller that appends before it reads needs it earlier. Cancel-safe.
+    /// Waits until each checkpoint's last valid record was read again and found unchanged. Without this call
+    /// that happens at the first batch; a caller that appends before it reads needs it earlier. Cancel-safe.
     ///
     /// # Errors
     /// As [`Reader::next`], except that errors behind those records belong to the next batch.
@@ -135,8 +135,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     /// Waits for the next batch. Cancel-safe.
     ///
     /// # Errors
-    /// After an error that [`ReadError::is_transient`], or that has a [`ReadError::halted_partition`],
-    /// call again: reading continues where it was, or with the other partitions. After any other, give
+    /// After an error that [`ReadError::is_transient`], or that has a [`ReadError::halted_partition`], call
+    /// again: reading continues at the same position, or with the other partitions. After any other error, give
     /// up.
     pub async fn next(&mut self) -> Result<Batch<E>, ReadError> {
         loop {
@@ -146,8 +146,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         }
     }
 
-    /// As [`Reader::next`], but returns `None` too if records were judged that give no batch, such as those
-    /// that confirm the checkpoints.
+    /// As [`Reader::next`], but also returns, with `None`, after judging records that are in no batch, such as
+    /// those that confirm the checkpoints.
     pub(crate) async fn step(&mut self) -> Result<Option<Batch<E>>, ReadError> {
         if let Some(batch) = self.ready.pop_front() {
             return Ok(Some(batch));
@@ -205,8 +205,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         Ok(())
     }
 
-    /// Decodes and judges fetched records, up to a full batch. A record is judged last: after an error it
-    /// is still the first of `raw`, and the rule is in the state before it.
+    /// Decodes and judges fetched records, up to a full batch. Judging comes last: after an error the record is
+    /// still the first one of `raw`, and the rule has the state before it.
     async fn judge_fetched(&mut self) -> Result<(), ReadError> {
         for _ in 0..BATCH_COMMITS_MAX {
             let Some(record) = self.raw.front() else {
@@ -238,15 +238,15 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         Ok(())
     }
 
-    /// The broker's timestamp of the last record of a partition that was judged, in milliseconds since
-    /// 1970; `None` before the first, or if the broker gives none.
+    /// The broker's timestamp of the last record of a partition that was judged, in milliseconds since 1970;
+    /// `None` before the first record, or if the broker sets no timestamp.
     pub fn last_stamp_ms(&self, partition: i32) -> Option<i64> {
         let stamp = self.partitions.get(&partition)?.last_stamp_ms;
         stamp.filter(|stamp| *stamp >= 0)
     }
 
-    /// The state of each partition that is not halted, behind everything that was given out; `None` while a
-    /// checkpoint is not confirmed, or while there is a batch to give out.
+    /// The state of each partition that is not halted, behind all returned batches; `None` while a checkpoint
+    /// is not confirmed, or while a batch waits to be returned.
     pub(crate) fn position(&self) -> Option<BTreeMap<i32, Checkpoint>> {
         let read = self
             .partitions
@@ -264,7 +264,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         &self.ends_at_open
     }
 
-    /// Takes note of the chain's hash after the valid record at an offset, when that is read.
+    /// Requests that the chain's hash after the valid record at an offset is kept when that record is read.
     pub(crate) fn note_hash_at(&mut self, partition: i32, offset: i64) {
         if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.noted = Some((offset, None));
@@ -360,7 +360,7 @@ impl<E, P: RuleProtocol> Partition<E, P> {
             commit,
         ) {
             (Verdict::Valid(_), Some(commit)) => {
-                let key = key.expect("the rule gives no record without a key as valid");
+                let key = key.expect("a valid record has a key");
                 self.bytes += key.len() + value.map_or(0, <[u8]>::len);
                 if let Some((offset, hash)) = &mut self.noted
                     && *offset == record.offset

@@ -1,8 +1,8 @@
 //! The void rule: which records of a journal partition are valid.
 //!
-//! A verdict is a pure function of the log up to that record: no I/O, no clock, no registry. Every
-//! reader and the owner itself use this one implementation, so all agree, and since a verdict depends
-//! on earlier records only, it never changes. The rule does not look at a decision's content.
+//! A verdict is a pure function of the log up to that record: no I/O, no clock, no registry. Every reader and
+//! the owner itself use this one implementation, so all agree, and since a verdict depends on earlier records
+//! only, it never changes. The rule does not read a decision's content.
 //!
 //! - An *announcement* is valid iff its seq is 0 and its epoch is the current epoch + 1; the first
 //!   epoch is 1. It begins a term and ends the previous one. Its `prev` is not checked, because its
@@ -20,10 +20,10 @@
 //!
 //! - An announcement of epoch e stands behind the valid one of e - 1. When it is judged, the current
 //!   epoch is e - 1 or later: it is the next or too late, and never skips one.
-//! - A commit of epoch e and term t stands behind the valid announcement of both. When it is judged,
-//!   the current epoch is e or later; and if it is e, the term is t, because an epoch has one
-//!   valid announcement. So it is never before the first term, of an epoch to come, or of another term
-//!   under the current epoch. A zombie's commit is of an epoch that has ended, which is void.
+//! - A commit of epoch e and term t stands behind the valid announcement of both. When it is judged, the
+//!   current epoch is e or later; and if it is e, the term is t, because an epoch has one valid announcement.
+//!   So it is never before the first term, of a future epoch, or of another term under the current epoch. A
+//!   zombie's commit is of an epoch that has ended, which is void.
 //! - Each seq of a term names one record, so the record that was judged valid before a commit is the
 //!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
 //!   seq are right, `prev` is right.
@@ -31,11 +31,11 @@
 //!   `prev` had read or written exactly these records, its term's announcement among them: the commit
 //!   is the term's next one, with the next seq, and can't be void.
 //!
-//! Each point holds for late, lost and doubled appends and for zombies, because it depends on the
-//! records that a writer had read before it wrote, which delays don't undo. A reader that meets a
-//! counterexample does not have the log that the writer read: an announcement was altered or is lost,
-//! or records before it are. Reading on silently would be wrong, because all following records might be
-//! void for that reason alone. The model of owners in `journal/tests/` shows the same exhaustively.
+//! Each point holds for late, lost and duplicated appends and for zombies, because it depends on the records
+//! that a writer had read before it wrote, and delays don't change those. A reader that meets a counterexample
+//! does not have the log that the writer read: an announcement was altered or is lost, or records before it
+//! are. Reading on silently would be wrong, because all following records might be void for that reason alone.
+//! The model of owners in `journal/tests/` shows the same exhaustively.
 //!
 //! **Later versions.** An announcement names the version of the rule that its owner follows. One that
 //! would be valid but for a later version than [`RULE_VERSION`] raises an alarm too: "newer software
@@ -156,13 +156,13 @@ impl<P: RuleProtocol> Rule<P> {
         Ok(verdict)
     }
 
-    /// Skips the offsets before `offset` that were not judged. They have no record: control records of a
-    /// foreign transactional producer stand there. No verdict depends on it.
+    /// Skips the offsets before `offset` that were not judged. They belong to control records of a foreign
+    /// transactional producer, which no consumer sees. No verdict depends on them.
     pub fn pass_over(&mut self, offset: i64) {
         self.state.next_offset = self.state.next_offset.max(offset);
     }
 
-    /// The state after everything judged so far, also when nothing valid was seen yet.
+    /// The state after all records judged so far, even if none of them was valid.
     pub fn checkpoint(&self) -> Checkpoint {
         self.state.clone()
     }
@@ -203,7 +203,7 @@ impl<P: RuleProtocol> Rule<P> {
         self.state.log_time
     }
 
-    /// Whether a value carries the chain's hash where a commit has its `prev`.
+    /// Whether a value has the chain's hash at the position of a commit's `prev`.
     fn was_altered(&self, value: Option<&[u8]>) -> bool {
         value
             .and_then(frame::prev)

@@ -60,7 +60,7 @@ const SMALLER: Design = Design {
     ..DESIGN
 };
 
-/// With a question that needs no commit.
+/// A run with a question that needs no commit.
 const ASKED: Design = Design {
     bounds: Bounds {
         commands: [1, 1],
@@ -314,8 +314,8 @@ fn any_later_epoch_is_safe_for_answers_and_not_for_readers() {
     assert_safe("any later epoch, altered", altered);
 }
 
-/// At a barrier an owner need not read other owners' records, because its own epoch + 1 leaves no room
-/// for them. Above a foreign announcement that is wrong, unless the owner reads all records.
+/// At a barrier an owner need not read other owners' records, because its own epoch + 1 leaves no room for
+/// them. If it announces above another owner's epoch, it must read all records.
 #[test]
 fn a_barrier_above_a_foreign_announcement_is_caught() {
     let own_epoch = Design {

@@ -19,7 +19,7 @@ use writer::{A, B, KEY, Term, Written, announcement, decision, first_link, next_
 const TOPIC: &str = "journal.probe";
 const PARTITION: i32 = 1;
 
-/// The terms that arbitrary logs choose from: few, so that they meet.
+/// The terms that arbitrary logs choose from: few, so that they collide.
 const TERMS: [Term; 3] = [A, B, [0; 16]];
 
 /// The next record of an arbitrary log, usually nearly valid.

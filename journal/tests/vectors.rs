@@ -60,7 +60,7 @@ fn update_if_asked() {
     });
 }
 
-/// The vectors as they are stored. All tests read these; drift is a failure of its own.
+/// The vectors as they are stored. All tests read these; a separate test finds drift.
 fn stored() -> Vec<Vector> {
     update_if_asked();
     let mut vectors = Vec::new();

@@ -1,7 +1,7 @@
-//! The conformance suite of a [`Log`]: the promises on which an owner's proof and a reader rest.
+//! The conformance suite of a [`Log`]: the promises on which readers and an owner's proof rely.
 //!
-//! The suite needs a healthy log and a partition to which no other program writes. Records that are
-//! there already do no harm.
+//! The suite needs a healthy log and a partition to which no other program writes. The partition may already
+//! have records.
 
 use crate::log::{Log, PartitionAppender, RecordStream};
 use kafka::{ConsumerError, Record, Report};
@@ -10,11 +10,11 @@ use tokio::{sync::mpsc, time::timeout};
 
 /// Longest time for one report or one batch of records.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A time in which records that don't exist don't arrive.
+/// A check that no record arrives waits for this time.
 const SILENCE: Duration = Duration::from_millis(200);
 /// Records that each check appends.
 const RECORDS: u64 = 20;
-/// Most records of a check without a report.
+/// Most unreported records of a check.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// A partition of a log.
@@ -117,7 +117,7 @@ impl<L: Log> Partition<'_, L> {
         let mut stream = self.read_from(end);
         let (appender, mut reports) = self.open();
         for number in 0..3 {
-            // A wait that is cancelled must not lose what comes later.
+            // A cancelled wait must not lose later records.
             let early = timeout(SILENCE, stream.next()).await;
             assert!(!matches!(early, Ok(Ok(_))), "no record was appended yet");
             Self::append(&appender, "later", number);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// The tables besides [`Table::Meta`].
 const TABLES: [Table; 3] = [Table::Aggregates, Table::Answers, Table::Expiry];
 
-/// Runs every check, each on a fresh store that `empty_store` makes.
+/// Runs every check, each on a fresh store from `empty_store`.
 ///
 /// # Panics
 /// The store breaks its contract.

@@ -1,11 +1,10 @@
-//! A Bloom filter of the command ids that the state store may have, in memory of a bounded size. Nearly
-//! every command has a new id, and asking the store whether it does costs more than the rest of the
-//! command's work.
+//! A Bloom filter of the command ids that the state store may have, in memory of a bounded size. Nearly every
+//! command has a new id, and looking that up in the store costs more than the rest of the command's work.
 //!
-//! "No" is certain; after a "maybe" the store is asked. Ids are forgotten with their answers: a filter is
-//! several generations, and one is dropped once all of its ids have expired. Each generation is as large as
-//! the ids that it is expected to get, so the rate of a false "maybe" stays low at any rate of commands.
-//! All filters of the process share one budget; while it is used up, every id may be in the store.
+//! "No" is certain; after a "maybe" the store is read. Ids are forgotten with their answers: a filter is
+//! several generations, and one is dropped once all of its ids have expired. Each generation is as large as the
+//! ids that it is expected to get, so the rate of a false "maybe" stays low at any rate of commands. All
+//! filters of the process share one budget; while it is used up, the answer for every id is "maybe".
 
 use super::entries::Lifetime;
 use schemas::{Timestamp, ids::CommandId};
@@ -44,7 +43,7 @@ pub(super) struct BloomFilter {
     budget: &'static Budget,
     /// By lifetime, the oldest one first.
     generations: [VecDeque<Generation>; Lifetime::ALL.len()],
-    /// By lifetime: when the last id was recorded for which there was no room.
+    /// By lifetime: when the last id without room was recorded.
     missing: [Option<Timestamp>; Lifetime::ALL.len()],
 }
 
@@ -89,7 +88,7 @@ impl BloomFilter {
         }
     }
 
-    /// Inserts an id whose answer was recorded at this log time, which never falls.
+    /// Inserts an id whose answer was recorded at this log time. Log time never decreases.
     pub fn insert(&mut self, id: CommandId, lifetime: Lifetime, recorded_at: Timestamp) {
         let budget = self.budget;
         let generations = &mut self.generations[lifetime as usize];
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn without_room_every_id_may_be_there_until_the_missing_ones_have_expired() {
+    fn without_room_every_id_is_a_maybe_until_the_missing_ones_have_expired() {
         let mut filter = BloomFilter::within(budget(IDS_MIN * BITS_PER_ID / 8));
         let all = 2 * IDS_MIN as u128;
         for number in 0..all {

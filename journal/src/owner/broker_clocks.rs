@@ -1,5 +1,5 @@
-//! The brokers' clocks as the owners of one process see them: where more than one broker stamps records,
-//! they tell whose clock is wrong.
+//! The brokers' clocks as the owners of one process see them. If more than one broker stamps records, a
+//! comparison shows which clock is wrong.
 
 use schemas::topics::TopicPartition;
 use std::{
@@ -24,7 +24,7 @@ impl BrokerClocks {
         self.lock().insert(partition, uptime);
     }
 
-    /// Records that it does not.
+    /// Records that the broker that stamps a partition disagrees with the machine's clock.
     pub(super) fn disagree(&self, partition: TopicPartition) {
         self.lock().remove(&partition);
     }

@@ -1,7 +1,7 @@
 //! The clock of a term: the broker's timestamp on the announcement, plus monotonic time.
 //!
 //! An owner whose machine and broker disagree declines the partition. It can't know which of the two is wrong,
-//! unless another broker agrees with the machine: then the broker is.
+//! unless another broker agrees with the machine: then the first broker's clock is.
 
 use super::{
     driver::{Owner, topic},
@@ -54,7 +54,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             return Err(Failure::Retry(reason));
         }
         let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        // By a right clock, the time since the broker took it is between zero and the age.
+        // If this machine's clock is right, the time since the broker took the announcement is between zero and
+        // the age.
         let since_us = self.own_clock().0.saturating_sub(stamp.0);
         let off_us = match since_us {
             ..0 => since_us,
@@ -70,7 +71,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(())
     }
 
-    /// Says which of the two clocks is wrong, if another broker tells.
+    /// Describes the difference between the two clocks, and which one is wrong if another broker's clock shows
+    /// it.
     async fn reason_of_difference(&mut self, off_ms: i64) -> Reason {
         let target = self.target();
         self.settings.clocks.disagree(target);
@@ -94,15 +96,16 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Reason::suspecting_this_node(difference)
     }
 
-    /// Makes the next attempt announce again. The term in force is this owner's nevertheless, so it does
-    /// not mean that this owner was fenced.
+    /// Makes the next attempt announce again. The term in force is still this owner's, so the next attempt must
+    /// not take it for another node's.
     fn abandon_announcement(&mut self) {
         self.held = Some(self.core.checkpoint().term);
         self.core.forget_announcement();
     }
 
-    /// The monotonic clock of a suspended machine stood still, and a wall clock that was set may have
-    /// been wrong before or may be wrong now: the broker's timestamp of the next announcement tells.
+    /// Raises a barrier if the machine's clock is too far from the time that commits carry. Either the
+    /// monotonic clock stopped while the machine was suspended, or the machine's clock was set, and may have
+    /// been wrong before or be wrong now. The broker's timestamp of the next announcement shows it.
     pub(super) fn check_drift(&self) -> Result<(), Barrier> {
         let off_us = self.own_clock().0.saturating_sub(self.now().0);
         if off_us.saturating_abs() <= CLOCK_DIFFERENCE_US_MAX {

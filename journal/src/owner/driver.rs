@@ -49,7 +49,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) queue: mpsc::Receiver<Submission<M::Command>>,
     pub(super) status: watch::Sender<Status>,
     proved: watch::Sender<Option<Proved>>,
-    /// A record was too large for the topic, so its limit is another one than was known.
+    /// A record was too large for the topic, so the known limit is out of date.
     pub(super) is_limit_stale: bool,
     proved_record: watch::Sender<Option<ProvedRecord>>,
     /// Whether the state store was read.
@@ -67,7 +67,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) serving_since: Instant,
     /// The waits after each time that this owner is fenced.
     pub(super) fenced_waits: Backoff,
-    /// The published record that the log does not have, if it was found so.
+    /// The published record that the log was found not to have, if any.
     pub(super) contradicted: Option<ProvedRecord>,
 }
 
@@ -108,7 +108,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         settings: OwnerSettings,
     ) -> (Self, OwnerHandle<M::Command>) {
         let topic = M::Event::CONTEXT.topic;
-        // Reports of a term that has ended may come between those of the next terms.
+        // Reports of ended terms may come between those of the next terms.
         let (appender, reports) = log.appender(topic, partition, 4 * UNANSWERED_MAX);
         let (sender, queue) = mpsc::channel(UNANSWERED_MAX);
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
@@ -233,7 +233,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 Some((_, reply)) = self.queue.recv() => {
                     let _ = reply.send(Err(refusal.clone()));
                 }
-                saved = next_answer(&mut self.saving) => self.finish_save(saved),
+                outcome = next_answer(&mut self.saving) => self.finish_save(outcome),
             }
         }
     }
@@ -247,21 +247,21 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         while let Ok((_, reply)) = self.queue.try_recv() {
             let _ = reply.send(Err(Refusal::NotOwner(reason.to_string())));
         }
-        let saved = tokio::time::timeout(LAST_SAVE_TIMEOUT, async {
+        let last_writes = tokio::time::timeout(LAST_SAVE_TIMEOUT, async {
             // The write in progress, then one with all later changes.
             for _ in 0..2 {
                 self.start_saving(1);
                 if self.saving.is_some() {
-                    let saved = next_answer(&mut self.saving).await;
-                    self.finish_save(saved);
+                    let outcome = next_answer(&mut self.saving).await;
+                    self.finish_save(outcome);
                 }
             }
         });
-        if saved.await.is_err() {
+        if last_writes.await.is_err() {
             tracing::warn!(
                 topic = topic::<M>(),
                 partition = self.partition,
-                "state store not fully saved before shutdown"
+                "state store lacks the last commits at shutdown"
             );
         }
     }
@@ -284,10 +284,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.start_saving(SAVE_COMMITS);
     }
 
-    pub(super) fn finish_save(&mut self, saved: Result<(), StoreError>) {
+    pub(super) fn finish_save(&mut self, outcome: Result<(), StoreError>) {
         self.saving = None;
-        self.core.finish_save(saved.is_ok());
-        if let Err(error) = saved {
+        self.core.finish_save(outcome.is_ok());
+        if let Err(error) = outcome {
             if let StoreError::Reopened { .. } = &error {
                 self.core.fail_store(error.clone());
             }
@@ -364,7 +364,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 next_offset,
             };
             self.proved.send_replace(Some(proved));
-            // After a take-over began again from its store, it knows less than it has published.
+            // After a take-over from its store, the owner may know less than it has published.
             let record = checkpoint.probe_offset.map(|offset| ProvedRecord {
                 log_id,
                 offset,
@@ -397,7 +397,7 @@ async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
         .is_ok()
 }
 
-/// The store's answer to the call in progress. Without one, it never ends.
+/// Waits for the store's answer to the call in progress; never returns if there is no call.
 pub(super) async fn next_answer<T>(asked: &mut Option<Answered<T>>) -> Result<T, StoreError> {
     match asked {
         Some(asked) => asked.await,

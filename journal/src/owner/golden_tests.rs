@@ -16,7 +16,7 @@ use crate::{
 use schemas::{Origin, Outcome, OutcomeKind, Timestamp, ids::CommandId};
 use std::{fs, path::PathBuf, sync::Arc};
 
-/// Counters, of which only the state's encoding matters here.
+/// Counters. Only the encoding of their state matters here.
 struct Counters;
 
 impl Machine for Counters {

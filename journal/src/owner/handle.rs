@@ -24,9 +24,9 @@ pub(super) type Submission<C> = (Request<C>, Reply);
 pub enum Status {
     /// The partition is assigned to another node. Commands are refused.
     Standby,
-    /// It does not serve yet, or not at the moment, and keeps attempting to. Commands wait.
+    /// It does not serve at the moment, and keeps making attempts to take over. Commands wait.
     TakingOver(Reason),
-    /// This node can't serve the partition, and says why. It refuses commands, and makes another attempt later.
+    /// This node can't serve the partition. It refuses commands, and makes another attempt later.
     Declined {
         /// Why it can't.
         reason: Reason,
@@ -54,8 +54,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// A reason that may lie with this node alone (its clock, its version, its hash key). It does if another
-    /// node serves the partition.
+    /// A reason that may concern this node only (its clock, its version, its hash key). It does if another node
+    /// serves the partition.
     pub fn suspecting_this_node(text: String) -> Self {
         Self {
             text,
@@ -118,10 +118,10 @@ pub struct OwnerSettings {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// A monotonic clock with any origin.
     pub uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
-    /// Gives a fresh random id.
+    /// Returns a fresh random id.
     pub fresh_term: Arc<dyn Fn() -> [u8; 16] + Send + Sync>,
-    /// The last record that any owner of the partition has published as proved, as far as this node knows. A
-    /// log without it is not written to.
+    /// The last record that any owner of the partition has published as proved, as far as this node knows. The
+    /// owner does not write to a log without it.
     pub published: Arc<dyn Fn() -> Option<ProvedRecord> + Send + Sync>,
     /// Why this node must not take over the partition at present.
     pub objection: Arc<dyn Fn() -> Option<String> + Send + Sync>,
@@ -138,7 +138,7 @@ pub struct OwnerHandle<C> {
 }
 
 impl OwnerSettings {
-    /// Settings with the machine's clocks and randomness, of a node that knows of no other one.
+    /// Settings with the machine's clocks and randomness, for a node that knows no other node.
     pub fn new(owner_url: String, partitions: i32) -> Self {
         let started = Instant::now();
         Self {

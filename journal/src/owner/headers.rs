@@ -1,6 +1,6 @@
-//! A record's headers, for other tools that read Kafka without Avro. None of our code reads them.
+//! A record's headers, for other tools that read Kafka without Avro. Our own code does not read them.
 //!
-//! The text of parts that stay the same from record to record is reused.
+//! Texts that don't change from record to record are reused.
 
 use super::core::Outgoing;
 use schemas::{Context, Timestamp};

@@ -1,8 +1,8 @@
 //! The index tables that the valid records fold to: aggregates, and the answers of earlier commands.
 //!
-//! The state store gets all entries with some delay. Recently used entries are in memory too, and
-//! unsaved ones exist only there, so they stay. An entry that is not in memory must be fetched from the
-//! store before it is used; that an entry does not exist is remembered as well.
+//! The state store gets all entries with some delay. Recently used entries are in memory too, and unsaved ones
+//! exist only there, so they stay. An entry that is not in memory must be fetched from the store before it is
+//! used. Memory also knows which entries were found not to exist.
 
 use super::{
     bloom_filter::BloomFilter,
@@ -26,7 +26,7 @@ pub(super) const UNSAVED_MAX: usize = 200_000;
 pub(super) enum Cached<T> {
     /// The entry; `None`: the log has no such entry.
     Known(Option<T>),
-    /// The store must be asked.
+    /// The entry must be read from the store.
     Unread,
 }
 
@@ -73,8 +73,8 @@ impl<M: Machine> IndexTables<M> {
         }
     }
 
-    /// Drops the entries in memory, and resumes from the store: gives its checkpoint, or `None` after
-    /// emptying it, because it was empty, torn or built by another fold.
+    /// Drops the entries in memory, and resumes from the store. Returns the store's checkpoint. If the store is
+    /// empty, torn or built by another fold, empties it and returns `None`.
     pub async fn restore(&mut self, topic: &str) -> Result<Option<Checkpoint>, StoreError> {
         self.forget();
         let checkpoint = store_layout::checkpoint::<M>(&self.store, topic, self.partition).await?;

@@ -1,5 +1,5 @@
-//! Compares the log with the record that an owner of the partition has published as proved. A node without a
-//! state store would take a log for whole that has lost its end, or that was replaced.
+//! Compares the log with the record that an owner of the partition has published as proved. Without this check,
+//! a node without a state store would accept a log that has lost its end or was replaced.
 
 use super::{
     driver::{Owner, topic},
@@ -10,8 +10,8 @@ use crate::{checkpoint::Checkpoint, log::Log, protocol::OwnerProtocol, rule::Has
 use schemas::owners::ProvedRecord;
 use std::time::Duration;
 
-/// Time between two measurements of a log that seems to lack records: a broker that just became the leader
-/// may have to hear from the others first.
+/// Time between two measurements of a log that seems to lack records: a broker that just became the leader may
+/// report an early end until it has heard from the other brokers.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
@@ -51,7 +51,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             Some(probed) if probed == published.offset => Some(start.hash),
             Some(_) | None => found,
         };
-        // An attempt that failed has read on, and would start behind the record next time.
+        // A failed attempt has read on, so the next one would start behind the record.
         let is_contradicted = self.contradicted == Some(*published);
         if found == Some(published.hash) && !is_contradicted {
             return Ok(());

@@ -34,7 +34,7 @@ pub trait Machine: Send + 'static {
 pub struct Request<C> {
     /// The record's key, `<aggregate type>_<aggregate id>`.
     pub key: String,
-    /// The command.
+    /// The command itself.
     pub command: C,
     /// The id that makes a retry the same command.
     pub id: CommandId,
@@ -54,8 +54,8 @@ pub struct Request<C> {
     pub trace_id: Option<String>,
     /// The aggregate must have this version (`If-Match`).
     pub expected_version: Option<i64>,
-    /// When the node that the client called received it, by that node's clock. It travels with the
-    /// command, so that an owner that decides it late can tell.
+    /// When the node that the client called received it, by that node's clock. It is forwarded with the
+    /// command, so that an owner that would decide it late can detect that.
     pub received_at: Timestamp,
 }
 

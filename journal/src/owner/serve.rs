@@ -82,7 +82,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     last_report = Instant::now();
                     self.take_reports(&mut reports)?;
                 }
-                saved = next_answer(&mut self.saving) => self.finish_save(saved),
+                outcome = next_answer(&mut self.saving) => self.finish_save(outcome),
                 fetched = next_answer(&mut fetching) => {
                     fetching = None;
                     self.core.decide_unread(fetched, self.now());
@@ -148,7 +148,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             }
             self.send_all()?;
         }
-        // The next owner knows by its id the outcome of a command that is unanswered now.
+        // The next owner can look up the outcome of an unanswered command by its id.
         self.core.refuse_all(&refusal);
         self.send_replies();
         self.held = None;
@@ -181,8 +181,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             .try_for_each(|report| self.core.delivered(&report))
     }
 
-    /// Appends the new records and sends the new answers. No record is appended after an append that
-    /// failed: there would be a gap.
+    /// Appends the new records and sends the new answers. No record is appended after a failed append, because
+    /// it would leave a gap.
     fn send_all(&mut self) -> Result<(), Barrier> {
         let appends = self.core.take_appends();
         if !appends.is_empty() {
@@ -196,7 +196,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     }
 }
 
-/// Whether the topic takes no record of this size.
+/// Whether the topic refused the record for its size.
 fn is_too_large(report: &Report) -> bool {
     let rule = match &report.result {
         Err(AppendError::Refused { rule, .. }) => Some(*rule),

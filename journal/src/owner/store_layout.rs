@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// The version of this layout. Raise it with every change of an entry: stores of another version are
 /// rebuilt from the log.
 pub(super) const LAYOUT_VERSION: u32 = 3;
-/// Most earlier writes whose answers one write removes: more than one, so that the table can shrink.
+/// Most earlier writes whose expired answers one write removes: more than one, so that the table can shrink.
 const EXPIRED_WRITES_MAX: usize = 4;
 /// Expiry entries read at once.
 const ENTRIES_READ: usize = 256;

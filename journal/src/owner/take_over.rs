@@ -34,7 +34,7 @@ const STABLE_TERM: Duration = Duration::from_secs(60);
 /// Offsets between two progress messages while the log is read.
 const PROGRESS_OFFSETS: i64 = 100_000;
 
-/// Waits of an owner that was fenced. It adds its jitter itself.
+/// The waits of an owner that was fenced, without the jitter, which the owner adds.
 pub(super) fn fenced_waits() -> Backoff {
     Backoff::doubling(FENCED_WAIT_MIN, FENCED_WAIT_MAX)
 }
@@ -47,7 +47,7 @@ pub(super) enum Failure {
     RetryAfter(Duration, Reason),
     /// The brokers take no record of this owner; an operator may allow it.
     Forbidden(String),
-    /// This node can't serve the partition now. Another attempt after this wait may find the cause removed.
+    /// This node can't serve the partition now. Another attempt after this wait may succeed.
     Decline(Duration, Reason),
     /// The state store can't be used.
     Store(StoreError),
@@ -124,8 +124,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Gives the partition up for a while: commands are refused, so that their senders find another owner if
-    /// there is one.
+    /// Declines the partition for a while: refuses commands, so that their senders find another owner if there
+    /// is one.
     async fn decline(&mut self, wait: Duration, reason: Reason) {
         let (topic, partition) = (topic::<M>(), self.partition);
         let refusal = Refusal::NotOwner(reason.to_string());
@@ -157,7 +157,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.appender
             .recover()
             .map_err(|error| Failure::Retry(error.to_string()))?;
-        // Reading the log tells more than the reports of the last term.
+        // Reading the log shows more than the reports of the last term.
         while self.reports.try_recv().is_ok() {
             self.unreported = self.unreported.saturating_sub(1);
         }
@@ -246,11 +246,11 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Waits for the write in progress: it must not land behind the read that follows.
+    /// Waits for the write in progress, which must not land after the next read.
     async fn await_save(&mut self) {
         if self.saving.is_some() {
-            let saved = next_answer(&mut self.saving).await;
-            self.finish_save(saved);
+            let outcome = next_answer(&mut self.saving).await;
+            self.finish_save(outcome);
         }
     }
 
@@ -297,8 +297,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.check_not_fenced()
     }
 
-    /// Appends the own announcement, unless the last one read is that of an earlier attempt; gives its
-    /// number.
+    /// Appends the own announcement and returns its number, unless the last announcement read is that of an
+    /// earlier attempt.
     fn announce(&mut self) -> Result<Option<u64>, Failure> {
         if self.core.has_read_announcement() {
             return Ok(None);
@@ -319,7 +319,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(Some(announcement.number))
     }
 
-    /// Makes the own announcement the last record read.
+    /// Reads up to the own announcement.
     async fn read_up_to_announcement(
         &mut self,
         reader: &mut LogReader<M, L, P>,
@@ -350,7 +350,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             let may_read = !self.core.is_behind_with_saving();
             tokio::select! {
                 biased;
-                saved = next_answer(&mut self.saving) => self.finish_save(saved),
+                outcome = next_answer(&mut self.saving) => self.finish_save(outcome),
                 batch = reader.next(), if may_read => {
                     let batch = batch?;
                     if let Some(fetching) = self.core.fetch_for(&batch) {
@@ -376,8 +376,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Fails if the brokers refuse the announcement in flight. Reports of earlier records tell nothing that
-    /// reading the log does not.
+    /// Fails if the brokers refuse the announcement in flight. Reports of earlier records add nothing to what
+    /// the log shows.
     fn check_announcement(&self, report: Report) -> Result<(), Failure> {
         if self.core.announced_number() != Some(report.number) {
             return Ok(());
@@ -394,9 +394,9 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Fails if another node's term is in force. The commands that wait are refused, so that their
-    /// senders turn to the new owner, which knows the outcome by the command's id. If the partition is
-    /// still assigned to this node, the owner comes back, each time later.
+    /// Fails if another node's term is in force. The waiting commands are refused, so that their senders turn
+    /// to the new owner, which knows the outcome by the command's id. If the partition is still assigned to
+    /// this node, the owner comes back, each time later.
     fn check_not_fenced(&mut self) -> Result<(), Failure> {
         let checkpoint = self.core.checkpoint();
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);
@@ -458,9 +458,9 @@ impl From<ReadError> for Failure {
             ))
         };
         match &error {
-            // The log lost records, or the store is another log's. If this node left the partition to another
-            // one, that would go on without the lost records and nobody would know. The broker may report the
-            // full log again later; this owner then serves.
+            // The log lost records, or the store belongs to another log. If another node took the partition
+            // over, it would continue without the lost records, and the loss would stay unnoticed. The broker
+            // may report the full log again later; then this owner serves.
             ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
                 Self::Decline(DECLINED_RETRY, another_log())
             }

@@ -1,8 +1,8 @@
 //! A two-generation cache of entries that were written or read recently, in bounded memory.
 //!
-//! When the young generation is full it becomes the old one, and the previous old one is dropped, with
-//! all entries that were not read meanwhile. An entry that is not saved yet is never dropped: the
-//! generations turn over only after the store has all entries of the old one.
+//! When the young generation is full it becomes the old one, and the previous old one is dropped, with all
+//! entries that were not read meanwhile. An unsaved entry is never dropped: the generations turn over only
+//! after the store has all entries of the old one.
 
 use foldhash::HashMap;
 use std::{borrow::Borrow, hash::Hash};
@@ -90,7 +90,7 @@ mod tests {
         for offset in full..2 * full {
             cache.insert(offset, offset, offset);
         }
-        // The whole old generation is saved, and the first half of the young one.
+        // The store has the whole old generation and the first half of the young one.
         cache.turn_over(full + full / 2);
         assert_eq!(cache.get(&0), None);
         assert_eq!(cache.get(&full), Some(&full));

@@ -40,13 +40,13 @@ pub enum ReadError {
         /// The decoder's error.
         reason: String,
     },
-    /// The brokers did not give records.
+    /// The brokers did not return records.
     #[error(transparent)]
     Consumer(#[from] ConsumerError),
-    /// The brokers did not give an offset, at start.
+    /// The brokers did not return an offset at start.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The registry did not give a schema.
+    /// The registry did not return a schema.
     #[error("{topic}/{partition}@{offset}: {source}")]
     Codec {
         /// The journal.
@@ -61,7 +61,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// Whether the same reader can continue where it was.
+    /// Whether the same reader can continue at its position.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Consumer(error) => error.is_transient(),
@@ -74,7 +74,7 @@ impl ReadError {
         }
     }
 
-    /// The partition that is not read further, if the others are.
+    /// The partition that is halted, if the others are still read.
     pub fn halted_partition(&self) -> Option<i32> {
         match self {
             Self::Alarm(

@@ -36,7 +36,7 @@ pub enum VoidReason {
         /// Its seq.
         found: i64,
     },
-    /// An announcement that another one overtook, or one that was sent again.
+    /// An announcement of the current epoch or an earlier one: it lost the race for its epoch, or is a copy.
     #[error("announcement of epoch {found} in epoch {current}")]
     AnnouncementTooLate {
         /// The epoch in force.
@@ -80,9 +80,9 @@ impl VoidReason {
     }
 }
 
-/// Why a reader has to halt: the record can't belong to the log that it has read so far, or follows a
-/// rule that it does not know. No honest run produces one; the documentation of [`crate::rule`] says
-/// why.
+/// Why a reader has to halt: the record can't belong to the log that was read so far, or follows a version of
+/// the rule that this program does not know. No correct run produces one; the documentation of [`crate::rule`]
+/// says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Alarm {
     /// A record that can't follow the records that were read.
@@ -115,8 +115,8 @@ pub enum Alarm {
 /// this order is reported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
-    /// An announcement by an owner that has read an epoch that is missing here. An earlier announcement
-    /// was altered or is lost, or the epoch of this one was altered.
+    /// An announcement whose owner has read an epoch that is missing here. An earlier announcement was altered
+    /// or is lost, or the epoch of this one was altered.
     #[error("announcement of epoch {found} in epoch {current} skips the epochs between")]
     AnnouncementSkipsEpoch {
         /// The epoch in force; 0 before the first.

@@ -1,4 +1,4 @@
-//! A reader that waits out transient errors, and says when they are over.
+//! A reader that retries after transient errors, and reports when they are over.
 
 use crate::{
     batch::Batch,
@@ -12,8 +12,8 @@ use schemas::ContextEvent;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
-/// Time without another error after which the log counts as readable again, if it answers. A log to which
-/// nothing is appended gives no record that would show it.
+/// After this time without another error the log counts as readable again, if the brokers answer. A log to
+/// which nothing is appended has no new record that would show it.
 pub(super) const CALM_TIME: Duration = Duration::from_secs(5);
 
 /// A reader with its retries.
@@ -25,7 +25,7 @@ pub(super) struct Follower<E: ContextEvent, L: ReadLog, P: RuleProtocol> {
     doubt: Option<Doubt>,
 }
 
-/// It is not known whether the log can be read.
+/// The reason why it is unknown whether the log can be read, and since when.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
     since: Instant,
@@ -36,9 +36,9 @@ struct Doubt {
 enum DoubtReason {
     /// The reader is new.
     New,
-    /// The brokers gave an error.
+    /// The brokers returned an error.
     Brokers,
-    /// A record waits for the registry. Only its being read ends this.
+    /// A record waits for the registry. The doubt ends only once that record is read.
     Record,
 }
 
@@ -47,11 +47,11 @@ enum DoubtReason {
 pub(super) enum Step<E> {
     /// It has read a batch, so the log can be read.
     Batch(Batch<E>),
-    /// It has judged records that give no batch.
+    /// It has judged records that are in no batch.
     Moved,
-    /// It does not read a partition any further.
+    /// It has halted a partition.
     Halted(i32, Arc<ReadError>),
-    /// It waits.
+    /// It met a transient error and will retry.
     Failing(Arc<ReadError>),
     /// The log can be read.
     Recovered,
@@ -78,7 +78,8 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
         self.reader.ends_at_open()
     }
 
-    /// When the reader counts as reading without having read anything, unless it does already.
+    /// When the log will count as readable although nothing was read; `None` if it already does, or if a record
+    /// must be read first.
     pub fn calm_at(&self) -> Option<Instant> {
         let doubt = self.doubt.filter(|doubt| match doubt.reason {
             DoubtReason::New => !self.has_read_what_was_there(),
@@ -88,13 +89,13 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
         doubt.map(|doubt| doubt.since + CALM_TIME)
     }
 
-    /// Takes over an error that another request to the log met.
+    /// Treats an error of another request to the log as the reader's own.
     pub fn fail(&mut self, error: ReadError) -> Step<E> {
         self.doubt = Some(Doubt::now(match matches!(error, ReadError::Codec { .. }) {
             true => DoubtReason::Record,
             false => DoubtReason::Brokers,
         }));
-        // The client retries by itself after an error of its own.
+        // The consumer retries by itself.
         if !matches!(error, ReadError::Consumer(_)) {
             self.retry_at = Some(Instant::now() + self.waits.wait());
         }
@@ -104,7 +105,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
     /// Waits for the next step. Cancel-safe.
     ///
     /// # Errors
-    /// This reader can't read any further.
+    /// The error is permanent.
     pub async fn step(&mut self) -> Result<Step<E>, ReadError> {
         loop {
             if self.has_read_what_was_there() {
@@ -159,7 +160,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
         }
     }
 
-    /// Whether a new reader has nothing to read that was there when it was opened.
+    /// Whether a new reader has read all records that the log had when the reader was opened.
     fn has_read_what_was_there(&self) -> bool {
         let is_new = self
             .doubt

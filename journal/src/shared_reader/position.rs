@@ -1,22 +1,22 @@
-//! Positions in a journal, and whether those of a subscription and of the shared reader connect.
+//! Positions in a journal, and the check that those of a subscription and of the shared reader connect.
 
 use super::running::Running;
 use crate::{chain::Hash, checkpoint::Checkpoint, protocol::SharingProtocol};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How far a subscription is in a partition.
+/// A subscription's position in a partition.
 pub(super) struct Position {
-    /// The last one that was given out.
+    /// The checkpoint of the last batch that the subscriber got; at first, the one to start from.
     pub checkpoint: Checkpoint,
-    /// Everything before this offset was judged. Void records behind it are judged again after a start.
+    /// All records before this offset were judged. After a start, void records behind it are judged again.
     pub judged: i64,
-    /// The chain's hash there.
+    /// The chain's hash at that offset.
     pub hash: Hash,
     pub is_halted: bool,
 }
 
 impl Position {
-    /// Behind a checkpoint.
+    /// The position behind a checkpoint.
     pub fn at(start: Checkpoint) -> Self {
         Self {
             judged: start.resume_offset(),
@@ -27,7 +27,7 @@ impl Position {
     }
 }
 
-/// A place in the window of the shared reader.
+/// A subscription's cursor in the window of the shared reader.
 #[derive(Clone)]
 pub(super) struct Registration {
     pub generation: u64,
@@ -35,14 +35,14 @@ pub(super) struct Registration {
     pub next: u64,
     /// The shared reader's positions before that entry.
     pub floor: BTreeMap<i32, i64>,
-    /// Partitions that the shared reader had halted before it.
+    /// Partitions that the shared reader had halted before that entry.
     pub halted: BTreeSet<i32>,
     pub health_version: u64,
 }
 
 impl Registration {
-    /// Whether a reader at these positions misses nothing if it goes on with this place in the window. It
-    /// must have halted itself what the shared reader had halted before.
+    /// Whether a reader at these positions misses nothing if it continues with this cursor. It must have halted
+    /// every partition that the shared reader had halted before.
     pub fn connects<P: SharingProtocol>(
         &self,
         partitions: &BTreeMap<i32, Position>,
@@ -74,7 +74,7 @@ pub(super) fn next_offsets(position: &BTreeMap<i32, Checkpoint>) -> BTreeMap<i32
         .collect()
 }
 
-/// Offsets that lie between, over the partitions of both, where the second is behind.
+/// The number of offsets by which `behind` lags `ahead`, over the partitions that both have.
 pub(super) fn distance(ahead: &BTreeMap<i32, i64>, behind: &BTreeMap<i32, i64>) -> i64 {
     let both = behind
         .iter()

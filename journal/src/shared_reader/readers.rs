@@ -23,7 +23,7 @@ pub struct SharedReader<E, L: ReadLog = Source, P: SharingProtocol = CorrectProt
 }
 
 impl<E: ContextEvent, L: ReadLog> SharedReader<E, L> {
-    /// Reads nothing until somebody subscribes.
+    /// Creates the reader, which reads nothing before the first subscription.
     pub fn new(log: L) -> Self {
         Self::with_limits(log, Limits::default())
     }
@@ -44,7 +44,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> SharedReader<E, L, P> {
         Subscription::new(self.inner.clone(), role, starts)
     }
 
-    /// Its present state.
+    /// Its current state.
     pub fn status(&self) -> Status {
         self.inner.status()
     }
@@ -66,7 +66,7 @@ pub struct Readers<L: ReadLog = Source> {
 }
 
 impl<L: ReadLog> Readers<L> {
-    /// None yet, over this log.
+    /// No reader yet, over this log.
     pub fn new(log: L) -> Self {
         Self {
             log,

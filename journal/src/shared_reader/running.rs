@@ -36,8 +36,7 @@ pub struct Status {
     pub joined: u64,
     /// How often a subscriber fell back because it had not taken a batch in time.
     pub lagged: u64,
-    /// How often a subscriber fell back because a batch did not follow on what it had: another log, or a
-    /// bug.
+    /// How often a subscriber fell back because a batch did not follow its position: another log, or a bug.
     pub unconnected: u64,
 }
 
@@ -55,10 +54,10 @@ pub(super) struct Inner<E, L, P> {
 
 pub(super) struct State<E> {
     pub running: Option<Running<E>>,
-    /// Numbers of the tasks so far.
+    /// Number of tasks so far.
     generations: u64,
     subscriptions: u64,
-    /// Between a task that ended with an error and the next one.
+    /// The waits between a task that ended with an error and the next one.
     waits: Backoff,
     pub start_after: Option<Instant>,
     pub counts: Status,
@@ -68,12 +67,13 @@ pub(super) struct State<E> {
 pub(super) struct Running<E> {
     pub generation: u64,
     pub window: Window<E>,
-    /// Behind everything that was given to the subscriptions.
+    /// The positions behind all batches that were passed to the subscriptions.
     pub heads: BTreeMap<i32, Head>,
-    /// Behind everything that was read; void records that were known before the start are not given.
+    /// The positions behind all records that were read. Void records that were known before the start are not
+    /// passed on.
     pub reached: BTreeMap<i32, i64>,
     pub halted: BTreeSet<i32>,
-    /// The transient error that it waits out.
+    /// The transient error after which it retries.
     pub failing: Option<Arc<ReadError>>,
     /// Counts the changes of `failing`.
     pub health_version: u64,
@@ -132,8 +132,8 @@ impl<E, L, P> Inner<E, L, P> {
 }
 
 impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
-    /// Starts the task after these checkpoints, with a first subscription, unless it runs already or was
-    /// ended by an error a moment ago.
+    /// Starts the task from these checkpoints, with a first subscription, unless it already runs or an error
+    /// ended it a moment ago.
     pub fn start(self: &Arc<Self>, starts: Vec<Checkpoint>, first_subscription: u64) {
         let mut state = self.state();
         if state.running.is_some()
@@ -170,7 +170,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         tokio::spawn(self.clone().run(generation, starts));
     }
 
-    /// A subscription takes nothing any more.
+    /// Removes a subscription.
     pub fn forget(&self, subscription: u64) {
         let mut state = self.state();
         let Some(running) = &mut state.running else {
@@ -183,7 +183,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         self.taken.notify_waiters();
     }
 
-    /// Reads until no subscription is left, or until an error that no waiting removes.
+    /// Reads until no subscription is left, or until a permanent error.
     async fn run(self: Arc<Self>, generation: u64, starts: Vec<Checkpoint>) {
         let topic = E::CONTEXT.topic;
         let _ending = Ending {
@@ -195,7 +195,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
             () = self.abandoned() => return,
             error = self.read(starts) => error,
         };
-        tracing::warn!(topic, %error, "the shared reader ended, its subscribers read by themselves");
+        tracing::warn!(topic, %error, "shared reader ended, its subscribers fall back to their own readers");
     }
 
     async fn read(&self, starts: Vec<Checkpoint>) -> ReadError {
@@ -229,14 +229,12 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         }
     }
 
-    /// Returns once there is room in the window, or somebody waits.
+    /// Returns once there is room in the window, or a subscriber waits.
     async fn may_read_on(&self) {
         loop {
             let taken = self.taken.notified();
             let may = match &self.state().running {
-                Some(Running { window, .. }) => {
-                    P::reads_on(window.is_full(), window.somebody_waits())
-                }
+                Some(Running { window, .. }) => P::reads_on(window.is_full(), window.is_awaited()),
                 None => false,
             };
             if may {
@@ -254,7 +252,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
                 let mut state = self.state();
                 let subscribers = |running: &Running<E>| running.window.subscribers();
                 if state.running.as_ref().map_or(0, subscribers) == 0 {
-                    // At once: a subscription that comes now must not count on this task.
+                    // Under the same lock, so that no new subscription counts on this task.
                     state.running = None;
                     return;
                 }
@@ -263,7 +261,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         }
     }
 
-    /// Notes that records were read that are not given to the subscriptions.
+    /// Records the positions after reading records that are not passed to the subscriptions.
     fn moved(&self, position: &BTreeMap<i32, Checkpoint>) {
         if let Some(running) = &mut self.state().running {
             for (partition, state) in position {
@@ -273,7 +271,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         self.changed.notify_waiters();
     }
 
-    /// Hands a step on to the subscriptions.
+    /// Passes a step to the subscriptions.
     fn publish(&self, step: Step<E>) {
         let mut dropped = Vec::new();
         let mut state = self.state();
@@ -310,7 +308,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
             Step::Recovered => running.set_failing(None),
             Step::Moved => return,
         }
-        // Freeing commits takes time, which nobody else shall wait for.
+        // Freeing commits takes time, so release the lock first.
         drop(state);
         drop(dropped);
         self.changed.notify_waiters();
@@ -333,7 +331,7 @@ impl<E> Running<E> {
     }
 }
 
-/// Tells the subscriptions that the task has ended, however it does.
+/// Tells the subscriptions that the task has ended, for any reason.
 struct Ending<'a, E, L, P> {
     inner: &'a Inner<E, L, P>,
     generation: u64,

@@ -1,4 +1,4 @@
-//! A subscription: reads by itself from its checkpoints, joins the shared reader, and falls back.
+//! A subscription: reads with its own reader from its checkpoints, joins the shared reader, and falls back.
 
 use super::{
     follower::{Follower, Step, at},
@@ -19,26 +19,26 @@ use schemas::ContextEvent;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::futures::Notified, time::Instant};
 
-/// News for a subscriber.
+/// An update for a subscriber.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are batches")]
 pub enum Update<E> {
     /// The next valid commits of a partition. The log can be read.
     Batch(Batch<E>),
-    /// A partition is not read any further; the others are. Comes once for a partition.
+    /// A partition is halted; the others are still read. Comes once for each partition.
     Halted {
         /// The partition.
         partition: i32,
         /// The reason.
         error: Arc<ReadError>,
     },
-    /// The log can't be read now. It is attempted again.
+    /// The log can't be read now. The subscription retries.
     Failing(Arc<ReadError>),
     /// The log can be read: again, or for the first time.
     Recovered,
 }
 
-/// A subscription to a journal. See the module for what it does.
+/// A subscription to a journal; see the module.
 pub struct Subscription<E, L = Source, P = CorrectProtocol>
 where
     E: ContextEvent,
@@ -50,21 +50,21 @@ where
     role: String,
     partitions: BTreeMap<i32, Position>,
     upstream: Upstream<E, L, P>,
-    /// The log's ends as measured since its reader was opened.
+    /// The log's ends, if they were measured since the reader was opened.
     ends: Option<BTreeMap<i32, i64>>,
     registration: Option<Registration>,
-    /// Not told yet that the log can be read.
+    /// Whether the subscriber does not know yet that the log can be read.
     is_unconfirmed: bool,
-    /// When it counts as readable if nothing else shows it before, while the shared reader feeds it.
+    /// While the shared reader feeds it: when the log will count as readable if no update shows it before.
     calm_at: Option<Instant>,
-    /// Between attempts to open a reader.
+    /// The waits between attempts to open a reader.
     waits: Backoff,
     retry_at: Option<Instant>,
 }
 
-/// Where the records come from.
+/// The source of the records.
 enum Upstream<E: ContextEvent, L: ReadLog, P: SharingProtocol> {
-    /// A reader of its own is to be opened.
+    /// No reader is open; the next step opens an own one.
     None,
     Own(Box<Follower<E, L, P>>),
     Shared,
@@ -73,10 +73,10 @@ enum Upstream<E: ContextEvent, L: ReadLog, P: SharingProtocol> {
 /// An entry of the window, as one subscriber takes it.
 #[expect(clippy::large_enum_variant, reason = "nearly all are batches")]
 enum Taken<E> {
-    /// The subscriber has it already, or does not read the partition.
+    /// The subscriber already has it, or does not read the partition.
     Nothing,
     Update(Update<E>),
-    /// It does not follow on what the subscriber has.
+    /// It does not follow the subscriber's position.
     Unconnected,
 }
 
@@ -103,11 +103,11 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
     /// Waits for the next update. Cancel-safe, except that a wait for the schema registry begins again.
     ///
     /// # Errors
-    /// Waiting does not help: subscribe again.
+    /// The error is permanent: subscribe again.
     pub async fn next(&mut self) -> Result<Update<E>, ReadError> {
         let shared = self.shared.clone();
         loop {
-            // Created before the state is looked at, so that no change is missed.
+            // Created before the state is read, so that no change is missed.
             let changed = shared.changed.notified();
             let update = match &self.upstream {
                 Upstream::None => self.open().await?,
@@ -121,7 +121,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         }
     }
 
-    /// Keeps what the subscriber is told of the log.
+    /// Records whether the subscriber knows that the log can be read.
     fn note(&mut self, update: &Update<E>) {
         match update {
             Update::Batch(_) | Update::Recovered => self.is_unconfirmed = false,
@@ -164,7 +164,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         }
     }
 
-    /// Joins the shared reader if that is possible, starts it if nobody has; else reads on.
+    /// Joins the shared reader if possible, starts it if it does not run, and otherwise reads on.
     async fn read(&mut self, changed: Notified<'_>) -> Result<Option<Update<E>>, ReadError> {
         if self.join() {
             return Ok((self.is_unconfirmed && self.calm_at.is_none()).then_some(Update::Recovered));
@@ -191,8 +191,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         Ok(match step {
             Step::Batch(batch) => {
                 let position = self.partitions.get_mut(&batch.partition);
-                let position =
-                    position.expect("its reader has the partitions that it is not halted in");
+                let position = position.expect("its reader has every partition that is not halted");
                 position.checkpoint = batch.checkpoint.clone();
                 Some(Update::Batch(batch))
             }
@@ -209,8 +208,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         (!was_halted).then_some(Update::Halted { partition, error })
     }
 
-    /// When the shared reader may be started, if it does not run and the own reader has read what was there
-    /// when it was opened, or nearly.
+    /// When the shared reader may be started, if it does not run and the own reader is near the log's last
+    /// measured end.
     fn start_at(&self) -> Option<Instant> {
         let Upstream::Own(follower) = &self.upstream else {
             return None;
@@ -227,7 +226,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         is_near.then(|| start_after.unwrap_or_else(Instant::now))
     }
 
-    /// Starts the shared reader if the log's end is near. Gives whether it did, and an error that it met.
+    /// Starts the shared reader if the log's end is near. Returns whether it did, and the error of the
+    /// measurement, if any.
     async fn start_near_the_end(&mut self) -> (bool, Option<Update<E>>) {
         let Upstream::Own(follower) = &mut self.upstream else {
             return (false, None);
@@ -261,8 +261,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         (true, None)
     }
 
-    /// Takes a place in the shared reader's window if it is near, and changes over to it once nothing is
-    /// missing between the two.
+    /// Registers in the shared reader's window if that is near, and switches to it once no record is missing
+    /// between the two.
     fn join(&mut self) -> bool {
         let Upstream::Own(follower) = &self.upstream else {
             return false;
@@ -319,8 +319,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         joins
     }
 
-    /// Returns the subscriber's place in the window. Takes a new one if it has none, or if entries behind its place
-    /// were dropped. Returns `None` if the shared reader is far ahead.
+    /// Returns the subscriber's registration in the window. Registers it if it has none, or again if entries
+    /// behind its cursor were dropped. Returns `None` if the shared reader is far ahead.
     fn register(
         &self,
         running: &Running<E>,
@@ -344,7 +344,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         })
     }
 
-    /// Whether an entry says nothing that the own reader has not said.
+    /// Whether the own reader has already read the content of an entry.
     fn has(&self, position: &BTreeMap<i32, Checkpoint>, entry: &Entry<E>) -> bool {
         match entry {
             Entry::Batch { batch, .. } => position
@@ -429,7 +429,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
             };
         }
         self.registration = Some(registration);
-        // Freeing commits takes time, which nobody else shall wait for.
+        // Freeing commits takes time, so release the lock first.
         drop(state);
         drop(dropped);
         update
@@ -476,7 +476,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         }))
     }
 
-    /// Reads by itself again.
+    /// Falls back to an own reader.
     fn fall_back(&mut self) {
         self.registration = None;
         self.calm_at = None;
@@ -485,7 +485,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         tracing::debug!(
             reader = self.role,
             topic = E::CONTEXT.topic,
-            "reads by itself"
+            "fell back to its own reader"
         );
     }
 }

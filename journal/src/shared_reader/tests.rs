@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits {
     bytes: 100_000,
     join_distance: 10,
 };
-/// Far longer than anything takes, on the paused clock.
+/// Far longer than any wait takes, on the paused clock.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Shared = SharedReader<Event, MemoryLog>;
@@ -48,7 +48,7 @@ async fn joined_pair(shared: &Shared, log: &MemoryLog) -> [Reader; 2] {
     readers
 }
 
-/// A subscriber that keeps what it was told.
+/// A subscriber that keeps its updates.
 struct Reader {
     subscription: Subscribed,
     checkpoints: BTreeMap<i32, Checkpoint>,
@@ -72,7 +72,7 @@ impl Reader {
     /// Waits for one update.
     async fn update(&mut self) {
         let update = timeout(TIMEOUT, self.subscription.next()).await;
-        self.take(update.expect("something happens").unwrap());
+        self.take(update.expect("an update comes in time").unwrap());
     }
 
     fn take(&mut self, update: Update<Event>) {
@@ -111,7 +111,7 @@ impl Reader {
         }
     }
 
-    /// Waits until the shared reader feeds it, which is no update of its own.
+    /// Waits until the shared reader feeds it. No update reports that.
     async fn joins(&mut self) {
         while !self.subscription.is_fed_by_shared_reader() {
             if let Ok(update) = timeout(TIMEOUT, self.subscription.next()).await {
@@ -147,7 +147,7 @@ async fn one_stream_feeds_all_subscribers_that_stand_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_void_records_at_the_end_keep_nobody_from_joining() {
+async fn a_subscriber_joins_despite_many_void_records_at_the_end() {
     let log = log();
     for _ in 0..2 * LIMITS.join_distance {
         log.append_void(0);
@@ -211,7 +211,7 @@ async fn a_subscriber_that_lags_falls_back_and_joins_again_without_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_alone_is_waited_for() {
+async fn the_shared_reader_waits_for_an_only_subscriber() {
     let log = log();
     let shared = shared(&log);
     let mut reader = Reader::new(&shared, starts());
@@ -254,7 +254,7 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
     let readers = joined_pair(&shared, &log).await;
     log.note(1, "before the alarm");
     log.append_alarm(1);
-    // One that comes later, and reads by itself first.
+    // A subscriber that comes later reads with its own reader first.
     let late = Reader::new(&shared, starts());
     let mut readers: Vec<Reader> = readers.into_iter().chain([late]).collect();
     for reader in &mut readers {
@@ -313,7 +313,7 @@ async fn a_subscriber_without_new_records_learns_that_the_log_can_be_read() {
             let mut again = Reader::new(&shared, checkpoints.clone());
             again.update().await;
             assert_eq!((again.recovered, again.offsets.len()), (1, 0));
-            // On the paused clock. The broker reports its end, whether a record is there or not.
+            // The clock is paused. The broker reports its end with or without a record there.
             let waited = begun.elapsed();
             assert!(waited < CALM_TIME, "{has_record_at_the_end}: {waited:?}");
         }

@@ -1,4 +1,4 @@
-//! The window: what the shared reader has read and some subscriber has not taken yet.
+//! The window: the entries that the shared reader has read and some subscriber has not taken yet.
 
 use crate::{batch::Batch, chain::Hash, reader::ReadError};
 use std::{
@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For some ten contexts in a process: with every window full, they hold some hundred megabytes.
+    /// Some ten contexts in a process hold some hundred megabytes if every window is full.
     fn default() -> Self {
         Self {
             commits: 8_192,
@@ -36,9 +36,9 @@ impl Default for Limits {
 pub(super) enum Entry<E> {
     Batch {
         batch: Batch<E>,
-        /// The offset behind everything that the shared reader gave before.
+        /// The shared reader's position in the partition before this batch.
         from: i64,
-        /// The chain's hash there.
+        /// The chain's hash at that offset.
         before: Hash,
     },
     /// A partition is not read further.
@@ -118,8 +118,8 @@ impl<E> Window<E> {
         self.commits >= self.limits.commits || self.bytes >= self.limits.bytes
     }
 
-    /// Whether some subscriber has taken everything.
-    pub fn somebody_waits(&self) -> bool {
+    /// Whether some subscriber has taken all entries.
+    pub fn is_awaited(&self) -> bool {
         self.cursors.values().any(|next| *next == self.end())
     }
 
@@ -128,13 +128,13 @@ impl<E> Window<E> {
         number >= self.first
     }
 
-    /// `None`: dropped, or not read yet.
+    /// The entry of this number; `None` if it was dropped or is not read yet.
     pub fn get(&self, number: u64) -> Option<&Entry<E>> {
         let index = number.checked_sub(self.first)?;
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    /// Adds an entry; `drops_oldest`: until there is room for it.
+    /// Adds an entry. With `drops_oldest`, drops the oldest entries until there is room for it.
     pub fn push(&mut self, entry: Entry<E>, drops_oldest: bool) -> Dropped<E> {
         let mut dropped = Vec::new();
         while drops_oldest && self.is_full() {
@@ -148,13 +148,13 @@ impl<E> Window<E> {
         dropped
     }
 
-    /// A subscriber takes the entry of this number next.
+    /// Sets the number of the entry that a subscriber takes next.
     pub fn move_cursor(&mut self, subscriber: u64, next: u64) -> Dropped<E> {
         self.cursors.insert(subscriber, next);
         self.drop_taken()
     }
 
-    /// A subscriber takes nothing any more.
+    /// Removes a subscriber.
     pub fn remove_cursor(&mut self, subscriber: u64) -> Dropped<E> {
         self.cursors.remove(&subscriber);
         self.drop_taken()
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_subscriber_has_taken_is_dropped() {
+    fn entries_that_every_subscriber_has_taken_are_dropped() {
         let mut window = window(100, 1_000);
         window.move_cursor(1, 0);
         window.move_cursor(2, 0);
@@ -219,17 +219,17 @@ mod tests {
             window.push(entry(10), true);
         }
         assert!(window.move_cursor(1, 3).is_empty());
-        assert!(window.somebody_waits());
+        assert!(window.is_awaited());
         assert_eq!(window.move_cursor(2, 2).len(), 2);
         assert_eq!((window.first(), window.end()), (2, 3));
         assert_eq!((window.commits(), window.bytes()), (1, 10));
-        // The last one to need it leaves.
+        // The last subscriber that needs it leaves.
         assert_eq!(window.remove_cursor(2).len(), 1);
         assert_eq!((window.commits(), window.bytes()), (0, 0));
     }
 
     #[test]
-    fn a_full_window_drops_the_oldest_and_forgets_who_needs_them() {
+    fn a_full_window_drops_the_oldest_entry_and_the_subscriber_that_needs_it() {
         for mut window in [window(3, 1_000), window(100, 30)] {
             window.move_cursor(1, 0);
             window.move_cursor(2, 0);

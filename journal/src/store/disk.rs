@@ -1,17 +1,16 @@
 //! The stores of one node in an LSM tree on disk: one database for all partitions.
 //!
-//! Writes are not synced: a killed process loses none, a power failure loses the last ones, and the rest
-//! is still consistent. The library closes itself after a failed write, for example on a full disk; then
-//! the database is reopened before its next use. A user of a store that was reopened without some of its
-//! writes gets an error: an owner keeps only part of the entries in memory, and must not take the others
-//! for absent.
+//! Writes are not synced: a killed process loses none, a power failure loses the last ones, and the rest is
+//! still consistent. The library closes itself after a failed write, for example on a full disk; then the
+//! database is reopened before its next use. A user of a store that was reopened without some of its writes
+//! gets an error: an owner keeps only part of the entries in memory, and must not treat the others as absent.
 //!
-//! The database is a cache of the log, but it takes long to build again. So it is given up only if it is
-//! damaged or of another format, and even then it is only set aside. An error that time or an operator
-//! can remove is returned, and the next call makes another attempt.
+//! The database is a cache of the log, but rebuilding it takes long. So it is replaced only if it is damaged or
+//! has another format, and even then it is only set aside. An error that time or an operator can remove is
+//! returned, and the next call makes another attempt.
 //!
-//! Only threads of the store touch the disk. They are few, and no lock is held while one writes, so a
-//! disk that hangs holds up nothing but the calls that need it, and those time out.
+//! Only threads of the store touch the disk. They are few, and no lock is held while one writes, so a disk that
+//! hangs delays only the calls that need it, and those time out.
 
 mod database;
 mod directory;
@@ -45,7 +44,7 @@ const FORMER_POLL: Duration = Duration::from_millis(1);
 /// Failed writes before the whole database is read to find damage; the number doubles each time.
 const FAILED_WRITES: u32 = 3;
 
-/// Opens the library's database. A test may fail here as a disk does.
+/// Opens the library's database. A test may let this fail as a disk does.
 type OpenDatabase = fn(&Path, u64) -> Result<Open, Failure>;
 
 /// The stores of one node.
@@ -56,7 +55,7 @@ pub struct Disk {
     writers: Threads,
 }
 
-/// Tells how long the store has owed an answer.
+/// Shows how long the store has not answered.
 #[derive(Clone)]
 pub struct Pulse([Threads; 2]);
 
@@ -87,7 +86,7 @@ impl Disk {
     /// The store in this directory. It is opened at its first use, or by [`Disk::open`].
     ///
     /// # Errors
-    /// The operating system gives no thread.
+    /// A thread can't be started.
     pub fn new(path: &Path) -> std::io::Result<Self> {
         Self::with_library(path, Open::open)
     }
@@ -126,7 +125,7 @@ impl Disk {
         ))
     }
 
-    /// Tells whether the store answers.
+    /// Returns a handle that shows whether the store answers.
     pub fn pulse(&self) -> Pulse {
         Pulse([self.readers.clone(), self.writers.clone()])
     }
@@ -137,8 +136,8 @@ impl Disk {
 }
 
 impl Pulse {
-    /// How long the oldest call without an answer has waited; `None` if none waits. A disk that nobody
-    /// needs is not asked.
+    /// How long the oldest call without an answer has waited; `None` if no call waits. This does not access the
+    /// disk.
     pub fn unanswered_for(&self) -> Option<Duration> {
         let Self(threads) = self;
         threads.iter().filter_map(Threads::unanswered_for).max()
@@ -146,7 +145,7 @@ impl Pulse {
 }
 
 impl Drop for Shared {
-    /// The library waits for its worker when it is closed, which has no end while the disk hangs.
+    /// The library waits for its worker when it is closed, and that would block while the disk hangs.
     fn drop(&mut self) {
         let connection = std::mem::take(&mut *self.connection());
         let (close, closed) = mpsc::channel::<()>();
@@ -227,8 +226,8 @@ impl Shared {
         opened.unwrap_or_else(|_| Err(Failure::Damaged("the library panicked".to_owned())))
     }
 
-    /// Closes this database, unless another one was opened since: the next use opens it again, and sets it
-    /// aside before if it is damaged.
+    /// Closes this database, unless another one was opened since. The next use sets it aside if it is damaged,
+    /// and opens it again.
     fn close(&self, open: &Arc<Open>, damage: Option<String>) {
         let mut connection = self.connection();
         let is_current = connection.open.as_ref().map(|current| current.number);
@@ -243,7 +242,7 @@ impl Shared {
     }
 
     /// The library takes no write after one that failed. If several fail, all entries are read to find out
-    /// whether they are damaged: the library's worker dies of damage without telling.
+    /// whether they are damaged: damage kills the library's worker without an error.
     fn write_failed(&self, open: &Arc<Open>, failure: Failure) -> Failure {
         if let Failure::Behind(_) = failure {
             return failure;

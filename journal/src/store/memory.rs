@@ -1,4 +1,4 @@
-//! A store in memory, for tests and for an owner that shall read the whole log at every start.
+//! A store in memory, for tests and for owners that read the whole log at every start.
 
 use super::state_store::{
     Answered, Change, Entries, Entry, EntryKey, MakeChanges, STAMP_KEY, StateStore, StoreError,
@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Loses all entries with the process.
+/// A store that loses all entries when the process ends.
 #[derive(Debug, Default)]
 pub struct Memory {
     entries: Mutex<BTreeMap<EntryKey, Vec<u8>>>,

@@ -84,8 +84,8 @@ pub trait Entries {
 /// One partition's store. No call waits on the caller's thread, and every answer comes within a bounded
 /// time: a disk that does not answer is an error.
 ///
-/// A call that was dropped before its answer has an effect either in full or not at all. It has none after
-/// the next [`StateStore::stamp`] has answered.
+/// A call that was dropped before its answer takes effect in full or not at all, and never after the next
+/// [`StateStore::stamp`] has answered.
 pub trait StateStore: Send + Sync + 'static {
     /// The stamp of the store's entries; `None` if it is empty. After this call the store gives the state
     /// that this stamp names, plus later writes, or an error.
@@ -128,8 +128,8 @@ pub enum StoreError {
         /// The directory.
         path: String,
     },
-    /// It gives no answer now: no right, no space, no descriptor, an input or output error, a disk that
-    /// does not answer. Its entries are kept; another attempt may succeed.
+    /// It can't answer now: a missing right, no space, no file descriptor, an input or output error, a disk
+    /// that does not answer. Its entries are kept; another attempt may succeed.
     #[error("the state store {path} is not available: {reason}")]
     Unavailable {
         /// Its directory.

@@ -31,7 +31,7 @@ impl Eq for Append {}
 
 impl hash::Hash for Append {
     fn hash<H: hash::Hasher>(&self, hasher: &mut H) {
-        // The bytes hold the term, which holds the owner, and everything else.
+        // The bytes contain the term, which contains the owner, and all other fields.
         self.written.hash(hasher);
     }
 }
@@ -80,7 +80,7 @@ pub enum Alteration {
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub log: Vec<Landed>,
-    /// Sorted, since the network keeps no order.
+    /// Sorted, because the network keeps no order.
     pub flights: Vec<Flight>,
     pub duplicates_left: u8,
     pub owners: [Owner; OWNERS],
@@ -161,10 +161,10 @@ impl State {
         if self.has(VerdictKind::Alarm) || self.altered.is_some() {
             return;
         }
-        let is_nobody_asked = self.owners.iter().all(|owner| owner.question.is_none());
-        let may_ask = design.bounds.questions > 0 && is_nobody_asked;
+        let has_question = self.owners.iter().any(|owner| owner.question.is_some());
+        let may_ask = design.bounds.questions > 0 && !has_question;
         for (index, owner) in self.owners.iter().enumerate() {
-            let wishes = [
+            let choices = [
                 (owner.may_announce(design), Action::Announce(index)),
                 (owner.may_read(&self.log), Action::Read(index)),
                 (owner.may_decide(), Action::Decide(index)),
@@ -172,7 +172,12 @@ impl State {
                 (may_ask && owner.is_leader(), Action::Invoke(index)),
                 (owner.may_confirm(), Action::Confirm(index)),
             ];
-            actions.extend(wishes.iter().filter(|wish| wish.0).map(|wish| wish.1));
+            actions.extend(
+                choices
+                    .iter()
+                    .filter(|choice| choice.0)
+                    .map(|choice| choice.1),
+            );
         }
         self.arrivals(design, actions);
         if design.bounds.alteration {
@@ -305,7 +310,7 @@ impl State {
                 valid.push(written);
             }
         }
-        // A copy right behind a removed record takes its place: the valid records stay the same.
+        // A copy right behind a removed record replaces it, so the valid records stay the same.
         self.altered = Some(is_noticed || self.valid().map(|append| &append.written).eq(&valid));
     }
 

@@ -40,7 +40,7 @@ enum Report {
 enum Leadership {
     /// Only reads.
     None,
-    /// Has announced itself and not yet read the verdict on that.
+    /// Has announced itself, and has not read the verdict on the announcement yet.
     Announced { epoch: i64, term: Term },
     /// Decides.
     Held(Held),
@@ -54,7 +54,7 @@ struct Held {
     since: i64,
     /// The chain's hash behind its last commit, proved or not.
     hash: Hash,
-    /// The aggregate's version behind that.
+    /// The aggregate's version behind that commit.
     version: i64,
 }
 

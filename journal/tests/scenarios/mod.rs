@@ -33,7 +33,7 @@ pub struct Record {
     /// Hex.
     pub value: Option<String>,
     pub expect: Expect,
-    /// The stable short name of why it is void, or of the alarm; `None` if valid.
+    /// The stable short name of the reason to be void, or of the alarm; `None` if valid.
     pub reason: Option<String>,
 }
 
@@ -143,7 +143,7 @@ impl Log {
         self.push(record, Expect::Valid, None);
     }
 
-    /// A void commit, which was written behind other records than these.
+    /// A void commit, whose `prev` does not continue this log.
     fn void(&mut self, reason: &str, draft: Draft) {
         let record = draft.write(self.offset, &ELSEWHERE);
         self.push(record, Expect::Void, Some(reason));

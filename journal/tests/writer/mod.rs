@@ -1,5 +1,5 @@
-//! Writes journal records with code of its own, so that the tests of the rule don't depend on the
-//! rule's crate for the format of a record or of the chain.
+//! Writes journal records with its own code, so that the tests of the rule don't depend on the rule's crate for
+//! the format of a record or of the chain.
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 /// A term; the tests name owners by letters.
@@ -13,7 +13,7 @@ pub const KEY: &[u8] = b"order_1";
 /// `recorded_at` of offset 0, in microseconds; every later offset is a second later.
 pub const RECORDED_AT_US: i64 = 1_291_191_960_000_000;
 
-/// Turns a value into another one, or into none.
+/// Changes or removes a value.
 pub type Spoil = fn(Vec<u8>) -> Option<Vec<u8>>;
 
 /// A record before it is written, when the chain's hash and the time become known.

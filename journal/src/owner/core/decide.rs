@@ -45,22 +45,22 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// Fetches the entries that the commands need that wait for some; `None` if none waits, or if there is
-    /// no room for their records. Pass the answer to [`Core::decide_unread`]. No command is decided
-    /// meanwhile, so no entry changes.
+    /// Fetches the entries that waiting commands need; `None` if no command waits, or if there is no room for
+    /// their records. Pass the answer to [`Core::decide_unread`]. No command is decided meanwhile, so no entry
+    /// changes.
     pub fn fetch_unread(&mut self, now: Timestamp) -> Option<Answered<Fetched>> {
         while !self.unread.is_empty() && self.unproved_bytes < UNPROVED_BYTES_MAX {
             let names = self.unread_names(now);
             if !names.is_empty() {
                 return Some(self.tables.fetch(names));
             }
-            // A proof has brought the entry meanwhile.
+            // A proof has put the entry into memory meanwhile.
             self.decide_all_unread(now);
         }
         None
     }
 
-    /// Decides the commands that waited for these entries. If the state store can't be read, they wait on.
+    /// Decides the commands that waited for these entries. If the state store can't be read, they keep waiting.
     pub fn decide_unread(&mut self, fetched: Result<Fetched, StoreError>, now: Timestamp) {
         match fetched.and_then(|fetched| self.tables.remember(fetched)) {
             Ok(()) => self.decide_all_unread(now),
@@ -119,7 +119,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         };
         if let Some(stored) = stored {
             let answer = match stored.hash == request.hash {
-                // After a barrier the log may have this owner's own commit: then it is a first answer.
+                // After a barrier the log may have this owner's own commit; then this is the first answer.
                 true => Ok(Answer {
                     replayed: !command.was_appended,
                     ..stored.answer(self.proved.partition)
@@ -203,9 +203,9 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// Holds an answer back until a record that is appended after the command arrived is proved: so an
-    /// owner that was fenced and does not know it yet can't give the answer. `is_recorded`: the answer
-    /// is that of a commit in the log, so it names that commit's offset and not the proof's.
+    /// Holds an answer back until a record that is appended after the command's arrival is proved. So an owner
+    /// that was fenced, and does not know it yet, can't answer. `is_recorded`: the answer is that of a commit
+    /// in the log, so it names that commit's offset and not the proof's.
     fn hold_until_proved(
         &mut self,
         command: PendingCommand<M, R>,
@@ -337,11 +337,11 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
 
 /// The result of looking a command up.
 enum Lookup<S> {
-    /// The state store must be asked.
+    /// An entry must be read from the state store.
     Unread,
     /// Its answer, which still needs a proof that this owner owns the partition.
     Answer(Result<Answer, Refusal>),
-    /// The seq of its own commit, which is in flight.
+    /// The seq of its commit, which is in flight.
     InFlight(i64),
     /// Its aggregate, including the commits in flight; `None` if it does not exist.
     Aggregate(Option<Arc<Aggregate<S>>>),

@@ -1,4 +1,4 @@
-//! The protocol against a log in memory, into which each test puts lost, doubled, late or foreign records.
+//! Runs the protocol on a log in memory. Each test decides which records are lost, duplicated, late or foreign.
 
 use super::state::{Core, Outgoing};
 use crate::{
@@ -67,14 +67,14 @@ impl Log {
         }
     }
 
-    /// The broker takes a record; gives its offset.
+    /// Appends a record at the broker, and returns its offset.
     pub(super) fn append(&mut self, outgoing: &Outgoing) -> i64 {
         self.records
             .push((outgoing.key.as_bytes().to_vec(), outgoing.value.clone()));
         i64::try_from(self.records.len()).unwrap() - 1
     }
 
-    /// The batch that a reader gives after a checkpoint.
+    /// The batch that a reader returns after a checkpoint.
     pub(super) fn batch(&self, from: &Checkpoint) -> Batch<Event> {
         let mut rule = Rule::from_checkpoint(from);
         let mut commits = Vec::new();
@@ -118,7 +118,7 @@ pub(super) fn announce(core: &mut TestCore, term: u8) -> Outgoing {
         .unwrap()
 }
 
-/// A store in memory answers at once, one on disk soon.
+/// Polls until the store answers: a store in memory does so at once, one on disk soon.
 pub(super) fn finish<T>(answered: impl Future<Output = T>) -> T {
     let mut answered = pin!(answered);
     let mut context = Context::from_waker(Waker::noop());

@@ -1,4 +1,4 @@
-//! A command that comes again while its first attempt is in flight.
+//! A command that is sent again while its first attempt is in flight.
 
 use super::fixture::{Log, core, deliver, noted, request, submit, take_over};
 use schemas::Origin;

@@ -47,8 +47,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             .is_some_and(|(_, own)| own.term == self.proved.term)
     }
 
-    /// Forgets the announcement in flight if it can't become valid any longer, because another one took
-    /// its epoch; tells whether it did. The next one gets a new epoch and needs a fresh term.
+    /// Forgets the announcement in flight if it can no longer become valid, because another one took its epoch.
+    /// Returns whether it did. The next one gets a new epoch and needs a fresh term.
     pub fn drop_lost_announcement(&mut self) -> bool {
         let lost = self.announced.as_ref().is_some_and(|(epoch, own)| {
             *epoch <= self.proved.epoch && own.term != self.proved.term
@@ -64,7 +64,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.announced = None;
     }
 
-    /// Starts to serve: the own announcement was read. Commands that a barrier left are decided again.
+    /// Starts to serve after the own announcement was read. Commands that a barrier left are decided again.
     ///
     /// # Panics
     /// If the own announcement was not the last record read.
@@ -112,7 +112,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
         self.in_flight.clear();
         self.unproved_bytes = 0;
-        // Records not handed over yet must not be sent: they would land behind the end of the term.
+        // Records that were not handed over yet must not be sent, because they would land behind the end of the
+        // term.
         self.appends.clear();
         let unproved = self
             .unproved
@@ -123,7 +124,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             ..decided.command
         });
         let held = self.held_answers.drain(..).map(|held| held.command);
-        // Held answers rest on the unproved commits, so their commands come after those.
+        // Held answers depend on the unproved commits, so their commands come after those.
         let unanswered: Vec<_> = unproved.chain(held).collect();
         for mut command in unanswered {
             command.attempts += 1;
@@ -136,7 +137,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
                 self.to_redecide.push_back(command);
             }
         }
-        // They came later than all others, and were not decided yet.
+        // These commands came later than all others, and were not decided yet.
         self.to_redecide.append(&mut self.unread);
     }
 }

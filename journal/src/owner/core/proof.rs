@@ -80,11 +80,11 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.reply(command, Ok(answer));
     }
 
-    /// Gives the answers that wait for the record `seq`, proved at `offset`.
+    /// Sends the answers that wait for the record `seq`, proved at `offset`.
     fn release_answers(&mut self, seq: i64, offset: i64) {
         let is_due = |held: &mut HeldAnswer<M, R>| held.seq <= seq;
         while let Some(mut held) = self.held_answers.pop_front_if(is_due) {
-            // It rests on commits that were in flight: all of them stand before this record.
+            // The answer depends on commits that were in flight, which all stand before this record.
             if let Ok(answer) = &mut held.answer
                 && !held.is_recorded
             {
@@ -108,7 +108,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             }
         }
         for reply in command.joined {
-            // The first one's answer, given again.
+            // The first command's answer again.
             let again = answer.clone().map(|answer| Answer {
                 replayed: true,
                 ..answer

@@ -61,7 +61,7 @@ fn there_is_no_room_after_too_many_commands_or_bytes() {
     assert!(!core.has_room(UNANSWERED_MAX));
     deliver(&mut core, &mut log);
     assert!(core.has_room(UNANSWERED_MAX));
-    // A few large ones count as much as many small ones.
+    // A few large commands count as much as many small ones.
     let large: &str = Box::leak("x".repeat(900_000).into_boxed_str());
     let (mut number, fits) = (most, UNPROVED_BYTES_MAX / large.len());
     while core.has_room(UNANSWERED_MAX) {

@@ -44,7 +44,7 @@ pub struct Outgoing {
     pub traceparent: Option<String>,
 }
 
-/// Events inside a partition's owner that are not visible from outside.
+/// Counts of events inside a partition's owner that are not visible from outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// No-ops appended.
@@ -68,7 +68,7 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     pub(super) proved: Checkpoint,
     /// The own term, once its announcement was read; `None` while this owner does not serve.
     pub(super) head: Option<TermHead>,
-    /// The announcement in flight and its epoch: kept, because it is sent again unchanged.
+    /// The announcement in flight and its epoch. It is kept, because it may be sent again unchanged.
     pub(super) announced: Option<(i64, Outgoing)>,
     pub(super) unproved: VecDeque<UnprovedCommit<M, R>>,
     /// Seqs of the commits in flight, by command.
@@ -197,13 +197,13 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.announced.as_ref().map(|(_, own)| own.number)
     }
 
-    /// While not serving: resumes from the store. Reading then shows whether the log is still the one
-    /// that the store was built from.
+    /// While not serving: resumes from the store. The next read checks that the log is still the one that the
+    /// store was built from.
     ///
-    /// If it is dropped before it ends, it must be called again.
+    /// If the future is dropped before it ends, the method must be called again.
     ///
     /// # Errors
-    /// The store can't be read, or not emptied.
+    /// The store can't be read or emptied.
     pub async fn restore(&mut self) -> Result<(), StoreError> {
         let partition = self.proved.partition;
         let restored = self.tables.restore(self.topic).await?;
@@ -256,7 +256,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.tables.unsaved()
     }
 
-    /// Whether so many commits are missing in the state store that no further command should be taken.
+    /// Whether the state store lacks so many commits that no further command should be taken.
     pub fn is_behind_with_saving(&self) -> bool {
         self.tables.unsaved() >= UNSAVED_MAX
     }
@@ -412,8 +412,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// Ensures that held answers get a proof: appends one no-op for all of them, unless a commit that
-    /// came after them is already in flight. Call it after each run of [`Core::submit`].
+    /// Ensures that held answers get a proof: appends one no-op for all of them, unless a later commit is
+    /// already in flight. Call it after each run of [`Core::submit`].
     pub fn prove_held_answers(&mut self, now: Timestamp) {
         let Some(head) = &self.head else { return };
         let head_seq = head.seq;

@@ -40,7 +40,7 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     save(&mut first).await;
-    let saved = first.checkpoint().clone();
+    let checkpoint = first.checkpoint().clone();
     // This command is in the log only.
     submit(&mut first, 2, request(2, Origin::Keyed, "bad"));
     deliver(&mut first, &mut log);
@@ -48,7 +48,7 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
 
     let disk = Disk::new(folder.path()).unwrap();
     let mut next = core(disk.partition(TOPIC, 0));
-    assert_eq!(next.checkpoint(), &saved);
+    assert_eq!(next.checkpoint(), &checkpoint);
     take_over(&mut next, &mut log, 2);
     for (reply, command) in [(3, "lamp"), (4, "bad")] {
         let id = u8::try_from(reply - 2).unwrap();
@@ -130,7 +130,7 @@ async fn commands_that_wait_for_the_store_are_decided_in_their_order() {
     };
     next.submit(about(2, "note_A"), 2, Timestamp(1_000_000));
     let fetching = next.fetch_unread(Timestamp(1_000_000)).unwrap();
-    // Nothing is decided while the store is asked, not even what needs no answer of it.
+    // No command is decided while the store is being read, not even one that needs no entry.
     next.submit(about(3, "note_B"), 3, Timestamp(1_000_000));
     next.submit(about(4, "note_A"), 4, Timestamp(1_000_000));
     assert!(next.take_appends().is_empty());

@@ -259,7 +259,7 @@ fn the_first_of_two_announcements_is_valid_and_the_other_owner_gets_a_new_epoch(
 }
 
 #[test]
-fn an_announcement_that_landed_unread_is_used_by_the_next_attempt() {
+fn an_unread_announcement_in_the_log_is_used_by_the_next_attempt() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     core.stop_serving();
@@ -326,7 +326,7 @@ fn refuses_only_a_commit_larger_than(bytes_max: usize) {
 }
 
 #[test]
-fn brokers_that_take_no_record_refuse_only_what_was_not_appended_for_good() {
+fn if_the_brokers_take_no_record_only_commands_that_were_not_appended_are_forbidden() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));

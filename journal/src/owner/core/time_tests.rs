@@ -88,7 +88,7 @@ fn a_command_that_was_received_long_ago_is_not_decided() {
     for (_, reply) in replies {
         assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
     }
-    // In time it is decided, and its answer is given for as long as it is kept.
+    // A command that comes in time is decided, and its answer is available while it is kept.
     submit_at(&mut core, 3, received_at(NOW.0), Timestamp(late - 1));
     deliver(&mut core, &mut log);
     submit_at(&mut core, 4, received_at(NOW.0), Timestamp(late + 1));

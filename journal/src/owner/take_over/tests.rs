@@ -1,3 +1,5 @@
+//! The reactions of a take-over to errors of the reader.
+
 use super::*;
 
 #[test]

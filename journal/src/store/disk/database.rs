@@ -9,7 +9,7 @@
 //! | number, table, key | an entry |
 //!
 //! Numbers have four bytes, big-endian; a table is one byte. A partition is emptied by giving it another
-//! number, in one atomic write. The entries under the old number are removed by and by, with later writes.
+//! number, in one atomic write. Later writes remove the entries under the old number, some at a time.
 
 use crate::store::{Change, Entry, STAMP_KEY, Table, first_entries};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -40,7 +40,7 @@ const NO_PARTITION: u32 = 0;
 /// Most entries of dead numbers that one write removes.
 const DEAD_REMOVED_MAX: usize = 10_000;
 /// Memtables that wait to be flushed, and tables that wait to be merged, before a write waits. Below the
-/// library's own limits (4 and 30), for its wait has no end once its worker has died.
+/// library's own limits (4 and 30), because the library waits forever once its worker has died.
 const SEALED_MAX: usize = 3;
 const UNMERGED_MAX: usize = 24;
 /// Longest wait for the worker before a write fails.
@@ -54,9 +54,10 @@ pub(super) struct Open {
     entries: Keyspace,
     /// Counts openings within the process.
     pub number: u64,
-    /// Held from reading the next number until the write that takes it, so that no two partitions get the same.
+    /// Held from reading the next number until the write that takes it, so that no two partitions get the same
+    /// number.
     numbering: Mutex<()>,
-    /// Numbers of partitions that were emptied, and where their first entry left is.
+    /// Numbers of partitions that were emptied, each with the key at which its remaining entries begin.
     dead: Mutex<Vec<(u32, Vec<u8>)>>,
 }
 
@@ -65,7 +66,8 @@ pub(super) struct Open {
 pub(super) enum Failure {
     /// The files are damaged, or of another version of the library.
     Damaged(String),
-    /// Time or an operator helps: the operating system refuses something, or the library has closed itself.
+    /// Time or an operator can remove the cause: the operating system refuses something, or the library has
+    /// closed itself.
     Unavailable(String),
     /// A write has not begun, because the library's worker is behind.
     Behind(String),
@@ -90,7 +92,7 @@ impl From<fjall::Error> for Failure {
             Error::Poisoned | Error::Locked | Error::KeyspaceDeleted => {
                 return Self::Unavailable(text);
             }
-            // The library says nothing of this kind about a healthy file.
+            // The library returns these errors only for damaged files.
             _ => None,
         };
         match io {
@@ -100,8 +102,8 @@ impl From<fjall::Error> for Failure {
     }
 }
 
-/// Whether an error of the operating system means that a file misses a part, is missing, or is there although
-/// the database was never made whole. Everything else is no reason to give the store up.
+/// Whether an error of the operating system means that a file is incomplete, is missing, or exists although the
+/// database was never completed. No other error is a reason to set the store aside.
 fn is_damage(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
@@ -218,7 +220,7 @@ impl Open {
 
     /// Removes some entries of partitions that were emptied, if there are any.
     pub fn remove_dead(&self) -> Result<(), Failure> {
-        // Two writers that remove the same entries do no harm, and nobody waits for a lock.
+        // Two writers may remove the same entries without harm, so no lock is held.
         let Some((id, start)) = self.dead().last().cloned() else {
             return Ok(());
         };
@@ -259,7 +261,7 @@ impl Open {
     }
 
     fn numbering(&self) -> std::sync::MutexGuard<'_, ()> {
-        // The library may panic while it is held; it guards nothing in memory.
+        // The library may panic while the lock is held. The lock guards nothing in memory.
         let numbering = self.numbering.lock();
         numbering.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -353,7 +355,7 @@ mod test_support {
             for number in 0..=u8::try_from(SEALED_MAX).unwrap() {
                 let mut batch = self.database.batch();
                 batch.insert(&self.entries, own_key(b"test", &[number]), []);
-                // Fails from the moment on that the worker has died.
+                // Fails once the worker has died.
                 let committed = batch.commit();
                 let rotated = self.entries.rotate_memtable();
                 if committed.is_err() || rotated.is_err() {

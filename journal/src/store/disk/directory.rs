@@ -1,8 +1,8 @@
 //! The state store's own directory, below the one that the settings name.
 //!
-//! It is ours if it has our marker file, which names the format of everything in it. Only such a directory
-//! is ever moved or, as the oldest of several that were set aside, removed. A lock on the marker keeps
-//! other processes away, whatever format they want.
+//! It is ours if it has our marker file, which names the format of everything in it. Only such a directory is
+//! ever moved or, as the oldest of several that were set aside, removed. A lock on the marker keeps other
+//! processes away, with any format.
 
 use super::database::FORMAT;
 use crate::store::StoreError;
@@ -61,12 +61,12 @@ impl Directory {
         }
     }
 
-    /// Where the library keeps its files.
+    /// The directory of the library's files.
     pub fn database(&self) -> PathBuf {
         self.parent.join(NAME).join(DATABASE)
     }
 
-    /// Renames our directory, which nobody may have open any longer, and makes an empty one.
+    /// Renames our directory, whose database must be closed, and creates an empty one.
     pub fn set_aside(self, reason: &str) -> Result<Self, StoreError> {
         let own = self.parent.join(NAME);
         let unavailable = |error: io::Error| unavailable(&own, &error);
@@ -85,7 +85,7 @@ impl Directory {
             }
         }
         let parent = self.parent.clone();
-        // Its lock is on the marker that moved away.
+        // The lock is on the marker that moved away.
         drop(self);
         Self::open(&parent)
     }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_directory_with_files_of_others_is_refused_and_left_as_it_is() {
-        for marker in [None, Some("somebody else's marker\n"), Some("")] {
+        for marker in [None, Some("another program's marker\n"), Some("")] {
             let folder = tempfile::tempdir().unwrap();
             let own = folder.path().join(NAME);
             fs::create_dir(&own).unwrap();
@@ -267,19 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn few_directories_are_kept_aside_and_none_that_is_not_ours_is_removed() {
+    fn few_directories_are_kept_aside_and_foreign_ones_are_not_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let stranger = folder.path().join(format!("{NAME}{ASIDE}0"));
-        fs::create_dir(&stranger).unwrap();
-        fs::write(stranger.join("letter.txt"), "dear").unwrap();
+        let foreign = folder.path().join(format!("{NAME}{ASIDE}0"));
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("letter.txt"), "dear").unwrap();
         let mut directory = Directory::open(folder.path()).unwrap();
         for _ in 0..KEPT_MAX + 2 {
             fs::create_dir(directory.database()).unwrap();
-            directory = directory.set_aside("the test wants it").unwrap();
+            directory = directory.set_aside("a test").unwrap();
             assert_eq!(names(&folder.path().join(NAME)), [MARKER]);
         }
         let expected = ["", ".aside-0", ".aside-3", ".aside-4"].map(|end| format!("{NAME}{end}"));
         assert_eq!(names(folder.path()), expected);
-        assert_eq!(names(&stranger), ["letter.txt"]);
+        assert_eq!(names(&foreign), ["letter.txt"]);
     }
 }

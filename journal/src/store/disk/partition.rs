@@ -233,7 +233,7 @@ impl DiskPartition {
         Ok(())
     }
 
-    /// An answer of threads of the store.
+    /// Calls `work` on threads of the store, and returns its answer.
     fn ask<T: Send + 'static>(
         self: Arc<Self>,
         threads: &Threads,

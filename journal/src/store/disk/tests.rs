@@ -115,11 +115,11 @@ async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::new(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
-    let thief = disk.partition("journal.x", 0);
+    let second_user = disk.partition("journal.x", 0);
     write(&store, b"1", b"a").await;
     reopen(&disk);
     assert!(has(&store, b"a").await, "all entries are there");
-    thief.clear().await.unwrap();
+    second_user.clear().await.unwrap();
     reopen(&disk);
     let entry = change(Table::Answers, b"b", Some(b""));
     for error in [
@@ -176,7 +176,7 @@ async fn a_write_that_hangs_holds_up_no_other_partition() {
         .unwrap();
     write(&other, b"2", b"b").await;
     assert!(has(&other, b"b").await);
-    assert!(disk.pulse().unanswered_for().is_some(), "the store owes it");
+    assert!(disk.pulse().unanswered_for().is_some(), "no answer yet");
     drop(release);
     hanging.await.unwrap().unwrap();
     assert_eq!(stamp(&store).await, Some(b"1".to_vec()));
@@ -202,7 +202,7 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
     while store.clone().stamp().await.is_err() {}
     assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
 
-    // All threads are taken, so this one does not begin.
+    // All threads are busy, so this write does not begin.
     let others: Vec<_> = (1..)
         .take(WRITERS)
         .map(|partition| {
@@ -234,7 +234,7 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_set_aside_and_strangers_files_stay() {
+async fn a_damaged_database_is_set_aside_and_foreign_files_stay() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("letter.txt"), "dear").unwrap();
     let disk = Disk::new(folder.path()).unwrap();
@@ -354,7 +354,7 @@ fn damage_tables(keyspace: &Path) {
     assert!(damaged > 0, "{keyspace:?} has no table");
 }
 
-/// The library waits without an end for memtables to be flushed, even if its worker has died.
+/// The library waits forever for memtables to be flushed, even if its worker has died.
 #[tokio::test]
 async fn a_write_fails_if_the_worker_of_the_library_has_died() {
     let folder = tempfile::tempdir().unwrap();
@@ -395,7 +395,7 @@ async fn the_entries_of_an_emptied_partition_leave_the_disk_with_later_writes() 
     });
     store.clone().write(many).await.unwrap();
     store.clone().clear().await.unwrap();
-    // It survives a restart that these entries are to be removed.
+    // The store still knows after a restart that it must remove these entries.
     reopen(&disk);
     assert!(disk.shared.current().unwrap().len() > 25_000);
     for _ in 0..5 {

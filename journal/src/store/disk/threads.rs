@@ -1,5 +1,4 @@
-//! The threads that touch the disk, few and the same for all partitions, so that a disk that hangs holds up
-//! nobody else.
+//! The few threads that access the disk, for all partitions, so that a disk that hangs blocks no other thread.
 //!
 //! They are not the runtime's blocking threads: a runtime waits for those when it ends, and a disk that
 //! does not answer would keep the process from ending.
@@ -64,7 +63,7 @@ struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(Instant, Job)>,
-    /// By thread: since when its job has been waited for.
+    /// By thread: when its current job was submitted.
     running: Vec<Option<Instant>>,
     is_closed: bool,
 }
@@ -82,7 +81,7 @@ impl Threads {
     /// Starts `count` threads.
     ///
     /// # Errors
-    /// The operating system gives no thread.
+    /// A thread can't be started.
     pub fn start(name: &str, count: usize) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let threads = Self {
@@ -99,8 +98,8 @@ impl Threads {
         Ok(threads)
     }
 
-    /// The answer of `work`, which gets the caller to learn whether the answer is still wanted. It is not
-    /// called at all if the caller is gone when its turn comes.
+    /// Runs `work` on a thread and returns its answer. `work` can check whether its caller still waits, and is
+    /// not run at all if the caller is gone before its turn.
     pub async fn run<T: Send + 'static>(
         &self,
         timeout: Duration,
@@ -111,7 +110,7 @@ impl Threads {
         self.queue.push(Box::new(move || {
             if !caller.is_gone() {
                 let answer = work(&caller);
-                // Nobody waits for it any longer, if this fails.
+                // This fails if the caller is gone.
                 let _ = caller.0.send(answer);
             }
         }))?;
@@ -149,7 +148,7 @@ impl Queue {
 
     fn work(&self, index: usize) {
         while let Some(job) = self.next(index) {
-            // The caller sees it as an answer that does not come.
+            // The caller notices that its answer can't come.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("an operation of the state store panicked");
             }
@@ -218,7 +217,7 @@ mod tests {
         let release = hang(&threads).await;
         assert!(threads.unanswered_for().is_some());
 
-        // The only thread is taken: nobody waits for this job any longer when its turn comes.
+        // The only thread is busy, so the caller of this job is gone before its turn.
         let was_called = Arc::new(AtomicBool::new(false));
         let called = was_called.clone();
         let late = threads
@@ -228,13 +227,13 @@ mod tests {
         drop(release);
         tokio::time::resume();
         threads.run(LONG_ENOUGH, |_| ()).await.unwrap();
-        assert!(!was_called.load(Ordering::SeqCst), "nobody wanted it");
+        assert!(!was_called.load(Ordering::SeqCst), "its caller was gone");
     }
 
     #[tokio::test]
     async fn a_thread_outlives_a_job_that_panics() {
         let threads = Threads::start("store", 1).unwrap();
-        let panicked = threads.run(LONG_ENOUGH, |_: &Caller<()>| panic!("as the test wants"));
+        let panicked = threads.run(LONG_ENOUGH, |_: &Caller<()>| panic!("a test"));
         assert_eq!(panicked.await, Err(NoAnswer::Panicked));
         assert_eq!(threads.run(LONG_ENOUGH, |_| 7).await, Ok(7));
     }
