@@ -15,7 +15,7 @@ pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 pub struct Sale {
     /// The other system's invoice number.
     pub invoice: String,
-    /// Opaque id; `None` where the source has none.
+    /// Opaque id; `None` if the source has none.
     pub customer: Option<String>,
     /// The country's name, as in the source.
     pub country: String,
@@ -169,7 +169,7 @@ pub(crate) mod examples {
         ]
     }
 
-    /// Any sale, the impossible ones too.
+    /// Any sale, including impossible ones.
     pub fn any_sale() -> impl Strategy<Value = Sale> {
         proptest::collection::vec((any::<i64>(), any::<i64>()), 0..4).prop_map(|lines| sale(&lines))
     }

@@ -56,7 +56,7 @@ impl Broker {
         }
     }
 
-    /// Runs the events that are due; gives the time of the next one.
+    /// Runs the events that are due, and returns the time of the next one.
     fn run_due(&self) -> Option<u64> {
         let now_ms = self.sim.now_ms();
         loop {
@@ -118,7 +118,7 @@ impl Broker {
         (state.appenders.len() - 1, receiver)
     }
 
-    /// Replaces the producer if the appender's has failed.
+    /// Replaces the appender's producer if it has failed.
     pub fn recover(&self, appender: usize) {
         self.state().appenders[appender].has_failed = false;
     }
@@ -160,7 +160,7 @@ impl Broker {
         let open_ms = away_until_ms.max(cut_until_ms).max(now_ms);
         let delay_ms = self.sim.rng().between(0, own.delay_ms);
         let landing_ms = (open_ms + delay_ms).max(own.last_landing_ms);
-        // An append that can't be delivered in time is reported as failed. It was sent, so it may land yet.
+        // An append that can't be delivered in time is reported as failed. It was sent, so it may still land.
         let append_fault = match append_fault {
             None if landing_ms > now_ms + TIMEOUT_MS => match self.sim.rng().chance(500) {
                 true => Some(AppendFault::Lost),

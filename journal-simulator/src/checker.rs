@@ -1,5 +1,5 @@
-//! Checks a run by its log, by the completions of clients and by the observations of readers. The checker
-//! knows the void rule and the counters, and none of the owner's code.
+//! Checks a run by its log, by the completions of clients and by the observations of readers. The checker uses
+//! the void rule and the counters, but no code of the owner.
 
 use crate::{
     broker::PARTITION,
@@ -259,7 +259,7 @@ impl<'a> Checker<'a> {
             .filter(move |one| one.decision.command_hash == hash)
     }
 
-    /// Checks that log time is never ahead of the broker's clock, whatever the owners' clocks show: so no
+    /// Checks that log time is never ahead of the broker's clock, even if an owner's clock is wrong. So no
     /// answer expires too early.
     pub fn check_log_time(&self, records: &[StoredRecord]) {
         for (offset, commit) in &self.model.valid {

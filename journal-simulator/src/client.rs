@@ -26,10 +26,9 @@ const COUNTERS: [&str; 4] = ["counter_HOT", "counter_B", "counter_C", "counter_D
 const ATTEMPTS_MAX: u32 = 6;
 /// Longest time that an impatient client waits.
 const IMPATIENT_MS_MAX: u64 = 12_000;
-/// Longest time for an answer in any circumstances: longer than all faults last plus the recovery of an
-/// owner.
+/// Longest time for any answer: longer than the duration of all faults plus the recovery of an owner.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Most commands that other clients may send too.
+/// Most recent commands that any client may send again.
 const POOL_MAX: usize = 12;
 
 /// The result of one attempt: an answer, or none in time.
@@ -77,7 +76,7 @@ impl<P: OwnerProtocol> Clients<P> {
         }
     }
 
-    /// Once faults are over, every counter must be served soon.
+    /// Checks that every counter is served soon after the faults are over.
     pub async fn check_service(&self) {
         let sim = &self.environment.sim;
         for counter in COUNTERS {
@@ -96,7 +95,7 @@ impl<P: OwnerProtocol> Clients<P> {
                     break;
                 }
                 if tokio::time::Instant::now() > deadline {
-                    sim.violate(format!("{counter} is not served though faults are over"));
+                    sim.violate(format!("{counter} is not served although faults are over"));
                     return;
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -139,15 +138,15 @@ impl<P: OwnerProtocol> Clients<P> {
                 value: i64::try_from(rng.between(0, value_max)).expect("it is small"),
             },
         };
-        let completion = self
+        let last_version = self
             .versions
             .lock()
             .expect("no holder panics")
             .get(&key)
             .copied();
         let expected_version = match rng.index(10) {
-            0..=2 => completion,
-            3 => completion.map(|version| (version - 1).max(0)),
+            0..=2 => last_version,
+            3 => last_version.map(|version| (version - 1).max(0)),
             _ => None,
         };
         let origin = match rng.chance(600) {
@@ -214,7 +213,7 @@ impl<P: OwnerProtocol> Clients<P> {
         }
     }
 
-    /// A node that has the partition if there is one, or any node.
+    /// Usually a node that has the partition, otherwise any node.
     fn some_node(&self) -> usize {
         let is_sensible = self.environment.sim.rng().chance(700);
         match is_sensible {

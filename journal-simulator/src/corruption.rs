@@ -15,7 +15,7 @@ use journal::protocol::OwnerProtocol;
 use schemas::Body;
 use std::sync::Arc;
 
-/// Alters a decision's content, and nothing of its frame.
+/// Alters a decision's content, but not its frame.
 pub(super) async fn read_with_altered_decision<P: OwnerProtocol>(
     environment: &Environment,
     model: &ReferenceModel,

@@ -28,7 +28,7 @@ coverage_points! {
     Commit "commits"
     /// A client got an answer.
     Answer "answers"
-    /// A client got an answer that an earlier attempt's commit gave.
+    /// A client got the answer of an earlier attempt's commit.
     Replay "replayed answers"
     /// A client got a rejection, or "already so".
     Outcome "rejections"
@@ -54,7 +54,7 @@ coverage_points! {
     NoOp "no-ops"
     /// A command was appended more than once, because its first record is void.
     Redecision "commands decided again"
-    /// An answer had expired, and its id was decided again.
+    /// An answer had expired, and a command with its id was decided again.
     ExpiredId "ids decided again after they expired"
     /// An owner took over.
     TakeOver "take-overs"
@@ -104,13 +104,13 @@ coverage_points! {
     RefusedSize "appends refused for their size"
     /// An append was refused by the access rules.
     RefusedAccess "appends refused for access"
-    /// An append was not taken.
+    /// The producer did not take an append.
     QueueFull "appends not taken"
     /// A producer failed for good.
     ProducerFailed "failed producers"
     /// Reading failed for a moment.
     ReadError "transient read errors"
-    /// A stream gave no records for a while.
+    /// A stream returned no records for a while.
     ReadSilence "silences of streams"
     /// The broker was unavailable.
     BrokerAway "brokers unavailable"
@@ -140,8 +140,8 @@ coverage_points! {
     LogAltered "altered logs"
     /// A log without one of its terms was read.
     TermCutOut "logs without a term"
-    /// The end of a log was not told.
-    EndUnknown "ends not told"
+    /// The broker did not report the end of a log.
+    EndUnknown "ends not reported"
     /// A subscriber joined the shared reader.
     SubscriberJoined "subscribers joined"
     /// A subscriber had not taken a batch in time.
@@ -152,7 +152,7 @@ coverage_points! {
     SubscriberCrash "subscribers crashed"
     /// A subscriber began again from an earlier checkpoint than its last.
     SubscriberRestored "subscribers restored"
-    /// A subscriber was told that a partition is not read any further.
+    /// A subscriber learned that a partition is halted.
     SubscriberHalted "subscribers halted"
     /// A process with all its subscribers crashed.
     ReadersCrash "crashes of all subscribers"

@@ -33,7 +33,8 @@ pub(super) struct Environment {
     pub history: Arc<History>,
     pub registry: Registry,
     pub encoder: Encoder,
-    /// The record that an owner has published as proved, as the directory has it. No log of a run loses it.
+    /// The record that an owner has published as proved, as in the directory of owners. No log of a run loses
+    /// it.
     pub published: Arc<Mutex<Option<ProvedRecord>>>,
 }
 

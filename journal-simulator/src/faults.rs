@@ -13,9 +13,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// How far a clock may be off without consequences.
+/// Largest offset of a clock that has no consequences.
 const CLOCK_OFFSET_US_MAX: u64 = 3_000_000;
-/// How far a wrong clock is off.
+/// The offset of a wrong clock.
 pub(super) const WRONG_CLOCK_US: i64 = 13_000_000;
 /// Longest time that a node is down.
 const DOWN_MS_MAX: u64 = 5_000;
@@ -25,7 +25,7 @@ const PAUSE_MS_MAX: u64 = 15_000;
 const AWAY_MS_MAX: u64 = 9_000;
 /// Longest duration of a store fault or a storm.
 const FAULT_MS_MAX: u64 = 6_000;
-/// After how long answers expire, in microseconds of log time.
+/// The time after which answers expire, in microseconds of log time.
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// The end of a fault.

@@ -1,12 +1,12 @@
-//! The history of a run: the attempts and completions of clients, and the leaderships that nodes claimed.
-//! Together with the log, the checker judges a run by it.
+//! The history of a run: the attempts and completions of clients, and the leaderships that nodes claimed. The
+//! checker judges a run by its history and its log.
 
 use crate::machine::Invocation;
 use journal::owner::{Answer, Refusal};
 use schemas::{Origin, Timestamp};
 use std::sync::{Mutex, MutexGuard};
 
-/// One sending of a command to a node.
+/// One attempt of a client to send a command to a node.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub command: ClientCommand,
@@ -48,7 +48,7 @@ pub(super) struct Leadership {
     pub clock_offset_us: i64,
 }
 
-/// All of it.
+/// The whole history.
 #[derive(Default)]
 pub(super) struct History {
     attempts: Mutex<Vec<Attempt>>,
@@ -68,7 +68,7 @@ impl ClientCommand {
 }
 
 impl History {
-    /// Records the start of an attempt; gives its index.
+    /// Records the start of an attempt, and returns its index.
     pub fn send(&self, command: ClientCommand, node: usize, sent_end: i64) -> usize {
         let mut attempts = self.attempts();
         attempts.push(Attempt {

@@ -27,7 +27,7 @@ type Stored = (
     Option<Outcome>,
 );
 
-/// Compares a store with the log; gives the end of the prefix of which it is the fold.
+/// Compares a store with the log, and returns the end of the prefix that the store is the fold of.
 ///
 /// # Errors
 /// The difference.

@@ -1,4 +1,4 @@
-//! The log of a run as owners and readers see it: behind the same traits as Kafka's.
+//! The log of a run as owners and readers use it, with the same traits as Kafka's log.
 
 use crate::{
     broker::{Broker, Link, PARTITION},
@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// Longest time without records while there are some: longer than an owner waits.
+/// Longest silence of a stream that has records to return: longer than an owner waits.
 const SILENCE_MS_MAX: u64 = 14_000;
 /// Most records in a batch.
 const RECORDS_AT_ONCE_MAX: u64 = 40;
@@ -132,14 +132,14 @@ impl PartitionAppender for SimAppender {
     }
 }
 
-/// Gives records in batches, now and then late.
+/// Returns records in batches, sometimes late.
 pub(super) struct SimRecordStream {
     broker: Arc<Broker>,
     link: Arc<Link>,
     topic: String,
     position: usize,
-    /// When the next batch comes, and whether it fails, once there is one. It outlives a reader that
-    /// stops waiting.
+    /// When the next batch comes, and whether reading it fails; `None` until there is one. It is kept if the
+    /// reader cancels its wait.
     next: Option<(Instant, bool)>,
 }
 

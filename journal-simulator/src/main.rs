@@ -5,7 +5,7 @@ use clap::Parser;
 use journal_simulator::{CORRECT, CORRECT_READING, Coverage, MUTATIONS, Mutation, Run};
 use std::process::ExitCode;
 
-/// Lines of a trace that are shown without `--trace`: the last ones.
+/// Most lines of a trace that are shown without `--trace`: the last ones.
 const TRACE_LINES_MAX: usize = 200;
 
 /// Owners and readers of a journal over a simulated log, with faults, all from one seed.

@@ -1,4 +1,4 @@
-//! Mutations of the protocol: each overrides one step with a wrong one. A suite that misses one of them
+//! Mutations of the protocol: each overrides one step with a wrong one. A suite that does not catch one of them
 //! checks too little.
 //!
 //! A mutation is a type, and its wrong step is a method of this crate: see [`journal::protocol`] for the
@@ -257,7 +257,7 @@ rule_mutations! {
         }
     }
 
-    /// Does not look at `prev`.
+    /// Does not check `prev`.
     PrevUnchecked {
         fn continues_chain(_: &Hash, _: &Hash) -> bool {
             true
@@ -270,7 +270,7 @@ rule_mutations! {
 }
 
 sharing_mutations! {
-    /// Joins though the record before the shared reader's position is missing.
+    /// Joins although the record before the shared reader's position is missing.
     JoinsOneOffsetEarly {
         fn reaches(own: i64, shared: i64) -> bool {
             own + 1 >= shared
@@ -281,21 +281,21 @@ sharing_mutations! {
         }
     }
 
-    /// Leaves out the first offset of what the shared reader gives first.
+    /// Leaves out the first offset of the shared reader's first batch.
     JoinsOneOffsetLate {
         fn takes_from(own: i64, from: i64) -> Option<i64> {
             (from <= own).then_some(own + i64::from(from < own))
         }
     }
 
-    /// Takes a batch whole, though it has the first part.
+    /// Takes a whole batch, although it already has the first part.
     TakesWholeBatches {
         fn takes_from(own: i64, from: i64) -> Option<i64> {
             (from <= own).then_some(from)
         }
     }
 
-    /// Goes on with the oldest batch that is left.
+    /// Continues with the oldest batch that is left.
     ForgetsFallBack {
         fn falls_back() -> bool {
             false
@@ -317,21 +317,21 @@ sharing_mutations! {
         }
     }
 
-    /// Does not read on before the slowest has made room.
+    /// Does not read on before the slowest subscriber has made room.
     WaitsForTheSlowest {
         fn reads_on(is_full: bool, _: bool) -> bool {
             !is_full
         }
     }
 
-    /// Holds what the slowest has not taken, however much that is.
+    /// Holds all batches that the slowest subscriber has not taken, without a bound.
     HoldsEverything {
         fn drops_oldest() -> bool {
             false
         }
     }
 
-    /// Does not tell subscribers that a partition was altered.
+    /// Does not report to subscribers that a partition was altered.
     KeepsHaltsBack {
         fn passes_halts_on() -> bool {
             false

@@ -27,10 +27,10 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Longest time for a node to stop when told to; its owner promises less.
+/// Longest time for a node to stop on request; its owner promises a shorter time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Time after which a serving owner publishes the record that it has proved last.
+/// Interval at which a serving owner publishes its last proved record.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One node.
@@ -143,7 +143,7 @@ impl<P: OwnerProtocol> Node<P> {
         };
         self.environment
             .sim
-            .note(|| format!("node {} is told to stop", self.number));
+            .note(|| format!("node {} gets a stop request", self.number));
         running.switch.resume();
         running.stop.cancel();
         match tokio::time::timeout(STOP_TIMEOUT, &mut running.task).await {

@@ -9,7 +9,7 @@ use kafka::BrokerRule;
 pub(super) enum AppendFault {
     /// It never lands; an error is reported.
     Lost,
-    /// It lands; an error is reported.
+    /// It lands, but an error is reported.
     Unknown,
     /// An error is reported, and it lands seconds later, behind records that others appended meanwhile.
     Late,

@@ -17,9 +17,9 @@ pub(super) struct Observed {
     pub start: Checkpoint,
     pub commits: Vec<Valid<Event>>,
     pub void: u64,
-    /// After each batch; the start comes first.
+    /// The start, then the checkpoint after each batch.
     pub checkpoints: Vec<Checkpoint>,
-    /// Why it does not read further.
+    /// Why the reader halted, if it did.
     pub halted: Option<String>,
 }
 

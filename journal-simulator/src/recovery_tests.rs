@@ -146,7 +146,7 @@ impl Harness {
         self.start_with(number, store, |_| ())
     }
 
-    /// As [`Scene::start`], with other settings.
+    /// As [`Harness::start`], with other settings.
     fn start_with(
         &self,
         number: usize,

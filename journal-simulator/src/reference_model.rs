@@ -188,8 +188,8 @@ impl ReferenceModel {
     }
 }
 
-/// The right result of a command: the new values, or the rejection's code. It implements the rules of
-/// the counters a second time.
+/// The right result of a command: the new values, or the rejection's code. This is a second implementation of
+/// the counters' rules.
 pub(super) fn right_result(
     invocation: &Invocation,
     before: Option<i64>,

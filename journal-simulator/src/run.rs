@@ -18,7 +18,7 @@ use crate::{
 use journal::protocol::OwnerProtocol;
 use std::{sync::Arc, time::Duration};
 
-/// Time after the last append until all late ones have landed, with a margin.
+/// Time after the last append until all late appends have landed, with a margin.
 const SETTLE: Duration = Duration::from_millis(LATE_MS_MAX + 10_000);
 /// Runs in a thousand that end with reading an altered log.
 const CORRUPTED_PERMILLE: u64 = 100;
@@ -176,14 +176,15 @@ fn check_store<P: OwnerProtocol>(
             return;
         }
     };
-    // Not the one that began to serve last: a fenced owner may do so before it learns of its successor.
+    // The last leadership has the highest epoch. A fenced owner may begin to serve later, before it learns of
+    // its successor.
     let leaderships = environment.history.leaderships().into_iter();
     let last_leadership = leaderships.max_by_key(|leadership| leadership.epoch);
     let last_decision = model.decisions.last().map_or(-1, |one| one.offset);
     if last_leadership.is_some_and(|leadership| leadership.node == number) && end <= last_decision {
-        environment.sim.violate(format!(
-            "the store of node {number} was not saved to the end"
-        ));
+        environment
+            .sim
+            .violate(format!("the store of node {number} lacks the last commits"));
     }
 }
 

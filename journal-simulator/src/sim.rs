@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// When every run starts, in microseconds since 1970; any time would do.
+/// When every run starts, in microseconds since 1970; the value does not matter.
 const BEGINNING_US: i64 = 1_767_225_600_000_000;
 /// How much more often appends fail in a storm.
 const STORM_FACTOR: u64 = 8;
@@ -81,7 +81,7 @@ impl Sim {
         self.skipped_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// Whether a fault happens now; none does once faults are over.
+    /// Whether a fault happens now; always `false` once faults are over.
     pub fn fault(&self, permille: u64) -> bool {
         !self.are_faults_over() && self.rng().chance(permille)
     }

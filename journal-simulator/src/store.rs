@@ -61,7 +61,7 @@ impl SimStore {
         self.state().entries.clone()
     }
 
-    /// Whether it belongs to another log, and its owner has not been told to rebuild it.
+    /// Whether it belongs to another log, and has not been emptied since.
     pub fn is_foreign(&self) -> bool {
         self.state().is_foreign
     }

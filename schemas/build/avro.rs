@@ -53,7 +53,7 @@ pub struct Field {
     pub name: String,
     pub doc: String,
     pub rust_type: String,
-    /// Whether the value is bytes, which serde must be told.
+    /// Whether the value is bytes, which needs a serde attribute.
     pub is_bytes: bool,
     /// The Rust expression of the value in records that were written before the field existed. An optional
     /// field needs none: serde reads it as `None`.
@@ -116,17 +116,17 @@ impl Context {
         Ok(())
     }
 
-    /// The Rust type of an Avro type at `place`; definitions are added to [`Context::types`].
-    fn rust_type(&mut self, avro: &Value, place: &str) -> Result<String, String> {
+    /// The Rust type of an Avro type at `location`; definitions are added to [`Context::types`].
+    fn rust_type(&mut self, avro: &Value, location: &str) -> Result<String, String> {
         match avro {
-            Value::String(name) => self.type_by_name(name, place),
-            Value::Array(branches) => self.optional(branches, place),
-            Value::Object(object) => self.complex(object, place),
-            other => Err(format!("{place}: {other} is not an Avro type")),
+            Value::String(name) => self.type_by_name(name, location),
+            Value::Array(branches) => self.optional(branches, location),
+            Value::Object(object) => self.complex(object, location),
+            other => Err(format!("{location}: {other} is not an Avro type")),
         }
     }
 
-    fn type_by_name(&self, name: &str, place: &str) -> Result<String, String> {
+    fn type_by_name(&self, name: &str, location: &str) -> Result<String, String> {
         let rust = match name {
             "string" => "String",
             "long" => "i64",
@@ -135,55 +135,57 @@ impl Context {
             "bytes" => "Vec<u8>",
             "float" | "double" => {
                 return Err(format!(
-                    "{place}: floating-point numbers are not allowed in a contract"
+                    "{location}: floating-point numbers are not allowed in a contract"
                 ));
             }
             name if KNOWN_RECORDS.contains(&name) => name,
             name if self.types.iter().any(|known| known.name() == name) => name,
             name => {
                 return Err(format!(
-                    "{place}: type {name:?} is not defined before its use"
+                    "{location}: type {name:?} is not defined before its use"
                 ));
             }
         };
         Ok(rust.to_owned())
     }
 
-    fn optional(&mut self, branches: &[Value], place: &str) -> Result<String, String> {
+    fn optional(&mut self, branches: &[Value], location: &str) -> Result<String, String> {
         match branches {
             [Value::String(null), value] if null == "null" => {
-                Ok(format!("Option<{}>", self.rust_type(value, place)?))
+                Ok(format!("Option<{}>", self.rust_type(value, location)?))
             }
-            _ => Err(format!("{place}: a union must be [\"null\", something]")),
+            _ => Err(format!("{location}: a union must be [\"null\", something]")),
         }
     }
 
-    fn complex(&mut self, object: &Map<String, Value>, place: &str) -> Result<String, String> {
+    fn complex(&mut self, object: &Map<String, Value>, location: &str) -> Result<String, String> {
         if let Ok(rust) = text(object, "rust") {
             return match KNOWN_TYPES.contains(&rust) {
                 true => Ok(rust.to_owned()),
                 false => Err(format!(
-                    "{place}: rust type {rust:?} is not one of {KNOWN_TYPES:?}"
+                    "{location}: rust type {rust:?} is not one of {KNOWN_TYPES:?}"
                 )),
             };
         }
         match (text(object, "type")?, text(object, "logicalType").ok()) {
             ("long", Some("timestamp-micros")) => Ok("Timestamp".to_owned()),
             (_, Some(logical)) => Err(format!(
-                "{place}: logical type {logical:?} is not supported"
+                "{location}: logical type {logical:?} is not supported"
             )),
             ("array", None) => {
-                let items = object.get("items").ok_or(format!("{place}: no items"))?;
-                Ok(format!("Vec<{}>", self.rust_type(items, place)?))
+                let items = object.get("items").ok_or(format!("{location}: no items"))?;
+                Ok(format!("Vec<{}>", self.rust_type(items, location)?))
             }
             ("map", None) => {
-                let values = object.get("values").ok_or(format!("{place}: no values"))?;
-                let values = self.rust_type(values, place)?;
+                let values = object
+                    .get("values")
+                    .ok_or(format!("{location}: no values"))?;
+                let values = self.rust_type(values, location)?;
                 Ok(format!("std::collections::BTreeMap<String, {values}>"))
             }
             ("record", None) => self.record(object),
             ("enum", None) => self.enumeration(object),
-            (simple, None) => self.type_by_name(simple, place),
+            (simple, None) => self.type_by_name(simple, location),
         }
     }
 
@@ -200,13 +202,13 @@ impl Context {
                 .as_object()
                 .ok_or(format!("{name}: a field must be an object"))?;
             let field_name = text(field, "name")?;
-            let place = format!("{name}.{field_name}");
-            let avro = field.get("type").ok_or(format!("{place}: no type"))?;
-            let rust_type = self.rust_type(avro, &place)?;
-            let default = self.default(field.get("default"), &rust_type, &place)?;
+            let location = format!("{name}.{field_name}");
+            let avro = field.get("type").ok_or(format!("{location}: no type"))?;
+            let rust_type = self.rust_type(avro, &location)?;
+            let default = self.default(field.get("default"), &rust_type, &location)?;
             fields.push(Field {
                 name: field_name.to_owned(),
-                doc: self::doc(field, &place)?,
+                doc: self::doc(field, &location)?,
                 is_bytes: rust_type == "Vec<u8>",
                 rust_type,
                 default,
@@ -225,13 +227,13 @@ impl Context {
         &self,
         avro: Option<&Value>,
         rust_type: &str,
-        place: &str,
+        location: &str,
     ) -> Result<Option<String>, String> {
         if rust_type.starts_with("Option<") {
             return match avro {
                 Some(Value::Null) => Ok(None),
                 _ => Err(format!(
-                    "{place}: an optional field must have \"default\": null"
+                    "{location}: an optional field must have \"default\": null"
                 )),
             };
         }
@@ -267,7 +269,7 @@ impl Context {
         match default {
             Some(default) => Ok(Some(default)),
             None => Err(format!(
-                "{place}: {avro} is not a default that a {rust_type} may have; make the field optional: \
+                "{location}: {avro} is not a default that a {rust_type} may have; make the field optional: \
                  [\"null\", ..] with \"default\": null"
             )),
         }
@@ -362,10 +364,10 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a str, String
     value.ok_or_else(|| format!("no text {key:?} in {}", Value::Object(object.clone())))
 }
 
-fn doc(object: &Map<String, Value>, place: &str) -> Result<String, String> {
+fn doc(object: &Map<String, Value>, location: &str) -> Result<String, String> {
     let doc = object.get("doc").and_then(Value::as_str);
     doc.map(str::to_owned)
-        .ok_or_else(|| format!("{place}: add a \"doc\""))
+        .ok_or_else(|| format!("{location}: add a \"doc\""))
 }
 
 fn remove_own_attributes(value: &mut Value) {

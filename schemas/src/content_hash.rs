@@ -1,4 +1,5 @@
-//! A hash of a value's content. An aggregate keeps it instead of an event, and a cursor instead of a query's filters.
+//! A hash of a value's content. An aggregate keeps it instead of an event, and a cursor has it instead of a
+//! query's filters.
 
 use serde::{Deserialize, Serialize};
 

@@ -35,7 +35,7 @@ pub trait ContextEvent: Serialize + DeserializeOwned + Clone + Send + Sync + 'st
     /// The Avro name of this event.
     fn name(&self) -> &'static str;
 
-    /// The type of the aggregate that it is an event of.
+    /// The type of the event's aggregate.
     fn aggregate_type(&self) -> &'static str;
 }
 
@@ -84,7 +84,7 @@ pub trait AggregateEvent: Clone + Send + Sync + 'static {
     /// The same event, as its context stores it.
     fn into_context(self) -> Self::Context;
 
-    /// The event of this aggregate in a context's event; `None` if it is another aggregate's.
+    /// The event of this aggregate in a context's event; `None` if it belongs to another aggregate.
     fn of_context(event: &Self::Context) -> Option<&Self>;
 }
 

@@ -114,8 +114,7 @@ pub fn line_amount(
     i64::try_from(divide_half_even(millionths, divisor)).map_err(|_| MoneyError::Overflow)
 }
 
-/// `dividend / divisor` (`divisor` > 0), rounded to the nearest whole number, and from the middle to the even
-/// one.
+/// `dividend / divisor` (`divisor` > 0), rounded to the nearest whole number, with ties to the even one.
 fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
     let (floor, rest) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
     match (2 * rest).cmp(&divisor) {

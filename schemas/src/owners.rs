@@ -11,8 +11,8 @@ pub const ENTRY_BYTES_MAX: usize = 4_096;
 /// Longest reason in an entry, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
-/// A node's entry about a partition that it owns, or can't own. The entry with the greater epoch wins; of
-/// entries of one epoch the last one does, for the terms differ only if the journal was created again.
+/// A node's entry about a partition that it owns, or can't own. The entry with the greater epoch wins. Among
+/// entries of one epoch the last one wins, because their terms differ only if the journal was created again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The term's number.
@@ -47,7 +47,7 @@ pub struct ProvedRecord {
 }
 
 impl Entry {
-    /// An entry of an owner without further statements.
+    /// An owner's entry without the optional fields.
     pub fn new(epoch: i64, term: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             epoch,
@@ -59,7 +59,7 @@ impl Entry {
         }
     }
 
-    /// The same entry of a node that can't own the partition; the reason is cut to a length that every reader
+    /// The same entry for a node that can't own the partition. The reason is cut to a length that every reader
     /// accepts.
     pub fn declining(self, reason: &str) -> Self {
         let end = reason.floor_char_boundary(REASON_BYTES_MAX);
@@ -125,7 +125,7 @@ mod tests {
     use crate::topics::PartitionCounts;
 
     #[test]
-    fn a_long_reason_is_cut_to_what_readers_accept() {
+    fn a_long_reason_is_cut_to_a_length_that_readers_accept() {
         let entry = Entry::new(1, "05".repeat(16), "http://a:1").declining(&"\u{e9}".repeat(9_000));
         let read = Entry::parse(entry.to_json().as_bytes());
         assert_eq!(read, Some(entry));

@@ -1,4 +1,4 @@
-//! The one form of texts that people write: countries, customers, descriptions.
+//! The canonical form of texts that people write: countries, customers, descriptions.
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 

@@ -61,7 +61,8 @@ impl Text<'_> {
         digits
     }
 
-    /// A point and the digits of a fraction, in microseconds, if there are any. The inner `None`: it is finer than one.
+    /// A point and the digits of a fraction, in microseconds, if there are any. The inner `None`: the fraction
+    /// is finer than a microsecond.
     fn fraction_us(&mut self) -> Option<Option<i64>> {
         if self.0.first() != Some(&b'.') {
             return Some(Some(0));
@@ -116,7 +117,7 @@ impl Timestamp {
 /// A text of the right form.
 struct Read {
     second: u32,
-    /// `None`: it is finer than a microsecond.
+    /// `None`: the fraction is finer than a microsecond.
     at: Option<Timestamp>,
 }
 
@@ -152,7 +153,7 @@ fn read(text: &str) -> Option<Read> {
     Some(Read { second, at })
 }
 
-/// The first second of year 1 and the first one of year 10000, since 1970.
+/// The seconds since 1970 in the years 1 to 9999.
 const YEARS_1_TO_9999: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 
 impl std::fmt::Display for Timestamp {

@@ -1,5 +1,5 @@
-//! Sums over sales and credit notes, by currency. Every source that holds the orders can compute them, so they
-//! are what `daybook reconcile` compares.
+//! Sums over sales and credit notes, by currency. Every source that holds the orders can compute them, and
+//! `daybook reconcile` compares them.
 
 use crate::money::Currency;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! Unions of Avro records as Rust enums, by the record's name.
 //!
-//! A reader gets a branch by the record's full name, such as `daybook.orders.Decision`. Its namespace differs
-//! by context while the Rust type is the same, so the last part decides. Serde's derive can't express that.
+//! A reader gets a branch by the record's full name, such as `daybook.orders.Decision`. The namespace differs
+//! by context although the Rust type is the same, so only the last part of the name counts. Serde's derive
+//! can't express that.
 
 use serde::Deserialize;
 use std::borrow::Cow;

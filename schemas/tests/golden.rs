@@ -49,7 +49,7 @@ fn updating() -> bool {
     std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
-/// Compares with the golden file. Writes it if it is absent and that is asked for.
+/// Compares with the golden file. Writes the file first if it is absent and `UPDATE_GOLDEN` is set.
 #[track_caller]
 fn check(path: PathBuf, content: &str) {
     if updating() && !path.exists() {
@@ -73,8 +73,9 @@ fn schema_of(topic: &str, version: usize) -> serde_avro_fast::Schema {
     schema_text(topic, version).parse().unwrap()
 }
 
-/// The record as the newest schema writes it, and as every version's bytes read. The versions from `since` on
-/// have it.
+/// Compares the record's encoding by the newest schema with its golden file. Then reads the golden files of all
+/// versions from `since` on: the newest as this record, an older one as this record without the fields that it
+/// lacks.
 #[track_caller]
 fn check_record<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     topic: &str,
@@ -148,7 +149,7 @@ fn line() -> orders::SaleLine {
     }
 }
 
-/// One test at a time writes the schemas, because another one would read half a file.
+/// Only one test writes the schemas, because another one could read an incomplete file.
 static SCHEMAS: Once = Once::new();
 
 #[test]
@@ -270,7 +271,7 @@ fn borrowed<E>(body: &Body<E>) -> BodyRef<'_, E> {
 }
 
 #[test]
-fn the_chain_stands_where_readers_look_for_it() {
+fn prev_and_term_have_fixed_positions() {
     schemas_match_their_golden_files();
     let schema = schema_of("journal.orders", newest("journal.orders"));
     let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);

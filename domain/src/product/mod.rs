@@ -55,9 +55,9 @@ pub enum Rejection {
     #[error("there is no such product")]
     Unknown,
     /// The price is zero or below.
-    #[error("a price must be above zero, this is {price}")]
+    #[error("a price must be above zero, not {price}")]
     PriceNotPositive {
-        /// The price asked for.
+        /// The requested price.
         price: Money,
     },
 }

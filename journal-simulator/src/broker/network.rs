@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 /// The number of the one partition.
 pub(crate) const PARTITION: i32 = 0;
-/// When the producer gives an append up.
+/// The time after which the producer gives up an append.
 #[expect(clippy::cast_possible_truncation, reason = "some seconds")]
 pub(super) const TIMEOUT_MS: u64 = APPEND_TIMEOUT.as_millis() as u64;
 /// Longest time after the report in which an append may still land.
@@ -198,7 +198,7 @@ impl State {
         self.plan(landing_ms, Due::Land { record, report });
     }
 
-    /// Out of order: behind all records that land before.
+    /// Lands a record out of order, behind all records that land before its time.
     fn land_unreported(&mut self, at_ms: u64, record: StoredRecord) {
         let report = None;
         self.plan(at_ms, Due::Land { record, report });

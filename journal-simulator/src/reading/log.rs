@@ -9,7 +9,7 @@ use kafka::{ConsumerError, Fetched, Registry, admin::AdminError};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// Most records of a partition that a stream gives at once.
+/// Most records of a partition that a stream returns at once.
 pub(super) const RECORDS_AT_ONCE_MAX: u64 = 20;
 /// Longest silence of a stream.
 const SILENCE_MS_MAX: u64 = 8_000;
@@ -56,13 +56,13 @@ impl ReadLog for FaultyLog {
     }
 }
 
-/// A stream that gives records late, and fails now and then.
+/// A stream that returns records late, and sometimes fails.
 pub(super) struct FaultyRecords {
     records: MemoryRecords,
     sim: Arc<Sim>,
-    /// They outlive a reader that stops waiting.
+    /// Records that are kept if the reader cancels its wait.
     fetched: Fetched,
-    /// When they come, and whether that fails.
+    /// When the records come, and whether reading fails then.
     next: Option<(Instant, bool)>,
 }
 

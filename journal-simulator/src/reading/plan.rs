@@ -3,7 +3,7 @@
 use crate::rng::Rng;
 use journal::shared_reader::Limits;
 
-/// How quick a subscriber is.
+/// The speed of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     /// It applies a batch at once.

@@ -14,11 +14,11 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Within this time after the last fault, every subscriber that does not stall must have everything. Waits
-/// between attempts, silences and slow subscribers fit in.
+/// Within this time after the last fault, every subscriber that does not stall must have the whole log. It is
+/// longer than all waits between attempts, silences and delays of slow subscribers.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A run's parts.
+/// The parts of a run.
 struct Readings<P: SharingProtocol> {
     plan: Plan,
     sim: Arc<Sim>,
@@ -164,8 +164,8 @@ impl<P: SharingProtocol> Readings<P> {
     async fn check_sharing(&self) {
         let is_shared = || {
             let status = self.shared().status();
-            let everybody = self.subscribers.len();
-            (status.subscribers, self.log.log.open_streams()) == (everybody, 1)
+            let expected = self.subscribers.len();
+            (status.subscribers, self.log.log.open_streams()) == (expected, 1)
         };
         let shared = async {
             while !is_shared() {

@@ -21,10 +21,10 @@ use tokio::sync::{Notify, watch};
 
 /// Longest time until a subscriber that crashed runs again.
 const DOWN_MS_MAX: u64 = 3_000;
-/// Restarts in a thousand from a checkpoint before the last one, as from a restored database.
+/// Rate of restarts from a checkpoint before the last one, as from a restored database, in thousandths.
 const RESTORED_PERMILLE: u64 = 200;
 
-/// Size of the greatest record in the log, and more.
+/// Upper bound of a record's size in the log, in bytes.
 const RECORD_BYTES_MAX: usize = 1_000;
 
 /// A subscriber's database.
@@ -47,7 +47,7 @@ pub(super) struct Subscriber {
     /// An earlier state of the database.
     backup: Mutex<Stored>,
     seen: Mutex<Progress>,
-    /// Something was applied, or its health has changed.
+    /// The subscriber has applied a batch, or its health has changed.
     pub moved: Notify,
     /// Ends a stall.
     released: watch::Receiver<bool>,
@@ -120,7 +120,7 @@ impl Subscriber {
         }
     }
 
-    /// Applies what it gets, until it crashes.
+    /// Applies updates until it crashes.
     async fn subscribe<P: SharingProtocol>(&self, shared: &SharedReader<Event, FaultyLog, P>) {
         *self.seen() = Progress::default();
         let starts = self.stored().checkpoints.values().cloned().collect();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_avro_fast::ser::SerializerConfig;
 use std::collections::BTreeMap;
 
-/// The place of the union of events in the schema of a context's commits.
+/// JSON pointer to the union of events in the schema of a context's commits.
 pub const EVENTS: &str = "/fields/5/type/2/fields/10/type/items";
 
 /// Writes the example by its schema alone, and reads it as our type.
@@ -29,7 +29,7 @@ impl Serialize for Example {
     }
 }
 
-/// A value for a type of a context file: what the field's `example` says, else one for its type.
+/// A value for a type of a context file: the field's `example`, otherwise a value of its type.
 pub fn example(
     field: &serde_json::Value,
     avro: &serde_json::Value,
