@@ -1,4 +1,4 @@
-//! Coverage: how often each situation occurred. A suite that never meets a fault proves nothing.
+//! Coverage: how often each situation occurred. A suite in which no fault occurs proves nothing.
 
 /// Declares the situations that are counted, each with its text.
 macro_rules! coverage_points {

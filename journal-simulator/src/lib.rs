@@ -18,8 +18,8 @@
 //! | `mutations` | protocols with one wrong step each, to show that the checker notices |
 //!
 //! Limits. Records don't change in the log, and a record that was read stays (but see `corruption`); one
-//! partition is enough, because partitions share only the producer; reports name true offsets or those
-//! that librdkafka gives for duplicates, and no others.
+//! partition is enough, because partitions share only the producer; reports have true offsets or those that
+//! librdkafka reports for duplicates, and no others.
 
 mod broker;
 mod checker;

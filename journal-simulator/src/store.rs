@@ -66,7 +66,8 @@ impl SimStore {
         self.state().is_foreign
     }
 
-    /// Loses some of the last writes. A node that starts does not notice; one that runs gets an error.
+    /// Loses some of the last writes. A node that starts does not notice the loss; a running node gets an
+    /// error.
     pub fn lose_end(&self, writes: usize, is_running: bool) {
         let mut state = self.state();
         if state.is_foreign {
@@ -127,7 +128,7 @@ impl SimStore {
     }
 
     /// Replaces it by that of another log: one that is ahead, or one with other content. `false` if it has no
-    /// entry that tells one log from another.
+    /// entry that distinguishes logs.
     pub fn make_foreign(&self, is_ahead: bool) -> bool {
         let mut state = self.state();
         let entry_key = (Table::Meta, STAMP_KEY.to_vec());

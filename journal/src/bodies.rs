@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_decision_of_an_unknown_aggregate_type_is_refused() {
-        let error = check_types(Some(b"stranger_1"), &commit("stranger", vec![])).unwrap_err();
-        assert_eq!(error, "unknown aggregate type \"stranger\"");
+        let error = check_types(Some(b"gauge_1"), &commit("gauge", vec![])).unwrap_err();
+        assert_eq!(error, "unknown aggregate type \"gauge\"");
     }
 
     #[test]

@@ -83,13 +83,13 @@ pub enum FrameError {
     /// A number with more bytes than 64 bits need.
     #[error("{field} has more than {VARINT_BYTES_MAX} bytes")]
     VarintTooLong {
-        /// Which number.
+        /// The number's field.
         field: &'static str,
     },
     /// A number of more than 64 bits, or of more than 32 where the schema says so.
     #[error("{field} is out of range")]
     OutOfRange {
-        /// Which number.
+        /// The number's field.
         field: &'static str,
     },
     /// A body that is neither announcement nor no-op nor decision.
@@ -101,7 +101,7 @@ pub enum FrameError {
     /// A text with a negative length.
     #[error("{field} has a length of {length}")]
     NegativeLength {
-        /// Which text.
+        /// The text's field.
         field: &'static str,
         /// Its length.
         length: i64,
@@ -109,7 +109,7 @@ pub enum FrameError {
     /// A text that is not UTF-8.
     #[error("{field} is not utf-8")]
     NotText {
-        /// Which text.
+        /// The text's field.
         field: &'static str,
     },
 }

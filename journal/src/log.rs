@@ -26,7 +26,7 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
         std::future::ready(None)
     }
 
-    /// Starts to read `topic` at each `(partition, offset)` of `starts`. `role` names the client.
+    /// Begins to read `topic` at each `(partition, offset)` of `starts`. `role` names the client.
     fn records(
         &self,
         role: &str,

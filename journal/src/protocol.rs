@@ -37,7 +37,7 @@ pub trait RuleProtocol: Debug + Clone + PartialEq + Send + Sync + 'static {
 
 /// Steps of the owner.
 pub trait OwnerProtocol: RuleProtocol {
-    /// The checkpoint from which an owner resumes, given the one that its state store has.
+    /// The checkpoint from which an owner resumes, computed from its state store's checkpoint.
     fn resume(stored: Checkpoint) -> Checkpoint {
         stored
     }
@@ -49,7 +49,7 @@ pub trait OwnerProtocol: RuleProtocol {
         true
     }
 
-    /// Whether an owner folds the answer of a decision that it reads, besides the aggregate's state.
+    /// Whether an owner folds the answer of a decision that it reads, in addition to the aggregate's state.
     fn folds_answers() -> bool {
         true
     }
@@ -139,7 +139,7 @@ pub trait SharingProtocol: RuleProtocol {
 
 /// The unproved commits of a term, for [`OwnerProtocol::take_report`].
 pub trait ReportSteps {
-    /// Proves the first unproved commit if the report gives exactly the next offset.
+    /// Proves the first unproved commit if the report has exactly the next offset.
     ///
     /// # Errors
     /// The report proves nothing.

@@ -112,7 +112,7 @@ fn write(steps: &[Step]) -> Log {
             Step::Again(index) => index.get(&log).1.clone(),
         };
         log.push((offset, record));
-        // An alarm leaves the rule unchanged; the log continues nevertheless.
+        // An alarm leaves the rule unchanged, but the log continues.
         let _ = judge(&mut rule, &log[log.len() - 1]);
         offset += 1;
     }

@@ -49,7 +49,7 @@ pub struct Admin {
     reported: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
-/// The first offset of a partition and the one that comes next.
+/// The first offset of a partition, and the offset of its next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
     /// The first offset.

@@ -50,7 +50,7 @@ const _: () = assert!(
 pub struct Report {
     /// The number that the append was given.
     pub number: u64,
-    /// The offset that the broker gave. An offset below 0 means that the log has the record at an unknown
+    /// The offset that the broker reported. An offset below 0 means that the log has the record at an unknown
     /// offset. After an error it is unknown whether the log has the record.
     pub result: Result<i64, AppendError>,
 }
@@ -298,7 +298,7 @@ pub(crate) fn config(settings: &KafkaSettings, batch_bytes: usize) -> ClientConf
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
-        // While a request is in flight the next batch grows by itself.
+        // While a request is in flight the next batch grows anyway.
         .set("linger.ms", "0")
         .set("message.timeout.ms", &timeout_ms)
         .set("socket.timeout.ms", &timeout_ms)

@@ -99,7 +99,7 @@ impl Decoder {
         Self { registry }
     }
 
-    /// Reads a wire form. Waits for the registry if the schema is new; [`RegistryError::is_transient`] tells
+    /// Reads a wire form. Waits for the registry if the schema is new; see [`RegistryError::is_transient`] for
     /// whether another attempt may help.
     pub async fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, CodecError> {
         let (schema_id, datum) = split(value)?;

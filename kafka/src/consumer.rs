@@ -32,9 +32,9 @@ const SPARING_BYTES: usize = 64 << 10;
 /// How much is fetched ahead of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetch {
-    /// Large batches, for a reader of everything.
+    /// Large batches, for a reader that needs all records.
     Ahead,
-    /// Little, for a reader that needs the first records only.
+    /// Small batches, for a reader that needs the first records only.
     Sparing,
 }
 

@@ -13,7 +13,7 @@ pub struct CommandId(pub [u8; 16]);
 impl CommandId {
     /// The id of a command with an idempotency key: the same principal, scope and key give the same id.
     pub fn keyed(principal: &str, scope: &str, idempotency_key: &str) -> Self {
-        // Each part has its length in front, so that no two triples give the same text.
+        // Each part has its length in front, so that different triples have different texts.
         let name = format!(
             "{}:{principal}{}:{scope}{}:{idempotency_key}",
             principal.len(),

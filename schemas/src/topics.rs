@@ -76,7 +76,7 @@ pub struct TopicSpec {
     pub key: &'static str,
     /// How many partitions it is created with.
     pub partitions: Partitions,
-    /// Which records the broker may delete.
+    /// The records that the broker may delete.
     pub retention: Retention,
     /// The Avro schema of its values; `None`: they are JSON.
     pub schema: Option<ValueSchema>,
@@ -91,7 +91,7 @@ pub enum Partitions {
     Fixed(i32),
 }
 
-/// Which records of a topic the broker may delete.
+/// The records of a topic that the broker may delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     /// None.

@@ -53,7 +53,7 @@ pub(super) struct Subscriber {
     released: watch::Receiver<bool>,
 }
 
-/// The updates of its present subscription, except for the batches.
+/// The updates of its current subscription, except for the batches.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     pub halted: BTreeMap<i32, String>,

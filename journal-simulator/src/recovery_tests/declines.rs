@@ -56,8 +56,8 @@ async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
     harness.set(&next, B, 2, 1).await;
 }
 
-/// Starts an owner without a store over a log of two commits, of which another owner published a record;
-/// gives its status, and whether it has appended anything.
+/// Starts an owner without a store over a log of two commits, after another owner has published a record of
+/// that log. Returns its status, and whether it has appended anything.
 async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (Status, bool) {
     let mut harness = Harness::new();
     let first = harness.start(0, Arc::new(Memory::default()));

@@ -62,7 +62,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) held: Option<[u8; 16]>,
     /// When the last announcement was created, by the monotonic clock.
     pub(super) announced_at: Duration,
-    /// The broker's timestamp on the announcement of the present term, and when it was read.
+    /// The broker's timestamp on the announcement of the current term, and when it was read.
     pub(super) term_clock: Option<(Timestamp, Duration)>,
     pub(super) serving_since: Instant,
     /// The waits after each time that this owner is fenced.

@@ -12,7 +12,7 @@ const KEYED_US: i64 = 24 * HOUR_US;
 /// How long an answer to a command without a key is kept, in microseconds of log time.
 const SERVER_US: i64 = HOUR_US / 6;
 
-/// How long answers are kept. The number is that of the expiry entries in the state store.
+/// How long answers are kept. The numbers are in the keys of the state store's expiry entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
     /// Never expires.

@@ -123,7 +123,7 @@ pub struct OwnerSettings {
     /// The last record that any owner of the partition has published as proved, as far as this node knows. The
     /// owner does not write to a log without it.
     pub published: Arc<dyn Fn() -> Option<ProvedRecord> + Send + Sync>,
-    /// Why this node must not take over the partition at present.
+    /// Why this node must not take over the partition now, if there is a reason.
     pub objection: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The brokers' clocks, shared by all owners of the process.
     pub clocks: BrokerClocks,

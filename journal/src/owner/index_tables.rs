@@ -252,7 +252,7 @@ impl<M: Machine> IndexTables<M> {
         }))
     }
 
-    /// Takes the result of writing the changes that [`IndexTables::save`] gave.
+    /// Takes the result of writing the changes from [`IndexTables::save`].
     pub fn finish_save(&mut self, written: bool) {
         let Some((saving, next_offset)) = self.saving.take() else {
             return;

@@ -1,4 +1,4 @@
-//! The owner: the one node that may append to a partition at present.
+//! The owner: the one node that may append to a partition now.
 //!
 //! [`Core`] is the protocol without any I/O: commands, delivery reports and batches read from the log go
 //! in; records to append and answers come out. [`Owner`] drives it over a log, one task per partition.

@@ -38,7 +38,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> SharedReader<E, L, P> {
     }
 
     /// Subscribes from the given checkpoints, one per partition of the journal ([`Checkpoint::start`]: from
-    /// offset 0). `role` names the subscriber, and its client while it reads by itself. Nothing is read
+    /// offset 0). `role` names the subscriber, and its client while it has its own reader. Nothing is read
     /// before the first [`Subscription::next`].
     pub fn subscribe(&self, role: &str, starts: Vec<Checkpoint>) -> Subscription<E, L, P> {
         Subscription::new(self.inner.clone(), role, starts)

@@ -241,8 +241,8 @@ impl Shared {
         }
     }
 
-    /// The library takes no write after one that failed. If several fail, all entries are read to find out
-    /// whether they are damaged: damage kills the library's worker without an error.
+    /// The library takes no write after a failed one. If several fail, all entries are read to find out whether
+    /// they are damaged: damage kills the library's worker without an error.
     fn write_failed(&self, open: &Arc<Open>, failure: Failure) -> Failure {
         if let Failure::Behind(_) = failure {
             return failure;

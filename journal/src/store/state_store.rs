@@ -87,7 +87,7 @@ pub trait Entries {
 /// A call that was dropped before its answer takes effect in full or not at all, and never after the next
 /// [`StateStore::stamp`] has answered.
 pub trait StateStore: Send + Sync + 'static {
-    /// The stamp of the store's entries; `None` if it is empty. After this call the store gives the state
+    /// The stamp of the store's entries; `None` if it is empty. After this call the store returns the state
     /// that this stamp names, plus later writes, or an error.
     fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>>;
 

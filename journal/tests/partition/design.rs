@@ -36,7 +36,7 @@ pub struct Bounds {
     pub records: usize,
 }
 
-/// Which announcements and commits are valid.
+/// The rule for valid announcements and commits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Judging {
     /// As in `journal::rule`.

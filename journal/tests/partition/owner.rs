@@ -32,7 +32,7 @@ pub struct Owner {
 enum Report {
     None,
     At(i64),
-    /// The broker had the record already; librdkafka gives offsets of -1 and upwards then.
+    /// The broker had the record already; librdkafka then reports offsets from -1 upwards.
     Duplicate,
 }
 
@@ -150,7 +150,7 @@ impl Owner {
         }
     }
 
-    /// Reads up to its announcement; the rule tells the outcome of the commits before it.
+    /// Reads up to its announcement. The rule decides the outcome of the commits before it.
     pub fn read(&mut self, design: Design, log: &[Landed]) {
         let Leadership::Announced { epoch, term } = self.leadership else {
             return;

@@ -33,7 +33,7 @@ pub struct Draft {
     pub spoil: Spoil,
 }
 
-/// A record as Kafka gives it.
+/// A record as Kafka returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Written {
     pub key: Option<Vec<u8>>,

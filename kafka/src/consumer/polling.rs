@@ -168,8 +168,8 @@ fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
         ) => Some(ConsumerError::Fatal { topic, reason }),
         Some(Code::PartitionEOF | Code::NoError) => None,
         // A topic is unknown for a while if it is being created or deleted or if its broker restarts, and
-        // forbidden while its access rules are being changed. Such a state ends by itself, or an operator ends
-        // it.
+        // forbidden while its access rules are being changed. Such a state ends without help, or an operator
+        // ends it.
         Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }

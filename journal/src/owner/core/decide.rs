@@ -68,8 +68,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// Decides the commands that waited, up to the first one that needs another entry, or for which there
-    /// is no room.
+    /// Decides the commands that waited, up to the first one that needs another entry or has no room.
     fn decide_all_unread(&mut self, now: Timestamp) {
         let mut waiting = std::mem::take(&mut self.unread);
         while self.unread.is_empty()

@@ -103,8 +103,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         proved.next_offset = offset + 1;
     }
 
-    /// Stops serving: no record is appended any longer, and unanswered commands are kept to be decided
-    /// again. The overlay is dropped.
+    /// Stops serving: no more records are appended, and unanswered commands are kept to be decided again. The
+    /// overlay is dropped.
     pub fn stop_serving(&mut self) {
         self.head = None;
         if !P::keeps_overlay_at_barrier() {

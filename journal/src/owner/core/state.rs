@@ -17,7 +17,7 @@ use kafka::{Encoder, appender::RECORD_BYTES_MAX};
 use schemas::{Outcome, Timestamp, ids::CommandId};
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
-/// How often a command is decided again after a barrier before its client is told to retry.
+/// Most barriers after which a command is decided again. After one more barrier its client must retry.
 pub const ATTEMPTS_MAX: u32 = 3;
 /// Most commands of one aggregate without an answer: half of a partition's, so that one hot aggregate
 /// leaves room for the others.
@@ -62,7 +62,7 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     /// Most bytes of a commit's key and value together.
     pub(super) record_bytes_max: usize,
     pub(super) tables: IndexTables<M>,
-    /// Why the state store can't be used any longer.
+    /// Why the state store can no longer be used, if so.
     pub(super) store_failure: Option<StoreError>,
     /// The rule's state after the last record that was read or proved.
     pub(super) proved: Checkpoint,
@@ -224,8 +224,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         Ok(())
     }
 
-    /// Why the state store can't be read any longer, if so: [`Core::stop_serving`], then [`Core::restore`]
-    /// or [`Core::start_over`].
+    /// Why the state store can no longer be read, if so: call [`Core::stop_serving`], then [`Core::restore`] or
+    /// [`Core::start_over`].
     pub fn store_failure(&self) -> Option<&StoreError> {
         self.store_failure.as_ref()
     }
@@ -374,7 +374,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     }
 
     /// Refuses every command that waits, because the brokers take no record of this owner. A command that was
-    /// appended may be in the log nevertheless.
+    /// appended may still be in the log.
     pub fn refuse_forbidden(&mut self, reason: &str) {
         self.stop_serving();
         for command in std::mem::take(&mut self.to_redecide) {

@@ -72,7 +72,7 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     assert_eq!(noted(&log), 1);
 }
 
-/// Their expiry entries have no time, and must be read at the next start nevertheless.
+/// Their expiry entries have no time, but must still be read at the next start.
 #[tokio::test]
 async fn answers_that_never_expire_are_found_again() {
     for origin in [Origin::Policy, Origin::Timer] {

@@ -35,7 +35,7 @@ const FILES_MAX: usize = 256;
 const WORKERS: usize = 1;
 /// The one keyspace.
 const KEYSPACE: &str = "entries";
-/// The number under which the library's other keys stand.
+/// The number at the beginning of the keys that belong to no partition.
 const NO_PARTITION: u32 = 0;
 /// Most entries of dead numbers that one write removes.
 const DEAD_REMOVED_MAX: usize = 10_000;
@@ -176,7 +176,7 @@ impl Open {
         first_entries(entries, count)
     }
 
-    /// Writes changes of a partition, sorted by key, all or none; gives the partition's number.
+    /// Writes all changes of a partition, sorted by key, or none. Returns the partition's number.
     pub fn write(&self, name: &str, id: Option<u32>, changes: Vec<Change>) -> Result<u32, Failure> {
         self.wait_for_room()?;
         let mut batch = self.database.batch();

@@ -26,7 +26,7 @@ pub(super) struct DiskPartition {
     state: Mutex<State>,
 }
 
-/// The state of a partition, as far as it is known.
+/// The known state of a partition.
 #[derive(Default)]
 struct State {
     known: Known,
