@@ -28,7 +28,7 @@ const ATTEMPTS_MAX: u32 = 6;
 const IMPATIENT_MS_MAX: u64 = 12_000;
 /// Longest time for any answer: longer than the duration of all faults plus the recovery of an owner.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Most recent commands that any client may send again.
+/// Most commands that are kept for clients to send again.
 const POOL_MAX: usize = 12;
 
 /// The result of one attempt: an answer, or none in time.

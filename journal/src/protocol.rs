@@ -168,7 +168,7 @@ pub trait TakeOverSteps: Send {
     /// Why a take-over failed.
     type Failure: Send;
 
-    /// Reads up to the own announcement, and sets the clock of the term by its timestamp.
+    /// Reads up to the owner's announcement, and sets the clock of the term by its timestamp.
     fn read_announcement(&mut self) -> impl Future<Output = Result<(), Self::Failure>> + Send;
 
     /// The next delivery report; `None` if none comes within the time that an announcement may take. Only a

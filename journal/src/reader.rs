@@ -114,8 +114,9 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         })
     }
 
-    /// Waits until each checkpoint's last valid record was read again and found unchanged. Without this call
-    /// that happens at the first batch; a caller that appends before it reads needs it earlier. Cancel-safe.
+    /// Waits until each checkpoint's last valid record was read again and found unchanged. Without this call,
+    /// the check happens at the first batch; a caller that appends before it reads needs it earlier.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// As [`Reader::next`], except that errors behind those records belong to the next batch.

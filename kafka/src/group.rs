@@ -1,8 +1,8 @@
 //! Membership of a consumer group, which divides journal partitions among nodes.
 //!
 //! An assignment is only a *hint* about ownership: two members may believe that they have the same partition,
-//! and a partition may have no member. Safety is up to the log, so nothing is ever fetched or committed here. A
-//! member that loses its membership keeps its last assignment, marked as not current.
+//! and a partition may have no member. The log is responsible for safety, so nothing is ever fetched or
+//! committed here. A member that loses its membership keeps its last assignment, marked as not current.
 
 mod leaving;
 mod rejoin;

@@ -1,9 +1,9 @@
 //! Logical topic names inside the process, prefixed ones at the brokers and in the registry.
 //!
 //! Code, errors, logs, positions, checkpoints and the hash chain use logical names (`journal.orders`). Only
-//! this crate adds the prefix, to names that it sends, and strips it from names that it receives. So a chain
-//! that begins with its topic's name verifies under any prefix: a mirror's `us-west.journal.orders` is read
-//! with the prefix `us-west.`.
+//! this crate adds the prefix to names that it sends and strips it from names that it receives. So a chain that
+//! begins with its topic's name verifies under any prefix: a mirror's `us-west.journal.orders` is read with the
+//! prefix `us-west.`.
 
 use crate::settings::KafkaSettings;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Every property that our clients set is either refused in `kafka.properties`, or the user's value is used.
+//! Every property that our clients set is either refused in `kafka.properties` or replaced by the user's value.
 
 use crate::{
     appender,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 /// The number of the one partition.
 pub(crate) const PARTITION: i32 = 0;
-/// The time after which the producer gives up an append.
+/// The time after which the producer gives up on an append.
 #[expect(clippy::cast_possible_truncation, reason = "some seconds")]
 pub(super) const TIMEOUT_MS: u64 = APPEND_TIMEOUT.as_millis() as u64;
 /// Longest time after the report in which an append may still land.

@@ -24,7 +24,7 @@ const DOWN_MS_MAX: u64 = 3_000;
 /// Rate of restarts from a checkpoint before the last one, as from a restored database, in thousandths.
 const RESTORED_PERMILLE: u64 = 200;
 
-/// Upper bound of a record's size in the log, in bytes.
+/// Upper bound on a record's size in the log, in bytes.
 const RECORD_BYTES_MAX: usize = 1_000;
 
 /// A subscriber's database.

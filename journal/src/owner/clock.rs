@@ -97,7 +97,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     }
 
     /// Makes the next attempt announce again. The term in force is still this owner's, so the next attempt must
-    /// not take it for another node's.
+    /// not treat it as another node's.
     fn abandon_announcement(&mut self) {
         self.held = Some(self.core.checkpoint().term);
         self.core.forget_announcement();

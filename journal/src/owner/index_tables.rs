@@ -2,7 +2,7 @@
 //!
 //! The state store gets all entries with some delay. Recently used entries are in memory too, and unsaved ones
 //! exist only there, so they stay. An entry that is not in memory must be fetched from the store before it is
-//! used. Memory also knows which entries were found not to exist.
+//! used. Memory also records which entries do not exist.
 
 use super::{
     bloom_filter::BloomFilter,

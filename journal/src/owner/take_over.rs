@@ -19,8 +19,8 @@ use schemas::ContextEvent;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Longest time for the own announcement to be read before it is sent again; longer than the
-/// producer's time-out.
+/// Longest time for the owner's announcement to be read before it is sent again; longer than the producer's
+/// time-out.
 const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a record where the log is known to continue.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -297,7 +297,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.check_not_fenced()
     }
 
-    /// Appends the own announcement and returns its number, unless the last announcement read is that of an
+    /// Appends an announcement and returns its number; `None` if the last announcement read is that of an
     /// earlier attempt.
     fn announce(&mut self) -> Result<Option<u64>, Failure> {
         if self.core.has_read_announcement() {
@@ -319,7 +319,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(Some(announcement.number))
     }
 
-    /// Reads up to the own announcement.
+    /// Reads up to the owner's announcement.
     async fn read_up_to_announcement(
         &mut self,
         reader: &mut LogReader<M, L, P>,

@@ -53,7 +53,7 @@ where
     /// The log's ends, if they were measured since the reader was opened.
     ends: Option<BTreeMap<i32, i64>>,
     registration: Option<Registration>,
-    /// Whether the subscriber does not know yet that the log can be read.
+    /// Whether the subscriber still has to learn that the log can be read.
     is_unconfirmed: bool,
     /// While the shared reader feeds it: when the log will count as readable if no update shows it before.
     calm_at: Option<Instant>,
@@ -64,7 +64,7 @@ where
 
 /// The source of the records.
 enum Upstream<E: ContextEvent, L: ReadLog, P: SharingProtocol> {
-    /// No reader is open; the next step opens an own one.
+    /// No reader is open; the next step opens one.
     None,
     Own(Box<Follower<E, L, P>>),
     Shared,
@@ -208,8 +208,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         (!was_halted).then_some(Update::Halted { partition, error })
     }
 
-    /// When the shared reader may be started, if it does not run and the own reader is near the log's last
-    /// measured end.
+    /// When the shared reader may be started, if it does not run and the subscription's reader is near the
+    /// log's last measured end.
     fn start_at(&self) -> Option<Instant> {
         let Upstream::Own(follower) = &self.upstream else {
             return None;
@@ -344,7 +344,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         })
     }
 
-    /// Whether the own reader has already read the content of an entry.
+    /// Whether the subscription's reader has already read the content of an entry.
     fn has(&self, position: &BTreeMap<i32, Checkpoint>, entry: &Entry<E>) -> bool {
         match entry {
             Entry::Batch { batch, .. } => position
@@ -476,7 +476,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         }))
     }
 
-    /// Falls back to an own reader.
+    /// Falls back to a reader of its own.
     fn fall_back(&mut self) {
         self.registration = None;
         self.calm_at = None;

@@ -64,10 +64,11 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.announced = None;
     }
 
-    /// Starts to serve after the own announcement was read. Commands that a barrier left are decided again.
+    /// Starts to serve after this owner's announcement was read. Commands that a barrier left are decided
+    /// again.
     ///
     /// # Panics
-    /// If the own announcement was not the last record read.
+    /// If this owner's announcement was not the last record read.
     pub fn start_serving(&mut self, now: Timestamp) {
         assert!(
             self.has_read_announcement() && self.proved.seq == 0,

@@ -66,7 +66,7 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     pub(super) store_failure: Option<StoreError>,
     /// The rule's state after the last record that was read or proved.
     pub(super) proved: Checkpoint,
-    /// The own term, once its announcement was read; `None` while this owner does not serve.
+    /// This owner's term, once its announcement was read; `None` while this owner does not serve.
     pub(super) head: Option<TermHead>,
     /// The announcement in flight and its epoch. It is kept, because it may be sent again unchanged.
     pub(super) announced: Option<(i64, Outgoing)>,
@@ -95,7 +95,7 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
 /// An aggregate that several structures share.
 pub(super) type Shared<M> = Arc<Aggregate<<M as Machine>::State>>;
 
-/// The end of the own term as appended, proved or not.
+/// The end of this owner's term as appended, proved or not.
 pub(super) struct TermHead {
     pub(super) term: [u8; 16],
     pub(super) epoch: i64,
