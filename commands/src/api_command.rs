@@ -1,5 +1,5 @@
-//! A command as clients send it: one file of a context's folder implements [`ApiCommand`], and everything
-//! that HTTP, batches and other nodes need follows from that.
+//! A command as clients send it: each command's file in a context's folder implements [`ApiCommand`]. HTTP,
+//! batches and other nodes need nothing else.
 
 use crate::{
     command::{CommandContext, ErasedCommand, Target},
@@ -27,13 +27,15 @@ pub trait ApiCommand:
 {
     /// The aggregate that decides it.
     type Aggregate: InContext;
-    /// The command's name, unique among all contexts. Part of the id of a keyed command, so it is final.
+    /// The command's name, unique among all contexts. It is part of a keyed command's id, so it must never
+    /// change.
     const NAME: &'static str;
 
-    /// The aggregate that the command is for. It gives the record's key, and the scope of an idempotency key.
+    /// The aggregate that the command is for. It determines the record's key and the scope of an idempotency
+    /// key.
     fn target(&self) -> Target<'_>;
 
-    /// The same command for the decider.
+    /// Converts the command for the decider.
     fn to_domain(&self) -> <Self::Aggregate as Decider>::Command;
 
     /// The command's own route under `/api/v1`, with its part of the OpenAPI document. Without one, the
@@ -43,12 +45,12 @@ pub trait ApiCommand:
     }
 }
 
-/// The context of an aggregate, and its command's variant there.
+/// The context of an aggregate, and the conversion to the context's command type.
 pub trait InContext: Decider {
     /// The machine that decides for the context's aggregates.
     type Machine: Machine;
 
-    /// The aggregate's command, as the machine takes it.
+    /// Converts the aggregate's command to the machine's.
     fn into_context(command: Self::Command) -> <Self::Machine as Machine>::Command;
 }
 
@@ -76,7 +78,7 @@ impl<C: ApiCommand> ErasedCommand for C {
         let aggregate_type = C::Aggregate::AGGREGATE_TYPE;
         let key = match ApiCommand::target(self) {
             Target::Named(id) => format!("{aggregate_type}_{id}"),
-            // A TypeID is `<type>_<suffix>`, which is a record's key as it stands.
+            // A TypeID is `<type>_<suffix>`, which is already the form of a record's key.
             Target::CreatedByThisCommand => context.id.aggregate_id(aggregate_type),
         };
         let request = Request {
@@ -104,10 +106,10 @@ impl<C: ApiCommand> ErasedCommand for C {
     }
 }
 
-/// A body of some command's type, or why it can't be read.
+/// A command's body, or the reason why it can't be read.
 pub type ReadBody = Result<Box<dyn ErasedCommand>, service::json::JsonError>;
 
-/// One line of the registry of commands.
+/// One entry of the registry of commands.
 pub struct CommandType {
     /// See [`ApiCommand::NAME`].
     pub name: &'static str,
@@ -115,12 +117,12 @@ pub struct CommandType {
     read: fn(&[u8]) -> ReadBody,
     /// See [`ApiCommand::routes`].
     pub routes: fn() -> OpenApiRouter<Executor>,
-    /// Adds the body's schema, and those that it refers to, to the OpenAPI document.
+    /// Adds the body's schema, and the schemas that it refers to, to the OpenAPI document.
     pub schemas: fn(&mut Vec<(String, RefOr<Schema>)>),
 }
 
 impl CommandType {
-    /// The registry's line for the command `C`.
+    /// The registry's entry for the command `C`.
     pub const fn of<C: ApiCommand>() -> Self {
         Self {
             name: C::NAME,

@@ -17,10 +17,10 @@ pub enum Target<'a> {
     CreatedByThisCommand,
 }
 
-/// Everything about a command but its body: the same on every node.
+/// The properties of a command other than its body. They are the same on every node.
 #[derive(Clone, Copy)]
 pub struct CommandContext<'a> {
-    /// Makes a retry the same command.
+    /// The command's id, which a retry shares.
     pub id: CommandId,
     /// Whether the client named the command by an idempotency key.
     pub keyed: bool,
@@ -34,11 +34,11 @@ pub struct CommandContext<'a> {
     pub traceparent: Option<&'a str>,
     /// Hashes commands for the deployment.
     pub hasher: &'a Hasher,
-    /// How many partitions each journal has.
+    /// The number of partitions of each journal.
     pub partitions: &'a PartitionCounts,
 }
 
-/// A command's body. Every [`crate::api_command::ApiCommand`] is one.
+/// A command's body, implemented for every [`crate::api_command::ApiCommand`].
 pub trait ErasedCommand: Debug + Send + Sync {
     /// The command's name, unique among all contexts.
     fn name(&self) -> &'static str;
@@ -48,16 +48,16 @@ pub trait ErasedCommand: Debug + Send + Sync {
     /// commands.
     fn scope(&self) -> String;
 
-    /// The aggregate that it is for.
+    /// The aggregate that the command is for.
     fn target(&self) -> Target<'_>;
 
     /// The body as JSON.
     ///
     /// # Errors
-    /// The body can't be written as JSON, which is an error in the code.
+    /// The body can't be serialised as JSON, which is a bug.
     fn to_json(&self) -> Result<Box<RawValue>, serde_json::Error>;
 
-    /// The command for an owner of its context.
+    /// Converts the command for an owner of its context.
     ///
     /// # Errors
     /// The body has no canonical JSON form.

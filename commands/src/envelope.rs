@@ -1,4 +1,4 @@
-//! A command with its identity: the same on every node that it passes.
+//! A command with its identity, which is the same on every node that handles the command.
 
 use crate::{
     command::{CommandContext, ErasedCommand, Target},
@@ -12,17 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt::Debug};
 
-/// A command with the id that makes a retry the same command.
+/// A command with its id, which a retry shares.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandEnvelope {
-    /// Made once, on the node that received the command.
+    /// Created once, on the node that received the command.
     #[serde(with = "id_text")]
     pub id: CommandId,
     /// Whether the client named the command by an idempotency key.
     pub keyed: bool,
-    /// When the first node received it, by that node's clock. An owner detects by it that a command was
-    /// delayed for long.
+    /// When the first node received it, by that node's clock. An owner uses it to detect a command that was
+    /// delayed for too long.
     pub received_at: Timestamp,
     /// Opaque id of the principal.
     pub actor: String,
@@ -48,8 +48,8 @@ struct NamedBody<'a> {
 }
 
 impl CommandEnvelope {
-    /// A command that this node received now from `principal`. With an idempotency key its id is derived from
-    /// the key, otherwise it is fresh.
+    /// A command that this node has just received from `principal`. Its id is derived from the idempotency
+    /// key, if there is one, and is random otherwise.
     pub fn new(
         principal: &Principal,
         key: Option<&IdempotencyKey>,
@@ -79,7 +79,7 @@ impl CommandEnvelope {
         }
     }
 
-    /// The command for an owner of its context.
+    /// Converts the command for an owner of its context.
     ///
     /// # Errors
     /// The body has no canonical JSON form.
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idempotency_key_names_one_command_per_product() {
+    fn an_idempotency_key_identifies_one_command_per_product() {
         let key = IdempotencyKey::parse("k").unwrap();
         let id = |command| CommandEnvelope::new(&Principal::import(), Some(&key), command).id;
         assert_eq!(id(price("LAMP-1", 5)), id(price("LAMP-1", 6)));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_not_part_of_the_command() {
+    fn if_match_does_not_change_the_identity_of_a_command() {
         let (hasher, partitions) = (Hasher::new([7; 32]), PartitionCounts::uniform(4));
         let key = IdempotencyKey::parse("k").unwrap();
         let [first, retry] = [Some(1), Some(2)].map(|expected_version| {
@@ -186,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_command_is_the_same_command() {
+    fn a_forwarded_command_keeps_its_identity() {
         let hasher = Hasher::new([7; 32]);
         let partitions = PartitionCounts::uniform(4);
-        // Without a key: then the id can't be derived again from the client's request.
+        // Without a key, the id can't be derived again from the client's request.
         for command in [sale(), price("LAMP-1", 5)] {
             let here = CommandEnvelope {
                 expected_version: Some(3),

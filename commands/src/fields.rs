@@ -1,8 +1,8 @@
-//! Fields of request bodies. Each checks itself when it is deserialised, so that a body of the wrong content
-//! is refused like one of the wrong shape, with the path of the field, such as `lines[3].sku`.
+//! Fields of request bodies. Each checks itself when it is deserialised, so that an invalid value is refused
+//! like a wrong JSON type, with the path of the field, such as `lines[3].sku`.
 //!
-//! Serialisation gives back what the client sent, because a command's hash is computed from it. Only texts are
-//! normalised on arrival: the same text in two forms is the same command.
+//! Serialisation reproduces the client's values, because a command's hash is computed from them. Only texts
+//! are normalised on arrival, so that two forms of the same text are the same command.
 
 use schemas::{
     Currency, Money, Quantity, Timestamp, UnitPrice, product::is_dots, text::normalised,
@@ -22,16 +22,16 @@ pub const NAME_CHARS_MAX: usize = 64;
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
 /// Largest unit price in millionths, either sign: a billion pounds.
 pub const UNIT_PRICE_MAX: i64 = 1_000_000_000_000_000;
-/// Largest amount of money, in minor units, either sign. It is below 2^53: up to there the canonical JSON
-/// that a command's hash is made of tells whole numbers apart.
+/// Largest amount of money, in minor units, either sign. It is below 2^53, up to which canonical JSON
+/// represents every integer exactly; a command's hash is computed from canonical JSON.
 pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 
-/// The first time that is too late: `9999-01-01T00:00:00Z`. Clients and databases can express every earlier time, and
-/// the end of every window around it.
+/// The end of the accepted times: `9999-01-01T00:00:00Z`. Clients and databases can express every earlier
+/// time, and the end of every window around it.
 pub const TIME_END: Timestamp = Timestamp(253_370_764_800_000_000);
 
-/// A text with a bound of `MAX` characters and without control characters, in its normalised form: white space at
-/// either end is cut off, and letters are composed (NFC). `MIN` is 0 or 1.
+/// A text of at most `MAX` characters, without control characters, in its normalised form: white space at
+/// either end is removed, and letters are composed (NFC). `MIN` is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String)]
@@ -49,15 +49,15 @@ pub type Description = Text<0, DESCRIPTION_CHARS_MAX>;
 #[schema(value_type = String, example = "85123A")]
 pub struct Sku(schemas::Sku);
 
-/// The id of an aggregate, if clients choose it: 1 to 64 printable ASCII characters without blanks at either
+/// The id of an aggregate, chosen by the client: 1 to 64 printable ASCII characters without blanks at either
 /// end, but not `.` or `..`. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, min_length = 1, max_length = 64)]
 pub struct Id(String);
 
-/// The time of something that was imported, as RFC 3339 text: from 1970 on and before [`TIME_END`]. A command about
-/// what happens now has no such field; it has the time at which it was received.
+/// The time of something that was imported, as RFC 3339 text: from 1970 on and before [`TIME_END`]. A command
+/// about the present has no such field; its time is that of its receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Time {
@@ -113,9 +113,11 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
             return Err(D::Error::custom("must not be empty"));
         }
         match text.chars().nth(MAX) {
-            Some(_) => Err(D::Error::custom(format!("longer than {MAX} characters"))),
+            Some(_) => Err(D::Error::custom(format!(
+                "must have at most {MAX} characters"
+            ))),
             None if text.chars().any(char::is_control) => {
-                Err(D::Error::custom("has a control character"))
+                Err(D::Error::custom("must not have control characters"))
             }
             None => Ok(Self(text)),
         }
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_a_bound() {
+    fn a_list_is_bounded() {
         let read = |value: Value| serde_json::from_value::<AtMost<2, i64>>(value);
         assert_eq!(read(json!([1, 2])).unwrap().as_slice(), [1, 2]);
         assert!(

@@ -11,28 +11,30 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 pub struct WriteSide {
     pub(crate) router: Router,
-    /// Ends the reading of batches and of streams of other nodes, once other nodes own the partitions.
+    /// Cancelled once other nodes own the partitions. It ends the reading of batches and of other nodes'
+    /// streams.
     pub(crate) closing: CancellationToken,
 }
 
-/// The write side, or its absence until Kafka and the registry have answered. Meanwhile commands are
+/// The write side, which is absent until Kafka and the registry have answered. Until then, commands are
 /// refused.
 #[derive(Clone, Default)]
 pub struct WriteSideHandle {
     write_side: Arc<OnceLock<WriteSide>>,
-    /// The bytes that everything waiting in this process may take.
+    /// The byte budget of everything that waits in this process.
     budget: Budget,
 }
 
 impl WriteSide {
-    /// The log as this node's owner of a partition has proved it; `None` if it has not read any of it.
+    /// The log of a partition as far as this node's owner has proved it; `None` if the owner has not read any
+    /// of it.
     pub fn proved(&self, partition: TopicPartition) -> Option<Proved> {
         self.router.proved(partition)
     }
 }
 
 impl WriteSideHandle {
-    /// The handle of a write side that is not started yet. Requests and lines have shares of `budget`.
+    /// The handle of a write side that is not started yet. Requests and lines take shares of `budget`.
     pub fn new(budget: Budget) -> Self {
         Self {
             write_side: Arc::default(),
@@ -40,12 +42,12 @@ impl WriteSideHandle {
         }
     }
 
-    /// The budget for everything that waits.
+    /// The byte budget of everything that waits in this process.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Lets commands in. To be called once.
+    /// Sets the write side, so that commands are accepted. Call it once.
     pub fn set(&self, write_side: WriteSide) {
         if self.write_side.set(write_side).is_err() {
             tracing::error!("write side was started twice; the first one stays");
@@ -63,7 +65,7 @@ impl WriteSideHandle {
         })
     }
 
-    /// Whether commands are let in.
+    /// Whether commands are accepted.
     pub fn is_set(&self) -> bool {
         self.write_side.get().is_some()
     }

@@ -1,4 +1,4 @@
-//! The identity of a command: its id, which a retry has too, and the hash of its content.
+//! The identity of a command: its id, which a retry shares, and the hash of its content.
 
 use schemas::ids::CommandId;
 use serde::Serialize;
@@ -6,8 +6,8 @@ use serde::Serialize;
 /// Longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
 
-/// The text whose keyed hash is a key's fingerprint. No command's hash begins with it: a command's name has
-/// no blank.
+/// The text whose keyed hash is the fingerprint of a hash key. No command hashes the same text: it begins
+/// with the command's name, which has no blank.
 const FINGERPRINTED: &[u8] = b"fingerprint of a hash key";
 
 /// A client's name for a command, so that a retry is recognised.
@@ -20,7 +20,7 @@ pub struct IdempotencyKey(String);
 pub struct KeyError;
 
 impl IdempotencyKey {
-    /// Takes 1 to [`KEY_BYTES_MAX`] printable ASCII characters.
+    /// Accepts 1 to [`KEY_BYTES_MAX`] printable ASCII characters.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         match printable && (1..=KEY_BYTES_MAX).contains(&text.len()) {
@@ -41,8 +41,8 @@ impl Principal {
         Self("service:import".into())
     }
 
-    /// The id of a command of this principal: derived from its key, which is unique within `scope`, or a
-    /// fresh one if it has no key.
+    /// The id of a command of this principal: derived from its idempotency key, which is unique within
+    /// `scope`, or random if it has none.
     pub fn command_id(&self, scope: &str, key: Option<&IdempotencyKey>) -> CommandId {
         match key {
             Some(key) => CommandId::keyed(&self.0, scope, &key.0),
@@ -68,7 +68,8 @@ impl Hasher {
         Self { key }
     }
 
-    /// Tells whether two nodes have the same key, without revealing it: 16 hexadecimal digits.
+    /// The key's fingerprint: 16 hexadecimal digits that tell whether two nodes have the same key, without
+    /// revealing it.
     pub fn fingerprint(&self) -> String {
         let hash = blake3::keyed_hash(&self.key, FINGERPRINTED);
         hex::encode(&hash.as_bytes()[..8])
@@ -77,7 +78,7 @@ impl Hasher {
     /// The first 16 bytes of keyed BLAKE3 over the command's name and its body's canonical JSON (RFC 8785).
     ///
     /// # Errors
-    /// The body has no canonical form, which is an error in the code.
+    /// The body has no canonical form, which is a bug.
     pub fn hash(&self, name: &str, body: &impl Serialize) -> Result<[u8; 16], HashError> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(name.as_bytes()).update(&[0]);
@@ -125,7 +126,8 @@ mod tests {
         }
     }
 
-    /// It is stored in directory entries, so another form would separate nodes of two versions.
+    /// Fingerprints are stored in directory entries, so nodes of different versions must compute the same
+    /// one.
     #[test]
     fn a_fingerprint_tells_keys_apart_and_is_final() {
         let fingerprint = Hasher::new([7; 32]).fingerprint();

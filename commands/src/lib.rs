@@ -1,10 +1,11 @@
-//! The write side: it takes commands over HTTP, gives each its identity, and has the owner of the command's
-//! partition decide it.
+//! The write side: it takes commands over HTTP, gives each an identity, and sends it to the owner of its
+//! partition, which decides it.
 //!
-//! [`http`] reads a command, [`fields`] check themselves, [`identity`] gives it an id, [`envelope`] holds both,
-//! and [`routing`] brings it to its owner in [`owners`] or on another node. [`contexts`] has each context's
-//! commands and the machine that its owners decide by; a command is a file there that implements
-//! [`api_command::ApiCommand`]. [`write_side`] starts all of it; no other module depends on that one.
+//! [`http`] reads a command, whose [`fields`] check themselves. [`identity`] gives it an id, [`envelope`]
+//! holds the command and its id, and [`routing`] sends it to its owner, in [`owners`] or on another node.
+//! [`contexts`] has each context's commands and the machine that its owners decide by; a command is a file
+//! there that implements [`api_command::ApiCommand`]. [`write_side`] starts all of it; no other module
+//! depends on it.
 
 pub mod api_command;
 pub mod command;

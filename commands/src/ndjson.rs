@@ -1,4 +1,4 @@
-//! Bodies that are streamed line by line, in both directions. Each incoming line has a bound.
+//! Bodies that are streamed line by line, in both directions. Incoming lines have a bound.
 
 use axum::{
     body::{Body, Bytes},
@@ -14,15 +14,15 @@ use std::convert::Infallible;
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Most answers written together.
+/// Maximum number of lines in one chunk.
 const LINES_TOGETHER_MAX: usize = 256;
 
 /// One line of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Without its line feed.
+    /// The line without its line feed.
     Text(Vec<u8>),
-    /// Longer than allowed; its content was dropped.
+    /// A line that is longer than allowed; its content was dropped.
     TooLong,
 }
 
@@ -110,7 +110,7 @@ pub fn respond(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Response 
     ([(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
 }
 
-/// Lines that are ready together, as one chunk of a body.
+/// Joins lines that are ready at the same time to one chunk of a body.
 pub fn chunks(lines: impl Stream<Item = Vec<u8>>) -> impl Stream<Item = Bytes> {
     let together = lines.ready_chunks(LINES_TOGETHER_MAX);
     together.map(|lines| Bytes::from(lines.concat()))

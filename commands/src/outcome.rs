@@ -1,4 +1,4 @@
-//! The edge: an owner's answer becomes an HTTP answer.
+//! Turns an owner's answer into an HTTP response.
 
 use axum::http::StatusCode;
 use journal::owner::{Answer, Refusal};
@@ -13,7 +13,7 @@ pub fn status_of(kind: OutcomeKind) -> StatusCode {
         OutcomeKind::NotFound => StatusCode::NOT_FOUND,
         OutcomeKind::Conflict => StatusCode::CONFLICT,
         OutcomeKind::Forbidden => StatusCode::FORBIDDEN,
-        // An unknown kind was written by newer software, and is a rejection too.
+        // An unknown kind was written by newer software, and is a rejection, too.
         OutcomeKind::Invalid | OutcomeKind::Unknown => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
@@ -48,7 +48,7 @@ fn rejected(outcome: &Outcome, answer: &Answer) -> Problem {
     problem
 }
 
-/// A refusal that is stored in no commit.
+/// The problem of a refusal, which is not stored in the log.
 pub fn problem(refusal: Refusal) -> Problem {
     let advice = match &refusal {
         Refusal::VersionMismatch { .. } => {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_command_is_201_and_one_that_was_already_so_200() {
+    fn an_accepted_command_is_201_and_one_without_changes_is_200() {
         let already_so = outcome(OutcomeKind::AlreadySo, "ALREADY_SO", "{}");
         let status = |stored| to_response(Ok(answer(stored))).map(|(status, _)| status);
         assert_eq!(status(Some(already_so)), Ok(StatusCode::OK));

@@ -1,5 +1,5 @@
-//! One command in one HTTP request: its headers, its execution and its response. Command files depend on
-//! this module, and not on owners or routes.
+//! One command in one HTTP request: its headers, its execution and its response. Command files depend on this
+//! module, not on owners or routes.
 
 use crate::{
     command::ErasedCommand,
@@ -22,12 +22,12 @@ const DAYBOOK_POSITION: HeaderName = HeaderName::from_static("daybook-position")
 #[derive(Debug, Clone, Default, utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct CommandHeaders {
-    /// A retry with the same key is the same command, and gets the first answer again. The body must be the same
-    /// then; `If-Match` is not part of the command, so a retry may name a newer version.
+    /// A retry with the same key gets the answer of the first request. Send the same body again; `If-Match`
+    /// may name a newer version.
     #[param(rename = "Idempotency-Key", value_type = Option<String>)]
     pub key: Option<IdempotencyKey>,
-    /// The version that the aggregate must have, as the ETag of an earlier answer. Without it, any version will
-    /// do.
+    /// The version that the aggregate must have: the ETag of an earlier answer. Without this header, any
+    /// version is accepted.
     #[param(rename = "If-Match", value_type = Option<String>, example = "\"3\"")]
     pub expected_version: Option<i64>,
     /// W3C trace context; the commit joins that trace.
@@ -50,20 +50,20 @@ pub struct CommandRequest {
 pub struct Accepted {
     /// 201 if events were recorded, 200 if there was nothing to change.
     pub status: StatusCode,
-    /// The aggregate's version after it.
+    /// The aggregate's version after the command.
     pub version: i64,
-    /// Topic, partition and offset of its commit: `journal.orders/3@1234`.
+    /// The position of the command's commit, such as `journal.orders/3@1234`.
     pub position: String,
-    /// Whether an earlier request with the same idempotency key got this answer first.
+    /// Whether this is the answer of an earlier request with the same idempotency key.
     pub replayed: bool,
 }
 
 /// Executes commands.
 pub trait Execute: Send + Sync {
-    /// Brings the command to its owner and waits for its answer.
+    /// Sends the command to its owner and waits for the answer.
     ///
     /// # Errors
-    /// A rejection by the business, or the reason why there is no answer.
+    /// A business rule rejected the command, or the command was not answered.
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Accepted, Problem>>;
 }
 
@@ -72,12 +72,12 @@ pub trait Execute: Send + Sync {
 pub struct Executor(Arc<dyn Execute>);
 
 impl Executor {
-    /// Executes through `execute`.
+    /// An executor that delegates to `execute`.
     pub fn new(execute: impl Execute + 'static) -> Self {
         Self(Arc::new(execute))
     }
 
-    /// Executes one command of a request.
+    /// Executes the command of a request.
     ///
     /// # Errors
     /// See [`Execute::execute`].
@@ -126,7 +126,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
     }
 }
 
-/// A header that a request may have once: of two values, either one could be meant.
+/// A header that a request may have only once, because two values are ambiguous.
 fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -153,7 +153,7 @@ fn read_key(value: &HeaderValue) -> Result<IdempotencyKey, Problem> {
     })
 }
 
-/// Our ETags are versions in quotation marks, written in one way only.
+/// Reads an ETag of this service: a version in quotation marks, without a sign or leading zeros.
 fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
     let text = value
         .to_str()
@@ -188,7 +188,7 @@ impl Accepted {
     }
 }
 
-/// Where a commit stands, such as `journal.orders/3@1234`.
+/// A commit's position: topic, partition and offset, such as `journal.orders/3@1234`.
 pub fn position(topic: &str, partition: i32, offset: i64) -> String {
     format!("{topic}/{partition}@{offset}")
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_header_is_refused_instead_of_ignored() {
+    fn a_malformed_header_is_refused_and_not_ignored() {
         assert_eq!(read("if-match", "\"3\"").unwrap().expected_version, Some(3));
         let beyond = format!("\"{}\"", u64::MAX);
         for bad in [
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_comes_twice_is_refused() {
+    fn a_repeated_header_is_refused() {
         for (name, value, code) in [
             (IDEMPOTENCY_KEY, "k", "IDEMPOTENCY_KEY_INVALID"),
             (header::IF_MATCH, "\"3\"", "IF_MATCH_INVALID"),

@@ -15,8 +15,8 @@ pub struct CommandsSettings {
     /// needs its own. Default: `daybook-state`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// This node's name in the group of nodes that take commands, unique among them. Keep it across
-    /// restarts: a node that is soon back under its name gets its partitions back. Default: the value of
+    /// This node's name in the group of nodes that take commands, unique among them. Keep it across restarts:
+    /// a node that restarts quickly under the same name gets its partitions back. Default: the value of
     /// `http.listen`.
     pub member: Option<String>,
 }

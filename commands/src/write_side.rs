@@ -42,18 +42,18 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Longest time from the end of the hand-over until owners and answers are abandoned: while the brokers are
-/// unreachable, they would take longer than a stop may.
+/// Time from the end of the hand-over until owners and pending answers are abandoned. While the brokers are
+/// unreachable, they would outlast a shutdown.
 pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest time that this node's tasks may stand still before it leaves the group: less than a session, so that
-/// a frozen node loses its partitions as soon as a dead one.
+/// Longest time that this node's tasks may stall before the node leaves the group. It is shorter than a
+/// session, so that a frozen node loses its partitions as soon as a dead one.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Time between two signs of life of the tasks.
+/// Time between two heartbeats of the tasks.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-// After the hand-over, owners and answers are abandoned and batches get their last lines before connections are
-// closed. All of it fits into the time of a shutdown.
+// After the hand-over, owners and answers are abandoned and batches get their last lines before connections
+// are closed. All of this fits into the shutdown timeout.
 const _: () = {
     let last_answers = GIVE_UP_TIMEOUT.as_millis() + LAST_LINE_GRACE.as_millis();
     assert!(last_answers < CONNECTIONS_TIMEOUT.as_millis());
@@ -70,7 +70,7 @@ pub enum StartError {
     /// Entries of owners can't be published.
     #[error(transparent)]
     Publisher(#[from] PublishError),
-    /// Other nodes can't be called.
+    /// The client for other nodes can't be created.
     #[error("the client for other nodes can't be created: {0}")]
     Client(String),
 }
@@ -79,24 +79,25 @@ pub enum StartError {
 pub struct Node<'a> {
     /// The cluster with the journals.
     pub log: Kafka,
-    /// How many partitions each topic has.
+    /// The number of partitions of each topic.
     pub partitions: PartitionCounts,
     /// The state stores of the owners.
     pub state: Disk,
-    /// Gets a component per context.
+    /// Receives a component per context.
     pub health: &'a Health,
-    /// Where this node takes commands, as other nodes reach it.
+    /// The URL at which other nodes send commands to this one.
     pub owner_url: String,
     /// This node's name in the group; the same after a restart.
     pub member: String,
-    /// Topics whose configuration does not match their specification: none of their partitions is owned.
+    /// Topics whose configuration does not match their specification: this node owns none of their
+    /// partitions.
     pub misconfigured: watch::Receiver<MisconfiguredTopics>,
     /// Holds the tasks.
     pub tasks: &'a TaskTracker,
     /// Cancelled to stop: partitions are handed over, while commands are still taken and forwarded to their
     /// owners.
     pub stop: CancellationToken,
-    /// Cancelled by the write side once it has handed over: no more requests may come.
+    /// Cancelled by the write side once it has handed over: no further requests are accepted.
     pub closing: CancellationToken,
 }
 
@@ -104,7 +105,7 @@ pub struct Node<'a> {
 /// partition to this node. `encoder` gives the encoder of a context's journal.
 ///
 /// # Errors
-/// A client can't be created, which a wrong setting explains.
+/// A client can't be created because a setting is wrong.
 pub fn start(
     node: &Node<'_>,
     contexts: &[&dyn ContextStart],
@@ -147,13 +148,13 @@ pub fn start(
         closing: node.closing.clone(),
         given_up: given_up.clone(),
     });
-    node.spawn("end of answers", give_up(node.closing.clone(), given_up));
+    node.spawn("abandonment", give_up(node.closing.clone(), given_up));
     let topics: Vec<&str> = assignments.topics().into_iter().collect();
     let watchdog = Watchdog::new(STALL_TIMEOUT);
     let kafka = &node.log.source.kafka;
     let (membership, hints) =
         Membership::join(kafka, GROUP, &node.member, &topics, watchdog.clone())?;
-    node.spawn("signs of life", feed(watchdog, node.closing.clone()));
+    node.spawn("watchdog", feed(watchdog, node.closing.clone()));
     let view = node.view_owners(&router, known, directory, node_clients);
     node.publish_ownership(publisher, &router, &view);
     watch_health(node, contexts, &hints, &eviction, &view);
@@ -205,8 +206,8 @@ impl Node<'_> {
         self.tasks.spawn(supervise(name, self.stop.clone(), task));
     }
 
-    /// The settings of each owner: it declines a log without the record that was published last, and a
-    /// partition whose commands were hashed by another key.
+    /// The settings of each owner. They make it decline a log without the record that was published last, and
+    /// a partition whose commands were hashed with another key.
     fn owner_settings(
         &self,
         directory: &Directory,
@@ -232,7 +233,7 @@ impl Node<'_> {
         }
     }
 
-    /// Starts to read the directory, and to ask the nodes that it names.
+    /// Starts reading the directory, and polling the nodes that it names.
     fn view_owners(
         &self,
         router: &Router,
@@ -250,8 +251,8 @@ impl Node<'_> {
         let (answers, statuses) = NodeStatuses::empty();
         let own_url = self.owner_url.clone();
         let closing = self.closing.clone();
-        let ask = node_statuses::ask(node_clients, directory.clone(), own_url, answers, closing);
-        self.spawn("other nodes' statuses", ask);
+        let poll = node_statuses::poll(node_clients, directory.clone(), own_url, answers, closing);
+        self.spawn("other nodes' statuses", poll);
         OwnersView {
             statuses: router.statuses().clone(),
             directory,
@@ -261,7 +262,7 @@ impl Node<'_> {
         }
     }
 
-    /// Starts to publish the partitions that this node owns.
+    /// Starts publishing the partitions that this node owns.
     fn publish_ownership(&self, publisher: Publisher, router: &Router, view: &OwnersView) {
         let proved = router.clone();
         let own_node = OwnNode {
@@ -274,7 +275,7 @@ impl Node<'_> {
     }
 }
 
-/// Tells the watchdog that the tasks of this node run, until `closing`.
+/// Shows the watchdog that the tasks of this node run, until `closing`.
 async fn feed(watchdog: Watchdog, closing: CancellationToken) {
     while !closing.is_cancelled() {
         watchdog.feed();
@@ -285,7 +286,7 @@ async fn feed(watchdog: Watchdog, closing: CancellationToken) {
     }
 }
 
-/// Abandons owners and answers that have not come to an end some time after `closing`.
+/// Abandons the owners and the pending answers that are left [`GIVE_UP_TIMEOUT`] after `closing`.
 async fn give_up(closing: CancellationToken, given_up: CancellationToken) {
     closing.cancelled().await;
     tokio::time::sleep(GIVE_UP_TIMEOUT).await;

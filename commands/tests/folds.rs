@@ -1,8 +1,8 @@
-//! A state store keeps states as bytes, so a change of a state's layout, or of the fold that makes it, needs
-//! another `FOLD_VERSION`. These tests fold each context's golden events and compare the bytes with
+//! A state store keeps states as bytes, so a change of a state's layout or of its fold needs a new
+//! `FOLD_VERSION`. These tests fold each context's golden events and compare the bytes with
 //! `golden/<context>/fold_v<FOLD_VERSION>.txt`, and the states after each pair of events with
-//! `fold_v<FOLD_VERSION>_pairs.txt`. `UPDATE_GOLDEN=1 cargo test -p commands` writes a missing file,
-//! but never changes one: raise `FOLD_VERSION` instead.
+//! `fold_v<FOLD_VERSION>_pairs.txt`. `UPDATE_GOLDEN=1 cargo test -p commands` writes a missing file, but
+//! never changes one: raise `FOLD_VERSION` instead.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -63,8 +63,8 @@ fn check<M: Machine>(machine: &M) {
     assert_golden::<M>("_pairs", &pairs(machine, &events));
 }
 
-/// The state after each ordered pair of events of an aggregate, and of an event twice: `evolve` may depend on what
-/// was before.
+/// The state after each ordered pair of events of an aggregate, and of an event twice: `evolve` may depend on
+/// the earlier state.
 fn pairs<M: Machine>(machine: &M, events: &[M::Event]) -> String {
     let mut text = String::new();
     for first in events {

@@ -1,8 +1,8 @@
 //! Each context's state machine and commands, from the registry of contexts in `domain`.
 //!
-//! A context's folder holds its commands: a file per command, listed in the folder's `mod.rs`. The registry's
-//! line generates the rest: the machine that the journal's owners run, and the union of its aggregates'
-//! states and commands.
+//! A context's folder holds its commands: a file per command, listed in the folder's `mod.rs`. A macro
+//! generates the rest from the registry's line: the machine that the journal's owners run, and the unions of
+//! its aggregates' states and commands.
 
 use crate::{api_command::CommandType, owners::ContextStart};
 use domain::{Decider, Rejection};
@@ -28,9 +28,9 @@ macro_rules! commands {
 
 /// Declares each context's folder and generates its machine.
 ///
-/// A state meets commands and events of its own aggregate only: the router sends a command to the state of its key, and a
-/// reader halts before a decision whose events are not of its key's aggregate. A machine that went on with another one
-/// would give a state that depends on the bug, so it panics.
+/// A state gets only commands and events of its own aggregate: the router sends a command to the state of its
+/// key, and a reader halts before a decision whose events belong to another aggregate than its key. After a
+/// bug in either, the machine panics, because its state would be wrong.
 macro_rules! generate_machines {
     ($($context:ident { $($module:ident :: $aggregate:ident),+ $(,)? })+) => {
         $(
@@ -105,7 +105,7 @@ macro_rules! generate_machines {
                                     }
                                 )+
                                 (state, command) => unreachable!(
-                                    "{command:?} has the key of another kind of aggregate: {state:?}"
+                                    "{command:?} has the key of another aggregate type: {state:?}"
                                 ),
                             }
                         }
@@ -117,7 +117,7 @@ macro_rules! generate_machines {
                                         match AggregateEvent::of_context(event) {
                                             Some(event) => domain::$aggregate::evolve(state, event),
                                             None => unreachable!(
-                                                "{event:?} is of another kind of aggregate: {state:?}"
+                                                "{event:?} belongs to another aggregate type: {state:?}"
                                             ),
                                         },
                                     ),
@@ -144,13 +144,13 @@ pub fn all_commands() -> impl Iterator<Item = &'static CommandType> {
     COMMANDS.iter().copied().flatten()
 }
 
-/// The command of a name such as `CreateProduct`.
+/// The command with a name such as `CreateProduct`.
 pub fn command(name: &str) -> Option<&'static CommandType> {
     all_commands().find(|command| command.name == name)
 }
 
-/// Decides for one aggregate. A rejection becomes the outcome that is stored: the client's answer, now and
-/// on every retry.
+/// Decides for one aggregate. A rejection becomes the stored outcome, which is the client's answer now and on
+/// every retry.
 fn decide<D: Decider>(
     state: &D::State,
     command: &D::Command,
@@ -160,7 +160,7 @@ fn decide<D: Decider>(
     Ok(events.map(schemas::AggregateEvent::into_context).collect())
 }
 
-/// A rejection as it is stored.
+/// The stored form of a rejection.
 fn rejection_outcome(rejection: &impl Rejection) -> Outcome {
     let detail = serde_json::json!({ "detail": rejection.to_string() });
     Outcome {

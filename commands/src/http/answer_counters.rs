@@ -4,7 +4,7 @@ use crate::metrics as names;
 use axum::http::StatusCode;
 use metrics::{Counter, counter};
 
-/// The counters of the commands and statuses in one batch. They are few.
+/// The counters of the commands and statuses in one batch, of which there are few.
 #[derive(Default)]
 pub struct AnswerCounters {
     counters: Vec<((&'static str, StatusCode), Counter)>,

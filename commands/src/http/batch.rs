@@ -41,7 +41,7 @@ struct CommandLine {
     body: Box<RawValue>,
 }
 
-/// A line's command, without an answer yet.
+/// A submitted command without an answer yet.
 struct Submitted {
     command: &'static str,
     /// The aggregate's id as clients know it.
@@ -52,14 +52,14 @@ struct Submitted {
 
 /// Takes many commands, one JSON object per line, and answers each with one line, in order.
 ///
-/// A line is `{"key": <idempotency key>, "command": <name>, "body": {...}}`, with any command of this
-/// document by its name, `ImportSale` and `ImportCreditNote` too. An answer is `{"line", "status", "id",
-/// "version", "events", "position", "replayed"}`, or problem details with the line's number.
+/// A line is `{"key": <idempotency key>, "command": <name>, "body": {...}}`, where the name is that of any
+/// command in this document, including `ImportSale` and `ImportCreditNote`. An answer is `{"line", "status",
+/// "id", "version", "events", "position", "replayed"}`, or problem details with `line`.
 ///
-/// Read answers while you send: lines and unread answers of at most 16 MiB wait. If not every line is taken,
-/// the last line is a problem with the number of the first line that was not, and the body breaks off
-/// after it: `BATCH_STOPPED` (the node stops), `BATCH_IDLE` (for 60 s no line came and no answer was read) or
-/// `BATCH_CUT_OFF` (the request's body broke off). Send that line and all behind it again.
+/// Read answers while you send: at most 16 MiB of lines and unread answers wait. If the batch is interrupted,
+/// the last line is a problem with the number of the first line that was not taken, and the body breaks off
+/// after it: `BATCH_STOPPED` (the node is stopping), `BATCH_IDLE` (no line came and no answer was read for 60
+/// s) or `BATCH_CUT_OFF` (the request's body broke off). Send that line and all lines after it again.
 #[utoipa::path(post, path = "/admin/commands", tag = "operations",
     request_body(content = String, content_type = "application/x-ndjson",
         description = "Lines of at most 1 MiB each. The body as a whole has no limit."),
@@ -67,7 +67,7 @@ struct Submitted {
         (status = 200, content_type = "application/x-ndjson", body = String,
             description = "One line per command."),
         (status = 415, description = "The body is not application/x-ndjson in UTF-8, or is encoded.", body = Problem),
-        (status = 503, description = "The node is starting, or OVERLOADED: too much waits in it.", body = Problem)))]
+        (status = 503, description = "The node is starting, or OVERLOADED: its budget for waiting requests is used up. Send the request again later.", body = Problem)))]
 pub async fn commands(
     State(handle): State<WriteSideHandle>,
     trace: TraceContext,
@@ -127,7 +127,7 @@ impl Submit for Commands {
 }
 
 impl CommandLine {
-    /// The command, in the span of the line's request.
+    /// The command, with the trace context of the line's request.
     fn into_command(self, traceparent: &str) -> Result<CommandEnvelope, Problem> {
         let key = IdempotencyKey::parse(&self.key).map_err(|error| {
             let detail = format!("key: {error}");

@@ -1,9 +1,9 @@
-//! A batch, streamed both ways: lines come, and each is answered with one line, in order.
+//! A batch, streamed both ways: each line of the request is answered with one line, in order.
 //!
-//! Reading and answering do not wait for each other, so that a client may send all its lines before it reads an
-//! answer, as long as lines and answers fit into [`BYTES_AHEAD_MAX`]. If not all lines can be taken, the response
-//! has a last line that says which was the first one left out, and then its body breaks off: no client takes a
-//! part for the whole.
+//! Reading and answering do not wait for each other, so that a client may send all its lines before it reads
+//! an answer, as long as lines and answers fit into [`BYTES_AHEAD_MAX`]. If the batch is interrupted, the
+//! response's last line names the first line that was not taken, and its body then breaks off, so that no
+//! client takes a part for the whole.
 
 mod ending;
 #[cfg(test)]
@@ -32,30 +32,30 @@ use tracing::Instrument;
 
 pub use self::ending::IDLE_TIMEOUT;
 
-/// Most lines that were read and that no owner has answered yet.
+/// Maximum number of lines that were read and are not answered yet.
 pub const LINES_AHEAD_MAX: usize = 1_024;
-/// Most bytes of one body's lines without an answer, and of answers that the client has not read.
+/// Maximum number of bytes of one batch's unanswered lines and unread answers.
 pub const BYTES_AHEAD_MAX: u32 = 16 << 20;
-/// Bytes that a line takes for its answer, until the answer is there.
+/// Bytes that are reserved for a line's answer until it is written.
 pub const ANSWER_BYTES: usize = 1 << 10;
-/// Most answers that the client has not read. There are fewer, because each has more bytes than
-/// [`BYTES_AHEAD_MAX`] has for so many.
+/// Capacity of the queue of unread answers. The queue is never full, because so many answers exceed
+/// [`BYTES_AHEAD_MAX`].
 const ANSWERS_MAX: usize = 1 << 18;
-/// Longest time that a line waits for a share of the process's budget, before it is refused.
+/// Longest time that a line waits for a share of the process's budget before it is refused.
 const BUDGET_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest time for which lines are read and discarded after an interruption, so that a client that sends on does
-/// not break its own connection, and with it the last line.
+/// Longest time for which lines are read and discarded after an interruption, so that the connection of a
+/// client that keeps sending does not break before the client receives the last line.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time in which the connection sends what it holds after the last line, before it learns of the broken end.
-/// With a broken end it drops what it has not sent.
+/// Time between the last line and the error that ends the body. The error makes the connection drop unsent
+/// data, so the connection gets this time to send it.
 pub const LAST_LINE_GRACE: Duration = Duration::from_millis(500);
 
-/// Takes the lines of a batch.
+/// Submits the lines of a batch.
 pub trait Submit: Send + 'static {
-    /// A line that was taken.
+    /// A submitted line.
     type Submitted: Send + 'static;
 
-    /// Takes a line, which keeps its share of the budget until it is decided.
+    /// Submits a line, which keeps its share of the budget until it is decided.
     fn submit(
         &mut self,
         line: &Line,
@@ -65,7 +65,7 @@ pub trait Submit: Send + 'static {
 
 /// Answers the lines of a batch.
 pub trait Answer<Submitted>: Send + 'static {
-    /// Waits for the answer to a line, and writes it, with a line feed.
+    /// Waits for the answer to a line, and returns it as text with a line feed.
     fn answer(
         &mut self,
         number: u64,
@@ -78,7 +78,7 @@ enum PendingLine<Submitted> {
     Taken {
         number: u64,
         submitted: Result<Submitted, Problem>,
-        /// The answer's share; `None` if the line was refused for lack of one.
+        /// The answer's share of the budget; `None` if the line was refused for lack of one.
         share: Option<Share>,
     },
     /// The first line that was not taken.
@@ -110,7 +110,7 @@ struct Reading<S: Submit> {
     pending: mpsc::Sender<PendingLine<S::Submitted>>,
 }
 
-/// Answers each line of `body`, until `closing`. Lines and unread answers have shares of `budget`.
+/// Answers each line of `body`, until `closing`. Lines and unread answers take shares of `budget`.
 pub fn batch_stream<S: Submit>(
     body: Body,
     submit: S,
@@ -147,7 +147,7 @@ pub fn batch_stream<S: Submit>(
         .into_response()
 }
 
-/// Ends the response's body after its lines: with an error, if not all lines were taken.
+/// Ends the response's body after its lines, with an error if not all lines were taken.
 fn end_of_body(
     ended: oneshot::Receiver<Result<(), Incomplete>>,
     over: DropGuard,
@@ -167,7 +167,7 @@ impl<S: Submit> Reading<S> {
     /// Reads to the end of the body, or to an interruption. After that, lines are discarded until the
     /// response is `over`.
     async fn run(mut self, over: CancellationToken) {
-        // The client may have gone away, here and below.
+        // The client may have disconnected, here and below.
         let Err(last) = self.read().await else {
             let _ = self.pending.send(PendingLine::End).await;
             return;
@@ -209,7 +209,7 @@ impl<S: Submit> Reading<S> {
     }
 
     async fn next_line(&mut self) -> Result<Option<Line>, Interruption> {
-        // Checked first: there may always be a line.
+        // Checked first, because a line may always be ready.
         if self.closing.is_cancelled() {
             return Err(Interruption::Stopping);
         }
@@ -257,7 +257,7 @@ async fn write_answers<Submitted>(
             }
             PendingLine::Last(last) => (UnreadAnswer::new(last.text(), None), true),
             PendingLine::End => {
-                // The client may have gone away, here and below.
+                // The client may have disconnected, here and below.
                 let _ = ending.send(Ok(()));
                 return;
             }

@@ -1,8 +1,8 @@
 //! Commands from other nodes of the deployment, streamed: one line per command, one line per reply, in order.
 //!
-//! An owner on this node decides them, or they go back: a forwarded command is not forwarded again. A client of
-//! this route can name any principal. So the route is served on loopback addresses only, and not to browsers, until
-//! nodes authenticate each other.
+//! An owner on this node decides them, or this node refuses them: a forwarded command is not forwarded again.
+//! A client of this route can name any principal. So the route is served on loopback addresses only, and not
+//! to browsers, until nodes authenticate each other.
 
 use crate::{
     handle::{WriteSide, WriteSideHandle},
@@ -43,7 +43,8 @@ const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 
 /// Browsers send it with every request, and pages can't remove it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// A line, and when it was read. The client waits from then on, however long the line waits here.
+/// A line and the time at which it was read. The client's wait counts from that time, however long the line
+/// waits here.
 type ReadLine = (Line, Instant);
 
 /// A line that was read.
@@ -53,7 +54,7 @@ enum PendingReply {
         target: TopicPartition,
         answer: AnswerReceiver,
         deadline: Instant,
-        /// Until the command is answered.
+        /// Held until the command is answered.
         share: Share,
     },
 }
@@ -66,7 +67,7 @@ struct CommandStream {
     is_broken: Arc<AtomicBool>,
 }
 
-/// Takes commands, and replies to each.
+/// Receives commands, and replies to each.
 pub async fn commands(
     State(handle): State<WriteSideHandle>,
     headers: HeaderMap,
@@ -98,7 +99,7 @@ pub async fn commands(
     Ok(respond(replies))
 }
 
-/// Refuses a request that a browser sends for a page. Nodes send neither of these headers.
+/// Refuses a request that a browser sends for a page. Nodes send neither `Origin` nor `Sec-Fetch-Site`.
 pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(header::ORIGIN) && !headers.contains_key(SEC_FETCH_SITE) {
         return Ok(());
@@ -107,8 +108,8 @@ pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "NODES_ONLY", detail))
 }
 
-/// Reads lines until the body, their taker or the service ends. It never waits for an owner: bytes that were
-/// not read would use up the window of the connection, which all partitions share. The sender has at most
+/// Reads lines until the body, their receiver or the service ends. It never waits for an owner: unread bytes
+/// would use up the flow-control window of the connection, which all partitions share. The sender has at most
 /// [`FORWARDED_MAX`] lines without a reply, so there is always room for its next line.
 async fn read_lines(body: Body, read: mpsc::Sender<ReadLine>, closing: CancellationToken) {
     let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
@@ -121,8 +122,8 @@ async fn read_lines(body: Body, read: mpsc::Sender<ReadLine>, closing: Cancellat
 }
 
 impl CommandStream {
-    /// Submits lines, one after the other, until there are no more or their sender is gone. Lines that were
-    /// submitted before still get their replies.
+    /// Submits lines, one after the other, until there are no more or the receiver of replies is gone. Lines
+    /// that were submitted before still get their replies.
     async fn run(self, mut lines: mpsc::Receiver<ReadLine>, sender: mpsc::Sender<PendingReply>) {
         while let Some(line) = lines.recv().await {
             let pending = self.submit(&line).await;
@@ -159,7 +160,7 @@ impl CommandStream {
                 owner: self.write_side.router.owner(target),
             });
         }
-        // Waiting for a share would hold up the other partitions of the connection.
+        // A wait for a share would hold up the other partitions of the connection.
         let share = match self.budget.try_take(bytes) {
             Ok(share) => share,
             Err(overloaded) => return PendingReply::Ready(Reply::Busy(overloaded.to_string())),
@@ -200,7 +201,7 @@ impl CommandStream {
         Ok((command, *arrived + within))
     }
 
-    /// Why a command must be refused at once; `None` if it can be submitted.
+    /// The reason why a command must be refused at once; `None` if it can be submitted.
     fn reason_to_refuse(&self, target: TopicPartition) -> Option<String> {
         if self.is_broken.load(Ordering::Relaxed) {
             return Some("an earlier command of this stream was refused".into());

@@ -27,14 +27,14 @@ pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
     for command in contexts::all_commands() {
         (command.schemas)(&mut schemas);
     }
-    // Commands without a route of their own are sent in batches; the document has their bodies, too.
+    // Commands without a route of their own are sent in batches; the document must have their bodies, too.
     let components = all.get_openapi_mut().components.get_or_insert_default();
     components.schemas.extend(schemas);
     all
 }
 
-/// The routes for other nodes of the deployment. They trust them to name the principal, so serve them only
-/// where nobody else can reach them.
+/// The routes for other nodes of the deployment. They trust their callers to name the principal, so serve
+/// them only where no other client can reach them.
 pub fn internal_routes(handle: WriteSideHandle) -> Router {
     Router::new()
         .route(node_protocol::PATH, post(forwarded::commands))
@@ -48,7 +48,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn a_command_that_takes_a_condition_documents_its_failure() {
+    fn a_command_that_accepts_if_match_documents_412() {
         let routes = routes(WriteSideHandle::default());
         let document = serde_json::to_value(routes.get_openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();

@@ -6,7 +6,7 @@ use axum::{Json, extract::State, http::HeaderMap};
 use journal::owner::Status;
 use service::problem::Problem;
 
-/// The partitions that this node serves now, and the epochs.
+/// The partitions that this node serves now, and their epochs.
 pub async fn owners(
     State(handle): State<WriteSideHandle>,
     headers: HeaderMap,

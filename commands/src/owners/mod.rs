@@ -1,8 +1,8 @@
 //! The owners of this node, one pool per context, behind one interface.
 //!
-//! Above the journal an owner's types are erased: routing, health and metrics know topics and partitions
-//! only, so a context is one more value in a list. A [`TypedCommand`] carries its request of its
-//! context's own type to the [`Pool`] that has owners for it.
+//! Above the journal an owner's types are erased: routing, health and metrics know only topics and
+//! partitions, so a new context is one more value in a list. A [`TypedCommand`] carries a request in its
+//! context's own type to the [`Pool`] of that context's owners.
 
 mod pool;
 mod start;

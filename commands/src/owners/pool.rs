@@ -6,7 +6,7 @@ use journal::owner::{Answer, Machine, OwnerHandle, Proved, Refusal, Status};
 use schemas::{Context, ContextEvent, owners::ProvedRecord, topics::TopicPartition};
 use tokio::sync::{oneshot, watch};
 
-/// Gets a command's answer. It closes without one if the owner has ended.
+/// Receives a command's answer. It closes without an answer if the owner has ended.
 pub type AnswerReceiver = oneshot::Receiver<Result<Answer, Refusal>>;
 
 /// An owner for each partition of one context's journal, whether it serves or is on stand-by.
@@ -17,17 +17,18 @@ pub trait OwnerPool: Send + Sync {
     /// The number of the journal's partitions.
     fn partitions(&self) -> i32;
 
-    /// Hands a command to the owner of its target, and waits while that owner's queue is full.
+    /// Submits a command to the owner of its target, and waits while that owner's queue is full.
     ///
     /// # Errors
-    /// The owner refused it. [`Refusal::Unencodable`]: the command is for another context or for a
-    /// partition that the journal does not have, which is an error in the code.
+    /// The owner refused it. [`Refusal::Unencodable`]: the command is for another context or for a partition
+    /// that the journal does not have, which is a bug.
     fn submit(&self, command: TypedCommand) -> BoxFuture<'_, Result<AnswerReceiver, Refusal>>;
 
-    /// The status of a partition's owner, now and from now on; `None` if there is no such partition.
+    /// Watches the status of a partition's owner; `None` if there is no such partition.
     fn status(&self, partition: i32) -> Option<watch::Receiver<Status>>;
 
-    /// The log as a partition's owner has proved it; `None` if there is no such partition.
+    /// Watches the log of a partition as far as its owner has proved it; `None` if there is no such
+    /// partition.
     fn proved(&self, partition: i32) -> Option<watch::Receiver<Option<Proved>>>;
 
     /// The last valid record that a partition's owner knows; `None` if there is no such partition, or before
@@ -35,13 +36,13 @@ pub trait OwnerPool: Send + Sync {
     fn proved_record(&self, partition: i32) -> Option<ProvedRecord>;
 }
 
-/// The owners that decide by one machine.
+/// The owners that run one context's machine.
 pub struct Pool<M: Machine> {
     owners: Vec<OwnerHandle<M::Command>>,
 }
 
 impl<M: Machine> Pool<M> {
-    /// A pool over owners that were started; the first is that of partition 0.
+    /// A pool of started owners, in the order of their partitions from 0 on.
     pub fn new(owners: Vec<OwnerHandle<M::Command>>) -> Self {
         Self { owners }
     }
@@ -57,7 +58,7 @@ impl<M: Machine> OwnerPool for Pool<M> {
     }
 
     fn partitions(&self) -> i32 {
-        i32::try_from(self.owners.len()).expect("a topic's partitions are counted by an i32")
+        i32::try_from(self.owners.len()).expect("a topic has at most i32::MAX partitions")
     }
 
     fn submit(&self, command: TypedCommand) -> BoxFuture<'_, Result<AnswerReceiver, Refusal>> {
@@ -86,7 +87,7 @@ impl<M: Machine> OwnerPool for Pool<M> {
     }
 }
 
-/// Reports a command that this code brought to a pool that can't take it.
+/// Reports a command that a bug sent to the wrong pool.
 fn misdirected(target: TopicPartition, has_owner: bool, has_type: bool) -> Refusal {
     let TopicPartition { topic, partition } = target;
     tracing::error!(
@@ -97,8 +98,8 @@ fn misdirected(target: TopicPartition, has_owner: bool, has_type: bool) -> Refus
         "command reached an owner pool that can't take it"
     );
     let reason = match has_owner {
-        true => format!("its request does not have the type of the commands of {topic}"),
-        false => format!("this pool has no owner of {target}"),
+        true => format!("the command does not have the type of the commands of {topic}"),
+        false => format!("the pool has no owner of {target}"),
     };
     Refusal::Unencodable(reason)
 }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_given_back_in_its_own_type_only() {
+    fn a_request_can_be_taken_out_only_in_its_own_type() {
         let command = create_product(1);
         assert_eq!(command.key(), "product_A");
         assert!(
@@ -151,10 +152,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_for_another_pool_is_an_error() {
-        let none_of_orders = Pool::<orders::Context>::new(Vec::new());
-        let none_of_catalog = Pool::<catalog::Context>::new(Vec::new());
-        for pool in [&none_of_orders as &dyn OwnerPool, &none_of_catalog] {
+    async fn a_command_sent_to_the_wrong_pool_is_an_error() {
+        let orders_pool = Pool::<orders::Context>::new(Vec::new());
+        let catalog_pool = Pool::<catalog::Context>::new(Vec::new());
+        for pool in [&orders_pool as &dyn OwnerPool, &catalog_pool] {
             let refusal = pool.submit(create_product(1)).await.unwrap_err();
             assert!(matches!(refusal, Refusal::Unencodable(_)), "{refusal}");
         }

@@ -20,15 +20,15 @@ use tokio_util::sync::CancellationToken;
 pub struct OwnersLaunch<'a> {
     /// The cluster with the journals.
     pub log: Kafka,
-    /// How many partitions each journal has.
+    /// The number of partitions of each journal.
     pub partitions: &'a PartitionCounts,
-    /// Gives the settings of a partition's owner.
+    /// Returns the settings of a partition's owner.
     pub settings: &'a dyn Fn(TopicPartition) -> OwnerSettings,
-    /// Gives the encoder of a context's journal.
+    /// Returns the encoder of a context's journal.
     pub encoder: &'a dyn Fn(&'static Context) -> Encoder,
-    /// Gives the state store of a partition.
+    /// Returns the state store of a partition.
     pub store: &'a dyn Fn(TopicPartition) -> Arc<dyn StateStore>,
-    /// Gives the watch that says whether this node must own a partition.
+    /// Returns a watch that tells whether this node must own a partition.
     pub assigned: &'a dyn Fn(TopicPartition) -> watch::Receiver<bool>,
     /// Runs an owner's task.
     pub spawn: &'a dyn Fn(BoxFuture<'static, ()>),
@@ -38,7 +38,7 @@ pub struct OwnersLaunch<'a> {
     pub given_up: CancellationToken,
 }
 
-/// A context whose owners can be started: every machine is one.
+/// A context whose owners can be started, implemented for every machine.
 pub trait ContextStart: Send + Sync {
     /// The context.
     fn context(&self) -> &'static Context;

@@ -6,14 +6,14 @@ use schemas::topics::TopicPartition;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
-/// The status of each owner of this node, now and from now on.
+/// Watches the status of each owner of this node.
 #[derive(Clone)]
 pub struct OwnerStatuses {
     by_partition: BTreeMap<TopicPartition, watch::Receiver<Status>>,
 }
 
 impl OwnerStatuses {
-    /// The statuses of given owners.
+    /// The statuses of the given owners.
     pub fn new(
         statuses: impl IntoIterator<Item = (TopicPartition, watch::Receiver<Status>)>,
     ) -> Self {
@@ -33,7 +33,7 @@ impl OwnerStatuses {
         }))
     }
 
-    /// The status of one owner. Not to be held across an await.
+    /// The status of one owner. Do not hold it across an await.
     ///
     /// # Panics
     /// If this node has no owner of the partition.
@@ -57,8 +57,7 @@ impl OwnerStatuses {
         statuses.map(|(partition, status)| (*partition, status.borrow().clone()))
     }
 
-    /// Returns once some status has changed since the last call; never, if none can change any more.
-    /// Cancel-safe.
+    /// Returns once a status has changed since the last call. Without owners it never returns. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.by_partition.is_empty() {
             return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! A command in its context's own types, erased so that any owner can be given it.
+//! A command in its context's own types, which are erased so that every owner pool has the same interface.
 
 use journal::owner::{Machine, Request};
 use schemas::{
@@ -8,8 +8,8 @@ use schemas::{
 };
 use std::{any::Any, fmt};
 
-/// A checked command for the owner of its target. Only the [`super::Pool`] of the machine that it was made
-/// for can take it.
+/// A checked command for the owner of its target. Only the [`super::Pool`] of the machine that it was created
+/// for accepts it.
 pub struct TypedCommand {
     target: TopicPartition,
     request: Box<dyn ErasedRequest>,
@@ -42,7 +42,7 @@ impl<C: Send + 'static> ErasedRequest for Request<C> {
 }
 
 impl TypedCommand {
-    /// A request to the context of the machine `M`; its key decides its partition.
+    /// A request to the context of the machine `M`; its key determines the partition.
     pub fn new<M: Machine>(request: Request<M::Command>, partitions: &PartitionCounts) -> Self {
         let topic = M::Event::CONTEXT.topic;
         let partition = kafka::partition::of_key(request.key.as_bytes(), partitions.of(topic));
@@ -57,12 +57,12 @@ impl TypedCommand {
         self.target
     }
 
-    /// The key of the record that it would become.
+    /// The key of the command's record.
     pub fn key(&self) -> &str {
         self.request.key()
     }
 
-    /// The id that makes a retry the same command.
+    /// The command's id, which a retry shares.
     pub fn id(&self) -> CommandId {
         self.request.id()
     }
@@ -72,7 +72,7 @@ impl TypedCommand {
         self.request.hash()
     }
 
-    /// The id of the trace that it belongs to.
+    /// The id of the trace that the command belongs to.
     pub fn trace_id(&self) -> Option<&str> {
         self.request.trace_id()
     }

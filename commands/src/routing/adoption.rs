@@ -1,7 +1,8 @@
-//! Partitions that another node declined. The group still assigns them to that node, so each other node attempts
-//! to take them over after a pause of its own. The first one that serves owns the partition, and shows that the
-//! fault was the other node's; then that one leaves the group ([`super::self_eviction`]). If no node can serve,
-//! the fault is nobody's own, and each makes another attempt from time to time.
+//! Partitions that another node declined. The group still assigns them to that node, so every other node
+//! attempts to take them over after a pause of its own. The first node that serves a partition owns it, which
+//! shows that the fault lies with the node that declined; that node then leaves the group
+//! ([`super::self_eviction`]). If no node can serve, the fault lies with no single node, and each node makes
+//! another attempt from time to time.
 
 use journal::owner::Status;
 use schemas::{owners::Entry, topics::TopicPartition};
@@ -10,9 +11,10 @@ use tokio::time::Instant;
 
 /// Shortest pause before an attempt to own a declined partition.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Longest pause on top of that. Nodes have different ones, so that they seldom announce themselves at once.
-const PAUSE_MORE_MAX: Duration = Duration::from_secs(4);
-/// Time after an attempt that failed before the next one: an attempt may write an announcement.
+/// Maximum addition to [`PAUSE_MIN`]. It differs between nodes, so that they seldom announce themselves at
+/// the same time.
+const PAUSE_JITTER_MAX: Duration = Duration::from_secs(4);
+/// Time between a failed attempt and the next one, because an attempt may write an announcement.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Whether this node attempts to own one partition that another node declined.
@@ -25,8 +27,8 @@ pub(super) struct Adoption {
 }
 
 impl Adoption {
-    /// Takes note of the entry by which another node declined the partition, if one did, and of the status of
-    /// the owner on this node.
+    /// Records the entry by which another node declined the partition, if there is one, and the status of the
+    /// owner on this node.
     pub(super) fn update(
         &mut self,
         declined: Option<&Entry>,
@@ -51,12 +53,12 @@ impl Adoption {
         }
     }
 
-    /// Whether this node is to own the partition although the group assigned it to the other one.
+    /// Whether this node must own the partition although the group assigned it to the other node.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.as_ref().is_some_and(|(_, at)| *at <= now)
     }
 
-    /// When it will be due, if that is later than `now`.
+    /// The time of the next attempt, if it is later than `now`.
     pub(super) fn due_after(&self, now: Instant) -> Option<Instant> {
         let at = self.due.as_ref().map(|(_, at)| *at);
         at.filter(|at| *at > now)
@@ -67,7 +69,7 @@ impl Adoption {
 fn pause(own_url: &str, partition: TopicPartition) -> Duration {
     let hash = blake3::hash(format!("{own_url} {partition}").as_bytes());
     let share = f64::from(hash.as_bytes()[0]) / f64::from(u8::MAX);
-    PAUSE_MIN + PAUSE_MORE_MAX.mul_f64(share)
+    PAUSE_MIN + PAUSE_JITTER_MAX.mul_f64(share)
 }
 
 #[cfg(test)]
@@ -91,11 +93,11 @@ mod tests {
         adoption.update(Some(&declined()), &Status::Standby, OWN, begun);
         assert!(!adoption.is_due(begun));
         let due = adoption.due_after(begun).unwrap();
-        assert!((PAUSE_MIN..=PAUSE_MIN + PAUSE_MORE_MAX).contains(&(due - begun)));
+        assert!((PAUSE_MIN..=PAUSE_MIN + PAUSE_JITTER_MAX).contains(&(due - begun)));
         // The pause does not begin again while the entry stays.
         adoption.update(Some(&declined()), &Status::Standby, OWN, due);
         assert!(adoption.is_due(due));
-        // While this node serves, until its own entry replaces the other one.
+        // This node keeps the partition while it serves, until its own entry replaces the other one.
         let serving = Status::Serving {
             epoch: 5,
             term: [5; 16],
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_can_not_serve_either_makes_another_attempt_later() {
+    fn a_failed_attempt_is_repeated_later() {
         let (mut adoption, begun) = (Adoption::default(), Instant::now());
         adoption.update(Some(&declined()), &Status::Standby, OWN, begun);
         let due = adoption.due_after(begun).unwrap();

@@ -5,9 +5,9 @@
 //! the partition is unavailable for one take-over only, however long the group takes to agree and the
 //! successor to read the log.
 //!
-//! While the group's hint may be out of date, this node takes nothing over from a successor
-//! that the directory names: a node that was suspended, or cut off from the group alone, must not fence the
-//! owner that came after it.
+//! While the group's hint may be out of date, this node takes nothing over from a successor that the
+//! directory names: a node that was suspended, or cut off from the group only, must not fence the owner that
+//! came after it.
 
 #[cfg(test)]
 mod tests;
@@ -35,11 +35,11 @@ use tokio_util::sync::CancellationToken;
 pub const GROUP: &str = "daybook-commands";
 /// Longest time that the owners of a stopping node serve until their successors do.
 pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait after that for owners to answer the commands that they have.
+/// Longest wait after the hand-over for owners to answer their pending commands.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time from the moment a hint is no longer current until partitions are taken over by it. Meanwhile the
-/// directory is read: after a suspension, this node has old entries only.
-const DOUBT_TIME: Duration = Duration::from_secs(2);
+/// Time from the moment a hint is no longer current until this node takes partitions over by it. Meanwhile
+/// the node reads the directory, because after a suspension it has only old entries.
+const STALE_HINT_TIME: Duration = Duration::from_secs(2);
 
 /// Names of topics whose configuration does not match their specification.
 pub type MisconfiguredTopics = BTreeSet<&'static str>;
@@ -50,8 +50,8 @@ pub struct PartitionAssignments {
     own_url: String,
     misconfigured: watch::Receiver<MisconfiguredTopics>,
     eviction: SelfEviction,
-    /// The time since which the hint is not current.
-    doubted_since: Option<Instant>,
+    /// The time since which the hint has not been current.
+    stale_since: Option<Instant>,
 }
 
 /// The assignment of one partition.
@@ -60,13 +60,13 @@ struct Assignment {
     is_assigned: watch::Sender<bool>,
     /// The greatest epoch in which this node has served it.
     served_epoch: i64,
-    /// Whether this node attempts to own it, because the node that it is assigned to declined it.
+    /// Whether this node attempts to own it, because the node to which it is assigned declined it.
     adoption: Adoption,
 }
 
 impl PartitionAssignments {
-    /// No assignments yet, of the given partitions. No partition of a `misconfigured` topic is owned,
-    /// even if the group assigns it. If this node can't own a partition that another node owns, it leaves the
+    /// The given partitions, none of which is assigned yet. This node owns no partition of a `misconfigured`
+    /// topic, even if the group assigns it. If it can't own a partition that another node owns, it leaves the
     /// group, and `eviction` keeps the reason.
     pub fn none(
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -87,11 +87,11 @@ impl PartitionAssignments {
             own_url,
             misconfigured,
             eviction,
-            doubted_since: None,
+            stale_since: None,
         }
     }
 
-    /// Whether this node must own a partition, now and from now on.
+    /// Watches whether this node must own a partition.
     ///
     /// # Panics
     /// If the partition is not among those given at creation.
@@ -106,7 +106,7 @@ impl PartitionAssignments {
     }
 
     /// Follows the group until `stop`; then leaves it, hands over, and cancels `closing`. A node that evicts
-    /// itself leaves earlier, and goes on without partitions.
+    /// itself leaves earlier, and continues without partitions.
     pub async fn run(
         mut self,
         membership: Membership,
@@ -127,7 +127,7 @@ impl PartitionAssignments {
         closing.cancel();
     }
 
-    /// Follows the group until `stop`, or until this node must leave it; tells whether it must.
+    /// Follows the group until `stop`, or until this node must evict itself; returns whether it must.
     async fn follow(
         &mut self,
         hints: &mut watch::Receiver<Hint>,
@@ -161,8 +161,8 @@ impl PartitionAssignments {
         false
     }
 
-    /// Leaves the group, and serves until every partition of this node has a new owner, or until it is known
-    /// that there is no other member.
+    /// Leaves the group, and serves until every partition of this node has a new owner, or until the group
+    /// turns out to have no other member.
     async fn hand_over(&mut self, membership: Membership, view: &mut OwnersView) {
         let deadline = Instant::now() + HANDOVER_TIMEOUT;
         let is_alone = CancellationToken::new();
@@ -184,7 +184,7 @@ impl PartitionAssignments {
 
     /// Serves until every partition of this node has a new owner.
     async fn wait_for_successors(&mut self, view: &mut OwnersView) {
-        // Without a current assignment no partition is adopted that another node declined.
+        // This hint is not current, so no declined partition is adopted.
         let nothing = Hint::default();
         loop {
             self.apply(&nothing, view);
@@ -196,28 +196,28 @@ impl PartitionAssignments {
         }
     }
 
-    /// Returns once [`DOUBT_TIME`] is over, or once a partition that another node declined is to be adopted;
-    /// never, if there is nothing to wait for.
+    /// Returns once [`STALE_HINT_TIME`] is over, or once this node must adopt a declined partition. If neither is
+    /// pending, it never returns.
     async fn end_of_wait(&self) {
         let now = Instant::now();
-        let doubt = self.doubted_since.map(|since| since + DOUBT_TIME);
+        let take_over = self.stale_since.map(|since| since + STALE_HINT_TIME);
         let partitions = self.partitions.values();
         let adoptions = partitions.filter_map(|assignment| assignment.adoption.due_after(now));
-        match adoptions.chain(doubt.filter(|end| *end > now)).min() {
+        match adoptions.chain(take_over.filter(|end| *end > now)).min() {
             Some(end) => sleep_until(end).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Assigns each partition to this node, or not, by the hint, its owner's status and the directory.
+    /// Decides whether this node must own each partition, by the hint, its owner's status and the directory.
     fn apply(&mut self, hint: &Hint, view: &OwnersView) {
         let now = Instant::now();
-        self.doubted_since = match hint.is_current {
+        self.stale_since = match hint.is_current {
             true => None,
-            false => self.doubted_since.or(Some(now)),
+            false => self.stale_since.or(Some(now)),
         };
-        let since = self.doubted_since;
-        let may_take_over = since.is_none_or(|since| now - since >= DOUBT_TIME);
+        let since = self.stale_since;
+        let may_take_over = since.is_none_or(|since| now - since >= STALE_HINT_TIME);
         let known = view.directory.known();
         let misconfigured = self.misconfigured.borrow();
         for (partition, assignment) in &mut self.partitions {
@@ -239,9 +239,9 @@ impl PartitionAssignments {
                 let is_meant = match (is_hinted, hint.is_current) {
                     (true, true) => true,
                     (true, false) => is_serving(&status) || (may_take_over && !is_succeeded),
-                    (false, true | false) => adopts || (*assigned && serves_on(&status, other)),
+                    (false, true | false) => adopts || (*assigned && keeps_serving(&status, other)),
                 };
-                // Before the directory was read, the log may lack records that this node does not know of.
+                // Before the directory was read, this node can't tell whether the log lost proved records.
                 let now =
                     is_meant && known.is_complete() && !misconfigured.contains(partition.topic);
                 std::mem::replace(assigned, now) != now
@@ -266,9 +266,9 @@ fn is_serving(status: &Status) -> bool {
     }
 }
 
-/// Whether an owner serves on although its partition is assigned to another node. The entry of a node that
-/// announced itself and declined then ends its term like that of a successor.
-fn serves_on(status: &Status, other: Option<&Entry>) -> bool {
+/// Whether an owner keeps serving although its partition is assigned to another node. Its term is ended by
+/// the entry of a successor, or of a node that announced itself and then declined.
+fn keeps_serving(status: &Status, other: Option<&Entry>) -> bool {
     match status {
         Status::Serving { epoch, .. } => other.is_none_or(|entry| entry.epoch <= *epoch),
         // An owner that does not serve must not fence the successor.
@@ -288,7 +288,7 @@ async fn wait_until_stepped_down(statuses: &mut OwnerStatuses) {
         }
     });
     if stepped_down.await.is_err() {
-        tracing::warn!("some commands are still without proof; their clients will retry them");
+        tracing::warn!("some commands are not proved yet; their clients will retry them");
     }
 }
 

@@ -1,4 +1,4 @@
-//! One attempt to have a command decided: the route that it takes, and the wait for its outcome.
+//! One attempt to have a command decided: its route, and the wait for its outcome.
 
 use super::{
     in_flight::{ANSWER_TIMEOUT, AttemptOutcome, RetryReason},
@@ -26,7 +26,7 @@ pub enum Route {
 pub enum DispatchOutcome {
     /// It was dispatched.
     InFlight(InFlight),
-    /// Its route differs from the one asked for, so it was not dispatched.
+    /// Its route differs from the requested one, so it was not dispatched.
     RouteChanged,
 }
 
@@ -38,22 +38,22 @@ pub struct InFlight {
     pub(super) given_up: CancellationToken,
 }
 
-/// The reply to come.
+/// A pending reply.
 pub(super) enum ReplyFuture {
-    /// From an owner on this node.
+    /// A reply of an owner on this node.
     Local(AnswerReceiver),
-    /// From another node.
+    /// A reply of another node.
     Remote(ReplyReceiver),
 }
 
 impl InFlight {
-    /// The route that it took.
+    /// The command's route.
     pub fn route(&self) -> &Route {
         &self.route
     }
 
-    /// Waits for the outcome, until the command's `deadline` at most. Cancel-safe; not to be called
-    /// again once it has returned.
+    /// Waits for the outcome, until the command's `deadline` at most. Cancel-safe. Do not call it again once
+    /// it has returned.
     pub async fn outcome(&mut self, deadline: Instant) -> AttemptOutcome {
         let (span, given_up) = (self.span.clone(), self.given_up.clone());
         let outcome = async {
@@ -108,7 +108,7 @@ impl InFlight {
     }
 }
 
-/// The answer when time runs out while the command may be in the log.
+/// The answer to a command that may be in the log when its time runs out.
 fn unknown(reason: &str) -> AttemptOutcome {
     let reason = format!("{reason}; the command's outcome is unknown");
     AttemptOutcome::Answered(Err(Refusal::Unavailable(reason)))

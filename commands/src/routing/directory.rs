@@ -1,11 +1,11 @@
 //! The directory: which node owns which partition, according to the owners' entries in `journal.owners`.
 //!
-//! The entry of the greatest epoch counts, of several the last one, and an invalid record is skipped; so the
-//! directory may be behind, but is not wrong for long. A node that declines its partition publishes an entry
-//! that says so, and then nobody owns the partition until another node serves it. A tombstone cancels
-//! everything before it: an owner writes one if an entry of a greater epoch than its own stays, because that
-//! entry may have no owner (see [`super::ownership_publisher`]). While Kafka is unreachable, the entries read
-//! so far stay.
+//! The entry with the greatest epoch wins, and the last one among several with that epoch. Invalid records
+//! are skipped. So the directory may be behind, but is not wrong for long. A node that declines its partition
+//! publishes an entry that says so; the partition then has no owner until another node serves it. A tombstone
+//! cancels all entries before it. An owner writes one if an entry with a greater epoch than its own stays,
+//! because that entry may have no owner (see [`super::ownership_publisher`]). While Kafka is unreachable, the
+//! entries read so far stay.
 
 use crate::metrics as names;
 use journal::Source;
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The entries read so far, now and from now on.
+/// Watches the entries read so far.
 #[derive(Debug, Clone)]
 pub struct Directory {
     known: watch::Receiver<Known>,
@@ -28,16 +28,16 @@ pub struct Directory {
 /// The entries read so far.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// By partition, the entry of the greatest epoch, and of several the last one.
+    /// By partition, the entry with the greatest epoch, or the last one among several with that epoch.
     greatest: HashMap<TopicPartition, Entry>,
-    /// By partition, the last entry, which compaction will leave.
+    /// By partition, the last entry, which compaction keeps.
     last: HashMap<TopicPartition, Entry>,
     /// Whether everything was read that the topic held when reading started.
     is_complete: bool,
 }
 
 impl Known {
-    /// The entry of a partition's owner; `None` if a node declined the partition since.
+    /// The entry of a partition's owner; `None` if it has none, or if a node declined the partition since.
     pub fn owner(&self, partition: TopicPartition) -> Option<&Entry> {
         let entry = self.entry(partition);
         entry.filter(|entry| entry.declined.is_none())
@@ -51,12 +51,12 @@ impl Known {
             .map(|(partition, entry)| (*partition, entry))
     }
 
-    /// The entry of the greatest epoch, be it an owner's or that of a node that declined the partition.
+    /// The entry with the greatest epoch. It belongs to the owner, or to a node that declined the partition.
     pub fn entry(&self, partition: TopicPartition) -> Option<&Entry> {
         self.greatest.get(&partition)
     }
 
-    /// The entry that a reader that begins now may find alone.
+    /// The last entry. A reader that begins now may find only this one.
     pub fn last(&self, partition: TopicPartition) -> Option<&Entry> {
         self.last.get(&partition)
     }
@@ -69,7 +69,7 @@ impl Known {
 
     fn insert(&mut self, partition: TopicPartition, entry: Entry) {
         let known = self.entry(partition);
-        // Two terms have the same epoch if the journal was created again; the later one is in force.
+        // Two terms have the same epoch if the journal was recreated; the later one is in force.
         if known.is_none_or(|known| known.epoch <= entry.epoch) {
             self.greatest.insert(partition, entry.clone());
         }
@@ -89,7 +89,7 @@ impl Directory {
         (sender, Self { known })
     }
 
-    /// The entries known now. Not to be held across an await.
+    /// The entries known now. Do not hold them across an await.
     pub fn known(&self) -> watch::Ref<'_, Known> {
         self.known.borrow()
     }
@@ -99,7 +99,8 @@ impl Directory {
         self.known.mark_unchanged();
     }
 
-    /// Returns once more is known than at its last return; never, if the reader has ended. Cancel-safe.
+    /// Returns once the entries have changed since the last call. If the reader has ended, it never returns.
+    /// Cancel-safe.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -107,7 +108,7 @@ impl Directory {
     }
 }
 
-/// Fills the directory of a test, every partition alike.
+/// Fills the directory of a test with the same entry for every partition.
 #[cfg(test)]
 pub(crate) struct Entries {
     known: watch::Sender<Known>,
@@ -149,7 +150,7 @@ impl Directory {
     }
 }
 
-/// Reads the topic into `known` until `stop`; begins again after an error.
+/// Reads the topic into `known` until `stop`; starts from the beginning after an error.
 pub async fn read(
     source: Source,
     known: watch::Sender<Known>,
@@ -173,7 +174,7 @@ pub async fn read(
     }
 }
 
-/// Reads from the beginning on; gives the error that ended it.
+/// Reads from the beginning on; returns the error that ended it.
 async fn read_on(
     source: &Source,
     known: &watch::Sender<Known>,
@@ -200,7 +201,7 @@ async fn read_on(
     }
 }
 
-/// Reads everything that the topic holds now; gives its end.
+/// Reads everything that the topic holds now; returns the topic's end.
 async fn read_to_end(
     source: &Source,
     known: &watch::Sender<Known>,
@@ -231,7 +232,7 @@ fn take_all(known: &watch::Sender<Known>, partitions: &PartitionCounts, records:
                     tracing::warn!(
                         topic = OWNERS.name,
                         offset = record.offset,
-                        "skipped a record that is not a valid owner's entry"
+                        "skipped a record that is not a valid entry of an owner"
                     );
                 }
             }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_epoch_counts_and_garbage_is_skipped() {
+    fn the_greatest_epoch_wins_and_garbage_is_skipped() {
         let partitions = PartitionCounts::uniform(9);
         let (sender, directory) = Directory::empty();
         let take = |records: &[Record]| take_all(&sender, &partitions, records);
@@ -293,7 +294,7 @@ mod tests {
             record(4, &key, &entry(5, "http://d:1")),
         ]);
         assert_eq!(owner_url(&directory).as_deref(), Some("http://c:1"));
-        // The owner of epoch 6 must publish its entry again, because compaction would leave 5.
+        // The owner of epoch 6 must publish its entry again, because compaction would keep only epoch 5.
         let last_epoch = |directory: &Directory| {
             let known = directory.known();
             known.last(PARTITION).map(|entry| entry.epoch)
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_terms_with_one_epoch_the_later_entry_counts() {
+    fn the_later_entry_wins_among_two_with_one_epoch() {
         let (sender, directory) = Directory::empty();
         let key = schemas::owners::key(PARTITION);
         let take = |text: String| {

@@ -1,5 +1,5 @@
-//! A command between its arrival and its answer: the results of its attempts so far, and when and where
-//! the next one is made.
+//! A command between its arrival and its answer: the results of its attempts so far, and the time and the
+//! target of the next one.
 
 use crate::{envelope::CommandEnvelope, owners::TypedCommand};
 use backoff::Backoff;
@@ -11,21 +11,21 @@ use tokio::time::Instant;
 
 /// Longest time from a command's arrival to its answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most attempts for one command. The pauses between them double up to [`PAUSE_MAX`], so the command's
-/// deadline comes first.
+/// Maximum number of attempts for one command. The pauses between them double up to [`PAUSE_MAX`], so the
+/// command's deadline comes first.
 pub const ATTEMPTS_MAX: u32 = 64;
 /// The first pause between two attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause between two attempts.
 pub(super) const PAUSE_MAX: Duration = Duration::from_millis(320);
-/// Time during which a command is not sent again to a node that could not take it, unless the directory
-/// names another entry meanwhile.
+/// Time during which a command is not sent again to a node that could not accept it, unless the directory
+/// reads another entry meanwhile.
 pub(super) const BACKOFF_TIME: Duration = Duration::from_millis(300);
 
 /// A command without an answer yet, and the results of its attempts.
 pub struct InFlightCommand {
     pub(super) command: CommandEnvelope,
-    /// For a local owner; gone once it was submitted to one.
+    /// The command for an owner on this node; `None` once it was submitted.
     pub(super) typed: Option<TypedCommand>,
     key: String,
     pub(super) target: TopicPartition,
@@ -33,14 +33,14 @@ pub struct InFlightCommand {
     attempts: u32,
     /// The pauses between attempts.
     pauses: Backoff,
-    /// The earliest time of the next attempt. A point in time, not a duration: commands that are dispatched
-    /// one after the other wait for it together.
+    /// The earliest time of the next attempt. It is a point in time, so that commands that are dispatched one
+    /// after the other wait concurrently.
     pub(super) not_before: Option<Instant>,
     /// Whether an earlier attempt may have put it into the log.
     maybe_committed: bool,
     /// Why the last attempt failed.
     pub(super) last_error: Option<String>,
-    /// The owner that could not take it, and until when it is not asked again.
+    /// The owner that could not accept the command, and the time until which it gets no further attempt.
     pub(super) backoff_owner: Option<(Entry, Instant)>,
     /// The owner that another node named.
     pub(super) owner_hint: Option<Entry>,
@@ -58,19 +58,19 @@ pub enum AttemptOutcome {
 
 /// Why a command needs another attempt.
 pub struct RetryReason {
-    /// The reason, as a text for people.
+    /// The reason, as text for people.
     pub(super) reason: String,
     /// Whether this attempt may have put the command into the log.
     pub(super) maybe_committed: bool,
-    /// The owner that gets no further attempt for a moment.
+    /// The owner that gets no further attempt for [`BACKOFF_TIME`].
     pub(super) backoff_owner: Option<Entry>,
     /// The owner that the other node named.
     pub(super) owner_hint: Option<Entry>,
 }
 
 /// The owner to send a command to: the entry of the greater epoch among `known`, the directory's, and `hint`,
-/// which another node named. But if `known` is the entry that `failed`, which led to the hint, it may be stale,
-/// so the hint is used regardless of the epochs.
+/// which another node named. If `known` is the entry that `failed` and led to the hint, it may be stale, so
+/// the hint is used regardless of the epochs.
 pub(super) fn choose_owner(
     known: Option<Entry>,
     hint: Option<Entry>,
@@ -106,7 +106,7 @@ impl InFlightCommand {
         }
     }
 
-    /// The command with its share of the process's budget, which it has until it is answered.
+    /// The command with its share of the process's budget, which it holds until it is answered.
     #[must_use]
     pub fn with_share(self, share: Share) -> Self {
         Self {
@@ -125,7 +125,7 @@ impl InFlightCommand {
         self.command.subject(&self.key)
     }
 
-    /// The key of the record that the command would become.
+    /// The key of the command's record.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -145,11 +145,11 @@ impl InFlightCommand {
         trace::trace_id(self.command.traceparent.as_deref()?)
     }
 
-    /// Records the outcome of an attempt; gives the answer, if there is one now.
+    /// Records the outcome of an attempt; returns the answer, if there is one now.
     ///
-    /// An answer that was in the log already is marked as a replay only if no earlier attempt for this
-    /// client can have put it there. If the client repeats a command and an outcome is lost between nodes as
-    /// well, both may be true; then the mark is missing.
+    /// An answer that was already in the log is marked as a replay only if no earlier attempt of this request
+    /// can have put it there. If the client repeats a command and an outcome is also lost between nodes, the
+    /// mark may be missing.
     pub fn record_outcome(&mut self, outcome: AttemptOutcome) -> Option<Result<Answer, Refusal>> {
         match outcome {
             AttemptOutcome::Answered(Ok(answer)) => Some(Ok(Answer {

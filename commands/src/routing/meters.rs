@@ -1,4 +1,5 @@
-//! The routes' metrics by journal, looked up once, so that counting a command costs an addition.
+//! The routes' metrics by journal. They are looked up once, so that counting a command costs only an
+//! addition.
 
 use crate::metrics as names;
 use metrics::{Counter, counter};
@@ -9,7 +10,7 @@ pub struct TopicMeters {
     pub forwarded: Counter,
     /// Commands sent on to other nodes.
     pub sent_on: Counter,
-    /// Attempts that had to be repeated.
+    /// Failed attempts that were followed by another one.
     pub retries: Counter,
 }
 
@@ -19,7 +20,7 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// The metrics of the given journals, at 0. They go to the recorder that is installed now.
+    /// The metrics of the given journals, at 0, in the recorder that is installed now.
     pub fn new(topics: impl Iterator<Item = &'static str>) -> Self {
         let of_topic = |topic: &'static str| TopicMeters {
             forwarded: counter!(names::FORWARDED, "topic" => topic),

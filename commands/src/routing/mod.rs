@@ -1,15 +1,16 @@
-//! Routing among several nodes: each takes any command and brings it to the owner of its partition.
+//! Routing among several nodes: each accepts any command and sends it to the owner of its partition.
 //!
 //! [`assignment`] turns the group's hints into assignments of this node's owners, unless this node can't
 //! serve ([`self_eviction`]) or another one declined its partition ([`adoption`]). [`ownership_publisher`]
-//! publishes the partitions that this node owns, [`directory`] reads who owns which, and [`node_statuses`]
-//! asks those nodes whether they do ([`owners_view`]: all three). [`router`] brings an [`in_flight`] command
-//! to its owner, in one [`attempt`] or several ([`pipeline`]: many commands of one partition, in order).
-//! [`node_client`] carries commands to other nodes by the [`node_protocol`]; [`meters`] counts.
+//! publishes the partitions that this node owns, [`directory`] reads the owner of each partition,
+//! [`node_statuses`] asks those nodes which partitions they serve, and [`owners_view`] combines all of this.
+//! [`router`] sends an [`in_flight`] command to its owner, in one [`attempt`] or several; [`pipeline`] does
+//! so for many commands of one partition, in order. [`node_client`] carries commands to other nodes by the
+//! [`node_protocol`]; [`meters`] counts.
 //!
-//! Safety does not depend on any of this. A command that reaches a node that does not own its partition is
-//! refused by the log there, and its id makes it the same command in every attempt. A forwarded command is
-//! not forwarded again: its receiver decides it, or names the owner that it knows of.
+//! Safety does not depend on any of this. A node that does not own a command's partition can't commit the
+//! command, and every attempt has the same command id. A forwarded command is not forwarded again: its
+//! receiver decides it, or names the owner that it knows.
 
 mod adoption;
 pub mod assignment;

@@ -1,8 +1,8 @@
 //! Streams of commands to other nodes over HTTP/2: one stream per partition, and one connection per node for
-//! each [`STREAMS_MAX`] partitions. A stream has a line for each command and each reply, in order. So a
-//! partition that waits for its owner holds up no other.
+//! each [`STREAMS_MAX`] partitions. A stream has a line for each command and each reply, in order. A
+//! partition that waits for its owner delays no other partition.
 //!
-//! A stream that breaks, or on which the other node turned a command away, takes nothing more. The senders
+//! A stream accepts no more commands once it breaks, or once the other node turns a command away. The senders
 //! of commands without a reply make another attempt.
 
 use super::node_protocol::{PATH, Reply};
@@ -25,37 +25,37 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Most commands of one stream without a reply; as many again wait to be sent.
+/// Maximum number of commands of one stream without a reply. As many more may wait to be sent.
 pub const FORWARDED_MAX: usize = 1_024;
-/// Most partitions whose streams share a connection. A node takes 200 streams of a connection at once, and a
-/// stream that ends overlaps with the next one of its partition.
+/// Maximum number of partitions whose streams share a connection. A node accepts 200 concurrent streams per
+/// connection, and a stream that ends overlaps with the next one of its partition.
 const STREAMS_MAX: usize = 100;
-/// Most lines sent together, if that many wait.
+/// Maximum number of lines sent in one piece.
 const LINES_TOGETHER_MAX: usize = 256;
-/// Pieces of a stream's body that wait to be written to the connection.
+/// Maximum number of pieces of a stream's body that wait to be written to the connection.
 const PIECES_MAX: usize = 4;
 /// Longest time to connect, and longest time from the request to the head of the response.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two pings of a node.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait for the reply to a ping. After that the node's streams break, whether it was stopped, is
+/// Longest wait for the reply to a ping. After it, the streams to the node break: the node was stopped, is
 /// suspended, or is cut off.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A stream ends after this time without commands.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections to other nodes.
+/// The connections to other nodes.
 #[derive(Clone)]
 pub struct NodeClients {
-    /// Each has connections of its own.
+    /// The HTTP clients. Each has connections of its own.
     http: Arc<[reqwest::Client]>,
-    /// Which of the clients a partition's streams use.
+    /// The index of the client that a partition's streams use.
     client_of: Arc<HashMap<TopicPartition, usize>>,
     streams: Arc<Mutex<HashMap<(String, TopicPartition), Stream>>>,
     next_stream: Arc<AtomicU64>,
 }
 
-/// A stream that ended before it gave a command its reply.
+/// The stream ended before the command got its reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {reason}")]
 pub struct StreamError {
@@ -67,10 +67,10 @@ pub struct StreamError {
     pub may_have_arrived: bool,
 }
 
-/// Gets the reply to a command.
+/// Receives the reply to a command.
 pub type ReplyReceiver = oneshot::Receiver<Result<Reply, StreamError>>;
 
-/// A stream that takes commands.
+/// A stream that accepts commands.
 #[derive(Clone)]
 struct Stream {
     id: u64,
@@ -115,20 +115,20 @@ impl NodeClients {
         &self.http[*index.expect("a command is for a partition of a journal")]
     }
 
-    /// Gets a short answer of a node; `None` if it does not answer, or not with success.
+    /// Gets a short answer of a node; `None` without a successful answer.
     pub async fn get(&self, url: &str, path: &str) -> Option<Bytes> {
         let http = self.http.first()?;
         let answer = http.get(format!("{url}{path}")).send().await.ok()?;
         answer.error_for_status().ok()?.bytes().await.ok()
     }
 
-    /// The number of the stream that a command to this node and partition would go on now.
+    /// The number of the stream on which a command to this node and partition would be sent now.
     pub fn stream(&self, url: &str, partition: TopicPartition) -> u64 {
         self.open(url, partition).id
     }
 
-    /// Sends a line on a stream, once there is room, until `deadline`; `None` if that stream takes no more
-    /// commands.
+    /// Sends a line on a stream, and waits for room until `deadline`; `None` if there was none, or if the
+    /// stream accepts no more commands.
     pub async fn send(
         &self,
         (url, partition): (&str, TopicPartition),
@@ -145,7 +145,7 @@ impl NodeClients {
         matches!(sent, Ok(Ok(()))).then_some(receiver)
     }
 
-    /// The stream to a node for a partition, opened if no open stream takes commands.
+    /// The stream to a node for a partition, opened if no open stream accepts commands.
     fn open(&self, url: &str, partition: TopicPartition) -> Stream {
         let mut streams = self.streams.lock().expect("no holder of this lock panics");
         let name = (url.to_owned(), partition);
@@ -191,7 +191,7 @@ impl StreamTask {
         }
     }
 
-    /// Sends commands and takes replies; gives the reason why the stream ended.
+    /// Sends commands and receives replies; returns the reason why the stream ended.
     async fn send_and_receive(
         &mut self,
         body: mpsc::Sender<Vec<u8>>,
@@ -213,7 +213,7 @@ impl StreamTask {
                 },
                 outgoing = self.queue.recv(), if has_room && body.is_some() => {
                     let Some(piece) = outgoing.map(|first| self.next_piece(first)) else {
-                        // Nothing more is sent; the replies are still taken.
+                        // Nothing more is sent; replies are still received.
                         body = None;
                         continue;
                     };
@@ -267,7 +267,7 @@ impl StreamTask {
                 let _ = unsent.reply.send(Err(error));
             }
         }
-        // A client that has gone away may ask again under the same id.
+        // A client that has disconnected may send the command again under the same id.
         let _ = waiting.send(Ok(reply));
         Ok(())
     }

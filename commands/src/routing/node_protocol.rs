@@ -1,8 +1,7 @@
 //! The protocol between nodes: one line per command, and one line per reply, in the same order.
 //!
-//! A node rejects a line with an unknown member, because that may be a condition which the client set.
-//! While nodes of different versions disagree on this form, a node answers 503 for partitions that the
-//! others own.
+//! A node rejects a line with an unknown member, because that may be a condition of the client's. While nodes
+//! of different versions disagree on this form, a node answers 503 for partitions that other nodes own.
 
 use crate::envelope::CommandEnvelope;
 use journal::owner::{Answer, Refusal};
@@ -14,15 +13,15 @@ use schemas::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Where nodes take commands from each other.
+/// The path at which a node takes commands from other nodes.
 pub const PATH: &str = "/internal/v1/commands";
-/// Where a node says which partitions it serves.
+/// The path at which a node lists the partitions that it serves.
 pub const OWNERS_PATH: &str = "/internal/v1/owners";
 
 /// A command for the owner on another node.
 #[derive(Debug, Serialize)]
 pub struct Forward<'a> {
-    /// How long the client still waits, in milliseconds.
+    /// Time that the client still waits, in milliseconds.
     pub within_ms: u64,
     /// The fingerprint of the sender's hash key.
     pub hash_key: &'a str,
@@ -58,7 +57,7 @@ pub enum Reply {
         events: usize,
         /// `None` if the command was accepted.
         outcome: Option<StoredOutcome>,
-        /// Whether an earlier command of the same id got it first.
+        /// Whether an earlier command with the same id got this answer first.
         replayed: bool,
     },
     /// See [`Refusal`], here and below.
@@ -79,20 +78,20 @@ pub enum Reply {
     },
     /// The brokers refuse the owner's records.
     Forbidden(String),
-    /// An error in the code.
+    /// A bug.
     Unencodable(String),
     /// Too many commands of the aggregate wait.
     Busy(String),
     /// The command had no effect, or its outcome is unknown.
     Unavailable(String),
-    /// The receiver hashes commands by another key, so it can't tell a retry from another command.
+    /// The receiver hashes commands with another key, so it can't tell a retry from another command.
     OtherHashKey {
         /// The fingerprint of the receiver's key.
         hash_key: String,
     },
     /// The receiver does not own the partition (421 in HTTP).
     NotOwner {
-        /// The reason, as a text for people.
+        /// The reason, as text for people.
         reason: String,
         /// Whether the command was submitted to an owner there, so that it may be in the log.
         was_submitted: bool,
@@ -168,7 +167,7 @@ impl Reply {
             Self::Busy(reason) => Refusal::Busy(reason),
             Self::Unavailable(reason) => Refusal::Unavailable(reason),
             Self::OtherHashKey { hash_key } => Refusal::Unavailable(format!(
-                "the owner's node has another hash key, of fingerprint {hash_key}; commands.hash_key_file \
+                "the owner's node has another hash key (fingerprint {hash_key}); commands.hash_key_file \
                  must hold the same key on every node"
             )),
             Self::NotOwner { reason, .. } => Refusal::NotOwner(reason),
@@ -184,7 +183,7 @@ pub struct ServedPartitions {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ServedPartition {
-    /// As the key of an entry in `journal.owners`.
+    /// The same text as the key of an entry in `journal.owners`.
     partition: String,
     epoch: i64,
 }
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_reply_by_another_than_the_owner_is_golden() {
+    fn the_line_of_a_reply_by_a_node_that_is_not_the_owner_is_golden() {
         let reply = Reply::NotOwner {
             reason: "stepped down".into(),
             was_submitted: true,
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_of_hash_keys_is_a_refusal_that_names_the_setting() {
+    fn another_hash_key_is_a_refusal_that_names_the_setting() {
         let reply = Reply::OtherHashKey {
             hash_key: "8899aabbccddeeff".into(),
         };

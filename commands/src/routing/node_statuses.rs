@@ -1,4 +1,4 @@
-//! Asks the nodes that the directory names which partitions they serve. An entry alone proves nothing: its
+//! Polls the nodes in the directory for the partitions that they serve. An entry alone proves nothing: its
 //! node may be dead, or may have stepped down since.
 
 use super::{
@@ -18,14 +18,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Time between two rounds of questions.
+/// Time between two rounds of polling.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an answer counts, if no other one comes: a busy node may be slow once.
+/// Time for which an answer is valid without a newer one, because a busy node may be slow once.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(3);
 
-/// The partitions that each other node serves, now and from now on.
+/// Watches the partitions that each other node serves.
 #[derive(Debug, Clone)]
 pub struct NodeStatuses {
     answers: watch::Receiver<Answers>,
@@ -51,12 +51,12 @@ impl NodeStatuses {
             .copied()
     }
 
-    /// Whether the node answers at all.
+    /// Whether the node answers.
     pub fn is_live(&self, url: &str) -> bool {
         self.answers.borrow().contains_key(url)
     }
 
-    /// Returns once some answer has changed since its last return; never, if nobody asks any more.
+    /// Returns once an answer has changed since the last call. If polling has ended, it never returns.
     /// Cancel-safe.
     pub async fn changed(&mut self) {
         if self.answers.changed().await.is_err() {
@@ -65,8 +65,8 @@ impl NodeStatuses {
     }
 }
 
-/// Asks until `stop`.
-pub async fn ask(
+/// Polls until `stop`.
+pub async fn poll(
     node_clients: NodeClients,
     mut directory: Directory,
     own_url: String,
@@ -77,12 +77,12 @@ pub async fn ask(
     while !stop.is_cancelled() {
         directory.mark_seen();
         let urls = urls_of_others(&directory, &own_url);
-        let questions = urls.iter().map(|url| async {
+        let requests = urls.iter().map(|url| async {
             let answer = timeout(TIMEOUT, node_clients.get(url, OWNERS_PATH)).await;
             let answer: ServedPartitions = serde_json::from_slice(&answer.ok()??).ok()?;
             Some((url.clone(), (Instant::now(), answer.into_partitions())))
         });
-        latest.extend(join_all(questions).await.into_iter().flatten());
+        latest.extend(join_all(requests).await.into_iter().flatten());
         latest.retain(|url, (at, _)| urls.contains(url) && at.elapsed() < ANSWER_AGE_MAX);
         let known = latest.iter();
         let known: Answers = known

@@ -1,14 +1,14 @@
 //! Publishes in `journal.owners` which partitions this node owns, and which it declines.
 //!
-//! An entry names the last record that the owner has proved, so that no node goes on with a log that lost it,
-//! and the fingerprint of the node's hash key.
+//! An entry has the fingerprint of the node's hash key, and the last record that the owner has proved, so
+//! that no node continues with a log that lost the record.
 //!
-//! Readers believe the entry of the greatest epoch. An entry of a greater epoch than that of the serving
-//! owner is usually its successor's. It may also be stale, or belong to a journal that was since recreated,
-//! and would then always count. So an owner that still serves some time after it read such an entry
-//! contests it: it writes a tombstone, by which readers forget the entry, and then its own entry. If the
-//! contested entry has an owner after all, that owner publishes it again, as every owner without an entry
-//! does; so each entry is contested once.
+//! Readers use the entry with the greatest epoch. An entry with a greater epoch than the serving owner's is
+//! usually its successor's. It may also be stale, or belong to a journal that was recreated since, and would
+//! then win for ever. So an owner that still serves some time after it read such an entry contests it: it
+//! writes a tombstone, which makes readers forget the entry, and then its own entry. If the contested entry
+//! has an owner after all, that owner publishes it again, like every owner without an entry. So each entry is
+//! contested only once.
 
 use super::{Directory, owners_view::OwnersView, self_eviction::fault};
 use crate::{metrics as names, owners::OwnerStatuses};
@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Time after which an entry is published again if it has not been read back.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
-/// Time after which an entry is published again with the record proved last. If a log loses less than was
-/// proved since, only the state store of its owner tells.
+/// Time after which an entry is published again with the record proved last. If a log loses only records that
+/// were proved since the last publication, only the owner's state store shows it.
 const PROVED_INTERVAL: Duration = Duration::from_secs(5);
-/// Time after which an entry of a greater epoch than that of a serving owner is contested. If the entry is
-/// its successor's, any command makes the owner step down within this time.
+/// Time after which an entry with a greater epoch than the serving owner's is contested. If the entry is its
+/// successor's, any command makes the owner step down within this time.
 const CONTEST_AFTER: Duration = Duration::from_secs(5);
-/// Time after which a partition that this node declines is offered to others. Meanwhile this node learns
+/// Time after which a partition that this node declines is offered to other nodes. Meanwhile this node learns
 /// whether another one serves it.
 const DECLINE_AFTER: Duration = Duration::from_secs(3);
 
@@ -39,15 +39,15 @@ pub struct OwnershipPublisher {
     publisher: Publisher,
     node: OwnNode,
     view: OwnersView,
-    /// When the last entry was published for each partition, and its epoch.
+    /// By partition, the epoch of the last published entry and the time of its publication.
     published: HashMap<TopicPartition, (i64, Instant)>,
     declined: HashMap<TopicPartition, Instant>,
     contests: Contests,
 }
 
-/// The statements of this node's entries.
+/// The contents of this node's entries.
 pub struct OwnNode {
-    /// Where it takes commands.
+    /// The URL at which it takes commands from other nodes.
     pub url: String,
     /// The fingerprint of its hash key.
     pub hash_key: String,
@@ -55,7 +55,7 @@ pub struct OwnNode {
     pub proved: Arc<dyn Fn(TopicPartition) -> Option<ProvedRecord> + Send + Sync>,
 }
 
-/// Entries of greater epochs than those of serving owners, by partition.
+/// By partition, an entry with a greater epoch than the serving owner's.
 type Contests = HashMap<TopicPartition, Contest>;
 
 /// An entry that must be contested, or was contested.
@@ -78,8 +78,8 @@ impl OwnershipPublisher {
         }
     }
 
-    /// Publishes an entry for every serving owner of this node, and again wherever the last entry of the
-    /// topic is another one; until `stop`.
+    /// Publishes an entry for every serving owner of this node until `stop`, and publishes it again if the
+    /// topic's last entry of the partition differs.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             stop.run_until_cancelled(self.contest()).await;
@@ -128,8 +128,8 @@ impl OwnershipPublisher {
             .extend(published.map(|(partition, entry)| (partition, (entry.epoch, now))));
     }
 
-    /// The entries of partitions that this node declines, that others may be able to own, and that no node
-    /// serves.
+    /// The entries of partitions that this node declines, that another node may be able to own, and that no
+    /// node serves.
     fn entries_to_decline(&mut self) -> Vec<(TopicPartition, Entry)> {
         let now = Instant::now();
         let mut due = Vec::new();
@@ -152,7 +152,7 @@ impl OwnershipPublisher {
     }
 }
 
-/// The entry of a node that declines a partition. It keeps what is known of the log and of its owner's key.
+/// The entry of a node that declines a partition. It keeps the known proved record and the hash key.
 fn declining(known: Option<&Entry>, own_url: &str, epoch: i64, reason: &str) -> Entry {
     let entry = match known {
         Some(known) if known.epoch >= epoch => known.clone(),
@@ -209,7 +209,7 @@ fn entries_to_contest(
                 };
                 contests.insert(partition, contest);
             }
-            // An entry that was contested is remembered, in case it comes again.
+            // A contested entry is remembered, in case it appears again.
             (None, Some(contest)) if contest.is_over => {}
             (None, Some(_) | None) => drop(contests.remove(&partition)),
         }
@@ -217,7 +217,7 @@ fn entries_to_contest(
     due
 }
 
-/// Records for which partitions a tombstone was written.
+/// Marks the partitions for which a tombstone was written.
 fn mark_contested(contested: &[TopicPartition], contests: &mut Contests) {
     for target in contested {
         let Some(contest) = contests.get_mut(target) else {
@@ -232,13 +232,14 @@ fn mark_contested(contested: &[TopicPartition], contests: &mut Contests) {
             partition,
             epoch,
             url,
-            "contested an entry of a greater epoch than that of the serving owner"
+            "contested an entry with a greater epoch than the serving owner's"
         );
     }
 }
 
-/// The entries of serving owners that the topic's last entry is not. One of a greater epoch is contested
-/// first; one of the same epoch and another term is of a journal that was recreated since.
+/// The entries of serving owners that differ from the topic's last entry. A last entry with a greater epoch
+/// is contested first. One with the same epoch and another term belongs to a journal that was recreated
+/// since.
 fn entries_to_publish(
     statuses: &OwnerStatuses,
     directory: &Directory,
@@ -269,7 +270,7 @@ fn entries_to_publish(
     due
 }
 
-/// Whether two entries differ in the proved record alone.
+/// Whether two entries are equal except for the proved record.
 fn is_of_same_owner(one: &Entry, other: &Entry) -> bool {
     Entry {
         proved: None,
@@ -286,12 +287,12 @@ mod tests {
     use schemas::topics::PartitionCounts;
     use tokio::{sync::watch, time::advance};
 
-    /// The journals have this many partitions each.
+    /// The number of partitions of each journal.
     fn partitions() -> PartitionCounts {
         PartitionCounts::uniform(3)
     }
 
-    /// Serving owners of every partition.
+    /// A serving owner for every partition.
     fn serving_owners(epoch: i64) -> (Vec<watch::Sender<Status>>, OwnerStatuses) {
         let serving = Status::Serving {
             epoch,
@@ -328,7 +329,7 @@ mod tests {
         let (entries, directory) = Directory::of_entries(partitions());
         let published = HashMap::new();
         let due = || entries_to_publish(&statuses, &directory, &node(7), &published);
-        // The term of the serving owners is another one.
+        // The serving owners have another term.
         entries.put(&Entry::new(
             3,
             "09".repeat(16),
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_declines_keeps_what_is_known_of_the_log() {
+    fn an_entry_that_declines_keeps_the_proved_record_and_the_hash_key() {
         let owner = Entry {
             proved: Some(Box::new(ProvedRecord {
                 log_id: [1; 32],
@@ -407,7 +408,7 @@ mod tests {
         entries.remove_all();
         assert!(contested().is_empty());
         assert_eq!(due().len(), count);
-        // The contested entry comes again, so its owner exists.
+        // The contested entry appears again, so its owner exists.
         entries.put_all(9, "http://stale:1");
         advance(CONTEST_AFTER * 3).await;
         assert!(contested().is_empty());

@@ -1,9 +1,9 @@
 //! Commands of one partition, in order, many in flight at once.
 //!
-//! A command is dispatched behind another one only on the same route. If some need another attempt,
-//! nothing new is dispatched until all that were in flight have come back; then those are dispatched first,
-//! in their order. An owner that steps down and serves again between two commands of one route goes
-//! unnoticed; each command is decided once even then.
+//! A command is dispatched behind another one only on the same route. If a command needs another attempt, no
+//! new command is dispatched until every command in flight has its outcome; those that need another attempt
+//! are then dispatched first, in their order. The pipeline does not notice an owner that steps down and
+//! serves again between two commands of one route; each command is still decided only once.
 
 use super::{
     attempt::{DispatchOutcome, InFlight},
@@ -17,18 +17,18 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
-/// Most commands of one pipeline in flight at once.
+/// Maximum number of commands of one pipeline in flight.
 const IN_FLIGHT_MAX: usize = 1_024;
-/// Most commands of one pipeline that wait to be dispatched.
+/// Maximum number of commands of one pipeline that wait to be dispatched.
 const QUEUE_MAX: usize = 256;
 
-/// A pipeline per partition, started when its first command comes.
+/// A pipeline per partition, started when its first command arrives.
 pub struct PartitionPipelines {
     router: Router,
     pipelines: HashMap<TopicPartition, mpsc::Sender<QueuedCommand>>,
 }
 
-/// A command, and where its answer goes.
+/// A command and the sender of its answer.
 struct QueuedCommand {
     command: InFlightCommand,
     reply: oneshot::Sender<Result<Answer, Refusal>>,
@@ -38,7 +38,7 @@ struct QueuedCommand {
 struct PartitionPipeline {
     router: Router,
     in_flight: VecDeque<(QueuedCommand, InFlight)>,
-    /// To be dispatched before anything new.
+    /// Commands to dispatch before any new one.
     requeued: VecDeque<QueuedCommand>,
 }
 
@@ -51,7 +51,7 @@ impl PartitionPipelines {
         }
     }
 
-    /// Puts a command behind all earlier ones of the same partition; waits while the partition's queue is
+    /// Queues a command behind all earlier ones of the same partition; waits while the partition's queue is
     /// full.
     pub async fn enqueue(&mut self, command: InFlightCommand) -> AnswerReceiver {
         let (reply, answer) = oneshot::channel();
@@ -91,7 +91,8 @@ impl PartitionPipeline {
         }
     }
 
-    /// Dispatches a command. If it can't follow those in flight, they come back first.
+    /// Dispatches a command. If its route differs from that of the commands in flight, it waits for their
+    /// outcomes first.
     async fn dispatch(&mut self, mut queued: QueuedCommand) {
         let route = self.in_flight.back();
         let route = route.map(|(_, in_flight)| in_flight.route().clone());
@@ -111,14 +112,14 @@ impl PartitionPipeline {
         }
     }
 
-    /// Takes the outcome of the first one in flight.
+    /// Handles the outcome of the first command in flight.
     async fn take_outcome(&mut self, outcome: AttemptOutcome) {
         let Some((mut queued, _)) = self.in_flight.pop_front() else {
             return;
         };
         match self.router.record_outcome(&mut queued.command, outcome) {
             Some(answered) => {
-                // A client that has gone away may ask again under the same id.
+                // A client that has disconnected may send the command again under the same id.
                 let _ = queued.reply.send(answered);
             }
             None => {
@@ -129,13 +130,13 @@ impl PartitionPipeline {
         }
     }
 
-    /// Puts commands before those that were requeued already, which came after them.
+    /// Puts commands in front of those already requeued, which arrived later.
     fn requeue_front(&mut self, mut retries: VecDeque<QueuedCommand>) {
         retries.append(&mut self.requeued);
         self.requeued = retries;
     }
 
-    /// Waits for all that are in flight; gives those that need another attempt.
+    /// Waits for all commands in flight; returns those that need another attempt.
     async fn drain_in_flight(&mut self) -> VecDeque<QueuedCommand> {
         let mut retries = VecDeque::new();
         while let Some((mut queued, mut in_flight)) = self.in_flight.pop_front() {
@@ -151,7 +152,7 @@ impl PartitionPipeline {
     }
 }
 
-/// Waits for the outcome of the first command in flight. Without one, it never ends.
+/// Waits for the outcome of the first command in flight. Without a command, it never returns.
 async fn outcome(first: Option<&mut (QueuedCommand, InFlight)>) -> AttemptOutcome {
     match first {
         Some((queued, in_flight)) => in_flight.outcome(queued.command.deadline()).await,

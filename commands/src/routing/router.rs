@@ -1,5 +1,6 @@
-//! Brings a command to the owner of its partition, on this node or another one, and makes another attempt
-//! where that fails: under the same id, so it is the same command however often it arrives.
+//! Sends a command to the owner of its partition, on this node or another one, and makes another attempt if
+//! that fails. Every attempt has the same command id, so the command is decided once however often it
+//! arrives.
 
 use super::{
     Directory,
@@ -25,23 +26,23 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-/// Finds owners, and brings commands to them.
+/// Finds owners, and sends commands to them.
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
 }
 
-/// The parts that a router uses.
+/// The dependencies of a router.
 pub struct RouterConfig {
     /// The owners of this node, one pool per context.
     pub pools: Vec<Arc<dyn OwnerPool>>,
-    /// How many partitions each journal has.
+    /// The number of partitions of each journal.
     pub partitions: PartitionCounts,
     /// The owners on other nodes.
     pub directory: Directory,
     /// The connections to other nodes.
     pub node_clients: NodeClients,
-    /// Where this node takes commands.
+    /// The URL at which this node takes commands from other nodes.
     pub own_url: String,
     /// Hashes commands.
     pub hasher: Hasher,
@@ -67,7 +68,7 @@ struct Inner {
 }
 
 impl Router {
-    /// A router over owners that have been started.
+    /// A router over started owners.
     pub fn new(config: RouterConfig) -> Self {
         let statuses = OwnerStatuses::of_pools(&config.pools);
         let pools = config.pools.into_iter();
@@ -100,7 +101,7 @@ impl Router {
         self.inner.meters.of(topic)
     }
 
-    /// The log as the owner of a partition on this node has proved it, whether it serves or not.
+    /// The log of a partition as far as the owner on this node has proved it, whether it serves or not.
     pub fn proved(&self, partition: TopicPartition) -> Option<Proved> {
         let pool = self.inner.pools.get(partition.topic)?;
         *pool.proved(partition.partition)?.borrow()
@@ -135,7 +136,7 @@ impl Router {
         Ok(InFlightCommand::new(command, typed, deadline))
     }
 
-    /// A command in its context's terms.
+    /// Converts a command to its context's own types.
     ///
     /// # Errors
     /// The body has no canonical JSON form.
@@ -143,7 +144,7 @@ impl Router {
         command.prepare(&self.inner.hasher, &self.inner.partitions)
     }
 
-    /// Brings one command to its owner, and gives its answer.
+    /// Sends one command to its owner, and returns the answer.
     pub async fn run(&self, mut command: InFlightCommand) -> Result<Answer, Refusal> {
         loop {
             let mut in_flight = match self.dispatch(&mut command, None).await? {
@@ -157,7 +158,7 @@ impl Router {
         }
     }
 
-    /// Records the outcome of an attempt; gives the command's answer, if there is one now.
+    /// Records the outcome of an attempt; returns the command's answer, if there is one now.
     pub fn record_outcome(
         &self,
         command: &mut InFlightCommand,
@@ -169,11 +170,11 @@ impl Router {
         command.record_outcome(outcome)
     }
 
-    /// Hands a command to its owner, and waits for an owner and for room until the command's deadline. If
-    /// `behind` is given, it goes on that route only, and does not wait for an owner.
+    /// Sends a command to its owner, and waits for an owner and for room until the command's deadline. If
+    /// `behind` is given, the command takes only that route, and does not wait for an owner.
     ///
     /// # Errors
-    /// No owner could take it in time.
+    /// No owner could accept it in time.
     pub async fn dispatch(
         &self,
         command: &mut InFlightCommand,
@@ -202,7 +203,7 @@ impl Router {
                 if let Some(in_flight) = sent? {
                     return Ok(DispatchOutcome::InFlight(in_flight));
                 }
-                // The stream ended or the owner stepped down meanwhile; by now the route is another one.
+                // The stream ended or the owner stepped down meanwhile, so the route has changed.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -228,7 +229,7 @@ impl Router {
         let status = self.inner.statuses.of(command.target).clone();
         match status {
             Status::Serving { epoch, .. } => Some(Route::Local(Some(epoch))),
-            // Its predecessor serves until it has taken over.
+            // The predecessor serves until this owner has taken over.
             Status::TakingOver(_) => Some(remote().unwrap_or(Route::Local(None))),
             Status::Standby | Status::Declined { .. } | Status::SteppingDown | Status::Ended(_) => {
                 remote()
@@ -236,7 +237,7 @@ impl Router {
         }
     }
 
-    /// The owner on another node, unless it could not take this command a moment ago.
+    /// The owner on another node, unless it could not accept this command within [`BACKOFF_TIME`].
     fn remote_owner(&self, command: &InFlightCommand) -> Option<Entry> {
         let backoff = command.backoff_owner.as_ref();
         let failed = backoff.map(|(owner, _)| owner);
@@ -248,7 +249,7 @@ impl Router {
         (!must_wait).then_some(owner)
     }
 
-    /// Hands a command over on a route; `None` if another route must be found.
+    /// Sends a command on a route; `None` if another route must be found.
     async fn send(
         &self,
         command: &mut InFlightCommand,
@@ -288,7 +289,7 @@ impl Router {
         };
         match self.submit(typed, command.deadline).await {
             Ok(reply) => Ok(Some(ReplyFuture::Local(reply))),
-            // It stepped down just now.
+            // The owner has just stepped down.
             Err(Refusal::NotOwner(_)) => Ok(None),
             Err(refusal) => Err(refusal),
         }
@@ -320,7 +321,7 @@ impl Router {
                 None => format!("its last known owner is {}", entry.url),
                 Some(reason) => format!("{} declined it: {reason}", entry.url),
             },
-            None => "no owner of it is known".to_owned(),
+            None => "it has no known owner".to_owned(),
         };
         let error = command.last_error.as_deref();
         let error = error.unwrap_or("no owner was serving");

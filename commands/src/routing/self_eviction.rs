@@ -1,9 +1,9 @@
-//! Whether this node can own the partitions that it is assigned.
+//! Decides whether this node must leave the group because it can't own its partitions.
 //!
-//! An owner that can't serve declines its partition, and the node goes on. Some reasons may lie with this node
-//! alone: its clock, its version, its hash key. They do if another node serves the partition; then this node
-//! leaves the group, for the group would go on to assign partitions to it. The process does not end: queries,
-//! and the forwarding of commands, do not need the membership.
+//! An owner that can't serve declines its partition, and the node continues. The reason may lie with this
+//! node alone: its clock, its version, its hash key. It does if another node serves the partition. Then this
+//! node leaves the group, which would otherwise keep assigning partitions to it. The process continues,
+//! because queries and the forwarding of commands do not need the membership.
 
 use super::owners_view::OwnersView;
 use journal::owner::Status;
@@ -12,12 +12,12 @@ use schemas::topics::TopicPartition;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Why this node left its partitions to others, once it did.
+/// The reason why this node left the group, if it did.
 #[derive(Debug, Clone, Default)]
 pub struct SelfEviction(Arc<watch::Sender<Option<String>>>);
 
 impl SelfEviction {
-    /// The reason, now and from now on; `None` while this node stays.
+    /// Watches the reason; it is `None` while this node stays.
     pub fn watch(&self) -> watch::Receiver<Option<String>> {
         self.0.subscribe()
     }
@@ -27,8 +27,8 @@ impl SelfEviction {
     }
 }
 
-/// The reason why this node must leave its partitions to others: one of its owners can't serve, and another
-/// node does.
+/// The reason why this node must leave the group: one of its owners can't serve, and another node serves that
+/// partition.
 pub(super) fn must_evict_itself(hint: &Hint, view: &OwnersView) -> Option<String> {
     if !hint.is_current {
         return None;
@@ -44,7 +44,8 @@ pub(super) fn must_evict_itself(hint: &Hint, view: &OwnersView) -> Option<String
     })
 }
 
-/// Why an owner can't serve, if that may lie with this node, and the epoch of the log as the owner knows it.
+/// The reason why an owner can't serve, if it may lie with this node, and the epoch of the log as the owner
+/// knows it.
 pub(super) fn fault(status: &Status) -> Option<(&str, i64)> {
     match status {
         Status::Declined { reason, epoch } => {

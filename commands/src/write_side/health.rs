@@ -8,8 +8,8 @@ use service::health::Component;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The group is healthy unless it rejects this member, or this node left it. Unreachable brokers are another
-/// component's matter.
+/// The group is healthy unless it rejects this member, or this node left it. Another component reports
+/// unreachable brokers.
 pub(super) async fn watch_group(
     mut hints: watch::Receiver<Hint>,
     mut evicted: watch::Receiver<Option<String>>,
@@ -22,7 +22,7 @@ pub(super) async fn watch_group(
         match (evicted_by, error) {
             (Some(reason), _) => {
                 component.not_ready(format!(
-                    "this node left its partitions to others; start it again once the cause is removed: {reason}"
+                    "this node left the group; remove the cause, then start the node again: {reason}"
                 ));
                 return stop.cancelled().await;
             }
@@ -63,8 +63,8 @@ pub(super) async fn watch_routes(
     }
 }
 
-/// A partition of a context without a serving owner, and the reason. One that this node is to own comes first,
-/// for this node knows its reason best.
+/// A partition of a context without a serving owner, and the reason. A partition that is assigned to this
+/// node comes first, because this node knows its reason best.
 fn unready_partition(context: &Context, view: &OwnersView) -> Option<String> {
     let of_context = view
         .statuses
@@ -99,7 +99,7 @@ mod tests {
 
     const OWN_URL: &str = "http://a:1";
     const OTHER_URL: &str = "http://b:1";
-    /// A partition of a context, and one of another.
+    /// One partition of each of two contexts.
     const ORDERS_5: TopicPartition = TopicPartition {
         topic: ORDERS.topic,
         partition: 5,
@@ -167,7 +167,7 @@ mod tests {
             epoch: 2,
         };
         let unknown = "no owner is known";
-        // Each status of an own owner, without and with an owner on another node.
+        // Each status of this node's owner, without and with an owner on another node.
         for (status, alone, beside_another) in [
             (serving, None, None),
             (Status::Standby, Some(unknown), None),
@@ -187,29 +187,29 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_node_that_does_not_serve_makes_no_partition_ready() {
+    fn a_partition_whose_last_owner_does_not_serve_is_not_ready() {
         let node = Node::new(Status::Standby);
         node.entries.put_all(2, OTHER_URL);
-        let silent = "http://b:1 owned it last and does not answer";
+        let silent = "its last owner, http://b:1, does not answer";
         assert_eq!(node.unready().as_deref(), Some(silent));
         node.answer(Some(2));
         assert_eq!(node.unready(), None);
-        let idle = "http://b:1 owned it last and does not serve it";
+        let idle = "its last owner, http://b:1, does not serve it";
         node.answer(None);
         assert_eq!(node.unready().as_deref(), Some(idle));
-        // It was fenced since, and does not know it.
+        // The other node was fenced since then and has not noticed.
         node.answer(Some(1));
         assert_eq!(node.unready().as_deref(), Some(idle));
         node.answers.send_replace(Answers::new());
         assert_eq!(node.unready().as_deref(), Some(silent));
-        // While this node takes over, its own reason says more.
+        // While this node takes over, its own reason is more precise.
         let node = Node::new(taking_over());
         node.entries.put_all(2, OTHER_URL);
         assert_eq!(node.unready().as_deref(), Some("barrier"));
     }
 
     #[test]
-    fn an_owner_with_another_hash_key_makes_no_partition_ready() {
+    fn a_partition_whose_owner_has_another_hash_key_is_not_ready() {
         let node = Node::new(Status::Standby);
         let entry = |hash_key: &str| Entry {
             hash_key: Some(hash_key.into()),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declined_partition_is_not_ready_and_says_why() {
+    fn a_declined_partition_is_not_ready_for_the_reason_in_its_entry() {
         let node = Node::new(Status::Standby);
         node.answer(Some(2));
         let declined = Entry::new(2, "", OTHER_URL).declining("the clock is wrong");

@@ -1,5 +1,5 @@
-//! Deadlines, with owners that never take anything from their queues. The clock is paused: it jumps to the
-//! next deadline as soon as there is nothing else to do.
+//! Tests of deadlines, with owners that never read their queues. The clock is paused: it jumps to the next
+//! deadline as soon as no task can run.
 
 use super::*;
 use crate::{
@@ -45,13 +45,13 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Longer than anything here may take; a test without a deadline ends here.
+/// Ends a test in which a deadline is missing. It is longer than every deadline under test.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Tasks of owners, which are never run.
+/// The owners' tasks, which never run.
 type Owners = Vec<BoxFuture<'static, ()>>;
 
-/// A log that is not there: no process listens on port 1.
+/// An unreachable log: no process listens on port 1.
 fn unreachable_log() -> Kafka {
     let kafka = KafkaSettings {
         brokers: "127.0.0.1:1".into(),
@@ -67,7 +67,8 @@ fn unreachable_log() -> Kafka {
     }
 }
 
-/// A write side whose owners take nothing from their queues, while those are kept.
+/// A write side whose owners never read their queues. The queues stay open while the returned owners are
+/// kept.
 fn silent() -> (WriteSide, Owners) {
     let partitions = PartitionCounts::uniform(3);
     let closing = CancellationToken::new();
@@ -133,7 +134,7 @@ async fn fill(write_side: &WriteSide) -> Vec<AnswerReceiver> {
     answers
 }
 
-/// Sends a batch; gives its answers and how long they took.
+/// Sends a batch; returns its answers and the time that they took.
 async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration) {
     let begun = Instant::now();
     let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
@@ -202,11 +203,12 @@ async fn every_line_of_a_batch_is_answered_in_time() {
         assert_eq!(answer["line"], number, "{answer}");
         assert_is_unavailable(answer, "no answer within 15s");
     }
-    // All of them wait at once, each from its own arrival.
+    // The lines wait concurrently, each from its own arrival.
     assert_eq!(time, ANSWER_TIMEOUT);
 }
 
-/// While an owner is away, a client may send on: the bytes that are read ahead are bounded too.
+/// A client may keep sending while a partition has no owner, so the bytes that are read ahead are bounded,
+/// too.
 #[tokio::test(start_paused = true)]
 async fn long_lines_are_not_read_far_ahead() {
     let (write_side, _owners) = silent();
@@ -274,7 +276,7 @@ async fn dispatch(write_side: &WriteSide, command: &mut InFlightCommand) -> InFl
 }
 
 #[tokio::test(start_paused = true)]
-async fn commands_that_come_back_together_wait_together() {
+async fn commands_that_need_another_attempt_wait_concurrently() {
     let (write_side, owners) = silent();
     let mut commands = Vec::new();
     for _ in 0..1_024 {
@@ -292,7 +294,7 @@ async fn commands_that_come_back_together_wait_together() {
     }
     let begun = Instant::now();
     for (command, _) in &mut commands {
-        // There is no owner any more; the test is about the time until that is found.
+        // No owner is left. The test measures the time until the dispatch fails.
         assert!(write_side.router.dispatch(command, None).await.is_err());
     }
     let waited = begun.elapsed();
@@ -332,7 +334,7 @@ async fn owners_and_answers_are_abandoned_some_time_after_the_hand_over() {
 
 /// A stalled partition must not use up the window of the connection between two nodes.
 #[tokio::test(start_paused = true)]
-async fn forwarded_lines_are_read_although_their_owner_takes_nothing() {
+async fn forwarded_lines_are_read_while_their_owner_is_stalled() {
     let (write_side, _owners) = silent();
     let _answers = fill(&write_side).await;
     let read = Arc::new(AtomicUsize::new(0));
@@ -357,7 +359,7 @@ async fn forwarded_lines_are_read_although_their_owner_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_was_hashed_by_another_key_is_refused_at_once() {
+async fn a_command_that_was_hashed_with_another_key_is_refused_at_once() {
     let (write_side, _owners) = silent();
     let command = envelope();
     let forward = Forward {

@@ -1,7 +1,7 @@
 //! The context `catalog`: products.
 
-/// Raise it with every change of a state's fields or of `evolve`: state stores of another version are built
-/// again from the log.
+/// Raise it with every change of a state's fields or of `evolve`. State stores of another version are rebuilt
+/// from the log.
 pub const FOLD_VERSION: u32 = 1;
 
 commands! {

@@ -1,4 +1,4 @@
-//! The body that sales and credit notes of another system share.
+//! The body of commands that import sales and credit notes.
 
 use crate::fields::{
     AtMost, CurrencyCode, Description, Name, QUANTITY_MAX, Sku, Time, UNIT_PRICE_MAX, Within,
@@ -7,7 +7,7 @@ use domain::sale::{Line, Sale};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Most lines of one sale.
+/// Maximum number of lines of one sale.
 pub const LINES_MAX: usize = 10_000;
 
 /// A sale or a credit note of another system.
@@ -52,7 +52,7 @@ pub struct LineBody {
 }
 
 impl SaleBody {
-    /// The same sale for the decider.
+    /// Converts the sale for the decider.
     pub fn to_sale(&self) -> Sale {
         Sale {
             invoice: (&self.invoice).into(),
@@ -111,12 +111,12 @@ mod tests {
             (
                 "/customer",
                 json!("x".repeat(65)),
-                "customer: longer than 64",
+                "customer: must have at most 64",
             ),
             (
                 "/country",
                 json!("A\u{0}"),
-                "country: has a control character",
+                "country: must not have control characters",
             ),
             (
                 "/ordered_at",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_customer_and_a_null_one_are_the_same_command() {
+    fn an_absent_and_a_null_customer_give_the_same_command() {
         let absent: SaleBody = serde_json::from_value(sale()).unwrap();
         let mut body = sale();
         body["customer"] = Value::Null;

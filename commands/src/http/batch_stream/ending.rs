@@ -1,4 +1,4 @@
-//! Why a batch ends before its body does, and the last line that says so.
+//! Interruptions of a batch, and the last line that reports them.
 
 use axum::http::StatusCode;
 use service::problem::Problem;
@@ -8,14 +8,14 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Longest time in which no line comes and no answer is read.
+/// Longest time without a line of the client and without an answer that it reads.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why lines are not read any further.
+/// The reason why no further line is read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Interruption {
     /// The node stops.
-    #[error("the node stops")]
+    #[error("the node is stopping")]
     Stopping,
     /// The client neither sent nor read anything for too long.
     #[error("no line came and no answer was read for {} s", IDLE_TIMEOUT.as_secs())]
@@ -39,7 +39,7 @@ impl LastLine {
             Interruption::Stopping => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "BATCH_STOPPED",
-                "to another node, or to this one when it is back",
+                "to another node, or to this one after its restart",
             ),
             Interruption::Idle => (
                 StatusCode::REQUEST_TIMEOUT,
@@ -52,7 +52,7 @@ impl LastLine {
         };
         let Self { number, reason } = self;
         let detail = format!(
-            "{reason}: every line before line {number} has its answer; send line {number} and all behind it \
+            "{reason}: every line before line {number} has its answer; send line {number} and all lines after it \
              again under the same keys, {advice}"
         );
         let problem = Problem::new(status, code, detail).with("line", number);
@@ -62,7 +62,7 @@ impl LastLine {
     }
 }
 
-/// When a line came or an answer was read last.
+/// The last time at which a line came or an answer was read.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Mutex<Instant>>);
 
@@ -77,7 +77,7 @@ impl Activity {
         *self.0.lock().expect("no holder of this lock panics") = Instant::now();
     }
 
-    /// Returns once there was no activity for [`IDLE_TIMEOUT`].
+    /// Returns once there has been no activity for [`IDLE_TIMEOUT`].
     pub(super) async fn idle(&self) {
         loop {
             let last = *self.0.lock().expect("no holder of this lock panics");

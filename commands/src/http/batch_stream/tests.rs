@@ -1,5 +1,5 @@
-//! Clients that send without reading, that stop, and that break off. The clock is paused: it jumps to the next
-//! deadline as soon as there is nothing else to do.
+//! Tests with clients that send without reading, that stop, and that break off. The clock is paused: it jumps
+//! to the next deadline as soon as no task can run.
 
 use super::*;
 use axum::body::HttpBody;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::{convert::Infallible, io};
 use tokio::time::Instant;
 
-/// Takes every line, and is done with it at once.
+/// Answers every line at once.
 struct Echo;
 
 impl Submit for Echo {
@@ -35,7 +35,7 @@ impl Answer<usize> for Echo {
 /// Answers that take a whole [`ANSWER_BYTES`] each.
 struct LongAnswers;
 
-/// Answers of [`LongAnswers`] that may wait: the next line would need a byte more than is left.
+/// The number of [`LongAnswers`] that may wait: the next line would need one byte more than is left.
 const LONG_ANSWERS_MAX: usize = (BYTES_AHEAD_MAX as usize - 1) / ANSWER_BYTES;
 
 impl Answer<usize> for LongAnswers {
@@ -45,7 +45,7 @@ impl Answer<usize> for LongAnswers {
     }
 }
 
-/// Fails at the second line, as an error in the code would.
+/// Panics at the second line, like a bug.
 struct Failing;
 
 impl Answer<usize> for Failing {
@@ -95,7 +95,10 @@ fn check_interrupted(lines: &[Value], is_whole: bool, code: &str) {
     }
     assert_eq!(last["code"], code, "{last}");
     assert_eq!(last["line"], answers.len() + 1, "{last}");
-    let advice = format!("send line {} and all behind it again", answers.len() + 1);
+    let advice = format!(
+        "send line {} and all lines after it again",
+        answers.len() + 1
+    );
     let detail = last["detail"].as_str().unwrap();
     assert!(detail.contains(&advice), "{detail}");
 }
@@ -117,7 +120,7 @@ async fn a_client_may_send_every_line_before_it_reads_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_sends_too_much_before_it_reads_is_told_so() {
+async fn a_client_that_sends_too_much_before_it_reads_gets_batch_idle() {
     let lines = lines(2 * BYTES_AHEAD_MAX as usize / ANSWER_BYTES);
     let (all_sent, sent) = oneshot::channel();
     let end = stream::once(async move {
@@ -126,7 +129,7 @@ async fn a_client_that_sends_too_much_before_it_reads_is_told_so() {
     });
     let body = begin(lines.chain(end), LongAnswers, &CancellationToken::new());
     let begun = Instant::now();
-    // The lines that nobody answers any more are read, so that the client can begin to read answers.
+    // Lines that get no answer any more are still read, so that the client can begin to read answers.
     sent.await.unwrap();
     assert_eq!(begun.elapsed(), IDLE_TIMEOUT);
     let (answers, is_whole) = read(body).await;
@@ -146,7 +149,7 @@ async fn a_client_that_sends_slowly_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off() {
+async fn a_stopping_node_names_the_first_line_not_taken_and_breaks_off() {
     let closing = CancellationToken::new();
     let mut body = begin(lines(3).chain(stream::pending()), Echo, &closing);
     let mut first = Vec::new();
@@ -203,7 +206,7 @@ async fn a_line_without_a_share_of_the_budget_is_refused_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_a_client_never_reads_have_a_bound_and_end_with_it() {
+async fn unread_answers_are_bounded_and_are_dropped_with_their_response() {
     let budget = Budget::default();
     let body = Body::from_stream(lines(2 * BYTES_AHEAD_MAX as usize / ANSWER_BYTES));
     let response = batch_stream(body, Echo, LongAnswers, &budget, CancellationToken::new());

@@ -1,4 +1,4 @@
-//! Assignments of partitions by hints of the group, the owners' statuses and the directory.
+//! Tests of assignments by the group's hints, the owners' statuses and the directory.
 
 use super::*;
 use crate::routing::{
@@ -12,20 +12,20 @@ use schemas::{CONTEXTS, topics::PartitionCounts};
 #[test]
 fn an_owner_serves_until_its_successor_does() {
     let entry = |epoch| Entry::new(epoch, "05".repeat(16), "http://b:1");
-    assert!(serves_on(&serving(4), None));
-    assert!(serves_on(&serving(4), Some(&entry(3))));
-    assert!(!serves_on(&serving(4), Some(&entry(5))));
-    // A node that only declined has not ended the term; one that announced itself before has.
-    assert!(serves_on(
+    assert!(keeps_serving(&serving(4), None));
+    assert!(keeps_serving(&serving(4), Some(&entry(3))));
+    assert!(!keeps_serving(&serving(4), Some(&entry(5))));
+    // A node that only declined has not ended the term; a node that announced itself before it declined has.
+    assert!(keeps_serving(
         &serving(4),
         Some(&entry(4).declining("newer software"))
     ));
-    assert!(!serves_on(
+    assert!(!keeps_serving(
         &serving(4),
         Some(&entry(5).declining("the clock"))
     ));
-    assert!(!serves_on(&taking_over(), None));
-    assert!(!serves_on(&Status::Standby, None));
+    assert!(!keeps_serving(&taking_over(), None));
+    assert!(!keeps_serving(&Status::Standby, None));
 }
 
 /// The assignments of a node at `http://a:1`, and their sources.
@@ -37,7 +37,7 @@ struct Node {
     answers: watch::Sender<Answers>,
 }
 
-/// The journals have this many partitions each.
+/// The number of partitions of each journal.
 fn partitions() -> PartitionCounts {
     PartitionCounts::uniform(3)
 }
@@ -133,23 +133,23 @@ fn no_partition_of_a_misconfigured_topic_is_owned() {
     let mut others = every_partition();
     others.retain(|one| one.topic != "journal.catalog");
     assert_eq!(node.owned_after(&everything(true)), others);
-    // An owner that only waits for its successor steps down too.
+    // An owner that only waits for its successor steps down, too.
     assert_eq!(node.owned_after(&Hint::default()), others);
     misconfigured.send_replace(MisconfiguredTopics::new());
     assert_eq!(node.owned_after(&everything(true)), every_partition());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_in_doubt_fences_no_successor() {
+async fn a_stale_hint_fences_no_successor() {
     let mut node = Node::new(&serving(4), none_misconfigured());
     assert_eq!(node.owned_after(&everything(true)), every_partition());
-    // After a suspension its owners serve until they find that they were fenced.
+    // After a suspension the owners serve until they find that they were fenced.
     assert_eq!(node.owned_after(&everything(false)), every_partition());
     node.set_statuses(&taking_over());
-    // Entries that the directory read before prove nothing.
+    // The directory's entries from before the suspension prove nothing.
     assert_eq!(node.owned_after(&everything(false)), [].into());
     node.entries.put_all(5, "http://b:1");
-    tokio::time::advance(DOUBT_TIME).await;
+    tokio::time::advance(STALE_HINT_TIME).await;
     assert_eq!(node.owned_after(&everything(false)), [].into());
     node.set_statuses(&Status::Standby);
     assert_eq!(node.owned_after(&everything(false)), [].into());
@@ -158,7 +158,7 @@ async fn a_hint_in_doubt_fences_no_successor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_in_doubt_brings_back_owners_without_a_successor() {
+async fn a_stale_hint_brings_back_owners_without_a_successor() {
     for entries in [&[][..], &[(3, "http://b:1"), (4, "http://a:1")]] {
         let mut node = Node::new(&serving(4), none_misconfigured());
         for (epoch, url) in entries {
@@ -167,11 +167,11 @@ async fn a_hint_in_doubt_brings_back_owners_without_a_successor() {
         assert_eq!(node.owned_after(&everything(true)), every_partition());
         node.set_statuses(&taking_over());
         assert_eq!(node.owned_after(&everything(false)), [].into());
-        let end_of_doubt = timeout_at(
-            Instant::now() + DOUBT_TIME * 2,
+        let end_of_wait = timeout_at(
+            Instant::now() + STALE_HINT_TIME * 2,
             node.assignments.end_of_wait(),
         );
-        end_of_doubt.await.expect("the doubt would never end");
+        end_of_wait.await.expect("the wait would never end");
         assert_eq!(node.owned_after(&everything(false)), every_partition());
     }
 }
@@ -181,39 +181,42 @@ fn declined(reason: Reason, epoch: i64) -> Status {
 }
 
 #[test]
-fn a_fault_is_this_nodes_own_if_another_node_serves_the_partition() {
+fn a_node_evicts_itself_if_another_node_serves_a_partition_that_it_declined() {
     let node = Node::new(&serving(4), none_misconfigured());
-    let is_own = |hint: &Hint| must_evict_itself(hint, &node.view).is_some();
+    let evicts = |hint: &Hint| must_evict_itself(hint, &node.view).is_some();
     let (share, clock) = (everything(true), "this machine's clock is wrong");
-    assert!(!is_own(&share));
+    assert!(!evicts(&share));
     node.set_statuses(&declined(Reason::suspecting_this_node(clock.into()), 5));
-    assert!(!is_own(&share), "nobody serves the partition");
-    // A dead node's entry shows nothing.
+    assert!(!evicts(&share), "no node serves the partition");
+    // The entry of a dead node proves nothing.
     node.entries.put_all(4, "http://b:1");
-    assert!(!is_own(&share), "the other node does not answer");
-    // It was fenced by this node's announcement, and does not know it.
+    assert!(!evicts(&share), "the other node does not answer");
+    // The other node was fenced by this node's announcement, and has not noticed.
     node.serves_elsewhere(4);
-    assert!(!is_own(&share), "the other node has served before only");
+    assert!(
+        !evicts(&share),
+        "the other node served only before the announcement"
+    );
     node.entries.put_all(6, "http://b:1");
     assert!(
-        !is_own(&share),
+        !evicts(&share),
         "the other node answers for an earlier epoch"
     );
     node.serves_elsewhere(6);
-    assert!(is_own(&share));
+    assert!(evicts(&share));
     assert!(
-        !is_own(&Hint::default()),
+        !evicts(&Hint::default()),
         "the partition is not this node's"
     );
     assert!(
-        !is_own(&everything(false)),
+        !evicts(&everything(false)),
         "the group may have decided otherwise"
     );
-    // A log that lost records would be lost to the other node, too.
+    // A log that lost records is the same for the other node.
     node.set_statuses(&declined("the log ends before a proved record".into(), 5));
-    assert!(!is_own(&share));
+    assert!(!evicts(&share));
     node.set_statuses(&Status::Ended("chain broken: journal.orders/1@7".into()));
-    assert!(!is_own(&share));
+    assert!(!evicts(&share));
 }
 
 #[tokio::test(start_paused = true)]

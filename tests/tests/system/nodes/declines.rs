@@ -24,7 +24,7 @@ pub async fn a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_
     let address = killed.client().base().to_owned();
     not_ready(
         survivor,
-        &format!("{address} owned it last and does not answer"),
+        &format!("its last owner, {address}, does not answer"),
     )
     .await?;
     survivor.ready().await?;
@@ -121,7 +121,7 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_others_and_go
     let addresses = free_addresses(3)?;
     let mut nodes = start(deployment, &addresses[..2]).await?;
     let stranger = with_other_key(deployment, addresses[2]).await?;
-    not_ready(&stranger, "this node left its partitions to others").await?;
+    not_ready(&stranger, "this node left the group").await?;
     not_ready(&stranger, "commands.hash_key_file must hold the same key").await?;
     let partitions = journal_partitions(deployment).await?;
     until("owners of every partition", CHANGE_TIMEOUT, async || {

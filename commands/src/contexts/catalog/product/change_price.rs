@@ -63,10 +63,10 @@ impl ApiCommand for ChangePrice {
         (status = 400, description = "The body or a header is malformed.", body = Problem),
         (status = 403, description = "JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.", body = Problem),
         (status = 404, description = "PRODUCT_NOT_FOUND", body = Problem),
-        (status = 412, description = "VERSION_MISMATCH: send the current version, which the problem has, if the command still applies.", body = Problem),
+        (status = 412, description = "VERSION_MISMATCH: the problem has the current version; if the command still applies, send that version in If-Match.", body = Problem),
         (status = 413, description = "COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.", body = Problem),
         (status = 422, description = "A field is invalid, or PRICE_NOT_POSITIVE.", body = Problem),
-        (status = 503, description = "The journal is not available or too much waits: send the command again later, with the same idempotency key.", body = Problem)))]
+        (status = 503, description = "The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency key.", body = Problem)))]
 async fn handle(
     State(executor): State<Executor>,
     ApiPath(sku): ApiPath<String>,

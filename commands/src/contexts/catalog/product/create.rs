@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub struct CreateProduct {
     /// The product's id: 1 to 64 printable ASCII characters. Case counts.
     sku: Sku,
-    /// May be empty.
+    /// The product's description. It may be empty.
     #[schema(value_type = String, max_length = 500, example = "WHITE HANGING HEART T-LIGHT HOLDER")]
     description: Description,
 }
@@ -52,14 +52,14 @@ impl ApiCommand for CreateProduct {
     params(CommandHeaders), request_body = CreateProduct,
     responses(
         (status = 201, description = "The product was created."),
-        (status = 200, description = "The product exists already with this description."),
+        (status = 200, description = "The product already exists with this description."),
         (status = 400, description = "The body or a header is malformed.", body = Problem),
         (status = 403, description = "JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.", body = Problem),
-        (status = 409, description = "PRODUCT_EXISTS: with another description.", body = Problem),
-        (status = 412, description = "VERSION_MISMATCH: send the current version, which the problem has, if the command still applies.", body = Problem),
+        (status = 409, description = "PRODUCT_EXISTS: the product exists with another description.", body = Problem),
+        (status = 412, description = "VERSION_MISMATCH: the problem has the current version; if the command still applies, send that version in If-Match.", body = Problem),
         (status = 413, description = "COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.", body = Problem),
         (status = 422, description = "A field is invalid, or the idempotency key was used for another command.", body = Problem),
-        (status = 503, description = "The journal is not available or too much waits: send the command again later, with the same idempotency key.", body = Problem)))]
+        (status = 503, description = "The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency key.", body = Problem)))]
 async fn handle(
     State(executor): State<Executor>,
     headers: CommandHeaders,
