@@ -19,7 +19,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a node with every role
     Serve,
-    /// Run a node with the write side only: it takes commands and owns a share of the journals' partitions
+    /// Run a node with the write side only: it accepts commands and owns a share of the journals' partitions
     Commands,
     /// Manage Kafka topics
     #[command(subcommand)]

@@ -22,7 +22,7 @@ pub struct Config {
     pub postgres: PostgresSettings,
     #[serde(default)]
     pub cql: CqlSettings,
-    /// Required by nodes that take commands.
+    /// Required by `serve` and `commands`.
     pub commands: Option<CommandsSettings>,
     #[serde(default)]
     pub log: LogSettings,
@@ -37,15 +37,15 @@ pub struct HttpSettings {
     /// Address and port to listen on, `address:port`. It must be a loopback address, because there is no
     /// sign-in yet. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
-    /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`, the
-    /// loopback addresses and `http.listen`. A request with another `Host` is refused. Default: none.
+    /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`,
+    /// the loopback addresses and `http.listen`. A request with any other `Host` is refused. Default: none.
     pub hosts: String,
-    /// Most bytes of requests, of lines of batches and of unread answers that wait in the process; further
-    /// ones are refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
+    /// Maximum number of bytes of requests, batch lines and unread answers that wait in the process; further
+    /// requests are refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
     pub waiting_bytes_max: u32,
 }
 
-/// Least value of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
+/// Minimum of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
 const WAITING_BYTES_LEAST: u32 = 32 << 20;
 
 impl Default for HttpSettings {
@@ -62,7 +62,7 @@ impl HttpSettings {
     /// The names under which clients may call the service.
     ///
     /// # Errors
-    /// `hosts` has a text that names no host.
+    /// `hosts` has a text that is not a host name.
     pub fn hosts(&self) -> anyhow::Result<Hosts> {
         Hosts::new(self.listen.ip(), &self.hosts).context("http.hosts")
     }
@@ -84,7 +84,8 @@ impl HttpSettings {
 }
 
 impl Config {
-    /// Reads the file, if one is named, and the environment; then checks the settings that need no server.
+    /// Reads the file, if one is named, and the environment; then checks the settings that can be checked
+    /// without a server.
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let config: Self = service::config::load(file)?;
         config.kafka.check().context("configuration")?;
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_without_a_port_of_its_own_is_refused() {
+    fn an_address_with_port_0_is_refused() {
         let check = |listen: &str| {
             let listen = listen.parse().unwrap();
             let settings = HttpSettings {

@@ -15,15 +15,15 @@ use mimalloc::MiMalloc;
 use service::telemetry::{Reader, init_logs};
 use std::{process::ExitCode, time::Duration};
 
-/// Parts of a command are allocated on one thread and freed on another, which is expensive with the
-/// system's allocator. It serves the Kafka client library too; that alone is worth 8 % of an owner's
-/// commands per second. Version 2, because with version 3 a program exits at its start under libfaketime.
-/// Without huge pages, because a thread touches few bytes of many pages: with them an idle `serve` takes 80
-/// MiB more.
+/// A command's data is allocated on one thread and freed on another, which is expensive with the system's
+/// allocator. The Kafka client library uses this allocator, too, which alone gains 8 % of an owner's commands
+/// per second. Version 2 of mimalloc is used, because under libfaketime a program with version 3 exits at its
+/// start. Huge pages are off, because a thread touches few bytes of many pages: with them an idle `serve`
+/// takes 80 MiB more.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long blocking calls of client libraries may delay the exit.
+/// Longest time for which blocking calls of client libraries may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Dropped at the end, when the last spans have been exported.
+    // Dropped at the end, which exports the last spans.
     let mut export = None;
     let mut load = |reader| -> anyhow::Result<Config> {
         let config = Config::load(cli.config.as_deref())?;

@@ -1,4 +1,4 @@
-//! Topics and schemas, which must exist before anything is read or written.
+//! Creates topics and schemas, which must exist before anything is read or written.
 
 use crate::{config::Config, describe};
 use kafka::{Admin, Encoder, KafkaSettings, Registry, RegistryError, Subjects, admin::AdminError};
@@ -13,22 +13,22 @@ use std::{collections::HashMap, process::ExitCode};
 pub struct ReadyTopics {
     /// The encoder of the values of every topic that has a schema, by topic.
     pub encoders: HashMap<&'static str, Encoder>,
-    /// How many partitions each topic has at the brokers.
+    /// The number of partitions of each topic, according to the brokers.
     pub partitions: PartitionCounts,
-    /// Each journal with its `max.message.bytes`.
+    /// Each journal and its `max.message.bytes`.
     pub message_bytes_max: Vec<(&'static str, usize)>,
 }
 
-/// Why topics and schemas are not ready for use.
+/// Reasons why topics and schemas are not ready for use.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The topics.
+    /// The topics are not ready.
     #[error(transparent)]
     Topics(#[from] AdminError),
-    /// The directory of owners.
+    /// The directory of owners can't be read.
     #[error(transparent)]
     Directory(#[from] describe::ReadError),
-    /// A journal is gone, and a new one would be empty.
+    /// A journal was deleted, and a new one would be empty.
     #[error(
         "topic {} does not exist, but {} names a record of its log at offset {} (partition {}, log id {}): \
          the topic was deleted, or this is another cluster. Restore it, or, to begin with an empty journal, \
@@ -41,10 +41,10 @@ pub enum SetupError {
         /// A record of its log.
         record: ProvedRecord,
     },
-    /// The schemas.
+    /// The schemas are not ready.
     #[error(transparent)]
     Schemas(#[from] RegistryError),
-    /// Our own schema does not parse.
+    /// A schema of this program does not parse.
     #[error("topic {topic}: {source}")]
     Schema {
         /// The topic of the values.
@@ -60,15 +60,15 @@ impl SetupError {
         match self {
             Self::Topics(error) => error.is_transient(),
             Self::Schemas(error) => error.is_transient(),
-            // The process waits for the operator.
+            // The process waits until the operator acts.
             Self::Directory(_) | Self::DeletedJournal { .. } => true,
             Self::Schema { .. } => false,
         }
     }
 }
 
-/// Fails if a journal does not exist of whose log an owner has published a record: a new one would silently
-/// replace it.
+/// Fails if a journal does not exist although an owner has published a record of its log: a new journal would
+/// silently replace it.
 async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), SetupError> {
     let mut missing = Vec::new();
     for context in CONTEXTS {
@@ -87,7 +87,7 @@ async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), Setup
     }
 }
 
-/// Creates missing topics and registers schemas; checks those that exist.
+/// Creates missing topics and registers missing schemas; checks the existing ones.
 pub async fn prepare(
     admin: &Admin,
     kafka: &KafkaSettings,

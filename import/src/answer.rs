@@ -33,7 +33,7 @@ pub struct Answer {
 pub enum Outcome {
     /// The command was executed.
     New,
-    /// The command had been executed before, or there was nothing to do.
+    /// The command had been executed before, or had nothing to change.
     Already,
     /// The product exists with another description, which is kept.
     DescribedOtherwise,
@@ -58,7 +58,7 @@ pub enum Outcome {
 pub struct OutcomeCounts {
     /// Executed now.
     pub new: u64,
-    /// Executed before, or nothing to do; includes `described_otherwise`.
+    /// Executed before, or nothing to change; includes `described_otherwise`.
     pub already: u64,
     /// Refused because they violate a rule or can't be read.
     pub refused: u64,
@@ -91,9 +91,9 @@ impl Answer {
         }
     }
 
-    /// Whether the command's content is the reason. A conflict, an invalid field and a command that is too large are;
-    /// an aggregate that is not found and a missing right are if the rules have decided so. Otherwise a route or the
-    /// node's rights are the reason, and the other statuses concern the request.
+    /// Whether the status concerns the command's content. A conflict, an invalid field and a command that is
+    /// too large do. A 403 or a 404 does if the rules decided it, so that the answer has a version; otherwise
+    /// the reason is a route or the node's rights. All other statuses concern the request.
     fn is_about_the_command(&self) -> bool {
         match self.status {
             409 | 413 | 422 => true,

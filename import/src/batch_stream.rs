@@ -21,7 +21,8 @@ use tokio_util::io::StreamReader;
 /// Maximum number of commands that are sent and not answered.
 pub const UNANSWERED_MAX: usize = 1_024;
 
-/// Maximum length of a command, in bytes, including its line feed: the service accepts no longer line.
+/// Maximum length of a command, in bytes, including its line feed. The service accepts no line that is
+/// longer.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// Code of a command that is refused here, because the service would not accept its length.
@@ -49,7 +50,7 @@ pub enum Error {
         answered: u64,
         /// Number of commands in the batch.
         total: u64,
-        /// How long the next answer was waited for.
+        /// Duration of the wait for the next answer.
         waited: Duration,
     },
     /// The connection ended before the last answer.
@@ -123,7 +124,7 @@ pub enum Opened {
 pub struct Answered {
     /// The command's idempotency key.
     pub key: String,
-    /// Position in the file of the command's first row.
+    /// Position of the command's first row in the file.
     pub line: u64,
     /// The command's outcome.
     pub outcome: Outcome,
@@ -239,7 +240,7 @@ impl BatchStream {
         Ok(answer)
     }
 
-    /// Checks that commands and answers end together.
+    /// Checks that the answers end after the last command's.
     async fn check_end(&mut self) -> Result<(), Error> {
         if self.answered < self.batch.total {
             return Err(self.batch.stopped_early(self.answered, None));

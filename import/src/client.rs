@@ -24,7 +24,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is invalid or has another scheme.
-    #[error("{url:?} is not the http address of a service")]
+    #[error("{url:?} is not the address of a service; give one such as http://127.0.0.1:8080")]
     Url {
         /// The invalid URL.
         url: String,
@@ -200,7 +200,7 @@ async fn read_problem(response: Response, longest: Duration) -> String {
     let body = StreamReader::new(chunks.map(|chunk| chunk.map_err(io::Error::other)));
     let mut text = Vec::new();
     let mut beginning = body.take(PROBLEM_BYTES_MAX);
-    // After an error or a timeout, the text received before it is still the best explanation.
+    // After an error or a timeout, the text received before it is the best explanation.
     let _ = timeout(longest, beginning.read_to_end(&mut text)).await;
     String::from_utf8_lossy(&text).trim().to_owned()
 }
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unreachable_service_is_an_error() {
-        // A port that is bound and not listened on refuses connections, and nobody else can take it.
+        // A port that is bound and not listened on refuses connections, and no other process can take it.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());

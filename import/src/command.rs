@@ -2,7 +2,7 @@
 //!
 //! A command's idempotency key is derived from the file's own identifiers, so importing the file again
 //! executes nothing twice. A product's key has a hash of the description too: another file may describe the
-//! product otherwise, which is a command of its own. Amounts and totals are not sent; the service computes them.
+//! product differently, which is another command. Amounts and totals are not sent; the service computes them.
 
 use crate::{
     dataset::Dataset,
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub struct Command {
     /// The idempotency key.
     pub key: String,
-    /// Position in the file of the first row from which it was built.
+    /// Position in the file of the first row from which the command was built.
     pub line: u64,
     /// One line of JSON, including its line feed.
     pub json: Bytes,
@@ -113,7 +113,8 @@ impl Command {
     }
 }
 
-/// FNV-1a: the same in every version of this program, and enough to tell descriptions of one product apart.
+/// The FNV-1a hash, which is the same in every version of this program and is enough to tell descriptions of
+/// one product apart.
 fn hash(text: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_has_another_key_under_another_description() {
+    fn a_product_with_another_description_has_another_key() {
         let keys: Vec<String> = ["cup", "mug"]
             .into_iter()
             .map(|description| {

@@ -1,6 +1,6 @@
-//! The conventions of a file: the order of day and month, and how it writes ids. They are judged over all rows
-//! before anything is sent, because each row alone looks right: 1/12 is a date either way, and `17850.0` is an id
-//! like any other.
+//! The conventions of a file: the order of day and month, and how it writes ids. They are judged over all
+//! rows before anything is sent, because each row alone looks right: 1/12 is a date in either order, and
+//! `17850.0` is a valid id.
 
 use crate::local_time::{self, DateOrder, Reading};
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub enum IdColumn {
     Customer,
 }
 
-/// How a file's rows write dates and ids.
+/// The forms in which a file's rows write dates and ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Conventions {
     /// The order of day and month.
@@ -61,16 +61,16 @@ pub enum Error {
     },
     /// No date shows which part is the day.
     #[error(
-        "every date can be read with the month or with the day first: {rows}; say which with --dates month-first or --dates day-first"
+        "every date can be read with the month or with the day first: {rows}; choose with --dates month-first or --dates day-first"
     )]
     AmbiguousDates {
         /// The rows with such dates.
         rows: Rows,
     },
-    /// Some dates don't exist in the order that was asked for.
+    /// Some dates don't exist in the requested order.
     #[error("--dates {order} does not fit the dates {rows}")]
     OtherDates {
-        /// The order that was asked for.
+        /// The requested order.
         order: DateOrder,
         /// The rows with other dates.
         rows: Rows,
@@ -133,7 +133,7 @@ pub struct Fields<'a> {
 }
 
 impl Survey {
-    /// Takes note of a row.
+    /// Records a row.
     pub fn add(&mut self, line: u64, fields: Fields<'_>) {
         match local_time::reading(fields.date) {
             Some(Reading::MonthFirst) => self.month_first.add(line, fields.date),
@@ -157,7 +157,7 @@ impl Survey {
         }
     }
 
-    /// The file's conventions. `dates` is the order that the user asked for.
+    /// The file's conventions. `dates` is the order that the user requested.
     pub fn judge(self, dates: Option<DateOrder>) -> Result<Conventions, Error> {
         let mut decimal_ids = Vec::new();
         for (column, rows) in IdColumn::ALL.into_iter().zip(self.ids) {
@@ -268,7 +268,7 @@ impl IdForm {
         {
             return Self::WholeDecimal;
         }
-        // Spreadsheets write a sign, other ids with an E hardly have one.
+        // Spreadsheets write a sign; other ids with an E rarely have one.
         if let Some((mantissa, exponent)) = id.split_once(['E', 'e'])
             && mantissa.split('.').count() <= 2
             && mantissa.split('.').all(is_digits)
@@ -343,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn one_date_decides_for_all() {
+    fn one_date_decides_the_order_of_all_dates() {
         for (dates, order) in [
             (["12/1/2010 8:26", "12/13/2010 8:26"], DateOrder::MonthFirst),
             (["1/12/2010 8:26", "13/12/2010 8:26"], DateOrder::DayFirst),
-            // Neither of these shows an order, and none is needed.
+            // Neither date shows an order, and no order is needed.
             (
                 ["12/12/2010 8:26", "99/99/2010 8:26"],
                 DateOrder::MonthFirst,
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_show_no_order_need_it_to_be_said() {
+    fn dates_that_show_no_order_need_the_option() {
         let rows = [
             "12/1/2010 8:26",
             "12/2/2010 8:26",
@@ -384,7 +384,7 @@ mod tests {
             judge(&rows, None).unwrap_err().to_string(),
             "every date can be read with the month or with the day first: in 4 rows \
              (line 2: 12/1/2010 8:26, line 3: 12/2/2010 8:26, line 4: 12/3/2010 8:26, ...); \
-             say which with --dates month-first or --dates day-first"
+             choose with --dates month-first or --dates day-first"
         );
         for order in [DateOrder::MonthFirst, DateOrder::DayFirst] {
             assert_eq!(judge(&rows, Some(order)).unwrap().dates, order);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_does_not_fit_the_dates_is_an_error() {
+    fn a_requested_order_that_does_not_fit_the_dates_is_an_error() {
         let rows = [dated("13/12/2010 8:26")];
         assert_eq!(
             judge(&rows, Some(DateOrder::MonthFirst))

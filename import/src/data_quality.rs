@@ -1,5 +1,5 @@
-//! Counts unusual data in the file. `tests/python/expectation.py` counts the same independently, under the
-//! same names.
+//! Counts unusual data in the file. `tests/python/expectation.py` counts the same data independently, under
+//! the same names.
 
 use crate::{
     invoices::{Invoice, Kind, Product},
@@ -63,7 +63,7 @@ pub struct RowEncoding {
 }
 
 impl DataQuality {
-    /// Counts what a row shows on its own; `description` is its trimmed description.
+    /// Counts the data of one row; `description` is its trimmed description.
     pub fn count_row(&mut self, entry: &Entry<'_>, encoding: RowEncoding, description: &str) {
         let UnitPrice(price) = entry.unit_price;
         let is_sale = Kind::of(&entry.invoice) == Kind::Sale;
@@ -96,7 +96,7 @@ impl DataQuality {
         }
     }
 
-    /// Counts what an invoice shows once it is complete.
+    /// Counts the data of a complete invoice.
     pub fn count_invoice(&mut self, invoice: &Invoice) {
         let distinct: HashSet<_> = invoice.lines.iter().collect();
         self.exact_duplicate_lines += (invoice.lines.len() - distinct.len()) as u64;
@@ -107,7 +107,7 @@ impl DataQuality {
         self.invoices_starting_with_a += u64::from(invoice.number.starts_with('A'));
     }
 
-    /// Counts what the stock codes show once all of them are known.
+    /// Counts the data of all stock codes.
     pub fn count_products(&mut self, products: &[Product]) {
         let mut spellings: HashMap<String, u64> = HashMap::new();
         for product in products {

@@ -48,7 +48,7 @@ pub struct Dataset {
     pub lines: u64,
     /// The sum of all amounts in minor units.
     pub total_minor: i64,
-    /// How its rows write dates and ids.
+    /// The forms in which its rows write dates and ids.
     pub conventions: Conventions,
     /// Counts of unusual data.
     pub data_quality: DataQuality,
@@ -80,7 +80,7 @@ impl DatasetBuilder {
         builder
     }
 
-    /// How the file's rows write dates and ids.
+    /// The forms in which the file's rows write dates and ids.
     pub fn conventions(&self) -> &Conventions {
         &self.dataset.conventions
     }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-/// Maximum number of fields; a row with more of them fits no header.
+/// Maximum number of fields; a row with more fits no header.
 pub const FIELDS_MAX: usize = 64;
 
 /// Reasons why a row can't be split.
@@ -15,11 +15,11 @@ pub enum Error {
     /// A field begins with a quote and has no closing quote.
     #[error("a quoted field is not closed on its line")]
     QuoteOpen,
-    /// A closing quote is followed by something else than a comma.
-    #[error("text after a closing quote")]
+    /// A closing quote is followed by another character than a comma.
+    #[error("a closing quote is not followed by a comma")]
     TextAfterQuote,
     /// More than [`FIELDS_MAX`].
-    #[error("more than {FIELDS_MAX} fields")]
+    #[error("the row has more than {FIELDS_MAX} fields")]
     TooMany,
 }
 
@@ -34,7 +34,7 @@ pub fn split(row: &str) -> Result<Vec<Cow<'_, str>>, Error> {
 /// The fields before the first one that can't be split off; all fields of a row without an error.
 pub fn before_error(row: &str) -> Vec<Cow<'_, str>> {
     let mut fields = Vec::new();
-    // The error is behind the fields that were found.
+    // The fields before the error were found.
     let _ = split_into(&mut fields, row);
     fields
 }

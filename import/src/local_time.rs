@@ -34,13 +34,13 @@ pub enum DateOrder {
 /// The orders of day and month in which a date exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Only with the month first.
+    /// The date exists only with the month first.
     MonthFirst,
-    /// Only with the day first.
+    /// The date exists only with the day first.
     DayFirst,
-    /// In both, as two different days.
+    /// The date exists in both orders, as two different days.
     Either,
-    /// In both, as the same day.
+    /// The date exists in both orders, as the same day.
     SameEitherWay,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for DateOrder {
 }
 
 impl Zone {
-    /// The zone of the times in the file, which is London, from the time zones that are built into the binary.
+    /// The zone of the file's times, which is London, from the time zones that are built into the binary.
     pub fn of_dataset() -> Self {
         Self(TimeZone::get(LONDON).expect("the time zones are bundled with the program"))
     }
@@ -108,8 +108,8 @@ struct DateParts {
 }
 
 impl DateParts {
-    /// `jiff`'s own `strptime` takes more forms (a signed or shorter year, a minute of one digit, any number of
-    /// blanks), so the digits are counted here.
+    /// `jiff`'s own `strptime` accepts more forms (a signed or shorter year, a minute of one digit, any
+    /// number of blanks), so the digits are counted here.
     fn of(text: &str) -> Result<Self, Error> {
         let (date, time) = text.split_once(' ').ok_or(Error::Form)?;
         let (first, rest) = date.split_once('/').ok_or(Error::Form)?;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_day_is_first_where_the_file_says_so() {
+    fn the_day_comes_first_in_a_day_first_file() {
         let day_first = |text| resolve_in(text, DateOrder::DayFirst);
         let expected = ("2010-12-01T08:26:00Z".to_owned(), false);
         assert_eq!(day_first("1/12/2010 8:26"), Ok(expected));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_shows_its_order_where_it_allows_one_only() {
+    fn a_date_shows_its_order_if_it_allows_only_one() {
         for (text, expected) in [
             ("12/13/2010 8:26", Some(Reading::MonthFirst)),
             ("13/12/2010 8:26", Some(Reading::DayFirst)),

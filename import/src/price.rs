@@ -1,4 +1,4 @@
-//! Prices of the file, read exactly: without floating point.
+//! Reads the file's prices exactly, without floating point.
 
 use schemas::UnitPrice;
 

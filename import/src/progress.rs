@@ -11,7 +11,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 const BAR: &str = "{msg:9} [{bar:40}] {human_pos}/{human_len}  {per_sec}  {eta} left";
 
-/// How progress is shown.
+/// The way in which progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Progress is not shown.

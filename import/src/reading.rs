@@ -1,7 +1,7 @@
 //! Reads the file into a dataset: every row is either part of it or listed as rejected.
 //!
-//! How a row is read depends on the conventions that the other rows show, so the file is read twice. An invoice
-//! is imported as a whole or not at all: if one of its rows is rejected, the others are held back, wherever
+//! The conventions that all rows show decide how each row is read, so the file is read twice. An invoice is
+//! imported as a whole or not at all: if one of its rows is rejected, its other rows are held back, wherever
 //! they are. A file with rejected rows is therefore read a third time.
 
 use crate::{
@@ -48,7 +48,7 @@ pub enum Error {
     TooManyRejected {
         /// The first row beyond the limit.
         line: u64,
-        /// Why it is rejected.
+        /// The reason for its rejection.
         reason: String,
     },
     /// A malformed row of an unknown invoice: that invoice would be imported without the row.
@@ -58,7 +58,7 @@ pub enum Error {
     InvoiceUnknown {
         /// The row.
         line: u64,
-        /// Why it can't be split.
+        /// The reason why it can't be split.
         source: RowError,
     },
     /// The rejects file can't be written.
@@ -88,8 +88,8 @@ struct Rejected {
     invoices: HashMap<String, u64>,
 }
 
-/// Reads all rows into a dataset, after all rows have shown the file's conventions; `dates` is the order of day and
-/// month that the user asked for. `reopen` yields the same rows again.
+/// Reads all rows twice: first for the file's conventions, then into a dataset. `dates` is the order of day
+/// and month that the user requested. `reopen` yields the same rows again.
 pub fn read(
     mut rows: Rows,
     reopen: impl Fn() -> Result<Rows, source::Error>,
@@ -108,7 +108,7 @@ pub fn read(
     Ok(dataset)
 }
 
-/// Gathers what the rows show of the file's conventions. Rows that can't be split are rejected later.
+/// Gathers the evidence of the file's conventions. Rows that can't be split are rejected later.
 fn survey(rows: &mut Rows) -> Result<Survey, Error> {
     let header = read_header(rows)?;
     let mut survey = Survey::default();
@@ -120,7 +120,7 @@ fn survey(rows: &mut Rows) -> Result<Survey, Error> {
     Ok(survey)
 }
 
-/// Reads every valid row, and records why the others are rejected.
+/// Reads every valid row, and records the reasons why rows are rejected.
 fn read_all(rows: &mut Rows, conventions: Conventions) -> Result<(Dataset, Rejected), Error> {
     let header = read_header(rows)?;
     let (zone, mut builder) = (Zone::of_dataset(), DatasetBuilder::new(conventions));
@@ -163,7 +163,7 @@ fn read_without(
                 let invoice = invoice_of(&header, &builder, &row)?;
                 match invoice.and_then(|invoice| rejected.invoices.get(&invoice)) {
                     Some(&line) => Some(RejectReason::HeldBack { line }.to_string()),
-                    // Fails only if the file was changed since it was read first.
+                    // This fails only if the file was changed after the first reading.
                     None => add(&mut builder, &header, &zone, &row)
                         .err()
                         .map(|reason| reason.to_string()),
@@ -177,7 +177,7 @@ fn read_without(
     Ok(builder.finish())
 }
 
-/// The invoice number of a row that may be malformed, as the dataset has it.
+/// The invoice number of a row that may be malformed, in the dataset's form.
 fn invoice_of(
     header: &Header,
     builder: &DatasetBuilder,
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_an_unknown_invoice_ends_the_import() {
+    fn a_malformed_row_of_an_unknown_invoice_ends_the_import() {
         let header = format!("Note,{HEADER}");
         let valid = "a note,1,A,,1,12/1/2010 8:26,1.00,7,France\n";
         let (dataset, ..) = read_bytes(format!("{header}{valid}").into_bytes());

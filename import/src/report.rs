@@ -1,5 +1,5 @@
-//! Reports an import, as a table for people and as JSON for `daybook reconcile`: totals of the file, which
-//! are computed from its rows and not from answers, and the outcomes of the commands.
+//! Reports an import, as a table for people and as JSON for `daybook reconcile`. It has the totals of the
+//! file, which are computed from its rows and not from answers, and the outcomes of the commands.
 
 use crate::{
     answer::OutcomeCounts, conventions::Conventions, data_quality::DataQuality, dataset::Dataset,
@@ -13,13 +13,13 @@ use std::{fmt, time::Duration};
 /// Report of an import.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The invoices of the file, by currency.
+    /// The totals of the file's invoices, by currency.
     pub totals: TotalsByCurrency,
-    /// The invoices' numbers, which tell them from others in the service.
+    /// The invoices' numbers, which tell these invoices from others in the service.
     pub invoice_numbers: Vec<String>,
     /// Stock codes in the file.
     pub products: u64,
-    /// How the file writes dates and ids.
+    /// The forms in which the file writes dates and ids.
     pub conventions: Conventions,
     /// Counts of unusual data.
     pub data_quality: DataQuality,

@@ -28,7 +28,7 @@ const COLUMNS: [&str; 8] = [
 /// Reasons why the first row is not a header of Online Retail.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// It is not CSV.
+    /// The row is not CSV.
     #[error("the header cannot be read")]
     Row(#[from] fields::Error),
     /// A column is missing.
@@ -44,7 +44,7 @@ pub enum HeaderError {
 /// Reasons why a row is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// It is not CSV.
+    /// The row is not CSV.
     #[error(transparent)]
     Fields(#[from] fields::Error),
     /// More or fewer fields than the header has.
@@ -58,7 +58,7 @@ pub enum RowError {
     /// The invoice number is empty or blank.
     #[error("the invoice number is empty")]
     NoInvoice,
-    /// An id would be another one than without the blank.
+    /// An id starts or ends with a blank, which would make it another id.
     #[error("the {column} starts or ends with a blank")]
     Blank {
         /// The column of the id.
@@ -97,7 +97,7 @@ pub struct Entry<'a> {
     pub invoice: Cow<'a, str>,
     /// The stock code.
     pub sku: Sku,
-    /// As in the file, untrimmed.
+    /// The description as in the file, untrimmed.
     pub description: &'a str,
     /// Pieces, signed.
     pub quantity: Quantity,
@@ -109,7 +109,7 @@ pub struct Entry<'a> {
     pub amount: i64,
     /// The customer's id.
     pub customer: Option<&'a str>,
-    /// Not empty.
+    /// The country; not empty.
     pub country: &'a str,
 }
 
@@ -149,8 +149,8 @@ impl Header {
     /// The invoice number of a row that may be malformed behind it; `None` if it has no invoice number.
     ///
     /// # Errors
-    /// The row's fault, if it may lie in the invoice number or before it: then another field would be taken for the
-    /// number.
+    /// The row's fault, if it may lie in the invoice number or before it. Another field would then be taken
+    /// for the number.
     pub fn invoice_of(&self, row: &str) -> Result<Option<String>, RowError> {
         let position = self.positions[0];
         let fields = fields::before_error(row);
@@ -165,7 +165,7 @@ impl Header {
         Ok((!invoice.is_empty()).then(|| invoice.to_owned()))
     }
 
-    /// The fields that have conventions, of those that [`Header::split`] gave.
+    /// The fields that have conventions, among those that [`Header::split`] returned.
     pub fn conventional<'a>(&self, fields: &'a [Cow<'a, str>]) -> conventions::Fields<'a> {
         let [invoice, stock_code, _, _, date, _, customer, _] =
             self.positions.map(|position| fields[position].as_ref());
@@ -177,7 +177,7 @@ impl Header {
         }
     }
 
-    /// Reads the fields that [`Header::split`] gave.
+    /// Reads the fields that [`Header::split`] returned.
     pub fn read<'a>(
         &self,
         fields: &'a [Cow<'a, str>],

@@ -29,10 +29,11 @@ const EXIT_INCOMPLETE: u8 = 2;
 
 /// Import UCI Online Retail: products, sales and credit notes
 ///
-/// Importing a file again executes no command twice. Before anything is sent, all rows are compared: a file whose
-/// rows contradict each other in the order of day and month, or in the form of ids, is not imported. Exit codes:
-/// 0: everything was imported; 2: everything except the entries of the rejects file was imported; 1: the file
-/// cannot be read or contradicts itself, or the service is unreachable, stopped or failed: import again.
+/// Importing a file again executes no command twice. Before anything is sent, all rows are compared: a file
+/// whose rows contradict each other in the order of day and month, or in the form of ids, is not imported.
+/// Exit codes: 0: everything was imported; 2: everything except the entries of the rejects file was imported;
+/// 1: the file cannot be read or contradicts itself, or the service is unreachable, stopped or failed: import
+/// again.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// CSV file of Online Retail, plain or compressed with gzip
@@ -46,7 +47,7 @@ pub struct Args {
     /// File for the report as JSON
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Order of day and month in the file's dates; needed if no date of the file shows it
+    /// Order of day and month in the file's dates; required if no date in the file shows it
     #[arg(long)]
     pub dates: Option<DateOrder>,
     /// Do not show progress
@@ -295,7 +296,7 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_of_a_file_that_contradicts_itself() {
+    async fn a_file_that_contradicts_itself_is_not_sent() {
         let service = ServiceFake::start(Behaviour::Accept).await;
         let folder = tempfile::tempdir().unwrap();
         let contradiction = "3,A,cup,1,13/12/2010 8:26,1.00,7,France\n";

@@ -29,7 +29,7 @@ pub enum Behaviour {
     Fail(&'static str),
     /// Breaks the connection after this number of answers.
     BreakAfter(usize),
-    /// Ends the response in good order after this number of answers.
+    /// Ends the response without an error after this number of answers.
     EndAfter(usize),
     /// Stops answering after this number of answers, and keeps the connection open.
     StallAfter(usize),

@@ -1,8 +1,7 @@
 //! Reads the file as rows: decompressed if necessary, numbered, of bounded length, decoded to text.
 //!
-//! A row is one line of the file. A stray quote therefore costs one row instead of the rest of the file,
-//! and a rejected row can be listed unchanged. Quoted line breaks are not supported; Online Retail has
-//! none.
+//! A row is one line of the file. So a stray quote affects only one row, and a rejected row can be listed
+//! unchanged. Quoted line breaks are not supported; Online Retail has none.
 
 use flate2::bufread::MultiGzDecoder;
 use std::{

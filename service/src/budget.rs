@@ -1,6 +1,6 @@
-//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers that
-//! clients have not read yet. A request that finds it used up is refused with 503 and `Retry-After`, so an outage
-//! of a server behind this process can't exhaust its memory.
+//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers
+//! that clients have not read yet. If it is used up, a request is refused with 503 and `Retry-After`, so an
+//! outage of a server behind this process can't exhaust its memory.
 
 use crate::problem::Problem;
 use axum::{
@@ -24,17 +24,16 @@ use tokio::{
 
 /// The budget of a process, unless its settings say otherwise.
 pub const BYTES_DEFAULT: u32 = 256 << 20;
-/// The bytes that a request takes besides its body: for its headers, its buffers and its tasks.
+/// Bytes that a request takes besides its body, for headers, buffers and tasks.
 pub const REQUEST_BYTES: usize = 4 << 10;
-/// Largest body of a request that is not streamed, in bytes. No request takes more: a longer body is refused,
-/// or read line by line.
+/// Largest body of a request that is not streamed, in bytes. A longer body is refused, or read line by line.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A budget in bytes. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget {
     own: Pool,
-    /// The budget that this one is a part of.
+    /// The budget of which this one is a part.
     whole: Option<Pool>,
 }
 
@@ -44,7 +43,7 @@ struct Pool {
     bytes: u32,
 }
 
-/// A share of a [`Budget`], until it is dropped.
+/// A share of a [`Budget`], which is given back when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     own: OwnedSemaphorePermit,
@@ -71,7 +70,8 @@ impl Budget {
         }
     }
 
-    /// A part with a bound of its own, such as that of one batch. Its shares are shares of this budget too.
+    /// A part with a bound of its own, such as the budget of one batch. Its shares count against this budget,
+    /// too.
     ///
     /// # Panics
     /// If this budget is a part itself.
@@ -87,7 +87,7 @@ impl Budget {
     /// Takes a share without waiting. A request for more than the whole budget takes the whole budget.
     ///
     /// # Errors
-    /// Fewer bytes are left.
+    /// Not enough bytes are left.
     pub fn try_take(&self, bytes: usize) -> Result<Share, Overloaded> {
         let own = self.own.try_take(bytes)?;
         let whole = self.whole.as_ref().map(|pool| pool.try_take(bytes));
@@ -141,7 +141,7 @@ impl Pool {
 }
 
 impl Share {
-    /// Splits off `bytes` as a share of their own, or all if this share has fewer.
+    /// Splits off a share of `bytes`, or of all bytes if this share has fewer.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let split = |permit: &mut OwnedSemaphorePermit| {
@@ -168,7 +168,8 @@ impl From<Overloaded> for Problem {
     }
 }
 
-/// A middleware: a request has a share of the budget until its response is sent or its client has gone away.
+/// A middleware that gives a request a share of the budget until its response is sent or its client has
+/// disconnected.
 pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -> Response {
     let length = request.body().size_hint().upper();
     let length = length.and_then(|bytes| usize::try_from(bytes).ok());
@@ -184,7 +185,7 @@ pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -
     }
 }
 
-/// A response's body with its share.
+/// A response's body with the request's share.
 struct Sharing {
     body: Body,
     _share: Share,
@@ -216,7 +217,7 @@ mod tests {
     use axum::{Router, http::header, middleware, routing::post};
     use tower::ServiceExt;
 
-    async fn ask(router: &Router, body: &'static str) -> Response {
+    async fn send(router: &Router, body: &'static str) -> Response {
         let request = Request::post("/").body(Body::from(body)).unwrap();
         router.clone().oneshot(request).await.unwrap()
     }
@@ -228,14 +229,14 @@ mod tests {
         let router = Router::new()
             .route("/", post(|| async { "done" }))
             .layer(admitting);
-        let first = ask(&router, "x").await;
+        let first = send(&router, "x").await;
         assert_eq!(first.status(), StatusCode::OK);
-        let second = ask(&router, "x").await;
+        let second = send(&router, "x").await;
         assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(second.headers()[header::RETRY_AFTER], "1");
         let text = axum::body::to_bytes(first.into_body(), 10).await.unwrap();
         assert_eq!(text, "done");
-        assert_eq!(ask(&router, "0123456789").await.status(), StatusCode::OK);
+        assert_eq!(send(&router, "0123456789").await.status(), StatusCode::OK);
     }
 
     #[tokio::test]
@@ -244,7 +245,7 @@ mod tests {
         let router = Router::new()
             .route("/", post(|| async { "done" }))
             .layer(admitting);
-        let response = ask(&router, "").await;
+        let response = send(&router, "").await;
         assert_eq!(response.into_body().size_hint().exact(), Some(4));
     }
 

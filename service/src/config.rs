@@ -1,8 +1,8 @@
 //! Configuration: a TOML file, if one is named, overridden by the environment.
 //!
-//! `DAYBOOK_<SECTION>_<FIELD>` sets `<section>.<field>`. A name that no section has is an error, so that a
-//! misspelt setting is never ignored. The exceptions are the variables that Kubernetes and Docker set for a
-//! service that is called `daybook`.
+//! `DAYBOOK_<SECTION>_<FIELD>` sets `<section>.<field>`. An unknown name is an error, so that a misspelt
+//! setting is never ignored. The exceptions are the variables that Kubernetes and Docker set for a service
+//! called `daybook`.
 
 use figment::{
     Figment,
@@ -11,7 +11,7 @@ use figment::{
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// The prefix of our environment variables.
+/// The prefix of this program's environment variables.
 pub const ENVIRONMENT_PREFIX: &str = "DAYBOOK_";
 
 /// A configuration that can't be used, with the key, its source and the reason.
@@ -20,7 +20,7 @@ pub enum ConfigError {
     /// A value is missing, misspelt or of the wrong type.
     #[error("configuration: {0}")]
     Invalid(Box<figment::Error>),
-    /// The file that was named can't be opened.
+    /// The named file can't be opened.
     #[error("configuration file {path} can't be read: {reason}")]
     NoFile {
         /// Its path.
@@ -53,14 +53,14 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
 /// The protocols of a service's ports.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// Whether a value is a service's address as Kubernetes gives it, such as `tcp://10.96.0.7:80`. Such a
-/// value is never meant as a setting.
+/// Whether a value is the address that Kubernetes gives a service, such as `tcp://10.96.0.7:80`. Such a value
+/// is never a setting.
 fn is_service_address(value: &str) -> bool {
     let scheme = value.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| PROTOCOLS.contains(&scheme))
 }
 
-/// Whether Kubernetes sets a variable of this name, without the prefix, for a service that is called `daybook`:
+/// Whether Kubernetes sets a variable of this name, without the prefix, for a service called `daybook`:
 /// `SERVICE_HOST`, `SERVICE_PORT`, `SERVICE_PORT_<port's name>`, `PORT`, `PORT_<number>_<protocol>` and
 /// `PORT_<number>_<protocol>_(PROTO|PORT|ADDR)`.
 fn is_of_service(name: &str) -> bool {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::result_large_err, reason = "the signature is figment's")]
-    fn variables_that_kubernetes_sets_for_a_service_called_daybook_are_no_settings() {
+    fn variables_that_kubernetes_sets_for_a_service_called_daybook_are_not_settings() {
         Jail::expect_with(|jail| {
             jail.clear_env();
             for (name, value) in [
@@ -152,7 +152,7 @@ mod tests {
                 jail.set_env(name, value);
             }
             assert_eq!(load::<Sections>(None).unwrap().http.listen, "b:2");
-            // Other names are wrong nevertheless, and so is a port without a service.
+            // Other names are still errors, and so is a port without a service.
             jail.set_env("DAYBOOK_PORT_80_TCP_LISTEN", "80");
             assert!(load::<Sections>(None).is_err());
             jail.clear_env();

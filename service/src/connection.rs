@@ -1,5 +1,5 @@
-//! Connections to clients that may stop reading. A response that its client does not read holds memory, and
-//! delays the end of the process; so a connection whose client takes no byte for [`WRITE_TIMEOUT`] is closed.
+//! Connections to clients that may stop reading. An unread response holds memory and delays the end of the
+//! process, so a connection is closed if its client reads no byte for [`WRITE_TIMEOUT`].
 
 use axum::serve::Listener;
 use std::{
@@ -13,16 +13,16 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Longest time that a client may take no byte of its responses.
+/// Longest time in which a client reads no byte of its responses.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A listener whose connections end if their clients stop reading.
+/// A listener that closes a connection if its client stops reading.
 pub struct WriteTimeoutListener<L>(pub L);
 
-/// A connection that fails once its other side has taken nothing for [`WRITE_TIMEOUT`].
+/// A connection that fails once its client has read nothing for [`WRITE_TIMEOUT`].
 pub struct Connection<S> {
     stream: S,
-    /// The time at which the connection fails; set while a write waits for the other side.
+    /// The time at which the connection fails; set while a write waits for the client.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_whose_client_reads_slowly_goes_on() {
+    async fn a_connection_whose_client_reads_slowly_continues() {
         let (ours, mut theirs) = duplex(1);
         let reading = tokio::spawn(async move {
             let mut text = [0; 5];

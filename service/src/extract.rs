@@ -11,16 +11,16 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-/// A JSON body. Rejections: 400 malformed, 413 too large, 415 another media type, charset or encoding, 422
-/// another shape.
+/// A JSON body. Rejections: 400 for malformed JSON, 413 for a body that is too large, 415 for another media
+/// type, charset or encoding, 422 for JSON that does not fit the type.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiJson<T>(pub T);
 
-/// The query string. Unknown names and values that don't parse are 400.
+/// The query string. An unknown name or an invalid value is a 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiQuery<T>(pub T);
 
-/// Parts of the path. Values that don't parse are 400.
+/// Path parameters. An invalid value is a 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiPath<T>(pub T);
 
@@ -104,7 +104,7 @@ mod tests {
         count: u32,
     }
 
-    async fn ask(query: &str, content_type: &str, body: &str) -> (StatusCode, String) {
+    async fn send(query: &str, content_type: &str, body: &str) -> (StatusCode, String) {
         let handler = |_: ApiQuery<Input>, _: ApiJson<Input>| async {};
         let request = axum::http::Request::post(format!("/?{query}"))
             .header("content-type", content_type)
@@ -138,7 +138,7 @@ mod tests {
                 "UNKNOWN_OR_INVALID_PARAMETER",
             ),
         ] {
-            let (found, text) = ask(query, content_type, body).await;
+            let (found, text) = send(query, content_type, body).await;
             assert_eq!(found.as_u16(), status, "{query} {body}: {text}");
             assert!(text.contains(part), "{query} {body}: {text}");
         }

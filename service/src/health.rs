@@ -10,7 +10,7 @@ use std::{
 /// All components of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// By name; `None`: ready, else the reason why it is not.
+    /// By name, the reason why the component is not ready; `None` if it is ready.
     components: Arc<Mutex<BTreeMap<String, Option<String>>>>,
 }
 
@@ -24,14 +24,14 @@ pub struct Component {
 /// The answer of `/health/ready`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Whether every component is ready, and there is one.
+    /// Whether every component is ready. It is false if there is no component yet.
     pub ready: bool,
-    /// By name: `ready`, or the reason why not.
+    /// By name: `ready`, or the reason why the component is not ready.
     pub components: BTreeMap<String, String>,
 }
 
 impl Health {
-    /// Adds a component; it begins not ready.
+    /// Adds a component, which is not ready at first.
     pub fn component(&self, name: impl Into<String>) -> Component {
         let component = Component {
             name: name.into(),
@@ -69,7 +69,7 @@ impl Component {
         self.set(None);
     }
 
-    /// Reports that the component is not ready, and why.
+    /// Reports that the component is not ready, with the reason.
     pub fn not_ready(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));
     }
@@ -95,17 +95,17 @@ impl Component {
     }
 }
 
-/// `/health/live`: the process runs and answers.
+/// Tells whether the process runs and answers.
 #[utoipa::path(get, path = "/health/live", tag = "operations",
     responses((status = 200, description = "The process runs and answers.")))]
 pub async fn live() -> &'static str {
     "alive"
 }
 
-/// `/health/ready`: every component is ready.
+/// Tells whether every component is ready.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
     (status = 200, description = "Every component is ready.", body = Readiness),
-    (status = 503, description = "Some are not ready; each gives its reason.", body = Readiness)))]
+    (status = 503, description = "Some components are not ready; the body has their reasons.", body = Readiness)))]
 pub async fn ready(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
     let readiness = health.readiness();
     let status = if readiness.ready {
@@ -136,7 +136,10 @@ mod tests {
         assert!(!health.readiness().ready);
         view.ready();
         assert!(health.readiness().ready);
-        journal.not_ready("kafka is away");
-        assert_eq!(health.readiness().components["journal"], "kafka is away");
+        journal.not_ready("kafka is unreachable");
+        assert_eq!(
+            health.readiness().components["journal"],
+            "kafka is unreachable"
+        );
     }
 }

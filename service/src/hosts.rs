@@ -1,8 +1,8 @@
 //! The names under which clients may call this service.
 //!
-//! A web page can point a name of its own at a loopback address (DNS rebinding). Its browser then takes this
+//! A web page can point a name of its own at a loopback address (DNS rebinding). The browser then takes this
 //! service for the page's server and lets the page send and read anything. Only the `Host` of such a request
-//! still has the page's name, so every request under a name that is not ours is refused.
+//! still has the page's name, so a request under any other name than this service's is refused.
 
 use crate::problem::Problem;
 use axum::{
@@ -13,22 +13,20 @@ use axum::{
 };
 use std::{net::IpAddr, sync::Arc};
 
-/// The name that every system gives its loopback address.
+/// The name of the loopback address on every system.
 const LOCALHOST: &str = "localhost";
 
-/// The names and addresses under which the service may be called, on any port. A port forwarding changes the
-/// port, and a page can't hide its name behind one.
+/// The names and addresses under which the service may be called. The port is ignored: port forwarding
+/// changes it, and a page can't hide its name behind a port.
 #[derive(Debug, Clone)]
 pub struct Hosts {
     listen: IpAddr,
     names: Arc<[String]>,
 }
 
-/// A text that is not the name of a host.
+/// A text that is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not the name of a host; give names or addresses without a port, separated by commas"
-)]
+#[error("{text:?} is not a host name; give names or addresses without a port, separated by commas")]
 pub struct HostsError {
     /// The text.
     pub text: String,
@@ -39,7 +37,7 @@ impl Hosts {
     /// or addresses separated by commas.
     ///
     /// # Errors
-    /// A part of `more` is not the name of a host.
+    /// A part of `more` is not a host name.
     pub fn new(listen: IpAddr, more: &str) -> Result<Self, HostsError> {
         let parts = more.split(',').map(str::trim);
         let names = parts.filter(|part| !part.is_empty()).map(|part| {
@@ -93,7 +91,7 @@ impl Hosts {
     }
 }
 
-/// A middleware: refuses a request under a name that is not ours.
+/// A middleware that refuses a request under any other name than this service's.
 pub async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match hosts.serve(request.uri(), request.headers()) {
         true => next.run(request).await,
@@ -102,7 +100,7 @@ pub async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next
 }
 
 fn not_served() -> Problem {
-    let detail = "Host: this service has no such name; call it as localhost or by the address it \
+    let detail = "Host: this service does not have this name; call it as localhost or by the address it \
         listens on, or add the name to the setting http.hosts";
     Problem::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_SERVED", detail)
 }
@@ -161,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_request_must_be_ours() {
+    fn every_name_in_a_request_must_be_one_of_ours() {
         assert!(!served("/", &[]));
         assert!(!served("/", &["localhost", "page.example"]));
         assert!(!served("/", &["localhost", "localhost"]));
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_names_no_host_is_an_error_that_shows_it() {
+    fn an_invalid_host_in_the_setting_is_an_error_that_shows_it() {
         let localhost = IpAddr::from([127, 0, 0, 1]);
         for bad in ["http://shop.example", "shop.example:80", "a b", "x@y"] {
             let error = Hosts::new(localhost, bad).unwrap_err();

@@ -1,4 +1,4 @@
-//! Reads JSON of a known shape. An error names the path of the field, such as `lines[3].sku`.
+//! Reads JSON into a type. An error names the path of the field, such as `lines[3].sku`.
 
 use crate::problem::Problem;
 use axum::http::StatusCode;
@@ -13,7 +13,7 @@ pub enum JsonError {
         /// The error, with line and column.
         reason: String,
     },
-    /// The body as a whole has another shape: it is not an object, or a field is missing.
+    /// The body as a whole does not fit: it is not an object, or a field is missing.
     #[error("{reason}")]
     Body {
         /// The error, with line and column.
@@ -22,7 +22,7 @@ pub enum JsonError {
     /// A field has the wrong type, or a value that can't be accepted.
     #[error("{path}: {reason}")]
     Field {
-        /// Where the field stands, such as `lines[3].sku`.
+        /// The path of the field, such as `lines[3].sku`.
         path: String,
         /// The error.
         reason: String,
@@ -32,9 +32,9 @@ pub enum JsonError {
 /// Reads a value from JSON text.
 ///
 /// # Errors
-/// The text is not JSON, or not of this type.
+/// The text is not JSON, or does not fit the type.
 pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
-    // Following the path costs time, so it is done only after an error.
+    // Tracking the path costs time, so it is done only after an error.
     serde_json::from_slice(text).or_else(|_| read_with_path(text))
 }
 
@@ -61,7 +61,7 @@ fn read_with_path<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     Ok(value)
 }
 
-/// The path says where a field is, so `at line 1 column 9` would only distract.
+/// The error's text without its position: the path already locates the field.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());

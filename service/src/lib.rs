@@ -1,5 +1,5 @@
-//! Needed by every process: configuration, telemetry, traces, problem details, health, shutdown, and the bounds of
-//! HTTP.
+//! The parts that every process needs: configuration, telemetry, traces, problem details, health, shutdown,
+//! and the bounds of HTTP.
 
 pub mod budget;
 pub mod config;

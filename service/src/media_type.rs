@@ -1,5 +1,4 @@
-//! The form of a request's body: its media type, its charset and its encoding. A body of another form is refused,
-//! never read as if it had ours.
+//! Checks the media type, the charset and the encoding of a request's body. An unsupported body is refused.
 
 use crate::problem::{ENCODING_NOT_IDENTITY, Problem};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 /// The code of a problem about the parameter `charset`.
 pub const CHARSET_NOT_UTF_8: &str = "CHARSET_NOT_UTF_8";
 
-/// Checks the headers of a body. `is_ours` gets the media type in lower case, without parameters.
+/// Checks the headers of a body. `is_ours` receives the media type in lower case, without parameters.
 ///
 /// # Errors
 /// 415: another media type (with the code and the detail of `other_type`), another charset than UTF-8, or an
@@ -38,7 +37,7 @@ pub fn check(
     };
     let mut encodings = encodings.map(|value| value.to_str().is_ok_and(is_identity));
     if !encodings.all(|is_identity| is_identity) {
-        let detail = "Content-Encoding: send the body as it is, without an encoding";
+        let detail = "Content-Encoding: send the body without an encoding";
         return Err(unsupported(ENCODING_NOT_IDENTITY, detail));
     }
     Ok(())
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_our_form_is_taken() {
+    fn a_supported_body_is_accepted() {
         let encoding = (header::CONTENT_ENCODING, "identity");
         for content_type in [
             "application/json",
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_another_form_is_refused() {
+    fn an_unsupported_body_is_refused() {
         let json = (header::CONTENT_TYPE, "application/json");
         assert_eq!(check_json(&[]), Err("OTHER"));
         for (content_type, code) in [

@@ -1,8 +1,8 @@
 //! Exports spans to an OpenTelemetry collector, by OTLP over HTTP with protobuf. Off by default.
 //!
-//! Limits. The collector is reached over http, because this build of the HTTP client has no TLS: a collector
-//! beside the process passes spans on. Spans are exported in batches by a thread of their own; if the collector can't
-//! keep up they are dropped, and the process is not slowed down.
+//! Limits: the collector is reached over http, because this build of the HTTP client has no TLS; a collector
+//! beside the process can pass spans on. A separate thread exports spans in batches. If the collector can't
+//! keep up, spans are dropped, and the process is not slowed down.
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -13,11 +13,11 @@ use opentelemetry_sdk::{
 use serde::Deserialize;
 use std::time::Duration;
 
-/// The path that OTLP gives to spans.
+/// The path of spans in OTLP.
 const TRACES_PATH: &str = "/v1/traces";
-/// Longest wait for the collector to take one batch.
+/// Longest wait for the collector to accept one batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait at the end of the process for the collector to take the last batch.
+/// Longest wait at the end of the process for the collector to accept the last batch.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The service's name in traces.
 const SERVICE_NAME: &str = "daybook";
@@ -27,11 +27,11 @@ const SERVICE_NAME: &str = "daybook";
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetrySettings {
     /// Base address of an OTLP collector's HTTP receiver, such as `http://127.0.0.1:4318`; spans of requests
-    /// go to its `/v1/traces`, as far as `log.filter` selects them. Default: none, and no span is exported.
+    /// that `log.filter` selects go to its `/v1/traces`. Default: none, so no span is exported.
     pub otlp_endpoint: Option<String>,
 }
 
-/// Why spans can't be exported.
+/// Reasons why spans can't be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The endpoint is not an http address.
@@ -50,7 +50,7 @@ pub enum OtlpError {
     },
 }
 
-/// A running export. Dropping it exports the spans that are left, within a bounded time.
+/// A running export. When it is dropped, it exports the remaining spans within a bounded time.
 pub struct SpanExport {
     provider: SdkTracerProvider,
 }
@@ -80,7 +80,7 @@ impl SpanExport {
         Ok(Self { provider })
     }
 
-    /// Where spans are recorded.
+    /// The tracer that records spans.
     pub fn tracer(&self) -> SdkTracer {
         self.provider.tracer(SERVICE_NAME)
     }
@@ -105,7 +105,7 @@ mod tests {
     };
     use tracing_subscriber::{layer::SubscriberExt, registry};
 
-    /// A collector that takes one request; gives its head and its body.
+    /// A collector that receives one request; its thread returns the request's head and body.
     fn collector() -> (String, JoinHandle<(String, Vec<u8>)>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

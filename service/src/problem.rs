@@ -12,7 +12,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// The code of a problem about `Content-Encoding`.
 pub const ENCODING_NOT_IDENTITY: &str = "CONTENT_ENCODING_NOT_IDENTITY";
 
-/// An error response. `code` is stable, for programs; `detail` is for people.
+/// An error response. `code` is stable and for programs; `detail` is for people.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 pub struct Problem {
     /// HTTP status.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_about_an_encoding_says_which_one_is_taken() {
+    fn a_problem_about_an_encoding_names_the_accepted_one() {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         let encoding = Problem::new(status, ENCODING_NOT_IDENTITY, "").into_response();
         assert_eq!(encoding.headers()[header::ACCEPT_ENCODING], "identity");

@@ -1,4 +1,4 @@
-//! How far each reader of the log has read, for operators and for clients that wait for a view.
+//! The progress of each reader of the log, for operators and for clients that wait for a view.
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +27,8 @@ pub struct Progress {
 pub struct Offsets {
     /// Everything before this offset is processed.
     pub read: BTreeMap<ReaderPartition, i64>,
-    /// The end of a reader's results in a topic of its own: the results of everything that it has processed are
-    /// before this offset. Has only topics that the reader has written to since it started.
+    /// The end of a reader's results in a topic that it writes: the results of everything that it has
+    /// processed are before this offset. It has only topics to which the reader has written since it started.
     pub written: BTreeMap<ReaderPartition, i64>,
 }
 
@@ -39,7 +39,7 @@ impl Progress {
         self.lock().read.insert(key, next_offset);
     }
 
-    /// Records, in one step, what a reader has processed and where the results end. Both are offsets by topic
+    /// Records, in one step, the offsets that a reader has processed and the ends of its results, by topic
     /// and partition.
     pub fn publish<'a>(
         &self,

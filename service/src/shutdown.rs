@@ -11,8 +11,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest wait for tasks to end after the signal.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
-/// Longest wait for connections to end, once no more requests are taken. Connections that a client
-/// does not read to their end are closed then, so that no client can delay the end of the process.
+/// Longest wait for connections to end, once no more requests are accepted. The remaining connections are
+/// then closed, so that a client that does not read can't delay the end of the process.
 pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_millis(1_750);
 
 /// Whether a supervised task has panicked.
@@ -42,8 +42,9 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Runs a task of the process until `stop`. If it panics, the process ends: otherwise the rest would look
-/// healthy without it. If it ends by itself, that is logged; the task's component reports the reason.
+/// Runs a task of the process until `stop`. If it panics, the process ends, because the rest would look
+/// healthy without the task. If it ends by itself, its end is logged; the task's component reports the
+/// reason.
 pub async fn supervise(
     name: &'static str,
     stop: CancellationToken,
@@ -51,7 +52,10 @@ pub async fn supervise(
 ) {
     match AssertUnwindSafe(task).catch_unwind().await {
         Ok(()) if stop.is_cancelled() => {}
-        Ok(()) => tracing::error!(task = name, "a task ended by itself; the others continue"),
+        Ok(()) => tracing::error!(
+            task = name,
+            "a task ended by itself; the other tasks continue"
+        ),
         Err(_) => {
             tracing::error!(task = name, "a task panicked; the process ends");
             PANICKED.store(true, Ordering::Relaxed);
@@ -60,7 +64,7 @@ pub async fn supervise(
     }
 }
 
-/// Waits for all tasks; `false` if some did not end in time, or one has panicked.
+/// Waits for all tasks; returns `false` if some did not end in time, or one has panicked.
 pub async fn wait_for(tasks: &TaskTracker) -> bool {
     tasks.close();
     let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait())

@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// How often samples are folded into histograms.
+/// Time between two folds of samples into histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The log's content and format.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSettings {
-    /// Format of log lines: `json`, one object a line, or `text`, for people. Default: `json` in services,
-    /// `text` in tools.
+    /// Format of log lines: `json`, with one object per line, or `text`, for people. Default: `json` in
+    /// services, `text` in tools.
     pub format: Option<LogFormat>,
     /// Spans and events to log, in the syntax of `tracing-subscriber`'s `EnvFilter`. Default: `info` in
     /// services, `warn` in tools.
@@ -26,16 +26,16 @@ pub struct LogSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Text for people.
     Text,
 }
 
-/// Why telemetry can't be set up.
+/// Reasons why telemetry can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// Not a filter.
+    /// The filter can't be parsed.
     #[error("log.filter {filter:?}: {reason}")]
     Filter {
         /// The setting's value.
@@ -43,15 +43,15 @@ pub enum TelemetryError {
         /// The parser's message.
         reason: String,
     },
-    /// The spans' export.
+    /// The export of spans can't be started.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
-    /// The process has set it up before.
-    #[error("telemetry is set up already: {0}")]
+    /// The process has already set up telemetry.
+    #[error("telemetry is already set up: {0}")]
     Twice(String),
 }
 
-/// The reader of the log, for the defaults.
+/// The reader of the log, which decides the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// A log store: everything, as JSON.
@@ -60,7 +60,7 @@ pub enum Reader {
     Person,
 }
 
-/// Sets up logs for the process, and the export of spans if an endpoint is set. The export runs until it is
+/// Sets up the process's logs, and the export of spans if an endpoint is set. The export runs until it is
 /// dropped.
 pub fn init_logs(
     settings: &LogSettings,
@@ -82,7 +82,7 @@ pub fn init_logs(
         None => None,
     };
     let tracer = export.as_ref().map(SpanExport::tracer);
-    // Without an export there is no layer for it, not even an empty one: each span would pay for it.
+    // Without an export there is no layer for it, because even an empty layer costs time for each span.
     match (settings.format.unwrap_or(format), tracer) {
         (LogFormat::Json, None) => builder.json().flatten_event(true).finish().try_init(),
         (LogFormat::Json, Some(tracer)) => builder
@@ -101,16 +101,16 @@ pub fn init_logs(
     Ok(export)
 }
 
-/// Sets up metrics for the process; the handle renders them for `/metrics`. [`keep_metrics`] must run
-/// meanwhile.
+/// Sets up metrics for the process; the handle renders them for `/metrics`. [`keep_metrics`] must run as long
+/// as the process.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| TelemetryError::Twice(error.to_string()))
 }
 
-/// Folds samples into their histograms at intervals. Otherwise only a scrape does it, and memory would grow
-/// without one.
+/// Folds samples into their histograms at intervals. Without it only a scrape folds them, and without scrapes
+/// memory would grow.
 pub async fn keep_metrics(handle: PrometheusHandle, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))

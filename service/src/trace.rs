@@ -1,8 +1,8 @@
-//! W3C trace context: each HTTP request is a span of a trace, its caller's if it names one, else a new one.
-//! Everything that a request causes refers to that span: log lines to the trace's id, commits to the span.
+//! W3C trace context: each HTTP request is a span of its caller's trace, or of a new trace if it names no
+//! caller. Log lines of the request have the trace's id, and commits have the span.
 //!
-//! The formats are OpenTelemetry's, by its own propagator. Spans are exported if `telemetry.otlp_endpoint` is
-//! set (see [`crate::otlp`]); then OpenTelemetry chooses their ids, and otherwise this module does.
+//! OpenTelemetry's propagator reads and writes the formats. If `telemetry.otlp_endpoint` is set, spans are
+//! exported (see [`crate::otlp`]) and OpenTelemetry chooses their ids; otherwise this module does.
 //!
 //! Limit: `tracestate` is not kept.
 
@@ -25,7 +25,7 @@ use std::{convert::Infallible, fmt};
 use tracing::{Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The header that names the caller's span, and a record's header.
+/// The name of the header that identifies the caller's span, in requests and in records.
 pub const TRACEPARENT: &str = "traceparent";
 
 /// One span of a trace; its text is a `traceparent`.
@@ -140,7 +140,7 @@ impl<S: Sync> FromRequestParts<S> for TraceContext {
     }
 }
 
-/// The middleware that begins a request's span; [`span`] and handlers find it.
+/// The middleware that begins a request's span, which [`span`] and handlers find.
 pub async fn begin(mut request: Request, next: Next) -> Response {
     let span = new_span(&request);
     let context = join(&span, TraceContext::of_caller(request.headers()));
@@ -150,18 +150,18 @@ pub async fn begin(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Adds a new span to the caller's trace, if there is a caller.
+/// Makes a span a child of the caller's, if there is a caller; returns the span's context.
 pub(crate) fn join(span: &Span, caller: Option<TraceContext>) -> TraceContext {
     if let Some(caller) = caller {
-        // Without an exporter there is no layer that takes the parent.
+        // Without an exporter no layer accepts the parent.
         let _ = span.set_parent(caller.to_context());
     }
     TraceContext::of_context(&span.context())
         .unwrap_or_else(|| caller.map_or_else(TraceContext::fresh, |caller| caller.child()))
 }
 
-/// The fields of log lines about a request. If it is a command, its handler adds the command's
-/// ids by [`name_command`].
+/// The span of a request, with the fields of its log lines. If it is a command, its handler adds the
+/// command's ids with [`name_command`].
 fn new_span<B>(request: &axum::http::Request<B>) -> Span {
     let route = request.extensions().get::<MatchedPath>();
     tracing::info_span!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_caller_it_begins_a_trace() {
+    fn a_request_without_a_caller_begins_a_trace() {
         let (one, other) = (of(None), of(None));
         assert_ne!(one.trace_id(), other.trace_id());
         assert_eq!(TraceContext::parse(&one.to_string()), Some(one));

@@ -1,5 +1,5 @@
-//! The effect of a task's end on its process. It is one test in its own program, because the whole process
-//! remembers that a task has panicked.
+//! Tests the effect of a task's end on its process. It is one test in a program of its own, because the
+//! process remembers that a task has panicked.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Log messages since the last call.
+    /// The log messages since the last call.
     fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
@@ -34,7 +34,7 @@ impl Write for Log {
     }
 }
 
-/// Runs a task to its end under supervision; whether the process may call that a good end.
+/// Runs a task to its end under supervision; returns whether the process would exit successfully.
 async fn ended_well(stop: &CancellationToken, task: impl Future<Output = ()>) -> bool {
     let tasks = TaskTracker::new();
     tasks
@@ -44,7 +44,7 @@ async fn ended_well(stop: &CancellationToken, task: impl Future<Output = ()>) ->
 }
 
 #[tokio::test]
-async fn an_end_is_reported_unless_it_was_asked_for_and_a_panic_ends_the_process() {
+async fn an_unrequested_end_is_reported_and_a_panic_ends_the_process() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

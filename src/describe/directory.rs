@@ -1,4 +1,4 @@
-//! Reads `journal.owners`: the entry of the greatest epoch of each partition, as nodes read it.
+//! Reads `journal.owners`: the entry with the greatest epoch of each partition, as nodes read it.
 
 use super::reading::{ReadError, read};
 use kafka::{Admin, KafkaSettings, Span};
@@ -23,8 +23,8 @@ pub async fn entries(
     Ok(entries)
 }
 
-/// Applies a record as nodes do: the greater epoch wins, and a tombstone deletes the entry. Invalid keys
-/// and values are skipped.
+/// Applies a record as nodes do: the greatest epoch wins, and a tombstone deletes the entry. Invalid keys and
+/// values are skipped.
 fn take(
     entries: &mut HashMap<TopicPartition, Entry>,
     key: &Option<impl AsRef<[u8]>>,

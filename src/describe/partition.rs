@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 /// Description of a partition, as far as it was read.
 pub struct Description {
     pub topic_partition: TopicPartition,
-    /// Offset of the next record, when reading began.
+    /// Offset of the next record at the time when reading began.
     pub end: i64,
     pub rule: Rule,
     /// The last valid announcement.
@@ -31,25 +31,26 @@ pub struct Description {
 /// The current term, according to its announcement.
 pub struct Term {
     pub owner_url: String,
-    /// The broker's timestamp; the writer's, if the broker gives none.
+    /// The broker's timestamp, or the writer's if there is none.
     pub since: Timestamp,
     pub rule_version: i32,
     pub partitions: i32,
 }
 
-/// Why a partition can't be read further.
+/// The reason why a partition can't be read further.
 pub struct Alarm {
     pub name: &'static str,
     pub text: String,
 }
 
 impl Description {
-    /// The description before the first record, of a log that begins at offset `low` and ends before `end`.
+    /// The description, before the first record was read, of a log that begins at offset `low` and ends
+    /// before `end`.
     pub fn begin(topic_partition: TopicPartition, low: i64, end: i64) -> Self {
         let TopicPartition { topic, partition } = topic_partition;
         let alarm = (low > 0).then(|| Alarm {
             name: "beginning_gone",
-            text: format!("{topic}/{partition} begins at offset {low}: its records cannot be judged without the first ones"),
+            text: format!("{topic}/{partition} begins at offset {low}: its records can't be judged without the first ones"),
         });
         Self {
             topic_partition,
@@ -66,12 +67,12 @@ impl Description {
         }
     }
 
-    /// Whether the log has its first record.
+    /// Whether the log still has its first record.
     pub fn is_readable(&self) -> bool {
         self.alarm.is_none()
     }
 
-    /// Judges the next record; breaks at a record at which readers halt.
+    /// Judges the next record; breaks at a record where readers halt.
     pub fn take(&mut self, record: &Record) -> ControlFlow<()> {
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let verdict = match self.rule.judge(record.offset, key, value) {

@@ -6,24 +6,24 @@ use kafka::{
 use std::{ops::ControlFlow, time::Duration};
 use tokio::time::Instant;
 
-/// The name of our clients at the broker.
+/// The role in the client id that the broker sees.
 const ROLE: &str = "describe";
 /// Time between two progress messages of a long reading.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why the log can't be described.
+/// Reasons why the log can't be described.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The brokers don't give the offsets.
+    /// The brokers don't return the offsets.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The brokers don't give the records.
+    /// The brokers don't return the records.
     #[error(transparent)]
     Read(#[from] BoundedReadError),
 }
 
-/// Gives the records of a span to `take`, in order, until it has enough. Returns the offset before which every
-/// record was given; offsets of control records, which end another program's transaction, have none.
+/// Passes the records of a span to `take`, in order, until it breaks. Returns the offset before which every
+/// record was passed; control records, which end another program's transaction, are not passed.
 pub async fn read(
     kafka: &KafkaSettings,
     topic: &str,

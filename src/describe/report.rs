@@ -1,4 +1,4 @@
-//! Prints descriptions: a paragraph per partition for people, one JSON document for programs.
+//! Prints descriptions: a paragraph per partition for people, or one JSON document for programs.
 
 use super::partition::Description;
 use schemas::{owners::Entry, topics::TopicPartition};
@@ -157,7 +157,7 @@ impl Partition {
         writeln!(out)
     }
 
-    /// Length of the log, and numbers of valid and void records.
+    /// The length of the log, and the numbers of valid and void records.
     fn log_text(&self) -> String {
         let valid = self.announcements + self.no_ops + self.decisions;
         let reasons = self.void.iter();
@@ -179,7 +179,7 @@ impl Partition {
         )
     }
 
-    /// Whether `journal.owners` names the owner.
+    /// The entry of `journal.owners`, compared with the owner.
     fn directory_text(&self) -> String {
         match (&self.directory, self.directory_lag) {
             (Some(entry), Some(0)) if Some(&entry.url) == self.owner_url.as_ref() => {

@@ -1,4 +1,4 @@
-//! The command: which partitions are described, and the exit code.
+//! The command: chooses the partitions, describes them, and returns the exit code.
 
 use super::{
     directory::entries,
@@ -23,12 +23,12 @@ const FIELDS: &str = "\
 With --json, one document: {\"alarms\": N, \"partitions\": [..]}, with an object per partition:
   topic, partition  name of the partition
   log_id            identifies the log: the chain's hash of its first valid record, hex; null: no valid record
-  owner_url         where the owner of the current term takes commands; null: there is no term
+  owner_url         URL at which the owner of the current term accepts commands; null: there is no term
   epoch, term       the current term's number and its random id, hex
-  since             when the broker appended the term's announcement, RFC 3339
+  since             time at which the broker appended the term's announcement, RFC 3339
   rule_version      version of the rule, according to the announcement
   partitions        number of partitions of the topic, according to the announcement
-  log_end           offset of the next record, when reading began
+  log_end           offset of the next record at the time when reading began
   read_to           offset before which every record was judged
   last_offset       offset of the last valid record
   last_seq          its number within its term
@@ -41,7 +41,7 @@ With --json, one document: {\"alarms\": N, \"partitions\": [..]}, with an object
   log_time          latest time of a valid commit, RFC 3339
   directory         entry of journal.owners: {epoch, term, url}; null: no entry
   directory_lag     number of epochs by which the entry is behind the log; negative: ahead
-  alarm             {name, text}: why the partition cannot be read further; null: it can";
+  alarm             {name, text}: the reason why the partition cannot be read further; null: no alarm";
 
 /// Describe journal partitions: owner, length, void records
 ///
@@ -87,7 +87,7 @@ fn parse_name(name: &str) -> Result<TopicPartition, String> {
     })
 }
 
-/// Describes partitions. Errors of reading are printed on standard error and make the exit code; they are
+/// Describes partitions. Errors of reading are printed on standard error and decide the exit code; they are
 /// not returned.
 pub async fn run(args: Args, kafka: &KafkaSettings) -> anyhow::Result<ExitCode> {
     let report = match describe(args.partition, kafka).await {
@@ -136,7 +136,7 @@ async fn describe(
         }
         descriptions.push(description);
     }
-    // Read last, so that the owners found in the log have had time to publish themselves.
+    // The directory is read last, so that the owners found in the log have had time to publish their entries.
     Ok(Report::new(descriptions, &entries(&admin, kafka).await?))
 }
 

@@ -8,19 +8,19 @@ use super::{
 };
 use anyhow::{Context, Result, ensure};
 
-/// The record of an aggregate's first event.
+/// The Avro record of an aggregate's first event.
 pub const EVENT: &str = include_str!("templates/event.avsc.template");
-/// The next steps after a new context; [`next_steps`] gives those after a new aggregate.
-pub const NEXT_STEPS: &str = "`UPDATE_GOLDEN=1 cargo test -p schemas`, then `UPDATE_GOLDEN=1 cargo test -p commands` write the golden files; then change event, rule and command to what the aggregate does";
+/// The next steps after a new context; [`next_steps`] returns those after a new aggregate.
+pub const NEXT_STEPS: &str = "`UPDATE_GOLDEN=1 cargo test -p schemas`, then `UPDATE_GOLDEN=1 cargo test -p commands` write the golden files; then adapt the event, the rule and the command to the aggregate";
 
-/// Adds an aggregate to a context; gives the next steps.
+/// Adds an aggregate to a context; returns the next steps.
 pub fn add(
     changes: &mut Changes<'_>,
     context: &ContextName,
     name: &AggregateName,
 ) -> Result<String> {
     let exists = context::find(changes, context, name)?;
-    ensure!(!exists, "the aggregate {} exists already", name.type_name());
+    ensure!(!exists, "the aggregate {} already exists", name.type_name());
     check_stored_type(changes, context, name)?;
     let values = Values::of_context(context).with_aggregate(name);
     create_files(changes, context, name, &values)?;
@@ -38,7 +38,8 @@ pub fn add(
     Ok(next_steps(changes, context))
 }
 
-/// Two aggregates whose names differ in case only would have one stored type.
+/// Refuses an aggregate whose name differs from another one's only in case: both would have the same stored
+/// type.
 fn check_stored_type(
     changes: &Changes<'_>,
     context: &ContextName,
@@ -53,13 +54,14 @@ fn check_stored_type(
     match same {
         None => Ok(()),
         Some(same) => anyhow::bail!(
-            "the aggregate {same} has the stored type {} already",
+            "the aggregate {same} already has the stored type {}",
             same.to_lowercase()
         ),
     }
 }
 
-/// A context with golden files has a stored format, and a new event makes another version of it.
+/// The next steps after a new aggregate. A context with golden files has a stored format, of which a new
+/// event makes a new version.
 fn next_steps(changes: &Changes<'_>, context: &ContextName) -> String {
     let name = context.as_str();
     let version = |number: &usize| format!("schemas/golden/journal.{name}/v{number}");
@@ -73,7 +75,7 @@ fn next_steps(changes: &Changes<'_>, context: &ContextName) -> String {
     }
 }
 
-/// Creates the aggregate's folders and the command that creates one.
+/// Creates the aggregate's folders and its first command, which creates an aggregate.
 pub fn create_files(
     changes: &mut Changes<'_>,
     context: &ContextName,
@@ -83,7 +85,7 @@ pub fn create_files(
     let module = name.module();
     let rules = format!("domain/src/{module}");
     for path in [rules.clone(), format!("{rules}.rs")] {
-        ensure!(!changes.tree.has(&path), "{path} exists already");
+        ensure!(!changes.tree.has(&path), "{path} already exists");
     }
     check_event_name(changes, context, &values.fill("@Aggregate@Created"))?;
     check_command_name(changes, &values.fill("Create@Aggregate@"))?;
@@ -108,16 +110,16 @@ fn check_event_name(changes: &Changes<'_>, context: &ContextName, name: &str) ->
     }
     let events = avro::events(&changes.tree.read(&path)?).with_context(|| path.clone())?;
     let exists = events.iter().any(|event| event["name"] == name);
-    ensure!(!exists, "{path} has an event {name} already");
+    ensure!(!exists, "{path} already has an event {name}");
     Ok(())
 }
 
-/// A batch finds commands by their name alone, so it must be unique among all contexts.
+/// Refuses a command's name that exists in any context: a batch finds commands by name alone.
 pub fn check_command_name(changes: &Changes<'_>, name: &str) -> Result<()> {
     let constant = format!("const NAME: &'static str = \"{name}\"");
     let found = changes.tree.file_with("commands/src/contexts", &constant)?;
     match found {
-        Some(path) => anyhow::bail!("{} has a command {name} already", path.display()),
+        Some(path) => anyhow::bail!("{} already has a command {name}", path.display()),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! A context's events in `schemas/avro/`, which are JSON written by hand.
+//! A context's events in `schemas/avro/`, which are hand-written JSON.
 
 use super::{edit::EditError, names::ContextName};
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ pub fn path(context: &ContextName) -> String {
 
 /// The event records of a context file.
 pub fn events(text: &str) -> Result<Vec<Value>> {
-    serde_json::from_str(text).context("a JSON array of event records was expected")
+    serde_json::from_str(text).context("the file must be a JSON array of event records")
 }
 
 /// Adds an event record at the end of the file.
@@ -22,7 +22,7 @@ pub fn append(text: &str, event: &str) -> Result<String, EditError> {
     Ok(format!("{end},\n{}\n]\n", event.trim_end()))
 }
 
-/// An event with a value for each field, as JSON: `{"ProductCreated": {"sku": ..}}`.
+/// An example of an event with a value for each field, as JSON: `{"ProductCreated": {"sku": ..}}`.
 pub fn example(event: &Value) -> Result<Value> {
     let name = event["name"].as_str().context("an event has no name")?;
     let mut definitions = Map::new();
@@ -31,7 +31,7 @@ pub fn example(event: &Value) -> Result<Value> {
     Ok(json!({ name: fields }))
 }
 
-/// A value of an Avro type: the field's `example`, or one for the type.
+/// An example value of a field: its `example`, or a value of its type.
 fn example_of(field: &Value, avro: &Value, definitions: &mut Map<String, Value>) -> Option<Value> {
     if let Some(example) = field.get("example") {
         return Some(example.clone());

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, ensure};
 const RULE: &str = include_str!("templates/rule.rs.template");
 const RULE_TEST: &str = include_str!("templates/rule_test.rs.template");
 const RULE_TEST_EXISTING: &str = include_str!("templates/rule_test_existing.rs.template");
-/// The function in the aggregate's tests that gives its first event.
+/// The function in the aggregate's tests that returns its first event.
 const FIRST_EVENT: &str = "fn created() -> Event {";
 
-/// Adds a command to an aggregate; gives the next steps.
+/// Adds a command to an aggregate; returns the next steps.
 pub fn add(
     changes: &mut Changes<'_>,
     context: &ContextName,
@@ -31,7 +31,7 @@ pub fn add(
     let function = name.function(aggregate);
     ensure!(
         !text.contains(&format!("fn {function}(")),
-        "{rules} has a function {function} already"
+        "{rules} already has a function {function}"
     );
     let states = states(&text).with_context(|| format!("can't read the states of {rules}"))?;
     let values = Values::of_context(context)
@@ -52,7 +52,7 @@ pub fn add(
         edit::append_word(text, &["commands! {"], &module, &word)
     })?;
     Ok(format!(
-        "`cargo test -p domain -p commands`; then give the body its fields, and `{function}` in {rules} its events"
+        "`cargo test -p domain -p commands`; then add the body's fields, and the events of `{function}` in {rules}"
     ))
 }
 
@@ -60,11 +60,11 @@ pub fn add(
 struct States {
     /// The default state, in which the aggregate does not exist.
     absent: String,
-    /// All others.
+    /// All other states.
     present: Vec<String>,
 }
 
-/// Reads the enum `State`.
+/// Reads the patterns of the enum `State`.
 fn states(text: &str) -> Result<States> {
     let lines = edit::lines_of_block(text, &["pub enum State {"])?;
     let (mut absent, mut present, mut is_default) = (None, Vec::new(), false);
@@ -80,10 +80,10 @@ fn states(text: &str) -> Result<States> {
             }
         }
     }
-    let absent = absent.context("the enum `State` has no variant with `#[default]`")?;
+    let absent = absent.context("the enum `State` must have a variant with `#[default]`")?;
     ensure!(
         !present.is_empty(),
-        "the enum `State` has no variant but the default one"
+        "the enum `State` must have a variant beside the default one"
     );
     Ok(States { absent, present })
 }
@@ -99,7 +99,7 @@ fn pattern(line: &str) -> String {
     }
 }
 
-/// Adds the command's variant, the arm that decides it, its rule and the rule's tests.
+/// Adds the command's variant, its arm in `decide`, its rule and the rule's tests.
 fn add_rule(changes: &mut Changes<'_>, rules: &str, values: &Values) -> Result<()> {
     let text = changes.tree.read(rules)?;
     let variants = edit::lines_of_block(&text, &["pub enum Command {"])
@@ -108,7 +108,7 @@ fn add_rule(changes: &mut Changes<'_>, rules: &str, values: &Values) -> Result<(
     let is_verb = |line: &&str| pattern(line.trim()) == format!("State::{verb}");
     ensure!(
         !variants.iter().any(is_verb),
-        "{rules} has a command {verb} already"
+        "{rules} already has a command {verb}"
     );
     let mut tests = values.fill(RULE_TEST);
     if text.lines().any(|line| line.trim() == FIRST_EVENT) {

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 
 /// The registry of contexts.
 pub const REGISTRY: &str = "domain/src/contexts.rs";
-/// The block of the registry that has the contexts' lines.
+/// The block of the registry with the contexts' lines.
 pub const REGISTRY_ANCHORS: [&str; 1] = ["$generate! {"];
 
-/// Adds a context with its first aggregate; gives the next steps.
+/// Adds a context with its first aggregate; returns the next steps.
 pub fn add(
     changes: &mut Changes<'_>,
     name: &ContextName,
@@ -23,7 +23,7 @@ pub fn add(
     let module = format!("schemas/src/{context}.rs");
     ensure!(
         !changes.tree.has(&module),
-        "{module} exists: a context has a module of the same name"
+        "{module} already exists; choose another name, because the context needs this module"
     );
     let values = Values::of_context(name).with_aggregate(aggregate);
     aggregate::create_files(changes, name, aggregate, &values)?;
@@ -43,7 +43,7 @@ pub fn add(
     Ok(aggregate::NEXT_STEPS.to_owned())
 }
 
-/// Checks that the registry has a context, and whether that has the aggregate.
+/// Checks that the registry has a context; returns whether the context has the aggregate.
 pub fn find(
     changes: &Changes<'_>,
     context: &ContextName,

@@ -1,19 +1,19 @@
-//! Inserts text at anchors of a file that people write. The file is as rustfmt leaves it, so a block ends at
-//! the first `}` with the indentation of its first line.
+//! Inserts text at anchors of hand-written files. A file is formatted by rustfmt, so a block ends at the
+//! first `}` with the indentation of its first line.
 
-/// Longest line of a list; a longer one is broken into a line per word.
+/// Maximum length of a list on one line; a longer list has a line per word.
 const LINE_CHARS_MAX: usize = 100;
 
-/// An anchor that is not there, or is there more than once.
+/// An anchor that is missing, ambiguous or not closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// The anchor is not there.
+    /// The anchor is missing.
     #[error("it has no line `{anchor}`")]
     Missing {
         /// The line.
         anchor: String,
     },
-    /// The anchor is there more than once.
+    /// The anchor occurs more than once.
     #[error("it has more than one line `{anchor}`")]
     Ambiguous {
         /// The line.
@@ -27,15 +27,15 @@ pub enum EditError {
     },
 }
 
-/// A block of lines: its first line's index, and its last one's.
+/// The indices of a block's first and last line.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     first: usize,
     last: usize,
 }
 
-/// The lines in a block of a text, without the block's own first and last. `anchors` are the first lines of
-/// the blocks that lead there, from the outermost on.
+/// The lines inside a block, without its first and last one. `anchors` are the first lines of the nested
+/// blocks, from the outermost to the block itself.
 pub fn lines_of_block<'t>(text: &'t str, anchors: &[&str]) -> Result<Vec<&'t str>, EditError> {
     let lines: Vec<&str> = text.lines().collect();
     let block = find(&lines, anchors)?;
@@ -61,7 +61,7 @@ pub fn insert_before(text: &str, anchor: &str, addition: &str) -> Result<String,
     Ok(joined(&lines))
 }
 
-/// Adds a word to the list `name { word, word }`, which lies in the block that `anchors` lead to.
+/// Adds a word to the list `name { word, word }` in the block that `anchors` lead to.
 pub fn append_word(
     text: &str,
     anchors: &[&str],
@@ -206,7 +206,7 @@ macro_rules! contexts {
     }
 
     #[test]
-    fn an_anchor_that_is_not_there_once_is_an_error() {
+    fn a_missing_or_repeated_anchor_is_an_error() {
         let anchor = || "x {".to_owned();
         let edit = |text| append_to_block(text, &["x {"], "y").unwrap_err();
         assert_eq!(edit(""), EditError::Missing { anchor: anchor() });

@@ -1,4 +1,5 @@
-//! Rust code as rustfmt leaves it. How a template's lines break depends on the lengths of the names in it.
+//! Formats Rust code with rustfmt, because the line breaks of a filled template depend on the lengths of the
+//! names in it.
 
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -26,7 +27,7 @@ fn rustfmt(code: &str) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("rustfmt does not start; `rustup component add rustfmt` installs it")?;
+        .context("can't start rustfmt; `rustup component add rustfmt` installs it")?;
     let mut stdin = child.stdin.take().context("rustfmt has no input")?;
     // rustfmt reads everything before it writes, so neither side waits for the other.
     stdin.write_all(code.as_bytes())?;

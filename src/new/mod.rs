@@ -1,7 +1,7 @@
 //! `daybook new`: writes the files of a new context, aggregate, command or view into a source tree.
 //!
-//! [`names`] checks what the caller asks for, [`edit`] inserts text at anchors of existing files, and
-//! [`tree`] collects all changes of a call. Nothing is written unless every change can be made.
+//! [`names`] checks the names that the caller gives, [`edit`] inserts text at anchors of existing files, and
+//! [`tree`] collects all changes of a call. Nothing is written if one change is impossible.
 
 mod aggregate;
 mod avro;
@@ -56,7 +56,7 @@ pub enum NewCommand {
     },
 }
 
-/// Writes the files into the source tree that the working directory is in, and prints their paths.
+/// Writes the files into the source tree of the working directory, and prints their paths.
 pub fn run(command: &NewCommand) -> anyhow::Result<ExitCode> {
     let folder = std::env::current_dir().context("the working directory")?;
     let tree = SourceTree::find(&folder)?;

@@ -1,9 +1,9 @@
-//! The names that a caller gives, checked, in each form that code writes them in.
+//! Checks the names that the caller gives, and converts them to each form that the code needs.
 
 use heck::{ToKebabCase, ToSnakeCase, ToUpperCamelCase};
 use std::str::FromStr;
 
-/// Words of Rust, which no module or function may have as its name.
+/// Rust's keywords, which can't be names of modules or functions.
 const KEYWORDS: [&str; 52] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
     "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
@@ -12,8 +12,9 @@ const KEYWORDS: [&str; 52] = [
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Types and traits that the code around an aggregate's or a command's type uses itself: those of Rust's prelude, those
-/// that the generated files import, and those whose name with `Event` is another trait.
+/// Names of types and traits that the code around an aggregate's or a command's type uses: those of Rust's
+/// prelude, those that the generated files import, and those that become the name of another trait with
+/// `Event` appended.
 const TAKEN_BY_CODE: [&str; 72] = [
     "Aggregate",
     "ApiCommand",
@@ -89,33 +90,34 @@ const TAKEN_BY_CODE: [&str; 72] = [
     "Vec",
 ];
 
-/// Modules and functions that the code around a context's folder has itself.
+/// Names of modules and functions in the code around a context's folder.
 const TAKEN_BY_MODULES: [&str; 6] = ["check", "http", "machines", "probe", "test", "tests"];
 
-/// The manifest that lists the workspace's crates and their dependencies. A module of such a name would hide the crate.
+/// The manifest that lists the workspace's crates and their dependencies. A module with the name of a crate
+/// would hide it.
 const MANIFEST: &str = include_str!("../../Cargo.toml");
-/// Crates that no manifest lists.
+/// Crates of Rust itself, which no manifest lists.
 const RUST_CRATES: [&str; 5] = ["alloc", "core", "proc_macro", "std", "test"];
 
-/// Why a name can't be used.
+/// Reasons why a name can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// A context's name.
-    #[error("a context's name is lower-case letters, such as warehouse")]
+    /// The context's name is invalid.
+    #[error("a context's name must be lower-case letters, such as warehouse")]
     Context,
-    /// An aggregate's name.
-    #[error("an aggregate's name is CamelCase letters, such as Shipment")]
+    /// The aggregate's name is invalid.
+    #[error("an aggregate's name must be CamelCase letters, such as Shipment")]
     Aggregate,
-    /// A command's name.
-    #[error("a command's name is a verb phrase in CamelCase letters, such as RenameProduct")]
+    /// The command's name is invalid.
+    #[error("a command's name must be a verb phrase in CamelCase letters, such as RenameProduct")]
     Command,
-    /// A view's name.
+    /// The view's name is invalid.
     #[error(
-        "a view's name is lower-case letters and underscores, such as product_list; its version is added"
+        "a view's name must be lower-case letters and underscores, such as product_list, without its version"
     )]
     View,
     /// The generated code would not compile.
-    #[error("the code needs this word itself: choose another name")]
+    #[error("Rust or the code around it already uses this name: choose another name")]
     Taken,
 }
 
@@ -151,7 +153,7 @@ impl FromStr for ContextName {
 }
 
 impl ContextName {
-    /// As it was given.
+    /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -219,7 +221,7 @@ impl AggregateName {
         }
     }
 
-    /// The beginning of codes of rejections: `CREDIT_NOTE`.
+    /// The prefix of its rejections' codes: `CREDIT_NOTE`.
     pub fn code(&self) -> String {
         self.module().to_uppercase()
     }
@@ -229,7 +231,8 @@ impl FromStr for CommandName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        // A single word would not say what it is done to: names are unique among all contexts.
+        // A single word is refused, because it does not name its object, and names are unique among all
+        // contexts.
         match is_camel_case(text) && text.to_snake_case().contains('_') {
             true if TAKEN_BY_CODE.contains(&text) => Err(NameError::Taken),
             true => Ok(Self(text.to_owned())),
@@ -244,7 +247,7 @@ impl CommandName {
         &self.0
     }
 
-    /// The name without the aggregate's at its end: `Rename`.
+    /// The name without the aggregate's name at its end: `Rename`.
     pub fn verb(&self, aggregate: &AggregateName) -> &str {
         let verb = self.0.strip_suffix(aggregate.type_name());
         verb.filter(|verb| !verb.is_empty()).unwrap_or(&self.0)
@@ -269,7 +272,7 @@ impl CommandName {
         self.verb(aggregate).to_kebab_case()
     }
 
-    /// The name as a request: `Rename the product`.
+    /// The name as an imperative sentence: `Rename the product`.
     pub fn sentence(&self, aggregate: &AggregateName) -> String {
         let verb = self.verb(aggregate).to_snake_case().replace('_', " ");
         let (first, rest) = verb.split_at(1);
@@ -288,7 +291,7 @@ impl FromStr for ViewName {
         let is_word =
             |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
         match text.split('_').all(is_word) {
-            // `PostgresView` is a trait that every view names.
+            // Every view uses the trait `PostgresView`.
             true if text == "postgres" => Err(NameError::Taken),
             true => Ok(Self(text.to_owned())),
             false => Err(NameError::View),
@@ -297,17 +300,17 @@ impl FromStr for ViewName {
 }
 
 impl ViewName {
-    /// As it was given.
+    /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The beginning of its types' names: `ProductList`.
+    /// The prefix of its types' names: `ProductList`.
     pub fn type_name(&self) -> String {
         self.0.to_upper_camel_case()
     }
 
-    /// The beginning of its problems' codes: `PRODUCT_LIST`.
+    /// The prefix of its problems' codes: `PRODUCT_LIST`.
     pub fn code(&self) -> String {
         self.0.to_uppercase()
     }
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_form_is_refused() {
+    fn a_malformed_name_is_refused() {
         for bad in ["", "Warehouse", "ware_house", "ware2"] {
             assert_eq!(bad.parse::<ContextName>().unwrap_err(), NameError::Context);
         }
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_code_needs_is_refused() {
+    fn a_name_that_the_code_uses_is_refused() {
         for taken in [
             "match",
             "check",
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_has_a_form_for_each_place() {
+    fn an_aggregate_has_each_form_of_its_name() {
         let note = aggregate("CreditNote");
         assert_eq!(note.module(), "credit_note");
         assert_eq!(note.stored(), "creditnote");

@@ -1,17 +1,17 @@
-//! Templates: files with words between `@`, which are replaced.
+//! Fills templates, which are files with words between `@`.
 
 use super::names::{AggregateName, CommandName, ContextName, ViewName};
 
-/// Words and their values.
+/// The words of a template and their values.
 pub struct Values(Vec<(&'static str, String)>);
 
 impl Values {
-    /// Values of a context.
+    /// The values of a context.
     pub fn of_context(context: &ContextName) -> Self {
         Self(vec![("context", context.as_str().to_owned())])
     }
 
-    /// Adds those of an aggregate.
+    /// Adds the values of an aggregate.
     pub fn with_aggregate(mut self, aggregate: &AggregateName) -> Self {
         let values = [
             ("Aggregate", aggregate.type_name().to_owned()),
@@ -27,7 +27,7 @@ impl Values {
         self
     }
 
-    /// Adds those of an aggregate's command.
+    /// Adds the values of an aggregate's command.
     pub fn with_command(mut self, command: &CommandName, aggregate: &AggregateName) -> Self {
         let values = [
             ("Command", command.type_name().to_owned()),
@@ -41,7 +41,7 @@ impl Values {
         self
     }
 
-    /// Adds those of a view.
+    /// Adds the values of a view.
     pub fn with_view(mut self, view: &ViewName) -> Self {
         let values = [
             ("view", view.as_str().to_owned()),
@@ -53,7 +53,7 @@ impl Values {
         self
     }
 
-    /// Adds one.
+    /// Adds one value.
     pub fn with(mut self, word: &'static str, value: String) -> Self {
         self.0.push((word, value));
         self

@@ -1,5 +1,5 @@
-//! The source tree, and the changes of one call. They are collected in memory and written together, so a
-//! call that can't be carried out changes nothing.
+//! The source tree, and the changes of one call. The changes are collected in memory and written together, so
+//! a call that fails changes nothing.
 
 use super::{edit::EditError, format::formatted};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +16,7 @@ pub struct SourceTree {
 }
 
 impl SourceTree {
-    /// The tree that `folder` is in.
+    /// The tree to which `folder` belongs.
     pub fn find(folder: &Path) -> Result<Self> {
         for root in folder.ancestors() {
             let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap_or_default();
@@ -27,7 +27,7 @@ impl SourceTree {
             }
         }
         bail!(
-            "neither {} nor a folder above it has the workspace's Cargo.toml: call this in the source tree",
+            "neither {} nor a folder above it has the workspace's Cargo.toml: run this command in the source tree",
             folder.display()
         )
     }
@@ -37,12 +37,12 @@ impl SourceTree {
         fs::read_to_string(self.root.join(path)).with_context(|| path.to_owned())
     }
 
-    /// Whether a file or folder is there.
+    /// Whether a file or folder exists.
     pub fn has(&self, path: &str) -> bool {
         self.root.join(path).exists()
     }
 
-    /// The first file under `folder` with `text` in it.
+    /// A file under `folder` that contains `text`.
     pub fn file_with(&self, folder: &str, text: &str) -> Result<Option<PathBuf>> {
         let mut folders = vec![self.root.join(folder)];
         while let Some(folder) = folders.pop() {
@@ -63,7 +63,7 @@ impl SourceTree {
 
 /// The changes of one call.
 pub struct Changes<'t> {
-    /// The tree as it is.
+    /// The tree before the changes.
     pub tree: &'t SourceTree,
     created: BTreeMap<String, String>,
     changed: BTreeMap<String, String>,
@@ -81,7 +81,7 @@ impl<'t> Changes<'t> {
 
     /// Creates a file, which must not exist.
     pub fn create(&mut self, path: String, text: String) -> Result<()> {
-        ensure!(!self.tree.has(&path), "{path} exists already");
+        ensure!(!self.tree.has(&path), "{path} already exists");
         self.created.insert(path, text);
         Ok(())
     }
@@ -106,7 +106,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Writes everything, and gives a line for each file.
+    /// Writes everything, and returns a line of output for each file.
     pub fn write(self) -> Result<Vec<String>> {
         let created = formatted(self.created)?;
         let changed = formatted(self.changed)?;

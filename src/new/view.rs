@@ -25,7 +25,7 @@ const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Adds the first version of a view of a context's events; gives the next steps.
+/// Adds the first version of a view of a context's events; returns the next steps.
 pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) -> Result<String> {
     let events = avro::path(context);
     let text = changes.tree.read(&events)?;
@@ -41,7 +41,7 @@ pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) ->
     let example = serde_json::to_string_pretty(&avro::example(first)?)?;
 
     let folder = format!("projections/src/views/{}_v1", name.as_str());
-    ensure!(!changes.tree.has(&folder), "{folder} exists already");
+    ensure!(!changes.tree.has(&folder), "{folder} already exists");
     let registry = changes.tree.read(REGISTRY)?;
     let earlier = registry
         .lines()
@@ -49,12 +49,12 @@ pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) ->
     if let Some(earlier) = earlier {
         let earlier = earlier.trim().trim_end_matches(',');
         anyhow::bail!(
-            "the view {earlier} exists already: copy its folder to make its next version"
+            "the view {earlier} already exists: copy its folder to create the next version"
         );
     }
     let route = format!("(get, path = \"/{}/{{", name.path());
     if let Some(path) = changes.tree.file_with("projections/src/views", &route)? {
-        anyhow::bail!("{} serves /{}/ already", path.display(), name.path());
+        anyhow::bail!("{} already serves /{}/", path.display(), name.path());
     }
     let values = Values::of_context(context)
         .with_view(name)
@@ -69,11 +69,11 @@ pub fn add(changes: &mut Changes<'_>, name: &ViewName, context: &ContextName) ->
         edit::append_to_block(text, &["views! {"], &line)
     })?;
     Ok(format!(
-        "`cargo test -p projections`; then give {folder} its columns"
+        "`cargo test -p projections`; then replace the columns in {folder} by the view's own"
     ))
 }
 
-/// Whether a line of the registry names a version of a view.
+/// Whether a line of the registry is a version of a view.
 fn is_version_of(line: &str, view: &str) -> bool {
     let version = line.trim().trim_end_matches(',').strip_prefix(view);
     let version = version.and_then(|rest| rest.strip_prefix("_v"));

@@ -3,7 +3,7 @@
 use schemas::{Currency, Money, Totals, TotalsAt, TotalsByCurrency};
 use std::{collections::BTreeSet, fmt};
 
-/// The totals of sources that must be equal; the others are compared with the first one.
+/// Sources whose totals must be equal; each is compared with the first one.
 #[derive(Debug)]
 struct Group {
     /// Names and totals.
@@ -22,7 +22,7 @@ pub struct Comparison {
 pub struct SourceTotals {
     /// The source's name.
     pub name: String,
-    /// Its totals, and how far it has read the journal.
+    /// Its totals, and the position up to which it has read the journal.
     pub at: TotalsAt,
 }
 
@@ -34,8 +34,8 @@ impl Comparison {
         });
     }
 
-    /// Adds sources, each of which must have the journal's totals at its position. `journal` gives those, in the
-    /// order of `sources`.
+    /// Adds sources, each of which must have the journal's totals at its position. `journal` has those
+    /// totals, in the order of `sources`.
     pub fn add_sources(
         &mut self,
         name: &str,
@@ -58,12 +58,12 @@ impl Comparison {
         }
     }
 
-    /// Adds an observation that is no difference.
+    /// Adds an observation that is not a difference.
     pub fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// The observations that are no differences.
+    /// The observations that are not differences.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -2,9 +2,9 @@
 //! importer's report of the file, the audit of the journal, Postgres, the CQL store, and the last record
 //! per key of each aggregate topic.
 //!
-//! Commands may be decided meanwhile. So each source is read with its position in the journal, and compared with
-//! the journal up to that position. [`sources`] reads them, [`progress`] waits until the views have reached
-//! the journal's present end, and [`comparison`] compares and prints.
+//! Commands may be decided meanwhile, so each source is read with its position in the journal, and compared
+//! with the journal up to that position. [`sources`] reads them, [`progress`] waits until the views have
+//! reached the journal's current end, and [`comparison`] compares and prints.
 
 mod comparison;
 mod progress;
@@ -16,8 +16,8 @@ use comparison::Comparison;
 use sources::Sources;
 use std::{path::PathBuf, process::ExitCode};
 
-/// Attempts to find the same totals everywhere, each at a later position. A view that has no snapshots can't tell
-/// what an order was before it changed; the next attempt finds it unchanged.
+/// Maximum number of comparisons, each at a later position. A view without snapshots can't show an order as
+/// it was before a change; the next comparison is at a position after the change.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Compare the totals of the journal, the views and the aggregate topics
@@ -30,7 +30,7 @@ pub struct Args {
     /// in the journal
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Address of the service that runs the views and the job
+    /// Address of the node that runs the views and the job
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
 }

@@ -11,21 +11,21 @@ use tokio::time::Instant;
 
 /// Longest wait for the views to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(300);
-/// Longest wait for one answer about progress.
+/// Longest wait for one answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval between two probes.
+/// Time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
-/// Interval between two messages about lagging readers.
+/// Time between two messages about lagging readers.
 const MESSAGE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Asks the service for the progress of its readers.
+/// Probes the progress of the service's readers.
 pub struct Probe {
     client: reqwest::Client,
     url: String,
 }
 
 impl Probe {
-    /// Asks the service at an address such as `http://127.0.0.1:8080`.
+    /// A probe of the service at an address such as `http://127.0.0.1:8080`.
     pub fn new(url: &str) -> anyhow::Result<Self> {
         Ok(Self {
             client: reqwest::Client::builder().timeout(PROBE_TIMEOUT).build()?,
@@ -33,8 +33,8 @@ impl Probe {
         })
     }
 
-    /// Waits until every reader of the journal has processed everything before `end`, `job` among them. Gives the
-    /// progress of all readers then.
+    /// Waits until every reader of the journal, including `job`, has processed everything before `end`.
+    /// Returns the progress of all readers at that time.
     pub async fn wait_until_reached(
         &self,
         job: &str,
@@ -82,7 +82,7 @@ pub fn position_of(answer: &ProgressAnswer, reader: &str) -> Position {
         .collect()
 }
 
-/// The first partition that a position has not reached, with the offsets that it lacks.
+/// The first partition whose end the position has not reached, and the number of missing offsets.
 pub fn missing(position: &Position, end: &Position) -> Option<(i32, i64)> {
     end.iter().find_map(|(partition, end)| {
         let reached = position.get(partition).copied().unwrap_or(0);
@@ -97,7 +97,7 @@ fn lagging(answer: &ProgressAnswer, job: &str, end: &Position) -> Option<String>
         .iter()
         .filter(|one| one.topic == ORDERS.topic);
     let mut names: BTreeSet<&str> = of_journal.map(|one| one.reader.as_str()).collect();
-    // It may not have reported anything yet.
+    // The job may not have reported anything yet.
     names.insert(job);
     let behind: BTreeMap<&str, (i32, i64)> = names
         .into_iter()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_reached_although_new_records_arrive() {
+    fn a_position_is_reached_while_new_records_arrive() {
         let end = Position::from([(0, 5), (1, 0)]);
         let reached = answer(&[("job", 0, 5), ("job", 1, 0), ("view", 0, 9)]);
         assert_eq!(lagging(&reached, "job", &end), None);

@@ -17,14 +17,14 @@ use streams::{TopicEnds, Window};
 /// The job whose results are compared.
 const JOB: &str = streams::JOB;
 
-/// The report of an import, as far as it is compared.
+/// The fields of an import's report that are compared.
 #[derive(Debug, Deserialize)]
 struct ImportReport {
     totals: TotalsByCurrency,
     invoice_numbers: HashSet<String>,
 }
 
-/// Everything that totals are read from.
+/// The clients and files from which totals are read.
 pub struct Sources<'a> {
     config: &'a Config,
     probe: Probe,
@@ -35,7 +35,7 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// The sources that the settings and the arguments name.
+    /// Opens the sources that the settings and the arguments name.
     pub fn open(config: &'a Config, url: &str, report: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             config,
@@ -47,10 +47,10 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// Waits until the views and the job have reached the journal's present end, and reads all totals.
+    /// Waits until the views and the job have reached the journal's current end, and reads all totals.
     pub async fn compare(&self) -> anyhow::Result<Comparison> {
-        // Measured before the journal: once the job has published everything up to the journal's end, all records
-        // of the job before these ends belong to that. The others, before these ends, are not the job's.
+        // These ends are measured before the journal's end. Once the job has published its results up to the
+        // journal's end, every record of the job before these ends is part of those results.
         let topic_ends = streams::topic_ends(&self.admin).await?;
         let end = self.journal_end().await?;
         let progress = self.probe.wait_until_reached(JOB, &end).await?;
@@ -61,7 +61,7 @@ impl<'a> Sources<'a> {
             if let Some((partition, lag)) = missing(&at.position, &end) {
                 let topic = ORDERS.topic;
                 anyhow::bail!(
-                    "{name} is {lag} records behind in {topic}/{partition}, though the service has applied them; is this the database of that service?"
+                    "{name} is {lag} records behind in {topic}/{partition}, though the service has applied them; check that the settings name the database of that service"
                 );
             }
             sources.push(SourceTotals { name, at });
@@ -86,7 +86,8 @@ impl<'a> Sources<'a> {
         Ok(end)
     }
 
-    /// The totals of the aggregate topics up to the results that the job had published when it gave its progress.
+    /// The totals of the aggregate topics up to the results that the job had published when it reported its
+    /// progress.
     async fn topic_totals(
         &self,
         progress: &ProgressAnswer,

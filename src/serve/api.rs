@@ -50,7 +50,7 @@ struct Document;
 /// The state of the routes.
 pub struct ApiState {
     pub write_side: WriteSideHandle,
-    /// Only where there is a read side.
+    /// `None` without a read side.
     pub read_side: Option<ReadSide>,
     pub health: Health,
     pub metrics: PrometheusHandle,
@@ -87,7 +87,7 @@ pub fn router(state: ApiState) -> Router {
                     .with_state(progress_sources),
             );
     }
-    // Not for health and metrics, which must answer when nothing else does.
+    // Health and metrics have no share of the budget, because they must answer when nothing else does.
     let api = api.layer(admit);
     let health = OpenApiRouter::new()
         .routes(routes!(service::health::live))
@@ -114,7 +114,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::max(budget::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
-        // A rejection is an answer, and a failure logs its own reason.
+        // No log line for a failed response: a rejection is an answer, and a failure logs its own reason.
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(|request: &Request| trace::span(request))
@@ -124,14 +124,14 @@ pub fn router(state: ApiState) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-/// Asks clients to close their connections once the process stops: it closes them soon, and a request that is
-/// sent meanwhile gets no answer.
+/// Makes clients close their connections once the process stops: it closes them soon, and a request sent
+/// meanwhile gets no answer.
 async fn close_when_stopping(
     State(stop): State<CancellationToken>,
     request: Request,
     next: Next,
 ) -> Response {
-    // HTTP/2 has a frame for it.
+    // HTTP/2 has a frame for this.
     let has_header = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
     if has_header && stop.is_cancelled() {
@@ -143,7 +143,7 @@ async fn close_when_stopping(
 
 async fn not_found(request: Request) -> Problem {
     let detail = format!(
-        "there is no resource at {}; see /docs",
+        "there is no resource at {}; /docs lists the resources",
         request.uri().path()
     );
     Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
@@ -151,14 +151,14 @@ async fn not_found(request: Request) -> Problem {
 
 async fn method_not_allowed(request: Request) -> Problem {
     let detail = format!(
-        "{} does not take {}; see /docs",
+        "{} does not accept {}; /docs lists the methods",
         request.uri().path(),
         request.method()
     );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
 }
 
-/// The panic's message goes to the log only; the client learns that the fault is the service's.
+/// The panic's message goes to the log only; the client gets a 500.
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -170,7 +170,7 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail).into_response()
 }
 
-/// The label of a method. Clients may invent methods, which must not each become a time series.
+/// The label of a method. Clients may invent methods, so an unknown method must not become a time series.
 fn method_name(method: &Method) -> &'static str {
     let known = [
         Method::GET,

@@ -1,7 +1,8 @@
 //! Reads a rejected request's body to its end, so that the client receives the answer.
 //!
-//! If a server answers and closes the connection while its client still sends, the client's system discards
-//! the answer. Only bodies with a known and bounded length are read; for a stream the connection is closed.
+//! If a server answers and closes the connection while its client still sends, the client's operating system
+//! discards the answer. Only bodies with a known and bounded length are read; the connection of a stream is
+//! closed.
 
 use axum::{
     body::{Body, BodyDataStream, Bytes, HttpBody},
@@ -18,14 +19,14 @@ use std::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-/// Longest body that is read and discarded, in bytes.
+/// Maximum length of a body that is read and discarded, in bytes.
 const LINGER_BYTES_MAX: u64 = 32 << 20;
-/// Longest time for it.
+/// Longest time for reading and discarding a body.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A middleware: the part of a body that its handlers leave is read and discarded.
+/// A middleware that reads and discards the part of a body that its handler has not read.
 pub async fn linger(request: Request, next: Next) -> Response {
-    // A client that expects a 100 first does not send the body after a rejection.
+    // A client that waits for a 100 does not send the body after a rejection.
     let asks_first = request.headers().contains_key(header::EXPECT);
     let request = request.map(|body| match body.size_hint().exact() {
         Some(1..=LINGER_BYTES_MAX) if !asks_first => {
@@ -37,9 +38,9 @@ pub async fn linger(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// A body. If it is dropped before its end, the rest is read in a task of its own.
+/// A body. If it is dropped before its end, a task of its own reads the rest.
 struct Lingering {
-    /// `None` once it has ended.
+    /// `None` once the body has ended.
     rest: Option<BodyDataStream>,
 }
 
@@ -63,7 +64,7 @@ impl Drop for Lingering {
         let Some(mut rest) = self.rest.take() else {
             return;
         };
-        // While the process ends there is no runtime, and no answer to deliver.
+        // Without a runtime the process is ending, and there is no answer to deliver.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(timeout(LINGER_TIMEOUT, async move {
                 while let Some(Ok(_)) = rest.next().await {}

@@ -18,34 +18,34 @@ use schemas::{
 use std::{collections::HashMap, time::Duration};
 use tokio::time::sleep;
 
-/// Time during which a broker that just became the leader may report an earlier end than the known one: its
-/// followers have to fetch from it first.
+/// Time during which a broker that just became the leader may report an earlier end than the known one,
+/// because its followers must fetch from it first.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// The known state of the logs.
 pub struct Logs {
     log: Kafka,
     write_side: WriteSide,
-    /// The numbers of partitions that were read at start.
+    /// The numbers of partitions, read at start.
     partitions: PartitionCounts,
-    /// The ids of the logs that were read before.
+    /// The ids of the logs, as they were read before.
     seen: HashMap<TopicPartition, Hash>,
 }
 
-/// Why the journals' numbers of partitions are not known to be right.
+/// Reasons why the journals' numbers of partitions can't be confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum CountError {
     /// A journal has another number of partitions than it was created with.
     #[error(transparent)]
     Mismatch(AdminError),
-    /// The logs' beginnings can't be read; another attempt may help.
+    /// The beginning of a log can't be read; another attempt may help.
     #[error(transparent)]
     Unread(GenesisError),
 }
 
-/// Compares the brokers' numbers of the journals' partitions with those that the first announcements name.
-/// A command's partition depends on the number, so nothing may be written before this. An altered beginning
-/// passes here: owners and readers of that partition halt at it.
+/// Compares the journals' numbers of partitions at the brokers with those in the first announcements. A
+/// command's partition depends on the number, so nothing may be written before this check. An altered
+/// beginning passes here, because owners and readers of that partition halt at it.
 pub async fn check_partition_counts(
     source: &Source,
     partitions: &PartitionCounts,
@@ -71,7 +71,8 @@ pub async fn check_partition_counts(
 }
 
 impl Logs {
-    /// Only what the owners have read is known; `partitions` are the numbers read at start.
+    /// The state before the first check, which knows only the logs that owners have read. `partitions` are
+    /// the numbers read at start.
     pub fn new(log: Kafka, write_side: WriteSide, partitions: PartitionCounts) -> Self {
         Self {
             log,
@@ -81,7 +82,7 @@ impl Logs {
         }
     }
 
-    /// Compares the logs of a journal, and reads again how large its records may be.
+    /// Compares the logs of a journal, and updates the maximum size of its records.
     ///
     /// # Errors
     /// [`AdminError::Mismatch`]: a log has changed. Other errors: the logs can't be compared now.
@@ -101,7 +102,7 @@ impl Logs {
             topic: topic.name,
             partition,
         };
-        // Read before the beginnings and the ends of the logs, which therefore can't be older.
+        // This is read before the beginnings and the ends of the logs, so they can't be older than it.
         let proved: Vec<Option<Proved>> = (0..partitions)
             .map(|partition| self.write_side.proved(log(partition)))
             .collect();
@@ -143,8 +144,8 @@ impl Logs {
     }
 }
 
-/// Compares a log's start with the number of partitions at the brokers, and with the ids that the log was known
-/// by. Gives the log's id. A start that was not found is compared with nothing.
+/// Compares a log's start with the number of partitions at the brokers, and with the known ids of the log.
+/// Returns the log's id. A start that was not found is not compared.
 fn compare_start(
     topic: &TopicSpec,
     partition: i32,
@@ -172,7 +173,7 @@ fn compare_start(
     Ok(log_id)
 }
 
-/// Compares the number of partitions at the brokers with the one that a log was created for.
+/// Compares the number of partitions at the brokers with the number for which a log was created.
 fn compare_count(
     topic: &TopicSpec,
     partition: i32,
@@ -190,7 +191,7 @@ fn compare_count(
     Err(mismatch(topic, property, expected, found))
 }
 
-/// Compares a log's id, if the log has begun, with the ids that it was known by.
+/// Compares a log's id, which is `None` before its first record, with the known ids of the log.
 fn compare_id(
     topic: &TopicSpec,
     partition: i32,
@@ -263,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_replaced_or_lost_is_a_mismatch() {
+    fn a_replaced_or_lost_log_is_a_mismatch() {
         let compared = |log_id, known: &[Option<Hash>]| compare_id(&TOPICS[0], 2, log_id, known);
         assert!(compared(Some([1; 32]), &[Some([1; 32]), None]).is_ok());
-        // A new log has no beginning yet; one that was seen must not have lost it.
+        // A new log has no first record yet; a known log must still have it.
         assert!(compared(None, &[None, None]).is_ok());
         is_mismatch(
             compared(None, &[Some([1; 32]), None]),
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_not_found_is_compared_with_nothing() {
+    fn a_start_that_was_not_found_is_not_compared() {
         let compared = |start| compare_start(&TOPICS[0], 2, 8, start, &[Some([1; 32])]);
         assert_eq!(
             compared(LogStart::NotFound { records: 1_000 }).unwrap(),
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_got_shorter_is_a_mismatch() {
+    fn a_truncated_log_is_a_mismatch() {
         let proved = Proved {
             log_id: [1; 32],
             next_offset: 7,

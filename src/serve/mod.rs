@@ -1,8 +1,8 @@
 //! `daybook serve`: all roles in one process; `daybook commands`: the write side alone.
 //!
-//! HTTP answers at once. Each component starts when the servers that it needs answer, and reports in
-//! `/health/ready` what it waits for. Only an error that waiting can't remove ends the process: a wrong
-//! setting, or a topic or a schema that does not match its specification.
+//! HTTP answers at once. Each component starts when the servers that it needs answer; until then,
+//! `/health/ready` has the reason. The process ends only for an error that no retry can fix: a wrong setting,
+//! or a topic or a schema that does not match its specification.
 
 mod api;
 mod linger;
@@ -63,14 +63,14 @@ struct Service {
     read_side: Option<ReadSide>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Cancelled once other nodes own the partitions of this one: then HTTP ends.
+    /// Cancelled once other nodes own this node's partitions, so that HTTP ends.
     closing: CancellationToken,
-    /// Not ready until every role has started. It exists before HTTP answers, so that the process never
-    /// counts as ready without a component.
+    /// Not ready until every role has started. It exists before HTTP answers, so that the process is never
+    /// ready without a component.
     starting: Component,
 }
 
-/// Why topics and schemas are not ready.
+/// Reasons why topics and schemas are not ready.
 enum PrepareError {
     /// Another attempt may help.
     Transient(String),
@@ -88,7 +88,7 @@ struct ReadSide {
     job: Component,
 }
 
-/// Runs until a signal, or until an error that waiting can't remove.
+/// Runs until a signal, or until an error that no retry can fix.
 pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let listener = listen(&config).await?;
     let commands = config
@@ -192,7 +192,7 @@ impl Service {
                 ended = http.into_future() => if let Err(error) = ended {
                     tracing::error!(%error, "the http server failed");
                 },
-                () = too_late => tracing::warn!("connections that did not end in time are closed"),
+                () = too_late => tracing::warn!("closing connections that did not end in time"),
             }
         };
         let (tasks, stop) = (&self.tasks, self.stop.clone());
@@ -213,12 +213,12 @@ impl Service {
             stop.cancelled().await;
         }
         stop.cancel();
-        // Otherwise the write side cancels it, once it has handed over.
+        // A started write side cancels it once it has handed over.
         if !write_side.is_set() {
             closing.cancel();
         }
         let ended = shutdown::wait_for(&tasks).await;
-        tracing::info!(ended, "the process stops");
+        tracing::info!(ended, "the process ends");
         started.map(|()| {
             if ended {
                 ExitCode::SUCCESS
@@ -228,7 +228,7 @@ impl Service {
         })
     }
 
-    /// Starts every role once topics and schemas are there.
+    /// Starts every role once topics and schemas are ready.
     async fn start(self) -> anyhow::Result<()> {
         let databases = self
             .read_side
@@ -294,12 +294,12 @@ impl Service {
             stop.clone(),
         );
         self.tasks.spawn(supervise("topics", stop, check));
-        // Not earlier: until every role has a component of its own, the process would seem ready.
+        // This comes last: the process must not seem ready before every role has a component of its own.
         self.starting.ready();
         Ok(())
     }
 
-    /// The journals' log; nothing is sent that a topic would refuse as too large.
+    /// The journals' log, whose appender sends no record that a topic would refuse as too large.
     fn log(&self, message_bytes_max: &[(&str, usize)]) -> anyhow::Result<Kafka> {
         let appender = Appender::new(&self.config.kafka)?;
         for (topic, bytes_max) in message_bytes_max {
@@ -309,8 +309,8 @@ impl Service {
         Ok(Kafka { source, appender })
     }
 
-    /// Opens the state store, waits for the disk if it must, and watches it from then on. `false`: the
-    /// process must stop before.
+    /// Opens the state store, waits for the disk if necessary, and then watches it. Returns `false` if the
+    /// process must stop first.
     async fn open_state(&self) -> Result<bool, StoreError> {
         let mut waits = service::Backoff::for_server();
         loop {
@@ -333,7 +333,7 @@ impl Service {
         Ok(true)
     }
 
-    /// Waits for the state store, then for topics and schemas. `None`: the process must stop before.
+    /// Waits for the state store, then for topics and schemas. Returns `None` if the process must stop first.
     async fn prepare(&self) -> anyhow::Result<Option<setup::ReadyTopics>> {
         if !self.open_state().await? {
             return Ok(None);
@@ -350,7 +350,7 @@ impl Service {
                 () = self.stop.cancelled() => return Ok(None),
             }
         }
-        bail!("the waits between attempts have no end, yet they ended")
+        bail!("the back-off between attempts has ended, although it is unlimited")
     }
 
     async fn try_prepare(&self) -> Result<setup::ReadyTopics, PrepareError> {
@@ -381,7 +381,7 @@ async fn listen(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("can't listen on http.listen = {address}"))?;
-    // Small answers must not wait until earlier ones are acknowledged.
+    // Small answers must not wait for the acknowledgement of earlier ones.
     Ok(WriteTimeoutListener(listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set on a connection");

@@ -1,5 +1,5 @@
 //! Probes every server that the process depends on, and the disk, so that readiness shows an outage before a
-//! command or a query fails.
+//! command or a query does.
 
 use journal::{Source, store::Pulse};
 use projections::Databases;
@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Probes until `stop`; the databases too, if this process uses them.
+/// Probes until `stop`, including the databases if this process uses them.
 pub async fn run(
     source: Source,
     databases: Option<Databases>,
@@ -28,7 +28,7 @@ pub async fn run(
     loop {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
-            // An error about the topic is an answer, too; creating topics is another component's task.
+            // An error about the topic is an answer, too, because another component creates topics.
             probe(&kafka, async {
                 match kafka_answers.await {
                     Err(error) if error.is_transient() => Err(error),
@@ -52,7 +52,8 @@ pub async fn run(
     }
 }
 
-/// Reports whether the disk of the state store answers, until `stop`. It is not asked: its users do that.
+/// Reports whether the disk of the state store answers, until `stop`. It sends no requests of its own, but
+/// watches those of the store.
 pub async fn watch_state(pulse: Pulse, component: Component, stop: CancellationToken) {
     loop {
         match pulse.unanswered_for() {

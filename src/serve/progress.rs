@@ -1,4 +1,4 @@
-//! `GET /api/v1/admin/progress`: how far each view and job has read.
+//! `GET /api/v1/admin/progress`: the progress of each view and job.
 
 use axum::{Json, extract::State, http::StatusCode};
 use kafka::Admin;
@@ -23,11 +23,11 @@ pub struct ProgressAnswer {
     pub caught_up: bool,
     /// All readers, by name, topic and partition.
     pub readers: Vec<ReaderProgress>,
-    /// The ends of what jobs have published.
+    /// The ends of the jobs' results.
     pub results: Vec<ResultsEnd>,
 }
 
-/// How far one reader has read one partition.
+/// The progress of one reader in one partition.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReaderProgress {
     /// The view or job.
@@ -38,14 +38,14 @@ pub struct ReaderProgress {
     pub partition: i32,
     /// Everything before this offset is processed.
     pub next_offset: i64,
-    /// The offset that the next record will get.
+    /// The offset of the next record.
     pub end: i64,
-    /// Offsets still to process.
+    /// Number of offsets still to process.
     pub lag: i64,
 }
 
-/// Where a job's results end in a partition of one of its topics. The results are those of everything before the
-/// `next_offset`s that the answer has for the job.
+/// The end of a job's results in a partition of one of its topics. The results cover all records before the
+/// job's `next_offset`s in the same answer.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResultsEnd {
     /// The job.
@@ -54,14 +54,14 @@ pub struct ResultsEnd {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// The job has written no result at this offset or behind it.
+    /// Every result of the job is before this offset.
     pub end: i64,
 }
 
-/// How far each view and job has read.
+/// The progress of each view and job.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
-    (status = 200, description = "By reader and partition.", body = ProgressAnswer),
-    (status = 503, description = "Kafka does not answer, so the ends of the logs are unknown.", body = Problem)))]
+    (status = 200, description = "The progress by reader and partition.", body = ProgressAnswer),
+    (status = 503, description = "KAFKA_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown. Send the request again later.", body = Problem)))]
 pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
     let Offsets { read, written } = sources.progress.all();
     let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Compares the topics with their specifications at intervals: a topic whose configuration was changed
-//! meanwhile may lose records. A journal's log itself is compared as well.
+//! Compares the topics with their specifications at intervals, because a topic whose configuration was
+//! changed may lose records. The logs of the journals are compared, too.
 
 use super::logs::Logs;
 use commands::routing::assignment::MisconfiguredTopics;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Longest time between two comparisons while a topic does not match its specification, or can't be compared.
+/// Maximum time between two comparisons while a topic does not match its specification, or can't be compared.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Compares until `stop`, at this interval. Owners read in `misconfigured` which topics they must not write to; a
-/// topic that can't be compared keeps its last state. `partitions` are the numbers read at start.
+/// Compares until `stop`, at this interval. `misconfigured` tells owners the topics to which they must not
+/// write; a topic that can't be compared keeps its last state. `partitions` are the numbers read at start.
 pub async fn check(
     interval: Duration,
     admin: Admin,
@@ -56,7 +56,7 @@ pub async fn check(
     }
 }
 
-/// Compares one topic's configuration; then, if it is a journal, its logs.
+/// Compares one topic's configuration, and the logs of a journal.
 async fn check_one(
     admin: &Admin,
     partitions: &PartitionCounts,
@@ -81,13 +81,13 @@ fn report(
             if misconfigured.send_if_modified(|misconfigured| misconfigured.remove(topic.name)) {
                 tracing::info!(
                     topic = topic.name,
-                    "topic matches its specification again, its owners may write to it"
+                    "topic matches its specification again; its owners may write to it"
                 );
             }
         }
         Err(error @ AdminError::Mismatch { .. }) => {
             if misconfigured.send_if_modified(|misconfigured| misconfigured.insert(topic.name)) {
-                tracing::error!(topic = topic.name, %error, "topic does not match its specification, its owners are stopped until it does");
+                tracing::error!(topic = topic.name, %error, "topic does not match its specification; its owners are stopped until it does");
             }
         }
         Err(

@@ -132,7 +132,7 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ("context domain --aggregate Crate", "another name"),
         ("context core --aggregate Crate", "another name"),
         ("context axum --aggregate Crate", "another name"),
-        ("context depot --aggregate Product", "exists already"),
+        ("context depot --aggregate Product", "already exists"),
         ("context money --aggregate Coin", "schemas/src/money.rs"),
         ("aggregate depot Parcel", "has no context depot"),
         ("aggregate warehouse Decider", "another name"),
@@ -146,11 +146,11 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ("command orders Order CancelOrder", "it has no line"),
         ("aggregate orders Creditnote", "creditnote"),
         ("view Shipments --context warehouse", "lower-case"),
-        ("view orders_by_customer --context orders", "exists already"),
-        ("view orders --context orders", "exists already"),
+        ("view orders_by_customer --context orders", "already exists"),
+        ("view orders --context orders", "already exists"),
         (
             "view customers --context orders",
-            "serves /customers/ already",
+            "already serves /customers/",
         ),
     ];
     // Nothing is written twice.
