@@ -46,7 +46,7 @@ pub struct HttpSettings {
 }
 
 /// Minimum of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
-const WAITING_BYTES_LEAST: u32 = 32 << 20;
+const WAITING_BYTES_MIN: u32 = 32 << 20;
 
 impl Default for HttpSettings {
     fn default() -> Self {
@@ -75,8 +75,8 @@ impl HttpSettings {
         );
         self.hosts()?;
         ensure!(
-            self.waiting_bytes_max >= WAITING_BYTES_LEAST,
-            "http.waiting_bytes_max is {}; it must be {WAITING_BYTES_LEAST} or more",
+            self.waiting_bytes_max >= WAITING_BYTES_MIN,
+            "http.waiting_bytes_max is {}; it must be {WAITING_BYTES_MIN} or more",
             self.waiting_bytes_max
         );
         Ok(())

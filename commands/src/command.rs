@@ -24,7 +24,7 @@ pub struct CommandContext<'a> {
     pub id: CommandId,
     /// Whether the client named the command by an idempotency key.
     pub keyed: bool,
-    /// When the first node received it, by that node's clock.
+    /// The time at which the first node received the command, by that node's clock.
     pub received_at: Timestamp,
     /// Opaque id of the principal.
     pub actor: &'a str,

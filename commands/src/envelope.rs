@@ -21,8 +21,8 @@ pub struct CommandEnvelope {
     pub id: CommandId,
     /// Whether the client named the command by an idempotency key.
     pub keyed: bool,
-    /// When the first node received it, by that node's clock. An owner uses it to detect a command that was
-    /// delayed for too long.
+    /// The time at which the first node received the command, by that node's clock. An owner uses it to
+    /// detect a command that was delayed for too long.
     pub received_at: Timestamp,
     /// Opaque id of the principal.
     pub actor: String,

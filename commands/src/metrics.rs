@@ -4,8 +4,8 @@
 pub const COMMANDS: &str = "daybook_commands_answered_total";
 /// Histogram of seconds, by `command`: from a command's arrival to its answer.
 pub const COMMAND_SECONDS: &str = "daybook_commands_answer_seconds";
-/// Counter of attempts, by `topic`: failed attempts that were followed by another one, because no owner was
-/// serving where the command arrived, or because the owner stepped down before it answered.
+/// Counter of attempts, by `topic`: attempts that failed and were repeated, because no owner was serving
+/// where the command arrived, or because the owner stepped down before it answered.
 pub const RETRIES: &str = "daybook_commands_retries_total";
 /// Counter of commands, by `topic`: commands taken from other nodes.
 pub const FORWARDED: &str = "daybook_commands_forwarded_total";

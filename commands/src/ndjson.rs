@@ -15,7 +15,7 @@ pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Longest line, in bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// Maximum number of lines in one chunk.
-const LINES_TOGETHER_MAX: usize = 256;
+const LINES_PER_CHUNK_MAX: usize = 256;
 
 /// One line of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub fn respond(lines: impl Stream<Item = Vec<u8>> + Send + 'static) -> Response 
 
 /// Joins lines that are ready at the same time to one chunk of a body.
 pub fn chunks(lines: impl Stream<Item = Vec<u8>>) -> impl Stream<Item = Bytes> {
-    let together = lines.ready_chunks(LINES_TOGETHER_MAX);
+    let together = lines.ready_chunks(LINES_PER_CHUNK_MAX);
     together.map(|lines| Bytes::from(lines.concat()))
 }
 

@@ -37,7 +37,7 @@ pub enum Outcome {
     Already,
     /// The product exists with another description, which is kept.
     DescribedOtherwise,
-    /// The command violates a rule, or can't be read; a repetition will be refused too.
+    /// The command violates a rule, or can't be read; a repetition will be refused, too.
     Refused {
         /// Stable code.
         code: String,

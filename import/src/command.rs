@@ -1,8 +1,9 @@
 //! Builds the commands of a dataset: one line of JSON each, as `POST /api/v1/admin/commands` expects them.
 //!
 //! A command's idempotency key is derived from the file's own identifiers, so importing the file again
-//! executes nothing twice. A product's key has a hash of the description too: another file may describe the
-//! product differently, which is another command. Amounts and totals are not sent; the service computes them.
+//! executes nothing twice. A product's key has a hash of the description, too, because another file may
+//! describe the product differently, which is another command. Amounts and totals are not sent; the service
+//! computes them.
 
 use crate::{
     dataset::Dataset,

@@ -2,7 +2,7 @@
 //! rows before anything is sent, because each row alone looks right: 1/12 is a date in either order, and
 //! `17850.0` is a valid id.
 
-use crate::local_time::{self, DateOrder, Reading};
+use crate::local_time::{self, DateOrder, PossibleOrders};
 use serde::Serialize;
 use std::{borrow::Cow, fmt};
 
@@ -135,11 +135,11 @@ pub struct Fields<'a> {
 impl Survey {
     /// Records a row.
     pub fn add(&mut self, line: u64, fields: Fields<'_>) {
-        match local_time::reading(fields.date) {
-            Some(Reading::MonthFirst) => self.month_first.add(line, fields.date),
-            Some(Reading::DayFirst) => self.day_first.add(line, fields.date),
-            Some(Reading::Either) => self.either.add(line, fields.date),
-            Some(Reading::SameEitherWay) | None => {}
+        match local_time::possible_orders(fields.date) {
+            Some(PossibleOrders::MonthFirst) => self.month_first.add(line, fields.date),
+            Some(PossibleOrders::DayFirst) => self.day_first.add(line, fields.date),
+            Some(PossibleOrders::Either) => self.either.add(line, fields.date),
+            Some(PossibleOrders::SameEitherWay) | None => {}
         }
         let ids = [fields.invoice, fields.stock_code, fields.customer];
         for (rows, id) in self.ids.iter_mut().zip(ids) {

@@ -15,7 +15,8 @@ pub enum Error {
     /// The text has another form.
     #[error("the date does not look like 12/31/2010 8:26 or 31/12/2010 8:26")]
     Form,
-    /// The day or hour does not exist in the file's order of day and month, or the year is outside of 1 to 9999.
+    /// The day or hour does not exist in the file's order of day and month, or the year is outside the range
+    /// 1 to 9999.
     #[error("the date does not exist")]
     NoSuchTime,
 }
@@ -33,7 +34,7 @@ pub enum DateOrder {
 
 /// The orders of day and month in which a date exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum PossibleOrders {
     /// The date exists only with the month first.
     MonthFirst,
     /// The date exists only with the day first.
@@ -86,14 +87,14 @@ impl Zone {
 }
 
 /// The orders of day and month that a date allows; `None` if it does not exist in either.
-pub fn reading(text: &str) -> Option<Reading> {
+pub fn possible_orders(text: &str) -> Option<PossibleOrders> {
     let DateParts { first, second, .. } = DateParts::of(text).ok()?;
     let is = |month: i8, day: i8| (1..=12).contains(&month) && (1..=31).contains(&day);
     match (is(first, second), is(second, first)) {
-        (true, true) if first == second => Some(Reading::SameEitherWay),
-        (true, true) => Some(Reading::Either),
-        (true, false) => Some(Reading::MonthFirst),
-        (false, true) => Some(Reading::DayFirst),
+        (true, true) if first == second => Some(PossibleOrders::SameEitherWay),
+        (true, true) => Some(PossibleOrders::Either),
+        (true, false) => Some(PossibleOrders::MonthFirst),
+        (false, true) => Some(PossibleOrders::DayFirst),
         (false, false) => None,
     }
 }
@@ -184,15 +185,15 @@ mod tests {
     #[test]
     fn a_date_shows_its_order_if_it_allows_only_one() {
         for (text, expected) in [
-            ("12/13/2010 8:26", Some(Reading::MonthFirst)),
-            ("13/12/2010 8:26", Some(Reading::DayFirst)),
-            ("1/12/2010 8:26", Some(Reading::Either)),
-            ("12/12/2010 8:26", Some(Reading::SameEitherWay)),
+            ("12/13/2010 8:26", Some(PossibleOrders::MonthFirst)),
+            ("13/12/2010 8:26", Some(PossibleOrders::DayFirst)),
+            ("1/12/2010 8:26", Some(PossibleOrders::Either)),
+            ("12/12/2010 8:26", Some(PossibleOrders::SameEitherWay)),
             ("13/13/2010 8:26", None),
             ("0/1/2010 8:26", None),
             ("2010-12-13 8:26", None),
         ] {
-            assert_eq!(reading(text), expected, "{text}");
+            assert_eq!(possible_orders(text), expected, "{text}");
         }
     }
 
@@ -240,7 +241,7 @@ mod tests {
         ) {
             let _ = resolve(&text);
             let _ = resolve_in(&text, DateOrder::DayFirst);
-            let _ = reading(&text);
+            let _ = possible_orders(&text);
         }
     }
 }

@@ -146,7 +146,7 @@ impl Header {
         }
     }
 
-    /// The invoice number of a row that may be malformed behind it; `None` if it has no invoice number.
+    /// The invoice number of a row that may be malformed after it; `None` if the row has no invoice number.
     ///
     /// # Errors
     /// The row's fault, if it may lie in the invoice number or before it. Another field would then be taken

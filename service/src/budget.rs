@@ -176,7 +176,7 @@ pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -
     let body_bytes = length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
     match budget.try_take(REQUEST_BYTES + body_bytes) {
         Ok(share) => next.run(request).await.map(|body| {
-            Body::new(Sharing {
+            Body::new(BodyWithShare {
                 body,
                 _share: share,
             })
@@ -186,12 +186,12 @@ pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -
 }
 
 /// A response's body with the request's share.
-struct Sharing {
+struct BodyWithShare {
     body: Body,
     _share: Share,
 }
 
-impl HttpBody for Sharing {
+impl HttpBody for BodyWithShare {
     type Data = Bytes;
     type Error = axum::Error;
 

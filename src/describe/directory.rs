@@ -8,7 +8,7 @@ use schemas::{
 };
 use std::{collections::HashMap, ops::ControlFlow};
 
-/// The current entries.
+/// The current entry of each partition.
 pub async fn entries(
     admin: &Admin,
     kafka: &KafkaSettings,

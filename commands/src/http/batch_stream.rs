@@ -98,8 +98,8 @@ struct UnreadAnswer {
 #[error("not all lines were taken")]
 struct Incomplete;
 
-/// The reading of the request.
-struct Reading<S: Submit> {
+/// Reads the request of a batch.
+struct BatchReader<S: Submit> {
     lines: Lines<BodyDataStream>,
     submit: S,
     /// This batch's part of the process's budget.
@@ -123,7 +123,7 @@ pub fn batch_stream<S: Submit>(
     let (ending, ended) = oneshot::channel();
     let over = CancellationToken::new();
     let activity = Activity::begin();
-    let reading = Reading {
+    let reader = BatchReader {
         lines: Lines::new(body.into_data_stream()),
         submit,
         room: budget.part(BYTES_AHEAD_MAX),
@@ -131,7 +131,7 @@ pub fn batch_stream<S: Submit>(
         closing,
         pending,
     };
-    tokio::spawn(reading.run(over.clone()).in_current_span());
+    tokio::spawn(reader.run(over.clone()).in_current_span());
     let writing = write_answers(submitted, to_client, ending, answer);
     tokio::spawn(writing.in_current_span());
     let texts = ReceiverStream::new(answers).map(move |answer: UnreadAnswer| {
@@ -163,7 +163,7 @@ fn end_of_body(
     stream::once(end).filter_map(|ended| ready(ended.err().map(Err)))
 }
 
-impl<S: Submit> Reading<S> {
+impl<S: Submit> BatchReader<S> {
     /// Reads to the end of the body, or to an interruption. After that, lines are discarded until the
     /// response is `over`.
     async fn run(mut self, over: CancellationToken) {
@@ -179,7 +179,7 @@ impl<S: Submit> Reading<S> {
             .await;
     }
 
-    /// Takes each line. `Ok`: the body has ended, or the client reads no more answers.
+    /// Submits each line. Returns `Ok` once the body has ended, or the client reads no more answers.
     async fn read(&mut self) -> Result<(), LastLine> {
         for number in 1.. {
             let stopped = |reason| LastLine { number, reason };

@@ -57,7 +57,8 @@ impl OwnerStatuses {
         statuses.map(|(partition, status)| (*partition, status.borrow().clone()))
     }
 
-    /// Returns once a status has changed since the last call. Without owners it never returns. Cancel-safe.
+    /// Returns once a status has changed since the last call. If no status can change any more, it never
+    /// returns. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.by_partition.is_empty() {
             return std::future::pending().await;

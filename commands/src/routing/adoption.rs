@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Adoption {
     /// The entry by which the partition was declined, and the time of the next attempt.
     due: Option<(Entry, Instant)>,
-    /// When the owner on this node last declined it.
+    /// The time at which the owner on this node last declined it.
     declined_at: Option<Instant>,
 }
 

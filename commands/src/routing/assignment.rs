@@ -236,14 +236,14 @@ impl PartitionAssignments {
             assignment.adoption.update(declined, &status, own, now);
             let adopts = assignment.adoption.is_due(now);
             assignment.is_assigned.send_if_modified(|assigned| {
-                let is_meant = match (is_hinted, hint.is_current) {
+                let must_own = match (is_hinted, hint.is_current) {
                     (true, true) => true,
                     (true, false) => is_serving(&status) || (may_take_over && !is_succeeded),
                     (false, true | false) => adopts || (*assigned && keeps_serving(&status, other)),
                 };
                 // Before the directory was read, this node can't tell whether the log lost proved records.
                 let now =
-                    is_meant && known.is_complete() && !misconfigured.contains(partition.topic);
+                    must_own && known.is_complete() && !misconfigured.contains(partition.topic);
                 std::mem::replace(assigned, now) != now
             });
             drop(status);

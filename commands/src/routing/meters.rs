@@ -10,7 +10,7 @@ pub struct TopicMeters {
     pub forwarded: Counter,
     /// Commands sent on to other nodes.
     pub sent_on: Counter,
-    /// Failed attempts that were followed by another one.
+    /// Attempts that failed and were repeated.
     pub retries: Counter,
 }
 

@@ -31,7 +31,7 @@ pub const FORWARDED_MAX: usize = 1_024;
 /// connection, and a stream that ends overlaps with the next one of its partition.
 const STREAMS_MAX: usize = 100;
 /// Maximum number of lines sent in one piece.
-const LINES_TOGETHER_MAX: usize = 256;
+const LINES_PER_PIECE_MAX: usize = 256;
 /// Maximum number of pieces of a stream's body that wait to be written to the connection.
 const PIECES_MAX: usize = 4;
 /// Longest time to connect, and longest time from the request to the head of the response.
@@ -235,11 +235,11 @@ impl StreamTask {
         }
     }
 
-    /// The first command and some of those that wait behind it, as one piece.
+    /// Joins the first command and some of those that wait behind it to one piece.
     fn next_piece(&mut self, first: Outgoing) -> Vec<u8> {
         let mut piece = first.line;
         self.pending.push_back(first.reply);
-        let room = LINES_TOGETHER_MAX.min(FORWARDED_MAX - self.pending.len());
+        let room = LINES_PER_PIECE_MAX.min(FORWARDED_MAX - self.pending.len());
         for _ in 0..room {
             let Ok(next) = self.queue.try_recv() else {
                 break;

@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Longest time without a line of the client and without an answer that it reads.
+/// Longest time in which the client neither sends a line nor reads an answer.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The reason why no further line is read.
