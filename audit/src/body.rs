@@ -1,4 +1,4 @@
-//! Decodes a decision with its writer's schema, whatever events that schema has.
+//! Decodes a decision with its writer's schema.
 //!
 //! Decoding is generic on purpose: events without a Rust type in this program are decoded, checked and
 //! printed too.
@@ -8,7 +8,7 @@ use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
 /// Most bytes that decoding may allocate for one array. Kafka's records are smaller than 1 MB; a corrupt
 /// length must not exhaust the memory.
 const ALLOCATION_BYTES_MAX: usize = 64 << 20;
-/// Length of the wire header, before the Avro datum.
+/// Length of the wire header before the Avro datum.
 const HEADER_BYTES: usize = 5;
 
 /// The schema that records were written with.
@@ -61,7 +61,7 @@ impl Event {
     }
 }
 
-/// Why a decision can't be decoded.
+/// The reason why a decision can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// The text is not a schema.

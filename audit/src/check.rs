@@ -1,5 +1,5 @@
 //! Checks one partition: the void rule, the hash chain, gapless versions, unique command ids, readable
-//! bodies, keys of their aggregates' types.
+//! bodies, and keys that match their aggregates' types.
 //!
 //! Records are not kept. Memory holds a version per aggregate, an entry per command id that has not
 //! expired, and the first findings.
@@ -39,7 +39,7 @@ pub struct PartitionCheck {
 pub struct Counts {
     /// Records read.
     pub records: u64,
-    /// Valid announcements; as many as epochs.
+    /// Valid announcements; each begins an epoch.
     pub announcements: u64,
     /// Valid no-ops.
     pub no_ops: u64,
@@ -79,7 +79,7 @@ pub struct PartitionReport {
 }
 
 impl PartitionCheck {
-    /// A check before the partition's first record.
+    /// Creates a check that starts at the partition's first record.
     pub fn new(topic: &str, partition: i32) -> Self {
         let name = TopicPartition {
             topic: topic.to_owned(),
@@ -148,7 +148,7 @@ impl PartitionCheck {
                 self.decoded(entry.offset, key, &decision);
             }
             Err(reason) => {
-                // Its number of events is unknown, and so is the version after it.
+                // The number of its events is unknown, and so is the aggregate's next version.
                 self.versions.insert(key, None);
                 let schema_id = frame.schema_id;
                 self.report(
@@ -159,7 +159,7 @@ impl PartitionCheck {
         }
     }
 
-    /// Checks that the key is of the decision's aggregate type.
+    /// Checks that the key has the decision's aggregate type.
     fn key(&mut self, offset: i64, key: &[u8], aggregate_type: &str) {
         let text = std::str::from_utf8(key).ok();
         let key_type = text.and_then(ids::split_key).map(|(key_type, _)| key_type);
@@ -200,7 +200,7 @@ impl PartitionCheck {
         }
     }
 
-    /// Adds a finding, this check's own or its caller's.
+    /// Adds a finding of this check or of its caller.
     pub fn report(&mut self, offset: Option<i64>, problem: Problem) {
         self.findings_total += 1;
         if self.findings.len() < FINDINGS_KEPT_MAX {
@@ -229,12 +229,12 @@ impl PartitionCheck {
         let found = findings.flat_map(|finding| [finding.problem.since(), finding.offset]);
         let noted = self.evidence.notes().iter().map(|note| note.offset);
         if let Some(offset) = found.flatten().chain(noted).min() {
-            return (Some(offset), "its first trace is this record".to_owned());
+            return (Some(offset), "the first trace of the alteration is this record".to_owned());
         }
         match self.model.last_valid() {
             Some(last) => (
                 Some(last),
-                "no trace of it up to the last valid record, which is this one".to_owned(),
+                "no trace of the alteration up to this record, the last valid one".to_owned(),
             ),
             None => (None, "there is no valid record".to_owned()),
         }

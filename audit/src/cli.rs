@@ -1,6 +1,6 @@
 //! The subcommands of `daybook audit`.
 //!
-//! Exit codes: 0 no findings, 1 findings about the log or the copy, 2 it can't be read.
+//! Exit codes: 0 no findings, 1 findings about the log or the copy, 2 the log or the copy can't be read.
 
 use crate::{
     export::{ExportError, export},
@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Check the journals from their first record on: the void rule, the hash chain, versions,
-    /// command ids. Exit code 0: no findings, 1: findings, 2: can't be read
+    /// command ids. Exit code 0: no findings, 1: findings, 2: the log can't be read
     Verify(VerifyArgs),
     /// Print the journals' valid decisions as JSON Lines, or copy the journals with --raw
     Log(LogArgs),
@@ -76,7 +76,7 @@ struct LogArgs {
     /// Only decisions recorded before this time (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
     to_time: Option<Timestamp>,
-    /// Only the partition of this number
+    /// Only the partition with this number
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
     /// Only records from this offset on, in each partition
@@ -112,8 +112,8 @@ fn context(name: &str) -> Result<&'static Context, String> {
     })
 }
 
-/// Runs a subcommand. A log that can't be read is a message on standard error and an exit code, not an
-/// error.
+/// Runs a subcommand. If the log can't be read, it prints a message to standard error and returns an exit
+/// code, not an error.
 pub async fn run(
     args: Args,
     kafka: &KafkaSettings,

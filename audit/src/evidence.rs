@@ -1,24 +1,24 @@
-//! Tells void records that the log of a correct run can have from records that only an alteration explains.
+//! Distinguishes void records of a correct run from records that only an alteration explains.
 //!
 //! A void record is not a fault. A log whose owners all follow the rule has void records of these kinds,
 //! and no others:
 //!
-//! - Commits of a term that *was* announced, after a later announcement has ended it: a zombie's writes.
+//! - Commits of an announced term after a later announcement has ended it: a zombie's writes.
 //! - Duplicates: the producer sends a batch twice, byte for byte.
 //! - Announcements of an epoch that another owner took first, or that were sent twice.
-//! - A gap within the current term: a batch was lost, and the batches behind it landed. The owner sees an
+//! - A gap within the current term: a batch was lost, and the batches after it landed. The owner sees an
 //!   unknown outcome, stops, and announces a new epoch; if it died, its successor announces one. So an
 //!   announcement ends the gap, unless the log ends first (the export or the reader was faster, or no
 //!   node has taken over yet). The lost commit may still land late, and is valid then.
-//! - Records of other tools, which are no commits at all.
+//! - Records of other tools, which are not commits.
 //!
 //! The rule itself halts at records that no such log has: a broken chain, a skipped epoch, a commit of a
 //! term that is not in force under the current or a later epoch, and a record that would be void although
-//! its `prev` is the chain's current hash. For those this module only adds which earlier record may have
-//! been altered instead of the one that the alarm names.
+//! its `prev` is the chain's current hash. For those records, this module only names an earlier record that may
+//! have been altered instead of the alarm's.
 //!
-//! The rule continues behind three more kinds of records that no such log has, however unlucky its owners
-//! are. Each is a finding, in a topic and in a copy, and names its offset:
+//! The rule continues after three more kinds of records that no such log has, whatever faults its owners met.
+//! Each is a finding, in a topic and in a copy, and names its offset:
 //!
 //! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term.
 //!    (Records with an earlier seq are assumed to be duplicates; telling them apart needs the hashes of
@@ -31,10 +31,10 @@
 //!
 //! Other traces of an alteration prove nothing: a record removed from a copy, or one altered in both seq
 //! and `prev`, looks like a gap. Gaps are therefore *notes*, not findings. The end line of a copy decides
-//! whether the copy was altered (it holds the last hash, the number of records and a digest of all
-//! records, void ones included), and the earliest note says where to look. For a note about a topic, which
-//! has no end line, compare with an older copy. No later record confirms the last valid record yet, so the
-//! report always contains its hash.
+//! whether the copy was altered (it has the last hash, the number of records and a digest of all records, void
+//! ones included), and the earliest note shows the place. A topic has no end line; for a note about it, compare
+//! the topic with an older copy. No later record confirms the last valid record yet, so the report always
+//! contains its hash.
 //!
 //! Pure. Memory is bounded except for one small entry per term.
 
@@ -45,7 +45,7 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// Most notes kept per partition; the first ones matter most.
+/// Most notes kept per partition. The first ones matter most.
 const NOTES_MAX: usize = 20;
 /// Most void announcements remembered, and most unknown terms reported.
 const TERMS_MAX: usize = 1_000;
@@ -62,13 +62,13 @@ pub struct Note {
 /// Kinds of observations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoteKind {
-    /// Commits behind a gap in the current term.
+    /// Commits after a gap in the current term.
     Gap {
         /// The missing seq.
         expected: i64,
         /// The seq found instead.
         found: i64,
-        /// Number of void records behind the gap.
+        /// Number of void records after the gap.
         records: u64,
         /// Offset of the announcement that ended the term.
         ended_at: Option<i64>,
@@ -121,7 +121,7 @@ pub struct Evidence {
     reported: HashSet<(i64, [u8; 16])>,
     /// Offset of the current term's announcement.
     announcement: Option<i64>,
-    /// Offset of the last void record behind the last valid one that may have been an announcement.
+    /// Offset of the last void record after the last valid one that may have been an announcement.
     suspect: Option<i64>,
     notes: Vec<Note>,
     /// Index of the note about a gap that no announcement has ended yet.
@@ -202,7 +202,7 @@ impl Evidence {
         }
     }
 
-    /// Offset of the void record that was most likely the announcement of a commit's term.
+    /// Offset of the void record that was probably the announcement of a commit's term.
     fn lost_announcement(&self, frame: &Frame) -> Option<i64> {
         let announcement = self.void_announcements.get(&frame.term);
         announcement.copied().or(self.suspect)
@@ -240,7 +240,7 @@ impl Evidence {
         }
     }
 
-    /// Keeps a note while there is room; returns its index.
+    /// Stores a note while there is room; returns its index.
     fn note(&mut self, note: Note) -> Option<usize> {
         let has_room = self.notes.len() < NOTES_MAX;
         has_room.then(|| {

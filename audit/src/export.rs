@@ -1,4 +1,4 @@
-//! `daybook audit log --raw`: copies the log, for a verification elsewhere or later.
+//! `daybook audit log --raw`: copies the log for a later verification, with or without Kafka.
 
 use crate::{
     copy::{CopyWriter, PartitionEnd, TopicPartitions},
@@ -10,7 +10,7 @@ use kafka::{KafkaSettings, Registry, RegistrySettings};
 use schemas::Context;
 use std::io::{self, Write};
 
-/// Why an export fails.
+/// The reason why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The log can't be read.
@@ -21,8 +21,8 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
-/// Copies the journals of some contexts up to their current end offsets; returns the number of records.
-/// Faults of the log are copied too, and the verification of the copy reports them.
+/// Copies the journals of some contexts up to their current end offsets; returns the number of records. Faults
+/// of the log are copied, too; the verification of the copy reports them.
 pub async fn export(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -59,7 +59,7 @@ pub async fn export(
             }
         }
         if let Some(alarm) = &end.alarm {
-            tracing::warn!(%alarm, "copied a partition that a reader halts at");
+            tracing::warn!(%alarm, "copied a partition that halts its readers");
         }
         copy.end(&end)?;
     }

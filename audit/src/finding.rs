@@ -58,7 +58,7 @@ pub enum Problem {
     /// An announcement or commit that no owner writes.
     #[error("no owner writes such a record: {reason}")]
     NotAnOwners {
-        /// Why the record is void.
+        /// The reason why the record is void.
         reason: String,
     },
     /// An aggregate's versions count its events without a gap.
@@ -107,7 +107,7 @@ pub enum Problem {
     #[error("the copy is truncated: it has no end line for the partition")]
     Truncated,
     /// The copy's records differ from the exported ones.
-    #[error("the copy differs from what was exported ({differences}); {trace}")]
+    #[error("the copy differs from the exported log ({differences}); {trace}")]
     CopyDiffers {
         /// The differences from the end line.
         differences: String,
@@ -124,7 +124,7 @@ pub enum Problem {
         /// The check computed from the line's other fields.
         found: String,
     },
-    /// A line of the copy is unreadable, or does not belong where it is.
+    /// A line of the copy is unreadable or out of place.
     #[error("line {line} of the copy can't be read: {reason}")]
     UnreadableLine {
         /// Its number, from 1.
@@ -147,7 +147,7 @@ fn suspect_suffix(offset: Option<i64>) -> String {
 }
 
 impl Problem {
-    /// Short and stable.
+    /// A short name that never changes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Alarm { reason, .. } => reason.name(),

@@ -41,7 +41,7 @@ pub enum Kind {
     Decision,
 }
 
-/// Why bytes are not a frame. Byte positions count from the start of the value.
+/// The reason why bytes are not a frame. Byte positions count from the start of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The value does not have the registry's wire format.
@@ -89,7 +89,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// Short and stable; reports count by it.
+    /// A short name that never changes; reports count by it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Magic { .. } => "malformed_magic",
@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
         let slice = self.slice(BYTES)?;
         Ok(slice
             .try_into()
-            .expect("slice returns as many bytes as it is asked for"))
+            .expect("slice returns the requested number of bytes"))
     }
 
     /// An Avro long: zigzag, seven bits per byte, the lowest first. Padding is accepted, as other Avro
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_behind_the_start_of_a_frame_are_read_or_rejected(
+        fn any_bytes_after_the_start_of_a_frame_are_read_or_rejected(
             tail in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
             let mut value = vec![0; PREV_BYTES.end + 16];

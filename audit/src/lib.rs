@@ -2,8 +2,8 @@
 //!
 //! The crate shares only `schemas` and `kafka` with the service. The void rule and the hash chain are
 //! implemented here a second time ([`frame`], [`model`]), so that each implementation checks the other.
-//! [`evidence`] tells void records of a correct run from altered ones, [`check`] adds the invariants of decisions,
-//! [`verify`] and [`log`] are the commands, [`copy`] is the log as a file. The crate writes to no topic.
+//! [`evidence`] distinguishes void records of a correct run from altered ones, [`check`] adds the invariants of
+//! decisions, [`verify`] and [`log`] are the commands, [`copy`] is the log as a file. The crate writes to no topic.
 
 pub mod body;
 pub mod check;

@@ -1,8 +1,8 @@
 //! A second implementation of the void rule: judges the records of one partition one by one.
 //!
-//! It shares no code with the writers' own implementation on purpose, so that each checks the other; both
-//! are tested with the vectors in `schemas/golden/journal`. Pure: the caller passes the records in the
-//! order of their offsets, from the first on, and gets a verdict for each.
+//! It deliberately shares no code with the writers' implementation, so that each checks the other; both are tested
+//! with the vectors in `schemas/golden/journal`. Pure: the caller passes the records in the order of their
+//! offsets, starting with the first, and gets a verdict for each.
 
 use crate::frame::{Frame, Kind, Malformed, PREV_BYTES};
 use schemas::Timestamp;
@@ -46,7 +46,7 @@ pub struct Void {
     pub frame: Option<Frame>,
 }
 
-/// Why a record does not count.
+/// The reason why a record does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VoidReason {
     /// Keys may be empty, never null.
@@ -78,7 +78,7 @@ pub enum VoidReason {
         /// Its epoch.
         found: i64,
     },
-    /// Written by an owner that is fenced, or by none.
+    /// The record was written by a fenced owner, or by no owner.
     #[error("its epoch, {epoch}, has ended")]
     OtherTerm {
         /// Its epoch.
@@ -117,7 +117,7 @@ pub struct Alarm {
     pub reason: AlarmReason,
 }
 
-/// Why no unaltered log has this record, or why this program can't judge it.
+/// The reason why no unaltered log has this record, or why this program can't judge it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AlarmReason {
     /// The next commit's `prev` is not the hash of the records read so far.
@@ -163,7 +163,7 @@ pub enum AlarmReason {
     /// void.
     #[error("the record was altered: its prev is the chain's current hash, but {reason}")]
     Altered {
-        /// Why it would be void.
+        /// The reason why it would be void.
         reason: VoidReason,
     },
     /// The log may be intact, but this program is too old to judge it.
@@ -178,7 +178,7 @@ pub enum AlarmReason {
     },
 }
 
-/// Why a record is not valid: void, or an alarm.
+/// The reason why a record is not valid: it is void, or an alarm.
 enum Rejected {
     Void(VoidReason),
     Alarm(AlarmReason),
@@ -350,7 +350,7 @@ impl Model {
             let reason = VoidReason::AnnouncementTooLate { current, found };
             return Some(Rejected::Void(reason));
         }
-        // No overflow: `found` is greater.
+        // `current + 1` can't overflow, because `found` is greater.
         if found != current + 1 {
             let reason = AlarmReason::AnnouncementSkipsEpoch { current, found };
             return Some(Rejected::Alarm(reason));
@@ -361,7 +361,7 @@ impl Model {
         }))
     }
 
-    /// A commit confirms all records before it; an announcement confirms none.
+    /// Checks the chain. A commit confirms all records before it; an announcement confirms no record.
     fn check_chain(&self, offset: i64, frame: &Frame) -> Result<(), Alarm> {
         if frame.is_announcement() || frame.prev == self.hash {
             return Ok(());
@@ -451,7 +451,7 @@ fn read<'a>(entry: Entry<'a>) -> Result<(&'a [u8], &'a [u8], Frame), VoidReason>
 }
 
 impl VoidReason {
-    /// Short and stable; reports count by it.
+    /// A short name that never changes; reports count by it.
     pub fn name(self) -> &'static str {
         match self {
             Self::NullKey => "null_key",
@@ -469,7 +469,7 @@ impl VoidReason {
 }
 
 impl AlarmReason {
-    /// Short and stable.
+    /// A short name that never changes.
     pub fn name(self) -> &'static str {
         match self {
             Self::ChainBroken { .. } => "chain_broken",

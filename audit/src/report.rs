@@ -12,7 +12,7 @@ use std::{
 pub struct Report {
     /// Ordered by topic and partition.
     pub partitions: Vec<PartitionReport>,
-    /// The first findings that concern no single partition.
+    /// The first findings that do not concern a single partition.
     pub findings: Vec<Finding>,
     /// Number of all those findings.
     pub findings_total: u64,
@@ -141,7 +141,7 @@ impl Report {
     }
 }
 
-/// Writes the hashes to compare a later verification with, and the counts that are not in the table.
+/// Writes the hashes, for comparison with a later verification, and the counts that are not in the table.
 fn write_chain(partition: &PartitionReport, out: &mut impl Write) -> io::Result<()> {
     let name = partition.name.to_string();
     match (partition.log_id, partition.last_valid) {

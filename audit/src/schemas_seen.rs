@@ -30,8 +30,8 @@ impl SchemasSeen {
         self.known.get(&schema_id).cloned().unwrap_or_else(unknown)
     }
 
-    /// The schema of an id, fetched from the registry the first time. The inner error is an id that the
-    /// registry does not know, the outer one a registry that does not answer.
+    /// The schema of an id, fetched from the registry the first time. The inner error means that the registry does
+    /// not know the id, the outer error that the registry does not answer.
     pub async fn fetch(
         &mut self,
         registry: &Registry,
@@ -56,7 +56,7 @@ async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, Regis
     for _ in 1..FETCH_ATTEMPTS_MAX {
         match registry.schema_text(schema_id).await {
             Err(error @ RegistryError::Unreachable { .. }) => {
-                tracing::warn!(schema_id, %error, "fetching a schema failed, trying again");
+                tracing::warn!(schema_id, %error, "failed to fetch a schema, retrying");
                 tokio::time::sleep(waits.wait()).await;
             }
             other => return other,

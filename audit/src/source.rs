@@ -29,7 +29,7 @@ pub struct Span {
     pub end: i64,
 }
 
-/// Why the log can't be read.
+/// The reason why the log can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The topics' partitions and offsets can't be fetched.
@@ -124,7 +124,7 @@ pub struct Followed {
     pub records: Vec<Record>,
 }
 
-/// Reads all partitions at once from their first offset on, without an end.
+/// Reads all partitions at once from their first offset, without an end.
 pub fn follow(
     kafka: &KafkaSettings,
     spans: &[Span],
@@ -154,7 +154,7 @@ async fn follow_topic(
             Ok(records) => (Ok(Followed { context, records }), false),
             Err(error) if error.is_transient() => {
                 let topic = context.topic;
-                tracing::warn!(topic, %error, "reading the journal failed, trying again");
+                tracing::warn!(topic, %error, "failed to read the journal, retrying");
                 continue;
             }
             Err(error) => (Err(SourceError::from(error)), true),

@@ -13,16 +13,16 @@ use kafka::{KafkaSettings, Registry, RegistrySettings};
 use schemas::{Currency, Position, Totals, TotalsByCurrency, context::ORDERS};
 use std::collections::HashSet;
 
-/// The part of the journal that totals are computed of.
+/// The part of the journal that is included in totals.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
-    /// Each partition counts up to its offset here; a partition that is missing does not count.
+    /// Each partition is counted up to its offset here; a missing partition is not counted.
     pub position: &'a Position,
-    /// Only sales and credit notes with these numbers count; `None` if all do.
+    /// Only sales and credit notes with these numbers are counted; `None` for all.
     pub invoices: Option<&'a HashSet<String>>,
 }
 
-/// Why the totals can't be computed.
+/// The reason why the totals can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
     /// The log can't be read.
@@ -45,7 +45,7 @@ pub enum TotalsError {
     },
 }
 
-/// Reads `journal.orders` once, as far as a selection needs it, and gives the totals of each selection.
+/// Reads `journal.orders` once, up to the last selected offset, and returns the totals of each selection.
 pub async fn journal_totals(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,
@@ -87,7 +87,7 @@ pub async fn journal_totals(
     Ok(totals)
 }
 
-/// The part of a partition that some selection counts.
+/// The part of a partition that at least one selection includes.
 fn needed(span: Span, selections: &[Selection<'_>]) -> Span {
     let ends = selections
         .iter()
@@ -99,7 +99,7 @@ fn needed(span: Span, selections: &[Selection<'_>]) -> Span {
     }
 }
 
-/// Adds events to the totals of the selections that they belong to; events of other types don't count.
+/// Adds sales and credit notes to the totals of the selections that include them.
 fn add(
     totals: &mut [TotalsByCurrency],
     selections: &[Selection<'_>],
@@ -125,7 +125,7 @@ fn add(
     Ok(())
 }
 
-/// A sale or a credit note, as an event has it.
+/// A sale or a credit note of an event.
 struct Invoice<'a> {
     number: &'a str,
     currency: Currency,
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn records_behind_a_position_are_not_counted() {
+    fn records_after_a_position_are_not_counted() {
         let events = [event("SaleImported", "1", "GBP", 3, 500)];
         for (position, count) in [(position(6), 1), (position(5), 0), (BTreeMap::new(), 0)] {
             let selection = Selection {
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(needed(span_of_partition(1), &[selection]).end, 8);
     }
 
-    /// It ends at offset 8.
+    /// A span that ends at offset 8.
     fn span_of_partition(partition: i32) -> Span {
         Span {
             context: &ORDERS,

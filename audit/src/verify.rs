@@ -66,8 +66,7 @@ async fn verify_span(
     Ok(check.finish())
 }
 
-/// Checks a copy by its own lines only. Checks the topics of `contexts`, or all topics if `contexts` is
-/// empty.
+/// Checks a copy by its own lines only: the topics of `contexts`, or all topics if `contexts` is empty.
 pub fn verify_copy(
     input: impl BufRead,
     contexts: &[&'static Context],

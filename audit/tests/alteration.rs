@@ -102,7 +102,7 @@ fn each_altered_byte_is_found_and_named_even_if_the_check_is_recomputed() {
     });
 }
 
-/// As in a topic, which has no end line to compare with.
+/// The copy has the end lines of the altered records, so it is checked like a topic, which has no end lines.
 #[test]
 fn the_rule_alone_finds_each_altered_byte_except_in_the_last_record() {
     let journal = Journal::with_every_kind();
@@ -122,7 +122,7 @@ fn has_alarm(report: &Report) -> bool {
     findings.any(|finding| matches!(finding.problem, Problem::Alarm { .. }))
 }
 
-/// No reader continues silently behind an altered or removed announcement.
+/// No reader continues silently after an altered or removed announcement.
 #[test]
 fn the_rule_halts_after_an_announcement_with_any_altered_byte() {
     let journal = Journal::with_every_kind();

@@ -1,4 +1,4 @@
-//! Findings about logs that were not altered after they were written, and logs without any.
+//! Logs that were not altered after they were written, with and without findings.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod support;
@@ -31,7 +31,7 @@ fn assert_no_findings(journal: &Journal) -> Report {
 }
 
 #[test]
-fn a_lost_batch_before_a_new_announcement_is_no_finding() {
+fn a_lost_batch_before_a_new_announcement_is_not_a_finding() {
     let mut journal = Journal::new();
     journal.announce();
     journal.no_op();
@@ -39,7 +39,7 @@ fn a_lost_batch_before_a_new_announcement_is_no_finding() {
     journal.lose();
     journal.no_op();
     journal.no_op();
-    // The chain includes valid records only, and the records behind the gap are void.
+    // The chain includes valid records only, and the records after the gap are void.
     journal.hash = hash;
     journal.announce();
     journal.no_op();
@@ -78,7 +78,7 @@ fn a_lost_commit_that_lands_late_is_valid() {
     journal.no_op();
     journal.push(key, value);
     let ahead = journal.records[1].clone();
-    // The commit behind it is sent a second time, and is valid now.
+    // The commit after the late one is sent a second time, and is valid now.
     journal.push(ahead.key.unwrap(), ahead.value.unwrap());
     journal.no_op();
     let report = assert_no_findings(&journal);
@@ -86,7 +86,7 @@ fn a_lost_commit_that_lands_late_is_valid() {
 }
 
 #[test]
-fn a_second_announcement_of_the_same_epoch_is_no_finding_even_with_another_time() {
+fn a_second_announcement_of_the_same_epoch_is_not_a_finding_even_with_another_time() {
     let mut journal = Journal::new();
     journal.announce();
     let mut owner = journal.clone_owner();
@@ -101,7 +101,7 @@ fn a_second_announcement_of_the_same_epoch_is_no_finding_even_with_another_time(
 }
 
 #[test]
-fn commits_of_a_zombie_are_no_finding() {
+fn commits_of_a_zombie_are_not_findings() {
     let mut journal = Journal::new();
     journal.announce();
     journal.no_op();
@@ -117,7 +117,7 @@ fn commits_of_a_zombie_are_no_finding() {
 }
 
 #[test]
-fn records_of_other_tools_are_no_finding() {
+fn records_of_other_tools_are_not_findings() {
     let mut journal = Journal::new();
     journal.push(b"x".to_vec(), b"{\"not\":\"avro\"}".to_vec());
     journal.announce();

@@ -1,7 +1,7 @@
 //! Golden files of the copy format: `golden/copy/v<n>/copy.jsonl` is a copy in version n of the format.
 //!
-//! Each is read, verified, and exported again byte for byte, so a change of the format shows here. The
-//! files do not follow later schemas: copies are kept for years, and every version stays readable.
+//! Each is read, verified, and exported again byte for byte, so the test fails if the format changes. The files
+//! do not follow later schemas: copies are kept for years, and every version stays readable.
 //! `UPDATE_GOLDEN=1 cargo test -p audit` writes the newest version if it is absent, and never changes one.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -23,7 +23,7 @@ fn path(version: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/copy/v{version}/copy.jsonl"))
 }
 
-/// The newest golden file. It is written first if it is absent and that is asked for.
+/// The newest golden file. With `UPDATE_GOLDEN`, it is written first if it is absent.
 static NEWEST_COPY: LazyLock<String> = LazyLock::new(|| {
     let path = path(NEWEST);
     if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {

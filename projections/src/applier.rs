@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Instant};
 /// Parts that must succeed in a row before the next ones are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
 
-/// Applies batches to a store, and reports how far.
+/// Applies batches to a store, and reports the applied position.
 pub(crate) struct Applier<'a, S> {
     store: &'a S,
     component: &'a Component,
@@ -26,8 +26,8 @@ pub(crate) struct Applier<'a, S> {
     length: PartLength,
 }
 
-/// How many commits are applied at once. It is halved after a time-out, so that a batch that always takes too long
-/// is not repeated unchanged, and grows again after successes.
+/// Most commits that are applied at once. The number is halved after a time-out, so that a batch that takes too
+/// long is not repeated unchanged, and doubled again after successes.
 #[derive(Debug)]
 struct PartLength {
     commits_max: usize,
@@ -57,7 +57,7 @@ impl PartLength {
 }
 
 impl<'a, S: Store> Applier<'a, S> {
-    /// `checkpoints` are those of the store.
+    /// `checkpoints` are the store's.
     pub fn new(
         store: &'a S,
         component: &'a Component,
@@ -80,7 +80,7 @@ impl<'a, S: Store> Applier<'a, S> {
     /// Applies one batch; retries without a limit after a transient error.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`], or an error that repeating the request can't remove.
+    /// [`StoreError::StaleCheckpoint`], or an error that no retry can remove.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
         let view = self.store.name();
         counter!(names::EVENTS_READ, "view" => view).increment(event_count(&batch));
@@ -202,11 +202,12 @@ mod tests {
 
     const TOPIC: &str = "journal.catalog";
 
-    /// A store that never answers for more commits than it can take.
+    /// A store that never answers a batch of more than `commits_max` commits.
     struct SlowStore {
         commits_max: usize,
-        /// From and next offset of each batch that was applied, and the length of each that was not.
+        /// First and next offset of each applied batch.
         applied: Mutex<Vec<(i64, i64)>>,
+        /// Number of commits of each batch that timed out.
         timed_out: Mutex<Vec<usize>>,
     }
 
@@ -283,7 +284,7 @@ mod tests {
         let expected = [(0, 3), (3, 6), (6, 7), (7, 10), (10, 13), (13, 14)];
         assert_eq!(*store.applied.lock().unwrap(), expected);
 
-        // The next batches begin with parts that were short enough, and then try longer ones.
+        // Later batches start with the length that succeeded; longer parts are attempted after some successes.
         for from in (14..200).step_by(6) {
             applier.apply(batch(from, from + 6)).await.unwrap();
         }
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_that_stays_is_returned_at_once() {
+    async fn a_permanent_error_is_returned_without_a_retry() {
         let store = SlowStore {
             commits_max: 3,
             applied: Mutex::default(),

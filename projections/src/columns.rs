@@ -1,6 +1,6 @@
 //! A row type's columns, declared once for every statement that reads or writes it.
 
-/// Where a row type is stored. [`columns!`](crate::columns!) implements it.
+/// The table and columns of a row type. [`columns!`](crate::columns!) implements it.
 pub trait Columns {
     /// The table.
     const TABLE: &'static str;
@@ -15,8 +15,8 @@ pub trait Columns {
     }
 }
 
-/// Implements [`Columns`] for a struct whose fields are named like the columns. A field that is left
-/// out, or that is no field, does not compile.
+/// Implements [`Columns`] for a struct whose fields are named like the columns. A missing or unknown field
+/// does not compile.
 ///
 /// ```
 /// struct Price {

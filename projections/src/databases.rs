@@ -1,4 +1,4 @@
-//! Both databases of the read side, for a whole node.
+//! A node's connections to both databases of the read side.
 
 use crate::{
     cql::{Cql, CqlError},
@@ -17,10 +17,10 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Handles to databases that need not be running yet.
+    /// Creates the handles. The databases need not be running yet.
     ///
     /// # Errors
-    /// [`SettingsError`] for settings that can never work.
+    /// [`SettingsError`] for invalid settings.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -34,10 +34,10 @@ impl Databases {
         })
     }
 
-    /// Checks that Postgres answers. An answer that the database does not exist yet is one.
+    /// Checks that Postgres answers. The error of a missing database counts as an answer.
     ///
     /// # Errors
-    /// The transient error, if it does not answer.
+    /// The transient error, if Postgres does not answer.
     pub async fn ping_postgres(&self) -> Result<(), sqlx::Error> {
         match sqlx::query("SELECT 1").execute(&self.postgres).await {
             Err(error) if postgres::is_transient(&error) => Err(error),
@@ -48,7 +48,7 @@ impl Databases {
     /// Checks that the CQL store answers.
     ///
     /// # Errors
-    /// Its error, or that there is no connection yet.
+    /// The store's error, or [`CqlError::NotConnected`].
     pub async fn ping_cql(&self) -> Result<(), CqlError> {
         let session = self.cql.session()?;
         session.execute("SELECT key FROM system.local", ()).await?;

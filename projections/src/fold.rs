@@ -16,7 +16,7 @@ pub struct Plan<'e, T: Table> {
 pub struct Stored<Row> {
     /// The row.
     pub row: Option<Row>,
-    /// If there is no row: the event that deleted it, where the store keeps that.
+    /// The event that deleted the row, if the store records deletions.
     pub deleted_at: Option<DeletedAt>,
 }
 
@@ -39,7 +39,7 @@ pub struct Change<Key, Row> {
     pub key: Key,
     /// The row as it was loaded.
     pub before: Option<Row>,
-    /// The row as it is now; `None`: deleted, or never there.
+    /// The row after the batch; `None` if it was deleted or never existed.
     pub after: Option<Row>,
     /// Offset of the last event that was applied.
     pub offset: i64,
@@ -58,7 +58,7 @@ impl<Row> Default for Stored<Row> {
 }
 
 impl<'e, T: Table> Plan<'e, T> {
-    /// Sorts events by the rows that they change.
+    /// Groups events by the rows that they change.
     ///
     /// # Errors
     /// [`FoldError`] of the table's `keys`.
@@ -70,7 +70,7 @@ impl<'e, T: Table> Plan<'e, T> {
                     Entry::Vacant(entry) => {
                         entry.insert(vec![event]);
                     }
-                    // An event changes a row once, even if it names it twice.
+                    // An event changes a row once, even if `keys` returns the row's key twice.
                     Entry::Occupied(entry) if is_last(entry.get(), event) => {}
                     Entry::Occupied(mut entry) => entry.get_mut().push(event),
                 }
@@ -79,9 +79,8 @@ impl<'e, T: Table> Plan<'e, T> {
         Ok(Self { events: by_key })
     }
 
-    /// The keys whose stored rows [`Plan::fold`] needs. A row that one aggregate feeds has no earlier
-    /// state if the batch begins with the aggregate's first event: then the fold does not depend on
-    /// what is stored.
+    /// The keys whose stored rows [`Plan::fold`] needs. A row that one aggregate feeds has no earlier state if the
+    /// batch begins with the aggregate's first event; its fold does not depend on the stored row.
     pub fn keys_to_load(&self) -> Vec<T::Key> {
         let needs_row = |events: &[&Recorded<'_, T::Event>]| match T::FEED {
             RowFeed::Versioned(_) | RowFeed::OneAggregate => {
@@ -95,11 +94,11 @@ impl<'e, T: Table> Plan<'e, T> {
             .collect()
     }
 
-    /// Applies the events to the stored rows. Gives a change for every row that an event was applied
-    /// to, in the order of the keys.
+    /// Applies the events to the stored rows. Returns a change for every row that an event was applied to, in
+    /// the order of the keys.
     ///
     /// # Errors
-    /// [`FoldError`] of the table's `apply`, or for versions that don't follow on each other.
+    /// [`FoldError`] of the table's `apply`, or for a gap between versions.
     pub fn fold(
         self,
         mut stored: BTreeMap<T::Key, Stored<T::Row>>,
@@ -117,7 +116,7 @@ fn is_last<E>(events: &[&Recorded<'_, E>], event: &Recorded<'_, E>) -> bool {
     events.last().is_some_and(|last| std::ptr::eq(*last, event))
 }
 
-/// `None` if every event was skipped and the row is there.
+/// `None` if every event was skipped and the row exists.
 fn fold_row<T: Table>(
     key: T::Key,
     stored: Stored<T::Row>,
@@ -157,7 +156,7 @@ fn fold_row<T: Table>(
     }))
 }
 
-/// Whether an event is the next one after a version; `false`: it was applied before.
+/// Whether an event is the next one after a stored version; `false` if it was applied before.
 fn follows<E>(event: &Recorded<'_, E>, stored: i64) -> Result<bool, FoldError> {
     if event.version > stored + 1 {
         return Err(FoldError::Gap {

@@ -3,8 +3,8 @@
 //! A view is one folder under `views` and one line of the list there. It depends on events, not on rules: its
 //! rows are a pure fold of the journal, and can be dropped and projected again.
 //!
-//! `view` is the port that a view implements, `fold` what both stores do with it, `store` the port
-//! between the projector and a database; `postgres` and `cql` implement that one.
+//! `view` is the port that a view implements, and `fold` computes its rows. `store` is the port between the
+//! projector and a database; `postgres` and `cql` implement it.
 
 mod applier;
 pub mod columns;

@@ -1,5 +1,4 @@
-//! How orders are shown: what the queries of every view of orders answer with. Clients see these
-//! types; what a view stores is its own.
+//! The types of orders in the answers of all views. Each view has its own types for its stored rows.
 
 use crate::problems::QueryError;
 use schemas::{Currency, Totals, TotalsByCurrency, ids};
@@ -39,19 +38,19 @@ pub struct OrderSummary {
     pub id: String,
     /// Sale or credit note.
     pub kind: Kind,
-    /// The source's number of the invoice.
+    /// The source's invoice number.
     #[schema(example = "536365")]
     pub invoice: String,
-    /// Opaque id of the customer; null where the source has none.
+    /// Opaque id of the customer; null if the source has none.
     #[schema(example = "17850")]
     pub customer: Option<String>,
-    /// The source's name of the country.
+    /// The country, spelled as in the source.
     #[schema(example = "United Kingdom")]
     pub country: String,
     /// RFC 3339, in UTC.
     #[schema(example = "2010-12-01T08:26:00Z")]
     pub ordered_at: String,
-    /// The sum of its lines; negative if money is given back.
+    /// The sum of the lines; negative if money is given back.
     pub total: Amount,
     /// Number of lines.
     pub line_count: i32,
@@ -64,11 +63,11 @@ pub struct OrderSummary {
 pub struct OrderPage {
     /// Newest first.
     pub orders: Vec<OrderSummary>,
-    /// Gives the next page as `cursor`; null on the last one.
+    /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// Why a query for one order is not answered.
+/// The errors of a query for one order.
 #[derive(IntoResponses)]
 pub enum OrderProblems {
     /// INVALID_ORDER_ID.
@@ -91,10 +90,10 @@ impl Kind {
         }
     }
 
-    /// The kind of a stored name.
+    /// Parses a stored name.
     ///
     /// # Errors
-    /// [`QueryError::Value`] for a name that [`Kind::as_str`] never gives.
+    /// [`QueryError::Value`] for a name that [`Kind::as_str`] never returns.
     pub fn stored(name: &str) -> Result<Self, QueryError> {
         [Self::Sale, Self::CreditNote]
             .into_iter()
@@ -119,7 +118,7 @@ impl Amount {
 /// Adds totals in a stored currency to those of a view.
 ///
 /// # Errors
-/// [`QueryError::Value`] for a text that is no currency, [`QueryError::Overflow`] for a sum beyond 64 bits.
+/// [`QueryError::Value`] for an invalid currency, [`QueryError::Overflow`] for a sum beyond 64 bits.
 pub fn add_totals(
     sums: &mut TotalsByCurrency,
     currency: &str,

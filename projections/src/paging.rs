@@ -1,4 +1,4 @@
-//! Pages: how long one is, and the cursor that says where the next one begins.
+//! Pages of lists: their limit, and the cursor of the next page.
 
 use crate::recorded::is_in_calendar;
 use axum::http::StatusCode;
@@ -6,14 +6,14 @@ use schemas::{ContentHash, Timestamp, text::normalised};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service::problem::Problem;
 
-/// Rows of a page without a `limit`.
+/// Rows of a page if the query has no `limit`.
 pub const LIMIT_DEFAULT: u16 = 20;
 /// Most rows of a page.
 pub const LIMIT_MAX: u16 = 100;
-/// Longest text that a query may compare with, in bytes.
+/// Longest text in a filter, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
-/// First byte of a cursor: its layout's version. The list's name and the sort key follow, as postcard;
-/// the text is hex.
+/// First byte of a cursor: its layout's version. The list's name and the sort key follow as postcard, and the
+/// whole cursor is encoded as hex.
 const LAYOUT: u8 = 2;
 /// Longest cursor, in characters.
 const CURSOR_LENGTH_MAX: usize = 1_024;
@@ -22,13 +22,13 @@ const FILTER_BYTES: usize = 8;
 /// Longest id in a cursor, in bytes; a TypeID has at most 90.
 const ID_BYTES_MAX: usize = 90;
 
-/// The sort key of a list: a page's last one is where the next page begins.
+/// The sort key of a list. A cursor holds the key of its page's last row.
 pub trait SortKey: Serialize + DeserializeOwned {
-    /// Whether the list's query takes it. A client may alter a cursor.
+    /// Whether the list's query accepts the key. A client may alter a cursor.
     fn is_valid(&self) -> bool;
 }
 
-/// The sort key of lists that show the newest order first; of equal times, the greatest id.
+/// The sort key of lists with the newest order first; orders of one time are sorted by id, greatest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestFirst {
     /// Microseconds since 1970.
@@ -45,10 +45,10 @@ impl SortKey for NewestFirst {
     }
 }
 
-/// Why a text is no cursor of a list.
+/// The reason why a text is not a cursor of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// No answer of ours contained it.
+    /// No answer contained this text as a cursor.
     #[error("invalid cursor: pass the `next_cursor` of the previous page unchanged")]
     Invalid,
     /// It comes from another list, or from another version of this one.
@@ -58,24 +58,24 @@ pub enum CursorError {
     OtherList,
 }
 
-/// The name of a list: its view, and its filters. A cursor leads on in its own list only: in another one it would
-/// skip rows.
+/// The name of a list: its view and a hash of its filters. A cursor is valid only in its own list, because it would
+/// skip rows of another one.
 pub fn list(view: &str, filters: &impl Serialize) -> String {
     let hash = ContentHash::of(filters);
     format!("{view}/{}", hex::encode(&hash.as_bytes()[..FILTER_BYTES]))
 }
 
-/// The text that leads a client from a list's page to the next one. Opaque to clients.
+/// The cursor of the page after a row. Opaque to clients.
 pub fn encode<Key: SortKey>(list: &str, last: &Key) -> String {
     let bytes = postcard::to_extend(&(list, last), vec![LAYOUT])
-        .expect("keys are structs of numbers and texts, and memory has no end");
+        .expect("numbers and texts can always be serialized to memory");
     hex::encode(bytes)
 }
 
-/// Reads any text.
+/// Decodes a cursor.
 ///
 /// # Errors
-/// [`CursorError`] for a text that [`encode`] never gives for this list.
+/// [`CursorError`] for a text that [`encode`] never returns for this list.
 pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> {
     if text.len() > CURSOR_LENGTH_MAX {
         return Err(CursorError::Invalid);
@@ -90,7 +90,7 @@ pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> 
         return Err(CursorError::OtherList);
     }
     let key: Key = postcard::from_bytes(rest).map_err(|_| CursorError::Invalid)?;
-    // postcard reads other bytes than it writes, such as a longer form of a number.
+    // postcard also reads forms that it never writes, such as a longer form of a number.
     match key.is_valid() && encode(list, &key) == text {
         true => Ok(key),
         false => Err(CursorError::Invalid),
@@ -121,10 +121,10 @@ pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     }
 }
 
-/// A text as rows hold it, which is normalised.
+/// Normalises a filter's text, as texts in rows are normalised.
 ///
 /// # Errors
-/// No row can hold it: Postgres stores no NUL, and keys are short.
+/// A text that no row can hold: Postgres stores no NUL, and keys are short.
 pub fn text(name: &str, text: &str) -> Result<String, Problem> {
     if text.len() <= TEXT_BYTES_MAX && !text.contains('\0') {
         return Ok(normalised(text));
@@ -145,8 +145,7 @@ pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     })
 }
 
-/// Cuts rows that were read one beyond `limit` down to a page. Gives the cursor of the next page too,
-/// if there is one.
+/// Cuts up to `limit` + 1 rows down to a page. Returns the cursor of the next page, too, if there is one.
 pub fn cut<Row, Key: SortKey>(
     list: &str,
     mut rows: Vec<Row>,
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_normalised_and_what_no_row_can_hold_is_refused() {
+    fn text_is_normalised_and_refused_if_no_row_can_hold_it() {
         assert_eq!(text("customer", " 17850"), Ok("17850".into()));
         assert_eq!(
             text("country", "Re\u{301}union"),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_a_view_with_its_filters() {
+    fn a_list_is_named_after_its_view_and_filters() {
         let of = |view, country: Option<&str>| list(view, &(country, None::<&str>));
         assert_eq!(of("orders_v2", Some("EIRE")), of("orders_v2", Some("EIRE")));
         assert_ne!(of("orders_v2", Some("EIRE")), of("orders_v2", None));
@@ -277,10 +276,10 @@ mod tests {
         }
 
         #[test]
-        fn bytes_that_decode_are_the_ones_that_encode_gives(
+        fn only_bytes_that_encode_returns_can_be_decoded(
             bytes in proptest::collection::vec(any::<u8>(), 0..120),
         ) {
-            // The beginning of a true cursor, or else nearly no bytes would get to the key.
+            // Begins like a valid cursor; otherwise the decoder would rarely reach the key.
             let beginning = encode("list", &key(0, "o"));
             let text = format!("{}{}", &beginning[..12], hex::encode(bytes));
             if let Ok(key) = decode::<NewestFirst>("list", &text) {

@@ -1,4 +1,4 @@
-//! The answers to clients while a database fails.
+//! Errors of queries, and their answers to clients.
 
 use crate::{cql::CqlError, postgres};
 use axum::http::StatusCode;
@@ -20,19 +20,19 @@ pub enum QueryError {
     #[error("cql: {0}")]
     Cql(#[from] CqlError),
     /// A stored value that no projector writes.
-    #[error("column {column} holds {value:?}")]
+    #[error("column {column} has the unexpected value {value:?}")]
     Value {
         /// The column.
         column: &'static str,
         /// The value.
         value: String,
     },
-    /// A sum of the view's totals.
+    /// A sum of the view's totals overflows.
     #[error(transparent)]
     Overflow(#[from] Overflow),
 }
 
-/// Why a query for a page of a list is not answered.
+/// The errors of a query for a page of a list.
 #[derive(IntoResponses)]
 pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
@@ -46,7 +46,7 @@ pub enum ListProblems {
 /// Waits for a query, at most [`QUERY_TIMEOUT`].
 ///
 /// # Errors
-/// 503 while the database is away or the view is not created yet, else 500.
+/// 503 while the database is unavailable or the view is not created yet, else 500.
 pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
     match tokio::time::timeout(QUERY_TIMEOUT, query).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -74,7 +74,7 @@ fn problem(error: &QueryError) -> Problem {
         return unavailable("the view is not created yet");
     }
     tracing::error!(%error, "query failed");
-    let detail = "the query failed: report it with the time; the service's log has the reason";
+    let detail = "the query failed: report the time of this answer; the service's log has the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
 }
 

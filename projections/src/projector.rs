@@ -1,4 +1,4 @@
-//! The projector: applies the journals of one view to it until shutdown.
+//! The projector: applies the events of one view to its database until shutdown.
 //!
 //! It retries transient errors, and readiness names the current one. A batch that can't be applied
 //! stops the view, because skipping it would lose events. There is no order between partitions: each has its own
@@ -24,19 +24,19 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long a projector must run until its next failure counts as the first one again.
+/// Time after which a running projector's next failure counts as a first one.
 const SETTLED_TIME: Duration = Duration::from_secs(10);
 
-/// The parts that all projectors of a node share.
+/// The resources that all projectors of a node share.
 #[derive(Clone)]
 pub struct Runtime {
     /// The journals.
     pub readers: Readers,
     /// The partitions of each journal.
     pub partitions: PartitionCounts,
-    /// Where each view reports whether it is applied.
+    /// Each view reports its readiness here.
     pub health: Health,
-    /// Where each view reports how far it is applied.
+    /// Each view reports its applied position here.
     pub progress: Progress,
     /// Ends every projector, between or within batches.
     pub shutdown: CancellationToken,
@@ -48,7 +48,7 @@ impl Runtime {
     /// Starts the projector of a view, as a task of its own.
     pub fn project<S: Store>(&self, store: S) {
         let component = self.health.component(format!("view.{}", store.name()));
-        // A view whose checkpoints are not read yet counts as not caught up.
+        // Until its checkpoints are read, a view counts as not caught up.
         for topic in S::Event::TOPICS {
             for partition in 0..self.partitions.of(topic) {
                 self.progress.set(store.name(), topic, partition, 0);
@@ -77,7 +77,7 @@ struct Projector<S> {
     component: Component,
 }
 
-/// Why the projector must begin again from the stored checkpoints, or end.
+/// The reason why the projector must resume from the stored checkpoints, or end.
 enum Ended {
     /// Another projector is ahead.
     StaleCheckpoint(StoreError),
@@ -131,7 +131,7 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Waits for the database without a limit; an operator may repair the cause.
+    /// Opens the store. It retries without a limit, because an operator may repair the cause.
     async fn open_store(&self) -> Vec<Checkpoint> {
         let view = self.store.name();
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
@@ -162,7 +162,7 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Applies what follows on the checkpoints, until that is no longer possible.
+    /// Applies the events after the checkpoints until that is no longer possible.
     async fn apply_after(&self, checkpoints: Vec<Checkpoint>) -> Ended {
         let view = self.store.name();
         let progress = &self.runtime.progress;
@@ -210,7 +210,7 @@ impl<S: Store> Projector<S> {
 }
 
 impl ReaderHealth<'_> {
-    /// Takes over an error that the reader waits out.
+    /// Reports an error that the reader retries.
     fn failing(&mut self, error: &ReadError) {
         self.component.not_ready(error.to_string());
         if self.failure.add() {
@@ -219,7 +219,7 @@ impl ReaderHealth<'_> {
         }
     }
 
-    /// The log can be read.
+    /// Ends the reader's failure.
     fn recovered(&mut self) {
         if let Some(over) = self.failure.end() {
             let (view, attempts, lasted) = (self.view, over.attempts, over.lasted.as_secs());
@@ -232,7 +232,7 @@ impl ReaderHealth<'_> {
         }
     }
 
-    /// Makes readiness show that the log can be read, but for the halted partitions.
+    /// Reports the view as ready, or as not ready if a partition is halted.
     fn publish(&self) {
         match self.halted.values().next() {
             Some(reason) => self.component.not_ready(reason.clone()),

@@ -1,4 +1,4 @@
-//! Recorded events: a journal's events with what a view needs to know of their commits.
+//! Recorded events: a journal's events with the data of their commits that views need.
 
 use journal::Valid;
 use schemas::{Body, Timestamp};
@@ -31,7 +31,7 @@ impl<E> Copy for Recorded<'_, E> {}
 /// An event that a view can't apply. A retry gives the same error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
-    /// Our own keys are printable ASCII.
+    /// The key is not UTF-8; our own keys are printable ASCII.
     #[error("key of the commit at offset {offset} is not UTF-8")]
     KeyNotText {
         /// The commit's offset.
@@ -80,7 +80,7 @@ pub enum FoldError {
         version: i64,
     },
     /// The view's `apply` returned a row with another version than its event's: a bug in the view.
-    #[error("row of {key} at offset {offset} was given version {found} instead of {version}")]
+    #[error("row of {key} at offset {offset} has version {found} instead of {version}")]
     WrongVersion {
         /// The record's key.
         key: String,
@@ -94,7 +94,7 @@ pub enum FoldError {
 }
 
 impl<E> Recorded<'_, E> {
-    /// The time, if every database and client of ours can express it.
+    /// Checks that the time is one that our databases and clients can express.
     ///
     /// # Errors
     /// [`FoldError::Time`] outside of the years 1 to 9999.
@@ -109,7 +109,7 @@ impl<E> Recorded<'_, E> {
         }
     }
 
-    /// A number of lines as a row stores it.
+    /// The number of lines in a row's type.
     ///
     /// # Errors
     /// [`FoldError::TooManyLines`] above 2^31 - 1.
@@ -121,7 +121,7 @@ impl<E> Recorded<'_, E> {
         })
     }
 
-    /// The error for an event that changes a row which is not there.
+    /// The error for an event that changes a missing row.
     pub fn missing_row(&self) -> FoldError {
         FoldError::MissingRow {
             key: self.key.to_owned(),
@@ -131,7 +131,7 @@ impl<E> Recorded<'_, E> {
     }
 }
 
-/// Whether a time lies in the years 1 to 9999, as every [`Timestamp`] that was parsed from text.
+/// Whether a time lies in the years 1 to 9999, as every [`Timestamp`] that was parsed from text does.
 pub fn is_in_calendar(time: Timestamp) -> bool {
     CALENDAR_US.contains(&time.0)
 }
@@ -139,7 +139,7 @@ pub fn is_in_calendar(time: Timestamp) -> bool {
 /// The events of some commits, in order.
 ///
 /// # Errors
-/// [`FoldError::KeyNotText`] for a key that none of our writers gives.
+/// [`FoldError::KeyNotText`] for a key that is not UTF-8.
 pub fn recorded_events<E>(commits: &[Valid<E>]) -> Result<Vec<Recorded<'_, E>>, FoldError> {
     let mut recorded = Vec::with_capacity(commits.len());
     for commit in commits {

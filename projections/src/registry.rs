@@ -4,7 +4,7 @@ use crate::{databases::Databases, problems::QueryError, projector::Runtime, view
 use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Why the totals of a view can't be computed.
+/// The totals of a view can't be computed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to compute the totals of view {view}: {source}")]
 pub struct TotalsError {
@@ -26,12 +26,12 @@ pub fn routes(databases: &Databases) -> OpenApiRouter {
     })
 }
 
-/// The totals of every view that holds all orders, each with the names of its database and itself.
-/// `partitions` is the number of partitions of the journal of orders. Projectors may write meanwhile: the
-/// totals of a view belong to the position that they come with.
+/// The totals of every view that holds all orders, each with the names of its database and its view.
+/// `partitions` is the number of partitions of the journal of orders. Projectors may write meanwhile, so a
+/// view's totals belong to the position that is returned with them.
 ///
 /// # Errors
-/// [`TotalsError`] for the first view that gives none.
+/// [`TotalsError`] of the first view that fails.
 pub async fn totals(
     databases: &Databases,
     partitions: i32,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 /// Shortest time between two warnings about one failure.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A failure that is retried until it is over.
+/// A failure that is retried until it ends.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedFailure {
     began: Option<Instant>,
@@ -24,7 +24,7 @@ pub(crate) struct Over {
 }
 
 impl RepeatedFailure {
-    /// Counts a failed attempt; `true` if it is to be a warning: the first, and then one a minute.
+    /// Counts a failed attempt; `true` if it is to be logged as a warning: the first, and then one a minute.
     pub fn add(&mut self) -> bool {
         let now = Instant::now();
         self.began.get_or_insert(now);

@@ -1,10 +1,10 @@
-//! How to reach the databases.
+//! Settings of the connections to the databases.
 
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use std::str::FromStr;
 
-/// How to reach Postgres.
+/// Settings of the connections to Postgres.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresSettings {
@@ -15,12 +15,12 @@ pub struct PostgresSettings {
     pub connections_max: u32,
 }
 
-/// How to reach the CQL store (Scylla or Cassandra).
+/// Settings of the connections to the CQL store (Scylla or Cassandra).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CqlSettings {
-    /// Contact points, `host:port` with commas between them. Default `127.0.0.1:9042`. They give the
-    /// addresses of the other nodes.
+    /// Contact points, `host:port` with commas between them. Default `127.0.0.1:9042`. The driver gets the
+    /// addresses of the other nodes from them.
     pub nodes: String,
     /// The keyspace of all our tables. Default `daybook`. A missing keyspace is created.
     pub keyspace: String,
@@ -31,10 +31,10 @@ pub struct CqlSettings {
 /// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// Not an address of Postgres. The message leaves it out, because it may hold a password.
+    /// Not an address of Postgres. The message leaves the address out, because it may hold a password.
     #[error("postgres.url is not an address such as postgres://role@host:5432/database: {reason}")]
     PostgresUrl {
-        /// Why not.
+        /// The parser's message.
         reason: String,
     },
     /// No connection allowed.
@@ -52,7 +52,7 @@ pub enum SettingsError {
         /// The setting.
         keyspace: String,
     },
-    /// No copy.
+    /// No copies of rows.
     #[error("cql.replication_factor must be at least 1")]
     ReplicationFactor,
 }
@@ -82,7 +82,7 @@ impl PostgresSettings {
     /// Checks every setting.
     ///
     /// # Errors
-    /// The first setting that can't work.
+    /// The first invalid setting.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.connections_max == 0 {
             return Err(SettingsError::NoConnections);
@@ -111,7 +111,7 @@ impl CqlSettings {
     /// Checks every setting.
     ///
     /// # Errors
-    /// The first setting that can't work.
+    /// The first invalid setting.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.known_nodes().next().is_none() {
             return Err(SettingsError::NoNodes);

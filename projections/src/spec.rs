@@ -1,7 +1,7 @@
 //! Given/when/then for any table of a view: `given([..]).when(event).then([..])`.
 //!
-//! An event is written as its record's key and itself; versions and offsets count up by themselves.
-//! Each event is a batch of its own, and all events in one batch must give the same rows.
+//! An event is given with its record's key; versions and offsets are counted automatically. The events are applied
+//! one per batch and all in one batch, and both must give the same rows.
 
 use crate::{
     fold::{Plan, Stored},
@@ -88,7 +88,7 @@ fn apply<T: Table>(
             Some(row) => {
                 assert!(
                     T::key(&row) == change.key,
-                    "a row has another key than its own"
+                    "a row is stored under another key than its own"
                 );
                 rows.insert(change.key, row)
             }

@@ -1,4 +1,4 @@
-//! Divides a batch whose application takes too long, with a checkpoint between its parts.
+//! Divides a batch that takes too long to apply, with a checkpoint between its parts.
 
 use journal::{Batch, Checkpoint, Valid};
 use schemas::{Body, Timestamp};
@@ -6,10 +6,10 @@ use schemas::{Body, Timestamp};
 /// Divides a batch into a first part of about `commits_max` commits and the rest. A batch that is short enough, or
 /// that can't be divided, has no rest.
 ///
-/// The checkpoint between the parts is the rule's state after the last record of the first part. Its hash is the
-/// `prev` of the next record, and its hash before that is the `prev` of the last one. An announcement has no `prev`,
-/// so both records must be commits. Void records between them are judged again after a restart, as those behind
-/// every checkpoint.
+/// The checkpoint between the parts is the rule's state after the last record of the first part. Its `hash` is the
+/// `prev` of the next record, and its `prev_hash` is the `prev` of the last record. An announcement has no `prev`,
+/// so both records must be commits. After a restart, void records between them are judged again, as void records
+/// after any checkpoint are.
 pub(crate) fn split<E>(
     log_time_before: Timestamp,
     batch: Batch<E>,
@@ -94,7 +94,7 @@ mod tests {
 
     const TOPIC: &str = "journal.probe";
 
-    /// A log of two terms with void records, as a reader gives it, with the rule's state after each valid record.
+    /// A reader's valid records of four terms, the rule's state after each, and the number of void records.
     #[derive(Default)]
     struct Log {
         commits: Vec<Valid<()>>,
@@ -126,7 +126,7 @@ mod tests {
     fn log() -> Log {
         let mut rule = Rule::new(TOPIC, 3);
         let mut log = Log::default();
-        // Terms' epochs with seqs; `None` is a void record.
+        // Each record's epoch and seq; `None` is a void record.
         let records = [
             Some((1, 0)),
             Some((1, 1)),
@@ -170,7 +170,7 @@ mod tests {
                 term: [epoch.to_le_bytes()[0]; 16],
                 epoch,
                 seq,
-                // The second term's clock was wrong when it announced itself.
+                // The clocks were wrong when the terms were announced.
                 recorded_at: Timestamp(if seq == 0 { 1_000_000 } else { 1_000 + offset }),
                 body,
             };
@@ -189,7 +189,7 @@ mod tests {
         log
     }
 
-    /// Divides what follows on `applied` valid records into parts of at most `commits_max`.
+    /// Divides the records after the first `applied` valid ones into parts of about `commits_max`.
     fn parts(log: &Log, applied: usize, commits_max: usize) -> Vec<Batch<()>> {
         let start = Checkpoint::start(TOPIC, 3);
         let before = applied

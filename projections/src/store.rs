@@ -1,11 +1,11 @@
-//! The port between the projector and a database: where a view's rows and its checkpoints are kept.
+//! The port between the projector and the database that stores a view's rows and checkpoints.
 
 use crate::{recorded::FoldError, view::ViewEvent};
 use journal::{Batch, Checkpoint};
 use schemas::topics::PartitionCounts;
 use std::time::Duration;
 
-/// Longest time for applying one batch, before it counts as failed and is attempted again.
+/// Longest time for one attempt to apply a batch; the batch is attempted again afterwards.
 pub const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A view in its database.
@@ -16,8 +16,8 @@ pub trait Store: Send + Sync + 'static {
     /// The view's name.
     fn name(&self) -> &'static str;
 
-    /// Creates the tables and checkpoints that are missing. Gives the stored checkpoint of every
-    /// partition. A view of which a table is missing loses its checkpoints, so that it starts over.
+    /// Creates the tables and checkpoints that are missing. Returns the stored checkpoint of every partition. If a
+    /// table is missing, the view's checkpoints are deleted, so that the view is projected from the start.
     fn open(
         &self,
         partitions: &PartitionCounts,
@@ -30,7 +30,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// How the projector can go on after an error of a database.
+/// The kind of a database's error, which decides how the projector goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Another attempt may succeed.
@@ -56,18 +56,18 @@ pub enum StoreError {
         topic: String,
         /// Its partition.
         partition: i32,
-        /// The next offset of the checkpoint that the batch follows on.
+        /// The next offset of the checkpoint before the batch.
         expected: i64,
     },
     /// An event that the view can't apply.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// The database refused, or did not answer.
+    /// The database refused the request, or did not answer.
     #[error("{database}: {source}")]
     Database {
         /// The kind of database.
         database: &'static str,
-        /// Another attempt may or may not succeed.
+        /// The kind of failure.
         failure: Failure,
         /// The driver's error.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -77,7 +77,7 @@ pub enum StoreError {
     Checkpoint {
         /// The view.
         view: &'static str,
-        /// Why not.
+        /// The parser's message.
         reason: String,
     },
     /// No answer within [`APPLY_TIMEOUT`].
@@ -89,7 +89,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// How the projector can go on. After [`StoreError::StaleCheckpoint`] it opens the view again, too.
+    /// The kind of failure. After [`StoreError::StaleCheckpoint`] the projector opens the view again.
     pub fn failure(&self) -> Failure {
         match self {
             Self::Database { failure, .. } => *failure,
@@ -101,8 +101,7 @@ impl StoreError {
     }
 }
 
-/// The checkpoints of every partition of a view's journals: the stored ones, and a start for each
-/// other.
+/// The checkpoint of every partition of a view's journals: the stored one, or the start.
 pub(crate) fn complete_checkpoints<E: ViewEvent>(
     stored: &[Checkpoint],
     partitions: &PartitionCounts,

@@ -30,7 +30,7 @@ pub trait Table: Send + Sync + 'static {
     /// The keys of the rows that an event changes.
     ///
     /// # Errors
-    /// [`FoldError`] for an event that no row can be named by.
+    /// [`FoldError`] for an event that gives no valid key.
     fn keys(event: &Recorded<'_, Self::Event>) -> Result<Vec<Self::Key>, FoldError>;
 
     /// The key of a row.
@@ -51,15 +51,15 @@ pub trait Table: Send + Sync + 'static {
 /// Which events change a row of a table.
 #[derive(Debug)]
 pub enum RowFeed<Row> {
-    /// All events of one aggregate, from the row's first on. The row stores the version of the
-    /// last one, which this function gives. An event that is not above it is skipped, one that leaves
-    /// a gap is an error.
+    /// All events of one aggregate, from the row's first event on. The row stores the version of its last
+    /// event, which this function returns. An event of that version or an earlier one is skipped; an event
+    /// that leaves a gap is an error.
     Versioned(fn(&Row) -> i64),
-    /// Some events of one aggregate. The checkpoint alone prevents that one is applied twice, so
-    /// this is for Postgres only.
+    /// Some events of one aggregate. Only the checkpoint keeps an event from being applied twice, so this
+    /// feed is for Postgres only.
     OneAggregate,
-    /// Events of several aggregates. For Postgres only, as above. A row has one group of columns per
-    /// source, so that the order between sources does not matter.
+    /// Events of several aggregates, for Postgres only as well. A row has one group of columns per source, so
+    /// that the order between sources does not matter.
     SeveralAggregates,
 }
 
@@ -68,7 +68,7 @@ pub enum RowFeed<Row> {
 pub trait ViewEvent: Clone + Send + Sync + 'static {
     /// The journals that they are recorded in.
     const TOPICS: &'static [&'static str];
-    /// Reads them.
+    /// The reader of these events.
     type Reader: EventReader<Self>;
 }
 
@@ -81,7 +81,7 @@ pub trait EventReader<Event>: Sized + Send {
     /// Waits for the next update. Cancel-safe.
     ///
     /// # Errors
-    /// Waiting does not help: subscribe again.
+    /// The subscription can't continue: subscribe again.
     fn next_update(&mut self) -> impl Future<Output = Result<Update<Event>, ReadError>> + Send;
 }
 

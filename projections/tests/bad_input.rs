@@ -1,4 +1,4 @@
-//! Requests that the queries refuse, and their answers while the databases are away. Needs no server.
+//! Invalid requests to the queries, and their answers while the databases are unavailable. Needs no server.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use projections::{CqlSettings, Databases, PostgresSettings};
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// The queries over databases that are away: nothing listens on port 1.
+/// The queries with unreachable databases: nothing listens on port 1.
 fn router() -> Router {
     let postgres = PostgresSettings {
         url: "postgres://daybook@127.0.0.1:1/daybook".into(),
@@ -76,7 +76,7 @@ async fn bad_input_is_refused_before_a_database_is_queried() {
 }
 
 #[tokio::test]
-async fn while_the_databases_are_away_clients_are_told_to_retry() {
+async fn clients_are_told_to_retry_while_the_databases_are_unavailable() {
     let router = router();
     for path in [
         "/orders",

@@ -56,7 +56,7 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// Whether an attempt can never succeed: reading the same events gives the same error.
+    /// Whether no retry can succeed, because the same events give the same error.
     fn is_final(&self) -> bool {
         match self {
             Self::Event { .. } => true,
@@ -88,18 +88,18 @@ pub struct Job {
     /// The offset behind the last published record, by topic and partition.
     results: ResultsEnds,
     readiness: ReadinessReasons,
-    /// Records were read that no publication covers yet.
+    /// Whether records were read that are not published yet.
     is_behind: bool,
     open_retry: Retry,
     publish_retry: Retry,
-    /// Whether an outage of the log was logged that has not ended.
+    /// Whether the current outage of the journal was logged.
     is_outage_logged: bool,
 }
 
 impl Job {
-    /// Creates a job that reads with the process's `readers`. It reports its readiness to `component`, and to `progress` the offset in each journal
-    /// partition up to which the results are published; queries read its windows in `series`. `partitions` are
-    /// the broker's counts.
+    /// Creates a job that reads with the node's `readers`. It reports its readiness to `component`, and the
+    /// offset in each journal partition up to which results are published to `progress`. Queries read its
+    /// windows in `series`. `partitions` are the broker's counts.
     pub fn new(
         source: Source,
         readers: Readers,
@@ -136,7 +136,7 @@ impl Job {
         token
             .run_until_cancelled_owned(self.run_until_stopped())
             .await;
-        tracing::info!(job = JOB, "the job has ended");
+        tracing::info!(job = JOB, "job ended");
     }
 
     async fn run_until_stopped(&mut self) {
@@ -146,15 +146,15 @@ impl Job {
                 Err(error) => error,
             };
             if error.is_final() {
-                tracing::error!(job = JOB, %error, "the job has stopped");
+                tracing::error!(job = JOB, %error, "job stopped until the next restart");
                 self.series.stop(error.to_string());
                 self.readiness.halt(error.to_string());
                 return;
             }
             if error.is_transient() {
-                tracing::warn!(job = JOB, %error, "the job can't read the journal, trying again");
+                tracing::warn!(job = JOB, %error, "failed to read the journal, retrying");
             } else {
-                tracing::error!(job = JOB, %error, "the job can't read the journal without an operator's help, trying again");
+                tracing::error!(job = JOB, %error, "failed to read the journal until an operator repairs it, retrying");
             }
             self.readiness.set_read_error(Some(error.to_string()));
             self.open_retry.postpone();
@@ -181,7 +181,7 @@ impl Job {
             let update = loop {
                 tokio::select! {
                     update = &mut update => break update,
-                    // Without anything to publish, no timer wakes the process.
+                    // The timer is off while there is nothing to publish.
                     _ = ticks.tick(), if self.is_behind => self.publish_if_due(&mut output).await,
                 }
             };
@@ -199,12 +199,12 @@ impl Job {
         match update {
             Update::Batch(batch) => return self.apply(batch),
             Update::Halted { partition, error } => {
-                tracing::error!(job = JOB, partition, %error, "the partition is not read any further");
+                tracing::error!(job = JOB, partition, %error, "stopped reading a partition");
                 self.readiness.halt(error.to_string());
             }
             Update::Failing(error) => {
                 if !std::mem::replace(&mut self.is_outage_logged, true) {
-                    tracing::warn!(job = JOB, %error, "reading the journal fails, trying again");
+                    tracing::warn!(job = JOB, %error, "failed to read the journal, retrying");
                 }
                 self.readiness.set_read_error(Some(error.to_string()));
             }
@@ -264,7 +264,7 @@ impl Job {
                 self.report_progress();
             }
             Err(error) => {
-                tracing::warn!(job = JOB, %error, "publishing results failed, trying again");
+                tracing::warn!(job = JOB, %error, "failed to publish results, retrying");
                 self.readiness.set_publish_error(Some(error.to_string()));
                 output.replace_after(self.publish_retry.postpone());
             }
@@ -305,7 +305,7 @@ async fn journal_ends(admin: &Admin, partitions: i32) -> Result<BTreeMap<i32, i6
     Ok(ends)
 }
 
-/// Publishes every changed window, and keeps where the results end. Windows that are not published stay marked
+/// Publishes every changed window, and stores the ends of the results. Windows that are not published stay marked
 /// as changed. Nothing is read meanwhile, so the loop ends.
 async fn publish_changed(
     series: &Series,
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeps_retrying_without_servers_and_ends_when_cancelled() {
+    async fn a_job_retries_without_servers_and_ends_when_cancelled() {
         let (health, token) = (Health::default(), CancellationToken::new());
         let source = unreachable();
         let job = Job::new(

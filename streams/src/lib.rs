@@ -2,14 +2,14 @@
 //!
 //! The job reads the valid events of `journal.orders`, adds them up by country in tumbling windows of
 //! an hour and of a day (UTC, by event time), and publishes the windows of each size to an aggregate
-//! topic. Each currency has windows of its own, because nothing here converts money. The latest record of
-//! a key holds the window's whole value, so records may repeat.
+//! topic. Each currency has windows of its own, because the job does not convert money. The latest record of
+//! a key has the window's whole value, so records may repeat.
 //!
 //! Limits:
 //! - The job keeps no state: it reads the journal from offset 0 at every start. It publishes nothing until
 //!   it has reached the end offsets measured at the start, because a half-read window would have a lower
-//!   value than an earlier run published. Then it publishes every window once, and from there on those that
-//!   change.
+//!   value than an earlier run published. Then it publishes every window once, and afterwards only changed
+//!   windows.
 //! - There are no transactions, and delivery is at least once: a record may be published twice, and two
 //!   nodes that run the job overwrite each other's results.
 //! - A window never closes. All windows stay in memory, up to [`windows::WINDOWS_MAX`].

@@ -11,9 +11,8 @@ use kafka::{
 use schemas::aggregates::RevenueByCountry;
 use std::collections::BTreeMap;
 
-/// Consecutive failures after which the producer is replaced, because some producers never recover. Not
-/// earlier: while requests of a producer may be in flight, only the same producer keeps later records
-/// behind them.
+/// Consecutive failures after which the producer is replaced, because some producers never recover. It is not
+/// replaced earlier, because only the same producer keeps later records behind its requests in flight.
 const FAILURES_PER_PRODUCER_MAX: u32 = 10;
 
 /// Why results can't be published.
@@ -71,7 +70,7 @@ impl Output {
         })
     }
 
-    /// Publishes windows of one size; gives the offset behind the last of them, by partition. On an error each
+    /// Publishes windows of one size; returns the offset after the last record, by partition. After an error, each
     /// record may or may not be in the topic.
     pub(crate) async fn publish(
         &self,
@@ -104,7 +103,7 @@ impl Output {
         }
         match Publisher::new(&self.settings, JOB) {
             Ok(publisher) => self.publisher = publisher,
-            Err(error) => tracing::warn!(job = JOB, %error, "replacing the producer failed"),
+            Err(error) => tracing::warn!(job = JOB, %error, "failed to replace the producer"),
         }
     }
 }

@@ -24,7 +24,7 @@ impl ReadPosition {
         }
     }
 
-    /// The checkpoints at which a reader has to start.
+    /// The checkpoints to start a reader at.
     pub(crate) fn starts(&self) -> Vec<Checkpoint> {
         self.checkpoints.values().cloned().collect()
     }
@@ -39,8 +39,8 @@ impl ReadPosition {
         self.checkpoints.insert(checkpoint.partition, checkpoint);
     }
 
-    /// Whether everything in the journal at the start was read, void records and announcements included: a
-    /// checkpoint moves over them too.
+    /// Whether all records that were in the journal at the start were read. Checkpoints also move over void records
+    /// and announcements.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| self.reached(ends))
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn has_caught_up_once_every_partition_has_reached_its_first_end() {
+    fn a_job_has_caught_up_once_every_partition_has_reached_its_first_end() {
         let mut position = ReadPosition::new("journal.orders", 2);
         assert!(!position.has_caught_up(), "the ends are not known yet");
         position.set_ends(BTreeMap::from([(0, 5), (1, 0)]));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn is_ready_once_there_is_no_reason_against_it() {
+    fn a_job_is_ready_once_no_reason_against_it_is_left() {
         let health = Health::default();
         let mut reasons = ReadinessReasons::new(health.component("job"));
         reasons.set_read_error(Some("kafka is unreachable".into()));

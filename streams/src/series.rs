@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Most windows in one answer.
 pub const LIMIT_MAX: usize = 1_000;
-/// Windows in one answer unless the query says otherwise.
+/// Windows in one answer if the query has no `limit`.
 pub const LIMIT_DEFAULT: usize = 100;
 /// First byte of a cursor: its layout's version. The hash of the list's filters follows, and the last window of the
 /// page as text; all of it is hex.
@@ -34,15 +34,15 @@ struct Shared {
     phase: Phase,
 }
 
-/// Whether queries are answered.
+/// The job's phase, which decides whether queries are answered.
 #[derive(Debug, Default)]
 enum Phase {
-    /// No: the windows hold only a part of the journal's history.
+    /// Not answered: the windows include only a part of the journal's history.
     #[default]
     CatchingUp,
-    /// Yes: the windows follow the journal.
+    /// Answered: the windows follow the journal.
     Following,
-    /// No: the job has stopped permanently, for this reason.
+    /// Not answered: the job has stopped permanently, for this reason.
     Stopped(String),
 }
 
@@ -69,7 +69,7 @@ pub struct SeriesParameters {
     /// Most windows in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next_cursor` of the previous page.
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
@@ -261,8 +261,8 @@ fn time(text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| invalid("INVALID_TIME", error.to_string()))
 }
 
-/// The beginning of each cursor of a list. A cursor leads on with the filters of its page only: with others it would
-/// skip windows.
+/// The beginning of each cursor of a list. A cursor is valid only with the filters of its page, because it would
+/// skip windows with others.
 fn list(selection: &Selection) -> String {
     let Selection {
         window,
@@ -276,7 +276,7 @@ fn list(selection: &Selection) -> String {
     hex::encode([&[LAYOUT], &hash.as_bytes()[..LIST_BYTES]].concat())
 }
 
-/// The page behind a window; opaque for clients.
+/// The cursor of the page after a window. Opaque to clients.
 fn cursor_after(result: &RevenueByCountry) -> String {
     let (start, country) = (result.window_start.0, &result.country);
     hex::encode(format!("{start}/{country}/{}", result.currency))

@@ -15,7 +15,7 @@ use schemas::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// Most records that are described one by one as not being the job's.
+/// Most foreign records that are described one by one.
 pub const FOREIGN_SHOWN_MAX: usize = 20;
 
 /// Offsets of the aggregate topics, by topic and partition.
@@ -26,7 +26,7 @@ pub type TopicEnds = BTreeMap<(&'static str, i32), i64>;
 pub struct TopicTotals {
     /// Sums over the last values of all windows.
     pub totals: TotalsByCurrency,
-    /// Records that the job does not write, described; [`FOREIGN_SHOWN_MAX`] at most.
+    /// Descriptions of the first [`FOREIGN_SHOWN_MAX`] records that the job does not write.
     pub foreign: Vec<String>,
     /// Number of such records.
     pub foreign_count: u64,
@@ -53,7 +53,7 @@ pub enum TotalsError {
         /// The decoder's error.
         source: CodecError,
     },
-    /// The last record of a window's key has no value that a reader could use.
+    /// The last record of a window's key has no readable value.
     #[error("the last value of window {key} can't be read: {record}")]
     Window {
         /// The key.
@@ -77,7 +77,7 @@ pub enum TotalsError {
     },
 }
 
-/// The present ends of the job's topics.
+/// The current ends of the job's topics.
 pub async fn topic_ends(admin: &Admin) -> Result<TopicEnds, AdminError> {
     let mut ends = TopicEnds::new();
     for window in Window::ALL {
@@ -195,7 +195,7 @@ impl Latest {
         }
     }
 
-    /// Notes a record that the job does not write.
+    /// Counts and describes a record that the job does not write.
     fn describe(&mut self, partition: i32, offset: i64, reason: &str) -> String {
         let description = format!("{}/{partition}@{offset}: {reason}", self.topic);
         self.foreign_count += 1;
@@ -232,7 +232,7 @@ impl Latest {
     }
 }
 
-/// Whether a key has the form of [`RevenueByCountry::key`]. A record under another key is no window.
+/// Whether a key has the form of [`RevenueByCountry::key`]. A record with another key is not a window.
 fn is_window_key(key: &[u8]) -> bool {
     let parts = str::from_utf8(key).ok().and_then(|key| {
         let (start, rest) = key.split_once('/')?;
@@ -281,7 +281,7 @@ mod tests {
         latest
     }
 
-    /// The same with a further record in its key's partition, at offset 90.
+    /// Adds a record at offset 90 in its key's partition.
     fn with(
         mut latest: Latest,
         key: &str,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_under_no_windows_key_is_described_and_does_not_count() {
+    fn a_record_without_the_key_of_a_window_is_described_and_not_counted() {
         let france = window("France", 1, 100);
         let mut found = latest(std::slice::from_ref(&france));
         for key in ["", "junk", "1970-01-01T00:00:00Z/France", "a/b/GBP"] {

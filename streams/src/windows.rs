@@ -69,7 +69,7 @@ pub struct Selection {
     pub from: Option<Timestamp>,
     /// Only windows that start before this time.
     pub to: Option<Timestamp>,
-    /// Only windows behind this start, country and currency.
+    /// Only windows after this start, country and currency.
     pub after: Option<(Timestamp, String, Currency)>,
     /// Most windows.
     pub count_max: usize,

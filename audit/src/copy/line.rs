@@ -8,7 +8,7 @@ pub const FORMAT: &str = "daybook-log-copy";
 /// The version of the format that this module writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 
-/// Any line; the set of its fields tells its kind.
+/// Any line. The set of its fields determines its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
@@ -85,7 +85,7 @@ pub struct End {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// The offset behind the partition's last record at the start of the export.
+    /// The offset after the partition's last record in the copy.
     pub end_offset: i64,
     /// h(n) of the last valid record.
     #[serde(with = "hex::serde")]
@@ -102,8 +102,7 @@ pub struct End {
 pub struct Digest(blake3::Hasher);
 
 /// BLAKE3 of a record's fields in the order of the line: topic, partition, offset, timestamp, key, value.
-/// Numbers are eight bytes. Each field comes behind its length, which is -1 for null. All integers are
-/// big-endian.
+/// Numbers are eight bytes. Each field follows its length, which is -1 for null. All integers are big-endian.
 pub fn hash(topic: &str, partition: i32, entry: Entry<'_>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = |bytes: Option<&[u8]>| {
@@ -120,7 +119,7 @@ pub fn hash(topic: &str, partition: i32, entry: Entry<'_>) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// The first bytes of a record's [`hash`]. They tell which line is damaged. They do not protect against an
+/// The first bytes of a record's [`hash`], which identify a damaged line. They do not protect against an
 /// attacker who recomputes them; the chain and the end line do.
 pub fn check(hash: &[u8; 32]) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = *hash;

@@ -2,9 +2,9 @@
 //!
 //! The first line is a header. Record lines follow in the order of reading, a schema line before the first
 //! valid decision written with that schema, and an end line after the last record of each partition. Bytes
-//! are hexadecimal digits. The check of a record line tells at once that the line is damaged. The digest of
-//! an end line covers all records of its partition, void ones included, so it shows any difference. An
-//! attacker who recomputes checks and end lines is stopped only by the hash chain and the rule.
+//! are hexadecimal digits. The check of a record line shows at once whether the line is damaged. The digest of
+//! an end line covers all records of its partition, void ones included, so it shows any difference. Only the
+//! hash chain and the rule stop an attacker who recomputes checks and end lines.
 //!
 //! `golden/copy/v<n>` of this crate holds a copy of each version of the format.
 

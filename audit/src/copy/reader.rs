@@ -3,13 +3,13 @@
 use crate::copy::line::{FORMAT, Header, Line, VERSION};
 use std::io::{self, BufRead, Read as _};
 
-/// Length limit of a line; Kafka's largest records are far below it, with two digits per byte.
+/// Length limit of a line. Kafka's largest records are far shorter, even with two digits per byte.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// Most partitions of a topic; a header with more is corrupt.
 const PARTITIONS_MAX: i32 = 10_000;
 
-/// Why a file can't be read as a copy.
+/// The reason why a file can't be read as a copy.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The file can't be read.
@@ -62,7 +62,7 @@ impl<R: BufRead> CopyReader<R> {
                 format!("its version is {}, not {VERSION}", header.version)
             }
             Some(Read::Line(Line::Header(header))) if !has_valid_topics(&header) => {
-                format!("a topic has no partition, or more than {PARTITIONS_MAX}")
+                format!("a topic has no partitions, or more than {PARTITIONS_MAX}")
             }
             Some(Read::Line(Line::Header(header))) => return Ok((reader, header)),
             Some(Read::Line(Line::Record(_) | Line::Schema(_) | Line::End(_))) => {
@@ -99,7 +99,7 @@ impl<R: BufRead> CopyReader<R> {
         }))
     }
 
-    /// Why the line in the buffer is not a line of a copy.
+    /// The reason why the line in the buffer is not a line of a copy.
     fn reason(&self) -> String {
         match serde_json::from_slice::<serde_json::Value>(&self.buffer) {
             Err(error) => format!("not JSON: {error}"),

@@ -22,12 +22,12 @@ pub struct CopyWriter<W> {
 pub struct PartitionEnd {
     topic: String,
     partition: i32,
-    /// The offset behind the last record. Control records may follow it; they get no line.
+    /// The offset after the last record. Control records may follow it; they get no line.
     pub end_offset: i64,
     model: Model,
     digest: Digest,
     records: u64,
-    /// The alarm at which the rule halted. The records from there on are written too, but not judged.
+    /// The alarm at which the rule halted. Later records are written, too, but not judged.
     pub alarm: Option<Alarm>,
 }
 

@@ -15,7 +15,7 @@ use std::{
     io::{self, Write},
 };
 
-/// Why printing fails.
+/// The reason why printing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The log can't be read.
@@ -26,10 +26,10 @@ pub enum LogError {
     Write(#[from] io::Error),
 }
 
-/// The faults met while printing.
+/// The faults that were found while printing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Alarms at which partitions were not read any further.
+    /// Alarms; each ended the reading of its partition.
     pub alarms: Vec<Alarm>,
     /// Number of valid decisions that can't be decoded.
     pub undecodable: u64,
@@ -39,8 +39,8 @@ pub struct Outcome {
 /// `follows`, prints the records of all partitions as they are appended, without an end. Prints at most
 /// `limit` lines.
 ///
-/// Each partition is read from its first offset on, whatever the filter says, because the rule needs all
-/// earlier records.
+/// Each partition is read from its first offset, regardless of the filter, because the rule needs all earlier
+/// records.
 pub async fn print_log(
     kafka: &KafkaSettings,
     registry: &RegistrySettings,

@@ -205,7 +205,7 @@ impl Serialize for Json<'_> {
                 serializer.collect_map(fields.iter().map(|(name, value)| (name, Json(value))))
             }
             Value::Uuid(id) => serializer.collect_str(id),
-            // No schema of ours has these types, so their debug format is enough.
+            // Our schemas do not have these types, so their debug format is enough.
             Value::Decimal(_) | Value::BigDecimal(_) | Value::Duration(_) => {
                 serializer.collect_str(&format_args!("{:?}", self.0))
             }

@@ -113,7 +113,7 @@ impl Journal {
         self.append_valid(key.as_bytes().to_vec(), value);
     }
 
-    /// Skips a commit of this term: the owner counts it, the log does not have it.
+    /// Loses a commit of this term: the owner counts it, but the log does not have it.
     pub fn lose(&mut self) {
         let (value, key) = self.encoded(self.seq + 1, no_op());
         self.seq += 1;

@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Connections to Postgres.
     #[arg(long, default_value_t = 64)]
     connections: u32,
-    /// Numbers of clients, measured one after the other.
+    /// Numbers of clients; each is measured in turn.
     #[arg(long, value_delimiter = ',', default_value = "4,16,64,256")]
     depths: Vec<u64>,
     /// Seconds before counting starts, at each depth.
@@ -164,9 +164,9 @@ async fn run_client(load: Arc<Load>, mut client: Client) -> Result<()> {
             Ok(()) => {
                 load.answered_count.fetch_add(1, Ordering::Relaxed);
             }
-            // Another client changed the same product first; this client continues with the next product.
+            // Another client changed this product at the same time; this client continues with the next product.
             Err(AggregateError::AggregateConflict) => {}
-            Err(error) => return Err(error).context("a command of the baseline"),
+            Err(error) => return Err(error).context("baseline command failed"),
         }
     }
     Ok(())

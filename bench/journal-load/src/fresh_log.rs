@@ -23,7 +23,7 @@ pub async fn create(servers: &Servers, store: &Path) -> Result<Encoder> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut delays = service::Backoff::for_server();
     loop {
-        // If the topic exists, it is the old one, which the broker has not deleted yet.
+        // A topic that exists is the old one, which the broker has not deleted yet.
         let created = admin.ensure(&[*spec]).await;
         match created {
             Ok(created) if !created.is_empty() => break,

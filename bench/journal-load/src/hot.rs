@@ -43,7 +43,7 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     let encoder = fresh_log::create(servers, &arguments.store).await?;
     let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
     let pieces = i64::from(arguments.pieces);
-    // Its number is behind those of the buyers.
+    // Its number follows the buyers' numbers.
     let mut stocker = Client::new(arguments.buyers);
     let answer = owners
         .execute(stocker.request_for(SKU, Command::Stock { pieces }))

@@ -52,13 +52,13 @@ impl Client {
         );
         let command = Command::Describe {
             sku: Sku::parse(&sku)
-                .expect("it is short and printable, and has no spaces at its ends"),
+                .expect("a short printable text without spaces is a valid SKU"),
             description: self.description(),
         };
         (sku, command)
     }
 
-    /// Allocated once, because the figures include the clients' work.
+    /// Allocates once, because the figures include the clients' work.
     fn description(&self) -> String {
         let mut text = String::with_capacity(DESCRIPTION.len() + NUMBERS_BYTES_MAX);
         text.push_str(DESCRIPTION);

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_pieces_are_sold_than_there_are() {
+    fn no_more_pieces_are_sold_than_are_in_stock() {
         let mut state = State::default();
         state.set_pieces(1);
         assert_eq!(

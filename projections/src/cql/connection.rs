@@ -13,13 +13,13 @@ use tokio::sync::watch;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one request, with its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// For every read and write: an acknowledged write is read again, even if a replica is lost.
+/// Consistency of every read and write: an acknowledged write stays readable even if a replica is lost.
 const CONSISTENCY: Consistency = Consistency::LocalQuorum;
 
 /// The store's session, once it is connected. Cheap to clone.
 ///
-/// The driver needs one reachable node to start, and reconnects by itself from then on. A task in the
-/// background connects until that succeeds.
+/// The driver needs one reachable node to start, and reconnects by itself afterwards. A background task
+/// retries the first connection until it succeeds.
 #[derive(Clone)]
 pub struct Cql {
     nodes: Arc<str>,
@@ -32,11 +32,11 @@ enum State {
 }
 
 impl Cql {
-    /// Starts to connect, and creates the keyspace if it is missing. The task ends once it has
-    /// succeeded, or when the last handle is dropped.
+    /// Starts a task that connects and creates a missing keyspace. The task ends when it has succeeded, or when
+    /// the last handle is dropped.
     ///
     /// # Errors
-    /// [`SettingsError`] for settings that can never work.
+    /// [`SettingsError`] for invalid settings.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -65,7 +65,7 @@ impl Cql {
         }
     }
 
-    /// The session, waiting for it for at most `timeout`.
+    /// Waits at most `timeout` for the session.
     ///
     /// # Errors
     /// [`CqlError::NotConnected`] with the reason of the last attempt.
@@ -112,7 +112,8 @@ async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
     Ok(session)
 }
 
-/// Checks first whether it exists: a role that may read and write need not be allowed to create.
+/// Creates a missing keyspace. The check comes first, because a role that may read and write need not be
+/// allowed to create.
 async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<(), CqlError> {
     const FIND: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let found = session

@@ -79,7 +79,7 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
-    /// How a projector can go on.
+    /// The kind of failure, which decides how the projector goes on.
     pub(super) fn failure(&self) -> Failure {
         if self.is_timeout() {
             Failure::Timeout
@@ -92,7 +92,7 @@ impl CqlError {
         }
     }
 
-    /// Whether a request was not answered in time, with all its retries.
+    /// Whether a request and its retries timed out.
     fn is_timeout(&self) -> bool {
         match self {
             Self::Execution(error) => matches!(**error, ExecutionError::RequestTimeout(_)),
@@ -149,8 +149,7 @@ fn paging(error: &NextPageError) -> Option<&RequestAttemptError> {
     }
 }
 
-/// A broken connection and an overloaded server recover; a statement or a value that is refused will be
-/// refused again.
+/// A broken connection and an overloaded server recover; a refused statement or value would be refused again.
 fn is_attempt_transient(error: &RequestAttemptError) -> bool {
     match error {
         RequestAttemptError::BrokenConnectionError(_)

@@ -1,6 +1,6 @@
 //! The CQL store (Scylla or Cassandra).
 //!
-//! Only what both support is used: no tablets, no materialized views, no `USING TIMEOUT`.
+//! The code uses only features that both support: no tablets, no materialized views, no `USING TIMEOUT`.
 
 mod connection;
 mod errors;

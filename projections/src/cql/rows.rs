@@ -22,7 +22,7 @@ use scylla::{
 };
 use std::collections::BTreeMap;
 
-/// Most rows in one request; all of one request have the same partition key.
+/// Most rows in one request; all rows of a request have the same partition key.
 const ROWS_PER_REQUEST_MAX: usize = 100;
 /// Most requests in flight at once.
 const REQUESTS_MAX: usize = 32;
@@ -45,7 +45,7 @@ pub trait CqlKey: SerializeRow + serde::Serialize {}
 impl<Key: SerializeRow + serde::Serialize> CqlKey for Key {}
 
 /// The tables of a view in the CQL store, as a tuple. The feed of each must be [`RowFeed::Versioned`];
-/// with another one it does not compile.
+/// another feed does not compile.
 pub trait CqlTables<Event>: Send + Sync + 'static {
     /// Their names.
     const NAMES: &'static [&'static str];
@@ -94,7 +94,7 @@ where
     const {
         assert!(
             matches!(T::FEED, RowFeed::Versioned(_)),
-            "a table in the CQL store needs rows with the version of the one aggregate that feeds them"
+            "a table in the CQL store needs RowFeed::Versioned: its rows store their aggregate's version"
         );
     }
     let plan = Plan::<T>::new(events)?;
@@ -126,7 +126,7 @@ where
     Ok(keys.into_iter().zip(stored).collect())
 }
 
-/// The row, or the deletion, which is written before the row is gone.
+/// Loads a row or, if there is none, its deletion, which is stored before the row is deleted.
 async fn load_row<T>(
     view: &str,
     session: &Session,

@@ -27,7 +27,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// `keyspace` must be a plain name, as checked settings have it.
+    /// `keyspace` must be a plain name, as `CqlSettings::check` requires.
     pub(super) fn new(driver: Driver, keyspace: &str) -> Self {
         Self {
             driver: CachingSessionBuilder::new(driver)
@@ -42,7 +42,7 @@ impl Session {
         &self.driver
     }
 
-    /// Runs a prepared statement with a short result; `{keyspace}` in it is replaced by ours.
+    /// Runs a prepared statement with a short result. Its `{keyspace}` is replaced by our keyspace.
     pub async fn execute(
         &self,
         statement: &str,
@@ -80,8 +80,8 @@ impl Session {
         Ok(prepared.map_err(ExecutionError::from)?)
     }
 
-    /// Runs statements that end with a semicolon each, with `--` before comments. They are not prepared:
-    /// each is run once.
+    /// Runs statements that each end with a semicolon; `--` begins a comment. They are not prepared, because
+    /// each runs once.
     pub(super) async fn run_all(&self, statements: &str) -> Result<(), CqlError> {
         let without_comments: Vec<&str> = statements
             .lines()
@@ -99,7 +99,7 @@ impl Session {
         Ok(())
     }
 
-    /// A statement in our keyspace. Each may safely be sent twice: writes of absolute values at given
+    /// A statement in our keyspace. All statements are idempotent: writes of absolute values at given
     /// timestamps, reads, and `IF NOT EXISTS`.
     pub(crate) fn statement(&self, text: &str) -> Statement {
         let mut statement = Statement::new(text.replace(KEYSPACE, &self.keyspace));

@@ -1,7 +1,7 @@
-//! A view in the CQL store: whole rows that can be written again or late, then the checkpoint.
+//! A view in the CQL store: rows, whose writes may be repeated or late, then the checkpoint.
 //!
-//! There are no transactions here; [`super::writes`] says why none is needed. Rows are read and
-//! written at a quorum, and the checkpoint is written once they are acknowledged.
+//! The store has no transactions; [`super::writes`] explains why the view needs none. Rows are read and
+//! written at a quorum, and the checkpoint is written after they are acknowledged.
 
 use super::{Cql, CqlError, Session, rows::CqlTables, writes::write_timestamp};
 use crate::{
@@ -14,7 +14,7 @@ use schemas::{Position, topics::PartitionCounts};
 use scylla::errors::ExecutionError;
 use std::marker::PhantomData;
 
-/// The tables of all views, and the statements that create them.
+/// The tables that all views share, each with the statement that creates it.
 const SHARED_TABLES: [(&str, &str); 2] = [
     ("view_checkpoints", include_str!("checkpoints.cql")),
     ("view_deletions", include_str!("deletions.cql")),
@@ -31,7 +31,7 @@ const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
 
 /// A view whose rows are in the CQL store.
 pub trait CqlView: View {
-    /// Creates its tables; each statement does nothing where they exist.
+    /// Statements that create its tables; each does nothing if its table exists.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
     type Tables: CqlTables<Self::Event>;
@@ -95,8 +95,8 @@ impl<V: CqlView> Store for CqlStore<V> {
     }
 }
 
-/// Creates the tables that are missing. Checks for them first: a role that may read and write need not be allowed to
-/// create.
+/// Creates the tables that are missing. The check comes first, because a role that may read and write need not
+/// be allowed to create.
 async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
     let found = session.tables().await?;
     for (table, schema) in SHARED_TABLES {
@@ -110,7 +110,8 @@ async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
         .filter(|table| !found.contains(*table))
         .collect();
     if !missing.is_empty() {
-        // Before the tables are created: if this process ends in between, they are still missing at the next start.
+        // Deleted before the tables are created: if the process ends in between, the tables are still missing at
+        // the next start.
         if delete_checkpoints::<V>(session).await? {
             for table in missing {
                 let view = V::NAME;
@@ -126,9 +127,9 @@ async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
     check_known(session, V::Tables::NAMES).await
 }
 
-/// Fails with [`CqlError::is_schema_missing`] if statements about a table can't be prepared. Cassandra lists a table in
-/// `system_schema` before it can use it. So a table that another request created, or this
-/// process by a request that timed out, may be found and not be known yet.
+/// Fails with [`CqlError::is_schema_missing`] if statements about a table can't be prepared. Cassandra lists a
+/// table in `system_schema` before it can use it, so a table that another node or a timed-out request has just
+/// created may be listed but not usable yet.
 async fn check_known(session: &Session, tables: &[&str]) -> Result<(), CqlError> {
     for table in tables {
         let statement = session.statement(&format!("SELECT * FROM {{keyspace}}.{table} LIMIT 1"));
@@ -139,11 +140,11 @@ async fn check_known(session: &Session, tables: &[&str]) -> Result<(), CqlError>
 }
 
 /// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if it had none. Rows of the
-/// view's other tables can stay, because each has the version up to which events were applied to it.
+/// view's other tables stay, because each stores the version of the last event that was applied to it.
 ///
-/// A deletion hides what was written at its timestamp or an earlier one, and a checkpoint's timestamp is its offset. So the
-/// checkpoints of the second projection show once they are ahead of the deleted ones; a restart before that projects
-/// the view from the start again.
+/// A deletion hides writes with its timestamp or an earlier one, and a checkpoint's timestamp grows with its
+/// offset. So a checkpoint of the second projection is visible only after it has passed the deleted one; a
+/// restart before that projects the view from the start again.
 async fn delete_checkpoints<V: CqlView>(session: &Session) -> Result<bool, CqlError> {
     let mut deleted = false;
     for topic in V::Event::TOPICS {
@@ -159,7 +160,7 @@ async fn delete_checkpoints<V: CqlView>(session: &Session) -> Result<bool, CqlEr
     Ok(deleted)
 }
 
-/// How far a view has applied a topic. Rows that are read afterwards include everything before this position.
+/// The position up to which a view has applied a topic. Rows that are read afterwards include all events before it.
 ///
 /// # Errors
 /// The store's error.

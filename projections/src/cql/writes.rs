@@ -1,12 +1,12 @@
 //! The writes of a change, with timestamps that make them safe to repeat and to delay.
 //!
-//! A write is a pure function of the row's aggregate up to an offset, and carries that offset: of two
-//! writes of one row the later offset wins, in whatever order they arrive. So a replay, a retry or a
-//! zombie projector can only write values that are stored already, or that a later write replaces.
+//! A write is a pure function of the row's aggregate up to an offset, and carries that offset. The write with
+//! the later offset wins, regardless of the order of arrival. So a replay, a retry or a zombie projector can
+//! only write values that are stored already, or that a later write replaces.
 //!
 //! The fold therefore needs the row before the batch with its version. A stored row has one. A deleted
-//! row has none, so its deletion is stored with the version in `view_deletions`, before the row is
-//! deleted: without that, a replay from before the deletion would apply its events to no row.
+//! row has none, so its deletion is stored with the version in `view_deletions` before the row is deleted.
+//! Otherwise a replay from before the deletion would find no row to apply its events to.
 
 use crate::fold::Change;
 use scylla::{
@@ -65,9 +65,8 @@ pub fn delete_timestamp(offset: i64) -> i64 {
     2 * offset
 }
 
-/// The writes of a batch's changes: first all deletions, then all rows. A change without a row is
-/// written even if there was none before the batch, because a zombie may still write what the batch
-/// created and deleted.
+/// The writes of a batch's changes: first all deletions, then all rows. A deletion is written even if there
+/// was no row before the batch, because a zombie may still write a row that the batch created and deleted.
 pub fn writes<Key: Clone, Row>(
     changes: Vec<Change<Key, Row>>,
 ) -> (Vec<Deletion<Key>>, Vec<Write<Key, Row>>) {

@@ -1,4 +1,4 @@
-//! Which of Postgres's errors are transient.
+//! Classifies errors of Postgres.
 
 use crate::store::Failure;
 
@@ -15,8 +15,8 @@ const TRANSIENT_STATES: [&str; 9] = [
     "57P03", // the server starts up
     "57P05", // idle for too long
 ];
-/// Connections, authorization (an operator can repair it, and the batch is not the cause), and
-/// resources: memory, disk, connections.
+/// Classes of transient SQLSTATEs: connections, authorization (an operator can repair it, and the batch is not
+/// the cause), and resources (memory, disk, connections).
 const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
 /// SQLSTATE of a database that does not exist.
 pub(super) const NO_DATABASE: &str = "3D000";
@@ -35,7 +35,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// How a projector can go on.
+/// The kind of failure, which decides how the projector goes on.
 pub(super) fn failure(error: &sqlx::Error) -> Failure {
     match state(error).as_deref() {
         Some(CANCELLED) => Failure::Timeout,

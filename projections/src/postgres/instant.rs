@@ -42,7 +42,7 @@ impl Encode<'_, Postgres> for Instant {
 
 impl<'r> Decode<'r, Postgres> for Instant {
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        // A prepared statement gives binary values, and rows are read with those only.
+        // The value is binary, because rows are read with prepared statements only.
         let micros: [u8; 8] = value.as_bytes()?.try_into()?;
         let since_1970 = i64::from_be_bytes(micros)
             .checked_add(EPOCH_US)

@@ -1,4 +1,4 @@
-//! The pool, and the database itself.
+//! The connection pool, and the creation of the database.
 
 use super::errors::{NO_DATABASE, state};
 use crate::settings::{PostgresSettings, SettingsError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time for one statement on the server, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
-/// The database to connect to for creating another one.
+/// The database to connect to when another one is created.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// SQLSTATEs of a database that another node has created meanwhile.
@@ -32,7 +32,7 @@ pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsErr
         .connect_lazy_with(options))
 }
 
-/// Begins a transaction; creates the database first if it is not there.
+/// Begins a transaction; creates the database first if it is missing.
 pub(super) async fn begin_creating_database(
     pool: &PgPool,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

@@ -1,8 +1,7 @@
 //! Rows and keys in Postgres: read by name, written as one array per column.
 //!
-//! A statement's text does not depend on how many rows it takes, so each is prepared once. Crates that
-//! derive such statements (`sqlx-batch`, `sql-macros-derive`) only insert, or want a database while
-//! they compile.
+//! A statement's text does not depend on the number of rows, so each is prepared once. Crates that derive such
+//! statements (`sqlx-batch`, `sql-macros-derive`) only insert, or need a database at compile time.
 
 use crate::{
     columns::{Columns, join, list},
@@ -23,7 +22,7 @@ pub trait PostgresRow: Columns + for<'r> FromRow<'r, PgRow> + Send + Sync + Unpi
     /// Adds one array per column, in the order of [`Columns::all`].
     ///
     /// # Errors
-    /// A value that Postgres has no representation for.
+    /// A value that Postgres can't represent.
     fn bind(rows: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
 }
 
@@ -32,7 +31,7 @@ pub trait PostgresKey: Send + Sync {
     /// Adds one array per column of the key.
     ///
     /// # Errors
-    /// A value that Postgres has no representation for.
+    /// A value that Postgres can't represent.
     fn bind(keys: &[&Self], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
 }
 
@@ -67,7 +66,7 @@ macro_rules! postgres_row {
 /// Adds one column of many rows, as an array.
 ///
 /// # Errors
-/// A value that Postgres has no representation for.
+/// A value that Postgres can't represent.
 pub fn bind_column<'r, Row, Value>(
     rows: &[&'r Row],
     value: impl Fn(&'r Row) -> &'r Value,

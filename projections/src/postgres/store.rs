@@ -1,8 +1,8 @@
 //! A view in Postgres: rows and checkpoint in one transaction.
 //!
-//! The checkpoint moves only from the offset that this projector read it at, so of two projectors one
-//! fails before it reads a row. The batches of one view exclude each other: a row that several
-//! partitions feed is loaded, folded and written by one transaction at a time.
+//! A projector moves a checkpoint only from the offset at which it read it, so one of two concurrent projectors
+//! fails before it reads a row. The batches of a view exclude each other: one transaction at a time loads, folds
+//! and writes a row that several partitions feed.
 
 use super::{errors::failure, pool::begin_creating_database, rows::PostgresTables};
 use crate::{
@@ -16,15 +16,15 @@ use schemas::{Position, topics::PartitionCounts};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, types::Json};
 use std::marker::PhantomData;
 
-/// Key of the advisory lock held during set-up: of two nodes that create the same table at once, one
-/// would fail.
+/// Key of the advisory lock held during set-up. Without it, one of two nodes that create the same table at
+/// once would fail.
 const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
 /// The table of all views' checkpoints.
 const CHECKPOINTS: &str = "view_checkpoints";
 
 /// A view whose rows are in Postgres.
 pub trait PostgresView: View {
-    /// Creates its tables and indexes; each statement does nothing where they exist.
+    /// Statements that create its tables and indexes; each does nothing if the table or index exists.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
     type Tables: PostgresTables<Self::Event>;
@@ -110,8 +110,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Creates the tables of the view if one is missing. Where all exist nothing is run, because `CREATE INDEX IF NOT
-/// EXISTS` would wait for every writer of its table.
+/// Creates the tables of the view if one is missing. If all exist, it runs no statement, because `CREATE INDEX IF
+/// NOT EXISTS` would wait for every writer of its table.
 async fn create_tables<V: PostgresView>(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(SET_UP_LOCK)
@@ -135,13 +135,13 @@ async fn create_tables<V: PostgresView>(connection: &mut PgConnection) -> Result
     Ok(())
 }
 
-/// Deletes what is left of a view of which tables are missing: the checkpoints would skip the rows of those tables,
-/// and a row that has no version can't have an event applied twice.
+/// Deletes the checkpoints and the remaining tables of a view with missing tables. The checkpoints would skip the
+/// rows of the missing tables, and applying events again is safe only for rows that store a version.
 async fn start_over<V: PostgresView>(
     missing: &[String],
     connection: &mut PgConnection,
 ) -> Result<(), sqlx::Error> {
-    // First, because this waits for a batch that another node applies, and makes the next one stale.
+    // This comes first, because it waits for a batch that another node is applying, and makes its next one stale.
     let deleted = sqlx::query("DELETE FROM view_checkpoints WHERE view_name = $1")
         .bind(V::NAME)
         .execute(&mut *connection)
@@ -168,8 +168,8 @@ async fn start_over<V: PostgresView>(
     Ok(())
 }
 
-/// Waits until no other batch of the view is being applied. All its checkpoints are locked, in one
-/// order, so two batches can't wait for each other.
+/// Waits until no other batch of the view is being applied. It locks all checkpoints in one order, so two
+/// batches can't wait for each other.
 async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT next_offset FROM view_checkpoints WHERE view_name = $1 \
@@ -181,7 +181,7 @@ async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx
     Ok(())
 }
 
-/// How far a view has applied a topic, in the transaction's snapshot.
+/// The position up to which a view has applied a topic, in the transaction's snapshot.
 ///
 /// # Errors
 /// The database's error.
@@ -200,7 +200,7 @@ pub async fn read_position(
     Ok(checkpoints.into_iter().collect())
 }
 
-/// Moves the checkpoint past a batch; `false` if it is not at the batch's beginning.
+/// Moves the checkpoint past a batch; `false` if it is not at the batch's start.
 async fn move_checkpoint<E: ViewEvent>(
     view: &str,
     batch: &Batch<E>,
@@ -221,7 +221,7 @@ async fn move_checkpoint<E: ViewEvent>(
     Ok(moved.rows_affected() > 0)
 }
 
-/// A checkpoint that can't be parsed is not the database's failure.
+/// The error of reading checkpoints. A checkpoint that can't be parsed is not the database's failure.
 fn unreadable(view: &'static str, error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::ColumnDecode { source, .. } => StoreError::Checkpoint {

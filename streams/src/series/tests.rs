@@ -52,7 +52,7 @@ async fn ask(series: &Series, query: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn answers_with_windows_in_order() {
+async fn the_answer_has_the_windows_in_order() {
     let series = series_of(&[
         ("2010-12-02T09:00:00Z", "EIRE", 4),
         ("2010-12-01T08:26:00Z", "France", 250),
@@ -95,7 +95,7 @@ async fn pages_join_without_gaps_or_overlaps() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_taken_with_the_filters_of_its_page_only() {
+async fn a_cursor_is_accepted_only_with_the_filters_of_its_page() {
     let sales = ["France", "EIRE"].map(|country| ("2010-12-01T08:00:00Z", country, 1));
     let series = series_of(&sales);
     let (_, page) = ask(&series, &format!("{DAYS}&limit=1")).await;
@@ -172,7 +172,7 @@ async fn an_invalid_query_gets_the_code_of_its_error() {
 }
 
 #[tokio::test]
-async fn is_unavailable_until_the_history_is_read_and_after_a_stop() {
+async fn the_query_is_unavailable_until_the_history_is_read_and_after_a_stop() {
     let series = Series::default();
     let answer = response(&series, DAYS).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -338,7 +338,7 @@ proptest! {
         prop_assert_eq!(windows.series(&everything(Window::Day)), summed);
     }
 
-    /// Pages, each behind the end of the previous one, give every window once and in order.
+    /// Pages that each continue after the previous one give every window once and in order.
     #[test]
     fn pages_join_without_gaps_or_overlaps(events in events(), count_max in 1_usize..10, of_country in any::<bool>()) {
         let windows = folded(&events);

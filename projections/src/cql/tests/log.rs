@@ -1,4 +1,4 @@
-//! Histories of aggregates, in one log, and the table that is a fold of them.
+//! Histories of aggregates in one log, and the table that folds them.
 
 use crate::{
     recorded::{FoldError, Recorded},
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Description of a product that gets no row.
 const HIDDEN: &str = "hidden";
 
-/// A price of 0 deletes the row; each other price changes it depending on what it was.
+/// A price of 0 deletes the row; any other price changes its digest.
 pub struct Products;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Makes each operation an event that its aggregate's row can take.
+    /// Turns each operation into an event that its aggregate's row can apply.
     pub fn new(operations: &[(u8, u8, bool)]) -> Self {
         let mut log = Self {
             commits: Vec::new(),

@@ -13,7 +13,7 @@ use model::{Model, Request};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Most events of a projector's batch, in commits.
+/// Most commits in a projector's batch.
 const BATCH_MAX: usize = 4;
 /// Projectors that run at once.
 const PROJECTORS: usize = 3;
@@ -33,11 +33,11 @@ enum Phase {
     Idle,
     Loading {
         keys: Vec<String>,
-        /// Its row is not there; its deletion is read next.
+        /// Key without a stored row; its deletion is read next.
         without_row: Option<String>,
         stored: BTreeMap<String, Stored<Row>>,
     },
-    /// Stages of requests: those of the first are in flight, in any order.
+    /// Stages of requests. The requests of the first stage are in flight, in any order.
     Writing(Vec<Vec<Request>>),
 }
 
@@ -48,13 +48,13 @@ enum Step {
         projector: usize,
         choice: usize,
     },
-    /// The projector begins again, from a checkpoint that was stored that many checkpoints ago. Its
-    /// requests that are in flight may still arrive.
+    /// The projector restarts from the checkpoint that was stored `ago` checkpoints before the newest. Its
+    /// requests in flight may still arrive.
     Restart {
         projector: usize,
         ago: usize,
     },
-    /// A request of a projector that is gone arrives.
+    /// A request arrives after its projector was restarted.
     Arrive {
         choice: usize,
     },
@@ -110,7 +110,7 @@ impl<'a> Cluster<'a> {
         for row in self.model.all_rows() {
             let version = usize::try_from(row.version).unwrap();
             let pure = self.log.pure[&row.key][version].as_ref();
-            assert_eq!(Some(&row), pure, "a stored row is not its history's");
+            assert_eq!(Some(&row), pure, "a stored row differs from its history");
         }
     }
 
@@ -228,7 +228,7 @@ impl<'a> Cluster<'a> {
         Phase::Writing(stages)
     }
 
-    /// Lets a projector go on to the end of the log.
+    /// Runs a projector to the end of the log.
     fn finish(&mut self, projector: usize) {
         let is_done = |projector: &Projector| {
             projector.position == self.log.commits.len() && matches!(projector.phase, Phase::Idle)
@@ -267,7 +267,7 @@ proptest! {
         prop_assert_eq!(cluster.model.all_rows(), log.rows());
         prop_assert_eq!(cluster.model.checkpoint(), log.commits.len());
 
-        // Zombies that are still about, and everything that may still arrive.
+        // The zombies finish, the requests in flight arrive, and all requests are repeated.
         for zombie in 1..PROJECTORS {
             cluster.finish(zombie);
         }

@@ -1,4 +1,4 @@
-//! The store as a model: of the writes of a row, the one with the greatest timestamp counts.
+//! A model of the store: the write of a row with the greatest timestamp wins.
 
 use super::log::Row;
 use crate::{
@@ -15,13 +15,13 @@ pub enum Request {
     Checkpoint { commits: usize, timestamp: i64 },
 }
 
-/// The store: the last write wins, at equal timestamps a row's deletion.
+/// The store. The last write wins; at equal timestamps, a row's deletion wins.
 #[derive(Debug, Default)]
 pub struct Model {
     pub rows: BTreeMap<String, (i64, Row)>,
     pub tombstones: BTreeMap<String, i64>,
     pub deletions: BTreeMap<String, (i64, i64)>,
-    /// Timestamp and number of commits, as stored at any time.
+    /// Timestamp and number of commits of every checkpoint that was ever stored.
     pub checkpoints: Vec<(i64, usize)>,
 }
 
@@ -71,7 +71,7 @@ impl Model {
     }
 }
 
-/// Two different values with one timestamp would be mixed column by column.
+/// Asserts that no two values have the same timestamp: the store would mix them column by column.
 fn put<Value: PartialEq + std::fmt::Debug>(
     table: &mut BTreeMap<String, (i64, Value)>,
     key: &str,

@@ -21,9 +21,9 @@ use std::time::Duration;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Longest wait for a connection before the totals are given up.
+/// Longest wait for a connection when totals are computed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Number of parts that the token ring is read in.
+/// Number of parts into which the token ring is divided for reading.
 const SCAN_PARTS: i32 = 16;
 /// Most parts read at once.
 const SCANS_MAX: usize = 4;
@@ -64,7 +64,7 @@ pub(super) fn routes() -> OpenApiRouter<Cql> {
     OpenApiRouter::new().routes(routes!(list_orders_of_customer))
 }
 
-/// One customer's orders and credit notes, newest first. An unknown customer has none.
+/// One customer's orders and credit notes, newest first. The page is empty for an unknown customer.
 #[utoipa::path(get, path = "/customers/{id}/orders", tag = "orders",
     params(CustomerPath, HistoryQuery),
     responses((status = 200, description = "One page.", body = OrderPage), ListProblems))]
@@ -97,7 +97,7 @@ async fn find_page(cql: &Cql, history: &History) -> Result<OrderPage, QueryError
     })
 }
 
-/// Reads one row more than the page, to know whether there is a next one.
+/// Reads one row more than the page, to know whether there is a next page.
 async fn find(cql: &Cql, history: &History) -> Result<Vec<OrderRow>, QueryError> {
     let session = cql.session()?;
     // Only the partition of orders without a customer depends on the time.
@@ -141,10 +141,10 @@ fn summary(row: OrderRow, customer: &str) -> Result<OrderSummary, QueryError> {
 
 /// The totals of the whole view: the token ring is read from one end to the other, in parts.
 ///
-/// The store has no snapshots, and rows are written meanwhile. But each row carries the offset that it was
-/// written at, so the rows of the position that was read first can be told from later ones. An order that
-/// changes after that position counts for neither: then the totals differ from the journal's, and another
-/// attempt gets a later position.
+/// The store has no snapshots, and rows are written meanwhile. But each row carries the offset of its write. The
+/// position is read first, and rows that were written after it are left out. An order that changes after the
+/// position is therefore missing; then the totals differ from the journal's, and another attempt gets a later
+/// position.
 pub(super) async fn totals(cql: &Cql, partitions: i32) -> Result<TotalsAt, QueryError> {
     let session = &*cql.session_within(CONNECT_TIMEOUT).await?;
     let position = read_position(session, OrdersByCustomer::NAME, ORDERS.topic).await?;
@@ -165,7 +165,7 @@ pub(super) async fn totals(cql: &Cql, partitions: i32) -> Result<TotalsAt, Query
     Ok(TotalsAt { position, totals })
 }
 
-/// The position up to which rows count.
+/// The position up to which rows are counted.
 #[derive(Clone, Copy)]
 struct Cut<'a> {
     position: &'a Position,
@@ -209,7 +209,7 @@ async fn scan(
     Ok(sums)
 }
 
-/// Both ends of each part of the token ring, which is every 64-bit number.
+/// Both ends of each part of the token ring, which spans all 64-bit numbers.
 fn parts_of_the_ring() -> impl Iterator<Item = (i64, i64)> {
     let width = (1_i128 << 64) / i128::from(SCAN_PARTS);
     (0..SCAN_PARTS).map(move |part| {

@@ -1,4 +1,4 @@
-//! From events to rows: one for each order, in its customer's partition.
+//! The fold of events into rows: one row per order, in its customer's partition.
 
 use crate::{
     cql::CqlView,
@@ -25,7 +25,7 @@ pub struct Orders;
 /// A row of `orders_by_customer_v2`.
 #[derive(Debug, Clone, PartialEq, Eq, scylla::SerializeRow, scylla::DeserializeRow)]
 pub struct OrderRow {
-    /// The partition key, as [`partition_of`] gives it.
+    /// The partition key, from [`partition_of`].
     pub customer_id: String,
     /// Time of the sale or of the credit note, in microseconds since 1970.
     pub ordered_at_us: i64,
@@ -33,9 +33,9 @@ pub struct OrderRow {
     pub order_id: String,
     /// [`Kind::as_str`].
     pub kind: String,
-    /// The source's number of the invoice.
+    /// The source's invoice number.
     pub invoice: String,
-    /// The source's name of the country.
+    /// The country, spelled as in the source.
     pub country: String,
     /// ISO 4217.
     pub currency: String,
@@ -53,11 +53,11 @@ crate::columns!(OrderRow in "orders_by_customer_v2" by [customer_id, ordered_at_
 
 /// The partition of a customer's orders.
 ///
-/// Orders without a customer are kept too, or the totals over all partitions would lack them. They have
-/// one partition per day, so that none grows without a limit. A customer whose id looks like such a
-/// partition gets a partition with one more colon, with which no day begins.
+/// Orders without a customer are stored, too, because the totals over all partitions include them. They have
+/// one partition per day, so that no partition grows without a limit. If a customer's id begins like such a
+/// partition, the customer's partition has one more colon, with which no day begins.
 pub fn partition_of(customer: Option<&str>, ordered_at: Timestamp) -> String {
-    // CQL has no empty keys, and an empty id identifies no customer.
+    // CQL has no empty keys, and an empty id does not identify a customer.
     match customer.filter(|customer| !customer.is_empty()) {
         Some(customer) => match customer.strip_prefix(NO_CUSTOMER) {
             Some(rest) => format!("{NO_CUSTOMER}:{rest}"),
@@ -107,7 +107,7 @@ impl Table for Orders {
         )
     }
 
-    /// Each of today's events has the whole order.
+    /// Each type of event has the whole order.
     fn apply(
         (customer_id, ordered_at_us, order_id): &(String, i64, String),
         _row: Option<OrderRow>,

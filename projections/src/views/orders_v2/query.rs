@@ -85,7 +85,7 @@ pub struct OrderLine {
     /// The product.
     #[schema(example = "85123A")]
     pub sku: String,
-    /// The source's description; null where it has none.
+    /// The source's description; null if the source has none.
     #[schema(example = "WHITE HANGING HEART T-LIGHT HOLDER")]
     pub description: Option<String>,
     /// Pieces, signed.
@@ -133,7 +133,7 @@ async fn get_order(
     }
     let found = answer(find_one(&pool, &id)).await?;
     found.map(Json).ok_or_else(|| {
-        let detail = format!("there is no order {id}");
+        let detail = format!("no order or credit note has the id {id}: pass an id from the list");
         Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
     })
 }
@@ -174,8 +174,8 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryErr
     })
 }
 
-/// Reads one row more than the page, to know whether there is a next one. The statement has only the
-/// conditions that the query has, so each is planned with its own index.
+/// Reads one row more than the page, to know whether there is a next page. The statement has only the conditions
+/// of the query, so Postgres can plan it with the index for these conditions.
 async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
     let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
     let mut query =
@@ -209,7 +209,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryErro
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
-/// A row of an order beside one of its lines.
+/// An order joined with one of its lines.
 #[derive(FromRow)]
 struct OrderAndLine {
     #[sqlx(flatten)]
@@ -218,7 +218,7 @@ struct OrderAndLine {
     line: LineRow,
 }
 
-/// Reads with one statement, so that the order and its lines are of one version.
+/// Reads with one statement, so that the order and its lines have the same version.
 async fn find_one(pool: &PgPool, id: &str) -> Result<Option<OrderDetail>, QueryError> {
     let rows: Vec<OrderAndLine> = sqlx::query_as(
         "SELECT o.order_id, kind, invoice, customer_id, country, ordered_at, currency, total, \
@@ -266,13 +266,13 @@ fn order_line(row: LineRow, currency: &str) -> OrderLine {
     }
 }
 
-/// The totals of the whole view. The money is the sum of the lines, so it checks the orders' own totals. Rows and
+/// The totals of the whole view. The money is summed over the lines, which checks the orders' own totals. Rows and
 /// checkpoints are read in one snapshot, so the totals are exactly those at the position.
 pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
     let mut transaction = pool.begin().await?;
     for setting in [
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        // All rows are read, which may take longer than other statements may.
+        // All rows are read, which may take longer than the usual timeout.
         "SET LOCAL statement_timeout = '10min'",
     ] {
         sqlx::query(setting).execute(&mut *transaction).await?;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_taken_with_the_filters_of_its_page_only() {
+    fn a_cursor_is_accepted_only_with_the_filters_of_its_page() {
         let key = NewestFirst {
             ordered_at: Timestamp(1),
             order_id: "order_1".into(),

@@ -1,4 +1,4 @@
-//! From events to rows: one of `orders_v2` and some of `orders_v2_lines` for each order.
+//! The fold of events into rows: per order, one row of `orders_v2` and one of `orders_v2_lines` for each line.
 
 use crate::{
     order::Kind,
@@ -24,11 +24,11 @@ pub struct OrderRow {
     pub order_id: String,
     /// [`Kind::as_str`].
     pub kind: String,
-    /// The source's number of the invoice.
+    /// The source's invoice number.
     pub invoice: String,
-    /// Opaque id; `None` where the source has none.
+    /// Opaque id; `None` if the source has none.
     pub customer_id: Option<String>,
-    /// The source's name of the country.
+    /// The country, spelled as in the source.
     pub country: String,
     /// Time of the sale or of the credit note.
     pub ordered_at: Instant,
@@ -93,7 +93,7 @@ impl Table for Orders {
         row.order_id.clone()
     }
 
-    /// Each of today's events has the whole order.
+    /// Each type of event has the whole order.
     fn apply(
         order_id: &String,
         _row: Option<OrderRow>,

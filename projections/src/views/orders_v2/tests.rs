@@ -83,7 +83,7 @@ fn equal_lines_are_different_rows() {
 }
 
 #[test]
-fn orders_are_rows_of_their_own() {
+fn each_order_has_a_row_of_its_own() {
     let event = |amount| sale("536365", None, vec![line("85123A", 1, amount)]);
     given::<Orders>([("order_2", event(2))])
         .when(("order_1", event(1)))
