@@ -229,7 +229,10 @@ impl PartitionCheck {
         let found = findings.flat_map(|finding| [finding.problem.since(), finding.offset]);
         let noted = self.evidence.notes().iter().map(|note| note.offset);
         if let Some(offset) = found.flatten().chain(noted).min() {
-            return (Some(offset), "the first trace of the alteration is this record".to_owned());
+            return (
+                Some(offset),
+                "the first trace of the alteration is this record".to_owned(),
+            );
         }
         match self.model.last_valid() {
             Some(last) => (

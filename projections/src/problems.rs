@@ -74,7 +74,8 @@ fn problem(error: &QueryError) -> Problem {
         return unavailable("the view is not created yet");
     }
     tracing::error!(%error, "query failed");
-    let detail = "the query failed: report the time of this answer; the service's log has the reason";
+    let detail =
+        "the query failed: report the time of this answer; the service's log has the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
 }
 

@@ -9,10 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The path of the binary: `DEV_DAYBOOK`, or else it is built. Blocks meanwhile.
+/// The path of the binary: `DEV_DAYBOOK`, or the result of a build, during which it blocks.
 ///
 /// # Errors
-/// It can't be built.
+/// The binary can't be built.
 pub fn daybook() -> Result<PathBuf> {
     match env::var_os("DEV_DAYBOOK") {
         Some(path) => Ok(PathBuf::from(path)),

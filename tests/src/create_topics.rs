@@ -9,10 +9,10 @@ use std::time::Duration;
 /// Longest time to create topics.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Creates the topics that are missing, and gives their names. A transient error is followed by another attempt.
+/// Creates the topics that are missing; returns their names. Retries after a transient error.
 ///
 /// # Errors
-/// Any other error, or a transient one that lasts.
+/// Any other error, or a transient one that persists.
 pub async fn create_topics(admin: &Admin, topics: &[TopicSpec]) -> Result<Vec<&'static str>> {
     until(
         "the creation of topics",

@@ -1,5 +1,5 @@
 //! A deployment of Daybook for one test: its own topics, registry subjects, consumer groups, databases,
-//! state and addresses, on servers that all tests share. So tests run at the same time.
+//! state and addresses, on servers that all tests share. So tests can run at the same time.
 
 use crate::{
     environment::Environment,
@@ -29,7 +29,7 @@ const LOG_LINES_SHOWN: usize = 15;
 /// Makes names unique within a run.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-/// One test's deployment. Nothing of it exists on the servers until a node starts.
+/// One test's deployment. It exists on the servers only after a node has started.
 #[derive(Debug, Clone)]
 pub struct Deployment {
     /// The servers' addresses and the programs.
@@ -39,12 +39,12 @@ pub struct Deployment {
     /// The Postgres database, the CQL keyspace, and the prefix of topics.
     name: String,
     listen: SocketAddr,
-    /// The addresses that its nodes get: the servers' or those of proxies.
+    /// The addresses that its nodes get: the servers' or the proxies'.
     of_nodes: Environment,
 }
 
 impl Deployment {
-    /// A deployment with an empty folder, which is called like the test.
+    /// A deployment with an empty folder that is named after the test.
     pub fn new(test: &str) -> Result<Self> {
         let environment = Environment::read()?;
         let folder = environment.folder.join("system").join(test);
@@ -69,7 +69,7 @@ impl Deployment {
         self
     }
 
-    /// The binary with the settings of this deployment, and no arguments yet.
+    /// The binary with the settings of this deployment, without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.environment.daybook);
         command
@@ -113,7 +113,7 @@ impl Deployment {
         self.commands_with(listen, |_| ()).await
     }
 
-    /// As [`Self::commands_at`], with further settings.
+    /// Like [`Self::commands_at`], with further settings.
     pub async fn commands_with(
         &self,
         listen: SocketAddr,
@@ -138,7 +138,7 @@ impl Deployment {
         self.folder.join("hash.key")
     }
 
-    /// Where a program of this deployment logs.
+    /// The log file of a program of this deployment.
     pub fn log(&self, program: &str) -> PathBuf {
         self.folder.join(format!("{program}.log"))
     }
@@ -186,7 +186,7 @@ impl Deployment {
         format!("{}.", self.name)
     }
 
-    /// How Kafka is reached.
+    /// The settings of Kafka's clients.
     pub fn kafka(&self) -> KafkaSettings {
         KafkaSettings {
             brokers: self.environment.kafka_brokers.clone(),
@@ -195,7 +195,7 @@ impl Deployment {
         }
     }
 
-    /// Fetches schemas.
+    /// A client of the schema registry.
     pub fn registry(&self) -> Result<Registry> {
         let settings = RegistrySettings {
             url: self.environment.registry_url.clone(),
@@ -204,7 +204,7 @@ impl Deployment {
         Ok(Registry::new(&settings)?)
     }
 
-    /// Measures topics.
+    /// A client for Kafka's topics.
     pub fn admin(&self) -> Result<Admin> {
         Ok(Admin::new(&self.kafka())?)
     }

@@ -1,8 +1,8 @@
-//! A TCP proxy in front of one server. Closed, it refuses and drops every connection, as a server does that
-//! has crashed; the server itself goes on, so tests that run at the same time are not disturbed.
+//! A TCP proxy in front of one server. While it is closed, it refuses and drops every connection, like a crashed
+//! server. The server itself keeps running, so tests that run at the same time are not disturbed.
 //!
-//! Kafka's clients connect to the addresses in the broker's answers, so the proxy replaces the broker's
-//! address there by its own. It works on whole frames; the other protocols pass as bytes.
+//! Kafka's clients connect to the addresses in the broker's answers, so the proxy replaces the broker's address
+//! there with its own. It reads whole frames for that; the other protocols pass as bytes.
 
 use crate::{environment::Environment, free_address::free_address, servers::Server};
 use anyhow::{Context, Result};
@@ -43,7 +43,7 @@ impl FaultProxy {
         self.server
     }
 
-    /// Replaces the server's address by the proxy's.
+    /// Replaces the server's address with the proxy's.
     pub fn redirect(&self, environment: &mut Environment) {
         let address = self.address.to_string();
         let setting = self.server.setting(environment);
@@ -83,7 +83,7 @@ impl FaultProxy {
     pub async fn close(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
-            // The listener and the connections are closed once the task is gone.
+            // The listener and the connections are closed once the task has ended.
             let _cancelled = serving.await;
         }
     }
@@ -101,8 +101,8 @@ async fn relay(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// The broker's address and the proxy's, as Kafka's answers have them: the host's text, then the port in
-/// four bytes. Both have the same length, so lengths in the frame stay right.
+/// The broker's address and the proxy's in the form of Kafka's answers: the host's text, then the port in four
+/// bytes. Both have the same length, so lengths in the frame stay correct.
 #[derive(Clone)]
 struct KafkaAddresses {
     broker: Vec<u8>,

@@ -9,20 +9,20 @@ use std::{
 
 /// Ports below those of outgoing connections.
 const PORTS: Range<u16> = 20_000..32_000;
-/// The next port to look at.
-static NEXT_PORT: Mutex<Option<usize>> = Mutex::new(None);
+/// Index of the last port that was given.
+static LAST_PORT: Mutex<Option<usize>> = Mutex::new(None);
 
 /// An address that is free now. No other caller in this process and no outgoing connection gets it.
 pub fn free_address() -> Result<SocketAddr> {
-    let mut next = NEXT_PORT.lock().expect("no holder of this lock panics");
+    let mut last = LAST_PORT.lock().expect("no holder of this lock panics");
     // Test programs that run at the same time begin at different ports.
-    let mut first = next.unwrap_or(usize::try_from(std::process::id())? * 101);
+    let mut index = last.unwrap_or(usize::try_from(std::process::id())? * 101);
     for _ in 0..PORTS.len() {
-        first = (first + 1) % PORTS.len();
-        let port = PORTS.start + u16::try_from(first)?;
+        index = (index + 1) % PORTS.len();
+        let port = PORTS.start + u16::try_from(index)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
-            *next = Some(first);
+            *last = Some(index);
             return Ok(address);
         }
     }

@@ -160,7 +160,7 @@ pub fn check_problem(body: &Value, status: u16, code: &str) -> Result<()> {
     ensure!(body["status"] == status, "status is not {status}: {body}");
     ensure!(body["code"] == code, "code is not {code}: {body}");
     for member in ["type", "title", "detail"] {
-        ensure!(body[member].is_string(), "{member} is no text: {body}");
+        ensure!(body[member].is_string(), "{member} is not a text: {body}");
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! System tests over real servers: the parts that the tests in `tests/system` are made of.
+//! System tests over real servers: the building blocks of the tests in `tests/system`.
 //!
-//! Each test has a [`Deployment`] of its own on the servers that all tests share, and starts a [`Node`] or
-//! several. A [`FaultProxy`] between a node and a server makes an outage that other tests don't notice. The
-//! expected result is computed independently ([`Expectation`]), and each source of totals is read by
-//! separate code ([`totals_by_source`]).
+//! Each test has a [`Deployment`] of its own on the servers that all tests share, and starts one or several
+//! [`Node`]s. A [`FaultProxy`] between a node and a server makes an outage that does not affect other tests. The
+//! expected result is computed independently ([`Expectation`]), and each source of totals is read by separate code
+//! ([`totals_by_source`]).
 
 pub mod audit_log;
 pub mod binary;

@@ -29,7 +29,7 @@ const LOG_LINES_SHOWN: usize = 15;
 /// The output of a program that has ended.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Its exit code. A program that a signal has ended is an error instead.
+    /// Its exit code. If a signal ended the program, there is no output, but an error.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -54,7 +54,7 @@ pub async fn output_of(mut command: Command, limit: Duration) -> Result<Output> 
     })
 }
 
-/// A running node. Dropped, it is killed.
+/// A running node. It is killed when it is dropped.
 pub struct Node {
     child: Child,
     client: Client,
@@ -122,7 +122,7 @@ impl Node {
             self.check_running()?;
             Ok(match self.client.get("/health/ready").await {
                 Ok(answer) => Poll::of(answer.status == 200, || answer.text),
-                // A node that is about to end will have logged the reason by the next poll.
+                // If the node is about to end, its log has the reason by the next poll.
                 Err(error) => Poll::Pending(format!("{error:#}")),
             })
         })
@@ -160,7 +160,7 @@ impl Node {
         .await
     }
 
-    /// The most memory that it has held so far, in bytes.
+    /// Its peak memory so far, in bytes.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid()?);
         let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
@@ -170,7 +170,7 @@ impl Node {
         Ok(kilobytes * 1024)
     }
 
-    /// Kills it, as a power cut does.
+    /// Kills it, like a power cut.
     pub async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("kill -9 of the node")
     }

@@ -1,4 +1,4 @@
-//! Waits for a condition, with a bound, and reports the last state when the time is up.
+//! Waits for a condition with a time limit; the error after the limit has the last state.
 
 use anyhow::{Result, bail};
 use std::time::Duration;
@@ -12,7 +12,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub enum Poll<T> {
     /// The condition holds.
     Ready(T),
-    /// It does not hold yet; the state that was found.
+    /// The condition does not hold yet; the state that was found.
     Pending(String),
 }
 

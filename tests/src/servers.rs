@@ -73,7 +73,7 @@ impl Server {
         Ok(address.to_owned())
     }
 
-    /// Kills it, as a power cut does.
+    /// Kills it, like a power cut.
     pub async fn kill(self, environment: &Environment) -> Result<()> {
         control(environment, "kill", self.name()).await
     }

@@ -65,7 +65,7 @@ pub async fn of_journal(deployment: &Deployment) -> Result<Totals> {
     Ok(totals)
 }
 
-/// The number of products that the journal of the catalog has created.
+/// The number of products that were created in the journal of the catalog.
 pub async fn products_in_journal(deployment: &Deployment) -> Result<i64> {
     let mut count = 0;
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
@@ -76,7 +76,7 @@ pub async fn products_in_journal(deployment: &Deployment) -> Result<i64> {
     Ok(count)
 }
 
-/// The totals of the view in Postgres, from its orders; its lines must have the same.
+/// The totals of the view in Postgres, from its orders; its lines must have the same totals.
 pub async fn of_postgres(deployment: &Deployment) -> Result<Totals> {
     let pool = deployment.postgres().await?;
     let (invoices, sales, credit_notes, lines, total_minor): (i64, i64, i64, i64, i64) =
@@ -141,8 +141,8 @@ pub struct Aggregates {
 }
 
 impl Aggregates {
-    /// Reads the topic from its beginning to its present end. A window only grows, so none may be published
-    /// with less in it than before; a job that publishes before it has caught up would do that.
+    /// Reads the topic from its beginning to its current end. A window only grows, so no later record of it may have
+    /// fewer lines; a job that publishes before it has caught up would write such a record.
     pub async fn read(deployment: &Deployment, topic: &TopicSpec) -> Result<Self> {
         let decoder = Decoder::new(deployment.registry()?);
         let (kafka, admin) = (deployment.kafka(), deployment.admin()?);

@@ -16,17 +16,17 @@ use tokio::{
 /// Longest time for one step of the transaction.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How a transaction ends. Its control record is the same to a reader that judges every record.
+/// The end of a transaction. To a reader that judges every record, both ends are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its record becomes visible to clients that read committed records only.
+    /// The record becomes visible to clients that read committed records only.
     Commit,
-    /// Its record stays in the log, and is invisible to such clients.
+    /// The record stays in the log, and is invisible to such clients.
     Abort,
 }
 
-/// A transaction with one record, held open until [`OpenTransaction::end`]. Dropped, its client is killed, and
-/// the broker aborts it after ten minutes.
+/// A transaction with one record, held open until [`OpenTransaction::end`]. If it is dropped before, its client is
+/// killed, and the broker aborts the transaction after ten minutes.
 pub struct OpenTransaction {
     program: Child,
     _output: BufReader<ChildStdout>,

@@ -29,7 +29,7 @@ const PUBLISHED: TopicSpec = TopicSpec {
     key: "a letter",
     ..TOPIC
 };
-/// Longest wait for anything.
+/// Longest wait for one step.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Appends before the fatal error, and after it.
 const APPENDS: usize = 500;
@@ -87,7 +87,7 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     }
     let after = outcomes(&mut reports, APPENDS).await;
     assert!(after.values().all(Result::is_ok), "{after:?}");
-    // A producer that is well stays.
+    // A healthy producer is not replaced.
     producer.heal().unwrap();
     reported.extend(after);
 
@@ -106,12 +106,12 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
         }
     }
     let once: BTreeSet<_> = log.values().collect();
-    assert_eq!(once.len(), log.len(), "a record stands twice");
+    assert_eq!(once.len(), log.len(), "a record is in the log twice");
     admin.delete(&[TOPIC.name]).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_publisher_goes_on_after_its_producer_ended_for_good() {
+async fn a_publisher_continues_after_a_fatal_error_of_its_producer() {
     let settings = settings();
     let admin = Admin::new(&settings).unwrap();
     create_topics(&admin, &[PUBLISHED]).await.unwrap();

@@ -1,4 +1,4 @@
-//! The arrows between crates and between the modules of a crate, and the form of every source file.
+//! The dependencies between crates and between the modules of a crate, and the form of every source file.
 //! Needs no server.
 
 mod module_graph;
@@ -9,9 +9,9 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use module_graph::ModuleGraph;
 use source_tree::{File, files, root};
 
-/// The crates of ours that each crate may depend on, for its tests too. `audit` is independent of
-/// `journal` on purpose, and only `commands` knows the rules.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+/// The crates of the workspace that each crate and its tests may depend on. `audit` is deliberately independent
+/// of `journal`, and only `commands` knows the rules.
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("schemas", &[]),
     ("backoff", &[]),
     ("service", &["backoff"]),
@@ -52,7 +52,7 @@ const JOURNAL_BENCH: &str = "bench-journal";
 /// May depend on everything: it tests the composed system.
 const SYSTEM_TESTS: &str = "system-tests";
 
-/// Libraries that only one crate may depend on, so that the others can't bypass it.
+/// Libraries that only one crate may depend on, so that other crates can't bypass it.
 const HOMES: [(&str, &str); 5] = [
     ("fjall", "journal"),
     ("rdkafka", "kafka"),
@@ -64,8 +64,8 @@ const HOMES: [(&str, &str); 5] = [
 /// The only dependencies of the rules.
 const DOMAIN_DEPENDENCIES: [&str; 3] = ["schemas", "serde", "thiserror"];
 
-/// Words of clocks, randomness, threads and I/O. The contract has one place with a clock:
-/// `CommandId::fresh`, which the rules must not call.
+/// Words of clocks, randomness, threads and I/O. The contract reads a clock only in `CommandId::fresh`, which the
+/// rules must not call.
 const IMPURE: [&str; 11] = [
     "std::fs",
     "std::io",
@@ -106,10 +106,10 @@ fn a_crate_depends_only_on_those_below_it() -> Result<()> {
         if name == SYSTEM_TESTS {
             continue;
         }
-        let (_, allowed) = MAY_NAME
+        let (_, allowed) = MAY_DEPEND_ON
             .iter()
             .find(|(known, _)| *known == name)
-            .with_context(|| format!("crate {name} has no line in MAY_NAME"))?;
+            .with_context(|| format!("crate {name} has no line in MAY_DEPEND_ON"))?;
         for dependency in &package.dependencies {
             let other = dependency.name.as_str();
             ensure!(
@@ -222,7 +222,7 @@ fn long_files_say_why() -> Result<()> {
         let first = file.text.lines().next().unwrap_or_default();
         ensure!(
             lines <= FILE_LINES_MAX || first.contains(LONG_FILE_MARK),
-            "{} has {lines} lines, and its first one does not say why it is {LONG_FILE_MARK}",
+            "{} has {lines} lines, and its first line does not say why it is {LONG_FILE_MARK}",
             file.path
         );
     }

@@ -1,8 +1,8 @@
-//! Documents describe only what exists: the names in the Markdown files are looked up. The words of
-//! sources and documents are the field's. Needs no server.
+//! Documents describe only existing things: the names in the Markdown files are looked up. Sources and documents
+//! use the words of the field. Needs no server.
 //!
-//! Names stand in backticks. Each is a command, a path, a variable or an address of the interface, or it
-//! must occur in the sources. The same holds for blocks marked `sh`. Each test lists all its findings.
+//! Names are in backticks. Each is a command, a path, a variable or an address of the interface, or it must occur
+//! in the sources. The same holds for blocks marked `sh`. Each test lists all its findings.
 
 mod docs_lint;
 mod source_tree;
@@ -63,7 +63,7 @@ fn every_path_and_link_of_a_document_exists() -> Result<()> {
             }
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn every_documented_call_of_the_binary_is_valid() -> Result<()> {
             wrong.push(format!("{GUIDE} does not mention `daybook {leaf}`"));
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn every_documented_call_of_dev_is_valid() -> Result<()> {
             wrong.push(format!("{GUIDE} does not mention `./dev {name}`"));
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn every_setting_is_documented_and_every_documented_variable_exists() -> Result<
     let (mut documented, mut wrong) = (HashSet::new(), Vec::new());
     for (file, document) in documents(&files)? {
         for piece in document.pieces() {
-            // `DAYBOOK_<SECTION>_<FIELD>` is all of them.
+            // `DAYBOOK_<SECTION>_<FIELD>` stands for all of them.
             for word in words(&piece.text).filter(|word| !word.ends_with('_')) {
                 let is_there = match word.split_once('_') {
                     Some(("DAYBOOK", _)) => settings.contains(word),
@@ -145,7 +145,7 @@ fn every_setting_is_documented_and_every_documented_variable_exists() -> Result<
     for setting in settings.difference(&documented) {
         wrong.push(format!("{GUIDE} does not mention {setting}"));
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn every_documented_address_is_served() -> Result<()> {
             }
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
@@ -190,17 +190,17 @@ fn every_other_documented_name_occurs_in_the_sources() -> Result<()> {
             }
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 #[test]
 fn sources_and_documents_use_the_words_of_the_field() -> Result<()> {
-    none(&banned_words(&files()?))
+    expect_none(&banned_words(&files()?))
 }
 
 #[test]
 fn sentences_begin_with_their_subject() -> Result<()> {
-    none(&inverted_sentences(&files()?))
+    expect_none(&inverted_sentences(&files()?))
 }
 
 #[test]
@@ -216,11 +216,11 @@ fn no_file_has_a_path_of_one_machine() -> Result<()> {
             }
         }
     }
-    none(&wrong)
+    expect_none(&wrong)
 }
 
 /// Fails with all findings.
-fn none(wrong: &[String]) -> Result<()> {
+fn expect_none(wrong: &[String]) -> Result<()> {
     ensure!(
         wrong.is_empty(),
         "{} findings:\n{}",
@@ -230,7 +230,7 @@ fn none(wrong: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The Markdown files of the root, of `bench` and of decisions. Others describe data.
+/// The Markdown files of the root, of `bench` and of decisions. Other Markdown files describe data.
 fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     let is_document = |path: &str| {
         let folders = ["bench/", "journal/adr/"];
@@ -265,7 +265,7 @@ fn is_path(sources: &Sources, path: &str) -> bool {
 
 /// The lines of `./dev help` that name a command.
 fn dev_usage() -> Result<Vec<String>> {
-    // A copy of the tree has texts only, so its scripts are not executable.
+    // A copy of the tree has only texts, so its scripts are not executable.
     let output = std::process::Command::new("bash")
         .arg(root().join("dev"))
         .arg("help")
@@ -293,7 +293,7 @@ fn routes(files: &[File]) -> Vec<String> {
     paths.map(str::to_owned).collect()
 }
 
-/// Whether a path is one of a route's; a part in braces stands for any.
+/// Whether a path matches a route; a segment in braces matches any segment.
 fn fits(route: &str, path: &str) -> bool {
     let (route, path): (Vec<&str>, Vec<&str>) =
         (route.split('/').collect(), path.split('/').collect());

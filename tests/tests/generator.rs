@@ -1,4 +1,4 @@
-//! `daybook new`, in a copy of the source tree: which files each call creates and changes, and that the result
+//! `daybook new`, in a copy of the source tree: each call creates and changes the expected files, and the result
 //! builds and passes its tests. Needs no server.
 
 mod generated_tree;
@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 struct Step {
     call: &'static str,
     created: &'static [&'static str],
-    /// Each with the lines that it has more than before. A word added to a line adds none; `None` where
-    /// the code is more than a line.
+    /// Each with the number of its added lines. A word added to a line adds 0 lines; `None` if the code is
+    /// more than a line.
     changed: &'static [(&'static str, Option<usize>)],
 }
 
-/// One of each. Together with the golden files, these are all files that a new feature touches.
+/// One call of each kind. Together with the golden files, these are all files that a new feature touches.
 const STEPS: [Step; 5] = [
     Step {
         call: "context warehouse --aggregate Shipment",
@@ -49,7 +49,7 @@ const STEPS: [Step; 5] = [
             ("domain/src/shipment/mod.rs", None),
         ],
     },
-    // An aggregate that people wrote.
+    // A handwritten aggregate.
     Step {
         call: "command catalog Product RenameProduct",
         created: &["commands/src/contexts/catalog/product/rename.rs"],
@@ -71,7 +71,7 @@ const STEPS: [Step; 5] = [
     },
 ];
 
-/// The files that the tests write at `UPDATE_GOLDEN=1`.
+/// The files that the tests write with `UPDATE_GOLDEN=1`.
 const GOLDEN: [&str; 5] = [
     "commands/golden/warehouse/fold_v1.txt",
     "commands/golden/warehouse/fold_v1_pairs.txt",
@@ -117,7 +117,7 @@ async fn generated_code_is_formatted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
+async fn a_refused_call_changes_nothing() -> Result<()> {
     let copy = Copy::new()?;
     for step in &STEPS {
         run(&copy, step).await?;
@@ -142,7 +142,7 @@ async fn a_call_that_can_not_be_carried_out_changes_nothing() -> Result<()> {
         ),
         ("command catalog Product Rename", "verb phrase"),
         ("command catalog Product ToSchema", "another name"),
-        // It has the rejections of another module.
+        // This aggregate uses the rejections of another module.
         ("command orders Order CancelOrder", "it has no line"),
         ("aggregate orders Creditnote", "creditnote"),
         ("view Shipments --context warehouse", "lower-case"),
@@ -195,7 +195,7 @@ async fn the_result_builds_and_passes_its_tests() -> Result<()> {
             "{test} did not run:\n{log}"
         );
     }
-    // Clippy compiles everything once more.
+    // Clippy compiles everything again.
     if std::env::var_os("DEV_TEST_FULL").is_some() {
         build.lint().await?;
     }
@@ -234,7 +234,7 @@ fn created<'f>(before: &Files, after: &'f Files) -> Vec<&'f str> {
     paths.map(String::as_str).collect()
 }
 
-/// Files that have other content than before, or are gone.
+/// Files with changed content, and deleted files.
 fn changed<'f>(before: &'f Files, after: &Files) -> Vec<&'f str> {
     let changed = before
         .iter()

@@ -1,4 +1,4 @@
-//! The log's conformance suite over Kafka: the promises that the simulated log keeps too.
+//! The log's conformance suite over Kafka. The simulated log passes the same suite.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +42,7 @@ async fn the_log_of_kafka_conforms() {
         appender: Appender::new(&kafka).unwrap(),
         source: Source {
             admin,
-            // The suite asks for no schema.
+            // The suite needs no schema.
             registry: Registry::new(&RegistrySettings::default()).unwrap(),
             kafka,
         },

@@ -30,7 +30,7 @@ impl SourceCopy {
         Ok(Self { folder })
     }
 
-    /// Runs a script in a shell that has none of this process's settings; returns its output.
+    /// Runs a script in a shell without this process's settings; returns its output.
     fn run(&self, script: &str) -> Result<String> {
         let settings = std::env::vars().map(|(name, _)| name);
         let settings =
@@ -48,7 +48,7 @@ impl SourceCopy {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Calls functions of the scripts, after the commands of a user's shell.
+    /// Calls functions of the scripts after the commands of a user's shell.
     fn call(&self, shell: &str, functions: &str) -> Result<String> {
         self.run(&format!(
             "{shell}; source deploy/local/parts.sh; {functions}"
@@ -74,10 +74,10 @@ fn a_shell_with_the_settings_of_a_wiped_stack_starts_a_new_one() -> Result<()> {
     copy.run(&format!("cp .daybook/up/environment kept; {shell}"))?;
     let again = format!("{WIPE}; {UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\"");
     let output = copy.call(shell, &again)?;
-    ensure!(copy.read(HASH_KEY)? != key, "the key of the wiped stack");
+    ensure!(copy.read(HASH_KEY)? != key, "the wiped stack's key is used");
     // The port was chosen for that stack only.
     ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
-    // In a later shell too.
+    // The same holds in a later shell.
     let output = copy.call(
         ". ./kept",
         &format!("{UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\""),
@@ -104,7 +104,7 @@ fn a_setting_of_the_user_is_kept() -> Result<()> {
 }
 
 #[test]
-fn a_wipe_keeps_the_needs_of_journals_that_stay() -> Result<()> {
+fn a_wipe_keeps_the_key_and_the_schemas_of_journals_in_another_kafka() -> Result<()> {
     let copy = SourceCopy::new()?;
     copy.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
     let key = copy.read(HASH_KEY)?;
@@ -117,12 +117,12 @@ fn a_wipe_keeps_the_needs_of_journals_that_stay() -> Result<()> {
     ensure!(output.contains("elsewhere:1"), "{output}");
     ensure!(copy.read(HASH_KEY)? == key, "another key");
     copy.read(".daybook/up/registry/data/schemas")?;
-    ensure!(!copy.path(".daybook/up/postgres").exists(), "rows stay");
+    ensure!(!copy.path(".daybook/up/postgres").exists(), "rows are kept");
     Ok(())
 }
 
 #[test]
-fn a_wipe_that_was_interrupted_keeps_them_too() -> Result<()> {
+fn an_interrupted_wipe_keeps_the_key_of_journals_in_another_kafka() -> Result<()> {
     let copy = SourceCopy::new()?;
     copy.call("export DAYBOOK_KAFKA_BROKERS=elsewhere:1", UP)?;
     let key = copy.read(HASH_KEY)?;
@@ -139,7 +139,7 @@ fn a_wipe_removes_the_key_together_with_the_journals() -> Result<()> {
     let copy = SourceCopy::new()?;
     copy.call("true", UP)?;
     copy.call("true", WIPE)?;
-    ensure!(!copy.path(".daybook/up").exists(), "the folder stays");
+    ensure!(!copy.path(".daybook/up").exists(), "the folder is kept");
     Ok(())
 }
 

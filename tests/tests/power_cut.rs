@@ -1,6 +1,5 @@
-//! Every server is killed at once while a node works, and started again: every acknowledged command is
-//! there, and the node recovers by itself. This stops the servers of all other tests, so `./dev test` runs
-//! it by itself.
+//! All servers are killed at once while a node works, and started again: no acknowledged command is lost, and the
+//! node recovers by itself. This stops the servers of all other tests, so `./dev test` runs it alone.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;

@@ -1,4 +1,4 @@
-//! Topics on a real broker: under a prefix they are read and written by their logical names, and they have the
+//! Topics on a real broker: with a prefix they are read and written by their logical names, and they keep the
 //! number of partitions that they were created with.
 
 #![allow(
@@ -21,10 +21,10 @@ use tokio::time::timeout;
 /// Longest time for one step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest time that the tasks of a member may stand still.
+/// Longest time that the tasks of a member may stall.
 const STALL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Settings of a deployment of this run's own.
+/// The settings of a deployment that only this run uses.
 fn settings(test: &str) -> KafkaSettings {
     KafkaSettings {
         brokers: std::env::var("DAYBOOK_KAFKA_BROKERS").unwrap(),
@@ -33,7 +33,7 @@ fn settings(test: &str) -> KafkaSettings {
     }
 }
 
-/// The same cluster as somebody without a prefix sees it.
+/// The settings of a client without a prefix on the same cluster.
 fn without_prefix(settings: &KafkaSettings) -> KafkaSettings {
     KafkaSettings {
         topic_prefix: String::new(),
@@ -45,7 +45,7 @@ async fn within<T>(step: impl Future<Output = T>) -> T {
     timeout(STEP_TIMEOUT, step).await.unwrap()
 }
 
-/// Creates missing topics; gives their names.
+/// Creates missing topics; returns their names.
 async fn create(admin: &Admin, topics: &[TopicSpec]) -> Vec<&'static str> {
     create_topics(admin, topics).await.unwrap()
 }
@@ -96,7 +96,7 @@ async fn a_topic_under_a_prefix_is_written_and_read_by_its_logical_name() {
             read_all(&settings, &admin, topic).await,
             std::slice::from_ref(&expected)
         );
-        // At the broker the name has the prefix.
+        // The broker's name of the topic has the prefix.
         let bare = without_prefix(&settings);
         let bare_admin = Admin::new(&bare).unwrap();
         let prefixed = format!("{}{topic}", settings.topic_prefix);
@@ -128,9 +128,9 @@ async fn a_group_under_a_prefix_assigns_partitions_by_logical_names() {
     admin.delete(&[journal.name]).await.unwrap();
 }
 
-/// The client's heartbeats go on while the runtime stands still.
+/// The client's heartbeats continue while the runtime is blocked.
 #[test]
-fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_others() {
+fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_other_members() {
     let settings = settings("blocked");
     let topic = TOPICS[0].name;
     let join = |member: &str, watchdog| {
@@ -170,7 +170,7 @@ fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_others() {
         assert_eq!(hint.assignment.len(), 0, "{hint:?}");
         let error = hint.error.unwrap();
         assert!(error.contains("stalled"), "{error}");
-        // It goes on, and gets partitions again.
+        // The member continues, and gets partitions again.
         within(hints.wait_for(|hint| has(hint, all / 2)))
             .await
             .unwrap();
@@ -239,7 +239,7 @@ async fn topics_have_the_partitions_that_they_were_created_with() {
     let admin = Admin::new(&other).unwrap();
     assert!(create(&admin, &TOPICS).await.is_empty());
     check(&admin).await;
-    // A number that differs from the one that was read at start is a mismatch.
+    // A number that differs from the number at start is a mismatch.
     let orders = TOPICS.iter().find(|topic| topic.name == "journal.orders");
     let mismatch = admin.check(orders.unwrap(), 9).await.unwrap_err();
     assert_eq!(
@@ -279,7 +279,7 @@ async fn a_bounded_read_ends_where_the_topic_did_at_its_start() {
 }
 
 #[tokio::test]
-async fn a_bounded_read_ends_behind_a_control_record() {
+async fn a_bounded_read_ends_after_a_control_record() {
     let settings = settings("control");
     let admin = Admin::new(&settings).unwrap();
     create(&admin, &[OWNERS]).await;
@@ -325,7 +325,7 @@ async fn a_topic_is_measured_and_read_to_its_end_while_a_transaction_is_open_and
         let read = read_all(&settings, &admin, OWNERS.name).await;
         assert_eq!(values(read), all, "{end:?}");
 
-        // A reader that follows the log learns the end behind the control record, but gets no record for it.
+        // A reader that follows the log learns the end after the control record, but gets no record for it.
         let mut follower = BatchConsumer::start(&settings, "test", OWNERS.name, &[(0, 0)]).unwrap();
         let mut followed = 0;
         while followed < all.len() {

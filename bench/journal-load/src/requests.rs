@@ -51,8 +51,7 @@ impl Client {
             scramble(self.number, self.request_count) % PRODUCTS
         );
         let command = Command::Describe {
-            sku: Sku::parse(&sku)
-                .expect("a short printable text without spaces is a valid SKU"),
+            sku: Sku::parse(&sku).expect("a short printable text without spaces is a valid SKU"),
             description: self.description(),
         };
         (sku, command)

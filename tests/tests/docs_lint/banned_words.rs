@@ -147,7 +147,7 @@ const SCRIPTS: [&str; 5] = [
     "bench/nodes",
 ];
 
-/// Results of earlier versions, bytes and texts that programs wrote, texts of others, and this list.
+/// Results of earlier versions, generated files, third-party texts, and this list.
 const NOT_READ: [&str; 5] = [
     "bench/RESULTS.md",
     "schemas/golden/",
@@ -170,7 +170,7 @@ pub fn banned_words(files: &[File]) -> Vec<String> {
     found
 }
 
-/// The sentences of comments and documents that begin with a word which is no subject.
+/// The sentences of comments and documents whose first word is not a subject.
 pub fn inverted_sentences(files: &[File]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files.iter().filter(|file| is_read(&file.path)) {

@@ -5,7 +5,7 @@ use super::{Document, Piece};
 /// One call of a program.
 #[derive(Debug)]
 pub struct Command {
-    /// Where it stands.
+    /// The document and the line.
     pub place: String,
     /// The words after the program.
     pub arguments: Vec<String>,
@@ -14,7 +14,7 @@ pub struct Command {
 /// Characters that end a call in a line of shell.
 const ENDS: [char; 6] = ['|', '&', ';', '(', ')', '>'];
 
-/// Every call of one of `programs`, in spans that begin with it and in lines of shell.
+/// Every call of one of `programs`, in spans that begin with the program and in lines of shell.
 pub fn commands(document: &Document, programs: &[&str]) -> Vec<Command> {
     let spans = document.spans.iter().cloned();
     let lines = joined(&document.shell);
@@ -33,12 +33,12 @@ fn command(piece: &Piece, programs: &[&str]) -> Option<Command> {
     })
 }
 
-/// The program of a call; empty if it calls none.
+/// The program of a call; empty if there is no program.
 pub fn program(call: &str) -> &str {
     call_words(call).next().unwrap_or_default()
 }
 
-/// The words of a call, without the settings for it alone that may stand before it.
+/// The words of a call, without variable assignments before the program.
 fn call_words(call: &str) -> impl Iterator<Item = &str> {
     let words = call.split_whitespace();
     let words = words.map(|word| word.trim_matches(['[', ']', '\'', '"']));
@@ -59,24 +59,24 @@ fn calls(line: Piece) -> Vec<Piece> {
     calls.map(piece).collect()
 }
 
-/// Lines that end in a backslash go on in the next one.
+/// Joins each line that ends in a backslash with the next one.
 fn joined(lines: &[Piece]) -> Vec<Piece> {
     let mut whole: Vec<Piece> = Vec::new();
-    let mut goes_on = false;
+    let mut continues = false;
     for line in lines {
         let text = line.text.trim_end();
         let (text, ends_open) = match text.strip_suffix('\\') {
             Some(text) => (text, true),
             None => (text, false),
         };
-        match whole.last_mut().filter(|_| goes_on) {
+        match whole.last_mut().filter(|_| continues) {
             Some(last) => last.text.push_str(text),
             None => whole.push(Piece {
                 place: line.place.clone(),
                 text: text.to_owned(),
             }),
         }
-        goes_on = ends_open;
+        continues = ends_open;
     }
     whole
 }

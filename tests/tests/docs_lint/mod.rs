@@ -1,5 +1,4 @@
-//! Reads documents: the names that they mention, as far as the Markdown of this project has them, and the
-//! words that they must not use.
+//! Reads the project's Markdown: the names that it mentions, and the words that it must not use.
 
 mod banned_words;
 mod commands;

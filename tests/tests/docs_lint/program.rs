@@ -11,7 +11,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The binary under test: the one in `DEV_DAYBOOK`, else it is built.
+    /// The binary under test: the one in `DEV_DAYBOOK`, or the result of a build.
     pub fn find() -> Result<Self> {
         Ok(Self {
             executable: system_tests::binary::daybook()?,

@@ -3,8 +3,7 @@
 use super::{super::source_tree::File, words};
 use std::collections::HashSet;
 
-/// A name in these files proves nothing: they are documents, the tests of documents, or written by
-/// programs.
+/// Names are not looked up in these files: they are documents, tests of documents, or generated.
 const NO_SOURCE: [&str; 5] = [
     "tests/tests/docs_lint/",
     "tests/tests/documents.rs",
@@ -13,7 +12,7 @@ const NO_SOURCE: [&str; 5] = [
     "LICENSE",
 ];
 
-/// Shortest part around a placeholder that means anything.
+/// Shortest part beside a placeholder that is meaningful.
 const PART_CHARS_MIN: usize = 3;
 
 /// The sources.
@@ -53,8 +52,8 @@ impl Sources {
             .is_some_and(|(first, _)| self.has_path(first))
     }
 
-    /// Whether the text occurs, or each part of it but placeholders (`journal.<context>`,
-    /// `order_01h4...`), or each step of a Rust path, or a file of that name.
+    /// Whether the sources have the text, or all its parts around placeholders (`journal.<context>`,
+    /// `order_01h4...`), or each segment of a Rust path, or a file of that name.
     pub fn know(&self, text: &str) -> bool {
         let has = |part: &str| self.text.contains(part);
         // Names of HTTP headers have no case, and sources have them in lower case.

@@ -1,11 +1,11 @@
-//! The build of a generated tree. Only a build shows that generated code compiles; the rest of this file
-//! makes it cheap.
+//! The build of a generated tree. Only a build shows that generated code compiles; the rest of this file makes the
+//! build cheap.
 //!
-//! The tree is built at a fixed place, where only files that differ are written: Cargo compiles what has
-//! changed since the run before. It has a target folder of its own, because Cargo does not tell the crates of
-//! two source trees apart, and because the builds of other tests must not wait for this one. Libraries of
-//! others are taken from the main target folder. This relies on the layout of target folders: with another one,
-//! Cargo compiles them again.
+//! The tree is built in a fixed folder, and only files that differ are written, so Cargo compiles only the changes
+//! since the previous run. It has a target folder of its own, because Cargo can't distinguish the crates of two
+//! source trees, and because the builds of other tests must not wait for this one. Third-party libraries are copied
+//! from the main target folder. The copy relies on the layout of target folders; if the layout changes, Cargo
+//! compiles the libraries again.
 
 use super::{Copy, files_below, target, write};
 use crate::source_tree::root;
@@ -22,24 +22,24 @@ use tokio::process::Command;
 
 /// Longest time for one call of Cargo; on two cores, with nothing compiled before, it takes about ten minutes.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(1_800);
-/// The crates that generated code is in.
+/// The crates with generated code.
 const GENERATED: [&str; 4] = ["schemas", "domain", "commands", "projections"];
-/// With these selected too, libraries of others have the features that they have in a build of the whole
-/// workspace, so they need not be compiled again.
+/// Crates that are selected, too, so that third-party libraries have the same features as in a build of the whole
+/// workspace and need not be compiled again.
 const FOR_FEATURES: [&str; 3] = ["daybook", "system-tests", "bench-journal"];
-/// The data, which documents name.
+/// The data file, which documents name.
 const DATA: &str = "data/online-retail.csv.gz";
 /// The parts of a target folder that hold compiled libraries.
 const PARTS: [&str; 3] = [".fingerprint", "build", "deps"];
 
-/// A generated tree, and where it is built.
+/// A generated tree, and the folder of its build.
 pub struct Build {
     tree: PathBuf,
     target: PathBuf,
 }
 
 impl Build {
-    /// Puts a tree at the place where it is built.
+    /// Copies a tree to the folder where it is built.
     pub fn of(copy: &Copy) -> Result<Self> {
         let folder = target()?.join("generator");
         let build = Self {
@@ -70,10 +70,10 @@ impl Build {
         files_below(&self.tree)
     }
 
-    /// Tests the crates that generated code is in; gives the output.
+    /// Tests the crates with generated code; returns the output.
     pub async fn test(&self, update_golden: bool, targets: &[&str]) -> Result<String> {
         let mut command = self.cargo("test");
-        // The tests of the documents call the binary, which is the same one.
+        // The tests of the documents call the binary, which does not differ from the main tree's.
         command
             .arg("--no-fail-fast")
             .args(targets)
@@ -84,7 +84,7 @@ impl Build {
         log_of(command).await
     }
 
-    /// Runs clippy on the crates that generated code is in, for which it checks all that they depend on.
+    /// Runs clippy on the crates with generated code and on their dependencies.
     pub async fn lint(&self) -> Result<String> {
         let mut command = self.cargo("clippy");
         command.args(["--all-targets", "--", "-D", "warnings"]);
@@ -105,7 +105,7 @@ impl Build {
     }
 }
 
-/// Runs Cargo in the generated tree; gives its output.
+/// Runs Cargo in the generated tree; returns its output.
 async fn log_of(command: Command) -> Result<String> {
     let output = output_of(command, BUILD_TIMEOUT).await?;
     let log = output.stdout + &output.stderr;
@@ -113,7 +113,7 @@ async fn log_of(command: Command) -> Result<String> {
     Ok(log)
 }
 
-/// Takes what one target folder has of crates that are not ours to another one that lacks it.
+/// Copies the third-party libraries of one target folder that another one lacks.
 fn take_libraries(from: &Path, to: &Path) -> Result<()> {
     let ours = our_crates()?;
     for part in PARTS {
@@ -141,8 +141,8 @@ fn is_library(part: &str, name: &str, ours: &[String]) -> bool {
     krate.is_some_and(|krate| !ours.contains(&krate.replace('-', "_")))
 }
 
-/// Copies a file or a folder with its times, by which Cargo knows what is fresh. A compiled library is linked:
-/// it is large, and rustc replaces it instead of writing into it.
+/// Copies a file or a folder with its times, which Cargo compares to find changes. A compiled library is linked,
+/// because it is large, and rustc replaces it instead of writing into it.
 fn take(from: &Path, to: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to)?;

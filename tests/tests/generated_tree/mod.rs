@@ -19,7 +19,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Copies the text files, which are all that the code needs.
+    /// Copies the text files; the code needs no others.
     pub fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         for file in source_tree::files()? {
@@ -43,7 +43,7 @@ impl Copy {
         output_of(command, CALL_TIMEOUT).await
     }
 
-    /// Whether rustfmt would change nothing.
+    /// Fails if rustfmt would change a file.
     pub async fn check_format(&self, paths: &[&str]) -> Result<()> {
         let mut command = Command::new("rustfmt");
         command
@@ -55,7 +55,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Makes the compiler's warnings errors.
+    /// Turns the compiler's warnings into errors.
     pub fn deny_warnings(&self) -> Result<()> {
         let manifest = self.folder.path().join("Cargo.toml");
         let text = fs::read_to_string(&manifest)?;
@@ -69,7 +69,7 @@ impl Copy {
     }
 }
 
-/// The folder that the source tree is built in.
+/// The target folder of the source tree.
 fn target() -> Result<PathBuf> {
     let mut command = cargo_metadata::MetadataCommand::new();
     let metadata = command.manifest_path(root().join("Cargo.toml")).no_deps();
@@ -87,7 +87,7 @@ fn files_below(root: &Path) -> Result<BTreeMap<String, String>> {
             }
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
             let path = path.strip_prefix(root).context("a file of this folder")?;
-            // The data is no text.
+            // The data file is not a text.
             if let Ok(text) = String::from_utf8(bytes) {
                 files.insert(path.to_string_lossy().into_owned(), text);
             }

@@ -1,7 +1,7 @@
-//! The dependencies among the modules of a crate, read out of its sources with `syn`.
+//! The dependencies among the modules of a crate, read from its sources with `syn`.
 //!
-//! Modules are found by their files, because macros declare some of them. Tests are left out, because they
-//! may depend on everything.
+//! Modules are found by their files, because macros declare some of them. Tests are left out, because they may
+//! depend on everything.
 
 mod names;
 mod scope;
@@ -81,8 +81,8 @@ impl ModuleGraph {
             .or_insert(example);
     }
 
-    /// The cycles: for each module that is in one, a shortest one. A module that names an item which
-    /// the crate's root defines counts as one, because the root composes its modules.
+    /// The cycles: for each module that is in a cycle, a shortest one. A module that names an item of the crate's
+    /// root counts as a cycle, because the root composes its modules.
     pub fn cycles(&self) -> Vec<String> {
         let mut cycles = Vec::new();
         let mut seen: BTreeSet<BTreeSet<&str>> = BTreeSet::new();

@@ -19,7 +19,7 @@ pub struct Name {
     pub module: ModulePath,
     /// From the crate's root.
     pub path: Vec<String>,
-    /// Where it stands.
+    /// The name's line.
     pub line: usize,
 }
 
@@ -64,7 +64,7 @@ impl Reader {
         }
     }
 
-    /// Paths within a macro's tokens, which nobody else has parsed.
+    /// Adds the paths within a macro's tokens, which `syn` does not parse.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut rest = tokens.as_slice();

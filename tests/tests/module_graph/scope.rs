@@ -4,7 +4,7 @@ use super::{ModulePath, ROOT};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::{Item, UseTree};
 
-/// The modules of a crate, and what its root exports from them.
+/// The modules of a crate, and the names that its root exports.
 pub struct Scope {
     top_level: BTreeSet<String>,
     /// By name, the module that it is exported from.
@@ -73,7 +73,7 @@ impl Scope {
         }
     }
 
-    /// Whether a module or one that it lies in is there for tests only.
+    /// Whether a module, or a module that contains it, is for tests only.
     pub fn is_for_tests(&self, module: &[String]) -> bool {
         (1..=module.len()).any(|length| self.for_tests.contains(&module[..length]))
     }
@@ -89,7 +89,7 @@ pub fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Whether a path's segment says where the path begins.
+/// Whether a segment of a path is a relative beginning.
 pub fn is_relative(segment: &str) -> bool {
     matches!(segment, "crate" | "self" | "super")
 }

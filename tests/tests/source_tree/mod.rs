@@ -1,5 +1,5 @@
-//! The files of the source tree that are or could be committed: all but those in `.gitignore`. Works
-//! without git, so an unpacked archive will do.
+//! The files of the source tree that are or could be committed: all except those in `.gitignore`. Works without
+//! git, so an unpacked archive is enough.
 
 use anyhow::{Context, Result};
 use std::{fs, path::Path, path::PathBuf};
@@ -16,7 +16,9 @@ pub struct File {
 pub fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let parent = tests.parent();
-    parent.expect("this crate is a folder of it").to_owned()
+    parent
+        .expect("this crate is a folder of the tree")
+        .to_owned()
 }
 
 /// Every UTF-8 file, ordered by path.

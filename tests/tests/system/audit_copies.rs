@@ -1,4 +1,4 @@
-//! Copies of the log: a true one passes the audit, an altered one and a truncated one don't.
+//! Copies of the log: an unaltered copy passes the audit, an altered or truncated copy does not.
 
 use crate::import::imported;
 use anyhow::{Context, Result, ensure};

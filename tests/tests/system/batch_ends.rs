@@ -1,4 +1,4 @@
-//! Batches whose clients don't read while they send, and batches of a node that stops.
+//! Batches of clients that don't read while they send, and batches of a node that stops.
 //!
 //! The clients write to their sockets themselves: a library would read answers while it sends.
 
@@ -21,11 +21,11 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The client's receive buffer, in bytes: unread answers must not fit into the two systems' buffers.
 const RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
-/// Lines whose answers are more than the buffers of two systems hold, and less than the node does.
+/// Lines whose answers exceed the two systems' buffers, but not the node's.
 const MANY_LINES: usize = 60_000;
-/// The same number, as a metric has it.
+/// The same number as a metric's value.
 const MANY_ANSWERED: f64 = 60_000.0;
-/// Bytes of a line, so that the lines don't fit into the systems' buffers either.
+/// Bytes of a line; the lines must not fit into the systems' buffers either.
 const LONG_LINE_BYTES: usize = 1 << 10;
 /// Commands that are answered when the node is told to stop.
 const STOPPED_AFTER: f64 = 2_000.0;
@@ -60,7 +60,7 @@ pub async fn a_client_that_sends_every_line_before_it_reads_gets_every_answer(
     Ok(())
 }
 
-pub async fn a_client_that_reads_no_answers_does_not_hold_up_a_stop(
+pub async fn a_client_that_reads_no_answers_does_not_delay_a_shutdown(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.commands().await?;
@@ -72,12 +72,12 @@ pub async fn a_client_that_reads_no_answers_does_not_hold_up_a_stop(
     Ok(())
 }
 
-pub async fn a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off(
+pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.commands().await?;
     let (mut lines, answers) = begin(deployment).await?;
-    // It sends until the node takes nothing more.
+    // The client sends until the node accepts no more lines.
     let sending = tokio::spawn(async move {
         for first in (1..).step_by(LINES_TOGETHER) {
             let numbers = first..first + LINES_TOGETHER;
@@ -156,10 +156,10 @@ async fn end(lines: &mut OwnedWriteHalf) -> Result<()> {
     Ok(lines.write_all(b"0\r\n\r\n").await?)
 }
 
-/// Reads the response to its end: its lines, and whether its body ended as a whole body does.
+/// Reads the response to its end; returns its lines, and whether its body is complete.
 async fn read(mut answers: OwnedReadHalf) -> Result<(Vec<Value>, bool)> {
     let mut bytes = Vec::new();
-    // An error is a broken end, too.
+    // After an error the body is incomplete, too.
     let read = timeout(BATCH_TIMEOUT, answers.read_to_end(&mut bytes)).await;
     let _ = read.context("the response does not end")?;
     let response = String::from_utf8(bytes)?;

@@ -1,4 +1,4 @@
-//! Bad lines in a batch: each is refused with its error, and the lines around it are taken.
+//! Bad lines in a batch: each is refused with its error, and the lines around it are accepted.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ const BAD_SALES: &[(&str, &str, &str)] = &[
     (r#"{"lines":[]}"#, "SALE_WITHOUT_LINES", "no lines"),
 ];
 
-/// Members that make its only line invalid; the code and a part of the detail.
+/// Members that make a sale's only line invalid; the code and a part of the detail.
 const BAD_LINES: &[(&str, &str, &str)] = &[
     (r#"{"sku":" A"}"#, FIELD, "lines[0].sku"),
     (r#"{"quantity":1.5}"#, FIELD, "i64"),
@@ -74,7 +74,7 @@ struct Line {
     part: &'static str,
 }
 
-pub async fn a_bad_line_is_refused_and_the_lines_around_it_are_taken(
+pub async fn a_bad_line_is_refused_and_the_lines_around_it_are_accepted(
     deployment: &Deployment,
 ) -> Result<()> {
     let node = deployment.commands().await?;
@@ -146,7 +146,7 @@ fn product(sku: &str) -> String {
     json!({"key": format!("key/{sku}"), "command": "CreateProduct", "body": body}).to_string()
 }
 
-/// The key is the sale itself; with one key, later sales would count as repetitions of the first.
+/// The key is the sale itself, because with the same key later sales would be repetitions of the first.
 fn command(sale: &Value) -> String {
     import_sale(&sale.to_string(), sale).to_string()
 }

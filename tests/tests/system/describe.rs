@@ -9,7 +9,7 @@ use system_tests::{Deployment, Node, free_address::free_address, node::output_of
 /// Exit codes of `daybook journal describe`.
 const SUCCESS: i32 = 0;
 const UNREADABLE: i32 = 2;
-/// Longest time to find that Kafka does not answer.
+/// Longest time until the command reports that Kafka does not answer.
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub async fn describe_reports_owner_epoch_and_void_records_of_a_partition(
@@ -32,7 +32,7 @@ pub async fn describe_reports_owner_epoch_and_void_records_of_a_partition(
     ensure!(one["owner_url"] == owner, "not owned by {owner}: {one}");
     ensure!(
         one["epoch"] == 1 && one["decisions"] == 1,
-        "not the first of each: {one}"
+        "epoch or number of decisions is not 1: {one}"
     );
     ensure!(one["last_offset"] == offset, "not {offset}: {one}");
     ensure!(one["void"] == json!({}) && one["behind"] == 0, "{one}");

@@ -25,7 +25,7 @@ pub async fn views_whose_tables_are_dropped_are_projected_again(
         .query_unpaged(format!("DROP TABLE {table}"), ())
         .await?;
 
-    // Only a batch shows the views that a table is gone.
+    // A view notices a missing table only when it applies a batch.
     sell(&node, "after").await?;
     has_all_sales("Postgres", async || {
         totals_by_source::of_postgres(deployment).await

@@ -1,5 +1,4 @@
-//! The real data, from the file to every source that holds it. One import is shared by the tests that read
-//! its results.
+//! The real data, from the file to every source that holds it. The tests that read the results share one import.
 
 use crate::shared_deployment::Shared;
 use anyhow::{Context, Result, ensure};
@@ -24,7 +23,7 @@ const AGGREGATES: &str = "aggregates.";
 /// The shared import.
 pub static IMPORTED: Shared<Imported> = Shared::new();
 
-/// A deployment that has imported the whole file and caught up.
+/// A deployment after it has imported the whole file and caught up.
 pub struct Imported {
     pub deployment: Deployment,
     pub node: Node,
@@ -158,8 +157,8 @@ pub async fn a_repeated_import_changes_nothing() -> Result<()> {
     check_sources(&imported.deployment, &imported.expectation).await
 }
 
-/// The job reads the journal from its beginning at each start, and must publish no window before it has
-/// read all of it.
+/// The job reads the journal from its beginning at each start, and must not publish a window before it has read
+/// the whole journal.
 pub async fn a_restarted_node_publishes_nothing_twice() -> Result<()> {
     let mut imported = imported_alone().await?;
     imported.node.kill().await?;
@@ -281,8 +280,8 @@ fn pounds(pence: i64) -> String {
     format!("GBP {grouped}.{:02}", pence % 100)
 }
 
-/// Writes the rate of the import and the memory of the node into `import.json` of the tests' folder, for
-/// people. Nothing is checked, because a shared machine gives no bound.
+/// Writes the rate of the import and the memory of the node into `import.json` of the tests' folder, for people.
+/// The values are not checked, because a shared machine has no reliable bound.
 fn keep_measurements(deployment: &Deployment, node: &Node, report: &Value) -> Result<()> {
     let measured = json!({
         "profile": "dev",

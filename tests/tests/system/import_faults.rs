@@ -27,7 +27,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const LINES: usize = 50_000;
 /// Commands that are answered when the node is killed: among the products, and then among the invoices.
 const KILLED_AFTER: [f64; 2] = [1_000.0, 3_300.0];
-/// Commands that are answered when the node is told to stop, those of the open batch included.
+/// Commands that are answered when the node is told to stop, including those of the open batch.
 const STOPPED_AFTER: f64 = 2_500.0;
 /// Commands of a client whose batch has not ended when the node is told to stop.
 const OPEN_BATCH: usize = 500;

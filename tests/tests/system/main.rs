@@ -1,9 +1,9 @@
 //! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
 //! starts the servers and sets the environment.
 //!
-//! Tests run at the same time, each with a deployment of its own. The tests of [`import`] and [`queries`] only
-//! read what one import has made, and those of [`requests`] are refused by one node, so each group shares
-//! its deployment. Sharing is why this program has a runner of its own: at the end it stops shared nodes.
+//! Tests run at the same time, most with a deployment of their own. The tests of [`import`] and [`queries`] only
+//! read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
+//! deployment. The program has a runner of its own, which stops the shared nodes at the end.
 
 mod audit_copies;
 mod batch_ends;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     Runner::new().run(tests)
 }
 
-/// All tests; the longest ones first, so that none begins when the others end.
+/// All tests, the longest first, so that no long test starts when the others end.
 fn tests(runner: &Runner) -> Vec<Trial> {
     let mut tests = tests_of_outages_and_nodes(runner);
     tests.extend(tests_of_logs_and_clients(runner));
@@ -51,13 +51,13 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, faults: [
         a_suspended_node_takes_no_partition_from_its_successor,
         nodes_told_to_stop_during_a_kafka_outage_end_in_time,
-        a_node_with_the_member_name_of_another_one_evicts_it_until_it_ends,
+        a_second_node_with_one_member_name_evicts_the_first_until_the_second_ends,
     ]));
     tests.extend(own!(runner, declines: [
-        a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store,
-        a_node_with_another_hash_key_leaves_its_partitions_to_others_and_goes_on,
-        a_deleted_journal_is_not_created_again_until_an_operator_says_so,
-        a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_it,
+        a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
+        a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running,
+        a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners,
+        a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it,
     ]));
     tests.extend(own!(runner, import_faults: [
         an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,
@@ -83,7 +83,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_command_is_decided_once_whichever_nodes_receive_it,
         a_batch_repeated_at_another_node_gets_the_same_answers,
         a_trace_reaches_the_log_whichever_node_receives_the_command,
-        together_nodes_own_every_partition_once,
+        several_nodes_own_every_partition_once,
     ]));
     tests
 }
@@ -92,23 +92,23 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
 fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, reconcile: [
-        other_sales_than_the_files_and_other_currencies_are_no_difference,
-        a_foreign_record_counts_only_as_the_last_one_of_a_window,
+        sales_outside_the_file_and_other_currencies_are_not_a_difference,
+        a_foreign_record_is_an_error_only_as_the_last_record_of_a_window,
         totals_are_compared_while_sales_arrive,
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, missing_schema: [
-        a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped,
+        a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record,
     ]));
     tests.extend(own!(runner, void_records: [
         foreign_records_are_counted_as_void_and_stop_no_reader,
         foreign_records_written_while_the_node_is_down_stop_no_reader,
     ]));
     tests.extend(own!(runner, transactions: [
-        a_transaction_that_is_held_open_and_then_aborted_stops_nobody,
-        a_transaction_that_is_held_open_and_then_committed_stops_nobody,
+        a_transaction_that_is_held_open_and_then_aborted_stops_no_reader,
+        a_transaction_that_is_held_open_and_then_committed_stops_no_reader,
     ]));
     tests.extend(own!(runner, record_limits: [
         a_command_too_large_for_the_topic_is_refused_and_its_neighbours_are_not,
@@ -120,7 +120,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, shared_reading: [
         views_and_jobs_share_one_reader_of_a_journal,
-        a_view_that_stalls_holds_up_no_other_reader,
+        a_stalled_view_delays_no_other_reader,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,
@@ -133,12 +133,12 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_command_repeated_after_a_restart_gets_the_same_answer,
     ]));
     tests.extend(own!(runner, batches: [
-        a_bad_line_is_refused_and_the_lines_around_it_are_taken,
+        a_bad_line_is_refused_and_the_lines_around_it_are_accepted,
     ]));
     tests.extend(own!(runner, batch_ends: [
         a_client_that_sends_every_line_before_it_reads_gets_every_answer,
-        a_client_that_reads_no_answers_does_not_hold_up_a_stop,
-        a_batch_of_a_node_that_stops_says_where_it_stopped_and_breaks_off,
+        a_client_that_reads_no_answers_does_not_delay_a_shutdown,
+        a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
     ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
@@ -152,7 +152,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
 fn sharing_tests(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(shared!(runner, requests: [
-        a_body_that_is_no_product_is_refused,
+        a_body_that_is_not_a_product_is_refused,
         a_body_over_the_limit_is_refused,
         a_price_that_no_product_can_have_is_refused,
         an_unknown_path_method_or_resource_is_refused,
@@ -160,8 +160,8 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_query_with_an_invalid_parameter_is_refused,
         an_invalid_idempotency_key_is_refused,
         if_match_must_be_the_current_version,
-        a_header_that_comes_twice_is_refused,
-        a_request_under_a_name_that_is_not_ours_is_refused,
+        a_repeated_header_is_refused,
+        a_request_to_a_host_name_that_is_not_served_is_refused,
         a_browser_can_not_use_the_route_between_nodes,
     ]));
     tests.extend(shared!(runner, import: [
@@ -175,7 +175,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_foreign_client_reads_the_same_totals,
     ]));
     tests.extend(shared!(runner, queries: [
-        a_filtered_list_of_orders_has_the_matching_ones_newest_first,
+        a_filtered_list_has_the_matching_orders_newest_first,
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
         a_series_has_every_window,
@@ -187,7 +187,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         an_altered_copy_of_the_log_is_reported,
         a_truncated_copy_of_the_log_is_reported,
     ]));
-    // These change the shared deployment, and wait for those that read it.
+    // These change the shared deployment, and wait for the tests that read it.
     tests.extend(shared!(runner, import: [
         a_repeated_import_changes_nothing,
         a_restarted_node_publishes_nothing_twice,

@@ -25,12 +25,12 @@ use tokio::net::TcpListener;
 const REFUSALS: [u16; 2] = [503, 404];
 /// Longest time from a refusal to a readiness with its reason.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The job reads the journal from its beginning at every start.
+/// The reader that waits: a job, which reads the journal from its beginning at every start.
 const READER: &str = "job.revenue_by_country";
-/// Longest body that the proxy passes on.
+/// Longest body that the proxy forwards.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-pub async fn a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_skipped(
+pub async fn a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
@@ -72,7 +72,7 @@ pub async fn a_record_whose_schema_the_registry_refuses_is_waited_for_and_not_sk
     audit_log::verify(deployment).await.map(drop)
 }
 
-/// Returns once the reader's reason against its readiness is the schema.
+/// Returns once the reader is not ready because of the schema.
 async fn waits_for_schema(node: &Node) -> Result<()> {
     until(
         "a reader that waits for a schema",
@@ -89,8 +89,7 @@ async fn waits_for_schema(node: &Node) -> Result<()> {
     .await
 }
 
-/// An HTTP proxy in front of the registry that passes everything on, but refuses schemas while it is told
-/// to.
+/// An HTTP proxy in front of the registry. It forwards every request, but can be set to refuse schemas.
 struct SchemaFaultProxy {
     url: String,
     /// The status of a refusal; 0 for none.
@@ -117,7 +116,7 @@ impl SchemaFaultProxy {
                     Ok(status) if request.uri().path().contains("/schemas/ids/") => {
                         refuse_with(status).into_response()
                     }
-                    Ok(_) | Err(_) => pass_on(&http, &origin, request).await.map_or_else(
+                    Ok(_) | Err(_) => forward(&http, &origin, request).await.map_or_else(
                         |error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
                         IntoResponse::into_response,
                     ),
@@ -143,7 +142,7 @@ fn refuse_with(status: StatusCode) -> impl IntoResponse {
     (status, Json(error))
 }
 
-async fn pass_on(
+async fn forward(
     http: &reqwest::Client,
     origin: &str,
     request: Request,

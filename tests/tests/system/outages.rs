@@ -166,7 +166,7 @@ impl Outage {
         Ok(answer)
     }
 
-    /// The answer to a query is a 503 with this code, or else a 200.
+    /// Checks that the answer to a query is a 503 with this code, or a 200 if there is no code.
     async fn expect(&self, path: &str, refusal: Option<&str>) -> Result<()> {
         let answer = self.node.client().get(path).await?;
         match refusal {
@@ -175,8 +175,8 @@ impl Outage {
         }
     }
 
-    /// Accepts connections again. The node must recover; the command that was sent during the outage must
-    /// be done once, and so must all others.
+    /// Accepts connections again. The node must recover, and every command must be decided once, including the
+    /// one that was sent during the outage.
     async fn end(mut self, during: &Answer) -> Result<()> {
         self.proxy.open().await?;
         let client = self.node.client().clone();
@@ -211,7 +211,7 @@ async fn create(client: &Client, sku: &str, key: Option<&str>) -> Result<Answer>
     client.post(PRODUCTS, &body_of(sku), key).await
 }
 
-/// Waits until the readiness has a reason against the server.
+/// Waits until the readiness reports the server as not ready.
 async fn not_ready(client: &Client, server: Server) -> Result<()> {
     component(client, server, NOTICE_TIMEOUT, |status, state| {
         status == 503 && state.is_string() && state != "ready"
@@ -220,7 +220,7 @@ async fn not_ready(client: &Client, server: Server) -> Result<()> {
     .with_context(|| format!("no reason against {server:?}"))
 }
 
-/// Waits until the readiness has no reason against the server.
+/// Waits until the readiness reports the server as ready again.
 async fn ready_again(client: &Client, server: Server) -> Result<()> {
     component(client, server, RECOVERY_TIMEOUT, |_, state| {
         state == "ready"

@@ -12,10 +12,10 @@ use system_tests::{
     totals_by_source::compare_windows,
 };
 
-/// A bound of pages; every list here has fewer.
+/// Most pages of a list; every list here has fewer.
 const PAGES_MAX: usize = 400;
 
-pub async fn a_filtered_list_of_orders_has_the_matching_ones_newest_first() -> Result<()> {
+pub async fn a_filtered_list_has_the_matching_orders_newest_first() -> Result<()> {
     let imported = imported().await?;
     let (client, expectation) = (imported.node.client(), &imported.expectation);
     let french = orders(client, "country=France").await?;
@@ -96,9 +96,9 @@ pub async fn the_history_of_a_customer_has_all_its_orders() -> Result<()> {
             listed.len()
         );
     }
-    let path = "/api/v1/customers/nobody/orders";
-    let nobody = pages(client, path, "orders", 100).await?;
-    ensure!(nobody.is_empty(), "{path}: {nobody:?}");
+    let path = "/api/v1/customers/unknown/orders";
+    let orders_found = pages(client, path, "orders", 100).await?;
+    ensure!(orders_found.is_empty(), "{path}: {orders_found:?}");
     Ok(())
 }
 
@@ -180,7 +180,7 @@ async fn orders(client: &Client, filter: &str) -> Result<Vec<Value>> {
 async fn check_order(client: &Client, summary: &Value) -> Result<()> {
     let id = summary["id"].as_str().context("an order without an id")?;
     let order = client.get_json(&format!("/api/v1/orders/{id}")).await?;
-    for (name, value) in summary.as_object().context("an order is no object")? {
+    for (name, value) in summary.as_object().context("an order is not an object")? {
         ensure!(
             order[name] == *value,
             "{id}: {name} is {} instead of {value}",
@@ -211,7 +211,7 @@ async fn check_order(client: &Client, summary: &Value) -> Result<()> {
     Ok(())
 }
 
-/// `number / divisor` rounded to a whole number, a half to the even one. `divisor` is positive and even.
+/// `number / divisor` rounded to an integer, halves to the even one. `divisor` is positive and even.
 fn half_even(number: i64, divisor: i64) -> i64 {
     let (quotient, rest) = (number.div_euclid(divisor), number.rem_euclid(divisor));
     let half = divisor / 2;

@@ -1,4 +1,4 @@
-//! `daybook reconcile` beside other data than one file's, and while more arrives.
+//! `daybook reconcile` with data that is not from the file, and while more data arrives.
 
 use crate::import::import;
 use anyhow::{Context, Result, ensure};
@@ -21,10 +21,10 @@ const WINDOW: &str = "2010-12-13T00:00:00Z/EIRE/GBP";
 const WINDOWS_TOPIC: &str = "aggregates.revenue_by_country_day";
 /// Sales of each batch while totals are compared.
 const SALES: usize = 20;
-/// Longest time until the first sales are taken.
+/// Longest time until the first sales are accepted.
 const SALES_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn other_sales_than_the_files_and_other_currencies_are_no_difference(
+pub async fn sales_outside_the_file_and_other_currencies_are_not_a_difference(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
@@ -41,7 +41,7 @@ pub async fn other_sales_than_the_files_and_other_currencies_are_no_difference(
     Ok(())
 }
 
-pub async fn a_foreign_record_counts_only_as_the_last_one_of_a_window(
+pub async fn a_foreign_record_is_an_error_only_as_the_last_record_of_a_window(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
@@ -78,7 +78,7 @@ pub async fn totals_are_compared_while_sales_arrive(deployment: &Deployment) -> 
     let comparing = async {
         until("sales", SALES_TIMEOUT, async || {
             let sold = sold.load(Ordering::Relaxed);
-            Ok(Poll::of(sold > 0, || "none is taken".to_owned()))
+            Ok(Poll::of(sold > 0, || "no sale is accepted".to_owned()))
         })
         .await?;
         let before = sold.load(Ordering::Relaxed);
@@ -115,7 +115,7 @@ async fn write_foreign_record(deployment: &Deployment) -> Result<()> {
     deployment.python("produce.py", &arguments).await.map(drop)
 }
 
-/// Imports a sale for each currency; all must be taken.
+/// Imports a sale for each currency; all must be accepted.
 async fn sell(
     client: &Client,
     batch: &str,
@@ -132,7 +132,7 @@ async fn sell(
     Ok(())
 }
 
-/// A sale of 1 unit of a currency, or of 1 of its minor units if it has none.
+/// A sale worth one major unit of its currency.
 fn sale(key: &str, country: &str, currency: &str) -> Value {
     let mut body = system_tests::sale::sale(key);
     body["country"] = country.into();

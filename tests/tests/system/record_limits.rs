@@ -1,5 +1,5 @@
-//! A topic that takes smaller records than Kafka's default: a command whose record would be too large is refused
-//! at once, and its neighbours do not notice.
+//! A topic with a lower record limit than Kafka's default: a command whose record would be too large is refused
+//! at once, and its neighbours are accepted.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -14,7 +14,7 @@ const TOPIC: &str = "journal.orders";
 const BYTES_MAX: usize = 4_096;
 /// Lines of a sale whose record is larger.
 const LINES_OF_LARGE: u64 = 300;
-/// Small sales of a batch; together they are larger than the limit, too.
+/// Small sales of a batch; together they exceed the limit, too.
 const SMALL: usize = 60;
 /// Line of the large sale in a batch.
 const LARGE: usize = SMALL / 2;
@@ -39,7 +39,7 @@ pub async fn a_command_too_large_for_a_topic_that_was_changed_is_refused_and_its
 ) -> Result<()> {
     let node = deployment.commands().await?;
     limit_records(deployment).await?;
-    // The node learns of the limit from the broker's refusal, and then knows it.
+    // The node learns the limit from the broker's first refusal.
     one_in_a_batch_is_refused_once_the_limit_is_in_force(&node).await?;
     let before = barriers(&node).await?;
     one_in_a_batch_is_refused(&node, "second").await?;
@@ -110,7 +110,7 @@ fn check_answers(answers: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// A sale with many lines whose SKUs have nothing in common, so that no compression makes them small.
+/// A sale with many lines whose SKUs have nothing in common, so that they can't be compressed.
 fn sale(invoice: &str, lines: u64) -> Value {
     let sku = |line: u64| format!("{:016x}", (line + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut body = system_tests::sale::sale(invoice);

@@ -16,7 +16,7 @@ const NDJSON: &str = "application/x-ndjson";
 const BATCH: &str = "/api/v1/admin/commands";
 const INTERNAL: &str = "/internal/v1/commands";
 const PRODUCTS: &str = "/api/v1/products";
-/// This product is there, and no request changes it.
+/// This product exists, and no request changes it.
 const PRICE: &str = "/api/v1/products/GOOD/price";
 /// One test gives this product its first price.
 const OTHER_PRICE: &str = "/api/v1/products/PRICED/price";
@@ -65,7 +65,7 @@ impl Refusing {
     }
 }
 
-pub async fn a_body_that_is_no_product_is_refused() -> Result<()> {
+pub async fn a_body_that_is_not_a_product_is_refused() -> Result<()> {
     let refusing = refusing().await?;
     let client = refusing.client();
     for (body, status, code, part) in BAD_PRODUCTS {
@@ -162,7 +162,7 @@ pub async fn another_media_type_charset_or_encoding_is_refused() -> Result<()> {
     refusing.check_unchanged().await
 }
 
-pub async fn a_request_under_a_name_that_is_not_ours_is_refused() -> Result<()> {
+pub async fn a_request_to_a_host_name_that_is_not_served_is_refused() -> Result<()> {
     let refusing = refusing().await?;
     let client = refusing.client();
     let port = refusing.deployment.listen().port();
@@ -175,7 +175,7 @@ pub async fn a_request_under_a_name_that_is_not_ours_is_refused() -> Result<()> 
         INTERNAL,
         "/nothing",
     ] {
-        // As in a request of a page whose name was pointed at this machine.
+        // A web page sends such a request after its host name was pointed at this machine.
         let of_page = client.request(Method::GET, path);
         let answer = send(of_page.header("host", format!("page.example:{port}"))).await?;
         check_detail(&answer.problem(421, "HOST_NOT_SERVED")?, "http.hosts")?;
@@ -243,7 +243,7 @@ pub async fn if_match_must_be_the_current_version() -> Result<()> {
     refusing.check_unchanged().await
 }
 
-pub async fn a_header_that_comes_twice_is_refused() -> Result<()> {
+pub async fn a_repeated_header_is_refused() -> Result<()> {
     let refusing = refusing().await?;
     let product = json!({"sku": "TWICE", "description": "a product"});
     for (name, values, code) in [
@@ -291,7 +291,7 @@ fn check_detail(problem: &Value, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bodies that make no new product; the status, the code and a part of the detail.
+/// Bodies that create no product; the status, the code and a part of the detail.
 const BAD_PRODUCTS: &[(&str, u16, &str, &str)] = &[
     ("", 400, "BODY_MALFORMED", "EOF"),
     (r#"{"sku":"#, 400, "BODY_MALFORMED", "column"),

@@ -22,7 +22,7 @@ pub async fn a_command_repeated_after_a_restart_gets_the_same_answer(
     node.kill().await?;
     let node = deployment.commands().await?;
     first.check_repetition(node.client()).await?;
-    // Under another key it is another command, which finds its effect there already.
+    // With another key it is a new command, whose effect already exists.
     let (client, product) = (node.client(), product());
     let again = client.post(PRODUCTS, &product, Some("another")).await?;
     again.expect(200)?;

@@ -1,5 +1,5 @@
-//! A broker that checks rights: a node with those that `deploy/RIGHTS.md` lists serves, and one that may not
-//! write to a journal says so at once.
+//! A broker that checks rights: a node with the rights in `deploy/RIGHTS.md` serves, and a node that may not write
+//! to a journal reports this at once.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
@@ -35,7 +35,7 @@ pub async fn a_node_with_the_documented_rights_serves_and_changes_nothing(
         .run_successfully(&["schemas", "register"])
         .await?;
     let mut node = start(deployment, serve(deployment)?).await?;
-    // It can't even see the topics.
+    // Without rights the node can't even see the topics.
     refuses_to_start(&mut node).await?;
     change(deployment, "allow", &documented_rights(deployment)?).await?;
     let mut node = start(deployment, serve(deployment)?).await?;
@@ -114,7 +114,7 @@ async fn start(deployment: &Deployment, command: Command) -> Result<Node> {
     Node::start(command, "serve", deployment.listen(), &log).await
 }
 
-/// Waits for the end of a node without rights, which must say that it lacks them.
+/// Waits for the end of a node without rights, whose error must name the failed authorization.
 async fn refuses_to_start(node: &mut Node) -> Result<()> {
     let error = node.ready().await.err();
     let error = error.context("a node without any right is ready")?;
@@ -154,7 +154,7 @@ fn documented_rights(deployment: &Deployment) -> Result<Vec<Right>> {
     Ok(rights)
 }
 
-/// Changes the principal's rights, as an operator.
+/// Changes the principal's rights, as an operator does.
 async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Result<()> {
     let environment = &deployment.environment;
     let mut program = Command::new(&environment.python)

@@ -14,8 +14,8 @@ use std::{
 use system_tests::{Deployment, deployment::log_tails};
 use tokio::runtime::Runtime;
 
-/// Tests that run at the same time, unless `--test-threads` says otherwise. Most of them wait most of the
-/// time: for sessions to expire, for servers, and for readiness.
+/// Tests that run at the same time if `--test-threads` is not given. Most of them wait most of the time: for
+/// sessions to expire, for servers, and for readiness.
 const TESTS_AT_ONCE: usize = 5;
 /// Tests whose times are printed.
 const SLOWEST_SHOWN: usize = 12;
@@ -51,7 +51,7 @@ macro_rules! shared {
 pub(crate) use {own, shared};
 
 impl Runner {
-    /// Reads the program's arguments, which are those of any test program.
+    /// Reads the program's arguments, which are the same as those of any test program.
     pub fn new() -> Self {
         let mut arguments = Arguments::from_args();
         arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
@@ -62,7 +62,7 @@ impl Runner {
         }
     }
 
-    /// Runs the tests and stops what they share.
+    /// Runs the tests and stops the shared deployments.
     pub fn run(self, tests: impl FnOnce(&Self) -> Vec<Trial>) -> ExitCode {
         let trials = tests(&self);
         let is_chosen = |trial: &Trial| !self.arguments.is_filtered_out(trial);
@@ -70,9 +70,9 @@ impl Runner {
             .iter()
             .any(|trial| trial.kind() == "import" && is_chosen(trial));
         if needs_import && !self.arguments.list {
-            // The longest preparation, so it begins at once, beside tests that don't need it.
+            // The import takes longest to prepare, so it begins at once, in parallel with other tests.
             let runtime = self.runtime.clone();
-            // A failure is the failure of each test that needs it.
+            // If it fails, each test that needs it fails.
             std::thread::spawn(move || runtime.block_on(import::imported()).is_ok());
         }
         let conclusion = libtest_mimic::run(&self.arguments, trials);

@@ -1,4 +1,4 @@
-//! Settings and schemas that no wait repairs: the node ends with an error that names them.
+//! Invalid settings and incompatible schemas: the node ends with an error that names them.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 /// Longest time until the node ends; the slowest case needs all servers.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 const SUBJECT: &str = "journal.orders-value";
-/// A schema that reads no record of ours.
+/// A schema that can't read our records.
 const OTHER_SCHEMA: &str = r#"{"type":"record","name":"Commit","namespace":"daybook.orders","fields":[{"name":"prev","type":"long"}]}"#;
 
 pub async fn a_taken_port_ends_the_node_with_the_address(deployment: &Deployment) -> Result<()> {
@@ -97,7 +97,7 @@ async fn error_at_start(command: Command) -> Result<String> {
     let last = stderr.lines().last().unwrap_or_default();
     ensure!(
         last.starts_with("error: "),
-        "the last line is no error: {stderr}"
+        "the last line is not an error: {stderr}"
     );
     Ok(last.to_lowercase())
 }

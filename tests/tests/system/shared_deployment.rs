@@ -1,23 +1,23 @@
-//! A deployment that several tests share. The first of them starts it, and [`stop`] ends it.
+//! A deployment that several tests share. The first test starts it, and [`Shared::stop`] ends it.
 
 use anyhow::{Result, anyhow};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A value that is made when the first test needs it.
+/// A value that is created when the first test needs it.
 pub struct Shared<T> {
     value: RwLock<Option<Result<T, String>>>,
 }
 
 impl<T> Shared<T> {
-    /// Not made yet.
+    /// A value that is not created yet.
     pub const fn new() -> Self {
         Self {
             value: RwLock::const_new(None),
         }
     }
 
-    /// For a test that only reads. `make` is run by the first test; if it fails, every test fails with its
-    /// reason.
+    /// Access for a test that only reads. The first test runs `make`; if it fails, every test fails with its
+    /// error.
     pub async fn read(
         &self,
         make: impl Future<Output = Result<T>>,
@@ -29,7 +29,7 @@ impl<T> Shared<T> {
         .map_err(|value| reason(&value))
     }
 
-    /// For a test that changes the value: it is alone with it.
+    /// Exclusive access, for a test that changes the value.
     pub async fn write(
         &self,
         make: impl Future<Output = Result<T>>,

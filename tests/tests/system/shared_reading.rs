@@ -1,13 +1,13 @@
-//! Views and jobs share one reader of a journal, and a view that stalls holds up no other one.
+//! Views and jobs share one reader of a journal, and a stalled view delays no other reader.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
 use std::{collections::BTreeMap, time::Duration};
 use system_tests::{Deployment, Node, Poll, totals_by_source, until};
 
-/// Longest time until they share a reader.
+/// Longest time until all views and jobs share a reader.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time until the other readers have applied what a stalled view has not.
+/// Longest time until the other readers have applied events that a stalled view has not.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Threads of a node that consume for the write side: the owners, and the directory of owners. The operating system
 /// keeps 15 characters of a name.
@@ -26,7 +26,7 @@ pub async fn views_and_jobs_share_one_reader_of_a_journal(deployment: &Deploymen
     check_totals(deployment, 2 * sales).await
 }
 
-pub async fn a_view_that_stalls_holds_up_no_other_reader(deployment: &Deployment) -> Result<()> {
+pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> Result<()> {
     let mut node = deployment.serve().await?;
     sell(&node, "before").await?;
     node.caught_up().await?;

@@ -1,5 +1,5 @@
-//! Another program's transaction on a partition of a journal: while it is open and after its end, owners and readers
-//! go on as before, and every reader finds the same records.
+//! Another program's transaction on a partition of a journal: while it is open and after its end, owners and
+//! readers continue as before, and every reader finds the same records.
 
 use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
@@ -13,25 +13,25 @@ const TOPIC: &str = "journal.orders";
 /// The partition of the transaction; sales go to every partition.
 const PARTITION: i32 = 1;
 
-pub async fn a_transaction_that_is_held_open_and_then_aborted_stops_nobody(
+pub async fn a_transaction_that_is_held_open_and_then_aborted_stops_no_reader(
     deployment: &Deployment,
 ) -> Result<()> {
-    stops_nobody(deployment, End::Abort).await
+    stops_no_reader(deployment, End::Abort).await
 }
 
-pub async fn a_transaction_that_is_held_open_and_then_committed_stops_nobody(
+pub async fn a_transaction_that_is_held_open_and_then_committed_stops_no_reader(
     deployment: &Deployment,
 ) -> Result<()> {
-    stops_nobody(deployment, End::Commit).await
+    stops_no_reader(deployment, End::Commit).await
 }
 
-async fn stops_nobody(deployment: &Deployment, end: End) -> Result<()> {
+async fn stops_no_reader(deployment: &Deployment, end: End) -> Result<()> {
     let mut node = deployment.serve().await?;
     sell(&node, "before").await?;
     let python = &deployment.environment.python;
     let kafka = deployment.kafka();
     let transaction = OpenTransaction::begin(python, &kafka, TOPIC, PARTITION, end).await?;
-    // The second batch is behind the transaction's record in any case.
+    // The second batch is certainly after the transaction's record.
     sell(&node, "during").await?;
     sell(&node, "during, again").await?;
     node.caught_up().await?;
@@ -44,7 +44,7 @@ async fn stops_nobody(deployment: &Deployment, end: End) -> Result<()> {
     node.caught_up().await?;
     readers_agree(deployment, 4 * SALES).await?;
 
-    // Nothing is appended behind the control record, so nobody gets a record that would show it.
+    // Nothing is appended after the control record, so no reader gets a record that would reveal it.
     transaction.end().await?;
     node.caught_up().await?;
     readers_agree(deployment, 4 * SALES).await?;
@@ -56,8 +56,7 @@ async fn stops_nobody(deployment: &Deployment, end: End) -> Result<()> {
     readers_agree(deployment, 5 * SALES).await
 }
 
-/// Makes a node compare its topics and logs with what they must be: it does so at once after a topic was
-/// wrong.
+/// Makes a node check its topics and logs, which it does at once after a topic's configuration was wrong.
 async fn compares_its_logs(deployment: &Deployment, node: &mut Node) -> Result<()> {
     let reason = "topic journal.catalog has retention.ms = 86400000";
     let brokers = &deployment.environment.kafka_brokers;

@@ -1,4 +1,4 @@
-//! Records in a journal that no owner of ours wrote: they are counted as void, and change nothing else.
+//! Records in a journal that none of our owners wrote: they are counted as void, and change nothing else.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub async fn foreign_records_are_counted_as_void_and_stop_no_reader(
     let mut node = deployment.serve().await?;
     sell(&node, "before").await?;
     let written = write_foreign_records(deployment).await?;
-    // The owner has read only its own commits so far, and finds the foreign records before its next ones.
+    // The owner has read only its own commits so far, and reads the foreign records before its next commits.
     sell(&node, "after").await?;
     let metric = "daybook_journal_void_records_total";
     until("void records in the metrics", COUNT_TIMEOUT, async || {
@@ -47,7 +47,7 @@ pub async fn foreign_records_written_while_the_node_is_down_stop_no_reader(
     check_sources(deployment, 2 * SALES, written).await
 }
 
-/// Imports sales, or repeats their import: each must be taken. Returns their number.
+/// Imports sales, or repeats their import; each must be accepted. Returns their number.
 pub async fn sell(node: &Node, batch: &str) -> Result<usize> {
     let sale = |number: usize| {
         let body = json!({"invoice": format!("{batch} {number}"), "country": "EIRE",
@@ -63,7 +63,7 @@ pub async fn sell(node: &Node, batch: &str) -> Result<usize> {
     let taken = taken.count();
     ensure!(
         taken == SALES,
-        "{batch}: {taken} of {SALES} sales were taken: {answers:?}"
+        "{batch}: {taken} of {SALES} sales were accepted: {answers:?}"
     );
     Ok(SALES)
 }

@@ -1,4 +1,4 @@
-//! Databases of a test's own, which are dropped whether it passes or fails.
+//! The databases of a single test, which are dropped whether the test passes or fails.
 
 use crate::products::{ProductRow, ProductsView};
 use futures_util::FutureExt;
@@ -21,21 +21,21 @@ const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to the CQL store.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a test runs.
+/// The databases of a test.
 pub trait Backend: Sized {
     async fn set_up() -> Self;
     async fn tear_down(self);
 }
 
-/// Where a test of the suite for all stores runs.
+/// The database of a test in the suite for all stores.
 pub trait StoreBackend: Backend {
     type Store: Store<Event = Event>;
 
     /// Another handle to the same view.
     fn store(&self) -> Self::Store;
 
-    /// The view's products, each with a stamp that every write of its row changes, unless it writes
-    /// what is there.
+    /// The view's products, each with a stamp that changes with every write of its row, unless the write repeats
+    /// the stored one.
     async fn products(&self) -> Vec<(ProductRow, i64)>;
 
     /// The view's prices: SKU, currency and amount.
@@ -67,7 +67,7 @@ pub struct OnCql {
     cql: Cql,
 }
 
-/// Both.
+/// A database in Postgres and a keyspace in the CQL store.
 pub struct OnBoth {
     name: String,
     pub databases: Databases,
@@ -113,7 +113,7 @@ async fn drop_database(name: &str, pool: &PgPool) {
 async fn change_schema(statement: String, cql: &Cql) {
     let session = cql.session().unwrap();
     let mut statement = Statement::new(statement);
-    // Other tests change the schema at the same time, and the server does one change after the other.
+    // Other tests change the schema at the same time, and the server makes one change after the other.
     statement.set_request_timeout(Some(SCHEMA_TIMEOUT));
     let changing = session.driver().get_session().query_unpaged(statement, ());
     changing.await.unwrap();

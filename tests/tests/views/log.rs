@@ -1,4 +1,4 @@
-//! Batches as a reader of a journal would give them, without a journal.
+//! Batches like those of a journal's reader, without a journal.
 
 use journal::{Batch, Checkpoint, Valid};
 use projections::{Failure, Store, view::ViewEvent};
@@ -65,7 +65,7 @@ pub fn start<E: ViewEvent>() -> Checkpoint {
     Checkpoint::start(E::TOPICS[0], PARTITION)
 }
 
-/// Creates what is missing of a store, and gives its checkpoint.
+/// Opens a store, which creates its missing tables; returns its checkpoint.
 pub async fn open(store: &impl Store) -> Checkpoint {
     let of_partition = |checkpoint: &Checkpoint| checkpoint.partition == PARTITION;
     let mut attempts = 0..OPEN_ATTEMPTS_MAX;

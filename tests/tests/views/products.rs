@@ -19,7 +19,7 @@ pub struct Prices;
 pub struct ProductRow {
     pub sku: String,
     pub description: String,
-    /// How often the price has changed.
+    /// Number of price changes.
     pub changes: i64,
     pub version: i64,
 }

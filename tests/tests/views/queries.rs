@@ -88,7 +88,7 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
     cql.apply(&batch).await.unwrap();
 }
 
-/// Serves the queries; gives their address.
+/// Serves the queries; returns their address.
 async fn serve(databases: &Databases) -> String {
     let (router, _) = projections::routes(databases).split_for_parts();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -187,7 +187,7 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let store = PostgresStore::<OrdersView>::new(databases.postgres.clone());
         open(&store).await;
-        // The orders would fit, but not one of the lines: Postgres has no NUL in text.
+        // The orders are valid, but one of the lines is not: Postgres has no NUL in text.
         let mut refused = sale(5);
         refused.lines[0].description = Some("a\0b".into());
         let mut commits = sales(0..5);

@@ -1,6 +1,6 @@
 //! The promises of every store to the projector, for each database.
 //!
-//! A product's history here: version 1 creates it, each later one is a price. Its key is its SKU.
+//! In a product's history, version 1 creates the product, and each later version is a price. Its key is its SKU.
 
 use crate::{
     backends::{OnCql, OnPostgres, StoreBackend, run},
@@ -16,7 +16,7 @@ use schemas::{
     topics::PartitionCounts,
 };
 
-/// Has each of these tests run on each store.
+/// Runs each of these tests on each store.
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
         mod postgres {
@@ -43,7 +43,7 @@ macro_rules! on_every_store {
 
 on_every_store!(
     a_new_view_starts_at_the_beginning_of_every_partition,
-    nodes_may_open_a_view_at_once,
+    several_nodes_can_open_a_view_at_once,
     a_batch_stores_its_rows_and_its_checkpoint,
     a_batch_without_events_moves_the_checkpoint,
     a_row_continues_from_the_batch_before,
@@ -53,9 +53,9 @@ on_every_store!(
     a_deleted_row_is_gone,
     a_replay_from_before_a_deletion_does_not_restore_the_row,
     a_deleted_row_can_be_created_again,
-    an_event_that_the_row_has_is_skipped,
+    an_event_that_was_applied_before_is_skipped,
     a_gap_is_an_error,
-    a_refused_batch_leaves_rows_and_checkpoint,
+    a_refused_batch_changes_neither_rows_nor_checkpoint,
     a_view_that_lost_a_table_starts_over,
 );
 
@@ -88,7 +88,7 @@ fn priced(offset: i64, sku: &str, version: i64, amount: i64) -> Valid<Event> {
     )
 }
 
-/// The product that `created` at offset 0 gives, after as many prices.
+/// The product that `created` creates at offset 0, after this many price changes.
 fn product(sku: &str, changes: i64) -> ProductRow {
     ProductRow {
         sku: sku.into(),
@@ -120,7 +120,7 @@ async fn a_new_view_starts_at_the_beginning_of_every_partition<B: StoreBackend>(
     assert!(checkpoints.iter().all(|one| one.next_offset == 0));
 }
 
-async fn nodes_may_open_a_view_at_once<B: StoreBackend>(backend: &B) {
+async fn several_nodes_can_open_a_view_at_once<B: StoreBackend>(backend: &B) {
     let stores: Vec<_> = (0..4).map(|_| backend.store()).collect();
     for checkpoint in join_all(stores.iter().map(open)).await {
         assert_eq!(checkpoint, start::<Event>());
@@ -211,7 +211,7 @@ async fn a_zombie_does_not_overwrite<B: StoreBackend>(backend: &B) {
     let second = vec![priced(2, "A", 3, 2), priced(3, "A", 4, 3)];
     store.apply(&batch(2, 4, second)).await.unwrap();
     let before = backend.products().await;
-    // Its batches have other bounds.
+    // The zombie's batches have other bounds.
     let late = [created(0, "A"), priced(1, "A", 2, 1), priced(2, "A", 3, 2)];
     for (from, to) in [(0, 1), (0, 3), (1, 3)] {
         let commits = late
@@ -283,7 +283,7 @@ async fn a_deleted_row_can_be_created_again<B: StoreBackend>(backend: &B) {
     assert_eq!(rows(backend).await, [row]);
 }
 
-async fn an_event_that_the_row_has_is_skipped<B: StoreBackend>(backend: &B) {
+async fn an_event_that_was_applied_before_is_skipped<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
@@ -314,7 +314,7 @@ async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
     assert_eq!(error, gap);
 }
 
-async fn a_refused_batch_leaves_rows_and_checkpoint<B: StoreBackend>(backend: &B) {
+async fn a_refused_batch_changes_neither_rows_nor_checkpoint<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
     store

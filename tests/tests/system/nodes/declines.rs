@@ -1,4 +1,4 @@
-//! Nodes that can't serve their partitions: nobody answers in their place, and nothing else stops.
+//! Nodes that can't serve their partitions: their commands are refused, and everything else keeps working.
 
 use super::{
     CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create, journal_partitions, owned_partitions, sale, start,
@@ -13,7 +13,7 @@ const ORDERS: &str = "journal.orders";
 /// Another key than the deployment's.
 const OTHER_HASH_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
-pub async fn a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_it(
+pub async fn a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut nodes = start(deployment, &free_addresses(2)?).await?;
@@ -37,7 +37,7 @@ pub async fn a_partition_of_a_killed_node_is_not_ready_until_another_one_serves_
     create(survivor.client(), "AFTER").await
 }
 
-pub async fn a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store(
+pub async fn a_replaced_log_is_declined_by_every_node_with_or_without_a_store(
     deployment: &Deployment,
 ) -> Result<()> {
     let addresses = free_addresses(3)?;
@@ -59,7 +59,7 @@ pub async fn a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store
         },
     )
     .await?;
-    // A node without a state store is alone at first, so every partition is its own.
+    // A node without a state store is the only member at first, so it is assigned every partition.
     let mut nodes = vec![deployment.commands_at(addresses[2]).await?];
     not_ready(&nodes[0], "was truncated or replaced").await?;
     for address in &addresses[..2] {
@@ -70,7 +70,7 @@ pub async fn a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store
         let answers = node.client().post_lines(format!("{}\n", sale(100))).await?;
         ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
     }
-    // The other journal is whole.
+    // The other journal is intact.
     for (number, node) in nodes.iter().enumerate() {
         create(node.client(), &format!("P-{number}")).await?;
     }
@@ -79,7 +79,7 @@ pub async fn a_replaced_log_is_declined_by_every_node_and_by_one_without_a_store
     Ok(())
 }
 
-pub async fn a_deleted_journal_is_not_created_again_until_an_operator_says_so(
+pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners(
     deployment: &Deployment,
 ) -> Result<()> {
     let address = free_addresses(1)?;
@@ -105,7 +105,7 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_says_so(
     );
     node.terminate(SHUTDOWN_TIMEOUT).await?;
 
-    // The way out that the message names.
+    // The operator follows the message.
     delete(deployment, OWNERS.name).await?;
     let state = deployment
         .folder
@@ -115,14 +115,18 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_says_so(
     sell(&node[0], 0..20).await
 }
 
-pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_others_and_goes_on(
+pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running(
     deployment: &Deployment,
 ) -> Result<()> {
     let addresses = free_addresses(3)?;
     let mut nodes = start(deployment, &addresses[..2]).await?;
-    let stranger = with_other_key(deployment, addresses[2]).await?;
-    not_ready(&stranger, "this node left the group").await?;
-    not_ready(&stranger, "commands.hash_key_file must hold the same key").await?;
+    let misconfigured = with_other_key(deployment, addresses[2]).await?;
+    not_ready(&misconfigured, "this node left the group").await?;
+    not_ready(
+        &misconfigured,
+        "commands.hash_key_file must hold the same key",
+    )
+    .await?;
     let partitions = journal_partitions(deployment).await?;
     until("owners of every partition", CHANGE_TIMEOUT, async || {
         let mut owned = 0.0;
@@ -139,9 +143,9 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_others_and_go
         let address = node.client().base().replace([':', '/'], "-");
         create(node.client(), &format!("P{address}")).await?;
     }
-    // It takes commands, and the owners refuse them.
+    // The misconfigured node accepts commands, but the owners refuse them.
     let body = json!({"sku": "FORWARDED", "description": "a product"});
-    let refused = stranger
+    let refused = misconfigured
         .client()
         .post("/api/v1/products", &body, Some("f"))
         .await?;
@@ -151,7 +155,11 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_others_and_go
         "{}",
         refused.text
     );
-    stranger.client().get("/health/live").await?.expect(200)?;
+    misconfigured
+        .client()
+        .get("/health/live")
+        .await?
+        .expect(200)?;
     Ok(())
 }
 
@@ -165,7 +173,7 @@ async fn with_other_key(deployment: &Deployment, address: SocketAddr) -> Result<
     deployment.commands_with(address, set).await
 }
 
-/// Sells so much that every partition has a sale.
+/// Imports enough sales for every partition to have one.
 async fn sell(node: &Node, numbers: std::ops::Range<usize>) -> Result<()> {
     let lines: String = numbers
         .map(|number| format!("{}\n", sale(number)))
@@ -184,7 +192,7 @@ async fn stop(nodes: Vec<Node>) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a topic; returns once the brokers do not know it any more.
+/// Deletes a topic; returns once it is gone from the brokers.
 async fn delete(deployment: &Deployment, topic: &str) -> Result<()> {
     let admin = deployment.admin()?;
     admin.delete(&[topic]).await?;
@@ -205,7 +213,7 @@ async fn end_of(deployment: &Deployment, topic: &str) -> Result<i64> {
     Ok(end)
 }
 
-/// Waits until a node gives a reason against its readiness.
+/// Waits until a node is not ready for a reason.
 async fn not_ready(node: &Node, reason: &str) -> Result<()> {
     until("a reason against readiness", CHANGE_TIMEOUT, async || {
         let answer = node.client().get("/health/ready").await?;

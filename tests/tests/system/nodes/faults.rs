@@ -1,5 +1,5 @@
-//! Faults of nodes and of Kafka that must not last: a node without a broker that is told to stop, a
-//! suspended node, and two nodes with one name.
+//! Faults from which nodes must recover: nodes that are told to stop without a broker, a suspended node, and two
+//! nodes with one member name.
 
 use super::{
     CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create, journal_partitions, owned_partitions, start,
@@ -63,8 +63,8 @@ async fn unanswered(nodes: &[Node]) -> Result<f64> {
     Ok(counts.iter().sum())
 }
 
-/// A suspended node resumes after its session has expired, and must not take back what another node owns
-/// by then, unless the group assigns it.
+/// A suspended node resumes after its session has expired. It must not take back partitions that another node owns
+/// by then, unless the group assigns them.
 pub async fn a_suspended_node_takes_no_partition_from_its_successor(
     deployment: &Deployment,
 ) -> Result<()> {
@@ -92,8 +92,8 @@ pub async fn a_suspended_node_takes_no_partition_from_its_successor(
     .await?;
     let before = owners(deployment).await?;
     suspended.signal("CONT").await?;
-    // The group may give the resumed node what it had before. Then its owners learn that they were fenced from the
-    // first command.
+    // The group may assign the resumed node its earlier partitions. Then its owners learn from the first command
+    // that they were fenced.
     let mut sent = 0;
     until("a share of the resumed node", CHANGE_TIMEOUT, async || {
         sent += 1;
@@ -115,10 +115,9 @@ pub async fn a_suspended_node_takes_no_partition_from_its_successor(
         create(node.client(), &format!("AFTER-{number}")).await?;
     }
 
-    // Had the resumed node taken more than its share, the successor would have announced itself there once
-    // more. The share itself has one new epoch, or more: if the successor's last append lands behind the
-    // announcement, the next append of the resumed node has another offset than expected, and it takes over
-    // again.
+    // If the resumed node had taken more than its share, the successor would have announced a new epoch there. Each
+    // partition of the share has one new epoch or more: if the successor's last append lands after the announcement,
+    // the next append of the resumed node has an unexpected offset, and the node takes over again.
     let resumed = suspended.client().base();
     for (partition, (owner, epoch)) in owners(deployment).await? {
         let (_, epoch_before) = before.get(&partition).context("a new partition")?;
@@ -159,7 +158,7 @@ async fn taken_over(node: &Node) -> Result<f64> {
         .await
 }
 
-pub async fn a_node_with_the_member_name_of_another_one_evicts_it_until_it_ends(
+pub async fn a_second_node_with_one_member_name_evicts_the_first_until_the_second_ends(
     deployment: &Deployment,
 ) -> Result<()> {
     let addresses = free_addresses(2)?;

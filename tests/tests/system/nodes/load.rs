@@ -1,7 +1,7 @@
 //! Clients that each change one product, one command after the other, at any node that answers.
 //!
-//! A command is sent again under its key until it is done, so each client knows the expected content of the
-//! log. The versions in its answers must count up without a gap.
+//! A command is sent again under its key until it is acknowledged, so each client knows the expected content of
+//! the log. The versions in its answers must count up without a gap.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -29,17 +29,17 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two commands of a client.
 const THINK_TIME: Duration = Duration::from_millis(2);
 
-/// Why a lock can be taken.
+/// The reason why no lock is poisoned.
 const UNPOISONED: &str = "no holder of this lock panics";
 
-/// The clients' experience during a change of the cluster.
+/// The clients' waiting time and errors during a change of the cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Pause {
     /// The longest time that a client waited for one command.
     pub longest: Duration,
     /// Commands done.
     pub commands: usize,
-    /// Errors that clients got, and how often.
+    /// Number of each error that clients got.
     pub errors: HashMap<String, usize>,
 }
 
@@ -68,7 +68,7 @@ impl Load {
             .map(|number| tokio::spawn(work(shared.clone(), number)))
             .collect();
         let load = Self { shared, clients };
-        load.pause_of_everyone().await?;
+        load.pause_of_every_client().await?;
         Ok(load)
     }
 
@@ -86,7 +86,7 @@ impl Load {
         self.shared.forget(address);
     }
 
-    /// The experience since the last call.
+    /// The waiting time and errors since the last call.
     pub fn take_pause(&self) -> Pause {
         for done in &self.shared.done {
             done.store(0, Ordering::Relaxed);
@@ -94,8 +94,9 @@ impl Load {
         std::mem::take(&mut *self.shared.pause.lock().expect(UNPOISONED))
     }
 
-    /// The experience since the last call, once every client has begun and done a command after this one.
-    pub async fn pause_of_everyone(&self) -> Result<Pause> {
+    /// The waiting time and errors since the last call. Returns once every client has begun and done a command
+    /// after this call.
+    pub async fn pause_of_every_client(&self) -> Result<Pause> {
         for done in &self.shared.done {
             done.store(0, Ordering::Relaxed);
         }

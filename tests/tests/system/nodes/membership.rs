@@ -25,11 +25,11 @@ pub async fn a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_err
     joining.ready().await?;
     load.add(addresses[2]);
     takes_over(&joining, 1.0).await?;
-    let joined = load.pause_of_everyone().await?;
+    let joined = load.pause_of_every_client().await?;
 
     let (status, time) = joining.terminate(SHUTDOWN_TIMEOUT).await?;
     ensure!(status.success(), "it ended with {status} after {time:?}");
-    let left = load.pause_of_everyone().await?;
+    let left = load.pause_of_every_client().await?;
     println!("told to stop, it ended within {} ms", time.as_millis());
     ensure!(
         left.errors.is_empty(),
@@ -62,7 +62,7 @@ pub async fn a_killed_node_is_replaced_by_another_and_nothing_is_lost(
         .context("no node")?;
     nodes[index].kill().await?;
     load.remove(addresses[index]);
-    let killed = load.pause_of_everyone().await?;
+    let killed = load.pause_of_every_client().await?;
 
     let acknowledged = load.end().await?;
     print_pause("routing.kill_pause_ms", &killed);
@@ -79,7 +79,7 @@ pub async fn the_only_node_serves_again_after_a_kill_and_nothing_is_lost(
     let started = Instant::now();
     nodes[0].kill().await?;
     let _again = deployment.commands_at(addresses[0]).await?;
-    let restarted = load.pause_of_everyone().await?;
+    let restarted = load.pause_of_every_client().await?;
     println!(
         "killed and started again, it served within {} ms",
         started.elapsed().as_millis()
@@ -99,7 +99,7 @@ fn print_pause(name: &str, pause: &Pause) {
     );
 }
 
-/// The log has every acknowledged command once, and no other one.
+/// Checks that the log has every acknowledged command once, and no other command.
 async fn check_log(deployment: &Deployment, acknowledged: &HashMap<String, usize>) -> Result<()> {
     let mut found: HashMap<String, usize> = HashMap::new();
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
@@ -115,8 +115,8 @@ async fn check_log(deployment: &Deployment, acknowledged: &HashMap<String, usize
     audit_log::verify(deployment).await.map(drop)
 }
 
-/// How many partitions of products each node owns, by its address. The topic of owners may have several
-/// entries for a partition; the greatest epoch counts.
+/// The number of product partitions that each node owns, by the node's address. The topic of owners may have
+/// several entries for a partition; the greatest epoch counts.
 async fn owners_of_products(deployment: &Deployment) -> Result<HashMap<SocketAddr, usize>> {
     let (kafka, admin) = (deployment.kafka(), deployment.admin()?);
     let mut reader = BoundedReader::open(&kafka, &admin, "owners", OWNERS.name).await?;

@@ -22,7 +22,7 @@ use tokio::process::Command;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time until a change of the group or of a topic has taken effect.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Lines of a batch that has some for every partition.
+/// Lines of a batch with lines for every partition.
 const LINES: usize = 400;
 
 pub async fn a_command_is_decided_once_whichever_nodes_receive_it(
@@ -119,9 +119,9 @@ pub async fn a_trace_reaches_the_log_whichever_node_receives_the_command(
     traces::check(deployment, &nodes).await
 }
 
-pub async fn together_nodes_own_every_partition_once(deployment: &Deployment) -> Result<()> {
+pub async fn several_nodes_own_every_partition_once(deployment: &Deployment) -> Result<()> {
     let nodes = start(deployment, &free_addresses(3)?).await?;
-    // A command for each partition, so that each node has some for partitions of the others.
+    // Each node gets a command for each partition, so some belong to partitions of other nodes.
     for node in &nodes {
         let prefix = node.client().base().replace([':', '/'], "-");
         for sku in skus(deployment, &prefix).await? {
@@ -199,7 +199,7 @@ async fn start(deployment: &Deployment, addresses: &[SocketAddr]) -> Result<Vec<
     start_with(deployment, addresses, |_| ()).await
 }
 
-/// As [`start`], with further settings.
+/// Like [`start`], with further settings.
 async fn start_with(
     deployment: &Deployment,
     addresses: &[SocketAddr],

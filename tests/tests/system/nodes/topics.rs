@@ -7,7 +7,7 @@ use schemas::topics::TOPICS;
 use serde_json::json;
 use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
 
-/// The nodes compare their topics with what they must be in this interval, in milliseconds.
+/// Interval of the nodes' checks of their topics, in milliseconds.
 const CHECK_INTERVAL_MS: &str = "1000";
 const CATALOG: &str = "journal.catalog";
 const ORDERS: &str = "journal.orders";
@@ -45,7 +45,7 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     let client = nodes[0].client();
     let answers = client.post_lines(format!("{}\n", sale(0))).await?;
     ensure!(answers[0]["status"] == 201, "{ORDERS}: {answers:?}");
-    // Another wrong topic beside it.
+    // The configuration of another topic is wrong at the same time.
     set_retention(deployment, "86400000").await?;
     not_ready(&nodes, "topic journal.catalog has retention.ms = 86400000").await?;
 
@@ -113,7 +113,7 @@ async fn set_retention(deployment: &Deployment, value: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Waits until every node has this reason against its readiness.
+/// Waits until every node is not ready for this reason.
 async fn not_ready(nodes: &[Node], reason: &str) -> Result<()> {
     for node in nodes {
         until("a reason against readiness", CHANGE_TIMEOUT, async || {
