@@ -17,7 +17,7 @@
 //! its `prev` is the chain's current hash. For those records, this module only names an earlier record that may
 //! have been altered instead of the alarm's.
 //!
-//! The rule continues after three more kinds of records that no such log has, whatever faults its owners met.
+//! The rule continues after three more kinds of records that no such log has, regardless of its owners' faults.
 //! Each is a finding, in a topic and in a copy, and names its offset:
 //!
 //! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term.

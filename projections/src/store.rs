@@ -30,7 +30,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The kind of a database's error, which decides how the projector goes on.
+/// The kind of a database's error, which decides how the projector continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// Another attempt may succeed.
@@ -43,10 +43,10 @@ pub enum Failure {
     Final,
 }
 
-/// Why a batch was not applied.
+/// The reason why a batch was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another projector is ahead, or applied this batch: read the stored checkpoints again and go on
+    /// Another projector is ahead, or applied this batch: read the stored checkpoints again and continue
     /// from there.
     #[error("checkpoint of {topic}/{partition} in view {view} is no longer at offset {expected}")]
     StaleCheckpoint {

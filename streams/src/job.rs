@@ -29,7 +29,7 @@ const JOURNAL: &str = Event::CONTEXT.topic;
 /// The ends of the job's results, by topic and partition.
 type ResultsEnds = BTreeMap<(&'static str, i32), i64>;
 
-/// Why the job can't continue.
+/// The reason why the job can't continue.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// The journal can't be read.
@@ -85,7 +85,7 @@ pub struct Job {
     /// Number of partitions of the journal.
     partitions: i32,
     position: ReadPosition,
-    /// The offset behind the last published record, by topic and partition.
+    /// The offset after the last published record, by topic and partition.
     results: ResultsEnds,
     readiness: ReadinessReasons,
     /// Whether records were read that are not published yet.
@@ -154,7 +154,7 @@ impl Job {
             if error.is_transient() {
                 tracing::warn!(job = JOB, %error, "failed to read the journal, retrying");
             } else {
-                tracing::error!(job = JOB, %error, "failed to read the journal until an operator repairs it, retrying");
+                tracing::error!(job = JOB, %error, "failed to read the journal, which an operator must repair, retrying");
             }
             self.readiness.set_read_error(Some(error.to_string()));
             self.open_retry.postpone();

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// replaced earlier, because only the same producer keeps later records behind its requests in flight.
 const FAILURES_PER_PRODUCER_MAX: u32 = 10;
 
-/// Why results can't be published.
+/// The reason why results can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The registry does not return the schema's id.

@@ -32,7 +32,7 @@ pub struct TopicTotals {
     pub foreign_count: u64,
 }
 
-/// Why the totals can't be computed.
+/// The reason why the totals can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
     /// The topic can't be measured.

@@ -19,7 +19,7 @@ use std::{
 /// in one currency each, need 1,825,000.
 pub const WINDOWS_MAX: usize = 2_000_000;
 
-/// Why an event can't be added. Permanent, unless the program or its input changes.
+/// The reason why an event can't be added. It is permanent, unless the program or its input changes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WindowsError {
     /// A sum overflows 64 bits.

@@ -79,7 +79,7 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
-    /// The kind of failure, which decides how the projector goes on.
+    /// The kind of failure, which decides how the projector continues.
     pub(super) fn failure(&self) -> Failure {
         if self.is_timeout() {
             Failure::Timeout

@@ -35,7 +35,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The kind of failure, which decides how the projector goes on.
+/// The kind of failure, which decides how the projector continues.
 pub(super) fn failure(error: &sqlx::Error) -> Failure {
     match state(error).as_deref() {
         Some(CANCELLED) => Failure::Timeout,

@@ -89,7 +89,7 @@ pub fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Whether a segment of a path is a relative beginning.
+/// Whether a segment of a path is `crate`, `self` or `super`.
 pub fn is_relative(segment: &str) -> bool {
     matches!(segment, "crate" | "self" | "super")
 }
