@@ -38,13 +38,13 @@ is_ours() { # NAME PID
 process_status() { # PID
   local status
   status=$(cat "/proc/$1/stat" 2> /dev/null) || return 1
-  # The fields behind the name, which is in brackets and may have blanks and brackets itself.
+  # Read the fields behind the name. The name is in brackets, and may contain blanks and brackets.
   read -ra status <<< "${status##*) }"
   echo "${status[19]} ${status[0]}"
 }
 
 # A killed process loses its command line first, and closes its sockets later. It has closed them when it is gone, or when
-# it is a zombie without other threads (nobody may wait for it).
+# it is a zombie without other threads (its parent may never wait for it).
 has_ended() { # PID START-TIME
   local start state tasks
   read -r start state < <(process_status "$1") || return 0
@@ -79,7 +79,7 @@ stop_pid() { # NAME PID SIGNAL SECONDS_MAX
   is_ours "$name" "$pid" || return 0
   kill -s "$signal" "$pid" 2> /dev/null || true
   if ! wait_until "$name (pid $pid) to stop" "$seconds_max" - has_ended "$pid" "$start"; then
-    warn "$name (pid $pid) does not stop within $seconds_max s and is killed"
+    warn "$name (pid $pid) did not stop within $seconds_max s, so it is killed"
     kill -s KILL "$pid" 2> /dev/null || true
     wait_until "$name (pid $pid) to end" 10 - has_ended "$pid" "$start" || fail "$name (pid $pid) cannot be killed"
   fi

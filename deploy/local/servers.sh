@@ -7,8 +7,8 @@
 
 declare -A start_seconds_max=([kafka]=120 [registry]=90 [postgres]=60 [cassandra]=120)
 
-# Whether the environment names a server other than the one that we would start. (A shell that has read
-# .daybook/up/environment names the latter.)
+# Whether the environment names a server other than the one that we would start. (In a shell that has read
+# .daybook/up/environment, it names our own.)
 is_external() { # NAME
   local variable=${address_variable[$1]:-} address
   [ "$DEV_STACK" = up ] && [ -n "$variable" ] || return 1
@@ -134,14 +134,14 @@ start_native() { # NAME
     "${name}_start"
     pid=$launched_pid
   fi
-  # At first the pid has the command line of `setsid` and `setpriv`, not the server's own.
+  # At first the process has the command line of `setsid` or `setpriv`, not the server's own.
   wait_until "the process of $name" 5 - is_ours "$name" "$pid" || true
   wait_until "$name to answer on port $(client_port "$name")" "${start_seconds_max[$name]}" \
     "$name:$pid" "${name}_answers" || outcome=$?
   if [ $outcome != 0 ]; then
     tail -n 20 "$stack_dir/$name/log" >&2
     if [ $outcome = 2 ]; then fail "$name ended while starting; its log is $stack_dir/$name/log"; fi
-    fail "$name does not answer within ${start_seconds_max[$name]} s; its log is $stack_dir/$name/log"
+    fail "$name did not answer within ${start_seconds_max[$name]} s; its log is $stack_dir/$name/log"
   fi
   "${name}_finish"
   say "$name: ready on port $(client_port "$name") (pid $pid, $((SECONDS - started)) s)"
@@ -202,7 +202,7 @@ stop_servers() {
 # Drops the data of the stack, except for the named entries of its folder. With `registry`, the volume of that name stays.
 wipe_stack() { # [ENTRY...]
   local dropped=$state_dir/$DEV_STACK.dropped kept=$state_dir/$DEV_STACK.kept entry
-  if [ "$(kept_method)" = docker ]; then drop_volumes "$@" || warn "Docker does not answer"; fi
+  if [ "$(kept_method)" = docker ]; then drop_volumes "$@" || warn "Docker failed to remove the volumes of this stack"; fi
   postgres_forget_folder
   for entry in "$@"; do
     if [ -e "$stack_dir/$entry" ]; then

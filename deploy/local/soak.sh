@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# `./dev soak`: a steady mixed load on two nodes, on servers of its own, and what grew meanwhile. tests/python/soak has the
-# load and the verdict. A run that fails leaves its logs in .daybook/soak until the next run.
+# `./dev soak`: a steady mixed load on two nodes, on servers of its own, and a check of the resources that grew.
+# tests/python/soak has the load and the verdict. A run that fails leaves its logs in .daybook/soak until the next run.
 
 soak() {
   local minutes=60 code=0
   while [ $# -gt 0 ]; do
     case $1 in
       --minutes)
-        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "./dev soak: --minutes needs a number"; fi
+        if ! [[ ${2:-} =~ ^[0-9]+(\.[0-9]+)?$ ]]; then fail "--minutes needs a number; use ./dev soak [--minutes N]"; fi
         minutes=$2
         shift
         ;;
@@ -22,7 +22,7 @@ soak() {
   start_servers
   find_cargo
   (cd "$root" && without_lock cargo build --release --locked --bin daybook) || fail "the build failed"
-  await_servers || fail "soak needs its servers, and they did not start"
+  await_servers || fail "the servers of soak did not start"
   heading "soak: $minutes minutes"
   export DEV_DAYBOOK=$target_dir/release/daybook DEV_KAFKA_DATA=$stack_dir/kafka
   (without_lock "$python" -B "$root/tests/python/soak" --folder "$stack_dir/run" --minutes "$minutes") || code=$?

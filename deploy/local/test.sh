@@ -82,7 +82,7 @@ all_tests() {
     warn "the tests that need servers did not run"
     return
   fi
-  # Cassandra does one schema change after the other, so few of these tests run at once.
+  # Cassandra makes one schema change at a time, so only few of these tests run at once.
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
   foreground_tests system --workspace --test system
   await_tests servers
@@ -168,7 +168,7 @@ count_tests() { # NAME CODE STARTED
   counts=$(awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
     END { print p + 0, f + 0 }' "$(test_log "$name")")
   now_passed=${counts% *} now_failed=${counts#* }
-  # Something did not compile, or a test program ended before its result.
+  # The code did not compile, or a test program ended without a result.
   if [ "$code" != 0 ] && [ "$now_failed" = 0 ]; then now_failed=1; fi
   passed=$((passed + now_passed)) failed=$((failed + now_failed))
   say "$name: $now_passed passed, $now_failed failed ($((SECONDS - started)) s)"

@@ -102,7 +102,7 @@ start_serve() {
     tail -n 20 "$directory/log" >&2
     if [ $outcome = 2 ]; then fail "serve ended; its log is $stack_dir/serve.log"; fi
     curl -s --max-time 5 "$(http_url)/health/ready" >&2 || true
-    fail "serve is not ready within $serve_seconds_max s; its log is $stack_dir/serve.log"
+    fail "serve did not become ready within $serve_seconds_max s; its log is $stack_dir/serve.log"
   fi
   say "serve: ready at $(http_url) (pid $pid, $((SECONDS - started)) s)"
 }

@@ -37,7 +37,7 @@ class Reader:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": False,
-            # A transaction that somebody holds open must not hide what comes after it.
+            # An open transaction of another program must not hide the records after it.
             "isolation.level": "read_uncommitted",
         }
         registry = SchemaRegistryClient({"url": registry_url})
@@ -75,7 +75,7 @@ class Reader:
                 if message.error():
                     raise SystemExit(f"{topic}: {message.error()}")
                 yield message
-            # A position and not a record, because control records of transactions give no message.
+            # The loop compares positions, not records, because control records of transactions arrive as no message.
             positions = consumer.position([TopicPartition(topic, partition) for partition in ends])
             for position in positions:
                 if position.offset >= ends[position.partition]:

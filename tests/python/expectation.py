@@ -73,12 +73,12 @@ def pence(line):
 
 
 def to_utc(local):
-    """Converts London local time to UTC: the first of a repeated hour, and a skipped one with the offset before."""
+    """Converts London local time to UTC. A repeated time is the first one; a skipped time has the offset before it."""
     return local.replace(tzinfo=LONDON).astimezone(datetime.timezone.utc)
 
 
 def is_skipped_or_repeated(local):
-    """Whether this local time in London existed never or twice."""
+    """Whether this local time in London never existed, or existed twice."""
     first = local.replace(tzinfo=LONDON, fold=0).utcoffset()
     second = local.replace(tzinfo=LONDON, fold=1).utcoffset()
     return first != second

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes one record into a topic, in the partition that the Java client chooses for its key.
+"""Writes one record to a topic, in the partition that the Java client chooses for the record's key.
 
     produce.py BROKERS TOPIC KEY VALUE
 """

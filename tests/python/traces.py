@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reads the trace of each decision in a journal, from the record's header and from the decision itself, with an independent
-client. Prints one JSON object: both texts by position, such as `journal.catalog/1@5`.
+client. Prints one JSON object with both texts by position, such as `journal.catalog/1@5`.
 
     traces.py BROKERS REGISTRY-URL TOPIC
 """

@@ -10,7 +10,7 @@ import sys
 from confluent_kafka import Producer
 
 TIMEOUT_S = 30.0
-# The broker aborts a transaction that is open for longer.
+# The broker aborts a transaction that stays open for longer.
 OPEN_MS_MAX = 600_000
 
 

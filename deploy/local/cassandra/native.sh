@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Cassandra, one node, from Maven's jars. It replaces Scylla, which no package registry has: driver and CQL are the same, as
-# far as Daybook uses them. The commit log is synced in groups of 2 ms: the default, a sync every few seconds, loses
+# Cassandra, one node, from Maven's jars. It replaces Scylla, which is in no package registry; both have the driver and the
+# CQL that Daybook uses. The commit log is synced in groups of 2 ms, because the default, a sync every few seconds, loses
 # acknowledged rows on `kill -9`.
 
 cassandra_heap=${DEV_CASSANDRA_HEAP:-768m}

@@ -37,7 +37,7 @@ postgres_fetch() { :; }
 postgres_prepare() {
   local directory=$stack_dir/postgres
   if [ "$(id -u)" = 0 ] && [ ! -f "$directory/elsewhere" ] && ! as_postgres test -x "$directory"; then
-    # A folder from an earlier checkout at this path belongs to a journal that no longer exists.
+    # A folder of an earlier checkout at this path belongs to a journal that no longer exists.
     postgres_forget_folder
     directory=$(postgres_folder_elsewhere)
     mkdir -m 755 "$directory" || fail "cannot create $directory for Postgres' data"

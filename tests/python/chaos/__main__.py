@@ -89,7 +89,7 @@ def attack(arguments, nodes, faults, history, rng):
 
 
 def recover(nodes, faults, history):
-    """Ends all faults. Every client must then get an answer soon: no partition stays without an owner."""
+    """Ends all faults. Then every client must get an answer soon, because each partition gets an owner."""
     began = now()
     if not faults.end_all():
         return
@@ -122,7 +122,7 @@ def check(arguments, nodes, faults, history, seed):
     is_enough = acknowledged >= ACKNOWLEDGED_PER_S_MIN * arguments.seconds and all(faults.counts.values())
     if not is_enough:
         least = f"{ACKNOWLEDGED_PER_S_MIN * arguments.seconds:.0f} acknowledged commands and a fault of each kind"
-        say(f"too little happened for a verdict: it needs {least}")
+        say(f"too little happened for a verdict, which needs {least}")
     violations = len(checker.violations)
     print(
         f"chaos: {violations} violations in {acknowledged} acknowledged commands, "

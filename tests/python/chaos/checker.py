@@ -38,7 +38,7 @@ class Product:
 
 
 class Acknowledged:
-    """The greatest version of a product that any client had got in an answer at a time."""
+    """The greatest version of a product in any answer up to a time."""
 
     def __init__(self, answered):
         answered.sort()
@@ -58,7 +58,7 @@ class Checker:
 
     def __init__(self, operations, disturbances):
         self.operations = operations
-        # By node: the times in which it may fail to answer.
+        # By node: the times in which the node may fail to answer.
         self.disturbances = disturbances
         self.violations = []
         self.by_position = {}
@@ -183,8 +183,8 @@ class Checker:
             ):
                 continue
             self.violation(
-                f"command {number}: node {attempt['node']} was undisturbed, but after {attempt['took']:.1f} s came "
-                f"{attempt['outcome']} at {attempt['at']:.3f}"
+                f"command {number}: node {attempt['node']} was undisturbed, but the attempt at {attempt['at']:.3f} ended with "
+                f"{attempt['outcome']} after {attempt['took']:.1f} s"
             )
 
     def is_disturbed(self, node, begin, end):
@@ -198,7 +198,7 @@ class Checker:
         """Checks a command that is not a repetition."""
         answer = operation["answer"]
         if answer is None:
-            # The outcome is unknown; `check_origin` checks that the log has it once at most.
+            # The outcome is unknown; `check_origin` checks that the log has the command at most once.
             return
         if answer["status"] == 201 and operation["amount"] > 0:
             self.check_accepted(operation)
@@ -227,7 +227,7 @@ class Checker:
                 f"command {number} expected version {operation['expected']}, but was decided on {decision.version}"
             )
         if operation["key"] is not None and decision.id != command_id(operation["sku"], operation["key"]):
-            self.violation(f"command {number} is at {decision.position} with another id than its key's")
+            self.violation(f"the decision of command {number} at {decision.position} does not have the id of its key")
         if not operation["began"] - CLOCK_TOLERANCE_S <= decision.appended_at <= operation["ended"] + CLOCK_TOLERANCE_S:
             self.violation(
                 f"command {number} was sent from {operation['began']:.3f} to {operation['ended']:.3f}, but appended at "
@@ -248,7 +248,7 @@ class Checker:
         self.check_was_current(operation)
 
     def check_rejected(self, operation):
-        """With a key, the log has the rejection; without, the version in the answer was current during the attempt."""
+        """The log has the rejection of a command with a key. Without a key, the answer's version was current then."""
         answer, number = operation["answer"], operation["number"]
         if operation["key"] is None:
             self.check_was_current(operation)

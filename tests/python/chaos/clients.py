@@ -1,4 +1,4 @@
-"""Clients that change prices, with and without expected versions and idempotency keys, and that record all attempts and
+"""Clients that change prices, with and without expected versions and idempotency keys. They record all attempts and
 answers. Each price is used once in a run, so it identifies the command that set it."""
 
 import http.client
@@ -9,7 +9,7 @@ import uuid
 
 # After all faults have ended, a command with a key must get its answer within this time.
 RETRY_AFTER_FAULTS_S = 60.0
-# Longer than the longest time for an answer of a node.
+# Longer than a node needs for any answer.
 ATTEMPT_TIMEOUT_S = 25.0
 PAUSE_S = 0.08
 RETRY_PAUSES_S = (0.05, 0.4)
@@ -17,7 +17,7 @@ SKUS = [f"CHAOS-{number}" for number in range(8)]
 CURRENCY = "GBP"
 # The outcome is unknown: send the command again.
 UNAVAILABLE = 503
-# Most answered commands that a client keeps for repetitions.
+# Maximum number of answered commands that a client keeps for repetitions.
 ANSWERED_MAX = 50
 CREATION_ATTEMPTS_MAX = 100
 # Origin of the clock of all operations, which starts at the system's time and never jumps.
@@ -61,7 +61,7 @@ class Command:
 
 
 class RetryDeadline:
-    """The time at which clients stop retrying: some time after the last fault, and unlimited until then."""
+    """The time at which clients stop retrying. There is none until the last fault has ended."""
 
     def __init__(self):
         self.ends_at = float("inf")
@@ -80,11 +80,11 @@ class Sender:
         self.history = history
         self.rng = rng
         self.connections = {}
-        # Time at which each was opened; it may have been lost since.
+        # Time at which each connection was opened; it may have been lost since.
         self.connected = {}
 
     def send(self, command):
-        """Sends a command until it is answered; once if it has no key."""
+        """Sends a command until it is answered, or once if it has no key."""
         command.began = command.began or now()
         self.history.open(command)
         while True:

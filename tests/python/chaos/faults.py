@@ -14,7 +14,7 @@ SHORT_PAUSE_SHARE = 0.3
 DISK_FULL_S = 8.0
 DOWN_S_MAX = 3.0
 FAULT_INTERVAL_S = (0.5, 4.0)
-# Least time between two faults of the broker, because without it no command is decided.
+# Minimum time between two faults of the broker. No command is decided without the broker.
 BROKER_INTERVAL_S = 12.0
 BROKER = "broker kill -9"
 FILLER = "filler"
@@ -105,7 +105,7 @@ class Faults:
         return f"{node.port}, for {down:.1f} s"
 
     def pause(self, node):
-        """Suspends a node: it is replaced, and resumes as a zombie with its old state."""
+        """Suspends a node. Other nodes replace it, and it resumes as a zombie with its old state."""
         is_short = self.counts["pause"] > 0 and self.rng.random() < 0.5
         seconds = self.pause_s_max * (SHORT_PAUSE_SHARE if is_short else 1.0)
         node.pause()

@@ -16,7 +16,7 @@ WIRE_HEADER_BYTES = 5
 
 
 class LogError(Exception):
-    """Correct owners don't write such a log; names position and reason."""
+    """The log is not one that correct owners write. The text names position and reason."""
 
 
 class Decision:
@@ -34,7 +34,7 @@ class Decision:
         self.id = body["command_id"]
         self.origin = body["origin"]
         self.outcome = body["outcome"]
-        # Each a name and its fields.
+        # Each event is a name and its fields.
         self.events = body["events"]
 
     @property
@@ -47,7 +47,7 @@ class Journal:
     """A journal topic."""
 
     def __init__(self, brokers, registry_url, topic, prefix=""):
-        # The rule's name of the topic; the broker's begins with the deployment's prefix.
+        # The topic's name in the rule; its name at the broker begins with the deployment's prefix.
         self.topic = topic
         self.broker_topic = prefix + topic
         self.settings = {
@@ -106,7 +106,7 @@ class Journal:
                     raise SystemExit(f"{self.topic}/{partition}: {message.error()}")
                 received_at, next_offset = time.monotonic(), message.offset() + 1
                 yield message
-            # Control records of another program's transaction take offsets, and give no message.
+            # Control records of another program's transaction take offsets, but arrive as no message.
             next_offset = max(next_offset, consumer.position([start_position])[0].offset)
             if time.monotonic() - received_at > TIMEOUT_S:
                 raise SystemExit(

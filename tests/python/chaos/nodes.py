@@ -1,4 +1,4 @@
-"""The nodes (`daybook commands`) and the broker that faults are injected into."""
+"""The nodes (`daybook commands`) and the broker. Faults are injected into them."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ class Node:
         self.log_path = os.path.join(self.folder, "log")
         self.clock_path = os.path.join(self.folder, "clock")
         self.process = None
-        # The times in which it may fail to answer: [from, to]; `to` is None until the end.
+        # The times in which the node may fail to answer: [from, to]; `to` is None until the end.
         self.disturbances = []
         # Faults of the node itself.
         self.failures = []
@@ -119,7 +119,7 @@ class Node:
             self.start()
 
     def forget(self):
-        """Removes the files that libfaketime leaves of a killed process."""
+        """Removes the files that libfaketime leaves behind when a process is killed."""
         for name in (f"faketime_shm_{self.process.pid}", f"sem.faketime_sem_{self.process.pid}"):
             if os.path.exists(f"/dev/shm/{name}"):
                 os.remove(f"/dev/shm/{name}")
@@ -179,7 +179,7 @@ class Node:
         while not self.is_ready():
             self.restart_if_ended()
             if now() > deadline:
-                self.failures.append(f"node {self.port} is not ready within {READY_TIMEOUT_S} s; see {self.log_path}")
+                self.failures.append(f"node {self.port} did not become ready within {READY_TIMEOUT_S} s; see {self.log_path}")
                 return False
             time.sleep(0.1)
         self.end_disturbance()

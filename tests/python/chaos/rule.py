@@ -68,7 +68,7 @@ class Frame:
     """The fields before a record's body, and all fields of an announcement."""
 
     def __init__(self, value):
-        # Checked first: the reasons are found from the front of the value on.
+        # The first byte is checked first, because the first reason from the front of the value counts.
         if value[:1] not in (b"", b"\0"):
             raise Void("malformed_magic")
         reader = AvroReader(value, 0)
@@ -89,7 +89,7 @@ class Frame:
 
 
 class Rule:
-    """A reader's whole state after the records that it has judged."""
+    """The whole state of a reader after the records that it has judged."""
 
     def __init__(self, topic, partition):
         self.topic = topic

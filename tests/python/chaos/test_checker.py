@@ -198,7 +198,7 @@ class CheckerTest(unittest.TestCase):
 
     def test_the_command_id_does_not_belong_to_the_key(self):
         self.observed.log[4].id = command_id("A", "k9")
-        self.assert_found("command 4 is at journal.catalog/0@40 with another id than its key's")
+        self.assert_found("the decision of command 4 at journal.catalog/0@40 does not have the id of its key")
 
     def test_a_commit_is_appended_after_its_acknowledgement(self):
         self.observed.log[4].appended_at = 45.0
@@ -256,19 +256,19 @@ class CheckerTest(unittest.TestCase):
     def test_an_undisturbed_node_does_not_answer(self):
         attempt = self.observed.operations[8]["attempts"][0]
         attempt.update(took=25.0, outcome="TimeoutError")
-        self.assert_found("command 9: node 1 was undisturbed, but after 25.0 s came TimeoutError at 50.000")
+        self.assert_found("command 9: node 1 was undisturbed, but the attempt at 50.000 ended with TimeoutError after 25.0 s")
         self.observed.disturbances = {NODE: [[70.0, None]]}
         self.assertEqual(self.observed.violations(), [])
 
     def test_an_undisturbed_node_answers_late(self):
         self.observed.operations[8]["attempts"][0].update(took=25.0, connected=1.0)
         self.observed.disturbances = {NODE: [[2.0, 3.0]]}
-        self.assert_found("command 9: node 1 was undisturbed, but after 25.0 s came 503 at 50.000")
+        self.assert_found("command 9: node 1 was undisturbed, but the attempt at 50.000 ended with 503 after 25.0 s")
 
     def test_an_undisturbed_node_closes_a_connection(self):
         attempt = self.observed.operations[8]["attempts"][0]
         attempt.update(connected=30.0, outcome="BrokenPipeError")
-        self.assert_found("command 9: node 1 was undisturbed, but after 1.0 s came BrokenPipeError at 50.000")
+        self.assert_found("command 9: node 1 was undisturbed, but the attempt at 50.000 ended with BrokenPipeError after 1.0 s")
         self.observed.disturbances = {NODE: [[35.0, 36.0]]}
         self.assertEqual(self.observed.violations(), [])
 

@@ -1,4 +1,4 @@
-"""Waits for answers, computed from operations."""
+"""Tests of the waits for answers that are computed from operations."""
 
 import os
 import tempfile

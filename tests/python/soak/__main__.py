@@ -1,10 +1,10 @@
-"""A steady mixed load on two nodes, and the growth of the one that is never restarted.
+"""Runs a steady mixed load on two nodes, and measures the growth of the one that is never restarted.
 
     python tests/python/soak --folder DIR [--minutes N]
 
 The environment names the servers (DAYBOOK_KAFKA_BROKERS and so on), the binary (DEV_DAYBOOK) and the broker's folder
 (DEV_KAFKA_DATA). Prints a line a minute, and at the end the growth of memory, threads, descriptors, connections and disk per
-hour and per 1,000 commits. The exit code is 1 if something grew that must not, or if a request failed.
+hour and per 1,000 commits. The exit code is 1 if a resource grew that must not grow, or if a request failed.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def run(arguments, folder, nodes, counts):
         node.start()
     for node in nodes:
         if not node.await_ready():
-            raise SystemExit(f"node {node.role} does not become ready; see {node.folder}/log")
+            raise SystemExit(f"node {node.role} did not become ready; see {node.folder}/log")
     seconds, stop, binary = arguments.minutes * 60, threading.Event(), os.environ["DEV_DAYBOOK"]
     slices = load.slices_of(DATA, folder, max(1, round(seconds / load.IMPORT_INTERVAL_S)))
     jobs = [
@@ -89,7 +89,7 @@ def run(arguments, folder, nodes, counts):
     for thread in threads:
         thread.join(END_TIMEOUT_S)
         if thread.is_alive():
-            counts.error(f"{thread.name} does not end")
+            counts.error(f"{thread.name} did not end within {END_TIMEOUT_S} s")
     for node in nodes:
         fault = node.ended_by_itself()
         if fault is not None:

@@ -74,7 +74,7 @@ def thirds(samples):
 
 
 def grown(samples):
-    """Descriptions of what grew although it must not."""
+    """Descriptions of the resources that grew although they must not."""
     if len(samples) < SAMPLES_MIN:
         return [f"{len(samples)} samples are too few for a verdict; {SAMPLES_MIN} are needed"]
     middle, last = thirds(samples)
@@ -90,7 +90,7 @@ def grown(samples):
 
 
 def exit_code(found, counts):
-    """The verdict on a run: 1 if something grew or an error was counted."""
+    """The verdict on a run: 1 if a resource grew or an error was counted."""
     return 1 if found or counts.errors else 0
 
 

@@ -80,7 +80,7 @@ def run_job(counts, job, *arguments):
     """Runs a job of the load. An exception ends its thread, so it is counted as an error."""
     try:
         job(*arguments)
-    except Exception as error:  # Whatever it is, the load stops here.
+    except Exception as error:  # Any exception ends this part of the load.
         counts.error(f"{job.__name__} ended: {type(error).__name__}: {error}")
 
 
@@ -104,14 +104,14 @@ def send_commands(port, counts, stop):
 
 
 def send_queries(port, counts, stop):
-    """Asks each query in turn."""
+    """Sends each query in turn."""
     requests = Requests(port, counts)
     for _, path in zip(at_rate(QUERIES_PER_S, stop), itertools.cycle(QUERIES)):
         requests.send("queries", "GET", path)
 
 
 def slices_of(path, folder, count):
-    """Divides the real data into `count` files; an invoice is in one of them. Returns their paths."""
+    """Divides the real data into `count` files, without splitting an invoice. Returns their paths."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         header, *lines = file.readlines()
     paths, start = [], 0
@@ -141,12 +141,12 @@ def import_slices(binary, port, paths, counts, stop):
 
 
 def restart(node, counts, stop):
-    """Stops a node in order and starts it again, at intervals."""
+    """Stops a node with SIGTERM and starts it again, at intervals."""
     while not stop.wait(RESTART_INTERVAL_S):
         fault = node.stop()
         node.start()
         if fault is None and not node.await_ready():
-            fault = f"node {node.role} is not ready after a restart; see {node.folder}/log"
+            fault = f"node {node.role} did not become ready after a restart; see {node.folder}/log"
         if fault is None:
             counts.add("restarts")
         else:

@@ -24,7 +24,7 @@ class Node:
         self.process = None
 
     def start(self):
-        """Starts it; does not wait."""
+        """Starts the node; does not wait."""
         environment = dict(
             os.environ,
             DAYBOOK_HTTP_LISTEN=f"127.0.0.1:{self.port}",
@@ -41,7 +41,7 @@ class Node:
         return None if code is None else f"node {self.role} ended by itself with exit code {code}; see {self.folder}/log"
 
     def stop(self):
-        """Ends it in order; returns its fault, or None."""
+        """Ends the node with SIGTERM; returns its fault, or None."""
         fault = self.ended_by_itself()
         if fault is not None:
             return fault
@@ -55,7 +55,7 @@ class Node:
         return None if code == 0 else f"node {self.role} ended with exit code {code} after SIGTERM; see {self.folder}/log"
 
     def await_ready(self):
-        """Waits until it is ready; returns false if it ends or does not become ready in time."""
+        """Waits until the node is ready; returns false if it ends or does not become ready in time."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
