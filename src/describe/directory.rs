@@ -1,4 +1,4 @@
-//! Reads `journal.owners`: the entry with the greatest epoch of each partition, as nodes read it.
+//! Reads `journal.owners`: the last entry with the greatest epoch of each partition, as nodes read it.
 
 use super::reading::{ReadError, read};
 use kafka::{Admin, KafkaSettings, Span};
@@ -23,7 +23,7 @@ pub async fn entries(
     Ok(entries)
 }
 
-/// Applies a record as nodes do: the greatest epoch wins, and a tombstone deletes the entry. Invalid keys and
+/// Applies a record as nodes do: the last entry of the greatest epoch wins, and a tombstone deletes the entry. Invalid keys and
 /// values are skipped.
 fn take(
     entries: &mut HashMap<TopicPartition, Entry>,
@@ -40,7 +40,7 @@ fn take(
     if let Some(entry) = Entry::parse(value.as_ref())
         && entries
             .get(&topic_partition)
-            .is_none_or(|known| known.epoch < entry.epoch)
+            .is_none_or(|known| known.epoch <= entry.epoch)
     {
         entries.insert(topic_partition, entry);
     }
@@ -68,5 +68,16 @@ mod tests {
         assert_eq!(epochs(Some("nonsense".into())), [7]);
         assert_eq!(epochs(None), [] as [i64; 0]);
         assert_eq!(epochs(Some(entry(3))), [3]);
+    }
+
+    #[test]
+    fn the_later_entry_of_two_with_one_epoch_wins() {
+        let mut entries = HashMap::new();
+        for url in ["http://a", "http://b"] {
+            let entry = format!(r#"{{"epoch":7,"term":"","url":"{url}"}}"#);
+            take(&mut entries, &Some("journal.orders/0"), &Some(entry));
+        }
+        let urls: Vec<_> = entries.values().map(|entry| entry.url.as_str()).collect();
+        assert_eq!(urls, ["http://b"]);
     }
 }

@@ -130,8 +130,9 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         for mut command in unanswered {
             command.attempts += 1;
             if command.attempts > ATTEMPTS_MAX {
+                let attempts = command.attempts;
                 let reason = format!(
-                    "no proof after {ATTEMPTS_MAX} attempts; send the command again under the same id"
+                    "no proof after {attempts} attempts; send the command again under the same id"
                 );
                 self.reply(command, Err(Refusal::Unavailable(reason)));
             } else {
