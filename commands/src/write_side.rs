@@ -27,7 +27,7 @@ use crate::{
 use journal::{
     Kafka,
     owner::{BrokerClocks, OwnerSettings},
-    store::Disk,
+    store::{Disk, Pulse},
 };
 use kafka::{Encoder, GroupError, Hint, Membership, Publisher, Watchdog, publisher::PublishError};
 use schemas::{
@@ -49,6 +49,9 @@ pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time that this node's tasks may stall before the node leaves the group. It is shorter than a
 /// session, so that a frozen node loses its partitions as soon as a dead one.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Longest time that the state store may leave a request unanswered before this node leaves the group. It is
+/// longer than a write waits for files to be merged, because the next owner may have to read much of the log.
+pub const STORE_STALL_TIMEOUT: Duration = Duration::from_secs(12);
 /// Time between two heartbeats of the tasks.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -154,7 +157,8 @@ pub fn start(
     let kafka = &node.log.source.kafka;
     let (membership, hints) =
         Membership::join(kafka, GROUP, &node.member, &topics, watchdog.clone())?;
-    node.spawn("watchdog", feed(watchdog, node.closing.clone()));
+    let feeding = feed(watchdog, node.state.pulse(), node.closing.clone());
+    node.spawn("watchdog", feeding);
     let view = node.view_owners(&router, known, directory, node_clients);
     node.publish_ownership(publisher, &router, &view);
     watch_health(node, contexts, &hints, &eviction, &view);
@@ -275,10 +279,15 @@ impl Node<'_> {
     }
 }
 
-/// Shows the watchdog that the tasks of this node run, until `closing`.
-async fn feed(watchdog: Watchdog, closing: CancellationToken) {
+/// Shows the watchdog that the tasks of this node run and that the disk of their state answers, until `closing`.
+async fn feed(watchdog: Watchdog, state: Pulse, closing: CancellationToken) {
     while !closing.is_cancelled() {
-        watchdog.feed();
+        match state.unanswered_for() {
+            Some(time) if time >= STORE_STALL_TIMEOUT => watchdog.withhold(format!(
+                "the state store has not answered for {STORE_STALL_TIMEOUT:?}"
+            )),
+            Some(_) | None => watchdog.feed(),
+        }
         tokio::select! {
             () = tokio::time::sleep(FEED_INTERVAL) => {}
             () = closing.cancelled() => {}

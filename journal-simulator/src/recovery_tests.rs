@@ -2,6 +2,8 @@
 //! written or that belongs to another log, an owner that steps down with a command in flight, a clock
 //! that is wrong for a while. No other faults happen.
 
+mod hung_store;
+
 use crate::{
     broker::{Link, PARTITION},
     environment::Environment,

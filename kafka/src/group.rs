@@ -343,39 +343,38 @@ impl Member {
             if let Some(Err(error)) = consumer.poll(POLL_TIMEOUT) {
                 tracing::debug!(group = self.group, %error, "polling the group failed");
             }
-            let is_starved = starvation.is_starved(&self.watchdog, Instant::now());
-            phase = match phase {
-                Phase::Member if is_starved => self.starved(&consumer),
-                Phase::Starved if is_starved => Phase::Starved,
-                Phase::Starved => self.fed_again(&consumer),
-                Phase::Member => match self.fenced(&consumer, &mut backoff) {
+            let reason = starvation.reason_to_leave(&self.watchdog, Instant::now());
+            phase = match (phase, reason) {
+                (Phase::Member, Some(reason)) => self.starved(&consumer, &reason),
+                (Phase::Starved, Some(_)) => Phase::Starved,
+                (Phase::Starved, None) => self.fed_again(&consumer),
+                (Phase::Member, None) => match self.fenced(&consumer, &mut backoff) {
                     Some(at) => Phase::Fenced(at),
                     None => Phase::Member,
                 },
-                Phase::Fenced(at) if Instant::now() >= at => {
+                (Phase::Fenced(at), _) if Instant::now() >= at => {
                     consumer = self.replaced(consumer);
                     Phase::Member
                 }
-                Phase::Fenced(at) => Phase::Fenced(at),
+                (Phase::Fenced(at), _) => Phase::Fenced(at),
             };
         }
     }
 
     /// Leaves the group, because the process makes no progress.
-    fn starved(&self, consumer: &BaseConsumer<Hints>) -> Phase {
-        let limit = self.watchdog.limit();
+    fn starved(&self, consumer: &BaseConsumer<Hints>, reason: &str) -> Phase {
         tracing::error!(
             member = self.name,
             group = self.group,
-            ?limit,
-            "process has stalled, leaving the group until it runs again"
+            reason,
+            "the process can not work, leaving the group until it can"
         );
         self.leaver().leave(consumer);
         self.hint.send_modify(|hint| {
             hint.assignment = Assignment::new();
             hint.is_current = true;
             hint.error = Some(format!(
-                "member {} of group {} left, because the process had stalled for {limit:?}",
+                "member {} of group {} left, because {reason}",
                 self.name, self.group
             ));
         });

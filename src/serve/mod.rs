@@ -313,8 +313,10 @@ impl Service {
     /// process must stop first.
     async fn open_state(&self) -> Result<bool, StoreError> {
         let mut waits = service::Backoff::for_server();
+        let pulse = self.state.pulse();
         loop {
-            match self.stop.run_until_cancelled(self.state.open()).await {
+            let opened = probes::opened(self.state.open(), &pulse, &self.state_health);
+            match self.stop.run_until_cancelled(opened).await {
                 Some(Ok(())) => break,
                 Some(Err(error @ StoreError::Unavailable { .. })) => {
                     self.state_health.not_ready(error.to_string());
@@ -327,7 +329,7 @@ impl Service {
                 () = self.stop.cancelled() => return Ok(false),
             }
         }
-        let (pulse, stop) = (self.state.pulse(), self.stop.clone());
+        let stop = self.stop.clone();
         let watch = probes::watch_state(pulse, self.state_health.clone(), stop.clone());
         self.tasks.spawn(supervise("state store", stop, watch));
         Ok(true)

@@ -56,17 +56,34 @@ pub async fn run(
 /// watches those of the store.
 pub async fn watch_state(pulse: Pulse, component: Component, stop: CancellationToken) {
     loop {
-        match pulse.unanswered_for() {
-            Some(time) if time > TIMEOUT => {
-                component.not_ready(format!("the disk has not answered for {time:.0?}"));
-            }
-            Some(_) | None => component.ready(),
+        match silence(&pulse) {
+            Some(reason) => component.not_ready(reason),
+            None => component.ready(),
         }
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {},
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// The result of opening the state store; reports a disk that does not answer meanwhile.
+pub async fn opened<T>(open: impl Future<Output = T>, pulse: &Pulse, component: &Component) -> T {
+    let mut open = std::pin::pin!(open);
+    loop {
+        tokio::select! {
+            opened = &mut open => return opened,
+            () = tokio::time::sleep(INTERVAL) => if let Some(reason) = silence(pulse) {
+                component.not_ready(reason);
+            },
+        }
+    }
+}
+
+/// The reason against readiness, if the disk does not answer.
+fn silence(pulse: &Pulse) -> Option<String> {
+    let time = pulse.unanswered_for().filter(|time| *time > TIMEOUT)?;
+    Some(format!("the disk has not answered for {time:.0?}"))
 }
 
 async fn probe<E: std::fmt::Display>(

@@ -188,7 +188,13 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     self.set_status(Status::TakingOver(error.to_string().into()));
                     self.core.stop_serving();
                     self.send_replies();
-                    self.recover_store(&error).await;
+                    // It may wait for a disk that hangs.
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        _ = becomes(&mut assigned, false) => {}
+                        () = self.recover_store(&error) => {}
+                    }
                 }
             }
             self.publish();

@@ -2,10 +2,7 @@
 //! the rest hangs.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -16,31 +13,40 @@ const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// A watchdog, which a process feeds to stay in its group. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Watchdog {
-    fed: Arc<AtomicU64>,
+    state: Arc<Mutex<State>>,
     limit: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    feedings: u64,
+    /// The reason why the process can't work, although it runs.
+    withheld: Option<String>,
 }
 
 impl Watchdog {
     /// A watchdog that has to be fed more often than every `limit`.
     pub fn new(limit: Duration) -> Self {
         Self {
-            fed: Arc::default(),
+            state: Arc::default(),
             limit,
         }
     }
 
     /// Reports that the process is running.
     pub fn feed(&self) {
-        self.fed.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        state.feedings += 1;
+        state.withheld = None;
     }
 
-    /// The longest time between two feedings.
-    pub fn limit(&self) -> Duration {
-        self.limit
+    /// Reports that the process runs, but can't work: its member leaves the group at once, until the next feeding.
+    pub fn withhold(&self, reason: String) {
+        self.state().withheld = Some(reason);
     }
 
-    fn feedings(&self) -> u64 {
-        self.fed.load(Ordering::Relaxed)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
     }
 }
 
@@ -54,23 +60,27 @@ pub(super) struct StarvationDetector {
 impl StarvationDetector {
     pub(super) fn of(watchdog: &Watchdog) -> Self {
         Self {
-            feedings: watchdog.feedings(),
+            feedings: watchdog.state().feedings,
             unfed_time: Duration::ZERO,
             last_check: None,
         }
     }
 
-    /// Checks whether the watchdog has not been fed for its limit. Only time in which this thread ran counts.
-    pub(super) fn is_starved(&mut self, watchdog: &Watchdog, now: Instant) -> bool {
+    /// The reason to leave the group: a [`Watchdog::withhold`], or no feeding for the limit. Only time in which
+    /// this thread ran counts.
+    pub(super) fn reason_to_leave(&mut self, watchdog: &Watchdog, now: Instant) -> Option<String> {
         let last = self.last_check.replace(now).unwrap_or(now);
-        let feedings = watchdog.feedings();
-        if feedings != self.feedings {
-            self.feedings = feedings;
+        let state = watchdog.state();
+        if state.feedings != self.feedings {
+            self.feedings = state.feedings;
             self.unfed_time = Duration::ZERO;
         } else {
             self.unfed_time += now.saturating_duration_since(last).min(CHECK_INTERVAL_MAX);
         }
-        self.unfed_time >= watchdog.limit
+        let limit = watchdog.limit;
+        let stalled = || format!("the process has stalled for {limit:?}");
+        let is_starved = self.unfed_time >= limit;
+        state.withheld.clone().or_else(|| is_starved.then(stalled))
     }
 }
 
@@ -84,8 +94,10 @@ mod tests {
     fn a_watchdog_starves_unless_it_is_fed_in_time() {
         let (watchdog, begun) = (Watchdog::new(LIMIT), Instant::now());
         let mut detector = StarvationDetector::of(&watchdog);
-        let mut is_starved_at =
-            |tenths| detector.is_starved(&watchdog, begun + Duration::from_millis(100) * tenths);
+        let mut is_starved_at = |tenths| {
+            let now = begun + Duration::from_millis(100) * tenths;
+            detector.reason_to_leave(&watchdog, now).is_some()
+        };
         assert!((0..40).all(|tenths| !is_starved_at(tenths)));
         watchdog.feed();
         assert!((40..80).all(|tenths| !is_starved_at(tenths)));
@@ -98,7 +110,19 @@ mod tests {
     fn a_suspension_of_the_whole_process_does_not_starve_the_watchdog() {
         let (watchdog, begun) = (Watchdog::new(LIMIT), Instant::now());
         let mut detector = StarvationDetector::of(&watchdog);
-        assert!(!detector.is_starved(&watchdog, begun));
-        assert!(!detector.is_starved(&watchdog, begun + Duration::from_secs(3_600)));
+        assert_eq!(detector.reason_to_leave(&watchdog, begun), None);
+        let resumed = begun + Duration::from_secs(3_600);
+        assert_eq!(detector.reason_to_leave(&watchdog, resumed), None);
+    }
+
+    #[test]
+    fn a_withheld_feeding_is_a_reason_to_leave_until_the_next_feeding() {
+        let (watchdog, now) = (Watchdog::new(LIMIT), Instant::now());
+        let mut detector = StarvationDetector::of(&watchdog);
+        watchdog.withhold("the disk hangs".into());
+        let reason = detector.reason_to_leave(&watchdog, now);
+        assert_eq!(reason.as_deref(), Some("the disk hangs"));
+        watchdog.feed();
+        assert_eq!(detector.reason_to_leave(&watchdog, now), None);
     }
 }

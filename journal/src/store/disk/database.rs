@@ -239,7 +239,11 @@ impl Open {
         if last.is_none() {
             batch.remove(&self.entries, own_key(b"dead", &id.to_be_bytes()));
         }
-        self.wait_for_room()?;
+        let (sealed, unmerged) = self.waiting();
+        if !has_room(sealed, unmerged) {
+            // A later write removes them. This one has waited already.
+            return Ok(());
+        }
         batch.commit()?;
         let mut dead = self.dead();
         match last {
@@ -293,13 +297,18 @@ impl Open {
         self.dead.lock().expect("no holder panics")
     }
 
+    /// Memtables that wait to be flushed, and tables that wait to be merged.
+    fn waiting(&self) -> (usize, usize) {
+        let sealed = self.entries.sealed_memtable_count();
+        (sealed, self.entries.l0_table_count())
+    }
+
     /// Waits while the worker is behind. Fails if it has died, or does not keep up.
     fn wait_for_room(&self) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
-            let sealed = self.entries.sealed_memtable_count();
-            let unmerged = self.entries.l0_table_count();
-            if sealed < SEALED_MAX && unmerged < UNMERGED_MAX {
+            let (sealed, unmerged) = self.waiting();
+            if has_room(sealed, unmerged) {
                 return Ok(());
             }
             // An error if the worker has died.
@@ -312,6 +321,10 @@ impl Open {
             std::thread::park_timeout(ROOM_POLL);
         }
     }
+}
+
+fn has_room(sealed: usize, unmerged: usize) -> bool {
+    sealed < SEALED_MAX && unmerged < UNMERGED_MAX
 }
 
 /// A key that belongs to no partition.

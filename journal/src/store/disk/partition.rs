@@ -316,6 +316,76 @@ mod tests {
     use super::*;
     use crate::store::Change;
     use futures_util::future::join_all;
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+    use tokio::sync::Notify;
+
+    /// Every call needs the database, and opening it holds the lock on the connection.
+    #[tokio::test]
+    async fn no_call_waits_for_a_disk_that_hangs_and_later_ones_succeed() {
+        static HANGS: AtomicBool = AtomicBool::new(true);
+        static OPENS: Notify = Notify::const_new();
+        fn open(path: &Path, number: u64) -> Result<Open, Failure> {
+            OPENS.notify_one();
+            while HANGS.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            Open::open(path, number)
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::with_library(folder.path(), open).unwrap();
+        let (store, other) = (
+            disk.partition("journal.x", 0),
+            disk.partition("journal.x", 1),
+        );
+        let key = (Table::Meta, STAMP_KEY.to_vec());
+        let stamped = |stamp: &'static [u8]| -> MakeChanges {
+            Box::new(move |_| {
+                vec![Change {
+                    table: Table::Meta,
+                    key: STAMP_KEY.to_vec(),
+                    value: Some(stamp.to_vec()),
+                }]
+            })
+        };
+        let (hung, ()) = tokio::join!(store.clone().read(vec![key.clone()]), async {
+            OPENS.notified().await;
+            // The clock jumps to the time-out only now, so the call has begun.
+            tokio::time::pause();
+        });
+        for error in [
+            hung.err(),
+            store
+                .clone()
+                .scan(Table::Answers, vec![], vec![0xff], 1)
+                .await
+                .err(),
+            store.clone().stamp().await.err(),
+            other.clone().read(vec![key.clone()]).await.err(),
+            store.clone().write(stamped(b"late")).await.err(),
+            other.clone().clear().await.err(),
+        ] {
+            let Some(StoreError::Unavailable { reason, .. }) = error else {
+                panic!("{error:?}");
+            };
+            assert!(
+                reason.starts_with("no answer from the disk within"),
+                "{reason}"
+            );
+        }
+        assert!(disk.pulse().unanswered_for().is_some());
+
+        HANGS.store(false, Ordering::SeqCst);
+        tokio::time::resume();
+        while disk.pulse().unanswered_for().is_some() {
+            std::thread::yield_now();
+        }
+        store.clone().write(stamped(b"1")).await.unwrap();
+        assert_eq!(store.clone().stamp().await, Ok(Some(b"1".to_vec())));
+        assert_eq!(other.read(vec![key]).await, Ok(vec![None]));
+    }
 
     #[tokio::test]
     async fn partitions_that_are_written_first_at_the_same_time_share_no_entries() {

@@ -1,0 +1,46 @@
+//! A store that can't be read while one of its writes hangs.
+
+use super::*;
+
+/// An owner whose store can't be read, while a write of earlier changes hangs.
+async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNode) {
+    let (mut harness, store) = (Harness::new(), UnrulyStore::new());
+    let first = harness.start(0, store.clone());
+    for key in [B, C] {
+        harness.set(&first, key, 1, 0).await;
+    }
+    first.stop().await;
+    let node = harness.start(1, store.clone());
+    store.is_open.send_replace(false);
+    harness.set(&node, B, 2, 1).await;
+    store.has_waiting_write().await;
+    store.set_unreadable(Some(C));
+    let unanswered = harness.submit(&node, C, 2, 1).await;
+    node.comes_to(|status| matches!(status, Status::TakingOver(_)))
+        .await;
+    drop(unanswered);
+    (harness, store, node)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_leaves_its_partition_to_another_although_its_store_hangs() {
+    let (mut harness, store, node) = serving_until_the_store_failed().await;
+    node.assigned.send_replace(false);
+    node.is(Status::Standby).await;
+    let other = harness.start(2, Arc::new(Memory::default()));
+    harness.set(&other, B, 3, 2).await;
+    // The disk answers again.
+    store.set_unreadable(None);
+    store.is_open.send_replace(true);
+    other.stop().await;
+    node.assigned.send_replace(true);
+    node.serves().await;
+    harness.set(&node, B, 4, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_ends_although_its_store_hangs() {
+    let (_harness, _store, node) = serving_until_the_store_failed().await;
+    let ended = tokio::time::timeout(LONG_ENOUGH, node.stop()).await;
+    assert!(ended.is_ok(), "the owner waits for its store");
+}
