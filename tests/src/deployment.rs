@@ -120,7 +120,7 @@ impl Deployment {
         set: impl FnOnce(&mut Command),
     ) -> Result<Node> {
         let mut command = self.command();
-        let name = format!("commands-{}", listen.port());
+        let name = state_directory(listen);
         command
             .env("DAYBOOK_HTTP_LISTEN", listen.to_string())
             .env("DAYBOOK_COMMANDS_STATE_DIR", self.folder.join(&name));
@@ -232,6 +232,11 @@ impl Deployment {
     pub async fn python(&self, program: &str, arguments: &[&str]) -> Result<String> {
         crate::python::python(&self.environment, program, arguments, COMMAND_TIMEOUT).await
     }
+}
+
+/// The name of the directory with the state store of the command node at an address.
+pub(crate) fn state_directory(listen: SocketAddr) -> String {
+    format!("commands-{}", listen.port())
 }
 
 /// The ends of the logs in a test's folder, for the message of its failure.

@@ -1,9 +1,9 @@
 //! System tests over real servers: the building blocks of the tests in `tests/system`.
 //!
 //! Each test has a [`Deployment`] of its own on the servers that all tests share, and starts one or several
-//! [`Node`]s. A [`FaultProxy`] between a node and a server makes an outage that does not affect other tests. The
-//! expected result is computed independently ([`Expectation`]), and each source of totals is read by separate code
-//! ([`totals_by_source`]).
+//! [`Node`]s. A [`FaultProxy`] between a node and a server makes an outage that does not affect other tests, and a
+//! [`HangingDisk`] blocks the disk of a node's state. The expected result is computed independently
+//! ([`Expectation`]), and each source of totals is read by separate code ([`totals_by_source`]).
 
 pub mod audit_log;
 pub mod binary;
@@ -13,6 +13,7 @@ pub mod environment;
 pub mod expectation;
 pub mod fault_proxy;
 pub mod free_address;
+pub mod hanging_disk;
 pub mod http;
 pub mod node;
 pub mod poll;
@@ -26,6 +27,7 @@ pub use create_topics::create_topics;
 pub use deployment::Deployment;
 pub use expectation::{Expectation, Totals};
 pub use fault_proxy::FaultProxy;
+pub use hanging_disk::HangingDisk;
 pub use http::{Answer, Client};
 pub use node::{Node, Output};
 pub use poll::{Poll, until};

@@ -29,7 +29,7 @@ mod transactions;
 mod void_records;
 
 use libtest_mimic::Trial;
-use nodes::{declines, faults, membership, topics};
+use nodes::{declines, faults, hung_disk, membership, topics};
 use runner::{Runner, own, shared};
 use std::process::ExitCode;
 
@@ -52,6 +52,11 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_suspended_node_takes_no_partition_from_its_successor,
         nodes_told_to_stop_during_a_kafka_outage_end_in_time,
         a_second_node_with_one_member_name_evicts_the_first_until_the_second_ends,
+    ]));
+    tests.extend(own!(runner, hung_disk: [
+        the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_recovers,
+        a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_command,
+        a_node_that_starts_on_a_disk_that_hangs_says_so_and_serves_once_it_recovers,
     ]));
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
@@ -127,6 +132,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_taken_port_ends_the_node_with_the_address,
         a_wrong_setting_ends_the_node_with_its_name,
         a_missing_hash_key_ends_the_node_with_the_name_of_the_setting,
+        a_state_directory_with_files_of_others_ends_the_node_and_is_left_as_it_is,
     ]));
     tests.extend(own!(runner, retries: [
         a_repeated_command_gets_the_same_answer,

@@ -72,6 +72,40 @@ pub async fn a_missing_hash_key_ends_the_node_with_the_name_of_the_setting(
     Ok(())
 }
 
+pub async fn a_state_directory_with_files_of_others_ends_the_node_and_is_left_as_it_is(
+    deployment: &Deployment,
+) -> Result<()> {
+    let state = deployment.folder.join("state");
+    let own = state.join("daybook-store");
+    std::fs::create_dir_all(&own)?;
+    let letters = [state.join("letter.txt"), own.join("letter.txt")];
+    for letter in &letters {
+        std::fs::write(letter, "dear")?;
+    }
+    for role in ["serve", "commands"] {
+        let mut command = deployment.command();
+        command.arg(role).env("DAYBOOK_COMMANDS_STATE_DIR", &state);
+        let error = error_at_start(command).await?;
+        let name = own.display().to_string().to_lowercase();
+        for part in [
+            &name,
+            "is neither empty nor a state store",
+            "commands.state_dir",
+        ] {
+            ensure!(error.contains(part), "no {part:?} in: {error}");
+        }
+    }
+    for letter in &letters {
+        let text = std::fs::read_to_string(letter);
+        ensure!(text.is_ok_and(|text| text == "dear"), "{letter:?} is gone");
+    }
+    for (directory, count) in [(&state, 2), (&own, 1)] {
+        let found = std::fs::read_dir(directory)?.count();
+        ensure!(found == count, "{found} entries in {directory:?}");
+    }
+    Ok(())
+}
+
 pub async fn an_incompatible_schema_ends_the_node_with_the_difference(
     deployment: &Deployment,
 ) -> Result<()> {

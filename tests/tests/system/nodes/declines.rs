@@ -214,7 +214,7 @@ async fn end_of(deployment: &Deployment, topic: &str) -> Result<i64> {
 }
 
 /// Waits until a node is not ready for a reason.
-async fn not_ready(node: &Node, reason: &str) -> Result<()> {
+pub(super) async fn not_ready(node: &Node, reason: &str) -> Result<()> {
     until("a reason against readiness", CHANGE_TIMEOUT, async || {
         let answer = node.client().get("/health/ready").await?;
         let is_given = answer.status == 503 && answer.text.contains(reason);

@@ -152,7 +152,7 @@ async fn owners(deployment: &Deployment) -> Result<HashMap<String, (String, i64)
     owners.with_context(|| format!("a partition without an owner: {described}"))
 }
 
-async fn taken_over(node: &Node) -> Result<f64> {
+pub(super) async fn taken_over(node: &Node) -> Result<f64> {
     node.client()
         .metric("daybook_journal_takeovers_total")
         .await

@@ -50,16 +50,7 @@ pub async fn a_killed_node_is_replaced_by_another_and_nothing_is_lost(
     let mut nodes = start(deployment, &addresses).await?;
     let load = Load::begin(&addresses).await?;
     load.take_pause();
-    // The killed node is the one that owns most of the load's products.
-    let owners = owners_of_products(deployment).await?;
-    let owned = addresses
-        .clone()
-        .into_iter()
-        .map(|address| owners.get(&address));
-    let (index, _) = owned
-        .enumerate()
-        .max_by_key(|(_, count)| *count)
-        .context("no node")?;
+    let index = owner_of_most_products(deployment, &addresses).await?;
     nodes[index].kill().await?;
     load.remove(addresses[index]);
     let killed = load.pause_of_every_client().await?;
@@ -90,7 +81,7 @@ pub async fn the_only_node_serves_again_after_a_kill_and_nothing_is_lost(
     check_log(deployment, &acknowledged).await
 }
 
-fn print_pause(name: &str, pause: &Pause) {
+pub(super) fn print_pause(name: &str, pause: &Pause) {
     let value = u64::try_from(pause.longest.as_millis()).ok();
     println!("{}", json!({"bench": name, "value": value, "unit": "ms"}));
     println!(
@@ -100,7 +91,10 @@ fn print_pause(name: &str, pause: &Pause) {
 }
 
 /// Checks that the log has every acknowledged command once, and no other command.
-async fn check_log(deployment: &Deployment, acknowledged: &HashMap<String, usize>) -> Result<()> {
+pub(super) async fn check_log(
+    deployment: &Deployment,
+    acknowledged: &HashMap<String, usize>,
+) -> Result<()> {
     let mut found: HashMap<String, usize> = HashMap::new();
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
         *found.entry(decision.key).or_default() += decision.events.len();
@@ -113,6 +107,17 @@ async fn check_log(deployment: &Deployment, acknowledged: &HashMap<String, usize
         .collect();
     ensure!(found == expected, "{found:?} instead of {expected:?}");
     audit_log::verify(deployment).await.map(drop)
+}
+
+/// The index of the node that owns most of the load's products.
+pub(super) async fn owner_of_most_products(
+    deployment: &Deployment,
+    addresses: &[SocketAddr],
+) -> Result<usize> {
+    let owners = owners_of_products(deployment).await?;
+    let owned = addresses.iter().map(|address| owners.get(address));
+    let most = owned.enumerate().max_by_key(|(_, count)| *count);
+    Ok(most.context("no node")?.0)
 }
 
 /// The number of product partitions that each node owns, by the node's address. The topic of owners may have

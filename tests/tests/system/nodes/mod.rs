@@ -2,6 +2,7 @@
 
 pub mod declines;
 pub mod faults;
+pub mod hung_disk;
 mod load;
 pub mod membership;
 pub mod topics;
