@@ -46,13 +46,13 @@ pub async fn the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_re
     not_ready(&hung, HANGS).await?;
     not_ready(&hung, "the state store has not answered").await?;
     // Both nodes take commands of all partitions.
-    let lost = load.pause_of_everyone().await?;
+    let lost = load.pause_of_every_client().await?;
     hung.client().get("/health/live").await?.expect(200)?;
 
     disk.recover()?;
     hung.ready().await?;
     takes_over(&hung, taken + 1.0).await?;
-    let recovered = load.pause_of_everyone().await?;
+    let recovered = load.pause_of_every_client().await?;
     let acknowledged = load.end().await?;
     print_pause("routing.hung_disk_pause_ms", &lost);
     print_pause("routing.recovered_disk_pause_ms", &recovered);
