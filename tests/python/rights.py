@@ -7,6 +7,7 @@
 
 import json
 import sys
+import time
 
 from confluent_kafka.admin import (
     AclBinding,
@@ -43,6 +44,17 @@ def main():
         futures = client.create_acls([AclBinding(*one) for one in fields], request_timeout=TIMEOUT_S)
     for future in futures.values():
         future.result(TIMEOUT_S)
+    await_in_force(client, [AclBindingFilter(*one) for one in fields], is_wanted=change != "undeny")
+
+
+def await_in_force(client, rights, is_wanted):
+    """Waits until the broker's authorizer has the rights, or has none of them. A broker confirms a change before that."""
+    deadline = time.monotonic() + TIMEOUT_S
+    for right in rights:
+        while bool(client.describe_acls(right, request_timeout=TIMEOUT_S).result(TIMEOUT_S)) != is_wanted:
+            if time.monotonic() > deadline:
+                sys.exit(f"the broker does not apply a change of rights within {TIMEOUT_S} s: {right}")
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":
