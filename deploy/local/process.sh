@@ -70,8 +70,8 @@ orphan_pids() { # NAME
 }
 
 # Postgres: INT is the fast shutdown; TERM would wait until every client has disconnected.
-declare -A stop_signal=([kafka]=TERM [registry]=TERM [postgres]=INT [cassandra]=TERM [serve]=TERM)
-declare -A stop_seconds_max=([kafka]=40 [registry]=20 [postgres]=20 [cassandra]=40 [serve]=15)
+declare -A stop_signal=([kafka]=TERM [registry]=TERM [registry_spare]=TERM [postgres]=INT [cassandra]=TERM [serve]=TERM)
+declare -A stop_seconds_max=([kafka]=40 [registry]=20 [registry_spare]=20 [postgres]=20 [cassandra]=40 [serve]=15)
 
 stop_pid() { # NAME PID SIGNAL SECONDS_MAX
   local name=$1 pid=$2 signal=$3 seconds_max=$4 start state

@@ -5,7 +5,7 @@
 # A native.sh defines for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
 # `<name>_start` (calls launch), `<name>_answers` (whether it is ready), `<name>_finish` (setup once it answers).
 
-declare -A start_seconds_max=([kafka]=120 [registry]=90 [postgres]=60 [cassandra]=120)
+declare -A start_seconds_max=([kafka]=120 [registry]=90 [registry_spare]=90 [postgres]=60 [cassandra]=120)
 
 # Whether the environment names a server other than the one that we would start. (In a shell that has read
 # .daybook/up/environment, it names our own.)
@@ -70,8 +70,10 @@ kept_method() { cat "$stack_dir/method" 2> /dev/null || echo native; }
 compose() {
   local project files=(-f "$root/docker-compose.kafka.yml")
   project=$(compose_project)
-  if [ "$DEV_STACK" = test ]; then files+=(-f "$local_dir/kafka/access.compose.yml"); fi
-  DEV_KAFKA_PORT=${port[kafka]} DEV_KAFKA_SASL_PORT=${port[kafka_sasl]:-} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
+  if [ "$DEV_STACK" = test ]; then
+    files+=(-f "$local_dir/kafka/access.compose.yml" -f "$local_dir/registry/spare.compose.yml")
+  fi
+  DEV_REGISTRY_SPARE_PORT=${port[registry_spare]:-} DEV_KAFKA_PORT=${port[kafka]} DEV_KAFKA_SASL_PORT=${port[kafka_sasl]:-} DEV_REGISTRY_PORT=${port[registry]} DEV_POSTGRES_PORT=${port[postgres]} \
     DEV_CQL_PORT=${port[cql]} docker compose -p "$project" "${files[@]}" "$@"
 }
 compose_project() { echo "daybook-$(checkout_hash)-$DEV_STACK"; }

@@ -23,6 +23,7 @@ declare -A address_variable=(
 # The ports of each server; clients use the first one.
 declare -A server_ports=(
   [kafka]="kafka kafka_controller" [registry]=registry [postgres]=postgres [cassandra]="cql cql_storage" [serve]=http
+  [registry_spare]=registry_spare
 )
 # Postgres: 5433, because the distribution's cluster usually uses 5432.
 declare -A port_default_up=(
@@ -30,7 +31,7 @@ declare -A port_default_up=(
 )
 # CQL: not 19042, which Scylla announces to its clients as the port for shard-aware drivers.
 declare -A port_default_test=(
-  [kafka]=19092 [kafka_controller]=19093 [kafka_sasl]=19094 [registry]=18081 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
+  [kafka]=19092 [kafka_controller]=19093 [kafka_sasl]=19094 [registry]=18081 [registry_spare]=18082 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )
 declare -A port_default_bench=(
   [kafka]=29092 [kafka_controller]=29093 [registry]=28081 [postgres]=25432 [cql]=29142 [cql_storage]=27000 [http]=28080
@@ -46,9 +47,10 @@ declare -A port=()
 use_stack() { # up | test | bench | chaos | soak
   case $1 in
     up | bench | soak) ;;
-    # Its broker has a listener for clients whose rights it checks.
+    # Its broker has a listener for clients whose rights it checks, and a second registry is there for tests that empty it.
     test)
-      port_names+=(kafka_sasl)
+      server_names+=(registry_spare)
+      port_names+=(kafka_sasl registry_spare)
       server_ports[kafka]+=" kafka_sasl"
       ;;
     # Command nodes need no other servers.
@@ -111,7 +113,8 @@ export_addresses() {
     for variable in "${!DAYBOOK_@}"; do unset "$variable"; done
   fi
   for name in "${server_names[@]}"; do
-    variable=${address_variable[$name]}
+    variable=${address_variable[$name]:-}
+    if [ -z "$variable" ]; then continue; fi
     export "$variable=${!variable:-$(own_address "$name")}"
   done
 }
@@ -119,7 +122,7 @@ export_addresses() {
 own_address() { # NAME of a server
   case $1 in
     kafka) echo "127.0.0.1:${port[kafka]}" ;;
-    registry) echo "http://127.0.0.1:${port[registry]}/apis/ccompat/v7" ;;
+    registry | registry_spare) echo "http://127.0.0.1:${port[$1]}/apis/ccompat/v7" ;;
     postgres) echo "postgres://daybook@127.0.0.1:${port[postgres]}/daybook" ;;
     cassandra) echo "127.0.0.1:${port[cql]}" ;;
   esac

@@ -37,6 +37,8 @@ run_tests() {
   if [ $full = yes ]; then check dependencies dependency_check; fi
   export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
   export DEV_DAYBOOK=$target_dir/debug/daybook DEV_KAFKA_SASL_BROKERS=127.0.0.1:${port[kafka_sasl]}
+  export DEV_SPARE_REGISTRY_URL
+  DEV_SPARE_REGISTRY_URL=$(own_address registry_spare)
   all_tests
 
   heading "servers stop"

@@ -69,6 +69,14 @@ impl Deployment {
         self
     }
 
+    /// Lets its nodes and the test itself use another registry.
+    pub fn with_registry(mut self, url: &str) -> Self {
+        for environment in [&mut self.environment, &mut self.of_nodes] {
+            url.clone_into(&mut environment.registry_url);
+        }
+        self
+    }
+
     /// The binary with the settings of this deployment, without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.environment.daybook);

@@ -56,6 +56,11 @@ pub fn kafka_sasl_brokers() -> Result<String> {
     variable("DEV_KAFKA_SASL_BROKERS")
 }
 
+/// Base address of the Confluent API of the registry that tests may empty.
+pub fn spare_registry_url() -> Result<String> {
+    variable("DEV_SPARE_REGISTRY_URL")
+}
+
 fn variable(name: &str) -> Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the system tests with ./dev test"))

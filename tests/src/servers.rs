@@ -84,6 +84,14 @@ impl Server {
     }
 }
 
+/// Empties the second registry, whose data is in memory.
+pub async fn empty_spare_registry(environment: &Environment) -> Result<()> {
+    for action in ["kill", "start"] {
+        control(environment, action, "registry_spare").await?;
+    }
+    Ok(())
+}
+
 async fn control(environment: &Environment, action: &str, name: &str) -> Result<()> {
     let mut command = Command::new(&environment.server_control);
     command.args([action, name]);

@@ -1,14 +1,28 @@
 # shellcheck shell=bash
 # Apicurio Registry, whose Confluent-compatible interface is at /apis/ccompat/v7, from Maven.
 # Its data is an H2 file. With WRITE_DELAY=0 an acknowledged schema survives `kill -9`.
+# The tests have a second one, `registry_spare`, with its data in memory: `kill` and `start` empty it.
 
 registry_heap=${DEV_REGISTRY_HEAP:-256m}
 
-registry_fetch() { fetch_jars registry; }
+registry_fetch() {
+  # Where Maven logs; `registry_spare` may be the first one to fetch.
+  mkdir -p "$stack_dir/registry"
+  fetch_jars registry
+}
+registry_spare_fetch() { registry_fetch; }
 
 registry_prepare() {
+  registry_unpack
+  mkdir -p "$stack_dir/registry/data"
+}
+registry_spare_prepare() { registry_unpack; }
+
+# The artifact is an archive of the whole application; it is unpacked once, next to the jars.
+registry_unpack() {
   local archive
-  # The artifact is an archive of the whole application; it is unpacked once, next to the jars.
+  exec 7>> "$jars_dir/registry.lock"
+  flock -w 600 7 || fail "registry: its jars are still being unpacked by an earlier start"
   if [ ! -d "$jars/app" ]; then
     archive=$(echo "$jars"/apicurio-registry-app-*.tar.gz)
     rm -rf "$jars/app.partial"
@@ -17,20 +31,27 @@ registry_prepare() {
     mv "$jars/app.partial" "$jars/app"
     rm "$archive"
   fi
-  mkdir -p "$stack_dir/registry/data"
+  flock -u 7
 }
 
 registry_start() {
-  local directory=$stack_dir/registry java
+  registry_launch registry "jdbc:h2:file:$stack_dir/registry/data/registry;WRITE_DELAY=0"
+}
+registry_spare_start() { registry_launch registry_spare jdbc:h2:mem:registry; }
+
+registry_launch() { # NAME DATA-SOURCE
+  local name=$1 java
   java=$(find_java)
-  launch registry env "REGISTRY_DATASOURCE_URL=jdbc:h2:file:$directory/data/registry;WRITE_DELAY=0" \
-    "QUARKUS_HTTP_PORT=${port[registry]}" QUARKUS_HTTP_HOST=127.0.0.1 \
-    "$java" "-Ddaybook.server=$directory" "-Xmx$registry_heap" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError \
+  launch "$name" env "REGISTRY_DATASOURCE_URL=$2" "QUARKUS_HTTP_PORT=${port[$name]}" QUARKUS_HTTP_HOST=127.0.0.1 \
+    "$java" "-Ddaybook.server=$stack_dir/$name" "-Xmx$registry_heap" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError \
     -jar "$(echo "$jars"/app/apicurio-registry-app-*-runner.jar)"
 }
 
-registry_answers() {
-  curl -sf --max-time 5 "http://127.0.0.1:${port[registry]}/apis/ccompat/v7/subjects" > /dev/null 2>&1
+registry_answers() { registry_lists registry; }
+registry_spare_answers() { registry_lists registry_spare; }
+registry_lists() { # NAME
+  curl -sf --max-time 5 "http://127.0.0.1:${port[$1]}/apis/ccompat/v7/subjects" > /dev/null 2>&1
 }
 
 registry_finish() { :; }
+registry_spare_finish() { :; }
