@@ -1,6 +1,6 @@
 //! The command line of the binary.
 
-use crate::{describe, new::NewCommand, reconcile};
+use crate::{describe, new::NewCommand, reconcile, setup::restore::RestoreArgs};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -56,6 +56,7 @@ pub enum JournalCommand {
 pub enum SchemasCommand {
     /// Register every schema with the compatibility BACKWARD_TRANSITIVE
     Register,
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Subcommand)]

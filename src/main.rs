@@ -60,6 +60,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Schemas(SchemasCommand::Register) => {
             setup::register_schemas(&load(Reader::Person)?).await
         }
+        Command::Schemas(SchemasCommand::Restore(args)) => {
+            setup::restore::run(args, &load(Reader::Person)?).await
+        }
         Command::Journal(JournalCommand::Describe(args)) => {
             describe::run(args, &load(Reader::Person)?.kafka).await
         }

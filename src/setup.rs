@@ -1,6 +1,10 @@
 //! Creates topics and schemas, which must exist before anything is read or written.
 
+mod held_ids;
+pub mod restore;
+
 use crate::{config::Config, describe};
+use journal::Source;
 use kafka::{Admin, Encoder, KafkaSettings, Registry, RegistryError, Subjects, admin::AdminError};
 use schemas::{
     CONTEXTS,
@@ -41,6 +45,9 @@ pub enum SetupError {
         /// A record of its log.
         record: ProvedRecord,
     },
+    /// The ends of the journals can't be read.
+    #[error("the schema ids that the journals hold are not known: {0}")]
+    Log(describe::ReadError),
     /// The schemas are not ready.
     #[error(transparent)]
     Schemas(#[from] RegistryError),
@@ -61,7 +68,7 @@ impl SetupError {
             Self::Topics(error) => error.is_transient(),
             Self::Schemas(error) => error.is_transient(),
             // The process waits until the operator acts.
-            Self::Directory(_) | Self::DeletedJournal { .. } => true,
+            Self::Directory(_) | Self::Log(_) | Self::DeletedJournal { .. } => true,
             Self::Schema { .. } => false,
         }
     }
@@ -87,13 +94,39 @@ async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), Setup
     }
 }
 
-/// Creates missing topics and registers missing schemas; checks the existing ones.
-pub async fn prepare(
+/// Fails if the registry lacks schemas that the log's records were written with: a schema that was registered then
+/// would get another id, and bodies that have the old one could not be read, or be misread.
+async fn check_registry(
     admin: &Admin,
     kafka: &KafkaSettings,
+    registry: &Registry,
     subjects: &Subjects,
-) -> Result<ReadyTopics, SetupError> {
+) -> Result<(), SetupError> {
+    registry.check_known().await?;
+    for topic in TOPICS {
+        let (Some(subject), Some(schema)) = (topic.subject(), topic.schema()) else {
+            continue;
+        };
+        if !subjects.is_known(&subject, &schema).await? {
+            // Reading the log is needed only where this node, or its state directory, is new.
+            let held = held_ids::held_ids(admin, kafka).await;
+            subjects.check_held(&held.map_err(SetupError::Log)?).await?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Creates missing topics and registers missing schemas; checks the existing ones.
+pub async fn prepare(source: &Source) -> Result<ReadyTopics, SetupError> {
+    let Source {
+        kafka,
+        admin,
+        registry,
+    } = source;
+    let subjects = Subjects::new(registry.clone(), kafka);
     check_deleted(admin, kafka).await?;
+    check_registry(admin, kafka, registry, &subjects).await?;
     for name in admin.ensure(&TOPICS).await? {
         tracing::info!(topic = name, "topic created");
     }
@@ -103,6 +136,8 @@ pub async fn prepare(
             continue;
         };
         let id = subjects.ensure(&subject, &schema).await?;
+        // Binds the id before anything is written with it.
+        registry.schema(id).await?;
         let encoder = Encoder::new(id, &schema).map_err(|source| SetupError::Schema {
             topic: topic.name,
             source,
@@ -140,7 +175,10 @@ pub async fn create_topics(config: &Config) -> anyhow::Result<ExitCode> {
 
 /// `daybook schemas register`
 pub async fn register_schemas(config: &Config) -> anyhow::Result<ExitCode> {
-    let subjects = Subjects::new(Registry::new(&config.registry)?, &config.kafka);
+    let admin = Admin::new(&config.kafka)?;
+    let registry = Registry::new(&config.registry)?;
+    let subjects = Subjects::new(registry.clone(), &config.kafka);
+    check_registry(&admin, &config.kafka, &registry, &subjects).await?;
     for topic in TOPICS {
         let (Some(subject), Some(schema)) = (topic.subject(), topic.schema()) else {
             continue;

@@ -1,28 +1,53 @@
 //! The schema registry: fetches the schemas that records were written with, by their ids.
 
+mod archive;
 mod error;
+#[cfg(test)]
+mod fake;
 mod http;
+mod known;
+mod restore;
 
-use self::http::Http;
-use crate::settings::RegistrySettings;
+use self::{
+    http::Http,
+    known::{Known, SharedKnown},
+};
+use crate::{
+    prefix::TopicPrefix,
+    settings::{KafkaSettings, RegistrySettings},
+};
 use reqwest::StatusCode;
 use schema_registry_converter::async_impl::schema_registry::get_schema_by_id;
+use schemas::topics::TOPICS;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, RwLock},
     time::Duration,
 };
 
 pub(crate) use self::http::Rejection;
-pub use error::{COMPATIBILITY, RegistryError};
+pub use error::{COMPATIBILITY, RegistryError, SchemaFault};
+#[cfg(test)]
+pub(crate) use fake::FakeRegistry;
+pub use known::{FILE as KNOWN_SCHEMAS_FILE, KnownSchema, SchemaTable};
+pub use restore::{LostSchema, reads_all};
 
 /// A client of the registry. Schemas never change under an id, so each is fetched once.
 #[derive(Clone)]
 pub struct Registry {
     pub(crate) http: Http,
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
+    /// What nodes have learnt earlier; tools have none.
+    known: SharedKnown,
+}
+
+/// A subject that has a schema.
+#[derive(Deserialize)]
+struct SubjectVersion {
+    subject: String,
 }
 
 /// A schema as the registry returns it.
@@ -38,7 +63,18 @@ impl Registry {
         Ok(Self {
             http: Http::new(&settings.url, timeout)?,
             schemas: Arc::default(),
+            known: None,
         })
+    }
+
+    /// Binds each id to the schema that it had when it was first used, in a file of this directory. The file is not
+    /// read yet.
+    pub fn keeping(mut self, directory: &Path, kafka: &KafkaSettings) -> Self {
+        let prefix = TopicPrefix::of(kafka);
+        let subjects = TOPICS.iter().filter_map(|topic| topic.subject());
+        let subjects = subjects.map(|subject| prefix.add(&subject)).collect();
+        self.known = Some(Arc::new(Known::new(directory.join(known::FILE), subjects)));
+        self
     }
 
     /// The schema of an id, from memory if it was fetched before.
@@ -47,7 +83,117 @@ impl Registry {
             return Ok(schema);
         }
         let text = self.schema_text(id).await?;
+        self.bind(id, &text).await?;
         self.keep(id, &text)
+    }
+
+    /// Compares a schema that the registry gave with the known one of its id; if there is none, it is known from
+    /// now on.
+    async fn bind(&self, id: u32, text: &str) -> Result<(), RegistryError> {
+        let Some(known) = &self.known else {
+            return Ok(());
+        };
+        let mut table = known.table.lock().await;
+        known.load(&mut table).await?;
+        let table = table.get_or_insert_default();
+        if let Some(schema) = table.schemas.get(&id) {
+            let fault = schema.compare(id, text);
+            return fault.map_or(Ok(()), |fault| Err(self.lost(vec![fault])));
+        }
+        let mut subjects = self.subjects_of(id).await?.unwrap_or_default();
+        subjects.retain(|subject| known.subjects.contains(subject));
+        let schema = KnownSchema {
+            subjects,
+            schema: text.to_owned(),
+        };
+        if schema.compare(id, text).is_some() {
+            // Not Avro, which the caller notices too.
+            return Ok(());
+        }
+        let mut changed = table.clone();
+        changed.schemas.insert(id, schema);
+        known.save(&changed).await?;
+        *table = changed;
+        Ok(())
+    }
+
+    /// Whether the schema of an id was bound to it before.
+    pub(crate) async fn knows(&self, id: u32) -> Result<bool, RegistryError> {
+        let Some(known) = &self.known else {
+            return Ok(false);
+        };
+        let mut table = known.table.lock().await;
+        known.load(&mut table).await?;
+        Ok(table
+            .as_ref()
+            .is_some_and(|table| table.schemas.contains_key(&id)))
+    }
+
+    /// Compares the registry with every known schema.
+    ///
+    /// # Errors
+    /// [`RegistryError::LostData`]: it lacks some, or has others under their ids.
+    pub async fn check_known(&self) -> Result<(), RegistryError> {
+        let Some(known) = &self.known else {
+            return Ok(());
+        };
+        let table = {
+            let mut table = known.table.lock().await;
+            known.load(&mut table).await?;
+            table.clone().unwrap_or_default()
+        };
+        let mut faults = Vec::new();
+        for (id, schema) in &table.schemas {
+            faults.extend(self.fault(*id, Some(schema), &schema.subjects).await?);
+        }
+        self.without_faults(faults)
+    }
+
+    /// What is wrong about an id: it must have the known schema, if there is one, and be under these subjects.
+    pub async fn fault(
+        &self,
+        id: u32,
+        known: Option<&KnownSchema>,
+        subjects: &[String],
+    ) -> Result<Option<SchemaFault>, RegistryError> {
+        let text = match self.schema_text(id).await {
+            Err(RegistryError::UnknownId { .. }) => return Ok(Some(SchemaFault::Missing { id })),
+            other => other?,
+        };
+        if let Some(fault) = known.and_then(|known| known.compare(id, &text)) {
+            return Ok(Some(fault));
+        }
+        let Some(found) = self.subjects_of(id).await? else {
+            return Ok(None);
+        };
+        let mut subjects = subjects.iter();
+        let missing = subjects.find(|subject| !found.contains(subject));
+        Ok(missing.map(|subject| SchemaFault::OtherSubject {
+            id,
+            subject: subject.clone(),
+        }))
+    }
+
+    /// An error that lists the faults, if there are some.
+    pub fn without_faults(&self, faults: Vec<SchemaFault>) -> Result<(), RegistryError> {
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(self.lost(faults)),
+        }
+    }
+
+    fn lost(&self, faults: Vec<SchemaFault>) -> RegistryError {
+        let url = self.http.url();
+        RegistryError::LostData { url, faults }
+    }
+
+    /// The subjects that have the schema of an id; `None` if the registry does not tell.
+    async fn subjects_of(&self, id: u32) -> Result<Option<Vec<String>>, RegistryError> {
+        let path = format!("/schemas/ids/{id}/versions?deleted=true");
+        let versions = self.http.get::<Vec<SubjectVersion>>(&path).await?;
+        Ok(versions
+            .ok()
+            .map(|versions| versions.into_iter().map(|one| one.subject).collect()))
     }
 
     /// Adds a schema under an id, so that it need not be fetched.
@@ -97,9 +243,61 @@ impl Registry {
             .cloned()
     }
 
-    /// Checks by a request that the registry answers.
-    pub async fn ping(&self) -> Result<(), RegistryError> {
+    /// Checks by a request that the registry answers, and that it still has the known schemas: one of them each time,
+    /// the `round`th.
+    pub async fn probe(&self, round: usize) -> Result<(), RegistryError> {
+        let known = match &self.known {
+            Some(known) => known.table.lock().await.clone().unwrap_or_default(),
+            None => SchemaTable::default(),
+        };
+        let count = known.schemas.len().max(1);
+        if let Some((id, schema)) = known.schemas.iter().nth(round % count) {
+            let fault = self.fault(*id, Some(schema), &schema.subjects).await?;
+            return self.without_faults(fault.into_iter().collect());
+        }
         // A rejection is an answer, too.
         self.http.get::<Value>("/config").await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test]
+    async fn another_schema_under_a_known_id_is_never_used_not_even_after_a_restart() {
+        static REPLACED: AtomicBool = AtomicBool::new(false);
+        let registry = FakeRegistry::start(|request| match request {
+            "GET /schemas/ids/7?deleted=true" if REPLACED.load(Ordering::Relaxed) => {
+                (200, r#"{"schema": "\"string\""}"#)
+            }
+            "GET /schemas/ids/7?deleted=true" => (200, r#"{"schema": "\"long\""}"#),
+            _ => (404, "{}"),
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let started = || {
+            registry
+                .registry()
+                .keeping(folder.path(), &KafkaSettings::default())
+        };
+        started().schema(7).await.unwrap();
+        REPLACED.store(true, Ordering::Relaxed);
+        let restarted = started();
+        for _ in 0..2 {
+            let refused = restarted.schema(7).await.unwrap_err();
+            let RegistryError::LostData { faults, .. } = &refused else {
+                panic!("{refused}")
+            };
+            assert!(
+                matches!(faults[..], [SchemaFault::Other { id: 7, .. }]),
+                "{refused}"
+            );
+        }
+        assert!(restarted.check_known().await.is_err());
+        REPLACED.store(false, Ordering::Relaxed);
+        restarted.schema(7).await.unwrap();
+        restarted.check_known().await.unwrap();
     }
 }

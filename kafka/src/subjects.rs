@@ -5,7 +5,9 @@
 
 use crate::{
     prefix::TopicPrefix,
-    registry::{COMPATIBILITY, Registry, RegistryError, Rejection, SchemaText},
+    registry::{
+        COMPATIBILITY, LostSchema, Registry, RegistryError, Rejection, SchemaFault, SchemaText,
+    },
     settings::KafkaSettings,
 };
 use apache_avro::schema_compatibility::SchemaCompatibility;
@@ -16,7 +18,10 @@ use schema_registry_converter::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// Most attempts to register a subject after conflicts: nodes that start at the same time all register it, and
 /// a registry may refuse all but one of them. An incompatible schema is refused each time.
@@ -58,8 +63,62 @@ impl Subjects {
         self.prefix.add(subject)
     }
 
+    /// Keeps the subjects of restored schemas [`COMPATIBILITY`].
+    pub async fn keep_compatible(&self, restored: &[LostSchema]) -> Result<(), RegistryError> {
+        for LostSchema { subject, .. } in restored {
+            if let Err(rejection) = self.ensure_compatibility(subject).await? {
+                let what = format!("the compatibility of subject {subject}");
+                return Err(self.registry.http.refused(what, rejection));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the schema is registered under its subject, and this node knows its id from earlier.
+    pub async fn is_known(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
+        let subject = self.prefixed(subject);
+        match self.find(&subject, schema).await? {
+            Ok(id) => self.registry.knows(id).await,
+            Err(rejection) if rejection.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(rejection) => {
+                let what = format!("subject {subject}");
+                Err(self.registry.http.refused(what, rejection))
+            }
+        }
+    }
+
+    /// What is wrong about the id of records of a topic with this subject.
+    pub async fn fault(
+        &self,
+        subject: &str,
+        id: u32,
+    ) -> Result<Option<SchemaFault>, RegistryError> {
+        let subjects = [self.prefixed(subject)];
+        self.registry.fault(id, None, &subjects).await
+    }
+
+    /// Compares the registry with the ids of records, by the subject of their topic.
+    ///
+    /// # Errors
+    /// [`RegistryError::LostData`]: it lacks some, or has them under other subjects only.
+    pub async fn check_held(
+        &self,
+        held: &BTreeMap<String, BTreeSet<u32>>,
+    ) -> Result<(), RegistryError> {
+        let mut faults = Vec::new();
+        for (subject, ids) in held {
+            for id in ids {
+                faults.extend(self.fault(subject, *id).await?);
+            }
+        }
+        self.registry.without_faults(faults)
+    }
+
     /// Registers a schema under a subject if it is not registered yet, and keeps the subject [`COMPATIBILITY`].
     /// Returns the schema's id.
+    ///
+    /// The caller has made sure that the registry has lost nothing: else the schema would get another id than the one
+    /// in the log.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let subject = self.prefixed(subject);
         let mut attempts = 0;
@@ -105,9 +164,8 @@ impl Subjects {
         schema: &str,
     ) -> Result<Result<u32, Rejection>, RegistryError> {
         let http = &self.registry.http;
-        let (path, body) = (format!("/subjects/{subject}"), json!({ "schema": schema }));
-        match http.post::<Registered>(&path, &body).await? {
-            Ok(found) => return Ok(Ok(found.id)),
+        match self.find(subject, schema).await? {
+            Ok(id) => return Ok(Ok(id)),
             Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {}
             Err(rejection) => return Ok(Err(rejection)),
         }
@@ -116,6 +174,17 @@ impl Subjects {
             Ok(registered) => Ok(Ok(registered.id)),
             Err(error) => http.rejection(&error).map(Err),
         }
+    }
+
+    /// The id of a schema under a subject; a rejection with status 404 if it is not registered.
+    async fn find(
+        &self,
+        subject: &str,
+        schema: &str,
+    ) -> Result<Result<u32, Rejection>, RegistryError> {
+        let (path, body) = (format!("/subjects/{subject}"), json!({ "schema": schema }));
+        let found = self.registry.http.post::<Registered>(&path, &body).await?;
+        Ok(found.map(|found| found.id))
     }
 
     async fn ensure_compatibility(
@@ -152,86 +221,14 @@ impl Subjects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::RegistrySettings;
-    use std::sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    };
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream},
-    };
+    use crate::registry::FakeRegistry;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const SUBJECT: &str = "journal.orders-value";
     const SCHEMA: &str = r#""long""#;
 
-    /// A registry whose answers the test chooses by method and path.
-    struct FakeRegistry {
-        url: String,
-        /// `<method> <path>` of each request.
-        requests: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl FakeRegistry {
-        async fn start(answer: fn(&str) -> (u16, &'static str)) -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}", listener.local_addr().unwrap());
-            let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-            let seen = requests.clone();
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    serve_one(stream, answer, &seen).await;
-                }
-            });
-            Self { url, requests }
-        }
-
-        fn subjects(&self) -> Subjects {
-            let settings = RegistrySettings {
-                url: self.url.clone(),
-                ..RegistrySettings::default()
-            };
-            let registry = Registry::new(&settings).unwrap();
-            Subjects::new(registry, &KafkaSettings::default())
-        }
-
-        fn requests(&self) -> Vec<String> {
-            self.requests.lock().unwrap().clone()
-        }
-    }
-
-    /// Answers the one request of a connection.
-    async fn serve_one(
-        mut stream: TcpStream,
-        answer: fn(&str) -> (u16, &'static str),
-        seen: &Mutex<Vec<String>>,
-    ) {
-        let (mut request, mut buffer) = (String::new(), [0; 4096]);
-        while !is_whole(&request) {
-            let count = stream.read(&mut buffer).await.unwrap();
-            assert!(count > 0, "the request ends early: {request}");
-            request += std::str::from_utf8(&buffer[..count]).unwrap();
-        }
-        let mut words = request.split(' ');
-        let line = [words.next().unwrap(), words.next().unwrap()].join(" ");
-        let (status, body) = answer(&line);
-        seen.lock().unwrap().push(line);
-        let length = body.len();
-        let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close");
-        let whole = format!("{head}\r\n\r\n{body}");
-        stream.write_all(whole.as_bytes()).await.unwrap();
-    }
-
-    fn is_whole(request: &str) -> bool {
-        let Some((head, body)) = request.split_once("\r\n\r\n") else {
-            return false;
-        };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.parse::<usize>().unwrap())
-        });
-        body.len() >= length.unwrap_or(0)
+    fn subjects(registry: &FakeRegistry) -> Subjects {
+        Subjects::new(registry.registry(), &KafkaSettings::default())
     }
 
     #[tokio::test]
@@ -244,7 +241,7 @@ mod tests {
             _ => (403, r#"{"error_code": 403, "message": "forbidden"}"#),
         })
         .await;
-        let id = registry.subjects().ensure(SUBJECT, SCHEMA).await.unwrap();
+        let id = subjects(&registry).ensure(SUBJECT, SCHEMA).await.unwrap();
         assert_eq!(id, 7, "{:?}", registry.requests());
     }
 
@@ -258,7 +255,7 @@ mod tests {
             _ => (403, "{}"),
         })
         .await;
-        let id = registry.subjects().ensure(SUBJECT, SCHEMA).await.unwrap();
+        let id = subjects(&registry).ensure(SUBJECT, SCHEMA).await.unwrap();
         assert_eq!(id, 8, "{:?}", registry.requests());
     }
 
@@ -282,7 +279,7 @@ mod tests {
             _ => (403, "{}"),
         })
         .await;
-        let id = registry.subjects().ensure(SUBJECT, SCHEMA).await.unwrap();
+        let id = subjects(&registry).ensure(SUBJECT, SCHEMA).await.unwrap();
         assert_eq!(id, 9, "{:?}", registry.requests());
     }
 
@@ -295,7 +292,7 @@ mod tests {
             _ => (403, r#"{"message": "409: incompatible"}"#),
         })
         .await;
-        let subjects = registry.subjects();
+        let subjects = subjects(&registry);
         let of_id = async |id| subjects.registry.schema_text(id).await.unwrap_err();
         let refused = of_id(1).await;
         assert!(
@@ -314,5 +311,35 @@ mod tests {
             matches!(refused, RegistryError::Refused { .. }),
             "{refused}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_the_ids_of_the_log_is_named_with_them() {
+        let registry = FakeRegistry::start(|request| match request {
+            "GET /schemas/ids/2?deleted=true" | "GET /schemas/ids/3?deleted=true" => {
+                (200, r#"{"schema": "\"long\""}"#)
+            }
+            "GET /schemas/ids/2/versions?deleted=true" => {
+                (200, r#"[{"subject": "strange", "version": 1}]"#)
+            }
+            "GET /schemas/ids/3/versions?deleted=true" => (
+                200,
+                r#"[{"subject": "journal.orders-value", "version": 1}]"#,
+            ),
+            _ => (404, r#"{"error_code": 40403}"#),
+        })
+        .await;
+        let held = BTreeMap::from([(SUBJECT.to_owned(), BTreeSet::from([1, 2, 3]))]);
+        let lost = subjects(&registry).check_held(&held).await.unwrap_err();
+        assert!(lost.is_transient(), "{lost}");
+        let RegistryError::LostData { faults, .. } = lost else {
+            panic!("{lost}")
+        };
+        let subject = SUBJECT.to_owned();
+        let expected = [
+            SchemaFault::Missing { id: 1 },
+            SchemaFault::OtherSubject { id: 2, subject },
+        ];
+        assert_eq!(faults, expected);
     }
 }

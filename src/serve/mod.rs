@@ -23,7 +23,7 @@ use journal::{
     Kafka, Readers, Source,
     store::{Disk, StoreError},
 };
-use kafka::{Admin, Appender, Registry, Subjects};
+use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::Databases;
 use schemas::topics::PartitionCounts;
@@ -102,7 +102,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let source = Source {
         kafka: config.kafka.clone(),
         admin: Admin::new(&config.kafka)?,
-        registry: Registry::new(&config.registry)?,
+        registry: Registry::new(&config.registry)?.keeping(&commands.state_dir, &config.kafka),
     };
     let health = Health::default();
     let starting = health.component("topics and schemas");
@@ -357,8 +357,7 @@ impl Service {
 
     async fn try_prepare(&self) -> Result<setup::ReadyTopics, PrepareError> {
         let source = &self.source;
-        let subjects = Subjects::new(source.registry.clone(), &source.kafka);
-        let prepared = match setup::prepare(&source.admin, &source.kafka, &subjects).await {
+        let prepared = match setup::prepare(source).await {
             Ok(prepared) => prepared,
             Err(error) if error.is_transient() => {
                 return Err(PrepareError::Transient(error.to_string()));

@@ -25,7 +25,7 @@ pub async fn run(
         let [postgres, cql] = ["postgres", "cql"].map(|name| health.component(name));
         (databases, postgres, cql)
     });
-    loop {
+    for round in 0.. {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
             // An error about the topic is an answer, too, because another component creates topics.
@@ -35,7 +35,7 @@ pub async fn run(
                     _ => Ok(()),
                 }
             }),
-            probe(&registry, source.registry.ping()),
+            probe(&registry, source.registry.probe(round)),
             async {
                 if let Some((databases, postgres, cql)) = &databases {
                     tokio::join!(

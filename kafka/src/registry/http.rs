@@ -85,6 +85,25 @@ impl Http {
             .await
     }
 
+    /// Sends a zip file to another interface of the same server. `beside` is where the path of the known interface
+    /// begins.
+    pub async fn post_archive(
+        &self,
+        beside: &str,
+        path: &str,
+        archive: Vec<u8>,
+    ) -> Result<Result<(), Rejection>, RegistryError> {
+        let server = self.url.split(beside).next().unwrap_or_default();
+        let request = self.client.post(format!("{server}{path}"));
+        let request = request
+            .header("content-type", "application/zip")
+            // Records have these ids, but not the global ones.
+            .header("X-Registry-Preserve-ContentId", "true")
+            .header("X-Registry-Preserve-GlobalId", "false")
+            .body(archive);
+        Ok(self.text(request).await?.map(drop))
+    }
+
     /// The error of a request that was rejected.
     pub fn refused(&self, what: String, rejection: Rejection) -> RegistryError {
         let Rejection { status, text } = rejection;
@@ -115,6 +134,20 @@ impl Http {
         &self,
         request: RequestBuilder,
     ) -> Result<Result<T, Rejection>, RegistryError> {
+        let text = match self.text(request).await? {
+            Ok(text) => text,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        // The answer may not come from a registry but from a proxy in front of it.
+        let read = serde_json::from_str(&text);
+        read.map(Ok)
+            .map_err(|error| self.silent(format!("its answer can't be read: {error}")))
+    }
+
+    async fn text(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Result<String, Rejection>, RegistryError> {
         let answer = request
             .send()
             .await
@@ -126,13 +159,10 @@ impl Http {
             let reason = format!("{status} {text}");
             return Err(self.silent(reason));
         }
-        if !status.is_success() {
-            return Ok(Err(Rejection { status, text }));
+        match status.is_success() {
+            true => Ok(Ok(text)),
+            false => Ok(Err(Rejection { status, text })),
         }
-        // The answer may not come from a registry but from a proxy in front of it.
-        let read = serde_json::from_str(&text);
-        read.map(Ok)
-            .map_err(|error| self.silent(format!("its answer can't be read: {error}")))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> RegistryError {

@@ -12,6 +12,7 @@ mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod lost_registry;
 mod missing_schema;
 mod nodes;
 mod outages;
@@ -63,6 +64,11 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running,
         a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners,
         a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it,
+    ]));
+    tests.extend(own!(runner, lost_registry: [
+        a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_their_ids,
+        a_registry_with_another_schema_under_a_known_id_is_named_and_not_used,
+        a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids,
     ]));
     tests.extend(own!(runner, import_faults: [
         an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,

@@ -1,4 +1,4 @@
-//! A registry that answers, but refuses schemas: a reader waits for the schema and loses no record.
+//! A registry that answers, but refuses schemas: a node waits for the schemas of the log and loses no record.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
@@ -25,8 +25,8 @@ use tokio::net::TcpListener;
 const REFUSALS: [u16; 2] = [503, 404];
 /// Longest time from a refusal to a readiness with its reason.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The reader that waits: a job, which reads the journal from its beginning at every start.
-const READER: &str = "job.revenue_by_country";
+/// A node without its state directory compares the registry with the log before it reads or writes.
+const STARTING: &str = "topics and schemas";
 /// Longest body that the proxy forwards.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -72,14 +72,14 @@ pub async fn a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_
     audit_log::verify(deployment).await.map(drop)
 }
 
-/// Returns once the reader is not ready because of the schema.
+/// Returns once the node is not ready because of the schema.
 async fn waits_for_schema(node: &Node) -> Result<()> {
     until(
-        "a reader that waits for a schema",
+        "a node that waits for a schema",
         NOTICE_TIMEOUT,
         async || {
             let answer = node.client().get("/health/ready").await?;
-            let reason = answer.json()?["components"][READER].clone();
+            let reason = answer.json()?["components"][STARTING].clone();
             let names_schema = reason.as_str().is_some_and(|text| text.contains("schema"));
             Ok(Poll::of(answer.status == 503 && names_schema, || {
                 answer.text
