@@ -148,8 +148,7 @@ impl PartitionCheck {
                 self.decoded(entry.offset, key, &decision);
             }
             Err(reason) => {
-                // The number of its events is unknown, and so is the aggregate's next version.
-                self.versions.insert(key, None);
+                self.unread_decision(entry);
                 let schema_id = frame.schema_id;
                 self.report(
                     Some(entry.offset),
@@ -157,6 +156,13 @@ impl PartitionCheck {
                 );
             }
         }
+    }
+
+    /// Continues after a decision that [`Self::record`] returned, if its body can't be read.
+    pub fn unread_decision(&mut self, entry: Entry<'_>) {
+        // The number of its events is unknown, and so is the aggregate's next version.
+        let key = entry.key.unwrap_or_default().into();
+        self.versions.insert(key, None);
     }
 
     /// Checks that the key has the decision's aggregate type.

@@ -150,6 +150,7 @@ async fn verify(
     print_report(&report, args.format)?;
     Ok(match report.findings_total() {
         0 => 0,
+        _ if report.lacks_schemas_only() => EXIT_UNREADABLE,
         _ => EXIT_FINDINGS,
     })
 }

@@ -95,6 +95,16 @@ pub enum Problem {
         /// The reason.
         reason: String,
     },
+    /// The registry does not have the schemas of the decisions. This is no fault of the log.
+    #[error(
+        "{error}; {decisions} decisions were not decoded, so their versions and command ids are not checked"
+    )]
+    RegistryLostData {
+        /// What it lacks.
+        error: String,
+        /// Number of decisions that need it.
+        decisions: u64,
+    },
     /// Records were deleted from the beginning of the journal.
     #[error(
         "the log begins at offset {low}, the records before it were deleted; the partition is not judged"
@@ -158,6 +168,7 @@ impl Problem {
             Self::CommandTwice { .. } => "command_twice",
             Self::KeyOfAnotherType { .. } => "key_of_another_type",
             Self::Undecodable { .. } => "undecodable",
+            Self::RegistryLostData { .. } => "registry_lost_data",
             Self::BeginningGone { .. } => "beginning_gone",
             Self::Truncated => "truncated_copy",
             Self::CopyDiffers { .. } => "copy_differs",
@@ -181,6 +192,7 @@ impl Problem {
             | Self::CommandTwice { .. }
             | Self::KeyOfAnotherType { .. }
             | Self::Undecodable { .. }
+            | Self::RegistryLostData { .. }
             | Self::BeginningGone { .. }
             | Self::Truncated
             | Self::CopyDiffers { .. }

@@ -1,6 +1,9 @@
 //! The report of `daybook audit verify`: a table for people, or one JSON document.
 
-use crate::{check::PartitionReport, finding::Finding};
+use crate::{
+    check::PartitionReport,
+    finding::{Finding, Problem},
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -71,6 +74,14 @@ impl Report {
         partitions
             .flat_map(|partition| &partition.findings)
             .chain(&self.findings)
+    }
+
+    /// Whether the only finding is that the registry lost the schemas: then the log shows no fault, but not
+    /// everything was verified.
+    pub fn lacks_schemas_only(&self) -> bool {
+        let mut findings = self.findings();
+        self.findings_total() == 1
+            && findings.all(|one| matches!(one.problem, Problem::RegistryLostData { .. }))
     }
 
     /// `verified N commits in P partitions, F findings`.

@@ -2,8 +2,11 @@
 
 use crate::body::WriterSchema;
 use backoff::Backoff;
-use kafka::{Registry, RegistryError};
-use std::{collections::HashMap, sync::Arc};
+use kafka::{Registry, RegistryError, Subjects, registry::SchemaFault};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// Attempts to fetch a schema from a registry that does not answer.
 const FETCH_ATTEMPTS_MAX: u32 = 5;
@@ -15,6 +18,8 @@ pub type Known = Result<Arc<WriterSchema>, String>;
 #[derive(Debug, Default)]
 pub struct SchemasSeen {
     known: HashMap<u32, Known>,
+    /// The ids of each subject that were compared with the registry.
+    compared: BTreeMap<(&'static str, u32), Option<SchemaFault>>,
 }
 
 impl SchemasSeen {
@@ -40,7 +45,7 @@ impl SchemasSeen {
         if let Some(known) = self.known.get(&schema_id) {
             return Ok(known.clone());
         }
-        match fetch_text(registry, schema_id).await {
+        match retried(schema_id, || registry.schema_text(schema_id)).await {
             Ok(text) => self.insert(schema_id, &text),
             Err(error @ RegistryError::UnknownId { .. }) => {
                 self.known.insert(schema_id, Err(error.to_string()));
@@ -49,12 +54,37 @@ impl SchemasSeen {
         }
         Ok(self.get(schema_id))
     }
+
+    /// Whether the registry lacks the schema of a record, or has it under other subjects than the topic's only: then
+    /// the schema under that id may be any.
+    pub async fn is_lost(
+        &mut self,
+        subjects: &Subjects,
+        subject: &'static str,
+        schema_id: u32,
+    ) -> Result<bool, RegistryError> {
+        if let Some(fault) = self.compared.get(&(subject, schema_id)) {
+            return Ok(fault.is_some());
+        }
+        let fault = retried(schema_id, || subjects.fault(subject, schema_id)).await?;
+        let is_lost = fault.is_some();
+        self.compared.insert((subject, schema_id), fault);
+        Ok(is_lost)
+    }
+
+    /// What the registry lacks.
+    pub fn faults(&self) -> Vec<SchemaFault> {
+        self.compared.values().flatten().cloned().collect()
+    }
 }
 
-async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, RegistryError> {
+async fn retried<T>(
+    schema_id: u32,
+    attempt: impl AsyncFn() -> Result<T, RegistryError>,
+) -> Result<T, RegistryError> {
     let mut waits = Backoff::for_server();
     for _ in 1..FETCH_ATTEMPTS_MAX {
-        match registry.schema_text(schema_id).await {
+        match attempt().await {
             Err(error @ RegistryError::Unreachable { .. }) => {
                 tracing::warn!(schema_id, %error, "failed to fetch a schema, retrying");
                 tokio::time::sleep(waits.wait()).await;
@@ -62,5 +92,5 @@ async fn fetch_text(registry: &Registry, schema_id: u32) -> Result<String, Regis
             other => return other,
         }
     }
-    registry.schema_text(schema_id).await
+    attempt().await
 }

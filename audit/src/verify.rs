@@ -9,7 +9,7 @@ use crate::{
     schemas_seen::SchemasSeen,
     source::{SourceError, Span, SpanReader, spans},
 };
-use kafka::{KafkaSettings, Record, Registry, RegistrySettings};
+use kafka::{KafkaSettings, Record, Registry, RegistrySettings, Subjects};
 use schemas::Context;
 use std::{collections::BTreeMap, io::BufRead};
 
@@ -33,19 +33,43 @@ pub async fn verify_topics(
     contexts: &[&'static Context],
 ) -> Result<Report, SourceError> {
     let registry = Registry::new(registry)?;
-    let mut schemas = SchemasSeen::default();
+    let mut writers = Writers {
+        subjects: Subjects::new(registry.clone(), kafka),
+        registry,
+        schemas: SchemasSeen::default(),
+        lost: 0,
+    };
     let mut report = Report::default();
     for span in spans(kafka, contexts).await? {
-        let partition = verify_span(kafka, &registry, &mut schemas, span).await?;
+        let partition = verify_span(kafka, &mut writers, span).await?;
         report.partitions.push(partition);
+    }
+    if let Err(error) = writers.registry.without_faults(writers.schemas.faults()) {
+        report.findings_total += 1;
+        report.findings.push(Finding {
+            partition: None,
+            offset: None,
+            problem: Problem::RegistryLostData {
+                error: error.to_string(),
+                decisions: writers.lost,
+            },
+        });
     }
     Ok(report)
 }
 
+/// The schemas that records were written with.
+struct Writers {
+    registry: Registry,
+    subjects: Subjects,
+    schemas: SchemasSeen,
+    /// Number of decisions whose schema the registry has lost.
+    lost: u64,
+}
+
 async fn verify_span(
     kafka: &KafkaSettings,
-    registry: &Registry,
-    schemas: &mut SchemasSeen,
+    writers: &mut Writers,
     span: Span,
 ) -> Result<PartitionReport, SourceError> {
     let mut check = PartitionCheck::new(span.context.topic, span.partition);
@@ -58,7 +82,19 @@ async fn verify_span(
         for record in &batch {
             let entry = entry(record);
             if let Some(frame) = check.record(entry) {
-                let schema = schemas.fetch(registry, frame.schema_id).await?;
+                let (id, subject) = (frame.schema_id, span.context.subject);
+                let Writers {
+                    registry,
+                    subjects,
+                    schemas,
+                    lost,
+                } = &mut *writers;
+                if schemas.is_lost(subjects, subject, id).await? {
+                    *lost += 1;
+                    check.unread_decision(entry);
+                    continue;
+                }
+                let schema = schemas.fetch(registry, id).await?;
                 check.decision(entry, &frame, schema);
             }
         }

@@ -39,6 +39,7 @@ pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_t
     let mut node = deployment.serve_unready().await?;
     waits(&node, STARTING, "is missing").await?;
     node.kill().await?;
+    audit_names_the_loss(&deployment).await?;
     let registered = deployment.run(&["schemas", "register"]).await?;
     ensure!(
         registered.code != 0 && registered.stderr.contains("has lost data"),
@@ -52,6 +53,7 @@ pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_t
     registry.register_strangers(STRANGERS).await?;
     waits(&node, STARTING, "is not registered under subject").await?;
     node.kill().await?;
+    audit_names_the_loss(&deployment).await?;
     registry.has_strangers_only().await
 }
 
@@ -126,6 +128,20 @@ async fn waits(node: &Node, component: &str, reason: &str) -> Result<()> {
         Ok(Poll::of(answer.status == 503 && is_named, || answer.text))
     })
     .await
+}
+
+async fn audit_names_the_loss(deployment: &Deployment) -> Result<()> {
+    let arguments = ["audit", "verify", "--format", "json"];
+    let output = deployment.run(&arguments).await?;
+    let report: Value = serde_json::from_str(&output.stdout).context(output.stderr.clone())?;
+    ensure!(
+        output.code == 2
+            && report["findings_total"] == 1
+            && report["findings"][0]["problem"] == "registry_lost_data",
+        "exit code {}: {report:#}",
+        output.code
+    );
+    Ok(())
 }
 
 /// The registry that is there to be emptied, for one test at a time.
