@@ -100,7 +100,7 @@ pub enum Problem {
         "{error}; {decisions} decisions were not decoded, so their versions and command ids are not checked"
     )]
     RegistryLostData {
-        /// What it lacks.
+        /// The schemas that it lacks.
         error: String,
         /// Number of decisions that need it.
         decisions: u64,

@@ -72,7 +72,7 @@ impl SchemasSeen {
         Ok(is_lost)
     }
 
-    /// What the registry lacks.
+    /// The schemas that the registry lacks.
     pub fn faults(&self) -> Vec<SchemaFault> {
         self.compared.values().flatten().cloned().collect()
     }

@@ -32,15 +32,15 @@ pub(crate) use self::http::Rejection;
 pub use error::{COMPATIBILITY, RegistryError, SchemaFault};
 #[cfg(test)]
 pub(crate) use fake::FakeRegistry;
-pub use known::{FILE as KNOWN_SCHEMAS_FILE, KnownSchema, SchemaTable};
-pub use restore::{LostSchema, reads_all};
+pub use known::{FILE as KNOWN_SCHEMAS_FILE, KnownSchema, LostSchema, SchemaTable};
+pub use restore::reads_all;
 
 /// A client of the registry. Schemas never change under an id, so each is fetched once.
 #[derive(Clone)]
 pub struct Registry {
     pub(crate) http: Http,
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
-    /// What nodes have learnt earlier; tools have none.
+    /// The schemas that this node has used before; tools have none.
     known: SharedKnown,
 }
 
@@ -149,7 +149,7 @@ impl Registry {
         self.without_faults(faults)
     }
 
-    /// What is wrong about an id: it must have the known schema, if there is one, and be under these subjects.
+    /// The fault of an id, if there is one: it must have the known schema, if there is one, and be under these subjects.
     pub async fn fault(
         &self,
         id: u32,

@@ -87,7 +87,7 @@ impl Subjects {
         }
     }
 
-    /// What is wrong about the id of records of a topic with this subject.
+    /// The fault of the id of records of a topic with this subject, if there is one.
     pub async fn fault(
         &self,
         subject: &str,

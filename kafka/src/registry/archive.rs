@@ -1,7 +1,7 @@
 //! An archive as Apicurio's registry imports it: a zip file without compression, with a file for each schema and for
 //! each version of a subject.
 
-use super::restore::LostSchema;
+use super::known::LostSchema;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{

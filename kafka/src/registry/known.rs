@@ -38,6 +38,17 @@ pub struct SchemaTable {
     pub schemas: BTreeMap<u32, KnownSchema>,
 }
 
+/// A schema to register under its old id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostSchema {
+    /// The id in records.
+    pub id: u32,
+    /// As the registry names it.
+    pub subject: String,
+    /// As JSON text.
+    pub schema: String,
+}
+
 /// The table of a process, and its file.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -135,7 +146,7 @@ struct Meaning {
     fingerprint: u64,
     /// Avro's parsing canonical form.
     canonical: String,
-    /// What the canonical form leaves out although it decides how a value is read: the logical types, with
+    /// The part that the canonical form leaves out although it decides how a value is read: the logical types, with
     /// precision and scale, in the schema's order.
     logical_types: Vec<(String, Value, Value)>,
 }

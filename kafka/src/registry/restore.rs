@@ -3,7 +3,7 @@
 //! Registries offer this in different ways: Confluent's has a mode of each subject in which a request names the id,
 //! Apicurio's imports an archive. Its Confluent interface takes such a request too, but ignores the id.
 
-use super::{Registry, archive::archive, error::RegistryError};
+use super::{Registry, archive::archive, error::RegistryError, known::LostSchema};
 use apache_avro::reader::datum::GenericDatumReader;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -12,17 +12,6 @@ use std::collections::BTreeMap;
 const APICURIO_CONFLUENT: &str = "/apis/ccompat/";
 /// Where it imports archives.
 const APICURIO_IMPORT: &str = "/apis/registry/v2/admin/import";
-
-/// A schema to register under its old id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LostSchema {
-    /// The id in records.
-    pub id: u32,
-    /// As the registry names it.
-    pub subject: String,
-    /// As JSON text.
-    pub schema: String,
-}
 
 impl Registry {
     /// Registers schemas under their ids. The caller has made sure that no id has another schema, and compares
