@@ -4,14 +4,20 @@
 //! probe checks that the log is still the one that the checkpoint was taken from: the last valid record is read
 //! again and must have the same hash. The probe does not cover records before that one; only a read from offset
 //! 0 does.
+//!
+//! Later releases may add fields, and earlier ones skip fields that they don't know, so stored checkpoints stay valid
+//! after a rollback. A field that an earlier release must not skip needs another version of the rule, which the
+//! checkpoint names.
 
-use crate::chain::{Hash, chain_hash, genesis_hash};
+use crate::{
+    chain::{Hash, chain_hash, genesis_hash},
+    rule_version::RULE_VERSION_FIRST,
+};
 use schemas::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The void rule's state after everything before `next_offset`. As text, hashes and ids are hex.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// The journal.
     pub topic: String,
@@ -40,6 +46,18 @@ pub struct Checkpoint {
     /// Log time: the greatest `recorded_at` of valid commits, and at least 1970. Announcements don't
     /// count.
     pub log_time: Timestamp,
+    /// The version of the rule that the current term's announcement names; 1 before the first. The text has it only
+    /// if it is another one.
+    #[serde(default = "first_rule_version", skip_serializing_if = "is_first")]
+    pub rule_version: i32,
+}
+
+fn first_rule_version() -> i32 {
+    RULE_VERSION_FIRST
+}
+
+fn is_first(rule_version: &i32) -> bool {
+    *rule_version == RULE_VERSION_FIRST
 }
 
 /// The probe found another log than the checkpoint's, or could not compare them.
@@ -98,6 +116,7 @@ impl Checkpoint {
             hash: genesis_hash(topic, partition),
             probe_offset: None,
             log_time: Timestamp(0),
+            rule_version: RULE_VERSION_FIRST,
         }
     }
 
@@ -248,6 +267,25 @@ mod tests {
             let read: Checkpoint = serde_json::from_str(&text).unwrap();
             assert_eq!(read, checkpoint);
         }
+    }
+
+    #[test]
+    fn a_field_of_a_later_release_is_skipped() {
+        let text = serde_json::to_string(&taken()).unwrap();
+        let later = text.replacen('{', r#"{"of_a_later_release": {"any": [1]}, "#, 1);
+        assert_eq!(serde_json::from_str::<Checkpoint>(&later).unwrap(), taken());
+    }
+
+    #[test]
+    fn the_text_names_the_version_of_the_rule_from_the_second_one_on() {
+        let of_version = |rule_version| Checkpoint {
+            rule_version,
+            ..taken()
+        };
+        let text = |version| serde_json::to_string(&of_version(version)).unwrap();
+        assert!(!text(1).contains("rule_version"), "{}", text(1));
+        let read: Checkpoint = serde_json::from_str(&text(2)).unwrap();
+        assert_eq!(read, of_version(2));
     }
 
     #[test]

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{
         probe::{Event, PROBE},
-        rule::{RULE_VERSION, chain_hash, genesis_hash},
+        rule::{RULE_VERSION_ANNOUNCED, chain_hash, genesis_hash},
     };
     use kafka::Encoder;
     use schemas::{Announcement, Body, Commit, ContextEvent, NoOp, Timestamp};
@@ -207,7 +207,7 @@ mod tests {
 
     fn announcement(epoch: i64, partitions: i32) -> Vec<u8> {
         let body = Announcement {
-            rule_version: RULE_VERSION,
+            rule_version: RULE_VERSION_ANNOUNCED,
             partitions,
             owner_url: String::new(),
         };

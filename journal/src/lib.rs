@@ -19,6 +19,7 @@ pub mod probe;
 pub mod protocol;
 pub mod reader;
 pub mod rule;
+mod rule_version;
 pub mod shared_reader;
 pub mod store;
 

@@ -4,7 +4,7 @@ use crate::{
     chain::Hash,
     log::{ReadLog, RecordStream},
     probe::{Event, Noted},
-    rule::{RULE_VERSION, Rule, Verdict},
+    rule::{RULE_VERSION_ANNOUNCED, Rule, Verdict},
 };
 use kafka::{
     ConsumerError, Encoder, EndReached, Fetched, Record, Registry, RegistrySettings,
@@ -75,7 +75,7 @@ impl MemoryLog {
     pub fn announce(&self, partition: i32) {
         self.append_valid(partition, |partitions, rule| {
             let body = Body::Announcement(Announcement {
-                rule_version: RULE_VERSION,
+                rule_version: RULE_VERSION_ANNOUNCED,
                 partitions,
                 owner_url: "http://here".into(),
             });

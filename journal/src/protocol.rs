@@ -12,7 +12,11 @@
 //! [`ReportSteps`] and [`TakeOverSteps`] that only mutations call belong to generic code, so a binary
 //! without a mutation contains no instance of them.
 
-use crate::{chain::Hash, checkpoint::Checkpoint};
+use crate::{
+    chain::Hash,
+    checkpoint::Checkpoint,
+    rule_version::{RULE_VERSION_ANNOUNCED, RULE_VERSION_KNOWN},
+};
 use kafka::Report;
 use schemas::Timestamp;
 use std::{fmt::Debug, future::Future};
@@ -33,10 +37,20 @@ pub trait RuleProtocol: Debug + Clone + PartialEq + Send + Sync + 'static {
     fn was_altered(prev: &Hash, hash: &Hash) -> bool {
         prev == hash
     }
+
+    /// The latest version of the rule by which records can be judged.
+    fn known_rule_version() -> i32 {
+        RULE_VERSION_KNOWN
+    }
 }
 
 /// Steps of the owner.
 pub trait OwnerProtocol: RuleProtocol {
+    /// The version of the rule that this owner announces.
+    fn announced_rule_version() -> i32 {
+        RULE_VERSION_ANNOUNCED
+    }
+
     /// The checkpoint from which an owner resumes, computed from its state store's checkpoint.
     fn resume(stored: Checkpoint) -> Checkpoint {
         stored

@@ -5,6 +5,8 @@
 //! partition and is never skipped silently; the other partitions continue.
 
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use crate::batch::{Batch, Commits, Valid};
 pub use error::ReadError;
@@ -322,6 +324,7 @@ impl<E, P: RuleProtocol> Partition<E, P> {
                 record.key.as_deref(),
                 record.value.as_deref(),
             )?;
+            self.rule.check_version()?;
             self.probe = None;
         }
         Ok(record.offset >= self.rule.next_offset())

@@ -38,8 +38,9 @@
 //! The model of owners in `journal/tests/` shows the same exhaustively.
 //!
 //! **Later versions.** An announcement names the version of the rule that its owner follows. One that
-//! would be valid but for a later version than [`RULE_VERSION`] raises an alarm too: "newer software
-//! needed". So a later version may change everything except the frame up to the announcement's fields.
+//! would be valid but for a later version than [`RULE_VERSION_KNOWN`] raises an alarm too: "newer software
+//! needed". So does a checkpoint within a term of such a version. So a later version may change everything
+//! except the frame up to the announcement's fields.
 //!
 //! Limits. The chain confirms a record only when the next valid commit arrives, so the last valid record
 //! is unconfirmed. A commit that is lost, or that is altered in `prev` and elsewhere, leaves its
@@ -50,7 +51,10 @@ mod verdict;
 
 pub use verdict::{Alarm, Breach, Verdict, VoidReason};
 
-pub use crate::chain::{Hash, chain_hash, genesis_hash};
+pub use crate::{
+    chain::{Hash, chain_hash, genesis_hash},
+    rule_version::{RULE_VERSION_ANNOUNCED, RULE_VERSION_FIRST, RULE_VERSION_KNOWN},
+};
 
 use crate::{
     checkpoint::Checkpoint,
@@ -59,9 +63,6 @@ use crate::{
 };
 use schemas::Timestamp;
 use std::marker::PhantomData;
-
-/// The version of the rule that announcements name.
-pub const RULE_VERSION: i32 = 1;
 
 /// Why a record is not valid.
 enum Objection {
@@ -167,6 +168,15 @@ impl<P: RuleProtocol> Rule<P> {
         self.state.clone()
     }
 
+    /// Whether records of the term in force can be judged: a checkpoint may come from newer software.
+    ///
+    /// # Errors
+    /// The [`Alarm`] of the term's announcement, at the last valid record.
+    pub fn check_version(&self) -> Result<(), Alarm> {
+        let offset = self.state.probe_offset.unwrap_or(0);
+        Self::known(self.state.rule_version).map_err(|breach| self.chain_broken(offset, breach))
+    }
+
     /// The current term's number; 0 before the first.
     pub fn epoch(&self) -> i64 {
         self.state.epoch
@@ -240,14 +250,17 @@ impl<P: RuleProtocol> Rule<P> {
             Err(VoidReason::AnnouncementTooLate { current, found }.into())
         } else if !P::begins_next_term(current, found) {
             Err(Breach::AnnouncementSkipsEpoch { current, found }.into())
-        } else if rule_version > RULE_VERSION {
-            Err(Breach::NewerRule {
-                known: RULE_VERSION,
-                found: rule_version,
-            }
-            .into())
         } else {
-            Ok(())
+            Self::known(rule_version).map_err(Objection::from)
+        }
+    }
+
+    /// Whether records of a term of this version can be judged.
+    fn known(found: i32) -> Result<(), Breach> {
+        let known = P::known_rule_version();
+        match found <= known {
+            true => Ok(()),
+            false => Err(Breach::NewerRule { known, found }),
         }
     }
 
@@ -297,7 +310,9 @@ impl<P: RuleProtocol> Rule<P> {
         match frame.kind {
             // An owner with a wrong clock announces itself, notices the error from the broker's
             // timestamp on its announcement and never commits; its clock must not expire any ids.
-            Kind::Announcement { .. } => {}
+            Kind::Announcement { rule_version, .. } => {
+                state.rule_version = rule_version.max(RULE_VERSION_FIRST);
+            }
             Kind::NoOp | Kind::Decision => state.log_time = state.log_time.max(frame.recorded_at),
         }
     }

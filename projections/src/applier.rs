@@ -9,7 +9,7 @@ use crate::{
 };
 use journal::{Batch, Checkpoint, reader::BATCH_COMMITS_MAX};
 use metrics::{counter, gauge, histogram};
-use schemas::{Body, Timestamp};
+use schemas::Body;
 use service::{health::Component, progress::Progress};
 use std::{collections::BTreeMap, time::Instant};
 
@@ -21,8 +21,8 @@ pub(crate) struct Applier<'a, S> {
     store: &'a S,
     component: &'a Component,
     progress: &'a Progress,
-    /// Log time at each partition's checkpoint, by topic and partition.
-    log_times: BTreeMap<(String, i32), Timestamp>,
+    /// The last checkpoint of each partition, by topic and partition.
+    checkpoints: BTreeMap<(String, i32), Checkpoint>,
     length: PartLength,
 }
 
@@ -68,7 +68,7 @@ impl<'a, S: Store> Applier<'a, S> {
             store,
             component,
             progress,
-            log_times: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             length: PartLength::new(),
         };
         for checkpoint in checkpoints {
@@ -87,7 +87,7 @@ impl<'a, S: Store> Applier<'a, S> {
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
         let mut parts = vec![batch];
         while let Some(next) = parts.pop() {
-            let (part, rest) = split(self.log_time(&next), next, self.length.commits_max);
+            let (part, rest) = split(self.before(&next), next, self.length.commits_max);
             parts.extend(rest);
             let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
             let error = match self.attempt(&part).await {
@@ -153,10 +153,11 @@ impl<'a, S: Store> Applier<'a, S> {
         Ok(())
     }
 
-    fn log_time(&self, batch: &Batch<S::Event>) -> Timestamp {
+    /// The checkpoint that a batch leads on from.
+    fn before(&self, batch: &Batch<S::Event>) -> &Checkpoint {
         let partition = (batch.checkpoint.topic.clone(), batch.partition);
-        let known = self.log_times.get(&partition);
-        *known.expect("a reader gives batches of the partitions that it was opened with")
+        let known = self.checkpoints.get(&partition);
+        known.expect("a reader gives batches of the partitions that it was opened with")
     }
 
     fn report(&mut self, checkpoint: &Checkpoint) {
@@ -164,8 +165,8 @@ impl<'a, S: Store> Applier<'a, S> {
             topic, partition, ..
         } = checkpoint;
         let (view, next_offset) = (self.store.name(), checkpoint.next_offset);
-        self.log_times
-            .insert((topic.clone(), *partition), checkpoint.log_time);
+        self.checkpoints
+            .insert((topic.clone(), *partition), checkpoint.clone());
         self.progress.set(view, topic, *partition, next_offset);
         gauge!(names::NEXT_OFFSET, "view" => view, "topic" => topic.clone(),
             "partition" => partition.to_string())
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
     use crate::recorded::FoldError;
     use journal::Valid;
-    use schemas::{Commit, NoOp, catalog::Event, topics::PartitionCounts};
+    use schemas::{Commit, NoOp, Timestamp, catalog::Event, topics::PartitionCounts};
     use service::health::Health;
     use std::sync::Mutex;
 

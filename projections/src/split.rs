@@ -1,17 +1,17 @@
 //! Divides a batch that takes too long to apply, with a checkpoint between its parts.
 
-use journal::{Batch, Checkpoint, Valid};
-use schemas::{Body, Timestamp};
+use journal::{Batch, Checkpoint, Valid, rule::RULE_VERSION_FIRST};
+use schemas::Body;
 
 /// Divides a batch into a first part of about `commits_max` commits and the rest. A batch that is short enough, or
-/// that can't be divided, has no rest.
+/// that can't be divided, has no rest. `before` is the checkpoint that it leads on from.
 ///
 /// The checkpoint between the parts is the rule's state after the last record of the first part. Its `hash` is the
 /// `prev` of the next record, and its `prev_hash` is the `prev` of the last record. An announcement has no `prev`,
 /// so both records must be commits. After a restart, void records between them are judged again, as void records
 /// after any checkpoint are.
 pub(crate) fn split<E>(
-    log_time_before: Timestamp,
+    before: &Checkpoint,
     batch: Batch<E>,
     commits_max: usize,
 ) -> (Batch<E>, Option<Batch<E>>) {
@@ -22,7 +22,7 @@ pub(crate) fn split<E>(
         return (batch, None);
     };
     let (commits, later) = batch.commits.split_at(length);
-    let checkpoint = between(log_time_before, &commits, &later, &batch.checkpoint);
+    let checkpoint = between(before, &commits, &later, &batch.checkpoint);
     let rest = Batch {
         partition: batch.partition,
         from: checkpoint.next_offset,
@@ -61,9 +61,17 @@ fn is_announcement<E>(record: &Valid<E>) -> bool {
     }
 }
 
-/// The checkpoint between two parts of a batch that ends with the checkpoint `end`.
+/// The version of the rule that an announcement names.
+fn rule_version<E>(record: &Valid<E>) -> Option<i32> {
+    match &record.commit.body {
+        Body::Announcement(announcement) => Some(announcement.rule_version.max(RULE_VERSION_FIRST)),
+        Body::NoOp(_) | Body::Decision(_) => None,
+    }
+}
+
+/// The checkpoint between two parts of a batch that leads from the checkpoint `before` to `end`.
 fn between<E>(
-    log_time_before: Timestamp,
+    before: &Checkpoint,
     first: &[Valid<E>],
     later: &[Valid<E>],
     end: &Checkpoint,
@@ -71,6 +79,7 @@ fn between<E>(
     let last = first.last().expect("a part has at least one commit");
     let commits = first.iter().filter(|record| !is_announcement(record));
     let log_time = commits.map(|record| record.commit.recorded_at).max();
+    let rule_version = first.iter().rev().find_map(rule_version);
     Checkpoint {
         topic: end.topic.clone(),
         partition: end.partition,
@@ -82,7 +91,8 @@ fn between<E>(
         prev_hash: last.commit.prev,
         hash: later[0].commit.prev,
         probe_offset: Some(last.offset),
-        log_time: log_time.map_or(log_time_before, |time| time.max(log_time_before)),
+        log_time: log_time.map_or(before.log_time, |time| time.max(before.log_time)),
+        rule_version: rule_version.unwrap_or(before.rule_version),
     }
 }
 
@@ -90,7 +100,7 @@ fn between<E>(
 mod tests {
     use super::*;
     use journal::rule::{Rule, Verdict};
-    use schemas::{Announcement, Commit, NoOp};
+    use schemas::{Announcement, Commit, NoOp, Timestamp};
 
     const TOPIC: &str = "journal.probe";
 
@@ -195,7 +205,7 @@ mod tests {
         let before = applied
             .checked_sub(1)
             .map_or(&start, |last| &log.states[last]);
-        let mut log_time = before.log_time;
+        let mut before = before.clone();
         let mut parts = Vec::new();
         let mut rest = Some(Batch {
             partition: 3,
@@ -206,8 +216,8 @@ mod tests {
             checkpoint: log.states.last().unwrap().clone(),
         });
         while let Some(batch) = rest {
-            let (first, later) = split(log_time, batch, commits_max);
-            log_time = first.checkpoint.log_time;
+            let (first, later) = split(&before, batch, commits_max);
+            before.clone_from(&first.checkpoint);
             parts.push(first);
             rest = later;
         }
@@ -232,6 +242,28 @@ mod tests {
                 assert_eq!(position, log.commits.len());
             }
         }
+    }
+
+    #[test]
+    fn a_part_without_an_announcement_is_within_the_term_before() {
+        let log = log();
+        let batch = |from: usize| Batch {
+            partition: 3,
+            from: log.states[from - 1].next_offset,
+            commits: log.commits[from..].to_vec().into(),
+            bytes: 0,
+            void: 0,
+            checkpoint: log.states.last().unwrap().clone(),
+        };
+        let before = |applied: usize| Checkpoint {
+            rule_version: 2,
+            ..log.states[applied - 1].clone()
+        };
+        // Records 2 and 3 are of the first term; record 4 announces the second one.
+        let (first, _) = split(&before(2), batch(2), 1);
+        assert_eq!(first.checkpoint.rule_version, 2);
+        let (first, _) = split(&before(4), batch(4), 2);
+        assert_eq!(first.checkpoint.rule_version, 1);
     }
 
     #[test]

@@ -228,7 +228,54 @@ fn write<T: Serialize>(value: &T, entry: &mut Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Memory;
+    use crate::{
+        probe::{Event, PROBE},
+        store::Memory,
+    };
+    use schemas::Outcome;
+
+    /// A machine without commands.
+    struct NoCommands;
+
+    impl Machine for NoCommands {
+        const FOLD_VERSION: u32 = 1;
+        type Event = Event;
+        type State = ();
+        type Command = ();
+
+        fn blank(&self, _: &str) -> Option<()> {
+            None
+        }
+
+        fn decide(&self, (): &(), (): &()) -> Result<Vec<Event>, Outcome> {
+            Ok(Vec::new())
+        }
+
+        fn evolve(&self, (): (), _: &Event) {}
+    }
+
+    /// After a rollback, the store of the later release is still good.
+    #[tokio::test]
+    async fn a_stamp_with_fields_of_a_later_release_is_read() {
+        let checkpoint = Checkpoint::start(PROBE.topic, 3);
+        let stamp = Stamp {
+            layout_version: LAYOUT_VERSION,
+            fold_version: NoCommands::FOLD_VERSION,
+            checkpoint: checkpoint.clone(),
+        };
+        let mut stamp = serde_json::to_value(&stamp).unwrap();
+        stamp["later"] = 1.into();
+        stamp["checkpoint"]["later"] = "a field".into();
+        let store = Arc::new(Memory::default());
+        store.apply(vec![Change {
+            table: Table::Meta,
+            key: STAMP_KEY.to_vec(),
+            value: Some(stamp.to_string().into_bytes()),
+        }]);
+        let store: Arc<dyn StateStore> = store;
+        let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3).await;
+        assert_eq!(read, Ok(Some(checkpoint)));
+    }
 
     #[tokio::test]
     async fn the_ids_of_all_expiry_entries_are_added() {

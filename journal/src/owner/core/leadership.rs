@@ -4,7 +4,7 @@ use super::state::{ATTEMPTS_MAX, Core, Outgoing, PendingCommand, TermHead};
 use crate::{
     owner::request::{Machine, Refusal},
     protocol::OwnerProtocol,
-    rule::{RULE_VERSION, chain_hash},
+    rule::chain_hash,
 };
 use schemas::{Announcement, BodyRef, CommitRef, Timestamp};
 
@@ -23,7 +23,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
         let epoch = self.proved.epoch + 1;
         let announcement = Announcement {
-            rule_version: RULE_VERSION,
+            rule_version: P::announced_rule_version(),
             partitions,
             owner_url: owner_url.to_owned(),
         };
@@ -97,6 +97,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         };
         let proved = &mut self.proved;
         (proved.epoch, proved.term, proved.seq) = (*epoch, announcement.term, 0);
+        proved.rule_version = P::announced_rule_version();
         proved.prev_hash = proved.hash;
         proved.hash = chain_hash(&proved.prev_hash, b"", &announcement.value);
         proved.log_id.get_or_insert(proved.hash);

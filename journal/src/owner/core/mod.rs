@@ -29,6 +29,8 @@ mod store_tests;
 mod tests;
 #[cfg(test)]
 mod time_tests;
+#[cfg(test)]
+mod version_tests;
 
 pub use self::state::{ATTEMPTS_MAX, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX};
 pub use crate::protocol::Barrier;

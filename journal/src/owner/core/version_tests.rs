@@ -1,0 +1,81 @@
+//! How a new version of the rule comes into use: by one release that knows it, and by the next one that announces
+//! it.
+
+use super::fixture::{NOW, Notes, PARTITIONS, TOPIC};
+use super::state::Core;
+use crate::{
+    probe::Event,
+    protocol::{CorrectProtocol, OwnerProtocol, RuleProtocol},
+    rule::{Alarm, Breach, RULE_VERSION_ANNOUNCED, RULE_VERSION_KNOWN, Rule, Verdict},
+    store::Memory,
+};
+use kafka::Encoder;
+use schemas::ContextEvent;
+use std::sync::Arc;
+
+const NEXT: i32 = RULE_VERSION_KNOWN + 1;
+
+/// A release that knows the next version, and announces the present one.
+#[derive(Debug, Clone, PartialEq)]
+struct Knows;
+
+impl RuleProtocol for Knows {
+    fn known_rule_version() -> i32 {
+        NEXT
+    }
+}
+
+impl OwnerProtocol for Knows {}
+
+/// The release after it.
+#[derive(Debug, Clone, PartialEq)]
+struct Announces;
+
+impl RuleProtocol for Announces {
+    fn known_rule_version() -> i32 {
+        NEXT
+    }
+}
+
+impl OwnerProtocol for Announces {
+    fn announced_rule_version() -> i32 {
+        NEXT
+    }
+}
+
+/// The verdict of a node with the rule `R` on the announcement of an owner with the protocol `P`, and the version
+/// that it then knows to be in force.
+fn judged<P: OwnerProtocol, R: RuleProtocol>() -> (Result<Verdict, Alarm>, i32) {
+    let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
+    let store = Arc::new(Memory::default());
+    let mut owner = Core::<Notes, u32, P>::new(Notes, TOPIC, 0, encoder, store);
+    let announcement = owner
+        .announce("http://here", PARTITIONS, [1; 16], NOW)
+        .unwrap();
+    let mut rule = Rule::<R>::start(TOPIC, 0);
+    let verdict = rule.judge(0, Some(b""), Some(&announcement.value));
+    (verdict, rule.checkpoint().rule_version)
+}
+
+#[test]
+fn nodes_that_know_the_next_version_are_read_by_nodes_that_do_not() {
+    let (verdict, version) = judged::<Knows, CorrectProtocol>();
+    assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
+    assert_eq!(version, RULE_VERSION_ANNOUNCED);
+}
+
+#[test]
+fn nodes_that_announce_the_next_version_are_read_by_nodes_that_know_it() {
+    let (verdict, version) = judged::<Announces, Knows>();
+    assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
+    assert_eq!(version, NEXT);
+    let (verdict, _) = judged::<Announces, CorrectProtocol>();
+    let breach = match verdict {
+        Err(Alarm::ChainBroken { breach, .. }) => breach,
+        other => panic!("{other:?}"),
+    };
+    assert!(
+        matches!(breach, Breach::NewerRule { known, found } if (known, found) == (RULE_VERSION_KNOWN, NEXT)),
+        "{breach:?}"
+    );
+}
