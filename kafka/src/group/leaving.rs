@@ -1,7 +1,10 @@
 //! Leaves a group for good, and finds out whether other members remain.
 
 use crate::settings::GroupProtocol;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+};
 use std::time::{Duration, Instant};
 
 /// Longest time to leave.
@@ -39,23 +42,34 @@ pub(super) struct Leaver<'a> {
 
 impl Leaver<'_> {
     /// Whether the group has other members. With the protocol `consumer` the brokers don't list the members for
-    /// this client, so it assumes that there are some.
+    /// this client, so it is unknown.
     pub(super) fn others<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> OtherMembers {
-        let group = self.group;
-        match consumer.fetch_group_list(Some(group), MEMBERS_TIMEOUT) {
-            Ok(list) => match list.groups().first() {
-                Some(found)
-                    if found.protocol_type() == "consumer" && found.members().len() <= 1 =>
-                {
-                    OtherMembers::None
-                }
-                Some(_) | None => OtherMembers::Some,
-            },
+        let others = match self.listed(consumer, MEMBERS_TIMEOUT) {
+            Ok(listed) => others_of(self.name, listed.as_deref()),
             Err(error) => {
-                tracing::info!(group, %error, "can't list the group's members");
+                tracing::debug!(group = self.group, %error, "can't list the group's members");
                 OtherMembers::Unknown
             }
+        };
+        if others == OtherMembers::Unknown {
+            tracing::info!(group = self.group, "the group's other members are unknown");
         }
+        others
+    }
+
+    /// The ids of the group's members; `None` if no broker knows them. While the group moves from one broker to
+    /// another, none does.
+    fn listed<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        timeout: Duration,
+    ) -> Result<Option<Vec<String>>, KafkaError> {
+        let list = consumer.fetch_group_list(Some(self.group), timeout)?;
+        let mut groups = list.groups().iter();
+        // A broker lists only the name of a group that it can't describe.
+        let known = groups.find(|group| group.protocol_type() == "consumer");
+        let ids = known.map(|group| group.members().iter().map(|member| member.id().to_owned()));
+        Ok(ids.map(Iterator::collect))
     }
 
     /// Closing a static member keeps its membership; only unsubscribing ends it. The client sends the request
@@ -84,14 +98,30 @@ impl Leaver<'_> {
         match self.protocol {
             GroupProtocol::Consumer => true,
             GroupProtocol::Classic => {
-                let list = consumer.fetch_group_list(Some(self.group), LEFT_TIMEOUT);
-                list.is_ok_and(|list| {
-                    let mut members = list.groups().iter().flat_map(|group| group.members());
-                    !members.any(|member| is_of(member.id(), self.name))
-                })
+                let listed = self.listed(consumer, LEFT_TIMEOUT);
+                listed.is_ok_and(|listed| is_gone(self.name, listed.as_deref()))
             }
         }
     }
+}
+
+/// Whether a list has members besides the one with this name. A list without that one does not prove that it is
+/// alone: the group may have evicted it while it was suspended, and the list may be older than the others' joining.
+fn others_of(name: &str, listed: Option<&[String]>) -> OtherMembers {
+    let Some(listed) = listed else {
+        return OtherMembers::Unknown;
+    };
+    let own = listed.iter().filter(|id| is_of(id, name)).count();
+    match (own, listed.len() - own) {
+        (_, 1..) => OtherMembers::Some,
+        (1.., 0) => OtherMembers::None,
+        (0, 0) => OtherMembers::Unknown,
+    }
+}
+
+/// Whether the brokers list the group without the member of this name.
+fn is_gone(name: &str, listed: Option<&[String]>) -> bool {
+    listed.is_some_and(|listed| !listed.iter().any(|id| is_of(id, name)))
 }
 
 /// Whether a member id belongs to the static member `name`: brokers append a UUID to the name.
@@ -112,5 +142,29 @@ mod tests {
         assert!(is_of(&format!("127.0.0.1:80-{uuid}")));
         assert!(!is_of(&format!("127.0.0.1:8080-{uuid}")));
         assert!(!is_of(&format!("127.0.0.1:80-b-{uuid}")));
+    }
+
+    fn ids(names: &[&str]) -> Vec<String> {
+        let uuid = "0b1f3c8e-5a4d-4a8e-9d0c-111111111111";
+        names.iter().map(|name| format!("{name}-{uuid}")).collect()
+    }
+
+    /// A node that takes "unknown" for "none" steps down before its successors serve.
+    #[test]
+    fn a_member_is_alone_only_if_the_group_lists_it_and_nobody_else() {
+        let others = |names: &[&str]| others_of("a:80", Some(&ids(names)));
+        assert_eq!(others(&["a:80"]), OtherMembers::None);
+        assert_eq!(others(&["a:80", "b:80"]), OtherMembers::Some);
+        assert_eq!(others(&["b:80"]), OtherMembers::Some, "it was given up");
+        assert_eq!(others(&[]), OtherMembers::Unknown);
+        assert_eq!(others_of("a:80", None), OtherMembers::Unknown);
+    }
+
+    #[test]
+    fn a_member_has_left_only_if_the_group_is_listed_without_it() {
+        assert!(is_gone("a:80", Some(&ids(&["b:80"]))));
+        assert!(is_gone("a:80", Some(&[])));
+        assert!(!is_gone("a:80", Some(&ids(&["a:80"]))));
+        assert!(!is_gone("a:80", None), "no broker knows the group now");
     }
 }
