@@ -315,6 +315,62 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::{Router, body::Body, routing::post};
+    use futures_util::future::try_join_all;
+    use tokio::net::TcpListener;
+
+    /// As many as three journals of 150 partitions have.
+    const PARTITIONS: usize = 450;
+    const LONG_ENOUGH: Duration = Duration::from_secs(30);
+
+    /// Answers each line at once, and keeps the stream open.
+    async fn answer(body: Body) -> Body {
+        let mut lines = Lines::new(body.into_data_stream());
+        let (replies, answered) = mpsc::channel(FORWARDED_MAX);
+        tokio::spawn(async move {
+            let reply = serde_json::to_vec(&Reply::KeyReused).unwrap();
+            while let Ok(Some(_)) = lines.next().await {
+                let line = [&reply[..], b"\n"].concat();
+                let _ = replies.send(Ok::<_, std::io::Error>(line)).await;
+            }
+        });
+        Body::from_stream(ReceiverStream::new(answered))
+    }
+
+    /// A node with the route between nodes alone.
+    async fn answering_node() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let node = Router::new().route(PATH, post(answer));
+        tokio::spawn(async move { axum::serve(listener, node).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn one_node_answers_on_the_streams_of_hundreds_of_partitions_at_once() {
+        let journals = PartitionCounts::uniform(1).journal_partitions().count();
+        let of_each = i32::try_from(PARTITIONS.div_ceil(journals)).unwrap();
+        let partitions = PartitionCounts::uniform(of_each);
+        let node_clients = NodeClients::new(&partitions).unwrap();
+        let url = answering_node().await;
+        let deadline = Instant::now() + LONG_ENOUGH;
+        let targets: Vec<_> = partitions.journal_partitions().collect();
+        assert!(targets.len() > 2 * STREAMS_MAX);
+        // The second round finds the streams of the first one open.
+        for _ in 0..2 {
+            let answers = targets.iter().map(async |target| {
+                let to = (url.as_str(), *target);
+                let stream = node_clients.stream(&url, *target);
+                let line = b"{}\n".to_vec();
+                let sent = node_clients.send(to, stream, line, deadline).await;
+                sent.expect("the stream is open").await.unwrap()
+            });
+            let replies = try_join_all(answers).await.unwrap();
+            assert!(replies.iter().all(|reply| *reply == Reply::KeyReused));
+        }
+        let streams = node_clients.streams.lock().unwrap();
+        assert_eq!(streams.len(), targets.len());
+    }
 
     #[test]
     fn the_streams_of_many_partitions_fit_into_their_connections() {
