@@ -26,7 +26,7 @@ use crate::{
 };
 use journal::{
     Kafka,
-    owner::{BrokerClocks, OwnerSettings},
+    owner::{BrokerClocks, OwnerSettings, ProcessLimits},
     store::{Disk, Pulse},
 };
 use kafka::{Encoder, GroupError, Hint, Membership, Publisher, Watchdog, publisher::PublishError};
@@ -219,6 +219,7 @@ impl Node<'_> {
     ) -> impl Fn(TopicPartition) -> OwnerSettings + use<> {
         let (owner_url, counts) = (self.owner_url.clone(), self.partitions.clone());
         let (directory, clocks) = (directory.clone(), BrokerClocks::default());
+        let limits = ProcessLimits::default();
         move |target| {
             let (of_records, of_keys) = (directory.clone(), directory.clone());
             let hash_key = hash_key.clone();
@@ -232,6 +233,7 @@ impl Node<'_> {
                     OwnersView::other_hash_key(known.entry(target)?, &hash_key)
                 }),
                 clocks: clocks.clone(),
+                limits: limits.clone(),
                 ..OwnerSettings::new(owner_url.clone(), counts.of(target.topic))
             }
         }

@@ -142,7 +142,8 @@ impl Broker {
             own.has_failed = true;
             return Err(unknown("the producer had a fatal error"));
         }
-        if append_fault == Some(AppendFault::QueueFull) {
+        let is_queue_full = own.link.is_queue_full.load(Ordering::Relaxed);
+        if append_fault == Some(AppendFault::QueueFull) || is_queue_full {
             self.sim.count(CoveragePoint::QueueFull);
             let (topic, partition) = ("a journal".into(), PARTITION);
             return Err(AppendError::QueueFull { topic, partition });

@@ -30,8 +30,12 @@ mod corruption;
 mod coverage;
 mod environment;
 mod faults;
+#[cfg(test)]
+mod harness;
 mod history;
 mod invariants;
+#[cfg(test)]
+mod limit_tests;
 mod log;
 mod machine;
 mod mutations;

@@ -69,6 +69,17 @@ impl ReadLog for SimLog {
             topic: topic.to_owned(),
             reason: format!("{role}: {reason}"),
         };
+        let unstarted = &self.link.unstarted_readers;
+        let take = |left: u64| left.checked_sub(1);
+        if unstarted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+        {
+            return Err(ConsumerError::NotStarted {
+                topic: topic.to_owned(),
+                reason: format!("{role}: no thread"),
+            });
+        }
         let [(PARTITION, start)] = starts else {
             return Err(fatal("there is one partition"));
         };

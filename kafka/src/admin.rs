@@ -19,10 +19,11 @@ use rdkafka::{
 use schemas::topics::{PartitionCounts, Partitions, Retention, TopicSpec};
 use std::{
     collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// The field of a topic's configuration that limits the size of a batch.
 const MESSAGE_BYTES: &str = "max.message.bytes";
@@ -37,6 +38,10 @@ const LEADER_SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two attempts while a topic has not settled.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Most calls of the client library at once. Each takes a thread until the brokers answer, and every owner of a
+/// process may ask at the same time.
+const CALLS_MAX: usize = 64;
+
 /// Creates, checks and measures topics, by their logical names.
 #[derive(Clone)]
 pub struct Admin {
@@ -45,6 +50,7 @@ pub struct Admin {
     watcher: Arc<BaseConsumer>,
     settings: Arc<KafkaSettings>,
     prefix: TopicPrefix,
+    calls: Arc<Semaphore>,
     /// The topics whose number of partitions was reported to differ from the setting.
     reported: Arc<Mutex<BTreeSet<&'static str>>>,
 }
@@ -76,6 +82,7 @@ impl Admin {
             ),
             settings: Arc::new(settings.clone()),
             prefix: TopicPrefix::of(settings),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
             reported: Arc::default(),
         })
     }
@@ -325,13 +332,31 @@ impl Admin {
         Ok(())
     }
 
-    /// Runs a blocking call of the client library on a thread for blocking calls.
+    /// Runs a blocking call of the client library on a thread for blocking calls; at most [`CALLS_MAX`] run at once.
     async fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, AdminError> {
         let watcher = self.watcher.clone();
-        match tokio::task::spawn_blocking(move || call(&watcher)).await {
+        let slot = self.calls.clone().acquire_owned().await;
+        let slot = Arc::new(Mutex::new(Some(slot.expect("it is never closed"))));
+        let taken = slot.clone();
+        let call = move || {
+            let slot = taken.lock().expect("no holder panics").take();
+            // Without a slot the caller was told that no thread was there: nobody waits.
+            let Some(_slot) = slot else {
+                return Err(KafkaError::Canceled);
+            };
+            call(&watcher)
+        };
+        // The runtime panics if the operating system gives it no thread. That would end the process, and the
+        // next attempt may get one. The runtime keeps the call.
+        let started = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(call)));
+        let Ok(started) = started else {
+            slot.lock().expect("no holder panics").take();
+            return Err(self.unreachable(&"the operating system gives no thread to ask it"));
+        };
+        match started.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.unreachable(&error)),
             Err(error) => Err(self.unreachable(&error)),
@@ -416,6 +441,30 @@ mod tests {
             matches!(answer, Err(AdminError::Refused { .. })),
             "{answer:?}"
         );
+    }
+
+    /// No machine has room for the stack of such a thread.
+    const STACK_BYTES: usize = 1 << 60;
+
+    #[test]
+    fn a_lack_of_threads_is_an_error_that_another_attempt_may_remove() {
+        let settings = KafkaSettings {
+            brokers: "127.0.0.1:1".into(),
+            ..KafkaSettings::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()
+            .unwrap();
+        let admin = Admin::new(&settings).unwrap();
+        // More often than calls may run at once: none of these runs.
+        for _ in 0..=CALLS_MAX {
+            let error = runtime.block_on(admin.watermarks("journal.orders", 0));
+            let error = error.unwrap_err();
+            assert!(error.is_transient(), "{error}");
+            assert!(error.to_string().contains("gives no thread"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -36,6 +36,10 @@ pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
 /// Another name of the same property.
 const IN_FLIGHT_ALIAS: &str = "max.in.flight";
+/// Most records in the producer's queue. One that finds no room waits with its owner.
+const QUEUE_RECORDS_MAX: usize = 2_000_000;
+/// Most bytes in the producer's queue.
+pub const QUEUE_BYTES_MAX: usize = 512 << 20;
 /// The producer's name in the broker's logs, and in ours.
 const ROLE: &str = "appender";
 /// Bits of a producer's opaque word that hold the caller's own number.
@@ -307,8 +311,14 @@ pub(crate) fn config(settings: &KafkaSettings, batch_bytes: usize) -> ClientConf
             (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string(),
         )
         .set("batch.size", batch_bytes.to_string())
-        .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", "262144");
+        .set(
+            "queue.buffering.max.messages",
+            QUEUE_RECORDS_MAX.to_string(),
+        )
+        .set(
+            "queue.buffering.max.kbytes",
+            (QUEUE_BYTES_MAX >> 10).to_string(),
+        );
     config
 }
 

@@ -67,10 +67,8 @@ impl BatchConsumer {
         let config = config(settings, role, fetch, ends);
         let ends = EndFilter::new(ends, starts);
         let name = TopicPrefix::of(settings).add(topic);
-        let consumer = consumer(&config, &name, starts).map_err(|error| ConsumerError::Fatal {
-            topic: topic.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let consumer =
+            consumer(&config, &name, starts).map_err(|error| start_error(topic, &error))?;
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, logical) = (stop.clone(), topic.to_owned());
@@ -81,7 +79,7 @@ impl BatchConsumer {
                 let position = |partition| position(&consumer, &name, partition);
                 run(poll, position, &logical, ends, &sender, &stopped);
             })
-            .map_err(|error| ConsumerError::Fatal {
+            .map_err(|error| ConsumerError::NotStarted {
                 topic: topic.to_owned(),
                 reason: error.to_string(),
             })?;
@@ -160,6 +158,15 @@ pub(crate) fn config(
     config
 }
 
+/// The error of a client that can't be created. Only a wrong setting is final.
+fn start_error(topic: &str, error: &KafkaError) -> ConsumerError {
+    let (topic, reason) = (topic.to_owned(), error.to_string());
+    match error {
+        KafkaError::ClientConfig(..) => ConsumerError::Fatal { topic, reason },
+        _ => ConsumerError::NotStarted { topic, reason },
+    }
+}
+
 /// Logs the client's errors, except for partition ends, which the client reports as errors.
 struct ErrorLog;
 
@@ -194,5 +201,31 @@ fn position(consumer: &BaseConsumer<ErrorLog>, topic: &str, partition: i32) -> O
     match positions.find_partition(topic, partition)?.offset() {
         Offset::Offset(position) => Some(position),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_the_machine_has_no_room_for_may_be_started_later() {
+        let no_thread = KafkaError::ClientCreation("Failed to create thread".into());
+        let error = start_error("journal.orders", &no_thread);
+        assert!(error.is_transient(), "{error}");
+    }
+
+    #[test]
+    fn a_client_with_a_wrong_setting_is_not_started_again() {
+        let mut config = config(
+            &KafkaSettings::default(),
+            "test",
+            Fetch::Ahead,
+            Ends::BehindRecords,
+        );
+        config.set("fetch.wait.max.ms", "soon");
+        let created = consumer(&config, "journal.orders", &[]);
+        let error = start_error("journal.orders", &created.err().unwrap());
+        assert!(!error.is_transient(), "{error}");
     }
 }

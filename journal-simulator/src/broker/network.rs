@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64},
+        atomic::{AtomicBool, AtomicI64, AtomicU64},
     },
 };
 use tokio::sync::mpsc;
@@ -31,6 +31,10 @@ pub(crate) struct Link {
     pub cut_until_ms: AtomicU64,
     /// How far the clock is off.
     pub clock_offset_us: AtomicI64,
+    /// How many readers can't be started, for want of threads.
+    pub unstarted_readers: AtomicU64,
+    /// Whether the node's producer takes no record.
+    pub is_queue_full: AtomicBool,
 }
 
 /// The state of the broker.

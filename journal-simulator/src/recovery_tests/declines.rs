@@ -1,6 +1,7 @@
 //! Owners that decline their partition, because its log lacks records, or because this node must not own it.
 
-use super::{B, Harness, LONG_ENOUGH};
+use super::B;
+use crate::harness::{Harness, LONG_ENOUGH};
 use journal::{
     owner::Status,
     store::{Change, Memory, STAMP_KEY, StateStore, Table},

@@ -1,6 +1,9 @@
 //! A store that can't be read while one of its writes hangs.
 
-use super::*;
+use super::{B, C};
+use crate::harness::{Harness, TestNode, UnrulyStore};
+use journal::{owner::Status, store::Memory};
+use std::sync::Arc;
 
 /// An owner whose store can't be read, while a write of earlier changes hangs.
 async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNode) {

@@ -5,9 +5,9 @@
 
 use super::{
     driver::{Owner, topic},
+    failure::Failure,
     handle::Reason,
     request::Machine,
-    take_over::Failure,
 };
 use crate::{
     log::Log,

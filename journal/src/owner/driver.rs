@@ -15,7 +15,7 @@ use crate::{
     store::{Answered, StateStore, StoreError},
 };
 use backoff::Backoff;
-use kafka::{Encoder, Report};
+use kafka::{Encoder, Report, appender::AppendError};
 use schemas::{ContextEvent, Timestamp, owners::ProvedRecord};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -114,8 +114,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         let (status, watched) = watch::channel(Status::TakingOver("starting".into()));
         let (proved, watched_proved) = watch::channel(None);
         let (proved_record, watched_record) = watch::channel(None);
+        let mut core = Core::new(machine, topic, partition, encoder, store);
+        core.share_limits(settings.limits.clone());
         let owner = Self {
-            core: Core::new(machine, topic, partition, encoder, store),
+            core,
             partition,
             settings,
             headers: Headers::new(M::Event::CONTEXT),
@@ -309,20 +311,17 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), Barrier> {
+    /// Hands a record to the producer.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), AppendError> {
         let (appender, key) = (&self.appender, outgoing.key.as_bytes());
         let appended = self.headers.with(outgoing, |headers| {
             appender.append(key, &outgoing.value, headers, outgoing.number)
         });
-        match appended {
-            Ok(()) => {
-                self.unreported += 1;
-                Ok(())
-            }
-            Err(error) => Err(Barrier {
-                reason: error.to_string(),
-            }),
-        }
+        self.unreported += usize::from(appended.is_ok());
+        appended
     }
 
     pub(super) fn send_replies(&mut self) {

@@ -2,6 +2,7 @@
 
 use super::{
     broker_clocks::BrokerClocks,
+    process_limits::ProcessLimits,
     request::{Answer, Refusal, Request},
 };
 use crate::rule::Hash;
@@ -127,6 +128,8 @@ pub struct OwnerSettings {
     pub objection: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// The brokers' clocks, shared by all owners of the process.
     pub clocks: BrokerClocks,
+    /// The limits that all owners of the process share.
+    pub limits: ProcessLimits,
 }
 
 /// Takes commands for one partition.
@@ -150,6 +153,7 @@ impl OwnerSettings {
             published: Arc::new(|| None),
             objection: Arc::new(|| None),
             clocks: BrokerClocks::default(),
+            limits: ProcessLimits::default(),
         }
     }
 }

@@ -9,12 +9,14 @@ mod clock;
 mod core;
 mod driver;
 mod entries;
+mod failure;
 #[cfg(test)]
 mod golden_tests;
 mod handle;
 mod headers;
 mod index_tables;
 mod meters;
+mod process_limits;
 mod published;
 mod request;
 mod serve;
@@ -27,5 +29,6 @@ pub use self::{
     core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
     driver::{Owner, UNANSWERED_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
+    process_limits::{ProcessLimits, TakeOverSlot},
     request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
 };

@@ -3,8 +3,8 @@
 
 use super::{
     driver::{Owner, topic},
+    failure::{DECLINED_RETRY, Failure},
     request::Machine,
-    take_over::{DECLINED_RETRY, Failure},
 };
 use crate::{checkpoint::Checkpoint, log::Log, protocol::OwnerProtocol, rule::Hash};
 use schemas::owners::ProvedRecord;

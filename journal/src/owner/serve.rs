@@ -22,6 +22,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a report while commits wait for one. The client library reports within its own
 /// time-out; this one covers a report that is lost between the library and us.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait before the next attempt to append records that found no room in the producer's queue. Reports of earlier
+/// records end it.
+const QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// How often metrics are updated and remaining changes are written to the state store.
 const TICK: Duration = Duration::from_millis(200);
 /// Interval at which an owner without work checks its clock. All owners of a process do so at the same time, so that
@@ -100,6 +103,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     let wait = if is_idle { self.until_idle_tick() } else { TICK };
                     tick.as_mut().reset(Instant::now() + wait);
                 }
+                () = tokio::time::sleep(QUEUE_RETRY), if self.core.has_appends() => {}
                 () = stop.cancelled() => {}
                 Ok(()) = assigned.changed() => {}
             }
@@ -144,6 +148,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                 Some((_, reply)) = self.queue.recv() => {
                     let _ = reply.send(Err(refusal.clone()));
                 }
+                () = tokio::time::sleep(QUEUE_RETRY), if self.core.has_appends() => {}
                 () = tokio::time::sleep_until(deadline) => break,
             }
             self.send_all()?;
@@ -182,15 +187,25 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     }
 
     /// Appends the new records and sends the new answers. No record is appended after a failed append, because
-    /// it would leave a gap.
+    /// it would leave a gap. Records that find no room in the producer's queue, which all owners share, wait.
     fn send_all(&mut self) -> Result<(), Barrier> {
-        let appends = self.core.take_appends();
-        if !appends.is_empty() {
-            self.meters.appends.increment(appends.len() as u64);
-        }
+        let mut appends = self.core.take_appends();
+        let mut appended = 0;
         for outgoing in &appends {
-            self.append(outgoing)?;
+            match self.append(outgoing) {
+                Ok(()) => appended += 1,
+                Err(AppendError::QueueFull { .. }) => break,
+                Err(error) => {
+                    return Err(Barrier {
+                        reason: error.to_string(),
+                    });
+                }
+            }
         }
+        if appended > 0 {
+            self.meters.appends.increment(appended as u64);
+        }
+        self.core.put_appends_back(appends.split_off(appended));
         self.send_replies();
         Ok(())
     }

@@ -3,14 +3,15 @@
 
 use super::{
     driver::{Owner, UNANSWERED_MAX, next_answer, topic},
+    failure::{DECLINED_RETRY, Failure},
     handle::{Reason, Status},
+    process_limits::TakeOverSlot,
     request::{Machine, Refusal},
 };
 use crate::{
     log::{Log, PartitionAppender},
     protocol::{OwnerProtocol, TakeOverSteps},
-    reader::{ReadError, Reader},
-    rule::{Alarm, Breach},
+    reader::Reader,
     store::StoreError,
 };
 use backoff::Backoff;
@@ -24,8 +25,6 @@ use tokio::time::Instant;
 const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a record where the log is known to continue.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait of an owner that declined its partition before the next attempt.
-pub(super) const DECLINED_RETRY: Duration = Duration::from_secs(10);
 /// First and longest wait of an owner that was fenced, without jitter.
 const FENCED_WAIT_MIN: Duration = Duration::from_millis(250);
 const FENCED_WAIT_MAX: Duration = Duration::from_secs(8);
@@ -37,22 +36,6 @@ const PROGRESS_OFFSETS: i64 = 100_000;
 /// The waits of an owner that was fenced, without the jitter, which the owner adds.
 pub(super) fn fenced_waits() -> Backoff {
     Backoff::doubling(FENCED_WAIT_MIN, FENCED_WAIT_MAX)
-}
-
-/// Why a take-over failed.
-pub(super) enum Failure {
-    /// Another attempt may succeed.
-    Retry(String),
-    /// Another attempt may succeed after this wait.
-    RetryAfter(Duration, Reason),
-    /// The brokers take no record of this owner; an operator may allow it.
-    Forbidden(String),
-    /// This node can't serve the partition now. Another attempt after this wait may succeed.
-    Decline(Duration, Reason),
-    /// The state store can't be used.
-    Store(StoreError),
-    /// No attempt can succeed.
-    End(Reason),
 }
 
 type LogReader<M, L, P> = Reader<<M as Machine>::Event, L, P>;
@@ -175,6 +158,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         if let Some(published) = published {
             self.check_length(&published, end).await?;
         }
+        let _slot = self.take_over_slot().await;
         let start = self.core.checkpoint().clone();
         let role = format!("owner-{}-{partition}", M::Event::CONTEXT.name);
         let mut reader = Reader::open_with(&self.log, &role, vec![start.clone()]).await?;
@@ -219,6 +203,20 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.publish();
         self.set_status(Status::Serving { epoch, term });
         Ok(())
+    }
+
+    /// Waits for leave to read the log. Without it, hundreds of owners would each start a client at the same time.
+    async fn take_over_slot(&mut self) -> TakeOverSlot {
+        let is_recovery = self.held.is_some();
+        let limits = self.settings.limits.clone();
+        if let Some(slot) = limits.free_slot(is_recovery) {
+            return slot;
+        }
+        let status = "waits until other take-overs of this node have ended";
+        self.set_status(Status::TakingOver(status.into()));
+        let slot = limits.slot(is_recovery).await;
+        self.set_status(Status::TakingOver("reading the log".into()));
+        slot
     }
 
     /// After an error of the state store, while not serving: reads everything from the log again if an
@@ -314,7 +312,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             self.announced_at = (self.settings.uptime)();
         }
         self.append(&announcement)
-            .map_err(|barrier| Failure::Retry(barrier.reason))?;
+            .map_err(|error| Failure::Retry(error.to_string()))?;
         self.meters.appends.increment(1);
         Ok(Some(announcement.number))
     }
@@ -448,39 +446,3 @@ impl<M: Machine, L: Log, P: OwnerProtocol> TakeOverSteps for Announced<'_, M, L,
         Failure::Retry(reason)
     }
 }
-
-impl From<ReadError> for Failure {
-    fn from(error: ReadError) -> Self {
-        let another_log = || {
-            Reason::from(format!(
-                "{error}; if this is the right log, delete the state store's directory, and it is \
-                 rebuilt from the log"
-            ))
-        };
-        match &error {
-            // The log lost records, or the store belongs to another log. If another node took the partition
-            // over, it would continue without the lost records, and the loss would stay unnoticed. The broker
-            // may report the full log again later; then this owner serves.
-            ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
-                Self::Decline(DECLINED_RETRY, another_log())
-            }
-            error if error.is_transient() => Self::Retry(error.to_string()),
-            // A newer node could read further.
-            ReadError::Unreadable { .. }
-            | ReadError::Alarm(Alarm::ChainBroken {
-                breach: Breach::NewerRule { .. },
-                ..
-            }) => Self::Decline(
-                DECLINED_RETRY,
-                Reason::suspecting_this_node(error.to_string()),
-            ),
-            ReadError::Alarm(_)
-            | ReadError::Consumer(_)
-            | ReadError::Admin(_)
-            | ReadError::Codec { .. } => Self::End(error.to_string().into()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

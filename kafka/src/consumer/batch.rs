@@ -56,6 +56,15 @@ pub enum ConsumerError {
         /// The client library's message.
         reason: String,
     },
+    /// The consumer was not started, because the operating system or the client library gives no thread, no memory
+    /// or no descriptor; another start may succeed.
+    #[error("topic {topic}: the consumer can't be started now: {reason}")]
+    NotStarted {
+        /// The topic to read.
+        topic: String,
+        /// The message of the operating system or the library.
+        reason: String,
+    },
     /// The log has lost its beginning, or ends before the consumer's position.
     #[error("topic {topic}: a requested offset is no longer in the log: {reason}")]
     OffsetOutOfRange {
@@ -75,8 +84,8 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
-    /// Whether the same consumer may be called again.
+    /// Whether the same consumer may be called again, or started again if it was not.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::NotStarted { .. })
     }
 }

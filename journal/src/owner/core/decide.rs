@@ -1,9 +1,6 @@
 //! Decides commands on the proved and the unproved commits, and appends the decisions to the term.
 
-use super::state::{
-    Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UNPROVED_BYTES_MAX,
-    UnprovedCommit,
-};
+use super::state::{Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UnprovedCommit};
 use crate::{
     owner::{
         entries::Aggregate,
@@ -49,7 +46,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// their records. Pass the answer to [`Core::decide_unread`]. No command is decided meanwhile, so no entry
     /// changes.
     pub fn fetch_unread(&mut self, now: Timestamp) -> Option<Answered<Fetched>> {
-        while !self.unread.is_empty() && self.unproved_bytes < UNPROVED_BYTES_MAX {
+        while !self.unread.is_empty() && self.unproved_bytes.has_room() {
             let names = self.unread_names(now);
             if !names.is_empty() {
                 return Some(self.tables.fetch(names));
@@ -72,7 +69,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     fn decide_all_unread(&mut self, now: Timestamp) {
         let mut waiting = std::mem::take(&mut self.unread);
         while self.unread.is_empty()
-            && self.unproved_bytes < UNPROVED_BYTES_MAX
+            && self.unproved_bytes.has_room()
             && let Some(command) = waiting.pop_front()
         {
             self.decide(command, now);
@@ -287,7 +284,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         head.hash = chain_hash(&head.hash, outgoing.key.as_bytes(), &outgoing.value);
         (head.seq, head.log_time) = (seq, recorded_at);
         let bytes = outgoing.key.len() + outgoing.value.len();
-        self.unproved_bytes += bytes;
+        self.unproved_bytes.add(bytes);
         self.unproved.push_back(UnprovedCommit {
             number: outgoing.number,
             seq,

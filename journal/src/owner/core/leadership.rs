@@ -113,7 +113,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             self.overlay.clear();
         }
         self.in_flight.clear();
-        self.unproved_bytes = 0;
+        self.unproved_bytes.clear();
         // Records that were not handed over yet must not be sent, because they would land behind the end of the
         // term.
         self.appends.clear();

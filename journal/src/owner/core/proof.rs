@@ -42,7 +42,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         proved.probe_offset = Some(offset);
         proved.next_offset = offset + 1;
         proved.log_time = recorded_at;
-        self.unproved_bytes -= proved_commit.bytes;
+        self.unproved_bytes.remove(proved_commit.bytes);
         if let Some(decided) = proved_commit.decided {
             self.answer(decided, seq, recorded_at, offset);
         }
@@ -152,7 +152,7 @@ impl<M: Machine, R, P: OwnerProtocol> ReportSteps for Core<M, R, P> {
 
     fn set_first_aside(&mut self, offset: i64) {
         if let Some(first) = self.unproved.pop_front() {
-            self.unproved_bytes -= first.bytes;
+            self.unproved_bytes.remove(first.bytes);
             self.proved.next_offset = offset + 1;
             let command = first.decided.map(|decided| decided.command);
             self.to_redecide.extend(command);

@@ -4,6 +4,7 @@ use super::fixture::{Log, TestCore, core, deliver, request, submit, take_over};
 use super::state::*;
 use crate::owner::{
     driver::UNANSWERED_MAX,
+    process_limits::OWNER_BYTES_MAX,
     request::{Answer, Refusal, Request},
 };
 use schemas::{Origin, ids::CommandId};
@@ -63,7 +64,7 @@ fn there_is_no_room_after_too_many_commands_or_bytes() {
     assert!(core.has_room(UNANSWERED_MAX));
     // A few large commands count as much as many small ones.
     let large: &str = Box::leak("x".repeat(900_000).into_boxed_str());
-    let (mut number, fits) = (most, UNPROVED_BYTES_MAX / large.len());
+    let (mut number, fits) = (most, OWNER_BYTES_MAX / large.len());
     while core.has_room(UNANSWERED_MAX) {
         number += 1;
         let request = Request {

@@ -5,6 +5,7 @@ use crate::{
     owner::{
         entries::Aggregate,
         index_tables::{Cached, EntryName, Fetched, IndexTables, UNSAVED_MAX},
+        process_limits::{BytesInFlight, ProcessLimits},
         request::{Answer, Machine, Refusal, Request},
     },
     protocol::{CorrectProtocol, OwnerProtocol},
@@ -22,8 +23,6 @@ pub const ATTEMPTS_MAX: u32 = 3;
 /// Most commands of one aggregate without an answer: half of a partition's, so that one hot aggregate
 /// leaves room for the others.
 pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
-/// Most bytes of records without a delivery report.
-pub(super) const UNPROVED_BYTES_MAX: usize = 24 << 20;
 
 /// A record to append.
 #[derive(Debug, Clone)]
@@ -78,7 +77,7 @@ pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     /// Commands without an answer, by aggregate.
     pub(super) of_aggregate: HashMap<Arc<str>, usize>,
     pub(super) unanswered: usize,
-    pub(super) unproved_bytes: usize,
+    pub(super) unproved_bytes: BytesInFlight,
     /// Answers that wait for a proof that this owner still owns the partition.
     pub(super) held_answers: VecDeque<HeldAnswer<M, R>>,
     /// Commands that a barrier left to be decided again, in order.
@@ -175,7 +174,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             overlay: HashMap::default(),
             of_aggregate: HashMap::default(),
             unanswered: 0,
-            unproved_bytes: 0,
+            unproved_bytes: BytesInFlight::none(ProcessLimits::default()),
             held_answers: VecDeque::new(),
             to_redecide: VecDeque::new(),
             unread: VecDeque::new(),
@@ -190,6 +189,11 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// Sets the most bytes of a commit, key and value together.
     pub fn set_record_bytes_max(&mut self, bytes: usize) {
         self.record_bytes_max = bytes;
+    }
+
+    /// Shares the limits of a process with its other owners. To be called before the first command.
+    pub fn share_limits(&mut self, limits: ProcessLimits) {
+        self.unproved_bytes = BytesInFlight::none(limits);
     }
 
     /// The number of the announcement in flight.
@@ -264,7 +268,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// Whether a command may be submitted.
     pub fn has_room(&self, unanswered_max: usize) -> bool {
         self.unanswered < unanswered_max
-            && self.unproved_bytes < UNPROVED_BYTES_MAX
+            && self.unproved_bytes.has_room()
             && !self.is_behind_with_saving()
     }
 
@@ -300,6 +304,17 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// The records to append since the last call, in order.
     pub fn take_appends(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.appends)
+    }
+
+    /// Takes records back that could not be appended yet; none was created since.
+    pub fn put_appends_back(&mut self, appends: Vec<Outgoing>) {
+        debug_assert!(self.appends.is_empty(), "records would be out of order");
+        self.appends = appends;
+    }
+
+    /// Whether there are records to append.
+    pub fn has_appends(&self) -> bool {
+        !self.appends.is_empty()
     }
 
     /// The answers since the last call.

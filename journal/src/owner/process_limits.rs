@@ -1,0 +1,186 @@
+//! What all owners of a process share, so that many partitions cost no more than a few: take-overs at once, and
+//! bytes in flight.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Most owners that read the log at once to take their partitions over for the first time. Each has a client with
+/// threads and connections of its own.
+const TAKE_OVERS_MAX: usize = 32;
+/// Most owners that do so behind a barrier. They read little, so they don't wait for those that read long.
+const RECOVERIES_MAX: usize = 32;
+/// Most bytes of one owner's records without a delivery report.
+pub(super) const OWNER_BYTES_MAX: usize = 24 << 20;
+/// Bytes that owners share out: with one record of each owner besides, they stay below the producer's queue.
+const PROCESS_BYTES_MAX: usize = 128 << 20;
+/// An owner takes no more than this part of what the others leave. So however many owners wait for a broker,
+/// something is left for the others.
+const SHARE_OF_REST: usize = 4;
+
+/// The limits that the owners of a process share. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub struct ProcessLimits {
+    take_overs: Arc<Semaphore>,
+    recoveries: Arc<Semaphore>,
+    bytes_in_flight: Arc<AtomicUsize>,
+}
+
+/// Leave to read the log. It ends when this is dropped.
+pub type TakeOverSlot = OwnedSemaphorePermit;
+
+/// The bytes of one owner's records without a delivery report.
+#[derive(Debug)]
+pub(super) struct BytesInFlight {
+    own: usize,
+    limits: ProcessLimits,
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        Self::new(TAKE_OVERS_MAX, RECOVERIES_MAX)
+    }
+}
+
+impl ProcessLimits {
+    /// Limits with these most take-overs at once.
+    pub fn new(take_overs_max: usize, recoveries_max: usize) -> Self {
+        Self {
+            take_overs: Arc::new(Semaphore::new(take_overs_max)),
+            recoveries: Arc::new(Semaphore::new(recoveries_max)),
+            bytes_in_flight: Arc::default(),
+        }
+    }
+
+    /// A slot for a take-over, or behind a barrier, if one is free.
+    pub fn free_slot(&self, is_recovery: bool) -> Option<TakeOverSlot> {
+        self.slots(is_recovery).clone().try_acquire_owned().ok()
+    }
+
+    /// Waits for a slot. They are given in the order in which they were asked for.
+    pub async fn slot(&self, is_recovery: bool) -> TakeOverSlot {
+        let slot = self.slots(is_recovery).clone().acquire_owned().await;
+        slot.expect("it is never closed")
+    }
+
+    fn slots(&self, is_recovery: bool) -> &Arc<Semaphore> {
+        match is_recovery {
+            true => &self.recoveries,
+            false => &self.take_overs,
+        }
+    }
+}
+
+impl BytesInFlight {
+    pub fn none(limits: ProcessLimits) -> Self {
+        Self { own: 0, limits }
+    }
+
+    /// Whether another record may be added. An owner without any always may, so each goes on.
+    pub fn has_room(&self) -> bool {
+        let all = self.limits.bytes_in_flight.load(Ordering::Relaxed);
+        let share = PROCESS_BYTES_MAX.saturating_sub(all) / SHARE_OF_REST;
+        self.own == 0 || self.own < share.min(OWNER_BYTES_MAX)
+    }
+
+    pub fn add(&mut self, bytes: usize) {
+        self.own += bytes;
+        self.limits
+            .bytes_in_flight
+            .fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove(&mut self, bytes: usize) {
+        self.own -= bytes;
+        self.limits
+            .bytes_in_flight
+            .fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn clear(&mut self) {
+        self.remove(self.own);
+    }
+}
+
+impl Drop for BytesInFlight {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka::appender::{QUEUE_BYTES_MAX, RECORD_BYTES_MAX};
+
+    const OWNERS: usize = 300;
+
+    fn owners(limits: &ProcessLimits) -> Vec<BytesInFlight> {
+        (0..OWNERS)
+            .map(|_| BytesInFlight::none(limits.clone()))
+            .collect()
+    }
+
+    /// Adds records of this size to each owner in turn until none has room.
+    fn fill(owners: &mut [BytesInFlight], bytes: usize) {
+        loop {
+            let mut has_added = false;
+            for owner in owners.iter_mut().filter(|owner| owner.has_room()) {
+                owner.add(bytes);
+                has_added = true;
+            }
+            if !has_added {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn the_records_of_many_owners_fit_into_the_producers_queue() {
+        for bytes in [1_000, 100_000, RECORD_BYTES_MAX] {
+            let limits = ProcessLimits::default();
+            let mut owners = owners(&limits);
+            fill(&mut owners, bytes);
+            let all: usize = owners.iter().map(|owner| owner.own).sum();
+            assert!(all < QUEUE_BYTES_MAX, "{all} bytes of records of {bytes}");
+            assert!(owners.iter().all(|owner| owner.own >= bytes), "{bytes}");
+            drop(owners);
+            assert_eq!(limits.bytes_in_flight.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn owners_that_wait_for_a_broker_leave_room_for_the_others() {
+        let limits = ProcessLimits::default();
+        let mut owners = owners(&limits);
+        let (stalled, others) = owners.split_at_mut(OWNERS / 2);
+        fill(stalled, 1_000);
+        for other in others {
+            assert!(other.has_room());
+            other.add(1_000);
+            assert!(other.has_room(), "a second record");
+            other.clear();
+        }
+    }
+
+    #[test]
+    fn one_owner_alone_has_its_full_room() {
+        let mut owner = BytesInFlight::none(ProcessLimits::default());
+        owner.add(OWNER_BYTES_MAX - 1);
+        assert!(owner.has_room());
+        owner.add(1);
+        assert!(!owner.has_room());
+    }
+
+    #[tokio::test]
+    async fn recoveries_do_not_wait_for_take_overs() {
+        let limits = ProcessLimits::new(1, 1);
+        let held = limits.free_slot(false);
+        assert!(held.is_some() && limits.free_slot(false).is_none());
+        assert!(limits.free_slot(true).is_some());
+        drop(held);
+        limits.slot(false).await;
+    }
+}
