@@ -1,7 +1,7 @@
 //! A store that can't be read while one of its writes hangs.
 
 use super::{B, C};
-use crate::harness::{Harness, TestNode, UnrulyStore};
+use crate::harness::{Harness, LONG_ENOUGH, TestNode, UnrulyStore};
 use journal::{owner::Status, store::Memory};
 use std::sync::Arc;
 

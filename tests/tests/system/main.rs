@@ -30,9 +30,12 @@ mod transactions;
 mod void_records;
 
 use libtest_mimic::Trial;
-use nodes::{declines, faults, hung_disk, membership, topics};
+use nodes::{declines, faults, hung_disk, many_partitions, membership, topics};
 use runner::{Runner, own, shared};
 use std::process::ExitCode;
+
+/// Set by `./dev test --full`: the longest tests run too.
+const FULL: &str = "DEV_TEST_FULL";
 
 fn main() -> ExitCode {
     Runner::new().run(tests)
@@ -40,7 +43,13 @@ fn main() -> ExitCode {
 
 /// All tests, the longest first, so that no long test starts when the others end.
 fn tests(runner: &Runner) -> Vec<Trial> {
-    let mut tests = tests_of_outages_and_nodes(runner);
+    let mut tests = Vec::new();
+    if std::env::var_os(FULL).is_some() {
+        tests.extend(own!(runner, many_partitions: [
+            three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_third,
+        ]));
+    }
+    tests.extend(tests_of_outages_and_nodes(runner));
     tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests

@@ -4,6 +4,7 @@ pub mod declines;
 pub mod faults;
 pub mod hung_disk;
 mod load;
+pub mod many_partitions;
 pub mod membership;
 pub mod topics;
 mod traces;

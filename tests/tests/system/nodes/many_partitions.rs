@@ -1,0 +1,56 @@
+//! Hundreds of partitions on three nodes: take-overs, streams between nodes and bytes in flight keep to the limits of
+//! a process, and nothing ends for want of room. It takes minutes, so it runs only with `--full`.
+
+use super::{LINES, sale, start_with};
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use system_tests::{Deployment, Node, free_address::free_addresses};
+
+/// Partitions of each of the two journals: as many as 14 journals of 64 have.
+const PARTITIONS: usize = 448;
+/// Some for nearly every partition.
+const BATCHES: usize = 10;
+
+pub async fn three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_third(
+    deployment: &Deployment,
+) -> Result<()> {
+    let journals = format!(r#"{{"journal.catalog"={PARTITIONS},"journal.orders"={PARTITIONS}}}"#);
+    let mut nodes = start_with(deployment, &free_addresses(3)?, |command| {
+        command.env("DAYBOOK_KAFKA_PARTITIONS_BY_TOPIC", &journals);
+    })
+    .await?;
+    let first = sell(&nodes[0], false).await?;
+    nodes.remove(2).kill().await?;
+    for node in &mut nodes {
+        node.ready().await?;
+    }
+    // Each sale is known to the partition's new owner.
+    let again = sell(&nodes[1], true).await?;
+    ensure!(first == again, "other positions after the kill");
+    Ok(())
+}
+
+/// Sends the sales of all batches to a node; gives their positions.
+async fn sell(node: &Node, are_replayed: bool) -> Result<Vec<Value>> {
+    let mut positions = Vec::new();
+    for batch in 0..BATCHES {
+        let numbers = batch * LINES..(batch + 1) * LINES;
+        let lines: String = numbers
+            .map(|number| format!("{}\n", sale(number)))
+            .collect();
+        for answer in node.client().post_lines(lines).await? {
+            ensure!(
+                answer["status"] == 201 && answer["replayed"] == are_replayed,
+                "{answer}"
+            );
+            positions.push(answer["position"].clone());
+        }
+    }
+    let count = BATCHES * LINES;
+    ensure!(
+        positions.len() == count,
+        "{} answers to {count} lines",
+        positions.len()
+    );
+    Ok(positions)
+}
