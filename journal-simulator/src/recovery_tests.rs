@@ -2,7 +2,7 @@
 //! written or that belongs to another log, an owner that steps down with a command in flight, a clock
 //! that is wrong for a while. No other faults happen.
 
-use crate::harness::{Harness, LONG_ENOUGH, TestNode, UnrulyStore, every_task_waits};
+use crate::harness::{Harness, TestNode, UnrulyStore, every_task_waits};
 use journal::owner::{Answer, Refusal, Status};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ async fn in_mid_recovery() -> (Harness, Arc<UnrulyStore>, TestNode) {
     harness.set(&node, B, 2, 1).await;
     store.has_waiting_write().await;
     node.assigned.send_replace(false);
-    let other = harness.start(2, Arc::new(Memory::default()));
+    let other = harness.start(2, Arc::new(journal::store::Memory::default()));
     for version in 1..=MANY {
         let value = i64::try_from(2 + version % 2).unwrap();
         let version = i64::try_from(version).unwrap();

@@ -181,6 +181,6 @@ mod tests {
         assert!(held.is_some() && limits.free_slot(false).is_none());
         assert!(limits.free_slot(true).is_some());
         drop(held);
-        limits.slot(false).await;
+        let _taken = limits.slot(false).await;
     }
 }

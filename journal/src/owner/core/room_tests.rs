@@ -1,7 +1,6 @@
 //! The limits at which an owner refuses commands, and that one hot aggregate does not use up all room.
 
 use super::fixture::{Log, TestCore, core, deliver, request, submit, take_over};
-use super::state::*;
 use crate::owner::{
     driver::UNANSWERED_MAX,
     process_limits::OWNER_BYTES_MAX,
