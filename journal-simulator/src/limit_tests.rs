@@ -13,7 +13,7 @@ const KEY: &str = "counter_A";
 const UNSTARTED: u64 = 20;
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_gets_no_thread_tries_again_and_says_why() {
+async fn an_owner_without_a_thread_makes_another_attempt_and_reports_the_reason() {
     let harness = Harness::new();
     let node = harness.start_with(0, Arc::new(Memory::default()), |_| ());
     node.serves().await;

@@ -343,18 +343,18 @@ impl Admin {
         let taken = slot.clone();
         let call = move || {
             let slot = taken.lock().expect("no holder panics").take();
-            // Without a slot the caller was told that no thread was there: nobody waits.
+            // Without a slot the caller has its error already, and does not wait.
             let Some(_slot) = slot else {
                 return Err(KafkaError::Canceled);
             };
             call(&watcher)
         };
-        // The runtime panics if the operating system gives it no thread. That would end the process, and the
-        // next attempt may get one. The runtime keeps the call.
+        // The runtime keeps the call and panics if the operating system has no thread for it. The panic would end
+        // the process, although the next attempt may get a thread.
         let started = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(call)));
         let Ok(started) = started else {
             slot.lock().expect("no holder panics").take();
-            return Err(self.unreachable(&"the operating system gives no thread to ask it"));
+            return Err(self.unreachable(&"the operating system has no thread for the request"));
         };
         match started.await {
             Ok(Ok(value)) => Ok(value),

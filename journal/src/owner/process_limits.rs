@@ -1,5 +1,5 @@
-//! What all owners of a process share, so that many partitions cost no more than a few: take-overs at once, and
-//! bytes in flight.
+//! Limits that all owners of a process share, so that many partitions cost no more than a few: concurrent
+//! take-overs, and bytes in flight.
 
 use std::sync::{
     Arc,
@@ -7,8 +7,8 @@ use std::sync::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most owners that read the log at once to take their partitions over for the first time. Each has a client with
-/// threads and connections of its own.
+/// Greatest number of owners that read the log at once to take over their partitions for the first time. Each has
+/// a client with its own threads and connections.
 const TAKE_OVERS_MAX: usize = 32;
 /// Most owners that do so behind a barrier. They read little, so they don't wait for those that read long.
 const RECOVERIES_MAX: usize = 32;
