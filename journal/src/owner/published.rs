@@ -41,6 +41,12 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         start: &Checkpoint,
         found: Option<Hash>,
     ) -> Result<(), Failure> {
+        // A stream that was silent for a while shows nothing about the log.
+        if self.core.checkpoint().next_offset <= published.offset {
+            let offset = published.offset;
+            let reason = format!("the published record at offset {offset} was not read yet");
+            return Err(Failure::Retry(reason));
+        }
         let log_id = self.core.checkpoint().log_id;
         if log_id != Some(published.log_id) {
             let log_id = log_id.map_or_else(|| "none".to_owned(), hex::encode);
