@@ -15,7 +15,10 @@ use schemas::{
     Context,
     topics::{PartitionCounts, TOPICS, TopicPartition, TopicSpec},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// Time during which a broker that just became the leader may report an earlier end than the known one,
@@ -106,17 +109,23 @@ impl Logs {
         let proved: Vec<Option<Proved>> = (0..partitions)
             .map(|partition| self.write_side.proved(log(partition)))
             .collect();
-        let starts = log_starts(&self.log.source, topic.name, partitions).await;
-        let starts = starts.map_err(|error| unknown_genesis(topic, error))?;
-        for ((partition, start), proved) in starts.into_iter().zip(proved) {
-            let log = log(partition);
-            let known = [
-                self.seen.get(&log).copied(),
-                proved.map(|proved| proved.log_id),
-            ];
-            if let Some(log_id) = compare_start(topic, partition, partitions, start, &known)? {
-                self.seen.insert(log, log_id);
+        let known: Vec<_> = (0..partitions)
+            .map(log)
+            .zip(&proved)
+            .map(|(log, proved)| [self.seen.get(&log).copied(), proved.map(|one| one.log_id)])
+            .collect();
+        let source = &self.log.source;
+        let starts = confirmed_starts(&known, || async move {
+            let starts = log_starts(source, topic.name, partitions).await;
+            starts.map_err(|error| unknown_genesis(topic, error))
+        });
+        let starts = starts.await?;
+        for ((partition, start), known) in starts.into_iter().zip(&known) {
+            if let Some(log_id) = compare_start(topic, partition, partitions, start, known)? {
+                self.seen.insert(log(partition), log_id);
             }
+        }
+        for (partition, proved) in (0..partitions).zip(proved) {
             if let Some(proved) = proved {
                 self.check_end(topic, partition, proved).await?;
             }
@@ -142,6 +151,26 @@ impl Logs {
         }
         compare_end(topic, partition, found, proved)
     }
+}
+
+/// The starts of a journal's logs, by partition.
+type LogStarts = BTreeMap<i32, LogStart>;
+
+/// The starts of a journal's logs. They are measured again if a log seems empty that is known to have records: a
+/// broker that just became the leader of a fresh partition may not know yet that its first record is replicated.
+async fn confirmed_starts<Measured: Future<Output = Result<LogStarts, AdminError>>>(
+    known: &[[Option<Hash>; 2]],
+    measure: impl Fn() -> Measured,
+) -> Result<LogStarts, AdminError> {
+    let starts = measure().await?;
+    let mut compared = starts.values().zip(known);
+    let seems_lost = compared
+        .any(|(start, known)| *start == LogStart::Empty && known.iter().any(Option::is_some));
+    if !seems_lost {
+        return Ok(starts);
+    }
+    sleep(SETTLE_TIME).await;
+    measure().await
 }
 
 /// Compares a log's start with the number of partitions at the brokers, and with the known ids of the log.
@@ -256,6 +285,7 @@ fn unknown_genesis(topic: &TopicSpec, error: GenesisError) -> AdminError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     fn is_mismatch(compared: Result<(), AdminError>, message: &str) {
         let error = compared.unwrap_err();
@@ -277,6 +307,32 @@ mod tests {
             compared(Some([1; 32]), &[Some([1; 32]), Some([2; 32])]),
             "log id of partition 2 = 0101",
         );
+    }
+
+    /// Measures a log of one partition: first with the one start, then with the other.
+    async fn measured(known: Option<Hash>, first: LogStart, then: LogStart) -> (LogStart, u32) {
+        let measurements = Cell::new(0);
+        let known = [[None, known]];
+        let starts = confirmed_starts(&known, || {
+            measurements.set(measurements.get() + 1);
+            let start = if measurements.get() == 1 { first } else { then };
+            std::future::ready(Ok(LogStarts::from([(0, start)])))
+        });
+        (starts.await.unwrap()[&0], measurements.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_log_that_seems_to_have_lost_its_beginning_is_measured_again() {
+        let begun = LogStart::Found(Genesis {
+            log_id: [1; 32],
+            partitions: 1,
+        });
+        let empty = LogStart::Empty;
+        let known = Some([1; 32]);
+        assert_eq!(measured(known, empty, begun).await, (begun, 2));
+        assert_eq!(measured(known, empty, empty).await, (empty, 2));
+        assert_eq!(measured(known, begun, empty).await, (begun, 1));
+        assert_eq!(measured(None, empty, begun).await, (empty, 1));
     }
 
     #[test]

@@ -10,14 +10,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Greatest number of owners that read the log at once to take over their partitions for the first time. Each has
 /// a client with its own threads and connections.
 const TAKE_OVERS_MAX: usize = 32;
-/// Most owners that do so behind a barrier. They read little, so they don't wait for those that read long.
+/// Greatest number of owners that read the log at once after a barrier. They read little, so they don't wait for
+/// those that read long.
 const RECOVERIES_MAX: usize = 32;
-/// Most bytes of one owner's records without a delivery report.
+/// Greatest size of one owner's records without a delivery report, in bytes.
 pub(super) const OWNER_BYTES_MAX: usize = 24 << 20;
-/// Bytes that owners share out: with one record of each owner besides, they stay below the producer's queue.
+/// Bytes that all owners share. Together with one more record per owner, they fit into the producer's queue.
 const PROCESS_BYTES_MAX: usize = 128 << 20;
-/// An owner takes no more than this part of what the others leave. So however many owners wait for a broker,
-/// something is left for the others.
+/// An owner takes at most this part of the bytes that are free. So some bytes stay free, however many owners wait
+/// for a broker.
 const SHARE_OF_REST: usize = 4;
 
 /// The limits that the owners of a process share. Clones are the same ones.
@@ -28,7 +29,7 @@ pub struct ProcessLimits {
     bytes_in_flight: Arc<AtomicUsize>,
 }
 
-/// Leave to read the log. It ends when this is dropped.
+/// The right to read the log, until it is dropped.
 pub type TakeOverSlot = OwnedSemaphorePermit;
 
 /// The bytes of one owner's records without a delivery report.
@@ -45,7 +46,7 @@ impl Default for ProcessLimits {
 }
 
 impl ProcessLimits {
-    /// Limits with these most take-overs at once.
+    /// Limits with these numbers of concurrent take-overs and recoveries.
     pub fn new(take_overs_max: usize, recoveries_max: usize) -> Self {
         Self {
             take_overs: Arc::new(Semaphore::new(take_overs_max)),
@@ -54,12 +55,12 @@ impl ProcessLimits {
         }
     }
 
-    /// A slot for a take-over, or behind a barrier, if one is free.
+    /// A slot for a take-over or a recovery, if one is free.
     pub fn free_slot(&self, is_recovery: bool) -> Option<TakeOverSlot> {
         self.slots(is_recovery).clone().try_acquire_owned().ok()
     }
 
-    /// Waits for a slot. They are given in the order in which they were asked for.
+    /// Waits for a slot; callers get slots in the order of their calls.
     pub async fn slot(&self, is_recovery: bool) -> TakeOverSlot {
         let slot = self.slots(is_recovery).clone().acquire_owned().await;
         slot.expect("it is never closed")
@@ -78,7 +79,7 @@ impl BytesInFlight {
         Self { own: 0, limits }
     }
 
-    /// Whether another record may be added. An owner without any always may, so each goes on.
+    /// Whether another record may be added. An owner without records may always add one, so each makes progress.
     pub fn has_room(&self) -> bool {
         let all = self.limits.bytes_in_flight.load(Ordering::Relaxed);
         let share = PROCESS_BYTES_MAX.saturating_sub(all) / SHARE_OF_REST;

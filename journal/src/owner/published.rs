@@ -41,7 +41,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         start: &Checkpoint,
         found: Option<Hash>,
     ) -> Result<(), Failure> {
-        // A stream that was silent for a while shows nothing about the log.
+        // Reading ends after some seconds without a record, which proves nothing about the log.
         if self.core.checkpoint().next_offset <= published.offset {
             let offset = published.offset;
             let reason = format!("the published record at offset {offset} was not read yet");
