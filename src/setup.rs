@@ -126,10 +126,10 @@ pub async fn prepare(source: &Source) -> Result<ReadyTopics, SetupError> {
     } = source;
     let subjects = Subjects::new(registry.clone(), kafka);
     check_deleted(admin, kafka).await?;
-    check_registry(admin, kafka, registry, &subjects).await?;
     for name in admin.ensure(&TOPICS).await? {
         tracing::info!(topic = name, "topic created");
     }
+    check_registry(admin, kafka, registry, &subjects).await?;
     let mut encoders = HashMap::new();
     for topic in TOPICS {
         let (Some(subject), Some(schema)) = (topic.subject(), topic.schema()) else {

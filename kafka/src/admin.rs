@@ -463,7 +463,7 @@ mod tests {
             let error = runtime.block_on(admin.watermarks("journal.orders", 0));
             let error = error.unwrap_err();
             assert!(error.is_transient(), "{error}");
-            assert!(error.to_string().contains("gives no thread"), "{error}");
+            assert!(error.to_string().contains("has no thread"), "{error}");
         }
     }
 
