@@ -13,7 +13,7 @@ use schemas::Body;
 use service::{health::Component, progress::Progress};
 use std::{collections::BTreeMap, time::Instant};
 
-/// Parts that must succeed in a row before the next ones are twice as long.
+/// Number of parts that must succeed in a row before the next ones are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
 
 /// Applies batches to a store, and reports the applied position.
