@@ -87,8 +87,8 @@ impl Registry {
         self.keep(id, &text)
     }
 
-    /// Compares a schema that the registry gave with the known one of its id; if there is none, it is known from
-    /// now on.
+    /// Compares a schema from the registry with the known schema of its id. Keeps the schema if the id has none
+    /// yet.
     async fn bind(&self, id: u32, text: &str) -> Result<(), RegistryError> {
         let Some(known) = &self.known else {
             return Ok(());

@@ -118,7 +118,7 @@ mod tests {
             epoch: 5,
         };
         adoption.update(Some(&declined()), &failed, OWN, due);
-        assert!(!adoption.is_due(due), "it would announce itself for ever");
+        assert!(!adoption.is_due(due), "it announces itself in a loop");
         adoption.update(Some(&declined()), &Status::Standby, OWN, due);
         let next = adoption.due_after(due).unwrap();
         assert!(next >= due + RETRY, "{:?}", next - due);

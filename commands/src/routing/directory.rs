@@ -311,17 +311,17 @@ mod tests {
         assert_eq!(owner_url(&directory).as_deref(), Some("http://e:1"));
     }
 
+    /// Reads an entry of [`PARTITION`].
+    fn take_entry(sender: &watch::Sender<Known>, text: &str) {
+        let key = schemas::owners::key(PARTITION);
+        let partitions = PartitionCounts::uniform(9);
+        take_all(sender, &partitions, &[record(0, &key, text)]);
+    }
+
     #[test]
     fn the_later_entry_wins_among_two_with_one_epoch() {
         let (sender, directory) = Directory::empty();
-        let key = schemas::owners::key(PARTITION);
-        let take = |text: String| {
-            take_all(
-                &sender,
-                &PartitionCounts::uniform(9),
-                &[record(0, &key, &text)],
-            );
-        };
+        let take = |text: String| take_entry(&sender, &text);
         take(entry(3, "http://of-the-deleted-journal:1"));
         take(entry(3, "http://of-the-new-journal:1"));
         let owner = owner_url(&directory);
@@ -331,14 +331,7 @@ mod tests {
     #[test]
     fn a_declined_partition_has_no_owner_until_another_node_serves() {
         let (sender, directory) = Directory::empty();
-        let key = schemas::owners::key(PARTITION);
-        let take = |text: String| {
-            take_all(
-                &sender,
-                &PartitionCounts::uniform(9),
-                &[record(0, &key, &text)],
-            );
-        };
+        let take = |text: String| take_entry(&sender, &text);
         take(entry(3, "http://a:1"));
         let declined = Entry::new(3, "", "http://b:1").declining("its clock is wrong");
         take(declined.to_json());

@@ -48,7 +48,7 @@ impl OwnersView {
         let url = &entry.url;
         Some(format!(
             "the hash key of this node (fingerprint {own}) differs from that of {url} (fingerprint {other}); \
-             commands.hash_key_file must hold the same key on every node, for ever"
+             commands.hash_key_file must hold the same key on every node, permanently"
         ))
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Readers use the entry with the greatest epoch. An entry with a greater epoch than the serving owner's is
 //! usually its successor's. It may also be stale, or belong to a journal that was recreated since, and would
-//! then win for ever. So an owner that still serves some time after it read such an entry contests it: it
+//! then win permanently. So an owner that still serves some time after it read such an entry contests it: it
 //! writes a tombstone, which makes readers forget the entry, and then its own entry. If the contested entry
 //! has an owner after all, that owner publishes it again, like every owner without an entry. So each entry is
 //! contested only once.

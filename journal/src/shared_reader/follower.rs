@@ -192,7 +192,7 @@ async fn log_answers<E: ContextEvent>(log: &impl ReadLog, ends: &BTreeMap<i32, i
     }
 }
 
-/// Sleeps until `time`, or forever if there is none.
+/// Sleeps until `time`. Without a time, it never returns.
 pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

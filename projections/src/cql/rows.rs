@@ -126,7 +126,7 @@ where
     Ok(keys.into_iter().zip(stored).collect())
 }
 
-/// Loads a row or, if there is none, its deletion, which is stored before the row is deleted.
+/// Loads a row. If the row is missing, loads its deletion, which is stored before the row is deleted.
 async fn load_row<T>(
     view: &str,
     session: &Session,

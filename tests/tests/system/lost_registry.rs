@@ -19,7 +19,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const STARTING: &str = "topics and schemas";
 const REGISTRY: &str = "registry";
 /// More schemas than a deployment has.
-const STRANGERS: u32 = 20;
+const FOREIGN_SCHEMAS: u32 = 20;
 const STATE: &str = "daybook-state";
 
 /// The tests of this file take turns.
@@ -50,11 +50,11 @@ pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_t
     let mut node = deployment.serve_unready().await?;
     waits(&node, STARTING, "is missing").await?;
     // Other schemas have the ids now.
-    registry.register_strangers(STRANGERS).await?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
     waits(&node, STARTING, "is not registered under subject").await?;
     node.kill().await?;
     audit_names_the_loss(&deployment).await?;
-    registry.has_strangers_only().await
+    registry.has_foreign_only().await
 }
 
 pub async fn a_registry_with_another_schema_under_a_known_id_is_named_and_not_used(
@@ -66,10 +66,10 @@ pub async fn a_registry_with_another_schema_under_a_known_id_is_named_and_not_us
     sell(&node, "before").await?;
     node.caught_up().await?;
     registry.lose_data(&deployment).await?;
-    // The node has its schemas in memory, and goes on under the ids of the log.
+    // The node has its schemas in memory, and continues with the ids of the log.
     waits(&node, REGISTRY, "is missing").await?;
     sell(&node, "without a registry").await?;
-    registry.register_strangers(STRANGERS).await?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
     waits(&node, REGISTRY, "is another schema").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let node = deployment.serve_unready().await?;
@@ -81,7 +81,7 @@ pub async fn a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids
 ) -> Result<()> {
     let registry = SpareRegistry::empty(deployment).await?;
     // Otherwise the ids would be the same in an empty registry.
-    registry.register_strangers(STRANGERS).await?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
     let deployment = registry.deployment(deployment);
     let mut node = deployment.serve().await?;
     sell(&node, "before").await?;
@@ -108,13 +108,13 @@ pub async fn a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids
     }
 
     registry.lose_data(&deployment).await?;
-    registry.register_strangers(2 * STRANGERS).await?;
+    registry.register_foreign(2 * FOREIGN_SCHEMAS).await?;
     let refused = deployment.run(&["schemas", "restore"]).await?;
     ensure!(
         refused.code != 0 && refused.stderr.contains("have other schemas by now"),
         "{refused:?}"
     );
-    registry.has_strangers_only().await
+    registry.has_foreign_only().await
 }
 
 /// Returns once the node is not ready and its component has this reason.
@@ -189,7 +189,7 @@ impl SpareRegistry {
     }
 
     /// Registers schemas that are not ours under as many ids.
-    async fn register_strangers(&self, count: u32) -> Result<()> {
+    async fn register_foreign(&self, count: u32) -> Result<()> {
         for number in 0..count {
             let path = format!("{}/subjects/strange-{number}/versions", self.url);
             let schema = json!({"type": "fixed", "name": format!("Strange{number}"), "size": 4});
@@ -200,7 +200,7 @@ impl SpareRegistry {
         Ok(())
     }
 
-    async fn has_strangers_only(&self) -> Result<()> {
+    async fn has_foreign_only(&self) -> Result<()> {
         let subjects = self.get("/subjects").await?;
         let names = subjects.as_array().context("no list of subjects")?;
         let mut names = names.iter().filter_map(Value::as_str);
