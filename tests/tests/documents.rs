@@ -9,7 +9,7 @@ mod source_tree;
 
 use anyhow::{Context, Result, ensure};
 use docs_lint::{
-    Command, Document, Program, Sources, banned_words, commands, inverted_sentences, program,
+    Command, Document, Program, Sources, banned_phrases, commands, inverted_sentences, program,
     setting_names, words,
 };
 use source_tree::{File, files, root};
@@ -194,8 +194,8 @@ fn every_other_documented_name_occurs_in_the_sources() -> Result<()> {
 }
 
 #[test]
-fn sources_and_documents_use_the_words_of_the_field() -> Result<()> {
-    expect_none(&banned_words(&files()?))
+fn no_source_or_document_has_a_banned_phrase() -> Result<()> {
+    expect_none(&banned_phrases(&files()?))
 }
 
 #[test]

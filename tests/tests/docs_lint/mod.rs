@@ -1,13 +1,13 @@
 //! Reads the project's Markdown: the names that it mentions, and the words that it must not use.
 
-mod banned_words;
 mod commands;
+mod plain_english;
 mod program;
 mod settings;
 mod sources;
 
-pub use banned_words::{banned_words, inverted_sentences};
 pub use commands::{Command, commands, program};
+pub use plain_english::{banned_phrases, inverted_sentences};
 pub use program::Program;
 pub use settings::setting_names;
 pub use sources::Sources;

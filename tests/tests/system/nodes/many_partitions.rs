@@ -4,12 +4,15 @@
 use super::{LINES, sale, start_with};
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use system_tests::{Deployment, Node, free_address::free_addresses};
 
 /// Partitions of each of the two journals: as many as 14 journals of 64 have.
 const PARTITIONS: usize = 448;
 /// Some for nearly every partition.
 const BATCHES: usize = 10;
+/// Most times that a line is sent.
+const ATTEMPTS_MAX: usize = 10;
 
 pub async fn three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_third(
     deployment: &Deployment,
@@ -30,27 +33,46 @@ pub async fn three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_
     Ok(())
 }
 
-/// Sends the sales of all batches to a node; gives their positions.
+/// Sends the sales of all batches to a node; returns their positions. A line whose owner does not answer in time is
+/// sent again with its key, as the answer says.
 async fn sell(node: &Node, are_replayed: bool) -> Result<Vec<Value>> {
     let mut positions = Vec::new();
     for batch in 0..BATCHES {
         let numbers = batch * LINES..(batch + 1) * LINES;
-        let lines: String = numbers
-            .map(|number| format!("{}\n", sale(number)))
+        let mut unanswered: BTreeMap<usize, String> = numbers
+            .map(|number| (number, format!("{}\n", sale(number))))
             .collect();
-        for answer in node.client().post_lines(lines).await? {
+        let mut sold = BTreeMap::new();
+        for attempt in 0..ATTEMPTS_MAX {
+            let numbers: Vec<usize> = unanswered.keys().copied().collect();
+            let lines: String = unanswered.values().map(String::as_str).collect();
+            let answers = node.client().post_lines(lines).await?;
             ensure!(
-                answer["status"] == 201 && answer["replayed"] == are_replayed,
-                "{answer}"
+                answers.len() == numbers.len(),
+                "{} answers to {} lines",
+                answers.len(),
+                numbers.len()
             );
-            positions.push(answer["position"].clone());
+            for (number, answer) in numbers.iter().zip(answers) {
+                if answer["status"] == 503 && answer["code"] == "JOURNAL_UNAVAILABLE" {
+                    continue;
+                }
+                // An earlier attempt may have been decided although its answer was lost.
+                let is_expected = attempt > 0 || answer["replayed"] == are_replayed;
+                ensure!(answer["status"] == 201 && is_expected, "{answer}");
+                unanswered.remove(number);
+                sold.insert(*number, answer["position"].clone());
+            }
+            if unanswered.is_empty() {
+                break;
+            }
         }
+        ensure!(
+            unanswered.is_empty(),
+            "{} sales of batch {batch} have no answer after {ATTEMPTS_MAX} attempts",
+            unanswered.len()
+        );
+        positions.extend(sold.into_values());
     }
-    let count = BATCHES * LINES;
-    ensure!(
-        positions.len() == count,
-        "{} answers to {count} lines",
-        positions.len()
-    );
     Ok(positions)
 }
