@@ -1,7 +1,8 @@
 """One measurement of bench/idle: idle.py BINARY FOLDER PARTITIONS PORT. Prints a JSON object of figures.
 
-Starts a node on topics of its own, once to create them and once to be measured; then kills it, and starts another node with
-its state, which takes over all its partitions when the session of the killed one has ended.
+Starts a node with new topics, stops it, and measures a second start of it. Then kills the node, and starts another node with
+the same state directory, which takes over all partitions once the session of the killed node has ended. The time of the
+take-over begins when the group assigns the partitions, so it does not include the session time-out.
 """
 
 import datetime
@@ -66,7 +67,7 @@ class Node:
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
     def times_of(self, message):
-        """The times of all log lines with a message, in seconds."""
+        """The times of all log lines with this message, in seconds since 1970."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         wanted = [line for line in lines if line.get("fields", line).get("message") == message]
         return [datetime.datetime.fromisoformat(line["timestamp"]).timestamp() for line in wanted]

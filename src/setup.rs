@@ -46,7 +46,7 @@ pub enum SetupError {
         record: ProvedRecord,
     },
     /// The ends of the journals can't be read.
-    #[error("the schema ids that the journals hold are not known: {0}")]
+    #[error("failed to read the schema ids of the journals: {0}")]
     Log(describe::ReadError),
     /// The schemas are not ready.
     #[error(transparent)]
@@ -94,8 +94,8 @@ async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), Setup
     }
 }
 
-/// Fails if the registry lacks schemas that the log's records were written with: a schema that was registered then
-/// would get another id, and bodies that have the old one could not be read, or be misread.
+/// Fails if the registry lacks schemas of the log's records. A lost schema that is registered again would get a new id,
+/// and the bodies with the old id would become unreadable, or would be decoded with a wrong schema.
 async fn check_registry(
     admin: &Admin,
     kafka: &KafkaSettings,
@@ -108,7 +108,8 @@ async fn check_registry(
             continue;
         };
         if !subjects.is_known(&subject, &schema).await? {
-            // Reading the log is needed only where this node, or its state directory, is new.
+            // The log is read only if this node has not used this schema before: the node, its state directory or the
+            // schema is new.
             let held = held_ids::held_ids(admin, kafka).await;
             subjects.check_held(&held.map_err(SetupError::Log)?).await?;
             break;
@@ -136,7 +137,7 @@ pub async fn prepare(source: &Source) -> Result<ReadyTopics, SetupError> {
             continue;
         };
         let id = subjects.ensure(&subject, &schema).await?;
-        // Binds the id before anything is written with it.
+        // Adds the id to the file of known schemas before any record is written with it.
         registry.schema(id).await?;
         let encoder = Encoder::new(id, &schema).map_err(|source| SetupError::Schema {
             topic: topic.name,

@@ -158,9 +158,9 @@ impl PartitionCheck {
         }
     }
 
-    /// Continues after a decision that [`Self::record`] returned, if its body can't be read.
+    /// Skips a decision that [`Self::record`] returned, because its body can't be decoded.
     pub fn unread_decision(&mut self, entry: Entry<'_>) {
-        // The number of its events is unknown, and so is the aggregate's next version.
+        // Its number of events is unknown, so the aggregate's next version is unknown too.
         let key = entry.key.unwrap_or_default().into();
         self.versions.insert(key, None);
     }

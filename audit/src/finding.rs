@@ -95,14 +95,14 @@ pub enum Problem {
         /// The reason.
         reason: String,
     },
-    /// The registry does not have the schemas of the decisions. This is no fault of the log.
+    /// The registry lacks the schemas of decisions. The log itself has no fault.
     #[error(
-        "{error}; {decisions} decisions were not decoded, so their versions and command ids are not checked"
+        "{error}; {decisions} decisions were not decoded, so their versions and command ids were not checked"
     )]
     RegistryLostData {
-        /// The schemas that it lacks.
+        /// The registry's error, which lists the schemas.
         error: String,
-        /// Number of decisions that need it.
+        /// The number of decisions that need these schemas.
         decisions: u64,
     },
     /// Records were deleted from the beginning of the journal.

@@ -76,8 +76,8 @@ impl Report {
             .chain(&self.findings)
     }
 
-    /// Whether the only finding is that the registry lost the schemas: then the log shows no fault, but not
-    /// everything was verified.
+    /// Whether the only finding is that the registry lost schemas. Then no fault was found in the log, but not all
+    /// decisions were verified.
     pub fn lacks_schemas_only(&self) -> bool {
         let mut findings = self.findings();
         self.findings_total() == 1

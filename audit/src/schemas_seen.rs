@@ -18,7 +18,7 @@ pub type Known = Result<Arc<WriterSchema>, String>;
 #[derive(Debug, Default)]
 pub struct SchemasSeen {
     known: HashMap<u32, Known>,
-    /// The ids of each subject that were compared with the registry.
+    /// The results of comparing ids with the registry, by subject and id.
     compared: BTreeMap<(&'static str, u32), Option<SchemaFault>>,
 }
 
@@ -55,8 +55,8 @@ impl SchemasSeen {
         Ok(self.get(schema_id))
     }
 
-    /// Whether the registry lacks the schema of a record, or has it under other subjects than the topic's only: then
-    /// the schema under that id may be any.
+    /// Whether the registry lacks the id of a record, or has it only under other subjects than the topic's. In the
+    /// second case the id may belong to an unrelated schema.
     pub async fn is_lost(
         &mut self,
         subjects: &Subjects,
@@ -72,7 +72,7 @@ impl SchemasSeen {
         Ok(is_lost)
     }
 
-    /// The schemas that the registry lacks.
+    /// The faults found so far.
     pub fn faults(&self) -> Vec<SchemaFault> {
         self.compared.values().flatten().cloned().collect()
     }

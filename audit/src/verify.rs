@@ -58,12 +58,12 @@ pub async fn verify_topics(
     Ok(report)
 }
 
-/// The schemas that records were written with.
+/// Fetches the schemas that records were written with, and counts the decisions whose schema is lost.
 struct Writers {
     registry: Registry,
     subjects: Subjects,
     schemas: SchemasSeen,
-    /// Number of decisions whose schema the registry has lost.
+    /// The number of decisions whose schema the registry has lost.
     lost: u64,
 }
 

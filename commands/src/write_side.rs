@@ -49,8 +49,8 @@ pub const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time that this node's tasks may stall before the node leaves the group. It is shorter than a
 /// session, so that a frozen node loses its partitions as soon as a dead one.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longest time that the state store may leave a request unanswered before this node leaves the group. It is
-/// longer than a write waits for files to be merged, because the next owner may have to read much of the log.
+/// Longest time that the state store may leave a request unanswered before this node leaves the group. A write may wait
+/// for files to be merged for almost as long, and must not cause a take-over, which may read much of the log.
 pub const STORE_STALL_TIMEOUT: Duration = Duration::from_secs(12);
 /// Time between two heartbeats of the tasks.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -281,7 +281,7 @@ impl Node<'_> {
     }
 }
 
-/// Shows the watchdog that the tasks of this node run and that the disk of their state answers, until `closing`.
+/// Feeds the watchdog until `closing`, while the tasks of this node run and the disk of the state store answers.
 async fn feed(watchdog: Watchdog, state: Pulse, closing: CancellationToken) {
     while !closing.is_cancelled() {
         match state.unanswered_for() {

@@ -48,7 +48,7 @@ chaos_binary() {
   export DEV_DAYBOOK=$target_dir/release/daybook
 }
 
-# Without libfaketime only the clock faults are left out, so a failed installation is not an error.
+# A failed installation is not an error, because chaos then leaves out only the clock faults.
 install_faketime() {
   if ! find_faketime > /dev/null; then
     heading "installing libfaketime"
@@ -57,7 +57,7 @@ install_faketime() {
   DEV_FAKETIME=$(find_faketime || true)
   if [ -n "$DEV_FAKETIME" ]; then
     mkdir -p "$stack_dir"
-    # It must be preloaded first, because it calls libfaketime.
+    # waits.so must be preloaded before libfaketime, because it calls libfaketime.
     cc -O2 -shared -fPIC -o "$stack_dir/waits.so" "$root/tests/python/chaos/waits.c" || fail "waits.c does not compile"
     DEV_FAKETIME=$stack_dir/waits.so:$DEV_FAKETIME
   fi

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Console output: progress lines, waits that name what they wait for, and failures that say what to do.
+# Console output: progress lines, waits that name their condition, and failures that name a remedy.
 
 heading() { printf '\n== %s\n' "$*"; }
 say() { printf '   %s\n' "$*"; }
@@ -11,7 +11,7 @@ fail() {
 
 progress_interval_s=5
 
-# Waits until a check succeeds, and prints every few seconds what it waits for.
+# Waits until a check succeeds, and prints the condition every few seconds.
 # Returns 1 after SECONDS_MAX, and 2 as soon as the watched process has ended.
 wait_until() { # WHAT SECONDS_MAX WATCHED CHECK...; WATCHED is NAME:PID, or - for none
   local what=$1 seconds_max=$2 watched=$3 started=$SECONDS said=$SECONDS

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Starts, stops and kills one server of a stack; the system tests and chaos control their servers with it.
 #
-#   DEV_STACK=test deploy/local/server.sh start|stop|kill|status NAME    NAME: kafka, registry, postgres, cassandra or all;
-#                                                                       chaos has the first two, test has registry_spare too
+#   DEV_STACK=test deploy/local/server.sh start|stop|kill|status NAME    NAME: kafka, registry, postgres, cassandra or all
+#
+# The stack `chaos` has only kafka and registry. The stack `test` also has registry_spare.
 #
 # `start` returns once the server answers, with the same ports and data as before. `kill` is SIGKILL.
 set -euo pipefail

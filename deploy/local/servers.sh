@@ -21,8 +21,8 @@ docker_answers() {
     docker compose version > /dev/null 2>&1
 }
 
-# Begins a run on servers of its own: locks the stack, removes what an interrupted run left behind, chooses ports, and installs
-# what the run needs. STOP runs when this shell ends, however it ends.
+# Begins a run on a stack of its own: locks the stack, removes the remains of an interrupted run, chooses ports, and installs
+# the required tools. STOP runs when this shell ends, also after an error or a signal.
 begin_run() { # STACK STOP [WIPE]; WIPE drops the stack's data
   local stack=$1 stop=$2 wipe=${3:-wipe_stack}
   use_stack "$stack"
@@ -197,7 +197,7 @@ stop_servers() {
     stop_server "$name" &
     pids+=($!)
   done
-  # Other jobs, such as tests, may run on in the background.
+  # Wait for these jobs only. Other jobs, such as tests, may still run in the background.
   wait "${pids[@]}"
 }
 
@@ -221,7 +221,7 @@ wipe_stack() { # [ENTRY...]
   rm -rf "$dropped"
 }
 
-# Moves back what a wipe has kept. An interrupted wipe is completed here.
+# Moves the kept entries back after a wipe. Completes an interrupted wipe too.
 restore_kept() {
   local kept=$state_dir/$DEV_STACK.kept entry
   if [ ! -d "$kept" ]; then return; fi

@@ -47,7 +47,7 @@ declare -A port=()
 use_stack() { # up | test | bench | chaos | soak
   case $1 in
     up | bench | soak) ;;
-    # Its broker has a listener for clients whose rights it checks, and a second registry is there for tests that empty it.
+    # Its broker has a second listener, which checks the clients' rights. Tests may empty its second registry.
     test)
       server_names+=(registry_spare)
       port_names+=(kafka_sasl registry_spare)

@@ -2,8 +2,8 @@
 # `./dev test`: everything that CI checks, with servers of its own. A phase that fails does not stop the next one; the last
 # line says `N passed, N failed`.
 #
-# The system tests wait most of the time, so the tests that need no server run beside them, with a low priority, and go on
-# while the servers of the system tests stop and chaos starts its own.
+# The system tests wait most of the time, so the tests that need no server run at the same time, with a low priority. They
+# continue while the servers of the system tests stop and chaos starts its own.
 
 passed=0
 failed=0
@@ -54,10 +54,10 @@ run_tests() {
   [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
 }
 
-# Not `cargo fmt`, which does not find modules that macros declare.
+# Calls rustfmt on each file, because `cargo fmt` does not find modules that macros declare.
 format_check() { git ls-files -z '*.rs' | xargs -0 rustfmt --check --edition 2024; }
 
-# Without the advisories, which would have to be downloaded, and without its warnings about duplicate versions.
+# Skips the advisories, which would have to be downloaded, and hides warnings about duplicate versions.
 dependency_check() {
   install_cargo_deny && "$cargo_deny" --log-level error check bans licenses sources
 }
@@ -88,22 +88,22 @@ all_tests() {
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
   foreground_tests system --workspace --test system
   await_tests servers
-  # This kills the servers, so nothing that needs them may run beside it.
+  # This test kills the servers, so no other test that needs them may run at the same time.
   foreground_tests power_cut --workspace --test power_cut
 }
 
-# The names of all test programs, as Cargo knows them. Those that need no servers are all that are not in a list above.
+# Prints the names of all test programs in the workspace. Programs that no list above names need no servers.
 test_programs() {
   (cd "$root" && cargo metadata --format-version 1 --no-deps --locked) | "$python" -c '
 import json, sys
 packages = json.load(sys.stdin)["packages"]
 names = {target["name"] for package in packages for target in package["targets"] if target["kind"] == ["test"]}
-print("\n".join(sorted(names)) if names else sys.exit("Cargo knows no test program"))'
+print("\n".join(sorted(names)) if names else sys.exit("cargo metadata lists no test program"))'
 }
 
 stop_tests_and_servers() {
   local name
-  # Each one leads a process group, to which its test programs belong.
+  # Each `cargo test` leads a process group, to which its test programs belong.
   for name in "${!test_pid[@]}"; do kill -- "-${test_pid[$name]}" 2> /dev/null || true; done
   stop_test_servers
 }

@@ -44,7 +44,7 @@ daybook_binary() { echo "$target_dir/release/daybook"; }
 daybook() { (cd "$stack_dir" && without_lock "$(daybook_binary)" "$@"); }
 http_url() { echo "http://$DAYBOOK_HTTP_LISTEN"; }
 
-# Writes the service's environment to a file that a shell can read, to run subcommands by hand.
+# Writes the service's environment to a file, which a shell sources to run subcommands by hand.
 write_environment() {
   local secrets=$stack_dir/secrets variable ours=() given=("${!DAYBOOK_@}")
   mkdir -p "$secrets"
@@ -107,7 +107,7 @@ start_serve() {
   say "serve: ready at $(http_url) (pid $pid, $((SECONDS - started)) s)"
 }
 
-# The import has printed its error; this adds whether the service has ended.
+# Adds to the import's own error whether the service has ended.
 fail_import() {
   if ! running_pid serve > /dev/null; then
     tail -n 3 "$stack_dir/serve/log" >&2

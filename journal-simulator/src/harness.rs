@@ -1,4 +1,4 @@
-//! Owners under the control of a test: their store, their link, and their assignment.
+//! A test harness for owners. The test controls the store, the link and the assignment of each owner.
 
 use crate::{
     broker::{Link, PARTITION},
@@ -25,14 +25,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Enough virtual time for all that can happen without the store.
+/// Enough virtual time for everything that does not need the store.
 pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
-/// A store that can delay its writes and fail the reads of one entry, as the test sets it.
+/// A store in memory whose writes the test can delay, and whose reads of one entry the test can let fail.
 pub(crate) struct UnrulyStore {
     store: Arc<Memory>,
     pub is_open: watch::Sender<bool>,
-    /// Whether a write waits until the store is open.
+    /// Whether a write is waiting for `is_open`.
     is_write_waiting: watch::Sender<bool>,
     unreadable: Mutex<Option<&'static str>>,
 }
@@ -51,12 +51,12 @@ impl UnrulyStore {
         *self.unreadable.lock().unwrap() = key;
     }
 
-    /// Waits until a write waits.
+    /// Returns once a write is waiting for `is_open`.
     pub async fn has_waiting_write(&self) {
         let mut is_waiting = self.is_write_waiting.subscribe();
         let is_waiting = is_waiting.wait_for(|is_waiting| *is_waiting);
         let is_waiting = tokio::time::timeout(LONG_ENOUGH, is_waiting).await;
-        assert!(is_waiting.is_ok(), "no write came");
+        assert!(is_waiting.is_ok(), "the owner wrote nothing");
     }
 }
 
@@ -105,7 +105,7 @@ impl StateStore for UnrulyStore {
     }
 }
 
-/// One owner, and the controls of its node.
+/// A node with one owner, and the controls of the test.
 pub(crate) struct TestNode {
     pub handle: OwnerHandle<Invocation>,
     pub assigned: watch::Sender<bool>,
@@ -137,7 +137,7 @@ impl Harness {
         self.start_with(number, store, |_| ())
     }
 
-    /// As [`Harness::start`], with other settings.
+    /// Starts an owner like [`Harness::start`], with changed settings.
     pub fn start_with(
         &self,
         number: usize,
@@ -164,7 +164,7 @@ impl Harness {
         }
     }
 
-    /// Submits a command that sets a counter with this version to a value.
+    /// Submits a command that sets a counter to a value, with `version` as the expected version.
     pub async fn submit(
         &mut self,
         node: &TestNode,
@@ -211,7 +211,7 @@ impl TestNode {
         self.task.await.unwrap();
     }
 
-    /// Waits for a status of its owner.
+    /// Waits until its owner has this status.
     pub async fn is(&self, expected: Status) {
         self.comes_to(|status| *status == expected).await;
     }
@@ -221,7 +221,7 @@ impl TestNode {
         self.comes_to(is_serving).await;
     }
 
-    /// Waits for a status of its owner.
+    /// Waits until its owner has an expected status.
     pub async fn comes_to(&self, is_expected: impl FnMut(&Status) -> bool) {
         let mut status = self.handle.status();
         let reached = status.wait_for(is_expected);
@@ -231,13 +231,12 @@ impl TestNode {
         let last = self.handle.status().borrow().clone();
         assert!(
             reached.is_ok(),
-            "the expected status did not come: {last:?}"
+            "the owner did not reach the expected status: {last:?}"
         );
     }
 
-    /// Asserts that its owner does not serve at any time until [`LONG_ENOUGH`] has passed. Only time shows that
-    /// something does not happen. It is virtual time, which passes when every task waits, so the result does
-    /// not depend on the machine's speed.
+    /// Asserts that its owner does not serve within [`LONG_ENOUGH`]. The time is virtual: it passes only while every
+    /// task waits, so the result does not depend on the machine's speed.
     pub async fn does_not_serve_for_long(&self) {
         let mut status = self.handle.status();
         let served = tokio::time::timeout(LONG_ENOUGH, status.wait_for(is_serving)).await;
@@ -249,8 +248,8 @@ pub(crate) fn is_serving(status: &Status) -> bool {
     matches!(status, Status::Serving { .. })
 }
 
-/// Lets every task run until it waits for a time or for another task: only then virtual time passes. No status
-/// shows that an owner has taken a command from its queue.
+/// Returns once every task waits for a timer or for another task, because virtual time passes only then. A test needs
+/// this because no status shows that an owner has taken a command from its queue.
 pub(crate) async fn every_task_waits() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

@@ -1,5 +1,5 @@
 //! Owners at the limits of their process: no thread for a reader, no slot for a take-over, no room in the producer's
-//! queue. None of them ends an owner or a term.
+//! queue. No limit ends an owner or a term.
 
 use crate::harness::{Harness, every_task_waits, is_serving};
 use journal::{
@@ -9,11 +9,11 @@ use journal::{
 use std::sync::{Arc, atomic::Ordering};
 
 const KEY: &str = "counter_A";
-/// More attempts than the owner's waits have steps.
+/// Number of readers that fail to start: more than the owner's back-off has steps.
 const UNSTARTED: u64 = 20;
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_without_a_thread_makes_another_attempt_and_reports_the_reason() {
+async fn an_owner_without_a_thread_retries_and_reports_the_reason() {
     let harness = Harness::new();
     let node = harness.start_with(0, Arc::new(Memory::default()), |_| ());
     node.serves().await;
@@ -47,17 +47,21 @@ async fn an_owner_waits_for_a_slot_before_it_reads_the_log() {
     };
     node.comes_to(waits).await;
     node.does_not_serve_for_long().await;
-    assert_eq!(harness.environment.broker.end(), 0, "it announced itself");
+    assert_eq!(
+        harness.environment.broker.end(),
+        0,
+        "the owner must not announce itself without a slot"
+    );
     drop(slot);
     node.serves().await;
     assert!(
         limits.free_slot(false).is_some(),
-        "the slot is free while it serves"
+        "a serving owner must not keep its slot"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_find_no_room_in_the_producers_queue_wait_within_their_term() {
+async fn records_wait_within_their_term_while_the_producers_queue_is_full() {
     let mut harness = Harness::new();
     let node = harness.start_with(0, Arc::new(Memory::default()), |_| ());
     harness.set(&node, KEY, 1, 0).await;
@@ -76,6 +80,6 @@ async fn records_that_find_no_room_in_the_producers_queue_wait_within_their_term
         assert_eq!(answer.await.unwrap().unwrap().version, version);
     }
     let status = node.handle.status().borrow().clone();
-    assert_eq!(status, serving, "it needed no barrier");
+    assert_eq!(status, serving, "a full queue must not cause a barrier");
     assert_eq!(harness.environment.broker.end(), end + 2);
 }

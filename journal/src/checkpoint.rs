@@ -5,9 +5,9 @@
 //! again and must have the same hash. The probe does not cover records before that one; only a read from offset
 //! 0 does.
 //!
-//! Later releases may add fields, and earlier ones skip fields that they don't know, so stored checkpoints stay valid
-//! after a rollback. A field that an earlier release must not skip needs another version of the rule, which the
-//! checkpoint names.
+//! A later release may add fields. Earlier releases ignore unknown fields, so stored checkpoints stay valid after a
+//! rollback. A field that earlier releases must not ignore needs a new version of the rule, which the checkpoint then
+//! names.
 
 use crate::{
     chain::{Hash, chain_hash, genesis_hash},
@@ -46,8 +46,8 @@ pub struct Checkpoint {
     /// Log time: the greatest `recorded_at` of valid commits, and at least 1970. Announcements don't
     /// count.
     pub log_time: Timestamp,
-    /// The version of the rule that the current term's announcement names; 1 before the first. The text has it only
-    /// if it is another one.
+    /// The rule version in the current term's announcement; 1 before the first announcement. The JSON text omits the
+    /// field if it is 1.
     #[serde(default = "first_rule_version", skip_serializing_if = "is_first")]
     pub rule_version: i32,
 }
@@ -270,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_a_later_release_is_skipped() {
+    fn a_field_of_a_later_release_is_ignored() {
         let text = serde_json::to_string(&taken()).unwrap();
         let later = text.replacen('{', r#"{"of_a_later_release": {"any": [1]}, "#, 1);
         assert_eq!(serde_json::from_str::<Checkpoint>(&later).unwrap(), taken());
     }
 
     #[test]
-    fn the_text_names_the_version_of_the_rule_from_the_second_one_on() {
+    fn the_text_omits_the_first_rule_version_and_names_later_ones() {
         let of_version = |rule_version| Checkpoint {
             rule_version,
             ..taken()

@@ -38,7 +38,7 @@ pub trait RuleProtocol: Debug + Clone + PartialEq + Send + Sync + 'static {
         prev == hash
     }
 
-    /// The latest version of the rule by which records can be judged.
+    /// The latest version of the rule that this reader supports.
     fn known_rule_version() -> i32 {
         RULE_VERSION_KNOWN
     }

@@ -39,8 +39,8 @@
 //!
 //! **Later versions.** An announcement names the version of the rule that its owner follows. One that
 //! would be valid but for a later version than [`RULE_VERSION_KNOWN`] raises an alarm too: "newer software
-//! needed". So does a checkpoint within a term of such a version. So a later version may change everything
-//! except the frame up to the announcement's fields.
+//! needed". A checkpoint that names such a version also raises the alarm. So a later version may change
+//! everything except the frame up to the announcement's fields.
 //!
 //! Limits. The chain confirms a record only when the next valid commit arrives, so the last valid record
 //! is unconfirmed. A commit that is lost, or that is altered in `prev` and elsewhere, leaves its
@@ -168,10 +168,10 @@ impl<P: RuleProtocol> Rule<P> {
         self.state.clone()
     }
 
-    /// Whether records of the term in force can be judged: a checkpoint may come from newer software.
+    /// Checks that this rule supports the version of the current term. A checkpoint may come from newer software.
     ///
     /// # Errors
-    /// The [`Alarm`] of the term's announcement, at the last valid record.
+    /// The [`Alarm`] that the term's announcement would raise, at the offset of the last valid record.
     pub fn check_version(&self) -> Result<(), Alarm> {
         let offset = self.state.probe_offset.unwrap_or(0);
         Self::known(self.state.rule_version).map_err(|breach| self.chain_broken(offset, breach))
@@ -255,7 +255,7 @@ impl<P: RuleProtocol> Rule<P> {
         }
     }
 
-    /// Whether records of a term of this version can be judged.
+    /// Checks that this rule supports the version.
     fn known(found: i32) -> Result<(), Breach> {
         let known = P::known_rule_version();
         match found <= known {

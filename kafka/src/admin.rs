@@ -38,8 +38,8 @@ const LEADER_SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two attempts while a topic has not settled.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Most calls of the client library at once. Each takes a thread until the brokers answer, and every owner of a
-/// process may ask at the same time.
+/// Maximum number of concurrent calls of the client library. Each call occupies a thread until the brokers answer, and
+/// all owners of a process may call at the same time.
 const CALLS_MAX: usize = 64;
 
 /// Creates, checks and measures topics, by their logical names.
@@ -339,18 +339,20 @@ impl Admin {
     ) -> Result<T, AdminError> {
         let watcher = self.watcher.clone();
         let slot = self.calls.clone().acquire_owned().await;
-        let slot = Arc::new(Mutex::new(Some(slot.expect("it is never closed"))));
+        let slot = Arc::new(Mutex::new(Some(
+            slot.expect("the semaphore is never closed"),
+        )));
         let taken = slot.clone();
         let call = move || {
             let slot = taken.lock().expect("no holder panics").take();
-            // Without a slot the caller has its error already, and does not wait.
+            // The caller took the slot back when it returned an error, so nobody waits for this call.
             let Some(_slot) = slot else {
                 return Err(KafkaError::Canceled);
             };
             call(&watcher)
         };
-        // The runtime keeps the call and panics if the operating system has no thread for it. The panic would end
-        // the process, although the next attempt may get a thread.
+        // If the operating system has no thread for the call, the runtime queues the call and panics. The panic would
+        // end the process, although a retry may get a thread.
         let started = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(call)));
         let Ok(started) = started else {
             slot.lock().expect("no holder panics").take();
@@ -443,11 +445,11 @@ mod tests {
         );
     }
 
-    /// No machine has room for the stack of such a thread.
+    /// A stack size for which no machine has enough memory, so that no thread starts.
     const STACK_BYTES: usize = 1 << 60;
 
     #[test]
-    fn a_lack_of_threads_is_an_error_that_another_attempt_may_remove() {
+    fn a_lack_of_threads_is_a_transient_error() {
         let settings = KafkaSettings {
             brokers: "127.0.0.1:1".into(),
             ..KafkaSettings::default()
@@ -458,7 +460,7 @@ mod tests {
             .build()
             .unwrap();
         let admin = Admin::new(&settings).unwrap();
-        // More often than calls may run at once: none of these runs.
+        // The failed calls must free their slots, or the last one would wait.
         for _ in 0..=CALLS_MAX {
             let error = runtime.block_on(admin.watermarks("journal.orders", 0));
             let error = error.unwrap_err();

@@ -36,9 +36,9 @@ pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
 /// Another name of the same property.
 const IN_FLIGHT_ALIAS: &str = "max.in.flight";
-/// Most records in the producer's queue. One that finds no room waits with its owner.
+/// Maximum number of records in the producer's queue. If the queue is full, an owner keeps its records and retries.
 const QUEUE_RECORDS_MAX: usize = 2_000_000;
-/// Most bytes in the producer's queue.
+/// Maximum size of the producer's queue in bytes.
 pub const QUEUE_BYTES_MAX: usize = 512 << 20;
 /// The producer's name in the broker's logs, and in ours.
 const ROLE: &str = "appender";

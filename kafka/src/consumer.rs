@@ -158,7 +158,7 @@ pub(crate) fn config(
     config
 }
 
-/// The error of a client that can't be created. Only a wrong setting is final.
+/// The error of a client that can't be created. Only the error of an invalid setting is final.
 fn start_error(topic: &str, error: &KafkaError) -> ConsumerError {
     let (topic, reason) = (topic.to_owned(), error.to_string());
     match error {
@@ -209,14 +209,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_the_machine_has_no_room_for_may_be_started_later() {
+    fn a_lack_of_threads_for_a_client_is_a_transient_error() {
         let no_thread = KafkaError::ClientCreation("Failed to create thread".into());
         let error = start_error("journal.orders", &no_thread);
         assert!(error.is_transient(), "{error}");
     }
 
     #[test]
-    fn a_client_with_a_wrong_setting_is_not_started_again() {
+    fn an_invalid_setting_of_a_client_is_a_final_error() {
         let mut config = config(
             &KafkaSettings::default(),
             "test",

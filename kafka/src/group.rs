@@ -367,7 +367,7 @@ impl Member {
             member = self.name,
             group = self.group,
             reason,
-            "the process can not work, leaving the group until it can"
+            "the process can't serve its partitions, leaving the group until it can"
         );
         self.leaver().leave(consumer);
         self.hint.send_modify(|hint| {

@@ -1,4 +1,5 @@
-//! The schema registry: fetches the schemas that records were written with, by their ids.
+//! The client of the schema registry. It fetches the schemas of records by id, and compares the registry with the
+//! schemas that this node used before.
 
 mod archive;
 mod error;
@@ -35,12 +36,12 @@ pub(crate) use fake::FakeRegistry;
 pub use known::{FILE as KNOWN_SCHEMAS_FILE, KnownSchema, LostSchema, SchemaTable};
 pub use restore::reads_all;
 
-/// A client of the registry. Schemas never change under an id, so each is fetched once.
+/// A client of the registry. The schema of an id never changes, so each schema is fetched once.
 #[derive(Clone)]
 pub struct Registry {
     pub(crate) http: Http,
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
-    /// The schemas that this node has used before; tools have none.
+    /// The schemas that this node has used, also before a restart; `None` in tools.
     known: SharedKnown,
 }
 
@@ -67,8 +68,8 @@ impl Registry {
         })
     }
 
-    /// Binds each id to the schema that it had when it was first used, in a file of this directory. The file is not
-    /// read yet.
+    /// Keeps the first schema of each id in a file in `directory`, and rejects any other schema of that id from then
+    /// on. The file is read at the first use.
     pub fn keeping(mut self, directory: &Path, kafka: &KafkaSettings) -> Self {
         let prefix = TopicPrefix::of(kafka);
         let subjects = TOPICS.iter().filter_map(|topic| topic.subject());
@@ -77,7 +78,7 @@ impl Registry {
         self
     }
 
-    /// The schema of an id, from memory if it was fetched before.
+    /// The schema of an id, from memory if possible.
     pub async fn schema(&self, id: u32) -> Result<Arc<serde_avro_fast::Schema>, RegistryError> {
         if let Some(schema) = self.cached(id) {
             return Ok(schema);
@@ -87,8 +88,7 @@ impl Registry {
         self.keep(id, &text)
     }
 
-    /// Compares a schema from the registry with the known schema of its id. Keeps the schema if the id has none
-    /// yet.
+    /// Compares a schema from the registry with the known schema of its id, or keeps it if the id is new.
     async fn bind(&self, id: u32, text: &str) -> Result<(), RegistryError> {
         let Some(known) = &self.known else {
             return Ok(());
@@ -107,7 +107,7 @@ impl Registry {
             schema: text.to_owned(),
         };
         if schema.compare(id, text).is_some() {
-            // Not Avro, which the caller notices too.
+            // The text is not an Avro schema. The caller returns that error.
             return Ok(());
         }
         let mut changed = table.clone();
@@ -117,7 +117,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the schema of an id was bound to it before.
+    /// Whether the file of known schemas has the id.
     pub(crate) async fn knows(&self, id: u32) -> Result<bool, RegistryError> {
         let Some(known) = &self.known else {
             return Ok(false);
@@ -132,7 +132,7 @@ impl Registry {
     /// Compares the registry with every known schema.
     ///
     /// # Errors
-    /// [`RegistryError::LostData`]: it lacks some, or has others under their ids.
+    /// [`RegistryError::LostData`]: an id is missing, has another schema, or is not under its subjects.
     pub async fn check_known(&self) -> Result<(), RegistryError> {
         let Some(known) = &self.known else {
             return Ok(());
@@ -149,7 +149,8 @@ impl Registry {
         self.without_faults(faults)
     }
 
-    /// The fault of an id, if there is one: it must have the known schema, if there is one, and be under these subjects.
+    /// Checks that the registry has the id, with the known schema if one is passed, and under all of these subjects.
+    /// Returns the first fault.
     pub async fn fault(
         &self,
         id: u32,
@@ -174,7 +175,10 @@ impl Registry {
         }))
     }
 
-    /// An error that lists the faults, if there are some.
+    /// Fails with an error that lists the faults, if there are any.
+    ///
+    /// # Errors
+    /// [`RegistryError::LostData`]
     pub fn without_faults(&self, faults: Vec<SchemaFault>) -> Result<(), RegistryError> {
         match faults.is_empty() {
             true => Ok(()),
@@ -187,7 +191,7 @@ impl Registry {
         RegistryError::LostData { url, faults }
     }
 
-    /// The subjects that have the schema of an id; `None` if the registry does not tell.
+    /// The subjects that have the schema of an id; `None` if the registry rejects the request.
     async fn subjects_of(&self, id: u32) -> Result<Option<Vec<String>>, RegistryError> {
         let path = format!("/schemas/ids/{id}/versions?deleted=true");
         let versions = self.http.get::<Vec<SubjectVersion>>(&path).await?;
@@ -196,7 +200,7 @@ impl Registry {
             .map(|versions| versions.into_iter().map(|one| one.subject).collect()))
     }
 
-    /// Adds a schema under an id, so that it need not be fetched.
+    /// Adds the schema of an id to the memory cache, so that it is not fetched.
     pub fn remember(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
         self.keep(id, schema).map(|_| ())
     }
@@ -218,7 +222,7 @@ impl Registry {
         Ok(schema)
     }
 
-    /// The schema of an id as the registry has it, as JSON text; it is not kept in memory.
+    /// Fetches the JSON text of an id's schema, without caching it.
     pub async fn schema_text(&self, id: u32) -> Result<String, RegistryError> {
         let error = match get_schema_by_id(id, &self.http.settings).await {
             Ok(found) => return Ok(found.schema),
@@ -234,7 +238,7 @@ impl Registry {
         }
     }
 
-    /// The schema of an id if it was fetched before.
+    /// The schema of an id, if it is in memory.
     pub fn cached(&self, id: u32) -> Option<Arc<serde_avro_fast::Schema>> {
         self.schemas
             .read()
@@ -243,8 +247,8 @@ impl Registry {
             .cloned()
     }
 
-    /// Checks by a request that the registry answers, and that it still has the known schemas: one of them each time,
-    /// the `round`th.
+    /// Checks that the registry answers. Each round also checks one known schema, the next one in the order of the
+    /// ids.
     pub async fn probe(&self, round: usize) -> Result<(), RegistryError> {
         let known = match &self.known {
             Some(known) => known.table.lock().await.clone().unwrap_or_default(),
@@ -255,7 +259,7 @@ impl Registry {
             let fault = self.fault(*id, Some(schema), &schema.subjects).await?;
             return self.without_faults(fault.into_iter().collect());
         }
-        // A rejection is an answer, too.
+        // A rejection also shows that the registry answers.
         self.http.get::<Value>("/config").await.map(drop)
     }
 }
@@ -266,7 +270,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[tokio::test]
-    async fn another_schema_under_a_known_id_is_never_used_not_even_after_a_restart() {
+    async fn another_schema_under_a_known_id_is_rejected_before_and_after_a_restart() {
         static REPLACED: AtomicBool = AtomicBool::new(false);
         let registry = FakeRegistry::start(|request| match request {
             "GET /schemas/ids/7?deleted=true" if REPLACED.load(Ordering::Relaxed) => {

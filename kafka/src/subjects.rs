@@ -63,7 +63,7 @@ impl Subjects {
         self.prefix.add(subject)
     }
 
-    /// Keeps the subjects of restored schemas [`COMPATIBILITY`].
+    /// Sets the compatibility of the restored schemas' subjects to [`COMPATIBILITY`].
     pub async fn keep_compatible(&self, restored: &[LostSchema]) -> Result<(), RegistryError> {
         for LostSchema { subject, .. } in restored {
             if let Err(rejection) = self.ensure_compatibility(subject).await? {
@@ -74,7 +74,7 @@ impl Subjects {
         Ok(())
     }
 
-    /// Whether the schema is registered under its subject, and this node knows its id from earlier.
+    /// Whether the schema is registered under its subject, with an id in this node's file of known schemas.
     pub async fn is_known(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
         let subject = self.prefixed(subject);
         match self.find(&subject, schema).await? {
@@ -87,7 +87,7 @@ impl Subjects {
         }
     }
 
-    /// The fault of the id of records of a topic with this subject, if there is one.
+    /// The fault of an id in the registry, if there is one. The id must be registered under this subject.
     pub async fn fault(
         &self,
         subject: &str,
@@ -97,10 +97,10 @@ impl Subjects {
         self.registry.fault(id, None, &subjects).await
     }
 
-    /// Compares the registry with the ids of records, by the subject of their topic.
+    /// Checks that the registry has the ids of the log's records, each under the subject of its topic.
     ///
     /// # Errors
-    /// [`RegistryError::LostData`]: it lacks some, or has them under other subjects only.
+    /// [`RegistryError::LostData`]: an id is missing, or is registered only under other subjects.
     pub async fn check_held(
         &self,
         held: &BTreeMap<String, BTreeSet<u32>>,
@@ -117,8 +117,8 @@ impl Subjects {
     /// Registers a schema under a subject if it is not registered yet, and keeps the subject [`COMPATIBILITY`].
     /// Returns the schema's id.
     ///
-    /// The caller has made sure that the registry has lost nothing: else the schema would get another id than the one
-    /// in the log.
+    /// The caller must check beforehand that the registry has lost no data. Otherwise a lost schema would get a new id,
+    /// different from the id in the log.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let subject = self.prefixed(subject);
         let mut attempts = 0;
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_without_the_ids_of_the_log_is_named_with_them() {
+    async fn the_error_lists_the_ids_of_the_log_that_the_registry_lacks() {
         let registry = FakeRegistry::start(|request| match request {
             "GET /schemas/ids/2?deleted=true" | "GET /schemas/ids/3?deleted=true" => {
                 (200, r#"{"schema": "\"long\""}"#)

@@ -1,4 +1,4 @@
-//! Reads `journal.owners`: the last entry with the greatest epoch of each partition, as nodes read it.
+//! Reads `journal.owners` by the rule of the nodes: of each partition, the last entry with the greatest epoch counts.
 
 use super::reading::{ReadError, read};
 use kafka::{Admin, KafkaSettings, Span};
@@ -23,8 +23,8 @@ pub async fn entries(
     Ok(entries)
 }
 
-/// Applies a record as nodes do: the last entry of the greatest epoch wins, and a tombstone deletes the entry. Invalid keys and
-/// values are skipped.
+/// Applies a record as nodes do: the last entry with the greatest epoch wins, and a tombstone deletes the entry.
+/// Invalid keys and values are skipped.
 fn take(
     entries: &mut HashMap<TopicPartition, Entry>,
     key: &Option<impl AsRef<[u8]>>,

@@ -156,8 +156,8 @@ impl Logs {
 /// The starts of a journal's logs, by partition.
 type LogStarts = BTreeMap<i32, LogStart>;
 
-/// The starts of a journal's logs. They are measured again if a log seems empty that is known to have records: a
-/// broker that just became the leader of a fresh partition may not know yet that its first record is replicated.
+/// Measures the starts of a journal's logs, and measures again if a log with known records seems empty. A broker that
+/// just became the leader of a new partition may not know yet that the first record is replicated.
 async fn confirmed_starts<Measured: Future<Output = Result<LogStarts, AdminError>>>(
     known: &[[Option<Hash>; 2]],
     measure: impl Fn() -> Measured,
@@ -309,7 +309,8 @@ mod tests {
         );
     }
 
-    /// Measures a log of one partition: first with the one start, then with the other.
+    /// Measures a log of one partition whose first measurement returns `first`, and whose second one returns `then`.
+    /// Returns the result and the number of measurements.
     async fn measured(known: Option<Hash>, first: LogStart, then: LogStart) -> (LogStart, u32) {
         let measurements = Cell::new(0);
         let known = [[None, known]];
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fresh_log_that_seems_to_have_lost_its_beginning_is_measured_again() {
+    async fn a_log_with_known_records_that_seems_empty_is_measured_again() {
         let begun = LogStart::Found(Genesis {
             log_id: [1; 32],
             partitions: 1,

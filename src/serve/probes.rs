@@ -28,7 +28,7 @@ pub async fn run(
     for round in 0.. {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
-            // An error about the topic is an answer, too, because another component creates topics.
+            // An error about the topic also shows that the broker answers. Another component creates topics.
             probe(&kafka, async {
                 match kafka_answers.await {
                     Err(error) if error.is_transient() => Err(error),
@@ -67,7 +67,7 @@ pub async fn watch_state(pulse: Pulse, component: Component, stop: CancellationT
     }
 }
 
-/// The result of opening the state store; reports a disk that does not answer meanwhile.
+/// Waits until the state store is open. Until then, the component reports a disk that does not answer.
 pub async fn opened<T>(open: impl Future<Output = T>, pulse: &Pulse, component: &Component) -> T {
     let mut open = std::pin::pin!(open);
     loop {
@@ -80,7 +80,7 @@ pub async fn opened<T>(open: impl Future<Output = T>, pulse: &Pulse, component: 
     }
 }
 
-/// The reason against readiness, if the disk does not answer.
+/// The reason why the node is not ready, if the disk does not answer.
 fn silence(pulse: &Pulse) -> Option<String> {
     let time = pulse.unanswered_for().filter(|time| *time > TIMEOUT)?;
     Some(format!("the disk has not answered for {time:.0?}"))

@@ -1,7 +1,8 @@
-//! The schema ids that the journals hold: those of the first and of the last records of each partition.
+//! The schema ids in the first and the last records of each journal partition.
 //!
-//! A registry loses all its data, or all since its last backup, so these records show it. Records are not judged by
-//! the void rule, which would need all records before them: one that no owner wrote counts if it has a frame.
+//! These records suffice, because a registry loses all of its data or all data since its last backup. The void rule is
+//! not applied, because it would need all earlier records. So a record that no owner wrote counts too, if it has a
+//! valid frame.
 
 use crate::describe::ReadError;
 use journal::frame::Frame;
@@ -9,14 +10,14 @@ use kafka::{Admin, BoundedReader, Fetch, KafkaSettings, Span, codec};
 use schemas::{CONTEXTS, Context};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Offsets read at the beginning of each partition, and as many at its end.
+/// The number of offsets to read at each end of a partition.
 const OFFSETS_MAX: i64 = 100;
-/// Most data of one id that are kept.
+/// The maximum number of sample values per schema id.
 const SAMPLES_MAX: usize = 20;
-/// The name of our clients at the broker.
+/// The role in the client id at the broker.
 const ROLE: &str = "schema-ids";
 
-/// The ids, by the subject of the journal. A journal that does not exist holds none.
+/// The ids, by the journal's subject. Journals that do not exist are left out.
 pub async fn held_ids(
     admin: &Admin,
     kafka: &KafkaSettings,
@@ -31,7 +32,7 @@ pub async fn held_ids(
     Ok(held)
 }
 
-/// The ids that a topic's records have, with the data of some of them.
+/// The ids of a topic's records, with sample values of each.
 pub async fn samples(
     admin: &Admin,
     kafka: &KafkaSettings,
@@ -63,7 +64,7 @@ pub async fn samples(
     Ok(samples)
 }
 
-/// The beginning and the end of a span, which don't overlap.
+/// Splits a span into its first and last offsets, without overlap.
 fn parts(whole: Span) -> [Span; 2] {
     let beginning = Span {
         end: whole.end.min(whole.low.saturating_add(OFFSETS_MAX)),

@@ -1,7 +1,7 @@
-//! `daybook schemas restore`: brings back, under their ids, the schemas that a registry has lost.
+//! `daybook schemas restore`: registers lost schemas again under their old ids.
 //!
-//! The nodes know them: each keeps, beside its state store, the schemas of the ids that it has used. For an id of the
-//! log that no file has, this program's own schema is taken if it reads the records.
+//! The schemas come from the nodes' files of known schemas. If no file has an id of the log, this program's own schema
+//! is registered under that id, provided that it decodes the records.
 
 use super::held_ids::samples;
 use crate::config::Config;
@@ -16,13 +16,14 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 /// Register the schemas that the registry has lost, under the ids that they have in the log
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
-    /// File with known schemas of a node, daybook-schemas.json in its state directory; can be repeated [default: the one
-    /// in this node's state directory, if it has one]
+    /// File with known schemas of a node, daybook-schemas.json in its state directory; can be repeated [default: the
+    /// one in this node's state directory, if it has one]
     #[arg(long = "known", value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// Restores nothing unless everything that the log needs is known, and no id has another schema by now.
+/// Restores all lost schemas, or none: it fails if the schema of an id found in the log is unknown, or if the registry
+/// has another schema under an id.
 pub async fn run(args: RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let registry = Registry::new(&config.registry)?;
     let subjects = Subjects::new(registry.clone(), &config.kafka);
@@ -41,7 +42,7 @@ pub async fn run(args: RestoreArgs, config: &Config) -> anyhow::Result<ExitCode>
     }
     registry
         .without_faults(others)
-        .context("ids of the log have other schemas by now; empty the registry first")?;
+        .context("the registry has other schemas under ids of the log; empty the registry first")?;
     if !lost.is_empty() {
         registry.restore(&lost).await?;
     }
@@ -51,17 +52,17 @@ pub async fn run(args: RestoreArgs, config: &Config) -> anyhow::Result<ExitCode>
     }
     registry
         .without_faults(faults)
-        .context("the registry did not take schemas under given ids")?;
+        .context("the registry did not register the schemas under their old ids")?;
     subjects.keep_compatible(&lost).await?;
     for LostSchema { id, subject, .. } in &lost {
         println!("{subject:<48} id {id}, restored");
     }
     let (total, restored) = (known.len(), lost.len());
-    println!("{total} schema ids are known, {restored} versions of subjects were restored");
+    println!("{total} schema ids known, {restored} subject versions restored");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that the nodes know.
+/// Merges the files of known schemas. Without `--known`, reads this node's own file.
 fn read_files(
     mut files: Vec<PathBuf>,
     config: &Config,
@@ -79,7 +80,7 @@ fn read_files(
                 None => drop(known.insert(id, schema)),
                 Some(first) if first.compare(id, &schema.schema).is_some() => {
                     bail!(
-                        "{}: schema id {id} is another schema than in a file before",
+                        "{}: schema id {id} has another schema than in an earlier file",
                         file.display()
                     );
                 }
@@ -94,7 +95,7 @@ fn read_files(
     Ok(known)
 }
 
-/// Adds this program's schemas for ids of the log that no node knows.
+/// Adds this program's own schemas for ids of the log that are in no file.
 async fn add_own(
     known: &mut BTreeMap<u32, KnownSchema>,
     admin: &Admin,
@@ -113,8 +114,8 @@ async fn add_own(
             if !known.contains_key(&id) {
                 ensure!(
                     reads_all(&own, data.iter().map(Vec::as_slice)),
-                    "topic {}: no file has the schema of id {id}, and this program's own does not read its records; name \
-                     the file of a node that has read them with --known",
+                    "topic {}: no file has the schema of id {id}, and this program's schema does not decode \
+                     its records; pass with --known the file of a node that has decoded them",
                     topic.name
                 );
             }
@@ -130,7 +131,7 @@ async fn add_own(
     Ok(())
 }
 
-/// The subjects that lack the schema of an id.
+/// The subjects under which the registry lacks the schema of an id.
 async fn missing(
     registry: &Registry,
     id: u32,

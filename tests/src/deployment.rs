@@ -69,7 +69,7 @@ impl Deployment {
         self
     }
 
-    /// Lets its nodes and the test itself use another registry.
+    /// Uses another registry, for the nodes and for the test itself.
     pub fn with_registry(mut self, url: &str) -> Self {
         for environment in [&mut self.environment, &mut self.of_nodes] {
             url.clone_into(&mut environment.registry_url);

@@ -56,7 +56,7 @@ pub fn kafka_sasl_brokers() -> Result<String> {
     variable("DEV_KAFKA_SASL_BROKERS")
 }
 
-/// Base address of the Confluent API of the registry that tests may empty.
+/// Base URL of the spare registry's Confluent API. Tests may empty this registry.
 pub fn spare_registry_url() -> Result<String> {
     variable("DEV_SPARE_REGISTRY_URL")
 }

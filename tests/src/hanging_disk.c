@@ -1,7 +1,7 @@
 /*
- * Lets a disk hang for the processes that load this library before all others (LD_PRELOAD): while the symbolic link
- * that HANGING_DISK names exists, calls that concern a file below the link's target do not return. It needs neither
- * root nor a file system of its own.
+ * Simulates a hung disk in a process that preloads this library (LD_PRELOAD). While the symbolic link named by
+ * HANGING_DISK exists, the functions below block if their file is below the link's target. Memory-mapped access,
+ * and functions that are not listed here, do not block. The library needs neither root nor a separate file system.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +18,7 @@
 
 #define POLL_INTERVAL_US 2000
 
-/* The library's function of this name. Threads that find it at the same time store the same value. */
+/* The C library's function of this name. Threads that look it up at the same time store the same value. */
 #define ORIGINAL(name)                                                                                                 \
   static __typeof__(&name) original;                                                                                   \
   if (original == NULL) original = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
@@ -49,7 +49,7 @@ static void wait_for_file(int file) {
   errno = error;
 }
 
-/* The argument that `open` has only if it may create a file. */
+/* The mode, an argument that callers of `open` pass only if the call may create a file. */
 #define MODE_OF(flags)                                                                                                 \
   mode_t mode = 0;                                                                                                     \
   if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                               \
@@ -80,7 +80,7 @@ OPEN(open64)
 OPEN_AT(openat)
 OPEN_AT(openat64)
 
-/* A function of an open file. */
+/* A function with a file descriptor. */
 #define ON_FILE(type, name, parameters, ...)                                                                           \
   type name parameters {                                                                                               \
     ORIGINAL(name);                                                                                                    \
@@ -100,7 +100,7 @@ ON_FILE(int, fdatasync, (int file), file)
 ON_FILE(int, ftruncate, (int file, off_t length), file, length)
 ON_FILE(int, ftruncate64, (int file, off64_t length), file, length)
 
-/* A function of a path. */
+/* A function with a path. */
 #define ON_PATH(name, parameters, ...)                                                                                 \
   int name parameters {                                                                                                \
     ORIGINAL(name);                                                                                                    \

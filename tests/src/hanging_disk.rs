@@ -1,29 +1,29 @@
-//! A disk that hangs for as long as a test wants. It is a small library in C that the node loads before all others, so
-//! it needs neither root nor a file system of its own. The file next to this one says what it does.
+//! A disk that hangs until the test lets it recover. The node preloads the C library of `hanging_disk.c`, which blocks
+//! calls for files. So the disk needs neither root nor a separate file system.
 
 use crate::{Deployment, deployment::state_directory, environment::source_file, node::output_of};
 use anyhow::{Context, Result, ensure};
 use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::PathBuf, time::Duration};
 use tokio::process::Command;
 
-/// Longest time for the compiler.
+/// Longest time to compile the library.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The disk of the state stores of some nodes.
+/// The disk of the state stores of the nodes that it is attached to.
 pub struct HangingDisk {
     library: PathBuf,
     folder: PathBuf,
-    /// While this symbolic link exists, calls that concern a file below its target do not return.
+    /// While this symbolic link exists, calls for files below its target block.
     link: PathBuf,
 }
 
 impl HangingDisk {
-    /// A disk for the nodes of a deployment; it does not hang yet.
+    /// Creates a disk for the nodes of a deployment. It does not hang at first.
     ///
     /// # Errors
-    /// There is no C compiler, which the build needs too.
+    /// The library does not compile, for example because there is no C compiler. (The build needs one too.)
     pub async fn new(deployment: &Deployment) -> Result<Self> {
-        // The system names open files by their paths without symbolic links.
+        // The library compares this path with paths from /proc, which contain no symbolic links.
         let folder = deployment.folder.canonicalize()?;
         let disk = Self {
             library: folder.join("hanging_disk.so"),
@@ -41,19 +41,19 @@ impl HangingDisk {
         Ok(disk)
     }
 
-    /// Puts a node's files on this disk.
+    /// Lets a node preload the library.
     pub fn attach(&self, node: &mut Command) {
         node.env("LD_PRELOAD", &self.library)
             .env("HANGING_DISK", &self.link);
     }
 
-    /// Lets it hang for the state store of the command node at an address.
+    /// Lets the disk hang for the state store of the command node at this address.
     pub fn hang(&self, node: SocketAddr) -> Result<()> {
         let state = self.folder.join(state_directory(node));
         symlink(state, &self.link).with_context(|| self.link.display().to_string())
     }
 
-    /// Lets it go on.
+    /// Lets the blocked calls continue.
     pub fn recover(&self) -> Result<()> {
         fs::remove_file(&self.link).with_context(|| self.link.display().to_string())
     }

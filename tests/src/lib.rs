@@ -2,7 +2,7 @@
 //!
 //! Each test has a [`Deployment`] of its own on the servers that all tests share, and starts one or several
 //! [`Node`]s. A [`FaultProxy`] between a node and a server makes an outage that does not affect other tests, and a
-//! [`HangingDisk`] blocks the disk of a node's state. The expected result is computed independently
+//! [`HangingDisk`] blocks calls to the disk of a node's state store. The expected result is computed independently
 //! ([`Expectation`]), and each source of totals is read by separate code ([`totals_by_source`]).
 
 pub mod audit_log;

@@ -84,7 +84,7 @@ impl Server {
     }
 }
 
-/// Empties the second registry, whose data is in memory.
+/// Empties the spare registry by a restart, because its data is only in memory.
 pub async fn empty_spare_registry(environment: &Environment) -> Result<()> {
     for action in ["kill", "start"] {
         control(environment, action, "registry_spare").await?;

@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(owner_url(&directory).as_deref(), Some("http://e:1"));
     }
 
-    /// Reads an entry of [`PARTITION`].
+    /// Applies an entry of [`PARTITION`] to the directory.
     fn take_entry(sender: &watch::Sender<Known>, text: &str) {
         let key = schemas::owners::key(PARTITION);
         let partitions = PartitionCounts::uniform(9);

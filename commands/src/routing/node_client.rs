@@ -319,7 +319,7 @@ mod tests {
     use futures_util::future::try_join_all;
     use tokio::net::TcpListener;
 
-    /// As many as three journals of 150 partitions have.
+    /// As many partitions as three journals with 150 each have.
     const PARTITIONS: usize = 450;
     const LONG_ENOUGH: Duration = Duration::from_secs(30);
 
@@ -337,7 +337,7 @@ mod tests {
         Body::from_stream(ReceiverStream::new(answered))
     }
 
-    /// A node with the route between nodes alone.
+    /// A node that serves only the route between nodes.
     async fn answering_node() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -356,7 +356,7 @@ mod tests {
         let deadline = Instant::now() + LONG_ENOUGH;
         let targets: Vec<_> = partitions.journal_partitions().collect();
         assert!(targets.len() > 2 * STREAMS_MAX);
-        // The second round finds the streams of the first one open.
+        // The second round uses the streams that the first one opened.
         for _ in 0..2 {
             let answers = targets.iter().map(async |target| {
                 let to = (url.as_str(), *target);

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Apicurio Registry, whose Confluent-compatible interface is at /apis/ccompat/v7, from Maven.
+# Apicurio Registry from Maven. Its Confluent-compatible interface is at /apis/ccompat/v7.
 # Its data is an H2 file. With WRITE_DELAY=0 an acknowledged schema survives `kill -9`.
-# The tests have a second one, `registry_spare`, with its data in memory: `kill` and `start` empty it.
+# The stack `test` has a second registry, `registry_spare`, with its data in memory. `kill` and `start` empty it.
 
 registry_heap=${DEV_REGISTRY_HEAP:-256m}
 
 registry_fetch() {
-  # Where Maven logs; `registry_spare` may be the first one to fetch.
+  # Maven logs to this folder, which does not exist yet if `registry_spare` fetches first.
   mkdir -p "$stack_dir/registry"
   fetch_jars registry
 }

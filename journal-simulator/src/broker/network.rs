@@ -31,9 +31,9 @@ pub(crate) struct Link {
     pub cut_until_ms: AtomicU64,
     /// How far the clock is off.
     pub clock_offset_us: AtomicI64,
-    /// How many readers can't be started, for want of threads.
+    /// The number of next readers that fail to start, as for lack of threads.
     pub unstarted_readers: AtomicU64,
-    /// Whether the node's producer takes no record.
+    /// Whether the node's producer rejects records because its queue is full.
     pub is_queue_full: AtomicBool,
 }
 

@@ -1,11 +1,11 @@
-//! A store that can't be read while one of its writes hangs.
+//! Owners of a store that can't be read while one of its writes hangs.
 
 use super::{B, C};
 use crate::harness::{Harness, LONG_ENOUGH, TestNode, UnrulyStore};
 use journal::{owner::Status, store::Memory};
 use std::sync::Arc;
 
-/// An owner whose store can't be read, while a write of earlier changes hangs.
+/// Returns a node whose owner is taking over again, because its store failed to read while a write hung.
 async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNode) {
     let (mut harness, store) = (Harness::new(), UnrulyStore::new());
     let first = harness.start(0, store.clone());
@@ -26,7 +26,7 @@ async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNod
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_leaves_its_partition_to_another_although_its_store_hangs() {
+async fn an_owner_whose_store_hangs_leaves_its_partition_to_another() {
     let (mut harness, store, node) = serving_until_the_store_failed().await;
     node.assigned.send_replace(false);
     node.is(Status::Standby).await;
@@ -42,8 +42,8 @@ async fn an_owner_leaves_its_partition_to_another_although_its_store_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_ends_although_its_store_hangs() {
+async fn an_owner_whose_store_hangs_ends_when_it_is_stopped() {
     let (_harness, _store, node) = serving_until_the_store_failed().await;
     let ended = tokio::time::timeout(LONG_ENOUGH, node.stop()).await;
-    assert!(ended.is_ok(), "the owner waits for its store");
+    assert!(ended.is_ok(), "the owner still waits for its store");
 }

@@ -190,7 +190,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
                     self.set_status(Status::TakingOver(error.to_string().into()));
                     self.core.stop_serving();
                     self.send_replies();
-                    // It may wait for a disk that hangs.
+                    // The recovery may wait for a hung disk, so it ends when the owner stops or loses the partition.
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => {}
@@ -311,10 +311,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Hands a record to the producer.
+    /// Adds a record to the producer's queue.
     ///
     /// # Errors
-    /// Nothing was sent.
+    /// The record was not added, and will not be sent.
     pub(super) fn append(&mut self, outgoing: &Outgoing) -> Result<(), AppendError> {
         let (appender, key) = (&self.appender, outgoing.key.as_bytes());
         let appended = self.headers.with(outgoing, |headers| {

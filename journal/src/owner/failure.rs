@@ -1,4 +1,4 @@
-//! Why a take-over failed, and whether and when this owner makes another attempt.
+//! Reasons why a take-over failed, and whether and when the owner makes another attempt.
 
 use super::handle::Reason;
 use crate::{
@@ -9,16 +9,16 @@ use crate::{
 use kafka::ConsumerError;
 use std::time::Duration;
 
-/// Wait of an owner that declined its partition before the next attempt.
+/// Wait before the next attempt of an owner that declined its partition.
 pub(super) const DECLINED_RETRY: Duration = Duration::from_secs(10);
 
-/// Why a take-over failed.
+/// The reason for a failed take-over, by its consequence.
 pub(super) enum Failure {
     /// Another attempt may succeed.
     Retry(String),
     /// Another attempt may succeed after this wait.
     RetryAfter(Duration, Reason),
-    /// The brokers take no record of this owner; an operator may allow it.
+    /// The brokers reject this owner's records until an operator grants the right.
     Forbidden(String),
     /// This node can't serve the partition now. Another attempt after this wait may succeed.
     Decline(Duration, Reason),
@@ -37,20 +37,20 @@ impl From<ReadError> for Failure {
             ))
         };
         match &error {
-            // The log lost records, or the store belongs to another log. If another node took the partition
-            // over, it would continue without the lost records, and the loss would stay unnoticed. The broker
-            // may report the full log again later; then this owner serves.
+            // The log lost records, or the store belongs to another log. This owner keeps the partition, because
+            // another node would continue without the lost records, and nobody would notice the loss. If the broker
+            // reports the full log again, this owner serves.
             ReadError::Probe(_) | ReadError::LogTooShort { .. } => {
                 Self::Decline(DECLINED_RETRY, another_log())
             }
             ReadError::Consumer(ConsumerError::OffsetOutOfRange { .. }) => {
                 Self::Decline(DECLINED_RETRY, another_log())
             }
-            // Each attempt has a client of its own, so another one may succeed.
+            // Each attempt creates its own client, so the next attempt may succeed.
             ReadError::Consumer(_) | ReadError::Admin(_) | ReadError::Codec { .. } => {
                 Self::Retry(error.to_string())
             }
-            // A newer node could read further.
+            // A node with newer software could read this record.
             ReadError::Unreadable { .. }
             | ReadError::Alarm(Alarm::ChainBroken {
                 breach: Breach::NewerRule { .. },
@@ -78,14 +78,14 @@ mod tests {
             reason: "unknown event".into(),
         };
         let Failure::Decline(_, reason) = Failure::from(error) else {
-            panic!("the owner would end, or try again at once");
+            panic!("the owner would end, or retry without declining");
         };
         assert!(reason.suspects_this_node(), "{reason}");
     }
 
-    /// For want of threads or descriptors, for example.
+    /// Clients fail for lack of threads or descriptors, for example.
     #[test]
-    fn no_error_of_a_client_ends_the_owner() {
+    fn no_client_error_ends_the_owner() {
         let (topic, reason) = ("journal.probe".to_owned(), "no room".to_owned());
         let (on, because) = (topic.clone(), reason.clone());
         let errors = [
@@ -119,7 +119,7 @@ mod tests {
             next_offset: 8,
         };
         let Failure::Decline(_, reason) = Failure::from(error) else {
-            panic!("the owner would end, or try again at once");
+            panic!("the owner would end, or retry without declining");
         };
         assert!(!reason.suspects_this_node(), "{reason}");
     }

@@ -1,5 +1,5 @@
-//! Limits that all owners of a process share, so that many partitions cost no more than a few: concurrent
-//! take-overs, and bytes in flight.
+//! Limits that all owners of a process share: concurrent take-overs, and bytes in flight. They bound the threads,
+//! connections and memory of a process that owns many partitions.
 
 use std::sync::{
     Arc,
@@ -7,21 +7,22 @@ use std::sync::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Greatest number of owners that read the log at once to take over their partitions for the first time. Each has
-/// a client with its own threads and connections.
+/// Maximum number of owners that read the log at the same time for a take-over. Each uses a client with its own threads
+/// and connections.
 const TAKE_OVERS_MAX: usize = 32;
-/// Greatest number of owners that read the log at once after a barrier. They read little, so they don't wait for
-/// those that read long.
+/// Maximum number of owners that read the log at the same time after a barrier. These recoveries are short, so they
+/// have slots of their own and don't wait for take-overs.
 const RECOVERIES_MAX: usize = 32;
-/// Greatest size of one owner's records without a delivery report, in bytes.
+/// Maximum size of one owner's records without a delivery report, in bytes.
 pub(super) const OWNER_BYTES_MAX: usize = 24 << 20;
-/// Bytes that all owners share. Together with one more record per owner, they fit into the producer's queue.
+/// Maximum size of all owners' records without a delivery report, in bytes, plus one record per owner. The producer's
+/// queue has room for this total with up to 400 owners, even if each of these records has the maximum size.
 const PROCESS_BYTES_MAX: usize = 128 << 20;
-/// An owner takes at most this part of the bytes that are free. So some bytes stay free, however many owners wait
-/// for a broker.
+/// An owner may use at most the free bytes divided by this number. So some bytes stay free for other owners, however
+/// many owners wait for a broker.
 const SHARE_OF_REST: usize = 4;
 
-/// The limits that the owners of a process share. Clones are the same ones.
+/// The limits that the owners of a process share. Clones share the same counters.
 #[derive(Debug, Clone)]
 pub struct ProcessLimits {
     take_overs: Arc<Semaphore>,
@@ -29,7 +30,7 @@ pub struct ProcessLimits {
     bytes_in_flight: Arc<AtomicUsize>,
 }
 
-/// The right to read the log, until it is dropped.
+/// A slot for reading the log. Dropping it frees the slot.
 pub type TakeOverSlot = OwnedSemaphorePermit;
 
 /// The bytes of one owner's records without a delivery report.
@@ -63,7 +64,7 @@ impl ProcessLimits {
     /// Waits for a slot; callers get slots in the order of their calls.
     pub async fn slot(&self, is_recovery: bool) -> TakeOverSlot {
         let slot = self.slots(is_recovery).clone().acquire_owned().await;
-        slot.expect("it is never closed")
+        slot.expect("the semaphore is never closed")
     }
 
     fn slots(&self, is_recovery: bool) -> &Arc<Semaphore> {
@@ -79,7 +80,8 @@ impl BytesInFlight {
         Self { own: 0, limits }
     }
 
-    /// Whether another record may be added. An owner without records may always add one, so each makes progress.
+    /// Whether the owner may add another record. An owner without records may always add one, so every owner makes
+    /// progress.
     pub fn has_room(&self) -> bool {
         let all = self.limits.bytes_in_flight.load(Ordering::Relaxed);
         let share = PROCESS_BYTES_MAX.saturating_sub(all) / SHARE_OF_REST;
@@ -124,7 +126,7 @@ mod tests {
             .collect()
     }
 
-    /// Adds records of this size to each owner in turn until none has room.
+    /// Adds records of this size to the owners in turn, until no owner has room.
     fn fill(owners: &mut [BytesInFlight], bytes: usize) {
         loop {
             let mut has_added = false;
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_alone_has_its_full_room() {
+    fn a_single_owner_may_use_its_full_limit() {
         let mut owner = BytesInFlight::none(ProcessLimits::default());
         owner.add(OWNER_BYTES_MAX - 1);
         assert!(owner.has_room());

@@ -41,10 +41,10 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         start: &Checkpoint,
         found: Option<Hash>,
     ) -> Result<(), Failure> {
-        // Reading ends after some seconds without a record, which proves nothing about the log.
+        // A read that ended by its time-out before this offset does not show that the log lacks the record.
         if self.core.checkpoint().next_offset <= published.offset {
             let offset = published.offset;
-            let reason = format!("the published record at offset {offset} was not read yet");
+            let reason = format!("the published record at offset {offset} has not been read yet");
             return Err(Failure::Retry(reason));
         }
         let log_id = self.core.checkpoint().log_id;

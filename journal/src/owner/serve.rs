@@ -22,8 +22,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a report while commits wait for one. The client library reports within its own
 /// time-out; this one covers a report that is lost between the library and us.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait before the next attempt to append records that found no room in the producer's queue. Reports of earlier
-/// records end it.
+/// Wait before the next attempt to append records for which the producer's queue had no room. A delivery report ends
+/// the wait early.
 const QUEUE_RETRY: Duration = Duration::from_millis(20);
 /// How often metrics are updated and remaining changes are written to the state store.
 const TICK: Duration = Duration::from_millis(200);
@@ -187,7 +187,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     }
 
     /// Appends the new records and sends the new answers. No record is appended after a failed append, because
-    /// it would leave a gap. Records that find no room in the producer's queue, which all owners share, wait.
+    /// it would leave a gap. Records wait if the producer's queue, which all owners share, has no room.
     fn send_all(&mut self) -> Result<(), Barrier> {
         let mut appends = self.core.take_appends();
         let mut appended = 0;

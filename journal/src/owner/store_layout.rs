@@ -254,7 +254,7 @@ mod tests {
         fn evolve(&self, (): (), _: &Event) {}
     }
 
-    /// After a rollback, the store of the later release is still good.
+    /// After a rollback, the earlier release still uses the store of the later one.
     #[tokio::test]
     async fn a_stamp_with_fields_of_a_later_release_is_read() {
         let checkpoint = Checkpoint::start(PROBE.topic, 3);

@@ -205,14 +205,14 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         Ok(())
     }
 
-    /// Waits for leave to read the log. Without it, hundreds of owners would each start a client at the same time.
+    /// Waits for a slot to read the log. Without slots, hundreds of owners would each start a client at the same time.
     async fn take_over_slot(&mut self) -> TakeOverSlot {
         let is_recovery = self.held.is_some();
         let limits = self.settings.limits.clone();
         if let Some(slot) = limits.free_slot(is_recovery) {
             return slot;
         }
-        let status = "waits until other take-overs of this node have ended";
+        let status = "waiting for other take-overs of this node to end";
         self.set_status(Status::TakingOver(status.into()));
         let slot = limits.slot(is_recovery).await;
         self.set_status(Status::TakingOver("reading the log".into()));

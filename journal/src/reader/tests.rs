@@ -1,4 +1,4 @@
-//! A reader whose checkpoints newer software has stored.
+//! A reader that starts from checkpoints that newer software stored.
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     rule::{Alarm, Breach, RULE_VERSION_KNOWN},
 };
 
-/// Knows the version after the latest one.
+/// A rule that supports the version after the latest one.
 #[derive(Debug, Clone, PartialEq)]
 struct KnowsNext;
 
@@ -24,8 +24,8 @@ async fn open<P: RuleProtocol>(
     Reader::open_with(log, "test", starts).await.unwrap()
 }
 
-/// A log of two partitions with three records each, and the checkpoints behind the second one: that of partition
-/// 0 is within a term of a later version of the rule.
+/// Returns a log of two partitions with three records each, and a checkpoint after the second record of each partition.
+/// The checkpoint of partition 0 names a later version of the rule.
 async fn upgraded() -> (MemoryLog, Vec<Checkpoint>) {
     let log = MemoryLog::new(2);
     let start = |partition| Checkpoint::start(Event::CONTEXT.topic, partition);
@@ -41,13 +41,13 @@ async fn upgraded() -> (MemoryLog, Vec<Checkpoint>) {
     checkpoints.sort_by_key(|checkpoint| checkpoint.partition);
     checkpoints[0].rule_version = RULE_VERSION_KNOWN + 1;
     for partition in 0..2 {
-        log.note(partition, "behind");
+        log.note(partition, "after");
     }
     (log, checkpoints)
 }
 
 #[tokio::test]
-async fn a_checkpoint_within_a_term_of_a_later_rule_halts_its_partition_alone() {
+async fn a_checkpoint_with_a_later_rule_version_halts_only_its_own_partition() {
     let (log, checkpoints) = upgraded().await;
     let mut reader = open::<CorrectProtocol>(&log, checkpoints.clone()).await;
     let error = reader.next().await.unwrap_err();
@@ -64,7 +64,7 @@ async fn a_checkpoint_within_a_term_of_a_later_rule_halts_its_partition_alone() 
     assert_eq!((batch.partition, batch.commits.len()), (1, 1));
 
     let mut reader = open::<CorrectProtocol>(&log, checkpoints).await;
-    // An owner must know before it announces itself.
+    // An owner confirms its reader before it announces itself, so it must get the alarm here.
     let confirmed = reader.confirm().await;
     assert!(
         matches!(confirmed, Err(ReadError::Alarm(_))),
@@ -73,7 +73,7 @@ async fn a_checkpoint_within_a_term_of_a_later_rule_halts_its_partition_alone() 
 }
 
 #[tokio::test]
-async fn a_node_that_knows_the_rule_of_a_checkpoint_reads_on() {
+async fn a_reader_that_supports_the_rule_version_of_a_checkpoint_continues() {
     let (log, checkpoints) = upgraded().await;
     let mut reader = open::<KnowsNext>(&log, checkpoints).await;
     let mut seen = Vec::new();

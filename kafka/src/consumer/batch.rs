@@ -56,8 +56,8 @@ pub enum ConsumerError {
         /// The client library's message.
         reason: String,
     },
-    /// The consumer was not started, because the operating system or the client library gives no thread, no memory
-    /// or no descriptor; another start may succeed.
+    /// The consumer was not started, because the operating system lacks threads, memory or descriptors. A retry may
+    /// succeed.
     #[error("topic {topic}: the consumer can't be started now: {reason}")]
     NotStarted {
         /// The topic to read.
@@ -84,7 +84,7 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
-    /// Whether the same consumer may be called again, or started again if it was not.
+    /// Whether a retry may succeed: another call of this consumer, or another start if it was not started.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::NotStarted { .. })
     }

@@ -41,13 +41,13 @@ pub(super) struct Leaver<'a> {
 }
 
 impl Leaver<'_> {
-    /// Whether the group has other members. With the protocol `consumer` the brokers don't list the members for
-    /// this client, so it is unknown.
+    /// Whether the group has other members. With the protocol `consumer` the answer is always
+    /// unknown, because brokers don't list the members of such a group for this client.
     pub(super) fn others<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> OtherMembers {
         let others = match self.listed(consumer, MEMBERS_TIMEOUT) {
             Ok(listed) => others_of(self.name, listed.as_deref()),
             Err(error) => {
-                tracing::debug!(group = self.group, %error, "can't list the group's members");
+                tracing::debug!(group = self.group, %error, "failed to list the group's members");
                 OtherMembers::Unknown
             }
         };
@@ -57,8 +57,8 @@ impl Leaver<'_> {
         others
     }
 
-    /// The ids of the group's members; `None` if no broker knows them. While the group moves from one broker to
-    /// another, none does.
+    /// The ids of the group's members; `None` if no broker has them, as while the group's coordinator moves to another
+    /// broker.
     fn listed<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -66,7 +66,7 @@ impl Leaver<'_> {
     ) -> Result<Option<Vec<String>>, KafkaError> {
         let list = consumer.fetch_group_list(Some(self.group), timeout)?;
         let mut groups = list.groups().iter();
-        // A broker lists only the name of a group that it can't describe.
+        // A broker that can't describe a group lists only its name, without a protocol type.
         let known = groups.find(|group| group.protocol_type() == "consumer");
         let ids = known.map(|group| group.members().iter().map(|member| member.id().to_owned()));
         Ok(ids.map(Iterator::collect))
@@ -105,8 +105,8 @@ impl Leaver<'_> {
     }
 }
 
-/// Whether a list has members besides the one with this name. A list without that one does not prove that it is
-/// alone: the group may have evicted it while it was suspended, and the list may be older than the others' joining.
+/// Whether a list has members other than the one with this name. An empty list does not prove that there are no others:
+/// the group may have evicted this member while it was suspended, and the others may join after the list was made.
 fn others_of(name: &str, listed: Option<&[String]>) -> OtherMembers {
     let Some(listed) = listed else {
         return OtherMembers::Unknown;
@@ -119,7 +119,7 @@ fn others_of(name: &str, listed: Option<&[String]>) -> OtherMembers {
     }
 }
 
-/// Whether the brokers list the group without the member of this name.
+/// Whether the brokers list the group, and the list lacks the member with this name.
 fn is_gone(name: &str, listed: Option<&[String]>) -> bool {
     listed.is_some_and(|listed| !listed.iter().any(|id| is_of(id, name)))
 }
@@ -149,13 +149,13 @@ mod tests {
         names.iter().map(|name| format!("{name}-{uuid}")).collect()
     }
 
-    /// A node that takes "unknown" for "none" steps down before its successors serve.
+    /// If a node treated "unknown" as "none", it would step down before its successors serve.
     #[test]
     fn a_member_is_alone_only_if_the_group_lists_it_and_nobody_else() {
         let others = |names: &[&str]| others_of("a:80", Some(&ids(names)));
         assert_eq!(others(&["a:80"]), OtherMembers::None);
         assert_eq!(others(&["a:80", "b:80"]), OtherMembers::Some);
-        assert_eq!(others(&["b:80"]), OtherMembers::Some, "it was given up");
+        assert_eq!(others(&["b:80"]), OtherMembers::Some, "a:80 was evicted");
         assert_eq!(others(&[]), OtherMembers::Unknown);
         assert_eq!(others_of("a:80", None), OtherMembers::Unknown);
     }
@@ -165,6 +165,6 @@ mod tests {
         assert!(is_gone("a:80", Some(&ids(&["b:80"]))));
         assert!(is_gone("a:80", Some(&[])));
         assert!(!is_gone("a:80", Some(&ids(&["a:80"]))));
-        assert!(!is_gone("a:80", None), "no broker knows the group now");
+        assert!(!is_gone("a:80", None), "no broker describes the group");
     }
 }

@@ -1,5 +1,5 @@
-//! Shows the group's thread whether the rest of the process runs, because the client sends heartbeats even if
-//! the rest hangs.
+//! A watchdog that shows the group's thread whether the rest of the process runs. The client library sends heartbeats
+//! even if the rest hangs, so heartbeats alone don't show it.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -10,7 +10,7 @@ use std::{
 /// the watchdog meanwhile.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
-/// A watchdog, which a process feeds to stay in its group. Clones share its state.
+/// A watchdog that a process must feed to stay in its group. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Watchdog {
     state: Arc<Mutex<State>>,
@@ -20,7 +20,7 @@ pub struct Watchdog {
 #[derive(Debug, Default)]
 struct State {
     feedings: u64,
-    /// The reason why the process can't work, although it runs.
+    /// The reason why the running process can't serve, since the last feeding.
     withheld: Option<String>,
 }
 
@@ -40,7 +40,8 @@ impl Watchdog {
         state.withheld = None;
     }
 
-    /// Reports that the process runs, but can't work: its member leaves the group at once, until the next feeding.
+    /// Reports that the process runs but can't serve. Its member leaves the group at once, and joins again after the
+    /// next feeding.
     pub fn withhold(&self, reason: String) {
         self.state().withheld = Some(reason);
     }
@@ -66,8 +67,8 @@ impl StarvationDetector {
         }
     }
 
-    /// The reason to leave the group: a [`Watchdog::withhold`], or no feeding for the limit. Only time in which
-    /// this thread ran counts.
+    /// The reason to leave the group: a call of [`Watchdog::withhold`], or no feeding within the limit. Only time in
+    /// which this thread ran counts.
     pub(super) fn reason_to_leave(&mut self, watchdog: &Watchdog, now: Instant) -> Option<String> {
         let last = self.last_check.replace(now).unwrap_or(now);
         let state = watchdog.state();

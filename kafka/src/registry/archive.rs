@@ -1,5 +1,5 @@
-//! An archive as Apicurio's registry imports it: a zip file without compression, with a file for each schema and for
-//! each version of a subject.
+//! The archive format that Apicurio's registry imports: an uncompressed zip file with one entry for each schema and one
+//! for each version of a subject.
 
 use super::known::LostSchema;
 use serde_json::json;
@@ -10,7 +10,7 @@ use std::{
 };
 use zip::{CompressionMethod, ZipWriter, result::ZipResult, write::SimpleFileOptions};
 
-/// Versions are numbered from the given one of their subject on, in the order of the ids.
+/// Builds the archive. The versions of a subject begin at its first version and follow the order of `schemas`.
 pub(super) fn archive(
     schemas: &[LostSchema],
     first_versions: &BTreeMap<String, u32>,
@@ -39,7 +39,7 @@ pub(super) fn archive(
         }
         let subject = &lost.subject;
         let version = versions.entry(subject.clone()).or_insert(1);
-        // The registry gives it another number, which no record has.
+        // The import replaces this global id. Records contain content ids only.
         let artifact = json!({"globalId": lost.id, "groupId": null, "artifactId": subject,
             "version": version.to_string(), "versionId": version, "artifactType": "AVRO",
             "state": "ENABLED", "createdBy": "", "createdOn": 0, "isLatest": true,

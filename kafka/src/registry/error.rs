@@ -1,46 +1,46 @@
 //! The errors of requests to the registry.
 
-/// The compatibility of every subject: later readers can read all history.
+/// The compatibility mode of every subject. New schemas must decode the records of all earlier ones.
 pub const COMPATIBILITY: &str = "BACKWARD_TRANSITIVE";
 
-/// Most faults of a registry that a message lists.
+/// The maximum number of schema faults in one message.
 const FAULTS_SHOWN_MAX: usize = 5;
 
-/// How a registry differs from what the log and the nodes know.
+/// A difference between the registry and the schemas of the log's records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaFault {
-    /// It does not know an id.
+    /// The registry does not have the id.
     #[error("schema id {id} is missing")]
     Missing {
-        /// The id in records.
+        /// The id in the records.
         id: u32,
     },
-    /// It has another schema under an id. The fingerprints are CRC-64-AVRO.
+    /// The registry has another schema under the id. The fingerprints are CRC-64-AVRO.
     #[error(
-        "schema id {id} is another schema (fingerprint {found:016x}) than the one of the records ({known:016x})"
+        "schema id {id} has another schema (fingerprint {found:016x}) than the records (fingerprint {known:016x})"
     )]
     Other {
-        /// The id in records.
+        /// The id in the records.
         id: u32,
         /// The fingerprint of the records' schema.
         known: u64,
         /// The fingerprint of the registry's schema.
         found: u64,
     },
-    /// It has the id under other subjects only.
+    /// The registry has the id only under other subjects.
     #[error("schema id {id} is not registered under subject {subject}")]
     OtherSubject {
-        /// The id in records.
+        /// The id in the records.
         id: u32,
         /// The subject of the records' topic.
         subject: String,
     },
 }
 
-/// Why a schema can't be fetched or registered.
+/// Errors of requests to the registry, and of the file of known schemas.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The registry does not answer; another attempt may help.
+    /// The registry does not answer. A retry may succeed.
     #[error("the schema registry at {url} does not answer: {reason}")]
     Unreachable {
         /// The registry's address.
@@ -48,7 +48,7 @@ pub enum RegistryError {
         /// The client library's message.
         reason: String,
     },
-    /// Records already written could no longer be read.
+    /// The new schema can't decode records that were already written.
     #[error(
         "subject {subject}: the schema is not {COMPATIBILITY} with the registered one: {difference}"
     )]
@@ -58,7 +58,7 @@ pub enum RegistryError {
         /// The difference.
         difference: String,
     },
-    /// The registry does not know the schema (yet).
+    /// The registry does not have the id, at least not yet.
     #[error("schema id {id} is not in the registry at {url}")]
     UnknownId {
         /// The id in the record.
@@ -66,19 +66,19 @@ pub enum RegistryError {
         /// The registry's address.
         url: String,
     },
-    /// Anything else that the registry refuses.
+    /// The registry refused the request for another reason.
     #[error("the schema registry at {url} refused {what}: {reason}")]
     Refused {
         /// The registry's address.
         url: String,
-        /// The object of the request.
+        /// The request's object, for the message.
         what: String,
         /// The registry's message.
         reason: String,
     },
-    /// The registry does not have the schemas that records were written with.
+    /// The registry lacks schemas that records were written with, or has others under their ids.
     #[error(
-        "the schema registry at {url} has lost data, or is another one: {}; bring back its own data, or run \
+        "the schema registry at {url} has lost data, or is another one: {}; restore its data, or run \
          `daybook schemas restore`",
         listed(faults)
     )]
@@ -88,12 +88,12 @@ pub enum RegistryError {
         /// The differences.
         faults: Vec<SchemaFault>,
     },
-    /// The file with the known schemas can't be used; another attempt may help.
+    /// The file of known schemas can't be used. A retry may succeed.
     #[error("the file of known schemas {path} can't be used: {reason}")]
     Table {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// The system's or the parser's message.
+        /// The message of the operating system or of the parser.
         reason: String,
     },
     /// The registry's answer is not an Avro schema.
@@ -107,10 +107,10 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether another attempt may help.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            // The process waits for the operator where only an operator can help.
+            // The process retries until an operator has removed the cause.
             Self::Unreachable { .. }
             | Self::UnknownId { .. }
             | Self::LostData { .. }

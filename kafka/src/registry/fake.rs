@@ -1,4 +1,4 @@
-//! A registry for tests, whose answers the test chooses.
+//! A fake registry for tests.
 
 use super::Registry;
 use crate::settings::RegistrySettings;
@@ -29,7 +29,7 @@ impl FakeRegistry {
         Self { url, requests }
     }
 
-    /// A client of it.
+    /// A client of this registry.
     pub fn registry(&self) -> Registry {
         let settings = RegistrySettings {
             url: self.url.clone(),

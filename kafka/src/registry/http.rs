@@ -85,8 +85,8 @@ impl Http {
             .await
     }
 
-    /// Sends a zip file to another interface of the same server. `beside` is where the path of the known interface
-    /// begins.
+    /// Posts a zip file to another interface of the same server. `beside` is the path prefix of the interface in the
+    /// settings, and `path` replaces it.
     pub async fn post_archive(
         &self,
         beside: &str,
@@ -97,7 +97,7 @@ impl Http {
         let request = self.client.post(format!("{server}{path}"));
         let request = request
             .header("content-type", "application/zip")
-            // Records have these ids, but not the global ones.
+            // Records contain content ids, so only those must be preserved.
             .header("X-Registry-Preserve-ContentId", "true")
             .header("X-Registry-Preserve-GlobalId", "false")
             .body(archive);

@@ -1,8 +1,8 @@
-//! The schemas of the records that a node has read or written, by their ids. They are kept in a file, so that a
-//! registry that lost its data, or has another schema under an id, is noticed after a restart too.
+//! The schemas of all records that a node has read or written, by schema id, in a file. A node compares the registry
+//! with this file, so it detects a registry that lost its data or has another schema under an id, even after a restart.
 //!
-//! The file is written whenever an id is first used, which is as rare as a change of a schema. It can always be
-//! deleted: then a node trusts the registry again.
+//! The file is written when an id is used for the first time, which is as rare as a schema change. An operator may
+//! delete the file; the node then accepts the registry's schemas again.
 
 use super::error::{RegistryError, SchemaFault};
 use serde::{Deserialize, Serialize};
@@ -18,44 +18,44 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 /// The file's name, in the directory of the state store.
 pub const FILE: &str = "daybook-schemas.json";
-/// The version of the file's form.
+/// The version of the file's format.
 const FORMAT: u32 = 1;
 
-/// A schema and the subjects of ours that it is registered under.
+/// A schema, and the deployment's subjects that it is registered under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownSchema {
-    /// As the registry names them.
+    /// The names in the registry, with the topic prefix.
     pub subjects: Vec<String>,
-    /// As the registry gave it, as JSON text.
+    /// The JSON text that the registry returned.
     pub schema: String,
 }
 
-/// The file's content. Fields that a later version adds are not read.
+/// The file's content. Readers ignore unknown fields, so a later release may add fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaTable {
     format: u32,
-    /// By id.
+    /// The schemas by id.
     pub schemas: BTreeMap<u32, KnownSchema>,
 }
 
-/// A schema to register under its old id.
+/// A schema to register again under its old id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LostSchema {
-    /// The id in records.
+    /// The id in the records.
     pub id: u32,
-    /// As the registry names it.
+    /// The name in the registry, with the topic prefix.
     pub subject: String,
-    /// As JSON text.
+    /// The schema as JSON text.
     pub schema: String,
 }
 
-/// The table of a process, and its file.
+/// The known schemas of a process, and their file.
 #[derive(Debug)]
 pub(super) struct Known {
     path: PathBuf,
-    /// The subjects of the deployment, as the registry names them; others are not kept.
+    /// The deployment's subjects, with the topic prefix. The file contains no other subjects.
     pub subjects: Vec<String>,
-    /// `None` until the file is read.
+    /// `None` until the file was read.
     pub table: Mutex<Option<SchemaTable>>,
 }
 
@@ -69,10 +69,10 @@ impl Default for SchemaTable {
 }
 
 impl SchemaTable {
-    /// Reads a table. A file that does not exist is an empty one.
+    /// Reads the file. A missing file is an empty table.
     ///
     /// # Errors
-    /// The file can't be read, or has another form.
+    /// The file can't be read, or has an unknown format.
     pub fn read(path: &Path) -> Result<Self, RegistryError> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -81,11 +81,11 @@ impl SchemaTable {
         let table: Self = serde_json::from_str(&text).map_err(|error| unusable(path, &error))?;
         match table.format {
             FORMAT => Ok(table),
-            other => Err(unusable(path, &format!("it has format {other}"))),
+            other => Err(unusable(path, &format!("unknown format {other}"))),
         }
     }
 
-    /// Replaces the file in one step.
+    /// Replaces the file atomically, and syncs it to disk.
     fn write(&self, path: &Path) -> Result<(), RegistryError> {
         let replaced = || -> io::Result<()> {
             let partial = path.with_extension("partial");
@@ -109,7 +109,7 @@ impl Known {
         }
     }
 
-    /// Reads the file the first time; the guard then has a table.
+    /// Reads the file if `table` is `None`, so that `table` is `Some` afterwards.
     pub async fn load(&self, table: &mut Option<SchemaTable>) -> Result<(), RegistryError> {
         if table.is_none() {
             let path = self.path.clone();
@@ -119,7 +119,7 @@ impl Known {
         Ok(())
     }
 
-    /// Makes a table durable.
+    /// Writes the table to the file, and returns once it is on disk.
     pub async fn save(&self, table: &SchemaTable) -> Result<(), RegistryError> {
         let (path, table) = (self.path.clone(), table.clone());
         let written = spawn_blocking(move || table.write(&path)).await;
@@ -128,7 +128,7 @@ impl Known {
 }
 
 impl KnownSchema {
-    /// How a schema that the registry gives for this id differs.
+    /// Compares the registry's schema of this id with the known one; `None` if both decode the same way.
     pub fn compare(&self, id: u32, found: &str) -> Option<SchemaFault> {
         let (known, found) = (Meaning::of(&self.schema), Meaning::of(found));
         (known.is_none() || known != found).then(|| SchemaFault::Other {
@@ -139,15 +139,14 @@ impl KnownSchema {
     }
 }
 
-/// How values are read: two texts of one schema have the same.
+/// The parts of a schema that decide how a value is decoded. Two texts of one schema have equal parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Meaning {
-    /// CRC-64-AVRO of the canonical form, for messages.
+    /// The CRC-64-AVRO fingerprint of the canonical form, for messages.
     fingerprint: u64,
     /// Avro's parsing canonical form.
     canonical: String,
-    /// The part that the canonical form leaves out although it decides how a value is read: the logical types, with
-    /// precision and scale, in the schema's order.
+    /// The logical types with precision and scale, in the schema's order. The canonical form omits them.
     logical_types: Vec<(String, Value, Value)>,
 }
 
@@ -167,7 +166,8 @@ impl Meaning {
     }
 }
 
-/// The fields of an object are in the order of their names, whatever the text's order is.
+/// Collects the logical types of a schema. The attributes of a JSON object are visited in a fixed order, so the order
+/// in the text does not matter.
 fn collect_logical_types(schema: &Value, found: &mut Vec<(String, Value, Value)>) {
     match schema {
         Value::Object(object) => {
@@ -196,7 +196,7 @@ fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> RegistryError {
     }
 }
 
-/// Shared by the clones of a registry's client.
+/// The known schemas, shared by all clones of a registry client; `None` in tools, which have no state directory.
 pub(super) type SharedKnown = Option<Arc<Known>>;
 
 #[cfg(test)]
@@ -211,9 +211,9 @@ mod tests {
         known.compare(7, found).is_some()
     }
 
-    /// A node with another version of this program reads the file too.
+    /// Other releases of this program read the file too.
     #[test]
-    fn the_file_has_the_form_of_its_golden_file() {
+    fn the_file_matches_its_golden_file() {
         let golden = include_str!("../../golden/daybook-schemas/v1.json");
         let schema = KnownSchema {
             subjects: vec!["journal.orders-value".into()],
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_empty_table_and_one_of_another_form_is_refused() {
+    fn a_missing_file_is_an_empty_table_and_an_unknown_format_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         assert_eq!(SchemaTable::read(&path).unwrap(), SchemaTable::default());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_of_the_same_schema_is_no_difference() {
+    fn another_text_of_the_same_schema_is_not_a_fault() {
         let known = r#"{"type": "record", "name": "A", "fields": [{"name": "at", "type":
             {"type": "long", "logicalType": "timestamp-micros"}, "doc": "when"}]}"#;
         let reprinted = r#"{"name":"A","fields":[{"type":{"logicalType":"timestamp-micros","type":"long"},"name":"at"}],"type":"record"}"#;
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_reads_values_otherwise_is_a_difference() {
+    fn a_schema_that_decodes_values_differently_is_a_fault() {
         let time = |unit: &str| format!(r#"{{"type": "long", "logicalType": "timestamp-{unit}"}}"#);
         let amount = |scale: u32| {
             format!(

@@ -1,24 +1,24 @@
-//! Registers schemas under given ids, in a registry that has lost them.
+//! Registers lost schemas again under their old ids.
 //!
-//! Registries offer this in different ways: Confluent's has a mode of each subject in which a request names the id,
-//! Apicurio's imports an archive. Its Confluent interface takes such a request too, but ignores the id.
+//! Confluent's registry accepts an id in a registration while its subject has the mode IMPORT. Apicurio's registry
+//! imports an archive, because its Confluent interface ignores the id of a registration.
 
 use super::{Registry, archive::archive, error::RegistryError, known::LostSchema};
 use apache_avro::reader::datum::GenericDatumReader;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Where Apicurio's registry has its Confluent interface; its own interface is beside it.
+/// The path of the Confluent interface of Apicurio's registry.
 const APICURIO_CONFLUENT: &str = "/apis/ccompat/";
-/// Where it imports archives.
+/// The path of the archive import, in Apicurio's own interface.
 const APICURIO_IMPORT: &str = "/apis/registry/v2/admin/import";
 
 impl Registry {
-    /// Registers schemas under their ids. The caller has made sure that no id has another schema, and compares
-    /// afterwards.
+    /// Registers schemas under their ids. The caller must check beforehand that no id has another schema, and
+    /// afterwards that the registry has the schemas.
     ///
     /// # Errors
-    /// The registry can't take given ids, or refuses these.
+    /// The registry can't register schemas under given ids, or refuses one of them.
     pub async fn restore(&self, schemas: &[LostSchema]) -> Result<(), RegistryError> {
         let mut schemas = schemas.to_vec();
         schemas.sort();
@@ -28,7 +28,8 @@ impl Registry {
                 self.restore_archive(&schemas).await
             }
             Err(rejection) => {
-                let what = "the mode IMPORT, so it can't take schemas under given ids";
+                let what =
+                    "the request for its mode, so schemas can't be registered under given ids";
                 Err(self.http.refused(what.into(), rejection))
             }
         }
@@ -96,7 +97,7 @@ impl Registry {
     }
 }
 
-/// Whether a schema reads each of these data to its last byte.
+/// Whether the schema decodes every datum completely, without bytes left over.
 pub fn reads_all<'a>(schema: &str, mut data: impl Iterator<Item = &'a [u8]>) -> bool {
     let Ok(schema) = apache_avro::Schema::parse_str(schema) else {
         return false;
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_with_the_mode_import_gets_the_id_and_leaves_the_mode() {
+    async fn a_subject_leaves_the_mode_import_even_if_the_registration_is_refused() {
         let registry = FakeRegistry::start(|request| match request {
             "GET /mode" => (200, r#"{"mode": "READWRITE"}"#),
             "PUT /mode/orders-value?force=true" => (200, r#"{"mode": "IMPORT"}"#),
@@ -141,18 +142,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_that_takes_no_given_ids_is_named() {
+    async fn a_registry_without_import_is_an_error_that_names_the_reason() {
         let registry = FakeRegistry::start(|_| (404, "{}")).await;
         let refused = registry.registry().restore(&lost()).await.unwrap_err();
         let refused = refused.to_string();
         assert!(
-            refused.contains("can't take schemas under given ids"),
+            refused.contains("can't be registered under given ids"),
             "{refused}"
         );
     }
 
     #[test]
-    fn a_schema_that_leaves_bytes_over_or_lacks_some_does_not_read_a_datum() {
+    fn a_datum_with_bytes_left_over_or_missing_is_not_decoded() {
         let long = r#""long""#;
         assert!(reads_all(long, [&[2][..], &[0x80, 1]].into_iter()));
         assert!(!reads_all(long, [&[2][..], &[2, 2]].into_iter()));

@@ -4,7 +4,8 @@
 
 The environment names the servers (DAYBOOK_KAFKA_BROKERS and so on), the binary (DEV_DAYBOOK) and the broker's folder
 (DEV_KAFKA_DATA). Prints a line a minute, and at the end the growth of memory, threads, descriptors, connections and disk per
-hour and per 1,000 commits. The exit code is 1 if a resource grew that must not grow, or if a request failed.
+hour and per 1,000 commits. The exit code is 1 if a resource grew that must not grow, or if a request, an import or a restart
+failed.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from node import Node
 
 SAMPLE_INTERVAL_S = 10.0
 PROGRESS_INTERVAL_S = 60.0
-# For requests in progress at the end.
+# Longest wait for each part of the load to end.
 END_TIMEOUT_S = 60.0
 KAFKA_TIMEOUT_S = 10.0
 DATA = pathlib.Path(__file__).resolve().parents[3] / "data" / "online-retail.csv.gz"
@@ -41,7 +42,7 @@ def commits(consumer):
 
 
 def run(arguments, folder, nodes, counts):
-    """Runs the load; returns the samples."""
+    """Runs the load, and returns the samples."""
     steady, restarted = nodes
     for node in nodes:
         node.start()

@@ -8,11 +8,11 @@ import statistics
 # A larger maximum in the last third of the samples than in the middle third is growth. The slack covers requests that are
 # in progress when a sample is taken.
 COUNT_SLACK = 4
-# Medians of memory are compared; the slack covers the allocator, which returns memory late.
+# The medians of memory are compared. The slack covers memory that the allocator returns to the system late.
 MEMORY_SLACK_MB = 8.0
 MEMORY_SLACK_RATIO = 0.05
 COUNTS = ("threads", "descriptors", "connections")
-# Fewer samples give no verdict.
+# Minimum number of samples for a verdict.
 SAMPLES_MIN = 9
 
 
@@ -39,7 +39,7 @@ def of_process(pid):
         try:
             connections += os.readlink(folder / "fd" / descriptor).startswith("socket:")
         except FileNotFoundError:
-            continue  # It was closed since.
+            continue  # The descriptor was closed after the listing.
     return {
         "memory_mb": int(memory.split()[1]) / 1024,
         "threads": len(os.listdir(folder / "task")),
@@ -68,7 +68,7 @@ def slope(xs, ys):
 
 
 def thirds(samples):
-    """The middle and the last third; the first one is the warm-up."""
+    """The middle and the last third of the samples. The first third is the warm-up."""
     size = len(samples) // 3
     return samples[-2 * size : -size], samples[-size:]
 

@@ -14,7 +14,7 @@ COMMANDS_PER_S = 20.0
 QUERIES_PER_S = 10.0
 IMPORT_INTERVAL_S = 30.0
 RESTART_INTERVAL_S = 120.0
-# Prices of one product before the next one is created.
+# Number of price changes of a product before the next product is created.
 PRICES_PER_PRODUCT = 5
 ERRORS_KEPT_MAX = 20
 QUERIES = [
@@ -49,7 +49,7 @@ class Counts:
 
 
 class Requests:
-    """Requests to one node, on a connection that is kept."""
+    """Sends requests to one node, on one connection."""
 
     def __init__(self, port, counts):
         self.port = port
@@ -77,10 +77,10 @@ class Requests:
 
 
 def run_job(counts, job, *arguments):
-    """Runs a job of the load. An exception ends its thread, so it is counted as an error."""
+    """Runs a job of the load. An exception ends the job, and counts as an error."""
     try:
         job(*arguments)
-    except Exception as error:  # Any exception ends this part of the load.
+    except Exception as error:  # The kind of exception does not matter.
         counts.error(f"{job.__name__} ended: {type(error).__name__}: {error}")
 
 

@@ -24,19 +24,19 @@ class Node:
         self.process = None
 
     def start(self):
-        """Starts the node; does not wait."""
+        """Starts the node, without waiting until it is ready."""
         environment = dict(
             os.environ,
             DAYBOOK_HTTP_LISTEN=f"127.0.0.1:{self.port}",
             DAYBOOK_COMMANDS_STATE_DIR=str(self.state),
         )
-        # It ends with this program, even if this program is killed.
+        # setpriv lets the node end with this program, even if this program is killed.
         command = ["setpriv", "--pdeathsig", "KILL", os.environ["DEV_DAYBOOK"], self.role]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
 
     def ended_by_itself(self):
-        """The fault of a node that has ended although nobody stopped it; None while it runs."""
+        """The fault of a node that ended without being stopped; None while it runs."""
         code = self.process.poll()
         return None if code is None else f"node {self.role} ended by itself with exit code {code}; see {self.folder}/log"
 

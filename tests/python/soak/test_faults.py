@@ -23,7 +23,7 @@ class Faults(unittest.TestCase):
         self.replace(load, "RESTART_INTERVAL_S", 0.01)
 
     def replace(self, module, name, value):
-        """Replaces a constant during the test."""
+        """Replaces a constant until the test ends."""
         self.addCleanup(setattr, module, name, getattr(module, name))
         setattr(module, name, value)
 
@@ -57,12 +57,12 @@ class Faults(unittest.TestCase):
         started.process.wait()
 
     def assert_error(self, text):
-        """The only error, and the verdict."""
+        """Asserts that there is one error, with this text, and that the verdict is a failure."""
         self.assertEqual(self.counts.errors, 1, self.counts.first_errors)
         self.assertIn(text, self.counts.first_errors[0])
         self.assertEqual(growth.exit_code([], self.counts), 1)
 
-    def test_a_node_that_ends_in_order_is_no_error(self):
+    def test_a_node_that_ends_with_exit_code_0_is_not_an_error(self):
         started = self.node("trap 'exit 0' TERM; echo runs; while :; do sleep 0.01; done")
         self.wait_for(started, "runs")
         self.restart_once(started)

@@ -23,15 +23,15 @@ class Growth(unittest.TestCase):
         (found,) = grown(samples(threads=lambda index: 20 + index))
         self.assertIn("threads: at most 39 in the middle third, 49 in the last one", found)
 
-    def test_memory_that_goes_on_growing_is_growth(self):
+    def test_memory_that_grows_throughout_the_run_is_growth(self):
         (found,) = grown(samples(memory=lambda index: 100.0 + 5 * index))
         self.assertIn("memory", found)
 
-    def test_too_few_samples_give_no_verdict(self):
+    def test_too_few_samples_are_reported(self):
         (found,) = grown(samples(count=5))
         self.assertIn("too few", found)
 
-    def test_the_slope_is_that_of_the_line(self):
+    def test_the_slope_of_a_line_is_exact(self):
         self.assertAlmostEqual(slope([0, 1, 2, 3], [5, 7, 9, 11]), 2.0)
         self.assertEqual(slope([1, 1], [5, 7]), 0.0)
 

@@ -1,5 +1,5 @@
-//! A registry that lost its data, or has other schemas under the ids of the log: nothing is registered and nothing
-//! is misread until the schemas are back under their ids.
+//! A registry that lost its data, or has other schemas under the ids of the log. A node registers no schema and decodes
+//! no body until the registry has the old schemas under their old ids.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
@@ -11,21 +11,21 @@ use system_tests::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Longest time from a loss to a readiness with its reason.
+/// Longest time until readiness reports the loss.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time for a node to end.
+/// Longest time for a node to shut down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-/// The component of a process that has not started its roles yet.
+/// The readiness component of a process before its roles start.
 const STARTING: &str = "topics and schemas";
 const REGISTRY: &str = "registry";
-/// More schemas than a deployment has.
+/// More schemas than a deployment registers, so that they use all of its ids.
 const FOREIGN_SCHEMAS: u32 = 20;
 const STATE: &str = "daybook-state";
 
-/// The tests of this file take turns.
+/// Only one test at a time uses the spare registry.
 static SPARE: Mutex<()> = Mutex::const_new(());
 
-pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_their_ids(
+pub async fn no_schema_is_registered_while_the_registry_lacks_ids_of_the_log(
     deployment: &Deployment,
 ) -> Result<()> {
     let registry = SpareRegistry::empty(deployment).await?;
@@ -45,7 +45,7 @@ pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_t
         registered.code != 0 && registered.stderr.contains("has lost data"),
         "{registered:?}"
     );
-    // Without its directory a node knows the ids from the log only.
+    // Without its state directory, a node finds the ids only in the log.
     std::fs::remove_dir_all(deployment.folder.join(STATE))?;
     let mut node = deployment.serve_unready().await?;
     waits(&node, STARTING, "is missing").await?;
@@ -57,7 +57,7 @@ pub async fn a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_t
     registry.has_foreign_only().await
 }
 
-pub async fn a_registry_with_another_schema_under_a_known_id_is_named_and_not_used(
+pub async fn another_schema_under_a_known_id_is_reported_and_not_used(
     deployment: &Deployment,
 ) -> Result<()> {
     let registry = SpareRegistry::empty(deployment).await?;
@@ -66,21 +66,21 @@ pub async fn a_registry_with_another_schema_under_a_known_id_is_named_and_not_us
     sell(&node, "before").await?;
     node.caught_up().await?;
     registry.lose_data(&deployment).await?;
-    // The node has its schemas in memory, and continues with the ids of the log.
+    // The running node continues, because it has its schemas in memory.
     waits(&node, REGISTRY, "is missing").await?;
     sell(&node, "without a registry").await?;
     registry.register_foreign(FOREIGN_SCHEMAS).await?;
-    waits(&node, REGISTRY, "is another schema").await?;
+    waits(&node, REGISTRY, "has another schema").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let node = deployment.serve_unready().await?;
-    waits(&node, STARTING, "is another schema").await
+    waits(&node, STARTING, "has another schema").await
 }
 
-pub async fn a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids(
+pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
     deployment: &Deployment,
 ) -> Result<()> {
     let registry = SpareRegistry::empty(deployment).await?;
-    // Otherwise the ids would be the same in an empty registry.
+    // These schemas take the first ids, so a new registration in an empty registry would get other ids.
     registry.register_foreign(FOREIGN_SCHEMAS).await?;
     let deployment = registry.deployment(deployment);
     let mut node = deployment.serve().await?;
@@ -111,13 +111,16 @@ pub async fn a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids
     registry.register_foreign(2 * FOREIGN_SCHEMAS).await?;
     let refused = deployment.run(&["schemas", "restore"]).await?;
     ensure!(
-        refused.code != 0 && refused.stderr.contains("have other schemas by now"),
+        refused.code != 0
+            && refused
+                .stderr
+                .contains("other schemas under ids of the log"),
         "{refused:?}"
     );
     registry.has_foreign_only().await
 }
 
-/// Returns once the node is not ready and its component has this reason.
+/// Waits until the node is not ready and its component reports this reason.
 async fn waits(node: &Node, component: &str, reason: &str) -> Result<()> {
     let what = format!("{component} to say that a schema {reason}");
     until(&what, NOTICE_TIMEOUT, async || {
@@ -144,7 +147,7 @@ async fn audit_names_the_loss(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// The registry that is there to be emptied, for one test at a time.
+/// The registry that tests may empty. One test at a time uses it.
 struct SpareRegistry {
     url: String,
     http: reqwest::Client,
@@ -175,7 +178,7 @@ impl SpareRegistry {
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    /// The id and the text of the schema of each subject of a deployment.
+    /// The schema id and schema text of each subject of a deployment.
     async fn schemas_of(&self, deployment: &Deployment) -> Result<BTreeMap<String, Value>> {
         let mut schemas = BTreeMap::new();
         for topic in TOPICS {
@@ -188,7 +191,7 @@ impl SpareRegistry {
         Ok(schemas)
     }
 
-    /// Registers schemas that are not ours under as many ids.
+    /// Registers `count` schemas of another program, which take the next ids.
     async fn register_foreign(&self, count: u32) -> Result<()> {
         for number in 0..count {
             let path = format!("{}/subjects/strange-{number}/versions", self.url);

@@ -34,7 +34,7 @@ use nodes::{declines, faults, hung_disk, many_partitions, membership, topics};
 use runner::{Runner, own, shared};
 use std::process::ExitCode;
 
-/// Set by `./dev test --full`: the longest tests run too.
+/// The variable that `./dev test --full` sets to include the longest tests.
 const FULL: &str = "DEV_TEST_FULL";
 
 fn main() -> ExitCode {
@@ -46,7 +46,7 @@ fn tests(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     if std::env::var_os(FULL).is_some() {
         tests.extend(own!(runner, many_partitions: [
-            three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_third,
+            three_nodes_serve_hundreds_of_partitions_and_two_continue_after_the_third_is_killed,
         ]));
     }
     tests.extend(tests_of_outages_and_nodes(runner));
@@ -64,9 +64,9 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_second_node_with_one_member_name_evicts_the_first_until_the_second_ends,
     ]));
     tests.extend(own!(runner, hung_disk: [
-        the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_recovers,
-        a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_command,
-        a_node_that_starts_on_a_disk_that_hangs_says_so_and_serves_once_it_recovers,
+        the_partitions_of_a_node_whose_disk_hangs_move_to_another_until_the_disk_recovers,
+        a_node_whose_disk_hangs_shuts_down_in_time_and_loses_no_acknowledged_command,
+        a_node_that_starts_on_a_hung_disk_reports_it_and_serves_once_the_disk_recovers,
     ]));
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
@@ -75,9 +75,9 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it,
     ]));
     tests.extend(own!(runner, lost_registry: [
-        a_registry_that_lost_its_data_gets_no_schemas_while_the_log_holds_their_ids,
-        a_registry_with_another_schema_under_a_known_id_is_named_and_not_used,
-        a_registry_that_lost_its_data_gets_its_schemas_back_under_their_ids,
+        no_schema_is_registered_while_the_registry_lacks_ids_of_the_log,
+        another_schema_under_a_known_id_is_reported_and_not_used,
+        schemas_restore_registers_lost_schemas_under_their_old_ids,
     ]));
     tests.extend(own!(runner, import_faults: [
         an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,
@@ -147,7 +147,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_taken_port_ends_the_node_with_the_address,
         a_wrong_setting_ends_the_node_with_its_name,
         a_missing_hash_key_ends_the_node_with_the_name_of_the_setting,
-        a_state_directory_with_files_of_others_ends_the_node_and_is_left_as_it_is,
+        a_state_directory_with_foreign_files_ends_the_node_and_is_not_changed,
     ]));
     tests.extend(own!(runner, retries: [
         a_repeated_command_gets_the_same_answer,

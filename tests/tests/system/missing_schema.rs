@@ -1,4 +1,5 @@
-//! A registry that answers, but refuses schemas: a node waits for the schemas of the log and loses no record.
+//! A registry that answers but refuses requests for schemas. A node waits for the schemas of the log, and loses no
+//! record.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
@@ -23,9 +24,10 @@ use tokio::net::TcpListener;
 
 /// Statuses of the refusals: an error of the registry, and a schema that it does not have yet.
 const REFUSALS: [u16; 2] = [503, 404];
-/// Longest time from a refusal to a readiness with its reason.
+/// Longest time until readiness reports the refusal.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A node without its state directory compares the registry with the log before it reads or writes.
+/// The readiness component of a process before its roles start. A node without a state directory compares the registry
+/// with the log at this time.
 const STARTING: &str = "topics and schemas";
 /// Longest body that the proxy forwards.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -72,7 +74,7 @@ pub async fn a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_
     audit_log::verify(deployment).await.map(drop)
 }
 
-/// Returns once the node is not ready because of the schema.
+/// Waits until the node is not ready and names the schema as the reason.
 async fn waits_for_schema(node: &Node) -> Result<()> {
     until(
         "a node that waits for a schema",

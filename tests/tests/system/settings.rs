@@ -72,7 +72,7 @@ pub async fn a_missing_hash_key_ends_the_node_with_the_name_of_the_setting(
     Ok(())
 }
 
-pub async fn a_state_directory_with_files_of_others_ends_the_node_and_is_left_as_it_is(
+pub async fn a_state_directory_with_foreign_files_ends_the_node_and_is_not_changed(
     deployment: &Deployment,
 ) -> Result<()> {
     let state = deployment.folder.join("state");

@@ -191,7 +191,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.record_bytes_max = bytes;
     }
 
-    /// Shares the limits of a process with its other owners. To be called before the first command.
+    /// Sets the limits that this owner shares with the other owners of the process. Call it before the first command.
     pub fn share_limits(&mut self, limits: ProcessLimits) {
         self.unproved_bytes = BytesInFlight::none(limits);
     }
@@ -306,13 +306,17 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         std::mem::take(&mut self.appends)
     }
 
-    /// Takes records back that could not be appended yet; none was created since.
+    /// Returns records that the producer had no room for, to be appended later. The caller must not have created new
+    /// records since [`Core::take_appends`].
     pub fn put_appends_back(&mut self, appends: Vec<Outgoing>) {
-        debug_assert!(self.appends.is_empty(), "records would be out of order");
+        debug_assert!(
+            self.appends.is_empty(),
+            "new records would be appended after these, out of order"
+        );
         self.appends = appends;
     }
 
-    /// Whether there are records to append.
+    /// Whether records wait to be appended.
     pub fn has_appends(&self) -> bool {
         !self.appends.is_empty()
     }

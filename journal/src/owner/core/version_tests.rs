@@ -1,5 +1,4 @@
-//! How a new version of the rule comes into use: by one release that knows it, and by the next one that announces
-//! it.
+//! The two releases of a new version of the rule: the first one supports it, and the second one announces it.
 
 use super::fixture::{NOW, Notes, PARTITIONS, TOPIC};
 use super::state::Core;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 
 const NEXT: i32 = RULE_VERSION_KNOWN + 1;
 
-/// A release that knows the next version, and announces the present one.
+/// The first release: it supports the next version, and announces the current one.
 #[derive(Debug, Clone, PartialEq)]
 struct Knows;
 
@@ -27,7 +26,7 @@ impl RuleProtocol for Knows {
 
 impl OwnerProtocol for Knows {}
 
-/// The release after it.
+/// The second release: it announces the next version.
 #[derive(Debug, Clone, PartialEq)]
 struct Announces;
 
@@ -43,8 +42,8 @@ impl OwnerProtocol for Announces {
     }
 }
 
-/// The verdict of a node with the rule `R` on the announcement of an owner with the protocol `P`, and the version
-/// that it then knows to be in force.
+/// Lets a reader with the rule `R` judge the announcement of an owner with the protocol `P`. Returns the verdict, and
+/// the rule version in the reader's checkpoint.
 fn judged<P: OwnerProtocol, R: RuleProtocol>() -> (Result<Verdict, Alarm>, i32) {
     let encoder = Encoder::new(7, &Event::CONTEXT.schema()).unwrap();
     let store = Arc::new(Memory::default());
@@ -58,14 +57,14 @@ fn judged<P: OwnerProtocol, R: RuleProtocol>() -> (Result<Verdict, Alarm>, i32) 
 }
 
 #[test]
-fn nodes_that_know_the_next_version_are_read_by_nodes_that_do_not() {
+fn announcements_of_the_first_release_are_valid_for_older_readers() {
     let (verdict, version) = judged::<Knows, CorrectProtocol>();
     assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
     assert_eq!(version, RULE_VERSION_ANNOUNCED);
 }
 
 #[test]
-fn nodes_that_announce_the_next_version_are_read_by_nodes_that_know_it() {
+fn announcements_of_the_second_release_are_valid_for_the_first_release_only() {
     let (verdict, version) = judged::<Announces, Knows>();
     assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
     assert_eq!(version, NEXT);

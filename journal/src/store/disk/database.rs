@@ -241,7 +241,7 @@ impl Open {
         }
         let (sealed, unmerged) = self.waiting();
         if !has_room(sealed, unmerged) {
-            // A later write removes them. This one has waited already.
+            // A later write removes these entries. The caller's write has already waited for room once.
             return Ok(());
         }
         batch.commit()?;
@@ -297,7 +297,7 @@ impl Open {
         self.dead.lock().expect("no holder panics")
     }
 
-    /// Memtables that wait to be flushed, and tables that wait to be merged.
+    /// The number of memtables that wait for a flush, and of tables that wait for a merge.
     fn waiting(&self) -> (usize, usize) {
         let sealed = self.entries.sealed_memtable_count();
         (sealed, self.entries.l0_table_count())

@@ -322,9 +322,9 @@ mod tests {
     };
     use tokio::sync::Notify;
 
-    /// Every call needs the database, and opening it holds the lock on the connection.
+    /// Opening the database hangs and holds the connection's lock, which every call needs.
     #[tokio::test]
-    async fn no_call_waits_for_a_disk_that_hangs_and_later_ones_succeed() {
+    async fn calls_time_out_while_the_disk_hangs_and_succeed_after_it_recovers() {
         static HANGS: AtomicBool = AtomicBool::new(true);
         static OPENS: Notify = Notify::const_new();
         fn open(path: &Path, number: u64) -> Result<Open, Failure> {
@@ -352,7 +352,7 @@ mod tests {
         };
         let (hung, ()) = tokio::join!(store.clone().read(vec![key.clone()]), async {
             OPENS.notified().await;
-            // The clock jumps to the time-out only now, so the call has begun.
+            // A paused clock jumps to the time-out. It is paused only now, after the call has begun.
             tokio::time::pause();
         });
         for error in [

@@ -1,5 +1,5 @@
-//! The disk of a node's state store hangs: its calls neither succeed nor fail. The node must go on to answer, must say
-//! so, and must not keep partitions that it can't serve.
+//! The disk of a node's state store hangs: its calls neither succeed nor fail. The node must still answer requests,
+//! must report the disk in its readiness, and must give up partitions that it can't serve.
 
 use super::{
     CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create,
@@ -14,19 +14,19 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use system_tests::{Deployment, HangingDisk, Poll, audit_log, free_address::free_addresses, until};
 
-/// The reason that readiness gives.
+/// The reason in the readiness of a node whose disk hangs.
 const HANGS: &str = "the disk has not answered";
-/// Commands that are acknowledged before the disk hangs.
+/// The number of commands acknowledged before the disk hangs.
 const ACKNOWLEDGED: usize = 16;
 
-pub async fn the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_recovers(
+pub async fn the_partitions_of_a_node_whose_disk_hangs_move_to_another_until_the_disk_recovers(
     deployment: &Deployment,
 ) -> Result<()> {
     let addresses = free_addresses(2)?;
     let disk = HangingDisk::new(deployment).await?;
     let mut nodes = start_with(deployment, &addresses, |node| disk.attach(node)).await?;
     let load = Load::begin(&addresses).await?;
-    // It needs its disk, because the load changes its products.
+    // This owner reads its store often, because the load changes its products.
     let index = owner_of_most_products(deployment, &addresses).await?;
     let mut hung = nodes.remove(index);
     let other = &nodes[0];
@@ -45,7 +45,7 @@ pub async fn the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_re
     moved.await.with_context(|| hung.log_tail())?;
     not_ready(&hung, HANGS).await?;
     not_ready(&hung, "the state store has not answered").await?;
-    // Both nodes take commands of all partitions.
+    // Both nodes accept commands for all partitions.
     let lost = load.pause_of_every_client().await?;
     hung.client().get("/health/live").await?.expect(200)?;
 
@@ -59,7 +59,7 @@ pub async fn the_partitions_of_a_node_whose_disk_hangs_go_to_another_until_it_re
     check_log(deployment, &acknowledged).await
 }
 
-pub async fn a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_command(
+pub async fn a_node_whose_disk_hangs_shuts_down_in_time_and_loses_no_acknowledged_command(
     deployment: &Deployment,
 ) -> Result<()> {
     let address = free_addresses(1)?[0];
@@ -72,8 +72,8 @@ pub async fn a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_comm
     }
     disk.hang(address)?;
     let mut sent = 0;
-    until("a reason against readiness", CHANGE_TIMEOUT, async || {
-        // The first save of its commits notices that the disk hangs.
+    until("readiness to report the disk", CHANGE_TIMEOUT, async || {
+        // The disk is noticed when the owner first saves a commit.
         let sku = format!("DURING-{sent}");
         sent += 1;
         let body = json!({"sku": sku, "description": "a product"});
@@ -87,7 +87,10 @@ pub async fn a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_comm
     .await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
     ensure!(status.success(), "it ended with {status} after {time:?}");
-    println!("told to stop, it ended within {} ms", time.as_millis());
+    println!(
+        "the node with the hung disk shut down within {} ms",
+        time.as_millis()
+    );
 
     disk.recover()?;
     let nodes = start_with(deployment, &[address], |_| ()).await?;
@@ -101,7 +104,7 @@ pub async fn a_node_whose_disk_hangs_ends_when_told_to_stop_and_keeps_every_comm
     audit_log::verify(deployment).await.map(drop)
 }
 
-pub async fn a_node_that_starts_on_a_disk_that_hangs_says_so_and_serves_once_it_recovers(
+pub async fn a_node_that_starts_on_a_hung_disk_reports_it_and_serves_once_the_disk_recovers(
     deployment: &Deployment,
 ) -> Result<()> {
     let address = free_addresses(1)?[0];

@@ -1,5 +1,6 @@
-//! Hundreds of partitions on three nodes: take-overs, streams between nodes and bytes in flight keep to the limits of
-//! a process, and nothing ends for want of room. It takes minutes, so it runs only with `--full`.
+//! Hundreds of partitions on three nodes. Take-overs, streams between nodes and bytes in flight stay within the limits
+//! of a process, and no owner or node ends for lack of resources. The test takes minutes, so it runs only with
+//! `--full`.
 
 use super::{LINES, sale, start_with};
 use anyhow::{Result, ensure};
@@ -7,14 +8,14 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use system_tests::{Deployment, Node, free_address::free_addresses};
 
-/// Partitions of each of the two journals: as many as 14 journals of 64 have.
+/// Partitions of each of the two journals. Together they have as many as 14 journals with 64 partitions each.
 const PARTITIONS: usize = 448;
-/// Some for nearly every partition.
+/// The number of batches. They have sales for nearly every partition.
 const BATCHES: usize = 10;
-/// Most times that a line is sent.
+/// Maximum number of attempts for each line.
 const ATTEMPTS_MAX: usize = 10;
 
-pub async fn three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_third(
+pub async fn three_nodes_serve_hundreds_of_partitions_and_two_continue_after_the_third_is_killed(
     deployment: &Deployment,
 ) -> Result<()> {
     let journals = format!(r#"{{"journal.catalog"={PARTITIONS},"journal.orders"={PARTITIONS}}}"#);
@@ -27,14 +28,14 @@ pub async fn three_nodes_serve_hundreds_of_partitions_and_two_go_on_without_the_
     for node in &mut nodes {
         node.ready().await?;
     }
-    // Each sale is known to the partition's new owner.
+    // The partition's new owner recognises each sale as repeated.
     let again = sell(&nodes[1], true).await?;
-    ensure!(first == again, "other positions after the kill");
+    ensure!(first == again, "the positions changed after the kill");
     Ok(())
 }
 
-/// Sends the sales of all batches to a node; returns their positions. A line whose owner does not answer in time is
-/// sent again with its key, as the answer says.
+/// Sends the sales of all batches to a node, and returns their positions. A line whose owner does not answer in time is
+/// sent again with the same key, as the error asks.
 async fn sell(node: &Node, are_replayed: bool) -> Result<Vec<Value>> {
     let mut positions = Vec::new();
     for batch in 0..BATCHES {
