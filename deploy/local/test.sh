@@ -86,8 +86,12 @@ all_tests() {
   fi
   # Cassandra makes one schema change at a time, so only few of these tests run at once.
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
-  foreground_tests system --workspace --test system
+  foreground_tests system --workspace --test system -- --skip many_partitions
   await_tests servers
+  # Alone, because three nodes with hundreds of partitions need all processors.
+  if [ -n "${DEV_TEST_FULL:-}" ]; then
+    foreground_tests many_partitions --workspace --test system -- many_partitions
+  fi
   # This test kills the servers, so no other test that needs them may run at the same time.
   foreground_tests power_cut --workspace --test power_cut
 }

@@ -1,15 +1,19 @@
 //! Limits that all owners of a process share: concurrent take-overs, and bytes in flight. They bound the threads,
 //! connections and memory of a process that owns many partitions.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Maximum number of owners that read the log at the same time for a take-over. Each uses a client with its own threads
-/// and connections.
-const TAKE_OVERS_MAX: usize = 32;
+/// Maximum number of owners per processor that read the log at the same time for a take-over. Each uses a client with
+/// its own threads and connections, whose start takes processor time. With many more of them, no take-over reads its
+/// announcement early enough to trust its timestamp, and all of them announce themselves again.
+const TAKE_OVERS_PER_PROCESSOR: usize = 4;
 /// Maximum number of owners that read the log at the same time after a barrier. These recoveries are short, so they
 /// have slots of their own and don't wait for take-overs.
 const RECOVERIES_MAX: usize = 32;
@@ -42,7 +46,8 @@ pub(super) struct BytesInFlight {
 
 impl Default for ProcessLimits {
     fn default() -> Self {
-        Self::new(TAKE_OVERS_MAX, RECOVERIES_MAX)
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self::new(TAKE_OVERS_PER_PROCESSOR * processors, RECOVERIES_MAX)
     }
 }
 
