@@ -101,9 +101,9 @@ fn phrases_of(line: &str) -> impl Iterator<Item = String> {
     let banned = BANNED
         .iter()
         .flat_map(|(phrases, instead)| phrases.iter().map(move |phrase| (*phrase, *instead)));
-    banned.filter_map(move |(phrase, instead)| {
-        has_phrase(&plain, phrase).then(|| format!("`{phrase}`; write: {instead}"))
-    })
+    banned
+        .filter(move |(phrase, _)| has_phrase(&plain, phrase))
+        .map(|(phrase, instead)| format!("`{phrase}`; write: {instead}"))
 }
 
 /// A line in lower case, with the words of its names apart.
