@@ -200,6 +200,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
         a_series_has_every_window,
+        an_answer_that_the_client_has_is_a_304,
         the_openapi_document_has_every_path,
         metrics_and_request_ids_are_served,
     ]));

@@ -8,6 +8,7 @@
 
 mod backends;
 mod log;
+mod plans;
 mod products;
 mod queries;
 mod stores;
