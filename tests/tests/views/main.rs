@@ -7,6 +7,7 @@
 )]
 
 mod backends;
+mod catalog;
 mod log;
 mod plans;
 mod products;
