@@ -25,6 +25,7 @@ pub mod recorded;
 pub mod registration;
 mod registry;
 mod repeated_failure;
+mod sale;
 pub mod settings;
 #[cfg(test)]
 mod spec;

@@ -20,4 +20,5 @@ views! {
     orders_v2,
     orders_by_customer_v2,
     catalog_v1,
+    customers_v1,
 }

@@ -41,6 +41,15 @@ pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) 
     }))
 }
 
+/// The event at another time.
+pub fn at(time: Timestamp, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.ordered_at = time,
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.issued_at = time,
+    }
+    event
+}
+
 pub fn ordered_at() -> Timestamp {
     Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
 }
