@@ -50,6 +50,15 @@ pub fn at(time: Timestamp, mut event: Event) -> Event {
     event
 }
 
+/// The event in another country.
+pub fn of_country(country: &str, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.country = country.into(),
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.country = country.into(),
+    }
+    event
+}
+
 pub fn ordered_at() -> Timestamp {
     Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
 }

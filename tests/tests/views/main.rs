@@ -13,3 +13,4 @@ mod plans;
 mod products;
 mod queries;
 mod stores;
+mod totals;

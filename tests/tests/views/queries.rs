@@ -12,7 +12,7 @@ use projections::{
     order::Kind,
     postgres::PostgresStore,
     views::{
-        VIEWS, orders_by_customer_v2::OrdersByCustomer,
+        VIEWS, country_sales_v1::CountrySalesView, orders_by_customer_v2::OrdersByCustomer,
         orders_v2::OrdersView,
     },
 };
@@ -163,6 +163,9 @@ async fn all_views_with_totals_have_the_same_ones() {
         let note = Event::CreditNote(CreditNoteEvent::CreditNoteIssued(credit_note(-of_note)));
         commits.push(commit(40, &note_id(of_note), 1, note));
         apply(databases, commits.clone()).await;
+        let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone());
+        open(&countries).await;
+        countries.apply(&batch(0, 41, commits)).await.unwrap();
         let expected = Totals {
             invoices: 41,
             sales: 40,
