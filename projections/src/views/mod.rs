@@ -22,4 +22,5 @@ views! {
     catalog_v1,
     customers_v1,
     country_sales_v1,
+    order_timeline_v1,
 }

@@ -13,4 +13,5 @@ mod plans;
 mod products;
 mod queries;
 mod stores;
+mod timeline;
 mod totals;

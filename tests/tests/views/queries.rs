@@ -324,9 +324,17 @@ async fn an_unknown_order_is_not_found() {
 async fn a_view_without_tables_is_unavailable() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let api = serve(databases).await;
+        let timeline = format!("orders/{}/timeline", id(1));
         for path in [
             "orders",
             "customers/1/orders",
+            "products",
+            "products/suggestions?prefix=a",
+            "products/A",
+            "customers",
+            "customers/1",
+            "countries",
+            timeline.as_str(),
         ] {
             assert_problem(&format!("{api}/{path}"), 503, "DATABASE_UNAVAILABLE").await;
         }
