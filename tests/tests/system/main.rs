@@ -1,8 +1,8 @@
 //! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
 //! starts the servers and sets the environment.
 //!
-//! Tests run at the same time, most with a deployment of their own. The tests of [`import`] and [`queries`] only
-//! read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
+//! Tests run at the same time, most with a deployment of their own. The tests of [`import`], [`read_models`] and
+//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
 //! deployment. The program has a runner of its own, which stops the shared nodes at the end.
 
 mod audit_copies;
@@ -17,6 +17,7 @@ mod missing_schema;
 mod nodes;
 mod outages;
 mod queries;
+mod read_models;
 mod reconcile;
 mod record_limits;
 mod requests;
@@ -194,6 +195,12 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         reconcile_shows_the_same_total_for_every_source,
         audit_verify_finds_no_void_record_after_an_import,
         a_foreign_client_reads_the_same_totals,
+    ]));
+    tests.extend(shared!(runner, read_models: [
+        the_view_of_customers_has_every_cell_of_the_file,
+        the_view_of_countries_has_every_cell_of_the_file,
+        the_catalog_has_every_cell_of_the_file,
+        the_timelines_have_every_cell_of_the_file,
     ]));
     tests.extend(shared!(runner, queries: [
         a_filtered_list_has_the_matching_orders_newest_first,
