@@ -15,6 +15,7 @@ mod import_faults;
 mod lost_registry;
 mod missing_schema;
 mod nodes;
+mod openapi;
 mod outages;
 mod queries;
 mod read_models;
@@ -161,6 +162,9 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_client_that_sends_every_line_before_it_reads_gets_every_answer,
         a_client_that_reads_no_answers_does_not_delay_a_shutdown,
         a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
+    ]));
+    tests.extend(own!(runner, openapi: [
+        no_generated_request_gets_an_answer_outside_of_the_document,
     ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
