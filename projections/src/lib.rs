@@ -5,9 +5,12 @@
 //!
 //! `view` is the port that a view implements, and `fold` computes its rows. `store` is the port between the
 //! projector and a database; `postgres` and `cql` implement it.
+//!
+//! `paging` has the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their answers.
 
 mod applier;
 pub mod columns;
+mod conditional;
 pub mod cql;
 pub mod databases;
 pub mod fold;
@@ -22,6 +25,7 @@ pub mod recorded;
 pub mod registration;
 mod registry;
 mod repeated_failure;
+mod sale;
 pub mod settings;
 #[cfg(test)]
 mod spec;
@@ -30,6 +34,7 @@ pub mod store;
 pub mod view;
 pub mod views;
 
+pub use conditional::conditional;
 pub use databases::Databases;
 pub use projector::Runtime;
 pub use recorded::{FoldError, Recorded};

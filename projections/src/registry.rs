@@ -1,6 +1,9 @@
 //! Operations on all views.
 
-use crate::{databases::Databases, problems::QueryError, projector::Runtime, views::VIEWS};
+use crate::{
+    conditional::conditional, databases::Databases, problems::QueryError, projector::Runtime,
+    views::VIEWS,
+};
 use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -21,9 +24,10 @@ pub fn run(runtime: &Runtime, databases: &Databases) {
 
 /// The queries of every view.
 pub fn routes(databases: &Databases) -> OpenApiRouter {
-    VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
+    let routes = VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
         router.merge((view.routes)(databases))
-    })
+    });
+    conditional(routes)
 }
 
 /// The totals of every view that holds all orders, each with the names of its database and its view.

@@ -17,7 +17,7 @@ use service::{
     budget,
     health::Health,
     hosts::{Hosts, check_host},
-    problem::Problem,
+    problem::{self, Problem},
     progress::Progress,
     trace,
 };
@@ -80,7 +80,7 @@ pub fn router(state: ApiState) -> Router {
         };
         api = api
             .merge(projections::routes(&read_side.databases))
-            .merge(streams::routes(read_side.series))
+            .merge(projections::conditional(streams::routes(read_side.series)))
             .merge(
                 OpenApiRouter::new()
                     .routes(routes!(progress::progress))
@@ -93,10 +93,11 @@ pub fn router(state: ApiState) -> Router {
         .routes(routes!(service::health::live))
         .routes(routes!(service::health::ready))
         .with_state(state.health);
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .merge(health)
         .split_for_parts();
+    problem::name_media_type(&mut document);
     let metrics = state.metrics;
     router
         .merge(internal)

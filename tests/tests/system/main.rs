@@ -1,8 +1,8 @@
 //! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
 //! starts the servers and sets the environment.
 //!
-//! Tests run at the same time, most with a deployment of their own. The tests of [`import`] and [`queries`] only
-//! read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
+//! Tests run at the same time, most with a deployment of their own. The tests of [`import`], [`read_models`] and
+//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
 //! deployment. The program has a runner of its own, which stops the shared nodes at the end.
 
 mod audit_copies;
@@ -15,8 +15,10 @@ mod import_faults;
 mod lost_registry;
 mod missing_schema;
 mod nodes;
+mod openapi;
 mod outages;
 mod queries;
+mod read_models;
 mod reconcile;
 mod record_limits;
 mod requests;
@@ -161,6 +163,9 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_client_that_reads_no_answers_does_not_delay_a_shutdown,
         a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
     ]));
+    tests.extend(own!(runner, openapi: [
+        no_generated_request_gets_an_answer_outside_of_the_document,
+    ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
         describe_of_an_unknown_partition_fails,
@@ -195,11 +200,18 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         audit_verify_finds_no_void_record_after_an_import,
         a_foreign_client_reads_the_same_totals,
     ]));
+    tests.extend(shared!(runner, read_models: [
+        the_view_of_customers_has_every_cell_of_the_file,
+        the_view_of_countries_has_every_cell_of_the_file,
+        the_catalog_has_every_cell_of_the_file,
+        the_timelines_have_every_cell_of_the_file,
+    ]));
     tests.extend(shared!(runner, queries: [
         a_filtered_list_has_the_matching_orders_newest_first,
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
         a_series_has_every_window,
+        an_answer_that_the_client_has_is_a_304,
         the_openapi_document_has_every_path,
         metrics_and_request_ids_are_served,
     ]));
