@@ -8,6 +8,7 @@
 
 mod applier;
 pub mod columns;
+mod consistency;
 pub mod cql;
 pub mod databases;
 pub mod fold;
@@ -30,6 +31,7 @@ pub mod store;
 pub mod view;
 pub mod views;
 
+pub use consistency::Waits;
 pub use databases::Databases;
 pub use projector::Runtime;
 pub use recorded::{FoldError, Recorded};

@@ -1,6 +1,12 @@
 //! Operations on all views.
 
-use crate::{databases::Databases, problems::QueryError, projector::Runtime, views::VIEWS};
+use crate::{
+    consistency::Waits,
+    databases::Databases,
+    problems::QueryError,
+    projector::Runtime,
+    views::VIEWS,
+};
 use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -19,10 +25,10 @@ pub fn run(runtime: &Runtime, databases: &Databases) {
     }
 }
 
-/// The queries of every view.
-pub fn routes(databases: &Databases) -> OpenApiRouter {
+/// The queries of every view. They wait for the positions of their requests.
+pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
-        router.merge((view.routes)(databases))
+        router.merge(waits.wrap(view, databases, (view.routes)(databases)))
     })
 }
 

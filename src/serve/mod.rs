@@ -171,6 +171,7 @@ impl Service {
             series: read_side.series.clone(),
             progress: read_side.progress.clone(),
             admin: self.source.admin.clone(),
+            position_wait_max: Duration::from_millis(self.config.http.position_wait_ms),
         });
         let router = api::router(api::ApiState {
             write_side: self.write_side.clone(),

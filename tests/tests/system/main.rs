@@ -16,6 +16,7 @@ mod lost_registry;
 mod missing_schema;
 mod nodes;
 mod outages;
+mod positions;
 mod queries;
 mod reconcile;
 mod record_limits;
@@ -89,6 +90,11 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_registry_outage_is_named_and_ends_by_itself,
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
+    ]));
+    tests.extend(own!(runner, positions: [
+        a_query_finds_the_write_of_its_position_at_every_node,
+        an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
+        a_view_without_its_database_gives_no_old_answer_without_a_mark,
     ]));
     tests.extend(own!(runner, membership: [
         a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,
