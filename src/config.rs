@@ -46,6 +46,9 @@ pub struct HttpSettings {
     /// Longest time that a query waits until its view has applied the positions in its `Daybook-Position`, in
     /// milliseconds. Default 2000; at most 30000.
     pub position_wait_ms: u64,
+    /// Maximum number of live clients of the process: streams of the events of an order or a customer. Further ones are
+    /// refused with 503. Default 10000.
+    pub live_clients_max: usize,
 }
 
 /// Minimum of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
@@ -60,6 +63,7 @@ impl Default for HttpSettings {
             hosts: String::new(),
             waiting_bytes_max: budget::BYTES_DEFAULT,
             position_wait_ms: consistency::WAIT_MS_DEFAULT,
+            live_clients_max: projections::live::CLIENTS_MAX_DEFAULT,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     consistency::Waits,
     databases::Databases,
+    live::{self, Live},
     problems::QueryError,
     projector::Runtime,
     views::VIEWS,
@@ -30,6 +31,15 @@ pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
         router.merge(waits.wrap(view, databases, (view.routes)(databases)))
     })
+}
+
+/// The live updates. A client may pass the position of an order that it has just created.
+pub fn live_routes(live: Live, databases: &Databases, waits: &Waits) -> OpenApiRouter {
+    let routes = live::routes(live);
+    match VIEWS.iter().find(|view| view.name == live::VIEW) {
+        Some(view) => waits.wrap(view, databases, routes),
+        None => routes,
+    }
 }
 
 /// The totals of every view that holds all orders, each with the names of its database and its view.
@@ -62,6 +72,12 @@ pub async fn totals(
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn the_view_that_knows_the_orders_of_live_clients_is_registered() {
+        let found = VIEWS.iter().any(|view| view.name == live::VIEW);
+        assert!(found, "{} is not in VIEWS", live::VIEW);
+    }
 
     #[test]
     fn no_two_views_have_the_same_name() {

@@ -12,7 +12,7 @@ use axum::{
 use commands::WriteSideHandle;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
-use projections::{Databases, Waits};
+use projections::{Databases, Live, Waits};
 use service::{
     budget,
     health::Health,
@@ -66,6 +66,7 @@ pub struct ReadSide {
     pub series: streams::Series,
     pub progress: Progress,
     pub admin: Admin,
+    pub live: Live,
     /// Longest wait of a query for the positions in its request.
     pub position_wait_max: Duration,
 }
@@ -86,6 +87,11 @@ pub fn router(state: ApiState) -> Router {
         };
         api = api
             .merge(projections::routes(&read_side.databases, &waits))
+            .merge(projections::live_routes(
+                read_side.live,
+                &read_side.databases,
+                &waits,
+            ))
             .merge(streams::routes(read_side.series, waits.wait_max))
             .merge(
                 OpenApiRouter::new()

@@ -19,8 +19,8 @@ const POSITIONS_MAX: usize = 1_024;
 pub struct Positions(pub BTreeMap<(String, i32), i64>);
 
 impl Positions {
-    /// Reads the headers of a request, each with one or several positions separated by commas. Of two positions in
-    /// one partition the later one counts, because it includes the other.
+    /// Reads the headers of a request, each with one or several positions separated by commas. If there are two
+    /// positions in one partition, the later one counts, because it includes the other.
     ///
     /// # Errors
     /// 400: a malformed position, or too many.
@@ -82,7 +82,10 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn read(lines: &[&str]) -> Result<Vec<((String, i32), i64)>, Problem> {
+    /// A partition of a topic, and the offset in it.
+    type Position = ((String, i32), i64);
+
+    fn read(lines: &[&str]) -> Result<Vec<Position>, Problem> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(DAYBOOK_POSITION, HeaderValue::from_str(line).unwrap());

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 const VIEW: &str = "orders_v2";
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// What a database stores about the view.
+/// The positions that a database stores.
 #[derive(Clone, Default)]
 struct Database {
     positions: Arc<Mutex<BTreeMap<(String, i32), i64>>>,
