@@ -11,9 +11,11 @@
 mod applier;
 pub mod columns;
 mod conditional;
+mod consistency;
 pub mod cql;
 pub mod databases;
 pub mod fold;
+pub mod live;
 pub mod metrics;
 pub mod order;
 mod paging;
@@ -35,10 +37,12 @@ pub mod view;
 pub mod views;
 
 pub use conditional::conditional;
+pub use consistency::Waits;
 pub use databases::Databases;
+pub use live::Live;
 pub use projector::Runtime;
 pub use recorded::{FoldError, Recorded};
-pub use registry::{TotalsError, routes, run, totals};
+pub use registry::{TotalsError, live_routes, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
 pub use store::{Failure, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -12,11 +12,13 @@ mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod live;
 mod lost_registry;
 mod missing_schema;
 mod nodes;
 mod openapi;
 mod outages;
+mod positions;
 mod queries;
 mod read_models;
 mod reconcile;
@@ -91,6 +93,19 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_registry_outage_is_named_and_ends_by_itself,
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
+    ]));
+    tests.extend(own!(runner, positions: [
+        a_query_finds_the_write_of_its_position_at_every_node,
+        an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
+        a_view_without_its_database_gives_no_old_answer_without_a_mark,
+    ]));
+    tests.extend(own!(runner, live: [
+        a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_gets_none_twice,
+        an_event_reaches_the_clients_of_every_node,
+        an_order_is_followed_from_the_position_of_its_command,
+        a_stream_that_can_not_begin_is_refused,
+        a_client_that_does_not_read_is_dropped_with_the_reason,
+        clients_in_another_language_read_both_forms_and_learn_why_they_end,
     ]));
     tests.extend(own!(runner, membership: [
         a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,

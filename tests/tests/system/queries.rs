@@ -134,9 +134,11 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
         "/api/v1/countries",
         "/api/v1/customers",
         "/api/v1/customers/{id}",
+        "/api/v1/customers/{id}/events",
         "/api/v1/customers/{id}/orders",
         "/api/v1/orders",
         "/api/v1/orders/{id}",
+        "/api/v1/orders/{id}/events",
         "/api/v1/orders/{id}/timeline",
         "/api/v1/products",
         "/api/v1/products/suggestions",
@@ -147,6 +149,23 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
     ]);
     let missing: Vec<&&str> = expected.difference(&paths).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}; found: {paths:?}");
+    for path in [
+        "/api/v1/orders",
+        "/api/v1/customers/{id}/orders",
+        "/api/v1/analytics/series",
+    ] {
+        let query = &document["paths"][path]["get"];
+        let parameters = query["parameters"].as_array().context("no parameters")?;
+        let mut headers = parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "header");
+        ensure!(
+            headers.any(|header| header["name"] == "Daybook-Position"),
+            "{path}: {query}"
+        );
+        let headers = &query["responses"]["200"]["headers"];
+        ensure!(headers["Daybook-Stale"].is_object(), "{path}: {query}");
+    }
     let docs = client.get("/docs").await?;
     ensure!(
         docs.expect(200)?.text.contains("swagger-ui"),

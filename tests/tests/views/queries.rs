@@ -7,7 +7,7 @@ use crate::{
 use journal::Valid;
 use kafka::partition::of_key;
 use projections::{
-    Databases, Failure, Store, StoreError,
+    Databases, Failure, Store, StoreError, Waits,
     cql::CqlStore,
     order::Kind,
     postgres::PostgresStore,
@@ -93,7 +93,7 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
 
 /// Serves the queries; returns their address.
 pub async fn serve(databases: &Databases) -> String {
-    let (router, _) = projections::routes(databases).split_for_parts();
+    let (router, _) = projections::routes(databases, &Waits::default()).split_for_parts();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
