@@ -99,15 +99,7 @@ async fn follow_order(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if !order::is_id(&id) {
-        let detail =
-            "pass the id of an order or a credit note: order_ or creditnote_, then 26 characters";
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "INVALID_ORDER_ID",
-            detail,
-        ));
-    }
+    order::check_id(&id)?;
     let request = Request {
         upgrade,
         headers,
