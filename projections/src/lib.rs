@@ -10,6 +10,7 @@ mod applier;
 pub mod columns;
 pub mod cql;
 pub mod databases;
+pub mod figures;
 pub mod fold;
 pub mod metrics;
 pub mod order;

@@ -2,7 +2,7 @@
 
 use crate::recorded::is_in_calendar;
 use axum::http::StatusCode;
-use schemas::{ContentHash, Timestamp, text::normalised};
+use schemas::{ContentHash, Currency, Timestamp, text::normalised};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use service::problem::Problem;
 
@@ -19,6 +19,8 @@ const LAYOUT: u8 = 2;
 const CURSOR_LENGTH_MAX: usize = 1_024;
 /// Bytes of the hash of a list's filters.
 const FILTER_BYTES: usize = 8;
+/// Longest text of a row's key in a cursor, in bytes.
+const KEY_BYTES_MAX: usize = 256;
 /// Longest id in a cursor, in bytes; a TypeID has at most 90.
 const ID_BYTES_MAX: usize = 90;
 
@@ -145,6 +147,24 @@ pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     })
 }
 
+/// Reads the code of a currency.
+pub fn currency(name: &str, text: &str) -> Result<Currency, Problem> {
+    Currency::parse(text).map_err(|_| {
+        let detail = format!("{name}: pass a code of ISO 4217 in upper case, such as GBP");
+        Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURRENCY", detail)
+    })
+}
+
+/// The problem of a query that lacks a parameter which another one needs.
+pub fn missing(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "PARAMETER_MISSING", detail)
+}
+
+/// Whether a row can have this text in its key. Commands allow 64 characters of up to 4 bytes each.
+pub fn is_key_text(text: &str) -> bool {
+    text.len() <= KEY_BYTES_MAX && !text.contains('\0')
+}
+
 /// Cuts up to `limit` + 1 rows down to a page. Returns the cursor of the next page, too, if there is one.
 pub fn cut<Row, Key: SortKey>(
     list: &str,
@@ -223,6 +243,13 @@ mod tests {
             assert_eq!(text("customer", refused).unwrap_err().code, "INVALID_TEXT");
         }
         assert_eq!(time("from", "today").unwrap_err().code, "INVALID_TIME");
+        assert_eq!(currency("currency", "GBP"), Ok(Currency::GBP));
+        for refused in ["gbp", "POUND", ""] {
+            assert_eq!(
+                currency("currency", refused).unwrap_err().code,
+                "INVALID_CURRENCY"
+            );
+        }
     }
 
     #[test]

@@ -1,14 +1,22 @@
 //! Errors of queries, and their answers to clients.
 
-use crate::{cql::CqlError, postgres};
+use crate::{
+    cql::CqlError,
+    postgres::{self, ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT},
+};
 use axum::http::StatusCode;
 use schemas::totals::Overflow;
 use service::problem::Problem;
 use std::time::Duration;
 use utoipa::IntoResponses;
 
-/// Longest time for one query.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for one query. It is longer than a statement may wait and run in Postgres, so that Postgres itself
+/// tells that a statement took too long.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    QUERY_TIMEOUT.as_millis() > ACQUIRE_TIMEOUT.as_millis() + STATEMENT_TIMEOUT.as_millis()
+);
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +43,11 @@ pub enum QueryError {
 /// The errors of a query for a page of a list.
 #[derive(IntoResponses)]
 pub enum ListProblems {
-    /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
+    /// UNKNOWN_OR_INVALID_PARAMETER, PARAMETER_MISSING, INVALID_TIME, INVALID_TEXT, INVALID_CURRENCY, INVALID_LIMIT
+    /// or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE.
+    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE, whose detail says which filter to narrow.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -56,6 +65,41 @@ pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Re
             Err(unavailable(&format!("no answer within {waited} s")))
         }
     }
+}
+
+/// Waits for the query of a list, at most [`QUERY_TIMEOUT`]. `narrower` tells the client how to ask for less.
+///
+/// # Errors
+/// 503 QUERY_TOO_EXPENSIVE if Postgres ends the query after [`STATEMENT_TIMEOUT`], and those of [`answer`].
+pub async fn answer_list<T>(
+    query: impl Future<Output = Result<T, QueryError>>,
+    narrower: &str,
+) -> Result<T, Problem> {
+    let checked = async {
+        match query.await {
+            Err(QueryError::Postgres(error)) if postgres::is_statement_timeout(&error) => {
+                Ok(Err(too_expensive(narrower)))
+            }
+            Ok(found) => Ok(Ok(found)),
+            Err(error) => Err(error),
+        }
+    };
+    answer(checked).await?
+}
+
+fn too_expensive(narrower: &str) -> Problem {
+    let limit_s = STATEMENT_TIMEOUT.as_secs();
+    tracing::warn!(
+        limit_s,
+        narrower,
+        "query cancelled at the statement time-out"
+    );
+    let detail = format!("the query took longer than {limit_s} s: {narrower}");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "QUERY_TOO_EXPENSIVE",
+        detail,
+    )
 }
 
 fn problem(error: &QueryError) -> Problem {
@@ -114,6 +158,64 @@ mod tests {
             code_of(QueryError::Value { column, value }).await,
             (500, "INTERNAL_ERROR")
         );
+    }
+
+    /// The error of a statement that Postgres cancelled.
+    #[derive(Debug)]
+    struct Cancelled;
+
+    impl std::fmt::Display for Cancelled {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("canceling statement due to statement timeout")
+        }
+    }
+
+    impl std::error::Error for Cancelled {}
+
+    impl sqlx::error::DatabaseError for Cancelled {
+        fn message(&self) -> &str {
+            "canceling statement due to statement timeout"
+        }
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("57014".into())
+        }
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_reaches_the_statement_time_out_is_no_outage() {
+        let cancelled = || async { Err(sqlx::Error::Database(Box::new(Cancelled)).into()) };
+        let refused = answer_list::<()>(cancelled(), "pass `customer`").await;
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.code),
+            (503, "QUERY_TOO_EXPENSIVE")
+        );
+        assert_eq!(
+            refused.detail,
+            "the query took longer than 10 s: pass `customer`"
+        );
+        // The row of a key is found at once, unless the database is overloaded.
+        let refused = answer::<()>(cancelled()).await.unwrap_err();
+        assert_eq!(refused.code, "DATABASE_UNAVAILABLE");
+    }
+
+    #[tokio::test]
+    async fn other_errors_of_a_list_are_those_of_every_query() {
+        let unavailable = async { Err(sqlx::Error::PoolTimedOut.into()) };
+        let refused = answer_list::<()>(unavailable, "pass `customer`").await;
+        assert_eq!(refused.unwrap_err().code, "DATABASE_UNAVAILABLE");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,6 +57,14 @@ pub enum FoldError {
         /// Lines in the event.
         count: usize,
     },
+    /// A sum beyond 64 bits.
+    #[error("the sum with {key} at offset {offset} is beyond 64 bits")]
+    Overflow {
+        /// The record's key.
+        key: String,
+        /// The commit's offset.
+        offset: i64,
+    },
     /// Events between the stored row and this event are missing.
     #[error("{key} at offset {offset} has version {version}, but the stored row has {stored}")]
     Gap {
@@ -119,6 +127,14 @@ impl<E> Recorded<'_, E> {
             offset: self.offset,
             count,
         })
+    }
+
+    /// The error for an event whose sum with a row is beyond 64 bits.
+    pub fn overflow(&self) -> FoldError {
+        FoldError::Overflow {
+            key: self.key.to_owned(),
+            offset: self.offset,
+        }
     }
 
     /// The error for an event that changes a missing row.

@@ -35,6 +35,11 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the server cancelled a statement, which it does after the statement time-out.
+pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == CANCELLED)
+}
+
 /// The kind of failure, which decides how the projector continues.
 pub(super) fn failure(error: &sqlx::Error) -> Failure {
     match state(error).as_deref() {

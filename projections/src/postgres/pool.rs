@@ -9,9 +9,9 @@ use sqlx::{
 use std::time::Duration;
 
 /// Longest wait for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time for one statement on the server, in milliseconds.
-const STATEMENT_TIMEOUT_MS: &str = "10000";
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest time for one statement on the server.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The database to connect to when another one is created.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
@@ -22,7 +22,10 @@ const DATABASE_EXISTS: [&str; 2] = ["42P04", "23505"];
 pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsError> {
     settings.check()?;
     let options = settings.options()?.application_name("daybook").options([
-        ("statement_timeout", STATEMENT_TIMEOUT_MS),
+        (
+            "statement_timeout",
+            &*STATEMENT_TIMEOUT.as_millis().to_string(),
+        ),
         // "already exists, skipping" is not worth a log line.
         ("client_min_messages", "warning"),
     ]);

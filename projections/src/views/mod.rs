@@ -19,4 +19,5 @@ macro_rules! views {
 views! {
     orders_v2,
     orders_by_customer_v2,
+    customers_v1,
 }

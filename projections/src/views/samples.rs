@@ -43,3 +43,21 @@ pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) 
 pub fn ordered_at() -> Timestamp {
     Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
 }
+
+/// The same event at another time.
+pub fn at(time: Timestamp, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.ordered_at = time,
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.issued_at = time,
+    }
+    event
+}
+
+/// The same event in another currency.
+pub fn in_currency(currency: Currency, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.currency = currency,
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.currency = currency,
+    }
+    event
+}
