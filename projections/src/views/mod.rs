@@ -20,4 +20,5 @@ views! {
     orders_v2,
     orders_by_customer_v2,
     customers_v1,
+    country_sales_v1,
 }

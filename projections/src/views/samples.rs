@@ -61,3 +61,12 @@ pub fn in_currency(currency: Currency, mut event: Event) -> Event {
     }
     event
 }
+
+/// The same event in another country.
+pub fn in_country(country: &str, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.country = country.into(),
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.country = country.into(),
+    }
+    event
+}
