@@ -1,6 +1,7 @@
 //! The types of orders in the answers of all views. Each view has its own types for its stored rows.
 
 use crate::problems::QueryError;
+use axum::http::StatusCode;
 use schemas::{Currency, Totals, TotalsByCurrency, ids};
 use serde::{Deserialize, Serialize};
 use service::problem::Problem;
@@ -82,6 +83,9 @@ pub enum OrderProblems {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Sale, Self::CreditNote];
+
     /// The name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,7 +99,7 @@ impl Kind {
     /// # Errors
     /// [`QueryError::Value`] for a name that [`Kind::as_str`] never returns.
     pub fn stored(name: &str) -> Result<Self, QueryError> {
-        [Self::Sale, Self::CreditNote]
+        Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == name)
             .ok_or_else(|| QueryError::Value {
@@ -131,9 +135,28 @@ pub fn add_totals(
     Ok(sums.add(currency, totals)?)
 }
 
-/// Whether a text has the form of an order's id.
-pub fn is_id(text: &str) -> bool {
-    ID_PREFIXES
-        .iter()
-        .any(|prefix| ids::is_type_id(text, prefix))
+/// Checks that a text has the form of an order's id.
+///
+/// # Errors
+/// 400 INVALID_ORDER_ID.
+pub fn check_id(text: &str) -> Result<(), Problem> {
+    let mut prefixes = ID_PREFIXES.iter();
+    match prefixes.any(|prefix| ids::is_type_id(text, prefix)) {
+        true => Ok(()),
+        false => {
+            let detail = "pass the id of an order or a credit note: order_ or creditnote_, then 26 \
+                characters";
+            Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "INVALID_ORDER_ID",
+                detail,
+            ))
+        }
+    }
+}
+
+/// The problem of an unknown order.
+pub fn not_found(id: &str) -> Problem {
+    let detail = format!("no order or credit note has the id {id}: pass an id from the list");
+    Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
 }

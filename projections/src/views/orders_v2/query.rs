@@ -2,14 +2,14 @@
 
 use super::tables::{LineRow, OrderRow, OrdersView};
 use crate::{
-    columns::{Columns, list},
+    columns::{Columns, join, list},
     order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
-    problems::{ListProblems, QueryError, answer},
+    problems::{ListProblems, QueryError, answer, answer_list},
     view::View,
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use schemas::{Timestamp, Totals, TotalsAt, TotalsByCurrency, context::ORDERS};
 use serde::{Deserialize, Serialize};
 use service::{
@@ -112,7 +112,10 @@ async fn list_orders(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer(find_page(&pool, &filter)).await.map(Json)
+    let narrower = filter.narrower();
+    answer_list(find_page(&pool, &filter), &narrower)
+        .await
+        .map(Json)
 }
 
 /// One order or credit note with its lines.
@@ -122,20 +125,9 @@ async fn get_order(
     State(pool): State<PgPool>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
 ) -> Result<Json<OrderDetail>, Problem> {
-    if !order::is_id(&id) {
-        let detail = "pass the id of an order or a credit note: order_ or creditnote_, then 26 \
-            characters";
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "INVALID_ORDER_ID",
-            detail,
-        ));
-    }
+    order::check_id(&id)?;
     let found = answer(find_one(&pool, &id)).await?;
-    found.map(Json).ok_or_else(|| {
-        let detail = format!("no order or credit note has the id {id}: pass an id from the list");
-        Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
-    })
+    found.map(Json).ok_or_else(|| order::not_found(&id))
 }
 
 impl Filter {
@@ -161,6 +153,24 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// How a client asks for less: the filters that it did not pass, or the range of time.
+    fn narrower(&self) -> String {
+        let filters = [
+            ("`customer`", self.customer.is_none()),
+            ("`country`", self.country.is_none()),
+            ("`from`", self.from.is_none()),
+            ("`to`", self.to.is_none()),
+        ];
+        let missing = filters.iter().filter(|(_, is_missing)| *is_missing);
+        let missing = join(missing.map(|(name, _)| *name), ", or ");
+        match missing.is_empty() {
+            true => "pass a later `from` or an earlier `to`".to_owned(),
+            false => format!("narrow the list: pass {missing}"),
+        }
+    }
+}
+
 async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryError> {
     let rows = find(pool, filter).await?;
     let (rows, next_cursor) = paging::cut(&filter.list, rows, filter.limit, |row| NewestFirst {
@@ -174,20 +184,43 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryErr
     })
 }
 
-/// Reads one row more than the page, to know whether there is a next page. The statement has only the conditions
-/// of the query, so Postgres can plan it with the index for these conditions.
+/// Reads one row more than the page, to know whether there is a next page.
 async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
+    let mut query = page_query(filter);
+    Ok(query.build_query_as().fetch_all(pool).await?)
+}
+
+/// The statement for a page: one page of each kind, merged. Every index begins with the columns of equal values and
+/// the kind, so each part reads at most a page, whatever filters are combined.
+fn page_query(filter: &Filter) -> QueryBuilder<Postgres> {
+    let kinds = Kind::ALL.into_iter();
+    let kinds = kinds.filter(|kind| filter.kind.is_none_or(|wanted| wanted == *kind));
+    let columns = list(OrderRow::all());
+    let mut query = QueryBuilder::new(format!("SELECT {columns} FROM ("));
+    for (index, kind) in kinds.enumerate() {
+        if index > 0 {
+            query.push(" UNION ALL ");
+        }
+        query.push("(");
+        push_page_of_kind(&mut query, kind, filter);
+        query.push(")");
+    }
+    query.push(") AS pages");
+    push_order(&mut query, filter);
+    query
+}
+
+/// The statement has only the conditions of the query, so Postgres can plan it with the index for them.
+fn push_page_of_kind(query: &mut QueryBuilder<Postgres>, kind: Kind, filter: &Filter) {
     let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
-    let mut query =
-        QueryBuilder::<Postgres>::new(format!("SELECT {columns} FROM {table} WHERE true"));
+    query
+        .push(format!("SELECT {columns} FROM {table} WHERE kind = "))
+        .push_bind(kind.as_str());
     if let Some(customer) = &filter.customer {
         query.push(" AND customer_id = ").push_bind(customer);
     }
     if let Some(country) = &filter.country {
         query.push(" AND country = ").push_bind(country);
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" AND kind = ").push_bind(kind.as_str());
     }
     if let Some(from) = filter.from {
         query.push(" AND ordered_at >= ").push_bind(Instant(from));
@@ -203,10 +236,14 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryErro
             .push_bind(&after.order_id)
             .push(")");
     }
+    push_order(query, filter);
+}
+
+/// The order of the list, and one row more than the page.
+fn push_order(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query
         .push(" ORDER BY ordered_at DESC, order_id DESC LIMIT ")
         .push_bind(i64::from(filter.limit) + 1);
-    Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
 /// An order joined with one of its lines.
@@ -321,6 +358,61 @@ mod tests {
     fn query(query: &str) -> ListQuery {
         let uri = format!("/orders?{query}").parse().unwrap();
         axum::extract::Query::try_from_uri(&uri).unwrap().0
+    }
+
+    /// The columns of each index of the table of orders.
+    fn indexes() -> Vec<String> {
+        let schema = include_str!("schema.sql");
+        let start = format!("ON {} (", OrderRow::TABLE);
+        let columns = schema.split(&start).skip(1);
+        columns
+            .map(|rest| rest.split_once(')').unwrap().0.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn every_combination_of_filters_has_an_index_in_the_order_of_the_list() {
+        let indexes = indexes();
+        for filters in [
+            vec![],
+            vec!["customer_id"],
+            vec!["country"],
+            vec!["customer_id", "country"],
+        ] {
+            // A list of both kinds is merged from the pages of each.
+            let columns = [&filters[..], &["kind", "ordered_at DESC", "order_id DESC"]].concat();
+            let expected = list(columns);
+            assert!(
+                indexes.contains(&expected),
+                "no index ({expected}): {indexes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_of_both_kinds_is_merged_from_a_page_of_each() {
+        let count = |query_text: &str, part: &str| {
+            let filter = Filter::check(query(query_text)).unwrap();
+            page_query(&filter).sql().as_str().matches(part).count()
+        };
+        assert_eq!(count("customer=1&country=EIRE", "WHERE kind = "), 2);
+        // Each part has the limit, and the whole as well.
+        assert_eq!(count("customer=1&country=EIRE", "LIMIT"), 3);
+        assert_eq!(count("customer=1&kind=SALE", "WHERE kind = "), 1);
+        assert_eq!(count("customer=1&kind=SALE", "customer_id = "), 1);
+    }
+
+    #[test]
+    fn a_query_that_is_too_expensive_is_told_which_filter_to_pass() {
+        let narrower = |text: &str| Filter::check(query(text)).unwrap().narrower();
+        assert_eq!(
+            narrower("country=EIRE&to=2010-12-01T00:00:00Z"),
+            "narrow the list: pass `customer`, or `from`"
+        );
+        assert_eq!(
+            narrower("customer=1&country=EIRE&from=2010-12-01T00:00:00Z&to=2011-12-01T00:00:00Z"),
+            "pass a later `from` or an earlier `to`"
+        );
     }
 
     #[test]

@@ -29,7 +29,13 @@ CREATE TABLE IF NOT EXISTS orders_v2_lines (
 );
 
 -- Every list is sorted by (ordered_at, order_id), descending: a page continues behind the last key of the one before.
-CREATE INDEX IF NOT EXISTS orders_v2_by_time ON orders_v2 (ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_customer ON orders_v2 (customer_id, ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_country ON orders_v2 (country, ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_kind ON orders_v2 (kind, ordered_at DESC, order_id DESC);
+-- There is an index for each combination of the filters by customer and by country. Its next column is the kind: a list
+-- of both kinds is merged from a page of each, so each combination needs one index instead of two.
+CREATE INDEX IF NOT EXISTS orders_v2_by_kind
+  ON orders_v2 (kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_customer_and_kind
+  ON orders_v2 (customer_id, kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_country_and_kind
+  ON orders_v2 (country, kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2_by_customer_country_and_kind
+  ON orders_v2 (customer_id, country, kind, ordered_at DESC, order_id DESC);
