@@ -21,4 +21,5 @@ views! {
     orders_by_customer_v2,
     customers_v1,
     country_sales_v1,
+    order_timeline_v1,
 }
