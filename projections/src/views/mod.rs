@@ -22,4 +22,5 @@ views! {
     customers_v1,
     country_sales_v1,
     order_timeline_v1,
+    catalog_v1,
 }

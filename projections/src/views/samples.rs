@@ -1,7 +1,8 @@
 //! Events for the tests of the views.
 
 use schemas::{
-    Currency, Quantity, Sku, Timestamp, UnitPrice,
+    Currency, Money, Quantity, Sku, Timestamp, UnitPrice,
+    catalog::{self, ProductCreated, ProductEvent, ProductPriceChanged},
     orders::{CreditNoteEvent, CreditNoteIssued, Event, OrderEvent, SaleImported, SaleLine},
 };
 
@@ -69,4 +70,20 @@ pub fn in_country(country: &str, mut event: Event) -> Event {
         Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.country = country.into(),
     }
     event
+}
+
+pub fn product_created(sku: &str, description: &str) -> catalog::Event {
+    let created = ProductCreated {
+        sku: Sku::parse(sku).unwrap(),
+        description: description.into(),
+    };
+    catalog::Event::Product(ProductEvent::ProductCreated(created))
+}
+
+pub fn price_changed(currency: Currency, amount: i64) -> catalog::Event {
+    let changed = ProductPriceChanged {
+        old: None,
+        new: Money { amount, currency },
+    };
+    catalog::Event::Product(ProductEvent::ProductPriceChanged(changed))
 }
