@@ -6,8 +6,12 @@
     reason = "a test program; clippy knows only its test functions"
 )]
 
+mod api;
 mod backends;
+mod catalog;
+mod figures;
 mod log;
 mod products;
 mod queries;
 mod stores;
+mod timeline;

@@ -1,6 +1,7 @@
 //! The views of orders behind their queries, and their totals.
 
 use crate::{
+    api::{assert_problem, get, pages, serve},
     backends::{OnBoth, run},
     log::{PARTITION, PARTITIONS, batch, commit, open},
 };
@@ -21,7 +22,7 @@ use schemas::{
 use serde_json::{Value, json};
 
 /// An order with one line. Its customer is `number` modulo 3, and 0 means no customer.
-fn sale(number: i64) -> SaleImported {
+pub fn sale(number: i64) -> SaleImported {
     SaleImported {
         invoice: number.to_string(),
         customer: Some(number % 3).filter(|n| *n > 0).map(|n| n.to_string()),
@@ -40,7 +41,7 @@ fn sale(number: i64) -> SaleImported {
     }
 }
 
-fn credit_note(number: i64) -> CreditNoteIssued {
+pub fn credit_note(number: i64) -> CreditNoteIssued {
     let sale = sale(number);
     CreditNoteIssued {
         invoice: format!("C{number}"),
@@ -54,13 +55,13 @@ fn credit_note(number: i64) -> CreditNoteIssued {
     }
 }
 
-fn id(number: i64) -> String {
+pub fn id(number: i64) -> String {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
     schemas::ids::CommandId(bytes).aggregate_id("order")
 }
 
-fn sale_commit(offset: i64, number: i64, sale: SaleImported) -> Valid<Event> {
+pub fn sale_commit(offset: i64, number: i64, sale: SaleImported) -> Valid<Event> {
     commit(
         offset,
         &id(number),
@@ -88,46 +89,14 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
     cql.apply(&batch).await.unwrap();
 }
 
-/// Serves the queries; returns their address.
-async fn serve(databases: &Databases) -> String {
-    let (router, _) = projections::routes(databases).split_for_parts();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    format!("http://{address}")
-}
-
-async fn get(url: &str) -> (u16, Value) {
-    let response = reqwest::get(url).await.unwrap();
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap())
-}
-
-/// Asserts that a request is answered with a problem.
-async fn assert_problem(url: &str, status: u16, code: &str) {
-    let (found, problem) = get(url).await;
-    assert_eq!(
-        (found, problem["code"].as_str()),
-        (status, Some(code)),
-        "{url}: {problem}"
-    );
-}
-
-/// Follows the cursors from the first page to the last: `(ordered_at, id)` of every order.
+/// `(ordered_at, id)` of every order of a list.
 async fn walk(url: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let (mut walked, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let (status, page) = get(&format!("{url}{cursor}")).await;
-        assert_eq!(status, 200, "{page}");
-        let orders = page["orders"].as_array().unwrap().iter();
-        walked.extend(orders.map(|order| (text(&order["ordered_at"]), text(&order["id"]))));
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return walked,
-        }
-    }
+    let orders = pages(url, "orders").await;
+    let keys = orders
+        .iter()
+        .map(|order| (text(&order["ordered_at"]), text(&order["id"])));
+    keys.collect()
 }
 
 /// The expected result of [`walk`] for orders of numbers below 60.
@@ -235,6 +204,73 @@ async fn orders_are_filtered_by_customer_country_and_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn filters_can_be_combined() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        let mut commits = sales(0..60);
+        let notes = (60..70).map(|number| {
+            let note = CreditNoteEvent::CreditNoteIssued(credit_note(number));
+            let id = id(number).replace("order", "creditnote");
+            commit(number, &id, 1, Event::CreditNote(note))
+        });
+        commits.extend(notes);
+        apply(databases, commits).await;
+        let api = serve(databases).await;
+        let all = pages(&format!("{api}/orders?limit=100"), "orders").await;
+        assert_eq!(all.len(), 70);
+        let filters = [
+            ("customer", "2"),
+            ("country", "Norway"),
+            ("kind", "CREDIT_NOTE"),
+            ("kind", "SALE"),
+        ];
+        for combination in 0..1_u32 << filters.len() {
+            let filters = filters.iter().enumerate();
+            let filters = filters.filter(|(bit, _)| combination >> bit & 1 == 1);
+            let filters: Vec<_> = filters.map(|(_, filter)| *filter).collect();
+            if filters.iter().filter(|(name, _)| *name == "kind").count() > 1 {
+                continue;
+            }
+            let query: String = filters
+                .iter()
+                .map(|(name, value)| format!("&{name}={value}"))
+                .collect();
+            let matches =
+                |order: &&Value| filters.iter().all(|(name, value)| order[name] == *value);
+            let expected: Vec<Value> = all.iter().filter(matches).cloned().collect();
+            let found = pages(&format!("{api}/orders?limit=4{query}"), "orders").await;
+            assert_eq!(found, expected, "{query}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_reaches_the_statement_time_out_tells_what_to_narrow() {
+    run(async |OnBoth { databases, .. }: &OnBoth| {
+        apply(databases, sales(0..6)).await;
+        let api = serve(databases).await;
+        // The statement waits for this lock until its time-out.
+        let mut transaction = databases.postgres.begin().await.unwrap();
+        sqlx::raw_sql("LOCK TABLE orders_v2 IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let (status, problem) = get(&format!("{api}/orders?country=Norway")).await;
+        transaction.rollback().await.unwrap();
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (503, Some("QUERY_TOO_EXPENSIVE")),
+            "{problem}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("`customer`"), "{detail}");
+        let (status, page) = get(&format!("{api}/orders?country=Norway")).await;
+        assert_eq!(status, 200, "{page}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orders_are_filtered_by_time() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         apply(databases, sales(0..60)).await;
@@ -318,7 +354,18 @@ async fn an_unknown_order_is_not_found() {
 async fn a_view_without_tables_is_unavailable() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let api = serve(databases).await;
-        for path in ["orders", "customers/1/orders"] {
+        let timeline = format!("orders/{}/timeline", id(1));
+        for path in [
+            "orders",
+            "customers/1/orders",
+            "customers",
+            "customers/1",
+            "countries",
+            "products?q=heart&facets=true",
+            "products/suggestions?prefix=h",
+            "products/85123A",
+            &timeline,
+        ] {
             assert_problem(&format!("{api}/{path}"), 503, "DATABASE_UNAVAILABLE").await;
         }
     })

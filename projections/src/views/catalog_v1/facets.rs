@@ -1,7 +1,7 @@
 //! Facets: how many of the products that match a search have which currency and price.
 
-use super::{search::push_matches, tables::ProductRow};
-use crate::{columns::Columns, order::Amount, problems::QueryError};
+use super::search::{Search, push_matching};
+use crate::{order::Amount, problems::QueryError};
 use serde::Serialize;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::ToSchema;
@@ -72,21 +72,21 @@ struct Group {
 
 /// Counts the products that match a text, or all.
 pub(super) async fn find(pool: &PgPool, text: Option<&str>) -> Result<CatalogFacets, QueryError> {
-    let table = ProductRow::TABLE;
+    let search = Search {
+        text,
+        is_ranked: false,
+    };
     let mut query = QueryBuilder::<Postgres>::new("SELECT currency, width_bucket(price, ");
-    query.push_bind(RANGE_BOUNDS.to_vec()).push(format!(
+    query.push_bind(RANGE_BOUNDS.to_vec()).push(
         ") AS range, count(*) AS products, min(price) AS lowest, max(price) AS highest \
-         FROM (SELECT currency, price FROM {table}"
-    ));
-    if let Some(text) = text {
-        query.push(" WHERE ");
-        push_matches(&mut query, text);
-    }
+         FROM (SELECT currency, price FROM (",
+    );
+    push_matching(&mut query, search, "currency, price", |_| {});
     // One product more, to know whether all were counted.
     query
-        .push(" LIMIT ")
+        .push(") AS matches LIMIT ")
         .push_bind(COUNTED_MAX + 1)
-        .push(") AS matches GROUP BY currency, range ORDER BY currency, range");
+        .push(") AS counted GROUP BY currency, range ORDER BY currency, range");
     let groups: Vec<Group> = query.build_query_as().fetch_all(pool).await?;
     Ok(facets(groups))
 }

@@ -3,6 +3,7 @@
 mod facets;
 mod query;
 mod search;
+mod sort_keys;
 mod suggestions;
 mod tables;
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use super::{
     facets::{self, CatalogFacets},
-    search::{push_matches, push_relevance},
+    search::{Search, push_matching},
+    sort_keys::{ByPrice, ByRelevance, BySku},
     suggestions,
     tables::{CatalogView, ProductRow},
 };
 use crate::{
     columns::{Columns, list},
     order::Amount,
-    paging::{self, SortKey},
+    paging,
     problems::{ListProblems, QueryError, answer, answer_list},
     view::View,
 };
@@ -31,8 +32,9 @@ const TEXT_CHARS_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ListQuery {
-    /// Only products with these words in the description or as the SKU: in any form and order, or spelled almost like
-    /// this. Quotes hold words together, `-` excludes a word, and `or` is between alternatives.
+    /// Only products with these words in the description or as the SKU, in any form and order; if there are none, only
+    /// products that are spelled almost like this. Quotes hold words together, `-` excludes a word, and `or` is between
+    /// alternatives.
     #[param(example = "hanging heart")]
     q: Option<String>,
     /// Only products with a price in this currency: ISO 4217.
@@ -76,45 +78,6 @@ struct ProductPath {
     sku: String,
 }
 
-/// The sort key of the list by SKU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct BySku {
-    pub sku: String,
-}
-
-/// The sort key of the lists by price, in either direction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ByPrice {
-    /// Minor units of the list's currency.
-    pub price: i64,
-    pub sku: String,
-}
-
-/// The sort key of the list by relevance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ByRelevance {
-    pub relevance: i64,
-    pub sku: String,
-}
-
-impl SortKey for BySku {
-    fn is_valid(&self) -> bool {
-        Sku::parse(&self.sku).is_ok()
-    }
-}
-
-impl SortKey for ByPrice {
-    fn is_valid(&self) -> bool {
-        Sku::parse(&self.sku).is_ok()
-    }
-}
-
-impl SortKey for ByRelevance {
-    fn is_valid(&self) -> bool {
-        Sku::parse(&self.sku).is_ok()
-    }
-}
-
 /// A checked [`ListQuery`].
 #[derive(Debug)]
 struct Filter {
@@ -132,17 +95,17 @@ struct Filter {
 /// The sort, and the key of the last row of the previous page.
 #[derive(Debug, PartialEq)]
 enum Page {
-    ByRelevance(Option<ByRelevance>),
-    BySku(Option<BySku>),
-    ByPriceAsc(Option<ByPrice>),
-    ByPriceDesc(Option<ByPrice>),
+    Relevance(Option<ByRelevance>),
+    Sku(Option<BySku>),
+    PriceAsc(Option<ByPrice>),
+    PriceDesc(Option<ByPrice>),
 }
 
 impl Page {
     fn is_by_relevance(&self) -> bool {
         match self {
-            Self::ByRelevance(_) => true,
-            Self::BySku(_) | Self::ByPriceAsc(_) | Self::ByPriceDesc(_) => false,
+            Self::Relevance(_) => true,
+            Self::Sku(_) | Self::PriceAsc(_) | Self::PriceDesc(_) => false,
         }
     }
 }
@@ -276,10 +239,10 @@ impl Filter {
         let list = paging::list(CatalogView::NAME, &filters);
         let cursor = query.cursor.as_deref();
         let page = match sort {
-            Sort::Relevance => Page::ByRelevance(paging::cursor(&list, cursor)?),
-            Sort::Sku => Page::BySku(paging::cursor(&list, cursor)?),
-            Sort::PriceAsc => Page::ByPriceAsc(paging::cursor(&list, cursor)?),
-            Sort::PriceDesc => Page::ByPriceDesc(paging::cursor(&list, cursor)?),
+            Sort::Relevance => Page::Relevance(paging::cursor(&list, cursor)?),
+            Sort::Sku => Page::Sku(paging::cursor(&list, cursor)?),
+            Sort::PriceAsc => Page::PriceAsc(paging::cursor(&list, cursor)?),
+            Sort::PriceDesc => Page::PriceDesc(paging::cursor(&list, cursor)?),
         };
         Ok(Self {
             list,
@@ -321,12 +284,12 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<ProductPage, QueryE
         sku: sku(row),
     };
     let (rows, next_cursor) = match filter.page {
-        Page::ByRelevance(_) => paging::cut(list, rows, limit, |row| ByRelevance {
+        Page::Relevance(_) => paging::cut(list, rows, limit, |row| ByRelevance {
             relevance: row.relevance,
             sku: sku(row),
         }),
-        Page::BySku(_) => paging::cut(list, rows, limit, |row| BySku { sku: sku(row) }),
-        Page::ByPriceAsc(_) | Page::ByPriceDesc(_) => paging::cut(list, rows, limit, by_price),
+        Page::Sku(_) => paging::cut(list, rows, limit, |row| BySku { sku: sku(row) }),
+        Page::PriceAsc(_) | Page::PriceDesc(_) => paging::cut(list, rows, limit, by_price),
     };
     let products = rows.into_iter().map(|row| product(row.product));
     Ok(ProductPage {
@@ -353,29 +316,42 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<Found>, QueryError> 
 
 fn list_query(filter: &Filter) -> QueryBuilder<Postgres> {
     let columns = list(ProductRow::all());
-    let mut query = QueryBuilder::new(format!("SELECT {columns}, relevance FROM ("));
-    push_matching(&mut query, filter);
-    query.push(") AS matches WHERE true");
+    let search = Search {
+        text: filter.text.as_deref(),
+        is_ranked: filter.page.is_by_relevance(),
+    };
+    // A relevance is computed once per match. Other lists end with the page, so they must not collect every match.
+    let materialized = match search.is_ranked {
+        true => "MATERIALIZED",
+        false => "NOT MATERIALIZED",
+    };
+    let mut query = QueryBuilder::new(format!("WITH matches AS {materialized} ("));
+    push_matching(&mut query, search, &columns, |query| {
+        push_filters(query, filter)
+    });
+    query.push(format!(
+        ") SELECT {columns}, relevance FROM matches WHERE true"
+    ));
     match &filter.page {
-        Page::ByRelevance(after) => {
+        Page::Relevance(after) => {
             if let Some(after) = after {
                 push_after(&mut query, ("relevance", "<"), after.relevance, &after.sku);
             }
             query.push(" ORDER BY relevance DESC, sku DESC");
         }
-        Page::BySku(after) => {
+        Page::Sku(after) => {
             if let Some(after) = after {
                 query.push(" AND sku > ").push_bind(after.sku.clone());
             }
             query.push(" ORDER BY sku");
         }
-        Page::ByPriceAsc(after) => {
+        Page::PriceAsc(after) => {
             if let Some(after) = after {
                 push_after(&mut query, ("price", ">"), after.price, &after.sku);
             }
             query.push(" ORDER BY price, sku");
         }
-        Page::ByPriceDesc(after) => {
+        Page::PriceDesc(after) => {
             if let Some(after) = after {
                 push_after(&mut query, ("price", "<"), after.price, &after.sku);
             }
@@ -386,26 +362,7 @@ fn list_query(filter: &Filter) -> QueryBuilder<Postgres> {
     query
 }
 
-/// The products that match the search and the filters.
-fn push_matching(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    let (columns, table) = (list(ProductRow::all()), ProductRow::TABLE);
-    query.push(format!("SELECT {columns}, "));
-    // Other lists don't need it, and its computation costs time.
-    match filter
-        .text
-        .as_deref()
-        .filter(|_| filter.page.is_by_relevance())
-    {
-        Some(text) => push_relevance(query, text),
-        None => {
-            query.push("0::bigint");
-        }
-    }
-    query.push(format!(" AS relevance FROM {table} WHERE true"));
-    if let Some(text) = &filter.text {
-        query.push(" AND ");
-        push_matches(query, text);
-    }
+fn push_filters(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(currency) = filter.currency {
         query.push(" AND currency = ").push_bind(currency.code());
     }
@@ -463,9 +420,9 @@ mod tests {
 
     #[test]
     fn a_search_is_sorted_by_relevance_and_other_lists_by_sku() {
-        assert_eq!(check("q=heart").unwrap().page, Page::ByRelevance(None));
-        assert_eq!(check("q=heart&sort=sku").unwrap().page, Page::BySku(None));
-        assert_eq!(check("currency=GBP").unwrap().page, Page::BySku(None));
+        assert_eq!(check("q=heart").unwrap().page, Page::Relevance(None));
+        assert_eq!(check("q=heart&sort=sku").unwrap().page, Page::Sku(None));
+        assert_eq!(check("currency=GBP").unwrap().page, Page::Sku(None));
     }
 
     #[test]
@@ -484,7 +441,7 @@ mod tests {
             );
         }
         let in_pounds = check("currency=GBP&price_min=1&sort=price_desc").unwrap();
-        assert_eq!(in_pounds.page, Page::ByPriceDesc(None));
+        assert_eq!(in_pounds.page, Page::PriceDesc(None));
     }
 
     #[test]
@@ -504,7 +461,7 @@ mod tests {
         let of_page = "q=heart&currency=GBP&sort=price_asc";
         let cursor = paging::encode(&check(of_page).unwrap().list, &key);
         let next = check(&format!("{of_page}&facets=true&limit=7&cursor={cursor}"));
-        assert_eq!(next.unwrap().page, Page::ByPriceAsc(Some(key)));
+        assert_eq!(next.unwrap().page, Page::PriceAsc(Some(key)));
         for other in [
             "q=hearts&currency=GBP&sort=price_asc",
             "q=heart&currency=EUR&sort=price_asc",

@@ -1,32 +1,81 @@
-//! The conditions of a search, for the statements of the list and of its facets.
+//! The products that match a search, for the statements of the list and of its facets.
 //!
-//! A product matches a text if it has all words of the text, in any form (full-text search), or a passage that is
-//! spelled almost like the text (trigrams).
+//! A product matches a text if it has all words of the text, in any form (full-text search). If no product has them, a
+//! product matches that has a passage spelled almost like the text (trigrams). Spelling is expensive to compare, so it
+//! is not compared without need.
 
+use super::tables::ProductRow;
+use crate::columns::Columns;
 use sqlx::{Postgres, QueryBuilder};
 
-/// Weight of a full match of words and of a full match of spelling in [`push_relevance`].
+/// The relevance of a full match: relevances are whole numbers, because a cursor has one, and whole numbers are exact.
 const RELEVANCE_ONE: i64 = 1_000_000;
 /// The configuration of the words in `schema.sql`.
 const LANGUAGE: &str = "english";
 
-/// Adds the condition that a product matches a text.
-pub(super) fn push_matches(query: &mut QueryBuilder<Postgres>, text: &str) {
-    query.push("(search @@ ");
-    push_words(query, text);
-    // Each side of the `OR` has an index, and Postgres merges what they find.
-    query.push(" OR description %> ").push_bind(text.to_owned());
-    query.push(")");
+/// A search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Search<'q> {
+    /// `None` matches every product.
+    pub text: Option<&'q str>,
+    /// Whether the column `relevance` is computed; it is 0 otherwise.
+    pub is_ranked: bool,
 }
 
-/// Adds the relevance of a product for a text, as a whole number: a cursor has it, and whole numbers are exact.
-pub(super) fn push_relevance(query: &mut QueryBuilder<Postgres>, text: &str) {
-    query.push(format!("({RELEVANCE_ONE} * (ts_rank(search, "));
+/// Adds a statement that selects the given columns and `relevance` of the matching products. `push_filters` adds further
+/// conditions, each of which begins with ` AND `.
+pub(super) fn push_matching(
+    query: &mut QueryBuilder<Postgres>,
+    search: Search<'_>,
+    columns: &str,
+    push_filters: impl Fn(&mut QueryBuilder<Postgres>),
+) {
+    let table = ProductRow::TABLE;
+    query.push(format!("SELECT {columns}, "));
+    let Some(text) = search.text else {
+        query.push(format!("0::bigint AS relevance FROM {table} WHERE true"));
+        push_filters(query);
+        return;
+    };
+    push_relevance(query, search, |query| {
+        query.push("ts_rank(search, ");
+        push_words(query, text);
+        query.push(")");
+    });
+    query.push(format!(" FROM {table} WHERE search @@ "));
     push_words(query, text);
-    query
-        .push(") + word_similarity(")
-        .push_bind(text.to_owned())
-        .push(", description)))::bigint");
+    push_filters(query);
+
+    query.push(format!(" UNION ALL SELECT {columns}, "));
+    push_relevance(query, search, |query| {
+        query.push("word_similarity(");
+        query.push_bind(text.to_owned()).push(", description)");
+    });
+    // This subquery is evaluated once, before the rows are searched.
+    query.push(format!(
+        " FROM {table} WHERE NOT EXISTS (SELECT FROM {table} WHERE search @@ "
+    ));
+    push_words(query, text);
+    query.push(") AND description %> ");
+    query.push_bind(text.to_owned());
+    push_filters(query);
+}
+
+fn push_relevance(
+    query: &mut QueryBuilder<Postgres>,
+    search: Search<'_>,
+    push_part_of_one: impl Fn(&mut QueryBuilder<Postgres>),
+) {
+    match search.is_ranked {
+        true => {
+            query.push(format!("({RELEVANCE_ONE} * "));
+            push_part_of_one(query);
+            query.push(")::bigint AS relevance");
+        }
+        false => {
+            query.push("0::bigint AS relevance");
+        }
+    }
 }
 
 fn push_words(query: &mut QueryBuilder<Postgres>, text: &str) {

@@ -2,7 +2,7 @@
 
 use super::{
     CatalogView, ProductRow, Products,
-    query::{ByPrice, ByRelevance, BySku},
+    sort_keys::{ByPrice, ByRelevance, BySku},
 };
 use crate::{
     paging::check_golden,

@@ -85,8 +85,8 @@ struct Filter {
 /// The sort, and the key of the last row of the previous page.
 #[derive(Debug, PartialEq)]
 enum Page {
-    ByCountry(Option<ByCountry>),
-    ByTotal(Option<GreatestTotal>),
+    Country(Option<ByCountry>),
+    Total(Option<GreatestTotal>),
 }
 
 /// The figures of a country in one currency.
@@ -135,8 +135,8 @@ impl Filter {
         let list = paging::list(CountrySalesView::NAME, &(sort, currency));
         let cursor = query.cursor.as_deref();
         let page = match (sort, currency) {
-            (Sort::Country, _) => Page::ByCountry(paging::cursor(&list, cursor)?),
-            (Sort::Total, Some(_)) => Page::ByTotal(paging::cursor(&list, cursor)?),
+            (Sort::Country, _) => Page::Country(paging::cursor(&list, cursor)?),
+            (Sort::Total, Some(_)) => Page::Total(paging::cursor(&list, cursor)?),
             (Sort::Total, None) => {
                 let detail = "sort=total compares amounts of one currency: pass `currency`, too";
                 return Err(paging::missing(detail));
@@ -155,11 +155,11 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CountryPage, QueryE
     let rows = find(pool, filter).await?;
     let (list, limit) = (&filter.list, filter.limit);
     let (rows, next_cursor) = match filter.page {
-        Page::ByCountry(_) => paging::cut(list, rows, limit, |row| ByCountry {
+        Page::Country(_) => paging::cut(list, rows, limit, |row| ByCountry {
             country: row.country.clone(),
             currency: row.currency.clone(),
         }),
-        Page::ByTotal(_) => paging::cut(list, rows, limit, |row| GreatestTotal {
+        Page::Total(_) => paging::cut(list, rows, limit, |row| GreatestTotal {
             total: row.total,
             country: row.country.clone(),
         }),
@@ -183,7 +183,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<CountryRow>, QueryEr
         query.push(" AND currency = ").push_bind(currency.code());
     }
     match &filter.page {
-        Page::ByCountry(after) => {
+        Page::Country(after) => {
             if let Some(after) = after {
                 query
                     .push(" AND (country, currency) > (")
@@ -194,7 +194,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<CountryRow>, QueryEr
             }
             query.push(" ORDER BY country, currency");
         }
-        Page::ByTotal(after) => {
+        Page::Total(after) => {
             if let Some(after) = after {
                 query
                     .push(" AND (total, country) < (")
@@ -225,8 +225,8 @@ mod tests {
     fn totals_are_compared_in_one_currency_only() {
         assert_eq!(check("sort=total").unwrap_err().code, "PARAMETER_MISSING");
         let in_pounds = check("sort=total&currency=GBP").unwrap();
-        assert_eq!(in_pounds.page, Page::ByTotal(None));
-        assert_eq!(check("").unwrap().page, Page::ByCountry(None));
+        assert_eq!(in_pounds.page, Page::Total(None));
+        assert_eq!(check("").unwrap().page, Page::Country(None));
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         let page = check("currency=GBP").unwrap();
         let cursor = paging::encode(&page.list, &key);
         let next = check(&format!("currency=GBP&sort=country&cursor={cursor}"));
-        assert_eq!(next.unwrap().page, Page::ByCountry(Some(key)));
+        assert_eq!(next.unwrap().page, Page::Country(Some(key)));
         for other in ["", "currency=EUR", "currency=GBP&sort=total"] {
             let refused = check(&format!("{other}&cursor={cursor}")).unwrap_err();
             assert_eq!(refused.code, "INVALID_CURSOR", "{other}");

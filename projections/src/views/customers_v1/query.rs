@@ -104,8 +104,8 @@ struct Filter {
 /// The sort, and the key of the last row of the previous page.
 #[derive(Debug, PartialEq)]
 enum Page {
-    ByLastOrder(Option<LatestOrder>),
-    ByTotal(Option<GreatestTotal>),
+    LastOrder(Option<LatestOrder>),
+    Total(Option<GreatestTotal>),
 }
 
 /// The figures of a customer in one currency.
@@ -205,8 +205,8 @@ impl Filter {
         let list = paging::list(CustomersView::NAME, &(sort, currency));
         let cursor = query.cursor.as_deref();
         let page = match (sort, currency) {
-            (Sort::LastOrder, _) => Page::ByLastOrder(paging::cursor(&list, cursor)?),
-            (Sort::Total, Some(_)) => Page::ByTotal(paging::cursor(&list, cursor)?),
+            (Sort::LastOrder, _) => Page::LastOrder(paging::cursor(&list, cursor)?),
+            (Sort::Total, Some(_)) => Page::Total(paging::cursor(&list, cursor)?),
             (Sort::Total, None) => {
                 let detail = "sort=total compares amounts of one currency: pass `currency`, too";
                 return Err(paging::missing(detail));
@@ -230,12 +230,12 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CustomerPage, Query
     let rows = find(pool, filter).await?;
     let (list, limit) = (&filter.list, filter.limit);
     let (rows, next_cursor) = match filter.page {
-        Page::ByLastOrder(_) => paging::cut(list, rows, limit, |row| LatestOrder {
+        Page::LastOrder(_) => paging::cut(list, rows, limit, |row| LatestOrder {
             last_ordered_at: row.last_ordered_at.0,
             customer_id: row.customer_id.clone(),
             currency: row.currency.clone(),
         }),
-        Page::ByTotal(_) => paging::cut(list, rows, limit, |row| GreatestTotal {
+        Page::Total(_) => paging::cut(list, rows, limit, |row| GreatestTotal {
             total: row.total,
             customer_id: row.customer_id.clone(),
         }),
@@ -259,7 +259,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<CustomerRow>, QueryE
         query.push(" AND currency = ").push_bind(currency.code());
     }
     match &filter.page {
-        Page::ByLastOrder(after) => {
+        Page::LastOrder(after) => {
             if let Some(after) = after {
                 query
                     .push(" AND (last_ordered_at, customer_id, currency) < (")
@@ -272,7 +272,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<CustomerRow>, QueryE
             }
             query.push(" ORDER BY last_ordered_at DESC, customer_id DESC, currency DESC");
         }
-        Page::ByTotal(after) => {
+        Page::Total(after) => {
             if let Some(after) = after {
                 query
                     .push(" AND (total, customer_id) < (")
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(check("sort=total").unwrap_err().code, "PARAMETER_MISSING");
         assert_eq!(
             check("sort=total&currency=GBP").unwrap().page,
-            Page::ByTotal(None)
+            Page::Total(None)
         );
         assert_eq!(
             check("currency=pounds").unwrap_err().code,
@@ -331,7 +331,7 @@ mod tests {
         let page = check("sort=total&currency=GBP").unwrap();
         let cursor = paging::encode(&page.list, &key);
         let next = check(&format!("sort=total&currency=GBP&cursor={cursor}"));
-        assert_eq!(next.unwrap().page, Page::ByTotal(Some(key)));
+        assert_eq!(next.unwrap().page, Page::Total(Some(key)));
         for other in [
             "sort=total&currency=EUR",
             "sort=last_order&currency=GBP",

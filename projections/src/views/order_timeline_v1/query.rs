@@ -9,7 +9,7 @@ use crate::{
     problems::{QueryError, answer},
     view::View,
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use schemas::Timestamp;
 use serde::{Deserialize, Serialize};
 use service::{
