@@ -1,8 +1,12 @@
-//! Views and jobs share one reader of a journal, and a stalled view delays no other reader.
+//! Views and jobs share one reader of each journal, and a stalled view delays no other reader.
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
-use std::{collections::BTreeMap, time::Duration};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use system_tests::{Deployment, Node, Poll, totals_by_source, until};
 
 /// Longest time until all views and jobs share a reader.
@@ -54,23 +58,24 @@ pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> R
     check_totals(deployment, 2 * sales).await
 }
 
-/// Returns once the views and the job share a reader, and have none of their own.
+/// Returns once the views and the job share a reader of each journal, and have none of their own.
 async fn share_one_reader(node: &Node) -> Result<()> {
     until(
-        "a reader for all views and jobs",
+        "one reader of each journal for all views and jobs",
         JOIN_TIMEOUT,
         async || {
             let metric = "daybook_journal_shared_subscribers";
             let subscribers = node.client().metric(metric).await?;
-            // They all read the journal of orders.
+            // Each reads one journal; the metric is summed over the journals.
             let expected = lags(node).await?.len();
+            let journals = journals(node).await?.len();
             let consumers = consumers(node)?;
             let (shared, own): (Vec<_>, Vec<_>) = consumers
                 .iter()
                 .filter(|name| !OTHER_CONSUMERS.iter().any(|other| name.starts_with(other)))
                 .partition(|name| *name == "consume-shared-");
             let all_subscribed = expected > 0 && subscribers == expected as f64;
-            let is_shared = all_subscribed && shared.len() == 1 && own.is_empty();
+            let is_shared = all_subscribed && shared.len() == journals && own.is_empty();
             Ok(Poll::of(is_shared, || {
                 format!("{subscribers} subscribers, {consumers:?}")
             }))
@@ -85,12 +90,27 @@ fn consumers(node: &Node) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.starts_with("consume-")).collect())
 }
 
-/// The offsets that each reader has yet to apply.
-async fn lags(node: &Node) -> Result<BTreeMap<String, i64>> {
+/// The journals that views and jobs read.
+async fn journals(node: &Node) -> Result<BTreeSet<String>> {
+    let mut journals = BTreeSet::new();
+    for reader in readers(node).await? {
+        journals.insert(reader["topic"].as_str().context("no topic")?.to_owned());
+    }
+    Ok(journals)
+}
+
+/// The progress of each reader in each partition.
+async fn readers(node: &Node) -> Result<Vec<Value>> {
     let progress = node.client().get("/api/v1/admin/progress").await?;
     let progress = progress.expect(200)?.json()?;
+    let readers = progress["readers"].as_array().context("no readers")?;
+    Ok(readers.clone())
+}
+
+/// The offsets that each reader has yet to apply.
+async fn lags(node: &Node) -> Result<BTreeMap<String, i64>> {
     let mut lags = BTreeMap::new();
-    for reader in progress["readers"].as_array().context("no readers")? {
+    for reader in readers(node).await? {
         let name = reader["reader"].as_str().context("no name")?;
         let lag = reader["lag"].as_i64().context("no lag")?;
         *lags.entry(name.to_owned()).or_default() += lag;
