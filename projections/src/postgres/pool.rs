@@ -12,6 +12,9 @@ use std::time::Duration;
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time for one statement on the server.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Least similarity of a passage to a search text, from 0 to 1. Two exchanged letters of a word with seven give 0.5,
+/// which is below the default of 0.6.
+const WORD_SIMILARITY_MIN: &str = "0.45";
 /// The database to connect to when another one is created.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
@@ -26,6 +29,7 @@ pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsErr
             "statement_timeout",
             &*STATEMENT_TIMEOUT.as_millis().to_string(),
         ),
+        ("pg_trgm.word_similarity_threshold", WORD_SIMILARITY_MIN),
         // "already exists, skipping" is not worth a log line.
         ("client_min_messages", "warning"),
     ]);
