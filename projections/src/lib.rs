@@ -6,14 +6,18 @@
 //! `view` is the port that a view implements, and `fold` computes its rows. `store` is the port between the
 //! projector and a database; `postgres` and `cql` implement it.
 
+pub mod admin;
 mod applier;
+pub mod builds;
 pub mod columns;
+pub mod commits;
 pub mod cql;
 pub mod databases;
 pub mod fold;
 pub mod metrics;
 pub mod order;
 mod paging;
+pub mod parking;
 #[macro_use]
 pub mod postgres;
 pub mod problems;
@@ -26,14 +30,15 @@ pub mod settings;
 #[cfg(test)]
 mod spec;
 mod split;
+mod status;
 pub mod store;
 pub mod view;
 pub mod views;
 
 pub use databases::Databases;
-pub use projector::Runtime;
+pub use projector::{Runtime, Share};
 pub use recorded::{FoldError, Recorded};
 pub use registry::{TotalsError, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
-pub use store::{Failure, Store, StoreError};
+pub use store::{Failure, Opened, Step, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -41,6 +41,15 @@ impl Health {
         component
     }
 
+    /// Removes a component that has ended, by its name.
+    pub fn remove(&self, name: &str) {
+        let mut components = self
+            .components
+            .lock()
+            .expect("no holder of this lock panics");
+        components.remove(name);
+    }
+
     /// The state of every component.
     pub fn readiness(&self) -> Readiness {
         let components = self

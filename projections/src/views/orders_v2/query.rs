@@ -2,7 +2,9 @@
 
 use super::tables::{LineRow, OrderRow, OrdersView};
 use crate::{
+    builds::Build,
     columns::{Columns, list},
+    databases::Databases,
     order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
@@ -16,7 +18,7 @@ use service::{
     extract::{ApiPath, ApiQuery},
     problem::Problem,
 };
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -98,7 +100,7 @@ pub struct OrderLine {
     pub amount: Amount,
 }
 
-pub(super) fn routes() -> OpenApiRouter<PgPool> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new()
         .routes(routes!(list_orders))
         .routes(routes!(get_order))
@@ -108,18 +110,18 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
 #[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(
     (status = 200, description = "One page.", body = OrderPage), ListProblems))]
 async fn list_orders(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer(find_page(&pool, &filter)).await.map(Json)
+    answer(find_page(&databases, &filter)).await.map(Json)
 }
 
 /// One order or credit note with its lines.
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(OrderPath), responses(
     (status = 200, description = "The order.", body = OrderDetail), OrderProblems))]
 async fn get_order(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
 ) -> Result<Json<OrderDetail>, Problem> {
     if !order::is_id(&id) {
@@ -131,7 +133,7 @@ async fn get_order(
             detail,
         ));
     }
-    let found = answer(find_one(&pool, &id)).await?;
+    let found = answer(find_one(&databases, &id)).await?;
     found.map(Json).ok_or_else(|| {
         let detail = format!("no order or credit note has the id {id}: pass an id from the list");
         Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
@@ -161,8 +163,9 @@ impl Filter {
     }
 }
 
-async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryError> {
-    let rows = find(pool, filter).await?;
+async fn find_page(databases: &Databases, filter: &Filter) -> Result<OrderPage, QueryError> {
+    let build = databases.build::<OrdersView>()?;
+    let rows = find(&databases.postgres, build, filter).await?;
     let (rows, next_cursor) = paging::cut(&filter.list, rows, filter.limit, |row| NewestFirst {
         ordered_at: row.ordered_at.0,
         order_id: row.order_id.clone(),
@@ -176,8 +179,8 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryErr
 
 /// Reads one row more than the page, to know whether there is a next page. The statement has only the conditions
 /// of the query, so Postgres can plan it with the index for these conditions.
-async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
-    let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
+async fn find(pool: &PgPool, build: Build, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
+    let (columns, table) = (list(OrderRow::all()), build.table(OrderRow::TABLE));
     let mut query =
         QueryBuilder::<Postgres>::new(format!("SELECT {columns} FROM {table} WHERE true"));
     if let Some(customer) = &filter.customer {
@@ -219,16 +222,19 @@ struct OrderAndLine {
 }
 
 /// Reads with one statement, so that the order and its lines have the same version.
-async fn find_one(pool: &PgPool, id: &str) -> Result<Option<OrderDetail>, QueryError> {
-    let rows: Vec<OrderAndLine> = sqlx::query_as(
+async fn find_one(databases: &Databases, id: &str) -> Result<Option<OrderDetail>, QueryError> {
+    let build = databases.build::<OrdersView>()?;
+    let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));
+    let statement = format!(
         "SELECT o.order_id, kind, invoice, customer_id, country, ordered_at, currency, total, \
              line_count, version, line_number, sku, description, quantity, unit_price, amount \
-         FROM orders_v2 o JOIN orders_v2_lines l ON l.order_id = o.order_id \
-         WHERE o.order_id = $1 ORDER BY line_number",
-    )
-    .bind(id)
-    .fetch_all(pool)
-    .await?;
+         FROM {orders} o JOIN {lines} l ON l.order_id = o.order_id \
+         WHERE o.order_id = $1 ORDER BY line_number"
+    );
+    let rows: Vec<OrderAndLine> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(id)
+        .fetch_all(&databases.postgres)
+        .await?;
     let Some(OrderAndLine { order, .. }) = rows.first() else {
         return Ok(None);
     };
@@ -268,8 +274,10 @@ fn order_line(row: LineRow, currency: &str) -> OrderLine {
 
 /// The totals of the whole view. The money is summed over the lines, which checks the orders' own totals. Rows and
 /// checkpoints are read in one snapshot, so the totals are exactly those at the position.
-pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
-    let mut transaction = pool.begin().await?;
+pub(super) async fn totals(databases: &Databases) -> Result<TotalsAt, QueryError> {
+    let build = databases.build::<OrdersView>()?;
+    let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));
+    let mut transaction = databases.postgres.begin().await?;
     for setting in [
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         // All rows are read, which may take longer than the usual timeout.
@@ -277,16 +285,17 @@ pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
     ] {
         sqlx::query(setting).execute(&mut *transaction).await?;
     }
-    let position = read_position(OrdersView::NAME, ORDERS.topic, &mut transaction).await?;
+    let position = read_position(build, ORDERS.topic, &mut transaction).await?;
     let mut totals = TotalsByCurrency::default();
-    let orders: Vec<(String, i64, i64)> = sqlx::query_as(
+    let statement = format!(
         "SELECT currency, count(*) FILTER (WHERE kind = 'SALE'), \
              count(*) FILTER (WHERE kind = 'CREDIT_NOTE') \
-         FROM orders_v2 GROUP BY currency",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    for (currency, sales, credit_notes) in orders {
+         FROM {orders} GROUP BY currency"
+    );
+    let of_currencies: Vec<(String, i64, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+        .fetch_all(&mut *transaction)
+        .await?;
+    for (currency, sales, credit_notes) in of_currencies {
         let of_orders = Totals {
             invoices: sales + credit_notes,
             sales,
@@ -295,13 +304,14 @@ pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
         };
         order::add_totals(&mut totals, &currency, of_orders)?;
     }
-    let lines: Vec<(Option<String>, i64, i64)> = sqlx::query_as(
+    let statement = format!(
         "SELECT currency, count(*), sum(amount)::bigint \
-         FROM orders_v2_lines LEFT JOIN orders_v2 USING (order_id) GROUP BY currency",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    for (currency, lines, total_minor) in lines {
+         FROM {lines} LEFT JOIN {orders} USING (order_id) GROUP BY currency"
+    );
+    let of_lines: Vec<(Option<String>, i64, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+        .fetch_all(&mut *transaction)
+        .await?;
+    for (currency, lines, total_minor) in of_lines {
         let of_lines = Totals {
             lines,
             total_minor,

@@ -1,0 +1,42 @@
+//! The builds that answer queries, as this process knows them.
+
+use super::{Build, Entry, State};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
+
+/// The serving build of each view. Cheap to clone.
+///
+/// After a switch, a process may answer from the former build for one interval of the supervisor. That build is
+/// still projected, so its answers are complete.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    numbers: Arc<watch::Sender<BTreeMap<String, i32>>>,
+}
+
+impl Default for Serving {
+    /// No view has a build yet.
+    fn default() -> Self {
+        Self {
+            numbers: Arc::new(watch::Sender::new(BTreeMap::new())),
+        }
+    }
+}
+
+impl Serving {
+    /// The build of a view that answers queries, if it is known.
+    pub fn build(&self, view: &'static str) -> Option<Build> {
+        let number = self.numbers.borrow().get(view).copied()?;
+        Some(Build { view, number })
+    }
+
+    /// Sets the serving builds to those of the entries.
+    pub fn set(&self, entries: &[Entry]) {
+        let serving = entries.iter().filter(|one| one.state == State::Serving);
+        let numbers = serving.map(|one| (one.view.clone(), one.build)).collect();
+        self.numbers.send_if_modified(|known| {
+            let is_changed = *known != numbers;
+            *known = numbers;
+            is_changed
+        });
+    }
+}
