@@ -14,6 +14,7 @@ mod tests;
 
 use super::{
     adoption::Adoption,
+    fencing::Fencing,
     owners_view::OwnersView,
     self_eviction::{SelfEviction, must_evict_itself},
 };
@@ -62,6 +63,8 @@ struct Assignment {
     served_epoch: i64,
     /// Whether this node attempts to own it, because the node to which it is assigned declined it.
     adoption: Adoption,
+    /// Whether its owner on this node was fenced and does not know it.
+    fencing: Fencing,
 }
 
 impl PartitionAssignments {
@@ -79,6 +82,7 @@ impl PartitionAssignments {
                 is_assigned: watch::Sender::new(false),
                 served_epoch: 0,
                 adoption: Adoption::default(),
+                fencing: Fencing::default(),
             };
             (partition, assignment)
         };
@@ -196,14 +200,21 @@ impl PartitionAssignments {
         }
     }
 
-    /// Returns once [`STALE_HINT_TIME`] is over, or once this node must adopt a declined partition. If neither is
-    /// pending, it never returns.
+    /// Returns once [`STALE_HINT_TIME`] is over, once this node must adopt a declined partition, or once a fenced owner
+    /// must step down. If nothing is pending, it never returns.
     async fn end_of_wait(&self) {
         let now = Instant::now();
         let take_over = self.stale_since.map(|since| since + STALE_HINT_TIME);
         let partitions = self.partitions.values();
-        let adoptions = partitions.filter_map(|assignment| assignment.adoption.due_after(now));
-        match adoptions.chain(take_over.filter(|end| *end > now)).min() {
+        let changes = partitions.flat_map(|assignment| {
+            let (adoption, fencing) = (&assignment.adoption, &assignment.fencing);
+            [adoption.due_after(now), fencing.due_after(now)]
+        });
+        match changes
+            .flatten()
+            .chain(take_over.filter(|end| *end > now))
+            .min()
+        {
             Some(end) => sleep_until(end).await,
             None => std::future::pending().await,
         }
@@ -234,10 +245,20 @@ impl PartitionAssignments {
             let declined = other.filter(|entry| may_adopt && entry.declined.is_some());
             let own = (self.own_url.as_str(), *partition);
             assignment.adoption.update(declined, &status, own, now);
+            let unserved = successor.filter(|entry| is_fenced_by(&status, entry));
+            let unserved = unserved.filter(|entry| {
+                let served = view.nodes.served_epoch(entry, *partition);
+                served.is_none_or(|served| served < entry.epoch)
+            });
+            let unserved = unserved.map(|entry| entry.epoch);
+            assignment
+                .fencing
+                .update(is_serving(&status), unserved, now);
+            let is_fenced = assignment.fencing.is_due(now);
             let adopts = assignment.adoption.is_due(now);
             assignment.is_assigned.send_if_modified(|assigned| {
                 let must_own = match (is_hinted, hint.is_current) {
-                    (true, true) => true,
+                    (true, true) => !is_fenced,
                     (true, false) => is_serving(&status) || (may_take_over && !is_succeeded),
                     (false, true | false) => adopts || (*assigned && keeps_serving(&status, other)),
                 };
@@ -258,6 +279,18 @@ fn is_assigned_by(hint: &Hint, TopicPartition { topic, partition }: TopicPartiti
 fn is_serving(status: &Status) -> bool {
     match status {
         Status::Serving { .. } => true,
+        Status::Standby
+        | Status::TakingOver(_)
+        | Status::Declined { .. }
+        | Status::SteppingDown
+        | Status::Ended(_) => false,
+    }
+}
+
+/// Whether another node's entry has a later term than the one in which an owner serves.
+fn is_fenced_by(status: &Status, other: &Entry) -> bool {
+    match status {
+        Status::Serving { epoch, .. } => other.epoch > *epoch,
         Status::Standby
         | Status::TakingOver(_)
         | Status::Declined { .. }

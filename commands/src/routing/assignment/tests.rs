@@ -285,3 +285,21 @@ fn the_group_assigns_the_partitions_of_every_journal() {
     let journals = CONTEXTS.map(|context| context.topic);
     assert_eq!(node.assignments.topics(), journals.into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_owner_takes_its_partition_again_once_the_later_term_has_no_owner() {
+    let mut node = Node::new(&serving(9), none_misconfigured());
+    node.entries.put_all(10, "http://b:1");
+    // The other node serves.
+    node.serves_elsewhere(10);
+    assert_eq!(node.owned_after(&everything(true)), every_partition());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(node.owned_after(&everything(true)), every_partition());
+    // It has ended.
+    node.answers.send_replace(Answers::new());
+    assert_eq!(node.owned_after(&everything(true)), every_partition());
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(node.owned_after(&everything(true)), BTreeSet::new());
+    node.set_statuses(&Status::Standby);
+    assert_eq!(node.owned_after(&everything(true)), every_partition());
+}
