@@ -5,13 +5,29 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
+
+/// Shortest time between two log messages about a component that stays not ready. A reason may be set many times a
+/// second.
+const REASON_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The reason of a component that has not reported anything. It is not logged.
+const STARTING: &str = "starting";
 
 /// All components of the process.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// By name, the reason why the component is not ready; `None` if it is ready.
-    components: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    components: Arc<Mutex<BTreeMap<String, ComponentState>>>,
+}
+
+/// The state of one component.
+#[derive(Debug, Default)]
+struct ComponentState {
+    /// The reason why the component is not ready; `None` if it is ready.
+    reason: Option<String>,
+    /// The last reason in the log, and when it was logged.
+    logged: Option<(String, Instant)>,
 }
 
 /// Reports the state of one component.
@@ -37,7 +53,7 @@ impl Health {
             name: name.into(),
             health: self.clone(),
         };
-        component.not_ready("starting");
+        component.not_ready(STARTING);
         component
     }
 
@@ -49,14 +65,15 @@ impl Health {
             .expect("no holder of this lock panics");
         Readiness {
             // A process that has not added its components yet is not ready.
-            ready: !components.is_empty() && components.values().all(Option::is_none),
+            ready: !components.is_empty()
+                && components
+                    .values()
+                    .all(|component| component.reason.is_none()),
             components: components
                 .iter()
-                .map(|(name, reason)| {
-                    (
-                        name.clone(),
-                        reason.clone().unwrap_or_else(|| "ready".to_owned()),
-                    )
+                .map(|(name, component)| {
+                    let reason = component.reason.clone();
+                    (name.clone(), reason.unwrap_or_else(|| "ready".to_owned()))
                 })
                 .collect(),
         }
@@ -74,23 +91,41 @@ impl Component {
         self.set(Some(reason.into()));
     }
 
-    /// Logs only changes between ready and not ready, because a reason may be set many times a second.
-    fn set(&self, state: Option<String>) {
+    fn set(&self, reason: Option<String>) {
         let mut components = self
             .health
             .components
             .lock()
             .expect("no holder of this lock panics");
-        let before = components.insert(self.name.clone(), state.clone());
-        match (before.flatten(), state) {
-            (Some(_), None) => tracing::info!(component = self.name, "the component is ready"),
-            (None, Some(reason)) => {
+        let component = components.entry(self.name.clone()).or_default();
+        let now = Instant::now();
+        let is_new = component.is_new_in_the_log(reason.as_deref(), now);
+        component.reason.clone_from(&reason);
+        if !is_new {
+            return;
+        }
+        component.logged = reason.clone().map(|reason| (reason, now));
+        drop(components);
+        match reason {
+            Some(reason) => {
                 tracing::warn!(component = self.name, reason, "the component is not ready");
             }
-            (Some(before), Some(reason)) if before == "starting" && reason != before => {
-                tracing::warn!(component = self.name, reason, "the component is not ready");
+            None => tracing::info!(component = self.name, "the component is ready"),
+        }
+    }
+}
+
+impl ComponentState {
+    /// Whether the log needs a message about this reason: the component was ready or becomes ready, or the last logged
+    /// reason was another one and is old enough.
+    fn is_new_in_the_log(&self, reason: Option<&str>, now: Instant) -> bool {
+        match (reason, &self.logged) {
+            (Some(STARTING), None) => false,
+            (Some(_), None) => true,
+            (Some(reason), Some((logged, at))) => {
+                reason != logged && now - *at >= REASON_LOG_INTERVAL
             }
-            (Some(_), Some(_)) | (None, None) => {}
+            (None, _) => self.reason.is_some(),
         }
     }
 }
@@ -126,6 +161,20 @@ mod tests {
         assert!(!health.readiness().ready);
         health.component("journal").ready();
         assert!(health.readiness().ready);
+    }
+
+    #[test]
+    fn a_changed_reason_is_logged_after_some_time() {
+        let (begun, later) = (Instant::now(), Instant::now() + REASON_LOG_INTERVAL);
+        let mut component = ComponentState::default();
+        assert!(!component.is_new_in_the_log(Some(STARTING), begun));
+        assert!(component.is_new_in_the_log(Some("kafka is unreachable"), begun));
+        component.reason = Some("kafka is unreachable".into());
+        component.logged = Some(("kafka is unreachable".into(), begun));
+        assert!(!component.is_new_in_the_log(Some("partition 1 has no owner"), begun));
+        assert!(component.is_new_in_the_log(Some("partition 1 has no owner"), later));
+        assert!(!component.is_new_in_the_log(Some("kafka is unreachable"), later));
+        assert!(component.is_new_in_the_log(None, begun));
     }
 
     #[test]

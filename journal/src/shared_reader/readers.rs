@@ -19,7 +19,7 @@ use std::{
 
 /// The reader of one journal that its subscribers share.
 pub struct SharedReader<E, L: ReadLog = Source, P: SharingProtocol = CorrectProtocol> {
-    inner: Arc<Inner<E, L, P>>,
+    pub(super) inner: Arc<Inner<E, L, P>>,
 }
 
 impl<E: ContextEvent, L: ReadLog> SharedReader<E, L> {

@@ -272,7 +272,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
     }
 
     /// Passes a step to the subscriptions.
-    fn publish(&self, step: Step<E>) {
+    pub fn publish(&self, step: Step<E>) {
         let mut dropped = Vec::new();
         let mut state = self.state();
         let State { running, waits, .. } = &mut *state;

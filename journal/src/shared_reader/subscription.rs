@@ -421,7 +421,9 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         if registration.next != begun_at {
             dropped = running.window.move_cursor(self.id, registration.next);
             shared.taken.notify_waiters();
-        } else if registration.health_version != running.health_version {
+        }
+        // Also after entries without an update, such as batches of a halted partition.
+        if update.is_none() && registration.health_version != running.health_version {
             registration.health_version = running.health_version;
             update = match &running.failing {
                 Some(error) => Some(Update::Failing(error.clone())),

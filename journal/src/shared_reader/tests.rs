@@ -1,11 +1,14 @@
 //! Subscriptions over a log in memory. `journal-simulator` runs them with delays, crashes and mutations.
 
-use super::{Limits, SharedReader, Subscription, Update, follower::CALM_TIME};
+use super::{
+    Limits, SharedReader, Subscription, Update,
+    follower::{CALM_TIME, Step},
+};
 use crate::{
     batch::Batch, checkpoint::Checkpoint, memory_log::MemoryLog, probe::Event, reader::ReadError,
 };
 use schemas::ContextEvent;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
 const PARTITIONS: i32 = 3;
@@ -318,6 +321,30 @@ async fn a_subscriber_without_new_records_learns_that_the_log_can_be_read() {
             assert!(waited < CALM_TIME, "{has_record_at_the_end}: {waited:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_already_has() {
+    let log = log();
+    let shared = shared(&log);
+    let [mut reader, _] = joined_pair(&shared, &log).await;
+    let unreadable = Arc::new(ReadError::Unreadable {
+        topic: Event::CONTEXT.topic.into(),
+        partition: 1,
+        offset: 1,
+        reason: "an unknown type".into(),
+    });
+    shared.inner.publish(Step::Halted(1, unreadable.clone()));
+    reader.update().await;
+    assert!(reader.halted.contains_key(&1));
+    shared.inner.publish(Step::Failing(unreadable.clone()));
+    let failing = timeout(TIMEOUT, reader.subscription.next()).await;
+    assert!(matches!(failing, Ok(Ok(Update::Failing(_)))), "{failing:?}");
+    let recovered = reader.recovered;
+    shared.inner.publish(Step::Halted(1, unreadable));
+    shared.inner.publish(Step::Recovered);
+    reader.update().await;
+    assert_eq!(reader.recovered, recovered + 1);
 }
 
 impl Reader {
