@@ -1,28 +1,46 @@
-//! Applies the batches of one view, in smaller parts while its database is too slow for whole ones.
+//! Applies the batches of one partition of a build: in smaller parts while the database is too slow for whole ones,
+//! and without the aggregates that can't be applied.
 
 use crate::{
+    builds::Build,
     metrics as names,
+    parking::{ParkedKey, ParkedKeys, Poison, isolate, table as parked},
+    recorded::{Recorded, recorded_events},
     repeated_failure::RepeatedFailure,
     split::split,
-    store::{APPLY_TIMEOUT, Failure, Store, StoreError},
-    view::ViewEvent,
+    status::{Cause, Status},
+    store::{APPLY_TIMEOUT, Failure, Step, Store, StoreError},
+    view::{EventReader, ViewEvent},
 };
-use journal::{Batch, Checkpoint, reader::BATCH_COMMITS_MAX};
+use journal::{Batch, Checkpoint, Source, reader::BATCH_COMMITS_MAX};
 use metrics::{counter, gauge, histogram};
 use schemas::Body;
-use service::{health::Component, progress::Progress};
-use std::{collections::BTreeMap, time::Instant};
+use service::progress::Progress;
+use sqlx::PgPool;
+use std::{sync::Arc, time::Instant};
 
 /// Number of parts that must succeed in a row before the next ones are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
+/// Most waiting commits that are applied at once when an aggregate is released.
+const RELEASED_COMMITS_MAX: i64 = 500;
 
-/// Applies batches to a store, and reports the applied position.
-pub(crate) struct Applier<'a, S> {
-    store: &'a S,
-    component: &'a Component,
-    progress: &'a Progress,
-    /// The last checkpoint of each partition, by topic and partition.
-    checkpoints: BTreeMap<(String, i32), Checkpoint>,
+/// Where an applier reports to.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    /// The build's readiness.
+    pub status: Arc<Status>,
+    /// The applied positions of the process.
+    pub progress: Progress,
+    /// The build's name among the readers of the process.
+    pub reader: Arc<str>,
+}
+
+/// Applies batches of one partition to a store, and reports the applied position.
+pub(crate) struct Applier<S> {
+    store: Arc<S>,
+    reports: Reports,
+    checkpoint: Checkpoint,
+    parked: ParkedKeys,
     length: PartLength,
 }
 
@@ -56,48 +74,64 @@ impl PartLength {
     }
 }
 
-impl<'a, S: Store> Applier<'a, S> {
-    /// `checkpoints` are the store's.
+/// The next step after a failed attempt.
+enum Next {
+    /// Apply the part again at once: more of its aggregates are parked now.
+    Again,
+    /// Apply it again after a wait.
+    Wait(StoreError),
+}
+
+impl<S: Store> Applier<S> {
+    /// `checkpoint` and `parked` are the store's.
     pub fn new(
-        store: &'a S,
-        component: &'a Component,
-        progress: &'a Progress,
-        checkpoints: &[Checkpoint],
+        store: Arc<S>,
+        reports: Reports,
+        checkpoint: Checkpoint,
+        parked: ParkedKeys,
     ) -> Self {
-        let mut applier = Self {
+        let applier = Self {
             store,
-            component,
-            progress,
-            checkpoints: BTreeMap::new(),
+            reports,
+            checkpoint,
+            parked,
             length: PartLength::new(),
         };
-        for checkpoint in checkpoints {
-            applier.report(checkpoint);
-        }
+        applier.report();
         applier
     }
 
-    /// Applies one batch; retries without a limit after a transient error.
+    /// The partition.
+    pub fn partition(&self) -> (String, i32) {
+        (self.checkpoint.topic.clone(), self.checkpoint.partition)
+    }
+
+    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that
+    /// can't be applied.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`], or an error that no retry can remove.
+    /// [`StoreError::StaleCheckpoint`], [`StoreError::Dropped`], or a missing table: open the store again.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
-        let view = self.store.name();
-        counter!(names::EVENTS_READ, "view" => view).increment(event_count(&batch));
+        let Build { view, number } = self.store.build();
+        counter!(names::EVENTS_READ, "view" => view, "build" => number.to_string())
+            .increment(event_count(&batch));
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
+        let cause = Cause::Partition(self.checkpoint.topic.clone(), batch.partition);
         let mut parts = vec![batch];
         while let Some(next) = parts.pop() {
-            let (part, rest) = split(self.before(&next), next, self.length.commits_max);
+            let (part, rest) = split(&self.checkpoint, next, self.length.commits_max);
             parts.extend(rest);
             let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
             let error = match self.attempt(&part).await {
                 Ok(()) => {
                     waits.reset();
                     self.length.succeeded();
+                    self.reports.status.clear(&cause);
                     if let Some(over) = failure.end() {
                         let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
                         tracing::info!(
                             view,
+                            build = number,
                             topic,
                             partition,
                             from,
@@ -110,32 +144,35 @@ impl<'a, S: Store> Applier<'a, S> {
                 }
                 Err(error) => error,
             };
-            if let StoreError::StaleCheckpoint { .. } = error {
-                let unapplied = parts.iter().chain([&part]).map(event_count).sum();
-                counter!(names::EVENTS_STALE, "view" => view).increment(unapplied);
-                return Err(error);
-            }
-            let is_timeout = match error.failure() {
-                Failure::Transient => false,
-                Failure::Timeout => true,
-                Failure::TableMissing | Failure::Final => {
-                    tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
+            let error = match self.after_failure(error, &part).await {
+                Ok(Next::Again) => {
+                    parts.push(part);
+                    continue;
+                }
+                Ok(Next::Wait(error)) => error,
+                Err(error) => {
+                    let unapplied = parts.iter().chain([&part]).map(event_count).sum();
+                    counter!(names::EVENTS_STALE, "view" => view, "build" => number.to_string())
+                        .increment(unapplied);
                     return Err(error);
                 }
             };
             let commits = part.commits.len();
             if failure.add() {
                 tracing::warn!(
-                    view, topic, partition, from, commits, %error, "failed to apply a batch, retrying"
+                    view, build = number, topic, partition, from, commits, %error,
+                    "failed to apply a batch, retrying"
                 );
             } else {
                 tracing::debug!(
-                    view, topic, partition, from, commits, %error, "failed to apply a batch, retrying"
+                    view, build = number, topic, partition, from, commits, %error,
+                    "failed to apply a batch, retrying"
                 );
             }
-            counter!(names::APPLY_RETRIES, "view" => view).increment(1);
-            self.component.not_ready(error.to_string());
-            if is_timeout {
+            counter!(names::APPLY_RETRIES, "view" => view, "build" => number.to_string())
+                .increment(1);
+            self.reports.status.set(cause.clone(), error.to_string());
+            if error.failure() == Some(Failure::Timeout) {
                 self.length.timed_out(commits);
             }
             parts.push(part);
@@ -145,43 +182,234 @@ impl<'a, S: Store> Applier<'a, S> {
     }
 
     async fn attempt(&mut self, part: &Batch<S::Event>) -> Result<(), StoreError> {
-        let (view, begun) = (self.store.name(), Instant::now());
-        within_timeout(view, self.store.apply(part)).await?;
-        histogram!(names::APPLY_SECONDS, "view" => view).record(begun.elapsed());
-        counter!(names::EVENTS_APPLIED, "view" => view).increment(event_count(part));
-        self.report(&part.checkpoint);
+        let build = self.store.build();
+        let events = recorded_events(&part.commits)?;
+        let (applied, parked) = self.parked.divide(&events);
+        let step = Step {
+            from: part.from,
+            checkpoint: &part.checkpoint,
+            events: &applied,
+            parked: &parked,
+        };
+        let begun = Instant::now();
+        within_timeout(build, self.store.apply(&step)).await?;
+        let labels = [
+            ("view", build.view.to_owned()),
+            ("build", build.number.to_string()),
+        ];
+        histogram!(names::APPLY_SECONDS, &labels).record(begun.elapsed());
+        histogram!(names::BATCH_EVENTS, &labels).record(events.len() as f64);
+        let parked_events: u64 = parked
+            .iter()
+            .map(|one| u64::from(one.events.unsigned_abs()))
+            .sum();
+        counter!(names::EVENTS_APPLIED, &labels).increment(applied.len() as u64);
+        counter!(names::EVENTS_PARKED, &labels).increment(parked_events);
+        self.checkpoint = part.checkpoint.clone();
+        for Poison { key, offset, error } in self.parked.stored() {
+            let (topic, partition) = (&self.checkpoint.topic, self.checkpoint.partition);
+            tracing::error!(
+                view = build.view,
+                build = build.number,
+                topic,
+                partition,
+                key,
+                offset,
+                error,
+                "parked an aggregate, because its event can't be applied"
+            );
+        }
+        self.report();
         Ok(())
     }
 
-    /// The checkpoint that a batch leads on from.
-    fn before(&self, batch: &Batch<S::Event>) -> &Checkpoint {
-        let partition = (batch.checkpoint.topic.clone(), batch.partition);
-        let known = self.checkpoints.get(&partition);
-        known.expect("a reader gives batches of the partitions that it was opened with")
+    /// Finds the aggregates that caused a failure.
+    ///
+    /// # Errors
+    /// The store must be opened again.
+    async fn after_failure(
+        &mut self,
+        error: StoreError,
+        part: &Batch<S::Event>,
+    ) -> Result<Next, StoreError> {
+        let found = match &error {
+            StoreError::StaleCheckpoint { .. } | StoreError::Dropped { .. } => return Err(error),
+            StoreError::Fold(fold) => fold.aggregate().map(|(key, offset)| Poison {
+                key: key.to_owned(),
+                offset,
+                error: error.to_string(),
+            }),
+            StoreError::Database { .. }
+            | StoreError::Builds(_)
+            | StoreError::Checkpoint { .. }
+            | StoreError::TooManyParked { .. }
+            | StoreError::TimedOut { .. } => None,
+        };
+        let found = match error.failure() {
+            Some(Failure::TableMissing) => return Err(error),
+            Some(Failure::Value) => {
+                let events = recorded_events(&part.commits)?;
+                let (applied, _) = self.parked.divide(&events);
+                match isolate(&*self.store, &applied).await {
+                    Ok(found) => found,
+                    Err(other) => return Ok(Next::Wait(other)),
+                }
+            }
+            Some(Failure::Transient | Failure::Timeout) | None => found.into_iter().collect(),
+        };
+        let mut has_new = false;
+        for poison in found {
+            has_new |= self.parked.add(poison);
+        }
+        if self.parked.is_over_limit() {
+            self.parked.forget_found();
+            return Ok(Next::Wait(StoreError::TooManyParked {
+                build: self.store.build(),
+                source: Box::new(error),
+            }));
+        }
+        Ok(if has_new {
+            Next::Again
+        } else {
+            Next::Wait(error)
+        })
     }
 
-    fn report(&mut self, checkpoint: &Checkpoint) {
+    /// Applies the waiting commits of a parked aggregate, in order, until none wait or one can't be applied.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]: another attempt may succeed.
+    pub async fn release(
+        &mut self,
+        key: &ParkedKey,
+        source: &Source,
+        postgres: &PgPool,
+    ) -> Result<(), ReleaseError> {
+        let build = self.store.build();
+        let Build { view, number } = build;
+        let limit = RELEASED_COMMITS_MAX;
+        let mut released = 0_u64;
+        loop {
+            let waiting = parked::waiting(view, number, key, limit, postgres).await?;
+            let offsets: Vec<i64> = waiting.iter().map(|one| one.offset).collect();
+            let commits = <S::Event as ViewEvent>::Reader::read_commits(
+                source,
+                &key.topic,
+                key.partition,
+                &offsets,
+            )
+            .await?;
+            let events = recorded_events(&commits).map_err(StoreError::from)?;
+            if let Err((offset, error)) = self.release_commits(key, &offsets, &events).await? {
+                let reason = error.to_string();
+                parked::record_failure(build, key, offset, &reason, postgres).await?;
+                let (topic, partition, key) = (&key.topic, key.partition, &key.key);
+                tracing::error!(
+                    view, build = number, topic, partition, key, offset, %error,
+                    "a parked aggregate still can't be applied"
+                );
+                return Ok(());
+            }
+            released += events.len() as u64;
+            if waiting.is_empty() {
+                break;
+            }
+        }
+        self.parked.remove(&key.key);
+        counter!(names::EVENTS_RELEASED, "view" => view, "build" => number.to_string())
+            .increment(released);
+        let (topic, partition, key) = (&key.topic, key.partition, &key.key);
+        tracing::info!(
+            view,
+            build = number,
+            topic,
+            partition,
+            key,
+            events = released,
+            "applied the waiting events of a parked aggregate"
+        );
+        Ok(())
+    }
+
+    /// Applies waiting commits: all at once, or one after the other if they are refused. Returns the offset and the
+    /// error of the first refused one.
+    async fn release_commits(
+        &self,
+        key: &ParkedKey,
+        offsets: &[i64],
+        events: &[Recorded<'_, S::Event>],
+    ) -> Result<Result<(), (i64, StoreError)>, StoreError> {
+        let build = self.store.build();
+        let refused = match within_timeout(build, self.store.release(key, offsets, events)).await {
+            Ok(()) => return Ok(Ok(())),
+            Err(error) if is_refusal(&error) => error,
+            Err(error) => return Err(error),
+        };
+        if let [offset] = offsets {
+            return Ok(Err((*offset, refused)));
+        }
+        for offset in offsets {
+            let of_commit: Vec<_> = events
+                .iter()
+                .filter(|event| event.offset == *offset)
+                .copied()
+                .collect();
+            let offsets = [*offset];
+            let released = self.store.release(key, &offsets, &of_commit);
+            match within_timeout(build, released).await {
+                Ok(()) => {}
+                Err(error) if is_refusal(&error) => return Ok(Err((offsets[0], error))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn report(&self) {
         let Checkpoint {
-            topic, partition, ..
-        } = checkpoint;
-        let (view, next_offset) = (self.store.name(), checkpoint.next_offset);
-        self.checkpoints
-            .insert((topic.clone(), *partition), checkpoint.clone());
-        self.progress.set(view, topic, *partition, next_offset);
-        gauge!(names::NEXT_OFFSET, "view" => view, "topic" => topic.clone(),
-            "partition" => partition.to_string())
-        .set(next_offset as f64);
+            topic,
+            partition,
+            next_offset,
+            ..
+        } = &self.checkpoint;
+        let Build { view, number } = self.store.build();
+        let reader = &self.reports.reader;
+        self.reports
+            .progress
+            .set(reader, topic, *partition, *next_offset);
+        gauge!(names::NEXT_OFFSET, "view" => view, "build" => number.to_string(),
+            "topic" => topic.clone(), "partition" => partition.to_string())
+        .set(*next_offset as f64);
     }
 }
 
-/// The result of work on the database of a view, or [`StoreError::TimedOut`].
+/// The waiting commits of an aggregate can't be applied now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReleaseError {
+    /// The table of parked commits.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The log.
+    #[error(transparent)]
+    Commits(#[from] crate::commits::CommitsError),
+    /// The build's database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether an event is the cause of an error.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Fold(_)) || error.failure() == Some(Failure::Value)
+}
+
+/// The result of work on the database of a build, or [`StoreError::TimedOut`].
 pub(crate) async fn within_timeout<T>(
-    view: &'static str,
+    build: Build,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(APPLY_TIMEOUT, work)
         .await
-        .unwrap_or(Err(StoreError::TimedOut { view }))
+        .unwrap_or(Err(StoreError::TimedOut { build }))
 }
 
 fn event_count<E: ViewEvent>(batch: &Batch<E>) -> u64 {
@@ -195,71 +423,144 @@ fn event_count<E: ViewEvent>(batch: &Batch<E>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorded::FoldError;
+    use crate::{
+        recorded::FoldError,
+        store::{Opened, Partition},
+    };
     use journal::Valid;
-    use schemas::{Commit, NoOp, Timestamp, catalog::Event, topics::PartitionCounts};
+    use schemas::{
+        Commit, Decision, NoOp, Origin, Sku, Timestamp,
+        catalog::{Event, ProductCreated, ProductEvent},
+    };
     use service::health::Health;
     use std::sync::Mutex;
 
     const TOPIC: &str = "journal.catalog";
+    const BUILD: Build = Build::first("slow_v1");
 
-    /// A store that never answers a batch of more than `commits_max` commits.
-    struct SlowStore {
-        commits_max: usize,
-        /// First and next offset of each applied batch.
+    /// A store that never answers a step of more than `commits_max` offsets, and that refuses some keys.
+    #[derive(Default)]
+    struct FakeStore {
+        commits_max: Option<i64>,
+        /// Keys whose values the database refuses.
+        refused: Vec<&'static str>,
+        /// Key that the view can't apply.
+        unfolded: Option<&'static str>,
+        is_table_missing: bool,
+        /// First and next offset of each applied step.
         applied: Mutex<Vec<(i64, i64)>>,
-        /// Number of commits of each batch that timed out.
-        timed_out: Mutex<Vec<usize>>,
+        /// Keys and offsets of the applied events.
+        events: Mutex<Vec<(String, i64)>>,
+        /// Keys and offsets of the parked commits, and whether they are a cause.
+        parked: Mutex<Vec<(String, i64, bool)>>,
+        /// Number of offsets of each step that timed out.
+        timed_out: Mutex<Vec<i64>>,
+        attempts: Mutex<usize>,
     }
 
-    impl Store for SlowStore {
+    fn database(failure: Failure) -> StoreError {
+        StoreError::Database {
+            database: "fake",
+            failure,
+            source: "refused".into(),
+        }
+    }
+
+    impl FakeStore {
+        fn check(&self, events: &[Recorded<'_, Event>]) -> Result<(), StoreError> {
+            *self.attempts.lock().unwrap() += 1;
+            if self.is_table_missing {
+                return Err(database(Failure::TableMissing));
+            }
+            for event in events {
+                if self.unfolded == Some(event.key) {
+                    return Err(event.missing_row().into());
+                }
+            }
+            let is_refused = |event: &Recorded<'_, Event>| self.refused.contains(&event.key);
+            match events.iter().any(is_refused) {
+                true => Err(database(Failure::Value)),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Store for FakeStore {
         type Event = Event;
 
-        fn name(&self) -> &'static str {
-            "slow_v1"
+        fn build(&self) -> Build {
+            BUILD
         }
 
-        async fn open(&self, _: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
-            Ok(Vec::new())
+        async fn open(&self, _: &[Partition]) -> Result<Opened, StoreError> {
+            Ok(Opened::default())
         }
 
-        async fn apply(&self, batch: &Batch<Event>) -> Result<(), StoreError> {
-            if batch.commits.len() > self.commits_max {
-                self.timed_out.lock().unwrap().push(batch.commits.len());
+        async fn apply(&self, step: &Step<'_, Event>) -> Result<(), StoreError> {
+            let next_offset = step.checkpoint.next_offset;
+            let length = next_offset - step.from;
+            if self.commits_max.is_some_and(|max| length > max) {
+                self.timed_out.lock().unwrap().push(length);
                 std::future::pending::<()>().await;
             }
-            if batch.commits.iter().any(|record| record.offset == 1_000) {
-                let (key, offset, version) = ("A".into(), 1_000, 1);
-                return Err(FoldError::MissingRow {
-                    key,
-                    offset,
-                    version,
-                }
-                .into());
-            }
-            let next_offset = batch.checkpoint.next_offset;
-            self.applied.lock().unwrap().push((batch.from, next_offset));
+            self.check(step.events)?;
+            self.applied.lock().unwrap().push((step.from, next_offset));
+            let applied = step.events.iter();
+            let applied = applied.map(|event| (event.key.to_owned(), event.offset));
+            self.events.lock().unwrap().extend(applied);
+            let parked = step.parked.iter();
+            let parked = parked.map(|one| (one.key.clone(), one.offset, one.error.is_some()));
+            self.parked.lock().unwrap().extend(parked);
             Ok(())
+        }
+
+        async fn try_apply(&self, events: &[Recorded<'_, Event>]) -> Result<(), StoreError> {
+            self.check(events)
+        }
+
+        async fn release(
+            &self,
+            _: &ParkedKey,
+            _: &[i64],
+            events: &[Recorded<'_, Event>],
+        ) -> Result<(), StoreError> {
+            self.check(events)
         }
     }
 
-    fn batch(from: i64, next_offset: i64) -> Batch<Event> {
-        let commit = |offset| Valid {
+    fn applier(store: FakeStore) -> (Applier<FakeStore>, Arc<FakeStore>) {
+        let store = Arc::new(store);
+        let reports = Reports {
+            status: Arc::new(Status::new(Health::default().component("view.slow_v1"))),
+            progress: Progress::default(),
+            reader: "slow_v1".into(),
+        };
+        let start = Checkpoint::start(TOPIC, 0);
+        let applier = Applier::new(store.clone(), reports, start, ParkedKeys::default());
+        (applier, store)
+    }
+
+    fn commit(offset: i64, body: Body<Event>, key: &str) -> Valid<Event> {
+        Valid {
             offset,
-            key: Vec::new().into(),
+            key: key.to_owned().into(),
             commit: Commit {
                 prev: [0; 32],
                 term: [0; 16],
                 epoch: 1,
                 seq: offset + 1,
                 recorded_at: Timestamp(offset),
-                body: Body::NoOp(NoOp {}),
+                body,
             },
-        };
+        }
+    }
+
+    fn batch_of(from: i64, commits: Vec<Valid<Event>>) -> Batch<Event> {
+        let next_offset = from + i64::try_from(commits.len()).unwrap();
         Batch {
             partition: 0,
             from,
-            commits: (from..next_offset).map(commit).collect::<Vec<_>>().into(),
+            commits: commits.into(),
             bytes: 0,
             void: 0,
             checkpoint: Checkpoint {
@@ -269,17 +570,42 @@ mod tests {
         }
     }
 
+    fn batch(from: i64, next_offset: i64) -> Batch<Event> {
+        let no_op = |offset| commit(offset, Body::NoOp(NoOp {}), "");
+        batch_of(from, (from..next_offset).map(no_op).collect())
+    }
+
+    /// A batch with a decision of one event for each key.
+    fn decisions(from: i64, keys: &[&str]) -> Batch<Event> {
+        let decision = |(offset, key): (i64, &&str)| {
+            let event = ProductEvent::ProductCreated(ProductCreated {
+                sku: Sku::parse(key).unwrap(),
+                description: String::new(),
+            });
+            let decision = Decision {
+                aggregate_type: "product".into(),
+                version: 0,
+                command_id: [0; 16],
+                command_hash: [0; 16],
+                origin: Origin::Keyed,
+                actor: "service:test".into(),
+                correlation_id: [0; 16],
+                causation_id: None,
+                traceparent: None,
+                outcome: None,
+                events: vec![Event::Product(event)],
+            };
+            commit(offset, Body::Decision(decision), key)
+        };
+        batch_of(from, (from..).zip(keys).map(decision).collect())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_takes_too_long_is_applied_in_parts() {
-        let store = SlowStore {
-            commits_max: 3,
-            applied: Mutex::default(),
-            timed_out: Mutex::default(),
-        };
-        let (health, progress) = (Health::default(), Progress::default());
-        let component = health.component("view.slow_v1");
-        let starts = [Checkpoint::start(TOPIC, 0)];
-        let mut applier = Applier::new(&store, &component, &progress, &starts);
+        let (mut applier, store) = applier(FakeStore {
+            commits_max: Some(3),
+            ..FakeStore::default()
+        });
         applier.apply(batch(0, 14)).await.unwrap();
         assert_eq!(*store.timed_out.lock().unwrap(), [14, 7]);
         let expected = [(0, 3), (3, 6), (6, 7), (7, 10), (10, 13), (13, 14)];
@@ -294,17 +620,74 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_permanent_error_is_returned_without_a_retry() {
-        let store = SlowStore {
-            commits_max: 3,
-            applied: Mutex::default(),
-            timed_out: Mutex::default(),
+    async fn an_event_that_the_view_refuses_parks_its_aggregate_and_no_other() {
+        let (mut applier, store) = applier(FakeStore {
+            unfolded: Some("B"),
+            ..FakeStore::default()
+        });
+        applier.apply(decisions(0, &["A", "B", "C"])).await.unwrap();
+        applier.apply(decisions(3, &["B", "A"])).await.unwrap();
+        let applied = [("A", 0), ("C", 2), ("A", 4)].map(|(key, at)| (key.to_owned(), at));
+        assert_eq!(*store.events.lock().unwrap(), applied);
+        let parked = [("B", 1, true), ("B", 3, false)];
+        let parked = parked.map(|(key, at, cause)| (key.to_owned(), at, cause));
+        assert_eq!(*store.parked.lock().unwrap(), parked);
+        assert_eq!(*store.applied.lock().unwrap(), [(0, 3), (3, 5)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn aggregates_whose_values_the_database_refuses_are_parked() {
+        let (mut applier, store) = applier(FakeStore {
+            refused: vec!["B", "E"],
+            ..FakeStore::default()
+        });
+        let keys = ["A", "B", "C", "D", "E", "F", "G"];
+        applier.apply(decisions(0, &keys)).await.unwrap();
+        let parked = [("B", 1, true), ("E", 4, true)];
+        let parked = parked.map(|(key, at, cause)| (key.to_owned(), at, cause));
+        assert_eq!(*store.parked.lock().unwrap(), parked);
+        assert_eq!(store.events.lock().unwrap().len(), keys.len() - 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_refuses_every_aggregate_parks_none() {
+        let keys: Vec<String> = (0..20).map(|number| format!("K{number}")).collect();
+        let keys: Vec<&'static str> = keys.iter().map(|key| &*key.clone().leak()).collect();
+        let (mut applier, store) = applier(FakeStore {
+            refused: keys.clone(),
+            ..FakeStore::default()
+        });
+        let applying = applier.apply(decisions(0, &keys));
+        let outcome = tokio::time::timeout(std::time::Duration::from_secs(60), applying).await;
+        assert!(outcome.is_err(), "the batch was applied: {outcome:?}");
+        assert_eq!(*store.parked.lock().unwrap(), []);
+        assert!(
+            *store.attempts.lock().unwrap() > 20,
+            "there was no second attempt"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_table_is_returned_without_a_retry() {
+        let (mut applier, store) = applier(FakeStore {
+            is_table_missing: true,
+            ..FakeStore::default()
+        });
+        let error = applier.apply(decisions(0, &["A"])).await.unwrap_err();
+        assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
+        assert_eq!(*store.attempts.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn an_error_names_its_aggregate() {
+        let error = FoldError::KeyNotText { offset: 7 };
+        assert_eq!(error.aggregate(), None);
+        let (key, offset, version) = ("A".to_owned(), 7, 2);
+        let error = FoldError::MissingRow {
+            key,
+            offset,
+            version,
         };
-        let (health, progress) = (Health::default(), Progress::default());
-        let component = health.component("view.slow_v1");
-        let starts = [Checkpoint::start(TOPIC, 0)];
-        let mut applier = Applier::new(&store, &component, &progress, &starts);
-        let error = applier.apply(batch(1_000, 1_001)).await.unwrap_err();
-        assert!(matches!(error, StoreError::Fold(_)), "{error}");
+        assert_eq!(error.aggregate(), Some(("A", 7)));
     }
 }

@@ -1,9 +1,12 @@
-//! A node's connections to both databases of the read side.
+//! A process's connections to both databases of the read side.
 
 use crate::{
+    builds::{Build, Serving},
     cql::{Cql, CqlError},
     postgres,
+    problems::QueryError,
     settings::{CqlSettings, PostgresSettings, SettingsError},
+    view::View,
 };
 use sqlx::PgPool;
 
@@ -14,6 +17,8 @@ pub struct Databases {
     pub postgres: PgPool,
     /// Connects in the background, and reconnects when needed.
     pub cql: Cql,
+    /// The build of each view that answers queries.
+    pub serving: Serving,
 }
 
 impl Databases {
@@ -31,7 +36,17 @@ impl Databases {
         Ok(Self {
             postgres: postgres::connect_lazily(postgres)?,
             cql: Cql::connect_lazily(cql)?,
+            serving: Serving::default(),
         })
+    }
+
+    /// The build of a view that answers queries.
+    ///
+    /// # Errors
+    /// [`QueryError::NoBuild`] until the list of builds was read.
+    pub fn build<V: View>(&self) -> Result<Build, QueryError> {
+        let build = self.serving.build(V::NAME);
+        build.ok_or(QueryError::NoBuild { view: V::NAME })
     }
 
     /// Checks that Postgres answers. The error of a missing database counts as an answer.

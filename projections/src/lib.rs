@@ -8,8 +8,11 @@
 //!
 //! `paging` has the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their answers.
 
+pub mod admin;
 mod applier;
+pub mod builds;
 pub mod columns;
+pub mod commits;
 mod conditional;
 mod consistency;
 pub mod cql;
@@ -19,6 +22,7 @@ pub mod live;
 pub mod metrics;
 pub mod order;
 mod paging;
+pub mod parking;
 #[macro_use]
 pub mod postgres;
 pub mod problems;
@@ -32,6 +36,7 @@ pub mod settings;
 #[cfg(test)]
 mod spec;
 mod split;
+mod status;
 pub mod store;
 pub mod view;
 pub mod views;
@@ -40,9 +45,9 @@ pub use conditional::conditional;
 pub use consistency::Waits;
 pub use databases::Databases;
 pub use live::Live;
-pub use projector::Runtime;
+pub use projector::{Runtime, Share};
 pub use recorded::{FoldError, Recorded};
 pub use registry::{TotalsError, live_routes, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
-pub use store::{Failure, Store, StoreError};
+pub use store::{Failure, Opened, Step, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -66,6 +66,12 @@ impl Progress {
         self.publish(reader, [(topic, partition, next_offset)], []);
     }
 
+    /// Forgets a partition that a reader no longer processes.
+    pub fn remove(&self, reader: &str, topic: &str, partition: i32) {
+        let key = ReaderPartition::new(reader, topic, partition);
+        self.shared.lock().offsets.read.remove(&key);
+    }
+
     /// Records, in one step, the offsets that a reader has processed and the ends of its results, by topic
     /// and partition.
     pub fn publish<'a>(

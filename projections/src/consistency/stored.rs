@@ -1,7 +1,7 @@
 //! The positions that are stored with a view's rows.
 
 use crate::{
-    cql, databases::Databases, postgres, problems::QueryError, registration::Registration,
+    builds::Build, cql, databases::Databases, postgres, problems::QueryError, registration::Registration,
 };
 use schemas::Position;
 use service::consistency::ReadStored;
@@ -24,16 +24,19 @@ impl Database {
     }
 }
 
-/// Reads the stored positions of a view; `None` for a database that is not known here.
+/// Reads the stored positions of the build of a view that answers queries; `None` for a database that is not known here.
 pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadStored> {
     let (database, name) = (Database::of(view)?, view.name);
     let databases = databases.clone();
     Some(Arc::new(move |topics| {
         let databases = databases.clone();
         Box::pin(async move {
+            let Some(build) = databases.serving.build(name) else {
+                return Err(QueryError::NoBuild { view: name }.to_string());
+            };
             let mut all = Vec::new();
             for topic in topics {
-                let position = read(database, name, &topic, &databases).await;
+                let position = read(database, build, &topic, &databases).await;
                 let position = position.map_err(|error| error.to_string())?;
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
@@ -45,18 +48,18 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
 
 async fn read(
     database: Database,
-    view: &str,
+    build: Build,
     topic: &str,
     databases: &Databases,
 ) -> Result<Position, QueryError> {
     match database {
         Database::Postgres => {
             let mut connection = databases.postgres.acquire().await?;
-            Ok(postgres::read_position(view, topic, &mut connection).await?)
+            Ok(postgres::read_position(build, topic, &mut connection).await?)
         }
         Database::Cql => {
             let session = databases.cql.session()?;
-            Ok(cql::read_position(&session, view, topic).await?)
+            Ok(cql::read_position(&session, build, topic).await?)
         }
     }
 }

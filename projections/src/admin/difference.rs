@@ -1,0 +1,256 @@
+//! Compares two builds of a view row by row, and explains each difference by the events of the log.
+
+use super::builds::{AdminError, LogToExplain};
+use crate::{
+    builds::Build,
+    cql::{CqlTables, CqlView, Session},
+    postgres::{PostgresTables, PostgresView},
+    recorded::{Recorded, recorded_events},
+    view::{EventReader, Table, ViewEvent},
+};
+use journal::{Checkpoint, Update};
+use sqlx::PgPool;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Longest comparison of two tables in Postgres.
+const COMPARE_TIMEOUT: &str = "SET LOCAL statement_timeout = '10min'";
+/// Longest time without a record while the log is read.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most events that are shown for a row.
+const EVENTS_SHOWN_MAX: usize = 20;
+
+/// The result of a comparison.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Rows of the first build.
+    pub rows: u64,
+    /// Rows that differ, or that only one build has; those beyond the limit are only counted.
+    pub different: u64,
+    /// The first differences.
+    pub differences: Vec<Difference>,
+}
+
+/// A row that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The table.
+    pub table: &'static str,
+    /// Its key.
+    pub key: String,
+    /// The row of the first build.
+    pub left: Option<String>,
+    /// The row of the other build.
+    pub right: Option<String>,
+    /// The row that a fold of the whole log gives, or the reason why there is none.
+    pub folded: Result<Option<String>, String>,
+    /// The row's first events.
+    pub events: Vec<EventOfRow>,
+}
+
+/// An event that changes a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventOfRow {
+    /// `<topic>/<partition>@<offset>`.
+    pub position: String,
+    /// The record's key.
+    pub key: String,
+    /// The aggregate's version after the event.
+    pub version: i64,
+    /// The event, as JSON.
+    pub event: String,
+}
+
+/// The rows of one table that differ, to be explained.
+pub trait Explain<Event>: Send {
+    /// Adds an event of the log, in the order of its partition.
+    fn add(&mut self, topic: &str, partition: i32, event: &Recorded<'_, Event>);
+
+    /// The explained differences.
+    fn finish(self: Box<Self>) -> Vec<Difference>;
+}
+
+/// A table's differing rows.
+pub type Explained<Event> = Box<dyn Explain<Event>>;
+
+/// The differing rows of one table.
+pub(crate) struct Differing<T: Table> {
+    table: &'static str,
+    rows: BTreeMap<T::Key, Explanation<T::Row>>,
+}
+
+struct Explanation<Row> {
+    left: Option<Row>,
+    right: Option<Row>,
+    folded: Result<Option<Row>, String>,
+    events: Vec<EventOfRow>,
+}
+
+impl<T: Table> Differing<T> {
+    /// The first build's rows and the other build's rows that differ, at most `limit` keys.
+    pub fn new(table: &'static str, left: Vec<T::Row>, right: Vec<T::Row>, limit: usize) -> Self {
+        let mut rows: BTreeMap<T::Key, Explanation<T::Row>> = BTreeMap::new();
+        let empty = || Explanation {
+            left: None,
+            right: None,
+            folded: Ok(None),
+            events: Vec::new(),
+        };
+        for row in left {
+            let key = T::key(&row);
+            rows.entry(key).or_insert_with(empty).left = Some(row);
+        }
+        for row in right {
+            let key = T::key(&row);
+            rows.entry(key).or_insert_with(empty).right = Some(row);
+        }
+        while rows.len() > limit {
+            rows.pop_last();
+        }
+        Self { table, rows }
+    }
+}
+
+impl<T> Explain<T::Event> for Differing<T>
+where
+    T: Table,
+{
+    fn add(&mut self, topic: &str, partition: i32, event: &Recorded<'_, T::Event>) {
+        let Ok(keys) = T::keys(event) else { return };
+        for key in keys {
+            let Some(row) = self.rows.get_mut(&key) else {
+                continue;
+            };
+            if let Ok(before) = &row.folded {
+                row.folded =
+                    T::apply(&key, before.clone(), event).map_err(|error| error.to_string());
+            }
+            if row.events.len() < EVENTS_SHOWN_MAX {
+                row.events.push(EventOfRow {
+                    position: format!("{topic}/{partition}@{}", event.offset),
+                    key: event.key.to_owned(),
+                    version: event.version,
+                    event: serde_json::to_string(event.event).unwrap_or_default(),
+                });
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Vec<Difference> {
+        let text = |row: Option<T::Row>| row.map(|row| format!("{row:?}"));
+        let difference = |(key, row): (T::Key, Explanation<T::Row>)| Difference {
+            table: self.table,
+            key: format!("{key:?}"),
+            left: text(row.left),
+            right: text(row.right),
+            folded: row.folded.map(text),
+            events: row.events,
+        };
+        self.rows.into_iter().map(difference).collect()
+    }
+}
+
+pub(super) async fn compare_postgres<V: PostgresView>(
+    pool: &PgPool,
+    build: Build,
+    other: i32,
+    limit: usize,
+    log: &LogToExplain,
+) -> Result<Comparison, AdminError> {
+    let other = Build {
+        number: other,
+        ..build
+    };
+    let mut transaction = pool.begin().await?;
+    for setting in [
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        COMPARE_TIMEOUT,
+    ] {
+        sqlx::query(setting).execute(&mut *transaction).await?;
+    }
+    let (rows, different, explained) =
+        V::Tables::compare(build, other, limit, &mut transaction).await?;
+    transaction.commit().await?;
+    let differences = explain::<V::Event>(explained, log).await?;
+    Ok(Comparison {
+        rows,
+        different,
+        differences,
+    })
+}
+
+pub(super) async fn compare_cql<V: CqlView>(
+    session: &Session,
+    build: Build,
+    other: i32,
+    limit: usize,
+    log: &LogToExplain,
+) -> Result<Comparison, AdminError> {
+    let other = Build {
+        number: other,
+        ..build
+    };
+    let (rows, different, explained) = V::Tables::compare(build, other, limit, session).await?;
+    let differences = explain::<V::Event>(explained, log).await?;
+    Ok(Comparison {
+        rows,
+        different,
+        differences,
+    })
+}
+
+/// Reads the log to its present end, and folds the differing rows.
+async fn explain<E: ViewEvent>(
+    mut tables: Vec<Explained<E>>,
+    log: &LogToExplain,
+) -> Result<Vec<Difference>, AdminError> {
+    let mut ends = BTreeMap::new();
+    let mut starts = Vec::new();
+    for topic in E::TOPICS {
+        for partition in 0..log.partitions.of(topic) {
+            let end = log.source.admin.watermarks(topic, partition).await?.high;
+            if end > 0 {
+                ends.insert(((*topic).to_owned(), partition), end);
+            }
+            starts.push(Checkpoint::start(topic, partition));
+        }
+    }
+    let mut reader = E::Reader::subscribe(&log.readers, "views-diff", starts);
+    while !ends.is_empty() {
+        let update = tokio::time::timeout(STALL_TIMEOUT, reader.next_update()).await;
+        let stalled = |_| AdminError::Stalled {
+            seconds: STALL_TIMEOUT.as_secs(),
+        };
+        let batch = match update.map_err(stalled)?? {
+            Update::Batch(batch) => batch,
+            Update::Halted { partition, error } => {
+                tracing::error!(partition, %error, "stopped reading a partition");
+                ends.retain(|(_, of_end), _| *of_end != partition);
+                continue;
+            }
+            Update::Failing(error) => {
+                tracing::warn!(%error, "failed to read the journal, retrying");
+                continue;
+            }
+            Update::Recovered => continue,
+        };
+        let (topic, partition) = (&batch.checkpoint.topic, batch.partition);
+        if let Ok(events) = recorded_events(&batch.commits) {
+            for event in &events {
+                for table in &mut tables {
+                    table.add(topic, partition, event);
+                }
+            }
+        }
+        let position = (topic.clone(), partition);
+        if ends
+            .get(&position)
+            .is_some_and(|end| batch.checkpoint.next_offset >= *end)
+        {
+            ends.remove(&position);
+        }
+    }
+    Ok(tables
+        .into_iter()
+        .flat_map(|table| table.finish())
+        .collect())
+}
