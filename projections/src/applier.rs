@@ -3,6 +3,7 @@
 
 use crate::{
     builds::Build,
+    lag::Lags,
     metrics as names,
     parking::{ParkedKey, ParkedKeys, Poison, isolate, table as parked},
     recorded::{Recorded, recorded_events},
@@ -33,6 +34,39 @@ pub(crate) struct Reports {
     pub progress: Progress,
     /// The build's name among the readers of the process.
     pub reader: Arc<str>,
+    /// The positions that lags are measured from.
+    pub lags: Lags,
+}
+
+/// The events of a batch that are not applied yet. Those that never are count as stale, also if the batch is dropped.
+struct ReadEvents {
+    labels: [(&'static str, String); 2],
+    unapplied: u64,
+}
+
+impl ReadEvents {
+    fn new(build: Build, events: u64) -> Self {
+        let labels = labels(build);
+        counter!(names::EVENTS_READ, &labels).increment(events);
+        Self {
+            labels,
+            unapplied: events,
+        }
+    }
+}
+
+impl Drop for ReadEvents {
+    fn drop(&mut self) {
+        counter!(names::EVENTS_STALE, &self.labels).increment(self.unapplied);
+    }
+}
+
+/// The labels of a build's metrics.
+fn labels(build: Build) -> [(&'static str, String); 2] {
+    [
+        ("view", build.view.to_owned()),
+        ("build", build.number.to_string()),
+    ]
 }
 
 /// Applies batches of one partition to a store, and reports the applied position.
@@ -97,6 +131,18 @@ impl<S: Store> Applier<S> {
             parked,
             length: PartLength::new(),
         };
+        // Every counter is exported from the start.
+        let labels = labels(applier.store.build());
+        for name in [
+            names::EVENTS_READ,
+            names::EVENTS_APPLIED,
+            names::EVENTS_PARKED,
+            names::EVENTS_RELEASED,
+            names::EVENTS_STALE,
+            names::APPLY_RETRIES,
+        ] {
+            counter!(name, &labels).increment(0);
+        }
         applier.report();
         applier
     }
@@ -112,9 +158,9 @@ impl<S: Store> Applier<S> {
     /// # Errors
     /// [`StoreError::StaleCheckpoint`], [`StoreError::Dropped`], or a missing table: open the store again.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
-        let Build { view, number } = self.store.build();
-        counter!(names::EVENTS_READ, "view" => view, "build" => number.to_string())
-            .increment(event_count(&batch));
+        let build = self.store.build();
+        let Build { view, number } = build;
+        let mut read = ReadEvents::new(build, event_count(&batch));
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
         let cause = Cause::Partition(self.checkpoint.topic.clone(), batch.partition);
         let mut parts = vec![batch];
@@ -124,6 +170,7 @@ impl<S: Store> Applier<S> {
             let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
             let error = match self.attempt(&part).await {
                 Ok(()) => {
+                    read.unapplied -= event_count(&part);
                     waits.reset();
                     self.length.succeeded();
                     self.reports.status.clear(&cause);
@@ -144,18 +191,12 @@ impl<S: Store> Applier<S> {
                 }
                 Err(error) => error,
             };
-            let error = match self.after_failure(error, &part).await {
-                Ok(Next::Again) => {
+            let error = match self.after_failure(error, &part).await? {
+                Next::Again => {
                     parts.push(part);
                     continue;
                 }
-                Ok(Next::Wait(error)) => error,
-                Err(error) => {
-                    let unapplied = parts.iter().chain([&part]).map(event_count).sum();
-                    counter!(names::EVENTS_STALE, "view" => view, "build" => number.to_string())
-                        .increment(unapplied);
-                    return Err(error);
-                }
+                Next::Wait(error) => error,
             };
             let commits = part.commits.len();
             if failure.add() {
@@ -169,8 +210,7 @@ impl<S: Store> Applier<S> {
                     "failed to apply a batch, retrying"
                 );
             }
-            counter!(names::APPLY_RETRIES, "view" => view, "build" => number.to_string())
-                .increment(1);
+            counter!(names::APPLY_RETRIES, &labels(build)).increment(1);
             self.reports.status.set(cause.clone(), error.to_string());
             if error.failure() == Some(Failure::Timeout) {
                 self.length.timed_out(commits);
@@ -193,10 +233,7 @@ impl<S: Store> Applier<S> {
         };
         let begun = Instant::now();
         within_timeout(build, self.store.apply(&step)).await?;
-        let labels = [
-            ("view", build.view.to_owned()),
-            ("build", build.number.to_string()),
-        ];
+        let labels = labels(build);
         histogram!(names::APPLY_SECONDS, &labels).record(begun.elapsed());
         histogram!(names::BATCH_EVENTS, &labels).record(events.len() as f64);
         let parked_events: u64 = parked
@@ -316,8 +353,7 @@ impl<S: Store> Applier<S> {
             }
         }
         self.parked.remove(&key.key);
-        counter!(names::EVENTS_RELEASED, "view" => view, "build" => number.to_string())
-            .increment(released);
+        counter!(names::EVENTS_RELEASED, &labels(build)).increment(released);
         let (topic, partition, key) = (&key.topic, key.partition, &key.key);
         tracing::info!(
             view,
@@ -372,12 +408,13 @@ impl<S: Store> Applier<S> {
             next_offset,
             ..
         } = &self.checkpoint;
-        let Build { view, number } = self.store.build();
+        let build = self.store.build();
         let reader = &self.reports.reader;
+        self.reports.lags.applied(build, &self.checkpoint);
         self.reports
             .progress
             .set(reader, topic, *partition, *next_offset);
-        gauge!(names::NEXT_OFFSET, "view" => view, "build" => number.to_string(),
+        gauge!(names::NEXT_OFFSET, "view" => build.view, "build" => build.number.to_string(),
             "topic" => topic.clone(), "partition" => partition.to_string())
         .set(*next_offset as f64);
     }
@@ -534,6 +571,7 @@ mod tests {
             status: Arc::new(Status::new(Health::default().component("view.slow_v1"))),
             progress: Progress::default(),
             reader: "slow_v1".into(),
+            lags: Lags::default(),
         };
         let start = Checkpoint::start(TOPIC, 0);
         let applier = Applier::new(store.clone(), reports, start, ParkedKeys::default());

@@ -18,6 +18,7 @@ mod consistency;
 pub mod cql;
 pub mod databases;
 pub mod fold;
+mod lag;
 pub mod live;
 pub mod metrics;
 pub mod order;

@@ -1,4 +1,4 @@
-//! The names of this crate's metrics. Each has the labels `view` and `build`.
+//! The names of this crate's metrics. Each has the labels `view` and `build`, except those of live clients.
 //!
 //! Invariant of every build, between batches: events read = applied + parked + stale.
 
@@ -10,7 +10,7 @@ pub const EVENTS_APPLIED: &str = "daybook_projections_events_applied_total";
 pub const EVENTS_PARKED: &str = "daybook_projections_events_parked_total";
 /// Counter: parked events that were applied after an operator's request.
 pub const EVENTS_RELEASED: &str = "daybook_projections_events_released_total";
-/// Counter: events read that another projector had already applied.
+/// Counter: events read that this projector did not apply, because another one had, or because it began again.
 pub const EVENTS_STALE: &str = "daybook_projections_events_stale_total";
 /// Gauge: parked aggregates, without the discarded ones. Any value above 0 needs an operator.
 pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";
@@ -22,6 +22,10 @@ pub const BATCH_EVENTS: &str = "daybook_projections_batch_events";
 pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
 /// Gauge by topic and partition: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
+/// Gauge by topic and partition: records between the checkpoint and the journal's end. Few records have no event.
+pub const LAG_RECORDS: &str = "daybook_projections_lag_records";
+/// Gauge by topic and partition: the time for which the build has been behind the journal's end, in seconds.
+pub const LAG_SECONDS: &str = "daybook_projections_lag_seconds";
 /// Gauge: live clients that get events as they are recorded.
 pub const LIVE_CLIENTS: &str = "daybook_projections_live_clients";
 /// Counter: live clients whose streams ended because they read too slowly.

@@ -6,6 +6,7 @@
 
 use crate::{
     applier::{Applier, Reports, within_timeout},
+    lag::Lags,
     parking::{ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
@@ -78,7 +79,13 @@ pub(crate) fn component(reader: &str) -> String {
 
 impl Runtime {
     /// Starts the projector of a build, as a task of its own.
-    pub fn project<S: Store>(&self, store: S, share: Share, postgres: PgPool) -> Running {
+    pub(crate) fn project<S: Store>(
+        &self,
+        store: S,
+        share: Share,
+        postgres: PgPool,
+        lags: &Lags,
+    ) -> Running {
         // A view stays as ready as it was while another build takes over its queries.
         let component = self.health.continued(component(&share.reader));
         // Until its checkpoints are read, a build counts as not caught up.
@@ -94,6 +101,7 @@ impl Runtime {
                 status: Arc::new(Status::new(component)),
                 progress: self.progress.clone(),
                 reader: share.reader.as_str().into(),
+                lags: lags.clone(),
             },
             store: Arc::new(store),
             partitions: share.partitions,
@@ -256,8 +264,9 @@ impl<S: Store> Projector<S> {
             name: &self.name,
             failure: RepeatedFailure::default(),
         };
+        // An idle journal has no batch that would show it.
+        self.reports.status.clear(&Cause::Store);
         if self.partitions.is_empty() {
-            self.reports.status.clear(&Cause::Store);
             std::future::pending::<()>().await;
         }
         loop {

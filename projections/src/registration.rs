@@ -4,6 +4,7 @@ use crate::{
     admin::{BuildOperations, ViewAdmin},
     cql::{CqlStore, CqlView},
     databases::Databases,
+    lag::Lags,
     postgres::{PostgresStore, PostgresView},
     problems::QueryError,
     projector::{Running, Runtime, Share},
@@ -25,7 +26,7 @@ pub struct Registration {
     /// The journals that it reads.
     pub topics: &'static [&'static str],
     /// Starts the projector of one of its builds.
-    pub project: fn(&Runtime, &Databases, i32, Share) -> Running,
+    pub(crate) project: fn(&Runtime, &Databases, i32, Share, &Lags) -> Running,
     /// Operations of an operator on one of its builds.
     pub operations: fn(&Databases, i32) -> Box<dyn BuildOperations>,
     /// Its queries.
@@ -41,9 +42,10 @@ impl Registration {
             name: V::NAME,
             database: "Postgres",
             topics: <V::Event as ViewEvent>::TOPICS,
-            project: |runtime, databases, number, share| {
+            project: |runtime, databases, number, share, lags| {
                 let pool = databases.postgres.clone();
-                runtime.project(PostgresStore::<V>::new(pool.clone(), number), share, pool)
+                let store = PostgresStore::<V>::new(pool.clone(), number);
+                runtime.project(store, share, pool, lags)
             },
             operations: |databases, number| {
                 let pool = databases.postgres.clone();
@@ -60,9 +62,10 @@ impl Registration {
             name: V::NAME,
             database: "CQL",
             topics: <V::Event as ViewEvent>::TOPICS,
-            project: |runtime, databases, number, share| {
+            project: |runtime, databases, number, share, lags| {
                 let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());
-                runtime.project(CqlStore::<V>::new(cql, pool.clone(), number), share, pool)
+                let store = CqlStore::<V>::new(cql, pool.clone(), number);
+                runtime.project(store, share, pool, lags)
             },
             operations: |databases, number| {
                 let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());

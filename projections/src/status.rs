@@ -46,12 +46,13 @@ impl Status {
         self.report(&reasons);
     }
 
-    /// The projector begins again, so nothing is known to fail. It stays as ready as it was.
+    /// The projector begins again, so no partition is known to fail. It stays as ready as it was.
     pub fn restart(&self) {
-        self.reasons
-            .lock()
-            .expect("no holder of this lock panics")
-            .clear();
+        let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
+        reasons.retain(|cause, _| match cause {
+            Cause::Store | Cause::Reader => true,
+            Cause::Partition(..) | Cause::Halted(_) => false,
+        });
     }
 
     fn report(&self, reasons: &BTreeMap<Cause, String>) {
@@ -81,5 +82,10 @@ mod tests {
         assert_eq!(health.readiness().components["view.a"], "no right");
         status.clear(&second);
         assert!(health.readiness().ready);
+        status.set(first, "no connection");
+        status.set(Cause::Reader, "no broker");
+        status.restart();
+        status.clear(&Cause::Store);
+        assert_eq!(health.readiness().components["view.a"], "no broker");
     }
 }

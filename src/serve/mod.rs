@@ -146,7 +146,8 @@ impl ReadSide {
 
     /// Starts the views' projectors and the job.
     fn start(self, views: projections::Runtime, source: Source, partitions: &PartitionCounts) {
-        projections::run(&views, &self.databases);
+        let (_, assignment) = watch::channel(projections::builds::Assignment::All);
+        projections::run(&views, &self.databases, assignment);
         self.live.start(
             views.readers.clone(),
             source.clone(),
@@ -287,6 +288,7 @@ impl Service {
         if let Some(read_side) = self.read_side {
             let views = projections::Runtime {
                 readers: Readers::new(self.source.clone()),
+                source: self.source.clone(),
                 partitions: partitions.clone(),
                 health: self.health.clone(),
                 progress: read_side.progress.clone(),

@@ -3,6 +3,7 @@
 use super::{Build, Entry, State, registry};
 use crate::{
     databases::Databases,
+    lag::Lags,
     metrics as names,
     parking::table as parked,
     projector::{Running, Runtime, Share, component},
@@ -40,8 +41,7 @@ pub struct Supervisor {
     running: BTreeMap<Build, (Share, Running)>,
     /// Whether the first builds exist.
     has_builds: bool,
-    /// Builds whose gauge of parked keys is above 0.
-    parked: BTreeSet<(String, i32)>,
+    lags: Lags,
 }
 
 impl Supervisor {
@@ -61,13 +61,18 @@ impl Supervisor {
             component,
             running: BTreeMap::new(),
             has_builds: false,
-            parked: BTreeSet::new(),
+            lags: Lags::default(),
         }
     }
 
     /// Runs until shutdown.
     pub async fn run(mut self) {
         let shutdown = self.runtime.shutdown.clone();
+        let measuring = self
+            .lags
+            .clone()
+            .measure(self.runtime.source.clone(), shutdown.clone());
+        self.runtime.tasks.spawn(measuring);
         let mut failure = RepeatedFailure::default();
         let mut waits = service::Backoff::for_server();
         while !shutdown.is_cancelled() {
@@ -123,8 +128,9 @@ impl Supervisor {
             if !self.running.contains_key(&build)
                 && let Some(view) = self.views.iter().find(|view| view.name == build.view)
             {
-                let running =
-                    (view.project)(&self.runtime, &self.databases, build.number, share.clone());
+                let (number, of_build) = (build.number, share.clone());
+                let (runtime, databases) = (&self.runtime, &self.databases);
+                let running = (view.project)(runtime, databases, number, of_build, &self.lags);
                 self.running.insert(build, (share, running));
             }
         }
@@ -181,6 +187,7 @@ impl Supervisor {
         for build in stopped {
             if let Some((share, running)) = self.running.remove(&build) {
                 running.stop().await;
+                self.lags.remove(build);
                 if !readers.contains(&*share.reader) {
                     self.runtime.health.remove(&component(&share.reader));
                 }
@@ -200,13 +207,12 @@ impl Supervisor {
         for (view, build, count) in parked::counts(pool).await? {
             counts.insert((view, build), count);
         }
-        for key in self.parked.iter().chain(counts.keys()) {
-            let count = counts.get(key).copied().unwrap_or(0);
-            gauge!(names::PARKED_KEYS, "view" => key.0.clone(), "build" => key.1.to_string())
-                .set(count as f64);
+        for Build { view, number } in self.running.keys() {
+            let count = counts.get(&((*view).to_owned(), *number)).copied();
+            gauge!(names::PARKED_KEYS, "view" => *view, "build" => number.to_string())
+                .set(count.unwrap_or(0) as f64);
         }
-        self.parked = counts.into_keys().collect();
-        if self.parked.is_empty() {
+        if counts.is_empty() {
             return Ok(());
         }
         for (view, number, key) in parked::requested(pool).await? {

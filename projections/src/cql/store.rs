@@ -1,8 +1,9 @@
 //! A build in the CQL store: rows, whose writes may be repeated or late, then the checkpoint.
 //!
-//! The store has no transactions; [`super::writes`] explains why the build needs none. Rows are read and written at a
-//! quorum, and the checkpoint is written after they are acknowledged. So every stored checkpoint covers only rows that
-//! are stored, whichever projector wrote it, and checkpoints need no order among themselves.
+//! The store has no transactions; [`super::writes`] explains why rows need none. They are read and written at a quorum,
+//! and the checkpoint is written after they are acknowledged, so a stored checkpoint covers only rows that are stored. It
+//! is moved by a lightweight transaction, only from the offset at which the projector read it: of two concurrent
+//! projectors, one fails and continues after the other.
 //!
 //! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
@@ -17,7 +18,10 @@ use crate::{
 };
 use journal::Checkpoint;
 use schemas::Position;
-use scylla::errors::ExecutionError;
+use scylla::{
+    errors::ExecutionError,
+    value::{CqlValue, Row},
+};
 use sqlx::{PgConnection, PgPool};
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -29,8 +33,10 @@ const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_
     WHERE view_name = ? AND build = ? AND topic = ?";
 const DELETE_CHECKPOINTS: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
-const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
-    (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?)";
+const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
+    (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+const MOVE_CHECKPOINT: &str = "UPDATE {keyspace}.view_build_checkpoints SET next_offset = ?, checkpoint = ? \
+    WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF next_offset = ?";
 
 /// A view whose rows are in the CQL store.
 pub trait CqlView: View {
@@ -165,16 +171,65 @@ impl<V: CqlView> CqlStore<V> {
         match inserted {
             Ok(()) => Ok(transaction.commit().await?),
             // Another projector has applied the key's commits, so this one has old keys.
-            Err(error) if postgres::is_reference_missing(&error) => {
-                Err(StoreError::StaleCheckpoint {
-                    build: self.build,
-                    topic: step.checkpoint.topic.clone(),
-                    partition: step.checkpoint.partition,
-                    expected: step.from,
-                })
-            }
+            Err(error) if postgres::is_reference_missing(&error) => Err(self.stale(step)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn stale(&self, step: &Step<'_, V::Event>) -> StoreError {
+        StoreError::StaleCheckpoint {
+            build: self.build,
+            topic: step.checkpoint.topic.clone(),
+            partition: step.checkpoint.partition,
+            expected: step.from,
+        }
+    }
+
+    /// Stores missing checkpoints, so that each can be moved.
+    async fn insert_checkpoints(
+        &self,
+        session: &Session,
+        checkpoints: &[&Checkpoint],
+    ) -> Result<(), StoreError> {
+        for checkpoint in checkpoints {
+            let values = (
+                self.build.view,
+                self.build.number,
+                &checkpoint.topic,
+                checkpoint.partition,
+                checkpoint.next_offset,
+                self.text(checkpoint)?,
+            );
+            session.execute(INSERT_CHECKPOINT, values).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint; `false` if it is not where the step begins. A repetition after an answer that was lost finds
+    /// it moved, and the projector then continues from the stored one.
+    async fn move_checkpoint(
+        &self,
+        session: &Session,
+        step: &Step<'_, V::Event>,
+    ) -> Result<bool, StoreError> {
+        let checkpoint = step.checkpoint;
+        let values = (
+            checkpoint.next_offset,
+            self.text(checkpoint)?,
+            self.build.view,
+            self.build.number,
+            &checkpoint.topic,
+            checkpoint.partition,
+            step.from,
+        );
+        // The answer has more columns if the condition did not hold.
+        let answer: Vec<Row> = session.fetch(MOVE_CHECKPOINT, values).await?;
+        let applied = answer.first().and_then(|row| row.columns.first());
+        Ok(matches!(applied, Some(Some(CqlValue::Boolean(true)))))
+    }
+
+    fn text(&self, checkpoint: &Checkpoint) -> Result<String, StoreError> {
+        serde_json::to_string(checkpoint).map_err(|error| self.unreadable(&error))
     }
 }
 
@@ -208,8 +263,14 @@ impl<V: CqlView> Store for CqlStore<V> {
                 stored.push(serde_json::from_str(&text).map_err(|error| self.unreadable(&error))?);
             }
         }
+        let checkpoints = complete_checkpoints(&stored, partitions);
+        let missing: Vec<_> = checkpoints
+            .iter()
+            .filter(|checkpoint| !stored.contains(checkpoint))
+            .collect();
+        self.insert_checkpoints(&session, &missing).await?;
         Ok(Opened {
-            checkpoints: complete_checkpoints(&stored, partitions),
+            checkpoints,
             parked,
         })
     }
@@ -219,18 +280,10 @@ impl<V: CqlView> Store for CqlStore<V> {
         V::Tables::apply(self.build, &session, step.events).await?;
         self.record_parked(step).await?;
         // Written last, because a checkpoint covers only rows that were acknowledged.
-        let checkpoint = step.checkpoint;
-        let text = serde_json::to_string(checkpoint).map_err(|error| self.unreadable(&error))?;
-        let values = (
-            self.build.view,
-            self.build.number,
-            &checkpoint.topic,
-            checkpoint.partition,
-            checkpoint.next_offset,
-            text,
-        );
-        session.execute(WRITE_CHECKPOINT, values).await?;
-        Ok(())
+        match self.move_checkpoint(&session, step).await? {
+            true => Ok(()),
+            false => Err(self.stale(step)),
+        }
     }
 
     /// Writes the rows: the store has no transactions, and each write is one that a later [`Store::apply`] repeats.
