@@ -1,6 +1,8 @@
 //! The command line of the binary.
 
-use crate::{describe, new::NewCommand, reconcile, setup::restore::RestoreArgs};
+use crate::{
+    describe, new::NewCommand, reconcile, setup::restore::RestoreArgs, views::ViewsCommand,
+};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -36,6 +38,9 @@ pub enum Command {
     /// Audit the journals independently of the services
     Audit(audit::Args),
     Reconcile(reconcile::Args),
+    /// Manage the builds of views, and the aggregates that they can't apply
+    #[command(subcommand)]
+    Views(ViewsCommand),
     /// Write the files of a new context, aggregate, command or view into the source tree
     #[command(subcommand)]
     New(NewCommand),

@@ -7,6 +7,7 @@ mod new;
 mod reconcile;
 mod serve;
 mod setup;
+mod views;
 
 use clap::Parser;
 use cli::{Cli, Command, ImportCommand, JournalCommand, SchemasCommand, TopicsCommand};
@@ -71,6 +72,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             audit::run(args, &config.kafka, &config.registry).await
         }
         Command::Reconcile(args) => reconcile::run(args, &load(Reader::Person)?).await,
+        Command::Views(command) => views::run(command, &load(Reader::Person)?).await,
         Command::New(command) => new::run(&command),
         // A client of the HTTP API needs no configuration.
         Command::Import(ImportCommand::OnlineRetail(args)) => import::run(args).await,

@@ -1,12 +1,15 @@
 //! One build in either database, as an operator sees it.
 
-use super::difference::{Comparison, compare_cql, compare_postgres};
+use super::difference::{Comparison, EventOfRow, compare_cql, compare_postgres};
 use crate::{
     builds::{Build, RegistryError, registry},
+    commits::CommitsError,
     cql::{CqlError, CqlStore, CqlView, store as cql_store},
+    parking::ParkedKey,
     postgres::{PostgresStore, PostgresView, read_position},
     store::StoreError,
-    view::ViewEvent,
+    recorded::recorded_events,
+    view::{EventReader, ViewEvent},
 };
 use futures_util::future::BoxFuture;
 use journal::{ReadError, Readers, Source};
@@ -28,6 +31,9 @@ pub enum AdminError {
     /// A build's database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Commits of a parked aggregate.
+    #[error(transparent)]
+    Commits(#[from] CommitsError),
     /// The log can't be read.
     #[error("failed to read the log: {0}")]
     Log(#[from] ReadError),
@@ -78,6 +84,14 @@ pub trait BuildOperations: Send + Sync {
 
     /// Drops its tables. It must be marked as dropped before.
     fn drop_tables(&self) -> BoxFuture<'_, Result<(), AdminError>>;
+
+    /// The events of commits of an aggregate, at ascending offsets.
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>>;
 
     /// Compares its rows with those of another build of the view, and explains at most `limit` differences by
     /// the events of the log.
@@ -131,6 +145,15 @@ impl<V: PostgresView> BuildOperations for ViewAdmin<PostgresStore<V>> {
         })
     }
 
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>> {
+        Box::pin(events::<V::Event>(source, key, offsets))
+    }
+
     fn compare<'a>(
         &'a self,
         other: i32,
@@ -176,6 +199,15 @@ impl<V: CqlView> BuildOperations for ViewAdmin<CqlStore<V>> {
         })
     }
 
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>> {
+        Box::pin(events::<V::Event>(source, key, offsets))
+    }
+
     fn compare<'a>(
         &'a self,
         other: i32,
@@ -187,6 +219,20 @@ impl<V: CqlView> BuildOperations for ViewAdmin<CqlStore<V>> {
             compare_cql::<V>(&session, self.build(), other, limit, log).await
         })
     }
+}
+
+async fn events<E: ViewEvent>(
+    source: &Source,
+    key: &ParkedKey,
+    offsets: &[i64],
+) -> Result<Vec<EventOfRow>, AdminError> {
+    let (topic, partition) = (&key.topic, key.partition);
+    let commits = E::Reader::read_commits(source, topic, partition, offsets).await?;
+    let events = recorded_events(&commits).map_err(StoreError::from)?;
+    let shown = events
+        .iter()
+        .map(|event| EventOfRow::new(topic, partition, event));
+    Ok(shown.collect())
 }
 
 /// Marks a build as dropped, so that no projector writes to it any more.

@@ -9,6 +9,7 @@ use crate::{
     view::{EventReader, Table, ViewEvent},
 };
 use journal::{Checkpoint, Update};
+use serde::Serialize;
 use sqlx::PgPool;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -58,6 +59,22 @@ pub struct EventOfRow {
     pub version: i64,
     /// The event, as JSON.
     pub event: String,
+}
+
+impl EventOfRow {
+    /// An event of a partition.
+    pub(super) fn new<E: Serialize>(
+        topic: &str,
+        partition: i32,
+        event: &Recorded<'_, E>,
+    ) -> Self {
+        Self {
+            position: format!("{topic}/{partition}@{}", event.offset),
+            key: event.key.to_owned(),
+            version: event.version,
+            event: serde_json::to_string(event.event).unwrap_or_default(),
+        }
+    }
 }
 
 /// The rows of one table that differ, to be explained.
@@ -125,12 +142,7 @@ where
                     T::apply(&key, before.clone(), event).map_err(|error| error.to_string());
             }
             if row.events.len() < EVENTS_SHOWN_MAX {
-                row.events.push(EventOfRow {
-                    position: format!("{topic}/{partition}@{}", event.offset),
-                    key: event.key.to_owned(),
-                    version: event.version,
-                    event: serde_json::to_string(event.event).unwrap_or_default(),
-                });
+                row.events.push(EventOfRow::new(topic, partition, event));
             }
         }
     }

@@ -101,7 +101,7 @@ impl Supervisor {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // Its sender lives as long as the process.
+                // An assignment whose sender is gone changes no more.
                 Ok(()) = self.assignment.changed() => {}
                 () = shutdown.cancelled() => {}
             }
