@@ -23,6 +23,8 @@ pub enum Command {
     Serve,
     /// Run a node with the write side only: it accepts commands and owns a share of the journals' partitions
     Commands,
+    /// Run a process that projects a share of the views' partitions, beside others
+    Projector,
     /// Manage Kafka topics
     #[command(subcommand)]
     Topics(TopicsCommand),

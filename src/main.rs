@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod describe;
 mod new;
+mod projector;
 mod reconcile;
 mod serve;
 mod setup;
@@ -55,6 +56,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => serve::run(load(Reader::Service)?, serve::Roles::All).await,
         Command::Commands => serve::run(load(Reader::Service)?, serve::Roles::Commands).await,
+        Command::Projector => projector::run(load(Reader::Service)?).await,
         Command::Topics(TopicsCommand::Create) => {
             setup::create_topics(&load(Reader::Person)?).await
         }

@@ -13,8 +13,10 @@ use sqlx::PgPool;
 /// Handles to both databases. Cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
-    /// Connects at its first use, and reconnects when needed.
+    /// Connects at its first use, and reconnects when needed. For queries, and for operators.
     pub postgres: PgPool,
+    /// The same database, for projectors: their waits take no connection from queries.
+    pub projectors: PgPool,
     /// Connects in the background, and reconnects when needed.
     pub cql: Cql,
     /// The build of each view that answers queries.
@@ -35,6 +37,7 @@ impl Databases {
     ) -> Result<Self, SettingsError> {
         Ok(Self {
             postgres: postgres::connect_lazily(postgres)?,
+            projectors: postgres::connect_lazily(postgres)?,
             cql: Cql::connect_lazily(cql)?,
             serving: Serving::default(),
         })

@@ -1,7 +1,7 @@
 //! The lag of each build behind the ends of its journals, as metrics.
 
 use crate::{builds::Build, metrics as names};
-use journal::{Checkpoint, Source};
+use journal::{Checkpoint, Source, owner::machine_clock};
 use metrics::gauge;
 use schemas::Timestamp;
 use std::{
@@ -82,7 +82,7 @@ impl Lags {
                 ends.insert((topic, partition), end);
             }
         }
-        let (now, time) = (Instant::now(), Timestamp::now());
+        let (now, time) = (Instant::now(), machine_clock());
         for (key, applied) in self.lock().iter_mut() {
             if let Some(end) = ends.get(&(key.1.clone(), key.2)) {
                 let (records, seconds) = applied.lag(*end, now, time);

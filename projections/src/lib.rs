@@ -18,6 +18,7 @@ mod consistency;
 pub mod cql;
 pub mod databases;
 pub mod fold;
+pub mod group;
 mod lag;
 pub mod live;
 pub mod metrics;
@@ -43,12 +44,14 @@ pub mod view;
 pub mod views;
 
 pub use conditional::conditional;
-pub use consistency::Waits;
+pub use consistency::{Waits, of_other_processes};
 pub use databases::Databases;
 pub use live::Live;
 pub use projector::{Runtime, Share};
 pub use recorded::{FoldError, Recorded};
 pub use registry::{TotalsError, live_routes, routes, run, totals};
-pub use settings::{CqlSettings, PostgresSettings, SettingsError};
+pub use settings::{
+    CqlSettings, PostgresSettings, SettingsError, SharedPartitions, ViewsSettings,
+};
 pub use store::{Failure, Opened, Step, Store, StoreError};
 pub use view::{RowFeed, Table, View};

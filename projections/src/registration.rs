@@ -43,7 +43,7 @@ impl Registration {
             database: "Postgres",
             topics: <V::Event as ViewEvent>::TOPICS,
             project: |runtime, databases, number, share, lags| {
-                let pool = databases.postgres.clone();
+                let pool = databases.projectors.clone();
                 let store = PostgresStore::<V>::new(pool.clone(), number);
                 runtime.project(store, share, pool, lags)
             },
@@ -63,7 +63,7 @@ impl Registration {
             database: "CQL",
             topics: <V::Event as ViewEvent>::TOPICS,
             project: |runtime, databases, number, share, lags| {
-                let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());
+                let (cql, pool) = (databases.cql.clone(), databases.projectors.clone());
                 let store = CqlStore::<V>::new(cql, pool.clone(), number);
                 runtime.project(store, share, pool, lags)
             },

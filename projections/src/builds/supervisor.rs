@@ -12,6 +12,7 @@ use crate::{
     store::Partition,
 };
 use metrics::gauge;
+use schemas::topics::PartitionCounts;
 use service::health::Component;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,15 @@ use tokio::sync::watch;
 
 /// Time between two readings of the list. After a switch, a process may answer from the former build for this time.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// All partitions of some journals.
+fn partitions(topics: &[&'static str], counts: &PartitionCounts) -> Vec<Partition> {
+    let of_topic = |topic: &&'static str| {
+        let topic = *topic;
+        (0..counts.of(topic)).map(move |partition| (topic, partition))
+    };
+    topics.iter().flat_map(of_topic).collect()
+}
 
 /// The partitions that a process projects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +63,10 @@ impl Supervisor {
         assignment: watch::Receiver<Assignment>,
     ) -> Self {
         let component = runtime.health.component("views");
+        for view in views {
+            let all = partitions(view.topics, &runtime.partitions);
+            runtime.progress.declare(view.name, all);
+        }
         Self {
             runtime,
             databases,
@@ -113,7 +127,7 @@ impl Supervisor {
 
     /// Reads the list, and starts and stops projectors accordingly.
     async fn follow(&mut self) -> Result<(), registry::RegistryError> {
-        let pool = self.databases.postgres.clone();
+        let pool = self.databases.projectors.clone();
         if !self.has_builds {
             let names: Vec<&str> = self.views.iter().map(|view| view.name).collect();
             registry::create_first_builds(&pool, &names).await?;
@@ -154,17 +168,14 @@ impl Supervisor {
                 State::Building | State::Previous => build.table(view.name),
                 State::Dropped => continue,
             };
-            let partitions = self.partitions(view.topics, &assignment);
+            let partitions = self.assigned(view.topics, &assignment);
             wanted.insert(build, Share { partitions, reader });
         }
         wanted
     }
 
-    fn partitions(&self, topics: &[&'static str], assignment: &Assignment) -> Vec<Partition> {
-        let all = topics.iter().flat_map(|topic| {
-            let count = self.runtime.partitions.of(topic);
-            (0..count).map(move |partition| (*topic, partition))
-        });
+    fn assigned(&self, topics: &[&'static str], assignment: &Assignment) -> Vec<Partition> {
+        let all = partitions(topics, &self.runtime.partitions).into_iter();
         let is_assigned = |(topic, partition): &Partition| match assignment {
             Assignment::All => true,
             Assignment::Only(assigned) => assigned.contains(&((*topic).to_owned(), *partition)),
@@ -202,7 +213,7 @@ impl Supervisor {
 
     /// Passes requests for parked keys to their projectors, and counts the parked keys.
     async fn pass_requests_on(&mut self) -> Result<(), sqlx::Error> {
-        let pool = &self.databases.postgres;
+        let pool = &self.databases.projectors;
         let mut counts: BTreeMap<(String, i32), i64> = BTreeMap::new();
         for (view, build, count) in parked::counts(pool).await? {
             counts.insert((view, build), count);

@@ -2,10 +2,11 @@
 
 use crate::{
     builds::Build, cql, databases::Databases, postgres, problems::QueryError, registration::Registration,
+    views::VIEWS,
 };
 use schemas::Position;
-use service::consistency::ReadStored;
-use std::sync::Arc;
+use service::{consistency::ReadStored, progress::Progress};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The database of a view's rows and checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,39 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     }))
 }
 
+/// The stored next offset of each partition of a view that this process does not project, for views with such
+/// partitions: view, topic, partition and offset.
+///
+/// # Errors
+/// A database's error.
+pub async fn of_other_processes(
+    databases: &Databases,
+    progress: &Progress,
+) -> Result<Vec<(&'static str, String, i32, i64)>, QueryError> {
+    let mut found = Vec::new();
+    for view in VIEWS {
+        let own = progress.of_reader(view.name);
+        let mut others = progress.partitions(view.name);
+        others.retain(|partition| !own.contains_key(partition));
+        let (Some(database), Some(build)) =
+            (Database::of(view), databases.serving.build(view.name))
+        else {
+            continue;
+        };
+        let topics: BTreeSet<&String> = others.iter().map(|(topic, _)| topic).collect();
+        for topic in topics {
+            let position = read(database, build, topic, databases).await?;
+            for (of_topic, partition) in &others {
+                if of_topic == topic {
+                    let next = position.get(partition).copied().unwrap_or(0);
+                    found.push((view.name, topic.clone(), *partition, next));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
 async fn read(
     database: Database,
     build: Build,
@@ -67,7 +101,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::VIEWS;
 
     #[test]
     fn the_stored_position_of_every_view_can_be_read() {

@@ -111,6 +111,8 @@ composite_keys!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
 pub trait PostgresTables<Event>: Send + Sync + 'static {
     /// Their names.
     const NAMES: &'static [&'static str];
+    /// Whether a row of one of them may be fed by several partitions.
+    const IS_SHARED: bool;
 
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
@@ -138,6 +140,7 @@ macro_rules! tables {
         {
             const NAMES: &'static [&'static str] =
                 &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
+            const IS_SHARED: bool = is_shared(&$first::FEED) $(|| is_shared(&$table::FEED))*;
 
             async fn apply(
                 build: Build,
@@ -164,6 +167,10 @@ macro_rules! tables {
     )+};
 }
 tables!((A), (A, B), (A, B, C), (A, B, C, D));
+
+const fn is_shared<Row>(feed: &RowFeed<Row>) -> bool {
+    matches!(feed, RowFeed::SeveralAggregates)
+}
 
 /// Applies events to one table.
 async fn apply<T>(

@@ -23,6 +23,7 @@ use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection, types::Json,
 };
 use std::marker::PhantomData;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A view whose rows are in Postgres.
 pub trait PostgresView: View {
@@ -33,9 +34,14 @@ pub trait PostgresView: View {
     type Tables: PostgresTables<Self::Event>;
 }
 
+/// Most partitions of a build that are applied at once, so that a slow build does not use up the connections.
+const APPLIES_MAX: usize = 2;
+
 /// A build of a view in Postgres.
 pub struct PostgresStore<V> {
     pool: PgPool,
+    /// A permit for each transaction. Those of a table with shared rows would wait for each other.
+    applies: Semaphore,
     build: Build,
     view: PhantomData<V>,
 }
@@ -49,9 +55,22 @@ impl<V: PostgresView> PostgresStore<V> {
         };
         Self {
             pool,
+            applies: Semaphore::new(match V::Tables::IS_SHARED {
+                true => 1,
+                false => APPLIES_MAX,
+            }),
             build,
             view: PhantomData,
         }
+    }
+
+    /// A permit and a connection for one transaction.
+    async fn connect(
+        &self,
+    ) -> Result<(SemaphorePermit<'_>, PoolConnection<Postgres>), sqlx::Error> {
+        let permit = self.applies.acquire().await;
+        let permit = permit.expect("the semaphore is never closed");
+        Ok((permit, self.pool.acquire().await?))
     }
 
     /// The pool of the build's database.
@@ -253,14 +272,14 @@ impl<V: PostgresView> Store for PostgresStore<V> {
     }
 
     async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let (_permit, mut connection) = self.connect().await?;
         let applied = self.apply_on(step, &mut connection).await;
         close_after(&applied, connection);
         applied
     }
 
     async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let (_permit, mut connection) = self.connect().await?;
         let applied = self.try_on(events, &mut connection).await;
         close_after(&applied, connection);
         applied
@@ -272,7 +291,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         commits: &[i64],
         events: &[Recorded<'_, V::Event>],
     ) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let (_permit, mut connection) = self.connect().await?;
         let applied = self.release_on(key, commits, events, &mut connection).await;
         close_after(&applied, connection);
         applied
