@@ -116,11 +116,7 @@ impl Progress {
     }
 
     /// Records the partitions of a reader in all processes together. Another process may process some of them.
-    pub fn declare<'a>(
-        &self,
-        reader: &str,
-        partitions: impl IntoIterator<Item = (&'a str, i32)>,
-    ) {
+    pub fn declare<'a>(&self, reader: &str, partitions: impl IntoIterator<Item = (&'a str, i32)>) {
         let owned = partitions.into_iter();
         let owned = owned.map(|(topic, partition)| (topic.to_owned(), partition));
         let mut state = self.shared.lock();

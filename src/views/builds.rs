@@ -63,13 +63,20 @@ fn print(described: &Described, ends: &Positions, parked: &ParkedCounts) {
     let entry = &described.entry;
     let progress = Progress::new(&described.positions, ends);
     println!("{} build {}", entry.view, entry.build);
-    println!("  state    {}, since {}", entry.state.as_str(), entry.changed_at);
+    println!(
+        "  state    {}, since {}",
+        entry.state.as_str(),
+        entry.changed_at
+    );
     println!("  created  {}", entry.created_at);
     println!("  read     {} of {} records", progress.read, progress.end);
     let count = parked.get(&(entry.view.clone(), entry.build)).copied();
     println!("  parked   {} aggregates", count.unwrap_or(0));
     for ((topic, partition), end) in ends {
-        let next = described.positions.get(&(topic.clone(), *partition)).copied();
+        let next = described
+            .positions
+            .get(&(topic.clone(), *partition))
+            .copied();
         let next = next.unwrap_or(0);
         let lag = (end - next).max(0);
         println!("  {topic}/{partition}@{next}, {lag} records behind the end");
@@ -178,7 +185,9 @@ pub(super) async fn reset(servers: &Servers, view: &str, build: Option<i32>) -> 
         None => serving(&builds)?,
     };
     let number = admin::reset(&servers.databases, view, build).await?;
-    println!("build {number} of view {view} replaces build {build}, and is projected from the start");
+    println!(
+        "build {number} of view {view} replaces build {build}, and is projected from the start"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

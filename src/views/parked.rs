@@ -114,7 +114,9 @@ pub(super) async fn retry(
         left.retain(|parked| parked.state != "DISCARDED");
         if left.iter().any(|parked| parked.state == REQUESTED) {
             if started.elapsed() > RETRY_TIMEOUT {
-                bail!("no projector has tried again: check that one runs, and `daybook views list`");
+                bail!(
+                    "no projector has tried again: check that one runs, and `daybook views list`"
+                );
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
             continue;
@@ -138,7 +140,10 @@ pub(super) async fn discard(
     (by, reason): (&str, &str),
 ) -> Result<ExitCode> {
     admin::view(view)?;
-    ensure!(!reason.trim().is_empty(), "--reason: say why the events will not be applied");
+    ensure!(
+        !reason.trim().is_empty(),
+        "--reason: say why the events will not be applied"
+    );
     of_key(servers, view, key).await?;
     let pool = &servers.databases.postgres;
     let discarded = table::discard(view, key, by, reason, pool).await?;

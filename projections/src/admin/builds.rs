@@ -7,8 +7,8 @@ use crate::{
     cql::{CqlError, CqlStore, CqlView, store as cql_store},
     parking::ParkedKey,
     postgres::{PostgresStore, PostgresView, read_position},
-    store::StoreError,
     recorded::recorded_events,
+    store::StoreError,
     view::{EventReader, ViewEvent},
 };
 use futures_util::future::BoxFuture;

@@ -63,11 +63,7 @@ pub struct EventOfRow {
 
 impl EventOfRow {
     /// An event of a partition.
-    pub(super) fn new<E: Serialize>(
-        topic: &str,
-        partition: i32,
-        event: &Recorded<'_, E>,
-    ) -> Self {
+    pub(super) fn new<E: Serialize>(topic: &str, partition: i32, event: &Recorded<'_, E>) -> Self {
         Self {
             position: format!("{topic}/{partition}@{}", event.offset),
             key: event.key.to_owned(),

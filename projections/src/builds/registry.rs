@@ -221,11 +221,7 @@ pub async fn drop(
 ///
 /// # Errors
 /// Postgres's error.
-async fn forget(
-    view: &str,
-    build: i32,
-    connection: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
+async fn forget(view: &str, build: i32, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     for table in [
         "view_parked_commits",
         "view_parked_keys",

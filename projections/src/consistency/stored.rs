@@ -1,8 +1,8 @@
 //! The positions that are stored with a view's rows.
 
 use crate::{
-    builds::Build, cql, databases::Databases, postgres, problems::QueryError, registration::Registration,
-    views::VIEWS,
+    builds::Build, cql, databases::Databases, postgres, problems::QueryError,
+    registration::Registration, views::VIEWS,
 };
 use schemas::Position;
 use service::{consistency::ReadStored, progress::Progress};

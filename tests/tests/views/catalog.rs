@@ -59,7 +59,9 @@ async fn apply(databases: &Databases) {
     let next_offset = i64::try_from(commits.len()).unwrap();
     let store = PostgresStore::<CatalogView>::new(databases.postgres.clone(), 1);
     open(&store).await;
-    apply_batch(&store, &batch(0, next_offset, commits)).await.unwrap();
+    apply_batch(&store, &batch(0, next_offset, commits))
+        .await
+        .unwrap();
 }
 
 /// The SKUs of a list, from its first page to its last.

@@ -111,7 +111,10 @@ async fn a_query_that_the_server_cancels_is_not_called_an_outage() {
         open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
         // Another transaction holds the table longer than a statement may take.
         let mut holder = pool.begin().await.unwrap();
-        let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", BUILD.table(OrderRow::TABLE));
+        let lock = format!(
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            BUILD.table(OrderRow::TABLE)
+        );
         sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
             .execute(&mut *holder)
             .await

@@ -86,7 +86,8 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
     let postgres = PostgresStore::<OrdersView>::new(databases.postgres.clone(), 1);
     open(&postgres).await;
     apply_batch(&postgres, &batch).await.unwrap();
-    let cql = CqlStore::<OrdersByCustomer>::new(databases.cql.clone(), databases.postgres.clone(), 1);
+    let cql =
+        CqlStore::<OrdersByCustomer>::new(databases.cql.clone(), databases.postgres.clone(), 1);
     open(&cql).await;
     apply_batch(&cql, &batch).await.unwrap();
 }
@@ -165,7 +166,9 @@ async fn all_views_with_totals_have_the_same_ones() {
         apply(databases, commits.clone()).await;
         let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone(), 1);
         open(&countries).await;
-        apply_batch(&countries, &batch(0, 41, commits)).await.unwrap();
+        apply_batch(&countries, &batch(0, 41, commits))
+            .await
+            .unwrap();
         let expected = Totals {
             invoices: 41,
             sales: 40,
@@ -198,7 +201,9 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
         refused.lines[0].description = Some("a\0b".into());
         let mut commits = sales(0..5);
         commits.push(sale_commit(5, 5, refused));
-        let error = apply_batch(&store, &batch(0, 6, commits)).await.unwrap_err();
+        let error = apply_batch(&store, &batch(0, 6, commits))
+            .await
+            .unwrap_err();
         assert!(matches!(error, StoreError::Database { .. }), "{error}");
         assert_eq!(error.failure(), Some(Failure::Value), "{error}");
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2_b1")
@@ -207,7 +212,9 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
             .unwrap();
         assert_eq!(count, 0);
         assert_eq!(open(&store).await.next_offset, 0);
-        apply_batch(&store, &batch(0, 6, sales(0..6))).await.unwrap();
+        apply_batch(&store, &batch(0, 6, sales(0..6)))
+            .await
+            .unwrap();
     })
     .await;
 }

@@ -269,7 +269,9 @@ async fn a_deleted_row_can_be_created_again<B: StoreBackend>(backend: &B) {
         3,
         Event::Product(ProductEvent::ProductCreated(again)),
     );
-    apply_batch(&store, &batch(2, 3, vec![again])).await.unwrap();
+    apply_batch(&store, &batch(2, 3, vec![again]))
+        .await
+        .unwrap();
     let row = ProductRow {
         sku: "A".into(),
         description: "again".into(),
@@ -285,7 +287,9 @@ async fn an_event_that_was_applied_before_is_skipped<B: StoreBackend>(backend: &
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
     apply_batch(&store, &batch(0, 2, commits)).await.unwrap();
     let again_and_next = vec![priced(2, "A", 2, 999), priced(3, "A", 3, 300)];
-    apply_batch(&store, &batch(2, 4, again_and_next)).await.unwrap();
+    apply_batch(&store, &batch(2, 4, again_and_next))
+        .await
+        .unwrap();
     assert_eq!(rows(backend).await, [product("A", 2)]);
     assert_eq!(open(&store).await.next_offset, 4);
 }

@@ -19,10 +19,13 @@ async fn apply(databases: &Databases, events: i64) {
         let event = Event::Order(OrderEvent::SaleImported(sale));
         commit(version - 1, &id(1), version, event)
     };
-    let store = CqlStore::<OrderTimeline>::new(databases.cql.clone(), databases.postgres.clone(), 1);
+    let store =
+        CqlStore::<OrderTimeline>::new(databases.cql.clone(), databases.postgres.clone(), 1);
     open(&store).await;
     let commits = (1..=events).map(event).collect();
-    apply_batch(&store, &batch(0, events, commits)).await.unwrap();
+    apply_batch(&store, &batch(0, events, commits))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

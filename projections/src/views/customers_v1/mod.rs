@@ -12,4 +12,6 @@ use crate::registration::Registration;
 
 /// This view in the registry. It has no totals of all orders, because it leaves out those without a customer.
 pub(super) const REGISTRATION: Registration =
-    Registration::postgres::<CustomersView>(|databases| query::routes().with_state(databases.clone()));
+    Registration::postgres::<CustomersView>(|databases| {
+        query::routes().with_state(databases.clone())
+    });
