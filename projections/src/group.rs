@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::watch;
 
 /// The consumer group.
-const GROUP: &str = "daybook.views";
+const GROUP: &str = "daybook-views";
 /// A process that does not run for this time leaves the group, although the client library sends heartbeats.
 const STALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time between two signs of life.

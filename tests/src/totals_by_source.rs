@@ -12,6 +12,7 @@ use futures_util::TryStreamExt;
 use kafka::{BoundedReader, Decoder};
 use schemas::{aggregates::RevenueByCountry, topics::TopicSpec};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
 use std::{
     collections::{BTreeMap, HashSet},
     time::Duration,

@@ -18,7 +18,9 @@ mod missing_schema;
 mod nodes;
 mod openapi;
 mod outages;
+mod parked_events;
 mod positions;
+mod projectors;
 mod queries;
 mod read_models;
 mod reconcile;
@@ -31,6 +33,7 @@ mod settings;
 mod shared_deployment;
 mod shared_reading;
 mod transactions;
+mod view_builds;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -135,6 +138,16 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
+    ]));
+    tests.extend(own!(runner, view_builds: [
+        a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
+        a_differing_row_is_shown_with_its_events,
+    ]));
+    tests.extend(own!(runner, parked_events: [
+        an_event_that_a_view_refuses_parks_its_order_only_until_a_retry,
+    ]));
+    tests.extend(own!(runner, projectors: [
+        the_partitions_of_a_killed_projector_move_to_another_one,
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record,
