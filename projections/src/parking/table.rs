@@ -162,14 +162,15 @@ pub async fn waiting(
     .await
 }
 
-/// Removes applied commits of a key, and the key itself if none wait any more.
+/// Removes applied commits of a key, and the key itself if none wait any more. Returns the number of removed commits,
+/// which is smaller if another process has removed some.
 pub(crate) async fn remove(
     build: Build,
     key: &ParkedKey,
     offsets: &[i64],
     connection: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<usize, sqlx::Error> {
+    let removed = sqlx::query(
         "DELETE FROM view_parked_commits WHERE view_name = $1 AND build = $2 AND topic = $3 \
          AND partition = $4 AND key = $5 AND \"offset\" = ANY($6)",
     )
@@ -194,7 +195,7 @@ pub(crate) async fn remove(
     .bind(&key.key)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(usize::try_from(removed.rows_affected()).unwrap_or(usize::MAX))
 }
 
 /// Records a failed attempt to apply a parked key's commits; it is parked until the next request.

@@ -5,7 +5,7 @@
 //! one transaction at a time that loads, folds and writes.
 
 use super::{
-    errors::failure,
+    errors::{failure, is_reference_missing},
     pool::{begin_with_tables, lock_set_up},
     rows::PostgresTables,
 };
@@ -164,20 +164,31 @@ impl<V: PostgresView> PostgresStore<V> {
         connection: &mut PgConnection,
     ) -> Result<(), StoreError> {
         let mut transaction = connection.begin().await?;
+        let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
         if !self.move_checkpoint(step, &mut transaction).await? {
             transaction.rollback().await?;
-            return Err(StoreError::StaleCheckpoint {
-                build: self.build,
-                topic: step.checkpoint.topic.clone(),
-                partition: step.checkpoint.partition,
-                expected: step.from,
-            });
+            return Err(self.stale(partition, step.from));
         }
-        let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
-        parked::insert(self.build, partition, step.parked, &mut transaction).await?;
+        match parked::insert(self.build, partition, step.parked, &mut transaction).await {
+            Ok(()) => {}
+            // Another process has applied the key's commits, so this one has old keys.
+            Err(error) if is_reference_missing(&error) => {
+                return Err(self.stale(partition, step.from));
+            }
+            Err(error) => return Err(error.into()),
+        }
         V::Tables::apply(self.build, step.events, &mut transaction).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    fn stale(&self, (topic, partition): (&str, i32), expected: i64) -> StoreError {
+        StoreError::StaleCheckpoint {
+            build: self.build,
+            topic: topic.to_owned(),
+            partition,
+            expected,
+        }
     }
 
     /// Moves the checkpoint; `false` if it is not where the step begins.
@@ -211,8 +222,14 @@ impl<V: PostgresView> PostgresStore<V> {
         connection: &mut PgConnection,
     ) -> Result<(), StoreError> {
         let mut transaction = connection.begin().await?;
+        // This comes first: another process that applies them too waits here, and then finds none.
+        let removed = parked::remove(self.build, key, commits, &mut transaction).await?;
+        if removed != commits.len() {
+            transaction.rollback().await?;
+            let first = commits.first().copied().unwrap_or_default();
+            return Err(self.stale((&key.topic, key.partition), first));
+        }
         V::Tables::apply(self.build, events, &mut transaction).await?;
-        parked::remove(self.build, key, commits, &mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -57,6 +57,7 @@ fn tests(runner: &Runner) -> Vec<Trial> {
         ]));
     }
     tests.extend(tests_of_outages_and_nodes(runner));
+    tests.extend(tests_of_projectors(runner));
     tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests
@@ -128,17 +129,9 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests
 }
 
-/// Other tests with a deployment of their own.
-fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
+/// Tests with a deployment of their own, of the views' projectors.
+fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
-    tests.extend(own!(runner, reconcile: [
-        sales_outside_the_file_and_other_currencies_are_not_a_difference,
-        a_foreign_record_is_an_error_only_as_the_last_record_of_a_window,
-        totals_are_compared_while_sales_arrive,
-    ]));
-    tests.extend(own!(runner, dropped_tables: [
-        views_whose_tables_are_dropped_are_projected_again,
-    ]));
     tests.extend(own!(runner, view_builds: [
         a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
         a_differing_row_is_shown_with_its_events,
@@ -148,6 +141,24 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, projectors: [
         the_partitions_of_a_killed_projector_move_to_another_one,
+    ]));
+    tests.extend(own!(runner, dropped_tables: [
+        views_whose_tables_are_dropped_are_projected_again,
+    ]));
+    tests.extend(own!(runner, shared_reading: [
+        views_and_jobs_share_one_reader_of_a_journal,
+        a_stalled_view_delays_no_other_reader,
+    ]));
+    tests
+}
+
+/// Other tests with a deployment of their own.
+fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(own!(runner, reconcile: [
+        sales_outside_the_file_and_other_currencies_are_not_a_difference,
+        a_foreign_record_is_an_error_only_as_the_last_record_of_a_window,
+        totals_are_compared_while_sales_arrive,
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record,
@@ -167,10 +178,6 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, rights: [
         a_node_with_the_documented_rights_serves_and_changes_nothing,
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
-    ]));
-    tests.extend(own!(runner, shared_reading: [
-        views_and_jobs_share_one_reader_of_a_journal,
-        a_stalled_view_delays_no_other_reader,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,
