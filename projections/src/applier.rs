@@ -2,16 +2,20 @@
 //! and without the aggregates that can't be applied.
 
 mod events;
+mod isolate;
 mod release;
 #[cfg(test)]
 mod tests;
 
-use self::events::{ReadEvents, event_count, labels};
+use self::{
+    events::{ReadEvents, event_count, labels},
+    isolate::isolate,
+};
 use crate::{
     builds::Build,
     lag::Lags,
     metrics as names,
-    parking::{ParkedKeys, Poison, isolate},
+    parking::{ParkedKeys, Poison},
     recorded::recorded_events,
     repeated_failure::RepeatedFailure,
     split::split,

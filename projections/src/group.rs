@@ -4,7 +4,7 @@
 //! guard of its checkpoint then lets one of them write. So a member that loses the group keeps its last partitions until
 //! it gets others.
 
-use crate::{builds::Assignment, projector::Runtime, views::VIEWS};
+use crate::{projector::Runtime, supervisor::Assignment, views::VIEWS};
 use kafka::{GroupError, Hint, Membership, Watchdog};
 use service::{health::Component, shutdown::supervise};
 use std::{collections::BTreeSet, time::Duration};

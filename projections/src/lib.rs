@@ -17,11 +17,13 @@ mod conditional;
 mod consistency;
 pub mod cql;
 pub mod databases;
+pub mod difference;
 pub mod fold;
 pub mod group;
 mod lag;
 pub mod live;
 pub mod metrics;
+pub mod operations;
 pub mod order;
 mod paging;
 pub mod parking;
@@ -35,11 +37,13 @@ mod registry;
 mod repeated_failure;
 mod sale;
 pub mod settings;
+mod shared_tables;
 #[cfg(test)]
 mod spec;
 mod split;
 mod status;
 pub mod store;
+pub mod supervisor;
 pub mod view;
 pub mod views;
 

@@ -10,8 +10,8 @@ use crate::{
     parking::{ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
-    store::{Opened, Partition, Store, StoreError},
-    view::{EventReader, ViewEvent},
+    store::{Opened, Store, StoreError},
+    view::{EventReader, Partition, ViewEvent},
 };
 use journal::{Batch, ReadError, Readers, Source, Update};
 use schemas::topics::PartitionCounts;

@@ -1,10 +1,10 @@
 //! The entry of a view in the registry.
 
 use crate::{
-    admin::{BuildOperations, ViewAdmin},
     cql::{CqlStore, CqlView},
     databases::Databases,
     lag::Lags,
+    operations::{BuildOperations, ViewAdmin},
     postgres::{PostgresStore, PostgresView},
     problems::QueryError,
     projector::{Running, Runtime, Share},

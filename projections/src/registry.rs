@@ -1,13 +1,14 @@
 //! Operations on all views.
 
 use crate::{
-    builds::{Assignment, RegistryError, Supervisor, registry},
+    builds::{RegistryError, registry},
     conditional::conditional,
     consistency::Waits,
     databases::Databases,
     live::{self, Live},
     problems::QueryError,
     projector::Runtime,
+    supervisor::{Assignment, Supervisor},
     views::VIEWS,
 };
 use schemas::TotalsAt;

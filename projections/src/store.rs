@@ -4,16 +4,13 @@ use crate::{
     builds::{Build, RegistryError},
     parking::{KEYS_MAX, ParkedCommit, ParkedKey},
     recorded::{FoldError, Recorded},
-    view::ViewEvent,
+    view::{Partition, ViewEvent},
 };
 use journal::Checkpoint;
 use std::time::Duration;
 
 /// Longest time for one attempt to apply a batch; the batch is attempted again afterwards.
 pub const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A partition of one of a view's journals.
-pub type Partition = (&'static str, i32);
 
 /// A build in its database.
 pub trait Store: Send + Sync + 'static {

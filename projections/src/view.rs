@@ -13,6 +13,9 @@ use schemas::ContextEvent;
 use serde::Serialize;
 use std::fmt::Debug;
 
+/// A partition of one of a view's journals.
+pub type Partition = (&'static str, i32);
+
 /// A view: its name and the events that it is a fold of.
 pub trait View: Send + Sync + 'static {
     /// `<view>_v<n>`; the names of its tables begin with it.

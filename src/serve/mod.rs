@@ -26,7 +26,7 @@ use journal::{
 };
 use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
-use projections::{Databases, Live, SharedPartitions, builds::Assignment};
+use projections::{Databases, Live, SharedPartitions, supervisor::Assignment};
 use schemas::topics::PartitionCounts;
 use service::{
     budget::Budget,

@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     parking::ParkedKey,
     recorded::{FoldError, Recorded},
-    store::{Opened, Partition},
+    store::Opened,
+    view::Partition,
 };
 use journal::Valid;
 use schemas::{

@@ -6,9 +6,7 @@
 mod build;
 pub mod registry;
 mod serving;
-mod supervisor;
 
 pub use build::{Build, State};
 pub use registry::{Entry, RegistryError};
 pub use serving::Serving;
-pub use supervisor::{Assignment, Supervisor};

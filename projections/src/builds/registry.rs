@@ -1,7 +1,7 @@
 //! The list of builds, in Postgres.
 
 use super::{Build, State};
-use crate::postgres::begin_with_tables;
+use crate::shared_tables::begin_with_tables;
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
 

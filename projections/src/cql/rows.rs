@@ -5,9 +5,9 @@ use super::{
     writes::{Deletion, Write, offset_of, writes},
 };
 use crate::{
-    admin::{Differing, Explained},
     builds::Build,
     columns::{Columns, join, list},
+    difference::{Differing, Explained},
     fold::{DeletedAt, Plan, Stored},
     recorded::Recorded,
     store::StoreError,

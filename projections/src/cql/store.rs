@@ -11,10 +11,11 @@ use super::{Cql, CqlError, Session, migrations, rows::CqlTables};
 use crate::{
     builds::{Build, registry},
     parking::{ParkedKey, table as parked},
-    postgres::{self, begin_with_tables, lock_set_up},
+    postgres,
     recorded::Recorded,
-    store::{Opened, Partition, Step, Store, StoreError, complete_checkpoints},
-    view::{View, ViewEvent},
+    shared_tables::{begin_with_tables, lock_set_up},
+    store::{Opened, Step, Store, StoreError, complete_checkpoints},
+    view::{Partition, View, ViewEvent},
 };
 use journal::Checkpoint;
 use schemas::Position;

@@ -4,9 +4,7 @@
 //! decides whether the commits are applied (`daybook views retry`) or never will be (`discard`). So of all valid
 //! events that were read, each is either applied or parked.
 
-mod isolate;
 mod keys;
 pub mod table;
 
-pub use isolate::isolate;
 pub use keys::{KEYS_MAX, ParkedCommit, ParkedKey, ParkedKeys, Poison};

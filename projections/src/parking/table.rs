@@ -1,7 +1,7 @@
 //! The tables of parked aggregates and of their waiting commits, in Postgres.
 
 use super::{ParkedCommit, ParkedKey};
-use crate::{builds::Build, store::Partition};
+use crate::{builds::Build, view::Partition};
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
 

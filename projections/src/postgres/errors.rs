@@ -26,7 +26,7 @@ const INDEX_ENTRY_TOO_LONG: &str = "54000";
 /// SQLSTATE of a row that refers to a missing one.
 const NO_REFERENCED_ROW: &str = "23503";
 /// SQLSTATE of a database that does not exist.
-pub(super) const NO_DATABASE: &str = "3D000";
+const NO_DATABASE: &str = "3D000";
 /// SQLSTATE of a table that does not exist.
 const NO_TABLE: &str = "42P01";
 /// Whether another attempt may succeed.
@@ -81,7 +81,7 @@ fn is_transient_state(state: &str) -> bool {
 }
 
 /// The SQLSTATE, if the server sent one.
-pub(super) fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 

@@ -11,6 +11,5 @@ pub(crate) use errors::is_reference_missing;
 pub use errors::{is_schema_missing, is_statement_timeout, is_transient};
 pub use instant::Instant;
 pub use pool::connect_lazily;
-pub(crate) use pool::{begin_with_tables, lock_set_up};
 pub use rows::{Compared, PostgresKey, PostgresRow, PostgresTables, bind_column};
 pub use store::{PostgresStore, PostgresView, read_position};

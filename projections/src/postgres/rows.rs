@@ -4,9 +4,9 @@
 //! statements (`sqlx-batch`, `sql-macros-derive`) only insert, or need a database at compile time.
 
 use crate::{
-    admin::{Differing, Explained},
     builds::Build,
     columns::{Columns, join, list},
+    difference::{Differing, Explained},
     fold::{Change, Plan, Stored},
     recorded::Recorded,
     store::StoreError,

@@ -6,7 +6,6 @@
 
 use super::{
     errors::{failure, is_reference_missing},
-    pool::{begin_with_tables, lock_set_up},
     rows::PostgresTables,
 };
 use crate::{
@@ -14,8 +13,9 @@ use crate::{
     columns::list,
     parking::{ParkedKey, table as parked},
     recorded::Recorded,
-    store::{Failure, Opened, Partition, Step, Store, StoreError, complete_checkpoints},
-    view::View,
+    shared_tables::{begin_with_tables, lock_set_up},
+    store::{Failure, Opened, Step, Store, StoreError, complete_checkpoints},
+    view::{Partition, View},
 };
 use journal::Checkpoint;
 use schemas::Position;

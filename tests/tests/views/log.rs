@@ -5,8 +5,7 @@ use projections::{
     Databases, Step, Store, StoreError,
     builds::{Entry, State, registry},
     recorded::recorded_events,
-    store::Partition,
-    view::ViewEvent,
+    view::{Partition, ViewEvent},
     views::VIEWS,
 };
 use schemas::{Body, Commit, Decision, Origin, Timestamp};

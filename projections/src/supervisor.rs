@@ -1,7 +1,7 @@
 //! Follows the list of builds: starts and stops projectors, and tells queries which builds serve.
 
-use super::{Build, Entry, State, registry};
 use crate::{
+    builds::{Build, Entry, RegistryError, State, registry},
     databases::Databases,
     lag::Lags,
     metrics as names,
@@ -9,7 +9,7 @@ use crate::{
     projector::{Running, Runtime, Share, component},
     registration::Registration,
     repeated_failure::RepeatedFailure,
-    store::Partition,
+    view::Partition,
 };
 use metrics::gauge;
 use schemas::topics::PartitionCounts;
@@ -126,7 +126,7 @@ impl Supervisor {
     }
 
     /// Reads the list, and starts and stops projectors accordingly.
-    async fn follow(&mut self) -> Result<(), registry::RegistryError> {
+    async fn follow(&mut self) -> Result<(), RegistryError> {
         let pool = self.databases.projectors.clone();
         if !self.has_builds {
             let names: Vec<&str> = self.views.iter().map(|view| view.name).collect();

@@ -1,10 +1,13 @@
 //! One build in either database, as an operator sees it.
 
-use super::difference::{Comparison, EventOfRow, compare_cql, compare_postgres};
+mod compare;
+
+use self::compare::{compare_cql, compare_postgres};
 use crate::{
     builds::{Build, RegistryError, registry},
     commits::CommitsError,
     cql::{CqlError, CqlStore, CqlView, store as cql_store},
+    difference::{Comparison, EventOfRow},
     parking::ParkedKey,
     postgres::{PostgresStore, PostgresView, read_position},
     recorded::recorded_events,
@@ -236,7 +239,7 @@ async fn events<E: ViewEvent>(
 }
 
 /// Marks a build as dropped, so that no projector writes to it any more.
-pub(super) async fn mark_as_dropped(
+pub(crate) async fn mark_as_dropped(
     postgres: &sqlx::PgPool,
     view: &str,
     build: i32,

@@ -1,22 +1,9 @@
-//! Compares two builds of a view row by row, and explains each difference by the events of the log.
+//! The rows that differ between two builds of a view, each explained by its events in the log.
 
-use super::builds::{AdminError, LogToExplain};
-use crate::{
-    builds::Build,
-    cql::{CqlTables, CqlView, Session},
-    postgres::{PostgresTables, PostgresView},
-    recorded::{Recorded, recorded_events},
-    view::{EventReader, Table, ViewEvent},
-};
-use journal::{Checkpoint, Update};
+use crate::{recorded::Recorded, view::Table};
 use serde::Serialize;
-use sqlx::PgPool;
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-/// Longest comparison of two tables in Postgres.
-const COMPARE_TIMEOUT: &str = "SET LOCAL statement_timeout = '10min'";
-/// Longest time without a record while the log is read.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most events that are shown for a row.
 const EVENTS_SHOWN_MAX: usize = 20;
 
@@ -63,7 +50,7 @@ pub struct EventOfRow {
 
 impl EventOfRow {
     /// An event of a partition.
-    pub(super) fn new<E: Serialize>(topic: &str, partition: i32, event: &Recorded<'_, E>) -> Self {
+    pub(crate) fn new<E: Serialize>(topic: &str, partition: i32, event: &Recorded<'_, E>) -> Self {
         Self {
             position: format!("{topic}/{partition}@{}", event.offset),
             key: event.key.to_owned(),
@@ -155,110 +142,4 @@ where
         };
         self.rows.into_iter().map(difference).collect()
     }
-}
-
-pub(super) async fn compare_postgres<V: PostgresView>(
-    pool: &PgPool,
-    build: Build,
-    other: i32,
-    limit: usize,
-    log: &LogToExplain,
-) -> Result<Comparison, AdminError> {
-    let other = Build {
-        number: other,
-        ..build
-    };
-    let mut transaction = pool.begin().await?;
-    for setting in [
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        COMPARE_TIMEOUT,
-    ] {
-        sqlx::query(setting).execute(&mut *transaction).await?;
-    }
-    let (rows, different, explained) =
-        V::Tables::compare(build, other, limit, &mut transaction).await?;
-    transaction.commit().await?;
-    let differences = explain::<V::Event>(explained, log).await?;
-    Ok(Comparison {
-        rows,
-        different,
-        differences,
-    })
-}
-
-pub(super) async fn compare_cql<V: CqlView>(
-    session: &Session,
-    build: Build,
-    other: i32,
-    limit: usize,
-    log: &LogToExplain,
-) -> Result<Comparison, AdminError> {
-    let other = Build {
-        number: other,
-        ..build
-    };
-    let (rows, different, explained) = V::Tables::compare(build, other, limit, session).await?;
-    let differences = explain::<V::Event>(explained, log).await?;
-    Ok(Comparison {
-        rows,
-        different,
-        differences,
-    })
-}
-
-/// Reads the log to its present end, and folds the differing rows.
-async fn explain<E: ViewEvent>(
-    mut tables: Vec<Explained<E>>,
-    log: &LogToExplain,
-) -> Result<Vec<Difference>, AdminError> {
-    let mut ends = BTreeMap::new();
-    let mut starts = Vec::new();
-    for topic in E::TOPICS {
-        for partition in 0..log.partitions.of(topic) {
-            let end = log.source.admin.watermarks(topic, partition).await?.high;
-            if end > 0 {
-                ends.insert(((*topic).to_owned(), partition), end);
-            }
-            starts.push(Checkpoint::start(topic, partition));
-        }
-    }
-    let mut reader = E::Reader::subscribe(&log.readers, "views-diff", starts);
-    while !ends.is_empty() {
-        let update = tokio::time::timeout(STALL_TIMEOUT, reader.next_update()).await;
-        let stalled = |_| AdminError::Stalled {
-            seconds: STALL_TIMEOUT.as_secs(),
-        };
-        let batch = match update.map_err(stalled)?? {
-            Update::Batch(batch) => batch,
-            Update::Halted { partition, error } => {
-                tracing::error!(partition, %error, "stopped reading a partition");
-                ends.retain(|(_, of_end), _| *of_end != partition);
-                continue;
-            }
-            Update::Failing(error) => {
-                tracing::warn!(%error, "failed to read the journal, retrying");
-                continue;
-            }
-            Update::Recovered => continue,
-        };
-        let (topic, partition) = (&batch.checkpoint.topic, batch.partition);
-        if let Ok(events) = recorded_events(&batch.commits) {
-            for event in &events {
-                for table in &mut tables {
-                    table.add(topic, partition, event);
-                }
-            }
-        }
-        let position = (topic.clone(), partition);
-        if ends
-            .get(&position)
-            .is_some_and(|end| batch.checkpoint.next_offset >= *end)
-        {
-            ends.remove(&position);
-        }
-    }
-    Ok(tables
-        .into_iter()
-        .flat_map(|table| table.finish())
-        .collect())
 }

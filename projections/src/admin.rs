@@ -1,9 +1,14 @@
-//! Rebuild, switch, undo, drop and reset of a view.
+//! Operations of an operator on views and their builds: rebuild, switch, undo, drop and reset.
 
-use super::builds::{AdminError, Positions, mark_as_dropped};
+pub use crate::{
+    difference::{Comparison, Difference, EventOfRow},
+    operations::{AdminError, BuildOperations, LogToExplain, Positions},
+};
+
 use crate::{
     builds::{Entry, State, registry},
     databases::Databases,
+    operations::mark_as_dropped,
     registration::Registration,
     views::VIEWS,
 };

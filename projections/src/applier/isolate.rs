@@ -3,8 +3,8 @@
 //! A database refuses a whole batch, and rarely says which row was the cause. So the batch's aggregates are
 //! applied in halves, until the refused ones are alone.
 
-use super::{KEYS_MAX, Poison};
 use crate::{
+    parking::{KEYS_MAX, Poison},
     recorded::Recorded,
     store::{Failure, Store, StoreError},
 };
