@@ -34,6 +34,7 @@ mod shared_deployment;
 mod shared_reading;
 mod transactions;
 mod view_builds;
+mod view_faults;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -135,6 +136,9 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, view_builds: [
         a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
         a_differing_row_is_shown_with_its_events,
+    ]));
+    tests.extend(own!(runner, view_faults: [
+        a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,
     ]));
     tests.extend(own!(runner, parked_events: [
         an_event_that_a_view_refuses_parks_its_order_only_until_a_retry,
