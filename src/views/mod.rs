@@ -119,9 +119,9 @@ pub enum ViewsCommand {
         /// Why they will not be applied
         #[arg(long)]
         reason: String,
-        /// Who decided it
-        #[arg(long, env = "USER")]
-        by: String,
+        /// Who decided it [default: the value of USER]
+        #[arg(long)]
+        by: Option<String>,
     },
 }
 
@@ -162,7 +162,11 @@ pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
             key,
             reason,
             by,
-        } => parked::discard(&servers, &view, &key, (&by, &reason)).await,
+        } => {
+            let by = by.or_else(|| std::env::var("USER").ok());
+            let by = by.context("--by: say who decided it, because USER is not set")?;
+            parked::discard(&servers, &view, &key, (&by, &reason)).await
+        }
     }
 }
 
