@@ -139,6 +139,7 @@ mod tests {
     fn a_document_has_the_media_type_of_problems() {
         #[utoipa::path(get, path = "/", responses(
             (status = 200, body = String), (status = 404, body = Problem)))]
+        #[expect(dead_code, reason = "only its description is used")]
         fn handler() {}
 
         #[derive(utoipa::OpenApi)]
