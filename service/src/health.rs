@@ -12,7 +12,7 @@ use std::{
 /// second.
 const REASON_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The reason of a component that has not reported anything. It is not logged.
+/// The reason of a component that has not reported anything.
 const STARTING: &str = "starting";
 
 /// All components of the process.
@@ -116,14 +116,13 @@ impl Component {
 }
 
 impl ComponentState {
-    /// Whether the log needs a message about this reason: the component was ready or becomes ready, or the last logged
-    /// reason was another one and is old enough.
+    /// Whether the log needs a message about this reason: the component was ready or becomes ready, this is its first
+    /// own reason, or the last logged reason was another one and is old enough.
     fn is_new_in_the_log(&self, reason: Option<&str>, now: Instant) -> bool {
         match (reason, &self.logged) {
-            (Some(STARTING), None) => false,
             (Some(_), None) => true,
             (Some(reason), Some((logged, at))) => {
-                reason != logged && now - *at >= REASON_LOG_INTERVAL
+                reason != logged && (logged == STARTING || now - *at >= REASON_LOG_INTERVAL)
             }
             (None, _) => self.reason.is_some(),
         }
@@ -167,7 +166,8 @@ mod tests {
     fn a_changed_reason_is_logged_after_some_time() {
         let (begun, later) = (Instant::now(), Instant::now() + REASON_LOG_INTERVAL);
         let mut component = ComponentState::default();
-        assert!(!component.is_new_in_the_log(Some(STARTING), begun));
+        assert!(component.is_new_in_the_log(Some(STARTING), begun));
+        component.logged = Some((STARTING.into(), begun));
         assert!(component.is_new_in_the_log(Some("kafka is unreachable"), begun));
         component.reason = Some("kafka is unreachable".into());
         component.logged = Some(("kafka is unreachable".into(), begun));

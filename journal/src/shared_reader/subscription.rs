@@ -422,7 +422,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
             dropped = running.window.move_cursor(self.id, registration.next);
             shared.taken.notify_waiters();
         }
-        // Also after entries without an update, such as batches of a halted partition.
+        // Entries that the subscriber already has gave no update, and a change of the health may have come with them.
         if update.is_none() && registration.health_version != running.health_version {
             registration.health_version = running.health_version;
             update = match &running.failing {
