@@ -24,7 +24,7 @@ use futures_util::StreamExt;
 use journal::owner::{Refusal, Status};
 use schemas::topics::TopicPartition;
 use service::{
-    budget::{Budget, Share},
+    budget::{Budget, Overloaded, Share},
     problem::Problem,
 };
 use std::{
@@ -43,11 +43,16 @@ const FORWARDED_BYTES_MAX: usize = LINE_BYTES_MAX + (64 << 10);
 
 /// Browsers send it with every request, and pages can't remove it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// A line and the time at which it was read. The client's wait counts from that time, however long the line
-/// waits here.
-type ReadLine = (Line, Instant);
 
-/// A line that was read.
+/// A line that was read and is not submitted yet.
+struct ReadLine {
+    line: Line,
+    /// The client's wait counts from this time, however long the line waits here.
+    arrived: Instant,
+    share: Share,
+}
+
+/// The reply to a line, or the answer that it waits for.
 enum PendingReply {
     Ready(Reply),
     Submitted {
@@ -62,7 +67,6 @@ enum PendingReply {
 /// One stream of commands.
 struct CommandStream {
     write_side: WriteSide,
-    budget: Budget,
     /// Whether a command was refused. Commands behind it must not be decided before it is sent again.
     is_broken: Arc<AtomicBool>,
 }
@@ -79,10 +83,10 @@ pub async fn commands(
     let is_broken = Arc::new(AtomicBool::new(false));
     let (sender, pending) = mpsc::channel(FORWARDED_MAX);
     let (read, lines) = mpsc::channel(FORWARDED_MAX);
-    tokio::spawn(read_lines(body, read, write_side.closing.clone()));
+    let (budget, closing) = (handle.budget().clone(), write_side.closing.clone());
+    tokio::spawn(read_lines(body, read, budget, closing));
     let stream = CommandStream {
         write_side: write_side.clone(),
-        budget: handle.budget().clone(),
         is_broken: is_broken.clone(),
     };
     tokio::spawn(stream.run(lines, sender));
@@ -110,12 +114,27 @@ pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Reads lines until the body, their receiver or the service ends. It never waits for an owner: unread bytes
 /// would use up the flow-control window of the connection, which all partitions share. The sender has at most
-/// [`FORWARDED_MAX`] lines without a reply, so there is always room for its next line.
-async fn read_lines(body: Body, read: mpsc::Sender<ReadLine>, closing: CancellationToken) {
+/// [`FORWARDED_MAX`] lines without a reply, so there is always room for its next line. For the same reason a line
+/// does not wait for its share of the budget: without one it is dropped, and refused in its turn.
+async fn read_lines(
+    body: Body,
+    read: mpsc::Sender<Result<ReadLine, Overloaded>>,
+    budget: Budget,
+    closing: CancellationToken,
+) {
     let mut lines = Lines::within(FORWARDED_BYTES_MAX, body.into_data_stream());
     while let Some(Ok(Some(line))) = closing.run_until_cancelled(lines.next()).await {
         let arrived = Instant::now();
-        if read.send((line, arrived)).await.is_err() {
+        let bytes = match &line {
+            Line::Text(text) => text.len(),
+            Line::TooLong => 0,
+        };
+        let line = budget.try_take(bytes).map(|share| ReadLine {
+            line,
+            arrived,
+            share,
+        });
+        if read.send(line).await.is_err() {
             return;
         }
     }
@@ -124,26 +143,29 @@ async fn read_lines(body: Body, read: mpsc::Sender<ReadLine>, closing: Cancellat
 impl CommandStream {
     /// Submits lines, one after the other, until there are no more or the receiver of replies is gone. Lines
     /// that were submitted before still get their replies.
-    async fn run(self, mut lines: mpsc::Receiver<ReadLine>, sender: mpsc::Sender<PendingReply>) {
+    async fn run(
+        self,
+        mut lines: mpsc::Receiver<Result<ReadLine, Overloaded>>,
+        sender: mpsc::Sender<PendingReply>,
+    ) {
         while let Some(line) = lines.recv().await {
-            let pending = self.submit(&line).await;
+            let pending = match line {
+                Ok(line) => self.submit(line).await,
+                Err(overloaded) => PendingReply::Ready(Reply::Busy(overloaded.to_string())),
+            };
             if sender.send(pending).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn submit(&self, line: &ReadLine) -> PendingReply {
-        let (command, deadline) = match self.read(line) {
+    async fn submit(&self, line: ReadLine) -> PendingReply {
+        let (command, deadline) = match self.read(&line) {
             Ok(read) => read,
             Err(reply) => return PendingReply::Ready(*reply),
         };
         let target = command.target();
         let TopicPartition { topic, partition } = target;
-        let bytes = match &line.0 {
-            Line::Text(text) => text.len(),
-            Line::TooLong => 0,
-        };
         self.write_side.router.meters(topic).forwarded.increment(1);
         if let Some(reason) = self.reason_to_refuse(target) {
             let trace_id = command.trace_id();
@@ -160,11 +182,7 @@ impl CommandStream {
                 owner: self.write_side.router.owner(target),
             });
         }
-        // A wait for a share would hold up the other partitions of the connection.
-        let share = match self.budget.try_take(bytes) {
-            Ok(share) => share,
-            Err(overloaded) => return PendingReply::Ready(Reply::Busy(overloaded.to_string())),
-        };
+        let share = line.share;
         match self.write_side.router.submit(command, deadline).await {
             Ok(answer) => PendingReply::Submitted {
                 target,
@@ -176,9 +194,9 @@ impl CommandStream {
         }
     }
 
-    fn read(&self, (line, arrived): &ReadLine) -> Result<(TypedCommand, Instant), Box<Reply>> {
+    fn read(&self, line: &ReadLine) -> Result<(TypedCommand, Instant), Box<Reply>> {
         let unreadable = |reason: String| Box::new(Reply::Unavailable(reason));
-        let Line::Text(text) = line else {
+        let Line::Text(text) = &line.line else {
             return Err(unreadable("a forwarded command is too long".into()));
         };
         let forwarded: Forwarded = serde_json::from_slice(text)
@@ -198,7 +216,7 @@ impl CommandStream {
         let within = Duration::from_millis(forwarded.within_ms).min(ANSWER_TIMEOUT);
         let command = router.prepare(&forwarded.command);
         let command = command.map_err(|error| unreadable(error.to_string()))?;
-        Ok((command, *arrived + within))
+        Ok((command, line.arrived + within))
     }
 
     /// The reason why a command must be refused at once; `None` if it can be submitted.

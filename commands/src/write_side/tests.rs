@@ -35,7 +35,10 @@ use journal::{
 };
 use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
 use serde_json::{Value, json};
-use service::trace::TraceContext;
+use service::{
+    budget::{Budget, Overloaded},
+    trace::TraceContext,
+};
 use std::{
     cell::RefCell,
     sync::{
@@ -43,7 +46,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
 /// Ends a test in which a deadline is missing. It is longer than every deadline under test.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -339,16 +342,10 @@ async fn forwarded_lines_are_read_while_their_owner_is_stalled() {
     let _answers = fill(&write_side).await;
     let read = Arc::new(AtomicUsize::new(0));
     let reads = read.clone();
-    let hash_key = write_side.router.hash_key().to_owned();
+    let text = forwarded_line(&write_side);
     let lines = futures_util::stream::iter(0..FORWARDED_MAX).map(move |_| {
         reads.fetch_add(1, Ordering::Relaxed);
-        let command = envelope();
-        let forward = Forward {
-            within_ms: 15_000,
-            hash_key: &hash_key,
-            command: &command,
-        };
-        Ok::<_, std::convert::Infallible>(line(&forward))
+        Ok::<_, std::convert::Infallible>(text.clone())
     });
     let response = forwarded(&write_side, Body::from_stream(lines)).await;
     tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
@@ -356,6 +353,38 @@ async fn forwarded_lines_are_read_while_their_owner_is_stalled() {
     let replies = to_bytes(response.into_body(), 8 << 20).await.unwrap();
     let replies = replies.split_inclusive(|byte| *byte == b'\n').count();
     assert_eq!(replies, FORWARDED_MAX);
+}
+
+/// A command about the product `A`, as another node sends it.
+fn forwarded_line(write_side: &WriteSide) -> Vec<u8> {
+    line(&Forward {
+        within_ms: 15_000,
+        hash_key: write_side.router.hash_key(),
+        command: &envelope(),
+    })
+}
+
+/// While their owner is stalled, lines from other nodes are kept only as long as the budget has room for them.
+#[tokio::test(start_paused = true)]
+async fn forwarded_lines_beyond_the_budget_are_refused() {
+    let (write_side, _owners) = silent();
+    let _answers = fill(&write_side).await;
+    let (text, lines_kept) = (forwarded_line(&write_side), 3);
+    let bytes = lines_kept * text.len();
+    let handle = WriteSideHandle::new(Budget::new(u32::try_from(bytes).unwrap()));
+    handle.set(write_side.clone());
+    let response = forwarded_to(handle, Body::from(text.repeat(10))).await;
+    let replies = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let is_overloaded = |reply: &[u8]| {
+        let reply = serde_json::from_slice::<Reply>(reply).unwrap();
+        reply == Reply::Busy(Overloaded.to_string())
+    };
+    let refused: Vec<bool> = replies
+        .trim_ascii_end()
+        .split(|byte| *byte == b'\n')
+        .map(is_overloaded)
+        .collect();
+    assert_eq!(refused, [vec![false; lines_kept], vec![true; 7]].concat());
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,8 +408,56 @@ async fn a_command_that_was_hashed_with_another_key_is_refused_at_once() {
 
 /// Sends a stream of commands as another node does.
 async fn forwarded(write_side: &WriteSide, body: Body) -> axum::response::Response {
+    forwarded_to(handle(write_side), body).await
+}
+
+async fn forwarded_to(handle: WriteSideHandle, body: Body) -> axum::response::Response {
     let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
-    let response = forwarded::commands(State(handle(write_side)), headers, body).await;
+    let response = forwarded::commands(State(handle), headers, body).await;
     response.unwrap()
+}
+
+/// The streams of all partitions share a connection, and the bytes of a stream that nobody reads use up its window.
+#[tokio::test]
+async fn a_partition_whose_owner_is_stalled_delays_no_other_on_the_same_connection() {
+    const LINE_BYTES: usize = 64 << 10;
+    /// More than the window of a connection.
+    const LINES: usize = (4 << 20) / LINE_BYTES;
+    let (write_side, _owners) = silent();
+    let _answers = fill(&write_side).await;
+    let stalled = create(&write_side).target();
+    let partitions = PartitionCounts::uniform(3);
+    let node_clients = NodeClients::new(&partitions).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = crate::http::internal_routes(handle(&write_side));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let mut line = forwarded_line(&write_side);
+    line.pop();
+    line.resize(LINE_BYTES - 1, b' ');
+    line.push(b'\n');
+    let stream = node_clients.stream(&url, stalled);
+    let mut replies = Vec::new();
+    for _ in 0..LINES {
+        let sent = node_clients.send((&url, stalled), stream, line.clone(), deadline);
+        replies.push(sent.await.expect("the stream is open"));
+    }
+    // The node answers this command at once, because of its hash key.
+    let other = partitions.journal_partitions().find(|one| *one != stalled);
+    let other = other.unwrap();
+    let forward = self::line(&Forward {
+        within_ms: 15_000,
+        hash_key: "8899aabbccddeeff",
+        command: &envelope(),
+    });
+    let stream = node_clients.stream(&url, other);
+    let sent = node_clients.send((&url, other), stream, forward, deadline);
+    let reply = sent.await.expect("the stream is open");
+    let reply = tokio::time::timeout(ANSWER_TIMEOUT / 3, reply).await;
+    let reply = reply.expect("the stalled partition delays the other one");
+    assert!(matches!(reply.unwrap(), Ok(Reply::OtherHashKey { .. })));
+    assert!(replies.iter_mut().all(|reply| reply.try_recv().is_err()));
 }
