@@ -24,7 +24,7 @@ use tokio::{
 
 /// The budget of a process, unless its settings say otherwise.
 pub const BYTES_DEFAULT: u32 = 256 << 20;
-/// Bytes that a request takes besides its body, for headers, buffers and tasks.
+/// Bytes that a request takes besides its body, for headers, buffers, tasks and a short answer.
 pub const REQUEST_BYTES: usize = 4 << 10;
 /// Largest body of a request that is not streamed, in bytes. A longer body is refused, or read line by line.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -170,28 +170,50 @@ impl From<Overloaded> for Problem {
 
 /// A middleware that gives a request a share of the budget until its response is sent or its client has
 /// disconnected.
+///
+/// A long answer takes another share once its length is known, for example that of an order with many lines. Answers
+/// that are still being made are few: the databases bound them. If there is no room for the answer to a query, the
+/// client must repeat the query. The answer to a command is sent in any case, because the command has taken effect.
 pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -> Response {
     let length = request.body().size_hint().upper();
     let length = length.and_then(|bytes| usize::try_from(bytes).ok());
     let body_bytes = length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
-    match budget.try_take(REQUEST_BYTES + body_bytes) {
-        Ok(share) => next.run(request).await.map(|body| {
-            Body::new(BodyWithShare {
-                body,
-                _share: share,
-            })
-        }),
-        Err(overloaded) => Problem::from(overloaded).into_response(),
+    let share = match budget.try_take(REQUEST_BYTES + body_bytes) {
+        Ok(share) => share,
+        Err(overloaded) => return Problem::from(overloaded).into_response(),
+    };
+    let is_query = request.method().is_safe();
+    let response = next.run(request).await;
+    let of_answer = match share_of_answer(&budget, response.body()) {
+        Ok(of_answer) => of_answer,
+        Err(overloaded) if is_query => return Problem::from(overloaded).into_response(),
+        Err(Overloaded) => None,
+    };
+    response.map(|body| {
+        Body::new(BodyWithShares {
+            body,
+            _shares: (share, of_answer),
+        })
+    })
+}
+
+/// The share of an answer; `None` if the request's share suffices, or if the answer is streamed.
+fn share_of_answer(budget: &Budget, body: &Body) -> Result<Option<Share>, Overloaded> {
+    let length = body.size_hint().exact().unwrap_or(0);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length <= REQUEST_BYTES {
+        return Ok(None);
     }
+    budget.try_take(length).map(Some)
 }
 
-/// A response's body with the request's share.
-struct BodyWithShare {
+/// A response's body with the shares of the request and of the answer.
+struct BodyWithShares {
     body: Body,
-    _share: Share,
+    _shares: (Share, Option<Share>),
 }
 
-impl HttpBody for BodyWithShare {
+impl HttpBody for BodyWithShares {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -214,7 +236,12 @@ impl HttpBody for BodyWithShare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::{Router, http::header, middleware, routing::post};
+    use axum::{
+        Router,
+        http::header,
+        middleware,
+        routing::{get, post},
+    };
     use tower::ServiceExt;
 
     async fn send(router: &Router, body: &'static str) -> Response {
@@ -237,6 +264,38 @@ mod tests {
         let text = axum::body::to_bytes(first.into_body(), 10).await.unwrap();
         assert_eq!(text, "done");
         assert_eq!(send(&router, "0123456789").await.status(), StatusCode::OK);
+    }
+
+    /// As for an order with many lines.
+    #[tokio::test]
+    async fn a_long_answer_to_a_query_has_a_share_until_it_is_read() {
+        const ANSWER_BYTES: usize = 2 * REQUEST_BYTES;
+        let bytes = u32::try_from(2 * REQUEST_BYTES + ANSWER_BYTES).unwrap();
+        let admitting = middleware::from_fn_with_state(Budget::new(bytes), admit);
+        let answer = || async { "x".repeat(ANSWER_BYTES) };
+        let router = Router::new()
+            .route("/", get(answer).post(answer))
+            .layer(admitting);
+        let query = || {
+            router
+                .clone()
+                .oneshot(Request::get("/").body(Body::empty()).unwrap())
+        };
+        let first = query().await.unwrap();
+        assert_eq!(first.status(), StatusCode::OK);
+        let second = query().await.unwrap();
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(second.headers()[header::RETRY_AFTER], "1");
+        let command = send(&router, "").await;
+        assert_eq!(
+            command.status(),
+            StatusCode::OK,
+            "the command has taken effect"
+        );
+        drop((second, command));
+        let text = axum::body::to_bytes(first.into_body(), ANSWER_BYTES).await;
+        assert_eq!(text.unwrap().len(), ANSWER_BYTES);
+        assert_eq!(query().await.unwrap().status(), StatusCode::OK);
     }
 
     #[tokio::test]
