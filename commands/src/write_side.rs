@@ -224,6 +224,7 @@ impl Node<'_> {
             let (of_records, of_keys) = (directory.clone(), directory.clone());
             let hash_key = hash_key.clone();
             OwnerSettings {
+                hash_key: Some(hash_key.as_str().into()),
                 published: Arc::new(move || {
                     let known = of_records.known();
                     known.entry(target)?.proved.as_deref().copied()

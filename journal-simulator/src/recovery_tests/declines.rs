@@ -1,7 +1,7 @@
 //! Owners that decline their partition, because its log lacks records, or because this node must not own it.
 
 use super::B;
-use crate::harness::{Harness, LONG_ENOUGH};
+use crate::harness::{Harness, LONG_ENOUGH, TestNode};
 use journal::{
     owner::Status,
     store::{Change, Memory, STAMP_KEY, StateStore, Table},
@@ -125,4 +125,55 @@ async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
     };
     assert!(reason.suspects_this_node(), "{reason}");
     assert_eq!(harness.environment.broker.end(), 0);
+}
+
+/// Starts an owner with this fingerprint of its hash key.
+fn start_with_key(
+    harness: &Harness,
+    store: &Arc<Memory>,
+    node: usize,
+    key: &'static str,
+) -> TestNode {
+    harness.start_with(node, store.clone(), |settings| {
+        settings.hash_key = Some(key.into());
+    })
+}
+
+async fn stamp_of(store: &Arc<Memory>) -> serde_json::Value {
+    let stamp = store.clone().stamp().await.unwrap().unwrap();
+    serde_json::from_slice(&stamp).unwrap()
+}
+
+/// Commands that were hashed with another key would look like other commands under the same idempotency keys.
+#[tokio::test(start_paused = true)]
+async fn an_owner_with_another_hash_key_than_its_store_declines_and_announces_nothing() {
+    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
+    let first = start_with_key(&harness, &store, 0, "8899aabbccddeeff");
+    harness.set(&first, B, 1, 0).await;
+    first.stop().await;
+    let end = harness.environment.broker.end();
+    let next = start_with_key(&harness, &store, 1, "0011223344556677");
+    next.comes_to(|status| {
+        matches!(status, Status::Declined { reason, .. }
+            if reason.suspects_this_node() && reason.contains("commands.hash_key_file"))
+    })
+    .await;
+    next.stop().await;
+    assert_eq!(harness.environment.broker.end(), end);
+    let right = start_with_key(&harness, &store, 0, "8899aabbccddeeff");
+    harness.set(&right, B, 2, 1).await;
+}
+
+/// Stores of earlier releases have no fingerprint.
+#[tokio::test(start_paused = true)]
+async fn a_store_without_a_hash_key_is_used_and_gets_one() {
+    let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
+    let earlier = harness.start(0, store.clone());
+    harness.set(&earlier, B, 1, 0).await;
+    earlier.stop().await;
+    assert_eq!(stamp_of(&store).await.get("hash_key"), None);
+    let next = start_with_key(&harness, &store, 0, "8899aabbccddeeff");
+    harness.set(&next, B, 2, 1).await;
+    next.stop().await;
+    assert_eq!(stamp_of(&store).await["hash_key"], "8899aabbccddeeff");
 }

@@ -116,6 +116,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         let (proved_record, watched_record) = watch::channel(None);
         let mut core = Core::new(machine, topic, partition, encoder, store);
         core.share_limits(settings.limits.clone());
+        core.set_hash_key(settings.hash_key.clone());
         let owner = Self {
             core,
             partition,

@@ -28,6 +28,23 @@ pub(super) enum Failure {
     End(Reason),
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::OtherHashKey { .. } => Self::Decline(
+                DECLINED_RETRY,
+                Reason::suspecting_this_node(error.to_string()),
+            ),
+            StoreError::InUse { .. }
+            | StoreError::NotOurs { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::Reopened { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::Unwritable { .. } => Self::Store(error),
+        }
+    }
+}
+
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let another_log = || {

@@ -38,9 +38,9 @@ impl Machine for Counters {
     }
 }
 
-fn path() -> PathBuf {
+fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("golden/state_store/v{LAYOUT_VERSION}/entries.txt"))
+        .join(format!("golden/state_store/v{LAYOUT_VERSION}/{name}"))
 }
 
 fn checkpoint() -> Checkpoint {
@@ -102,9 +102,10 @@ fn unsaved() -> Unsaved<Option<i64>> {
 }
 
 /// The changes of one write, sorted by table and key.
-fn changes() -> Vec<Change> {
+fn changes(hash_key: Option<&str>) -> Vec<Change> {
     let store = Memory::default();
-    let mut changes = store_layout::changes::<Counters>(&unsaved(), &checkpoint(), &store);
+    let mut changes =
+        store_layout::changes::<Counters>(&unsaved(), &checkpoint(), hash_key, &store);
     changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
     changes
 }
@@ -124,12 +125,11 @@ fn text(changes: &[Change]) -> String {
     changes.iter().map(line).collect()
 }
 
-#[test]
-fn a_changed_entry_needs_a_raised_layout_version() {
-    let (path, content) = (path(), text(&changes()));
+fn check(name: &str, content: &str) {
+    let path = path(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &content).unwrap();
+        fs::write(&path, content).unwrap();
     }
     let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     assert_eq!(
@@ -138,12 +138,30 @@ fn a_changed_entry_needs_a_raised_layout_version() {
     );
 }
 
+#[test]
+fn a_changed_entry_needs_a_raised_layout_version() {
+    check("entries.txt", &text(&changes(None)));
+}
+
+/// The fingerprint is an optional part of the stamp: earlier releases of this layout version ignore it.
+#[test]
+fn the_fingerprint_of_the_hash_key_changes_only_the_stamp() {
+    let with_key = changes(Some("8899aabbccddeeff"));
+    let (stamp, entries): (Vec<_>, Vec<_>) = with_key
+        .into_iter()
+        .partition(|change| change.table == Table::Meta);
+    check("stamp_with_hash_key.txt", &text(&stamp));
+    let mut without_key = changes(None);
+    without_key.retain(|change| change.table != Table::Meta);
+    assert_eq!(entries, without_key);
+}
+
 #[tokio::test]
 async fn written_entries_are_read_back() {
     let store = Arc::new(Memory::default());
-    store.apply(changes());
+    store.apply(changes(None));
     let port: Arc<dyn StateStore> = store.clone();
-    let restored = store_layout::checkpoint::<Counters>(&port, "journal.probe", 2).await;
+    let restored = store_layout::checkpoint::<Counters>(&port, "journal.probe", 2, None).await;
     let restored = restored.unwrap();
     assert_eq!(restored, Some(checkpoint()));
     for (key, expected) in &unsaved().aggregates {

@@ -126,6 +126,9 @@ pub struct OwnerSettings {
     pub published: Arc<dyn Fn() -> Option<ProvedRecord> + Send + Sync>,
     /// Why this node must not take over the partition now, if there is a reason.
     pub objection: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Fingerprint of the key that hashes the commands of this node; `None` if it is not known. The owner declines a
+    /// partition whose state store was written with another key.
+    pub hash_key: Option<Arc<str>>,
     /// The brokers' clocks, shared by all owners of the process.
     pub clocks: BrokerClocks,
     /// The limits that all owners of the process share.
@@ -152,6 +155,7 @@ impl OwnerSettings {
             fresh_term: Arc::new(|| uuid::Uuid::new_v4().into_bytes()),
             published: Arc::new(|| None),
             objection: Arc::new(|| None),
+            hash_key: None,
             clocks: BrokerClocks::default(),
             limits: ProcessLimits::default(),
         }

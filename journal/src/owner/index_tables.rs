@@ -48,6 +48,8 @@ pub(super) struct IndexTables<M: Machine> {
     pub machine: M,
     partition: i32,
     store: Arc<dyn StateStore>,
+    /// Fingerprint of the key that hashes commands; `None` if it is not known.
+    pub hash_key: Option<Arc<str>>,
     aggregates: AggregateCache<M::State>,
     answers: TwoGenerationCache<CommandId, Option<StoredAnswer>>,
     /// The ids that have an answer in the store.
@@ -64,6 +66,7 @@ impl<M: Machine> IndexTables<M> {
             machine,
             partition,
             store,
+            hash_key: None,
             aggregates: TwoGenerationCache::default(),
             answers: TwoGenerationCache::default(),
             stored_ids: BloomFilter::default(),
@@ -75,9 +78,14 @@ impl<M: Machine> IndexTables<M> {
 
     /// Drops the entries in memory, and resumes from the store. Returns the store's checkpoint. If the store is
     /// empty, torn or built by another fold, empties it and returns `None`.
+    ///
+    /// # Errors
+    /// The store can't be read or emptied, or a node with another hash key has written it.
     pub async fn restore(&mut self, topic: &str) -> Result<Option<Checkpoint>, StoreError> {
         self.forget();
-        let checkpoint = store_layout::checkpoint::<M>(&self.store, topic, self.partition).await?;
+        let (partition, hash_key) = (self.partition, self.hash_key.as_deref());
+        let checkpoint = store_layout::checkpoint::<M>(&self.store, topic, partition, hash_key);
+        let checkpoint = checkpoint.await?;
         match &checkpoint {
             Some(checkpoint) => {
                 self.saved_before = checkpoint.next_offset;
@@ -246,9 +254,9 @@ impl<M: Machine> IndexTables<M> {
         }
         let unsaved = Arc::new(std::mem::take(&mut self.unsaved));
         self.saving = Some((unsaved.clone(), checkpoint.next_offset));
-        let checkpoint = checkpoint.clone();
+        let (checkpoint, hash_key) = (checkpoint.clone(), self.hash_key.clone());
         Some(Box::new(move |store| {
-            store_layout::changes::<M>(&unsaved, &checkpoint, store)
+            store_layout::changes::<M>(&unsaved, &checkpoint, hash_key.as_deref(), store)
         }))
     }
 

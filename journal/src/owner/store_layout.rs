@@ -38,19 +38,38 @@ struct Stamp {
     layout_version: u32,
     /// [`Machine::FOLD_VERSION`].
     fold_version: u32,
+    /// Fingerprint of the key that hashed the commands of the stored answers. Stamps of earlier releases don't
+    /// have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash_key: Option<String>,
     checkpoint: Checkpoint,
 }
 
 /// The checkpoint of a store; `None` if it is empty, torn, or built by another fold.
+///
+/// # Errors
+/// The store can't be read, or a node with another key than `hash_key` has written it.
 pub(super) async fn checkpoint<M: Machine>(
     store: &Arc<dyn StateStore>,
     topic: &str,
     partition: i32,
+    hash_key: Option<&str>,
 ) -> Result<Option<Checkpoint>, StoreError> {
     let Some(bytes) = store.clone().stamp().await? else {
         return Ok(None);
     };
     let stamp: Result<Stamp, _> = serde_json::from_slice(&bytes);
+    // Checked first: a store that is rebuilt under another key would no longer show the difference.
+    if let Ok(stamp) = &stamp
+        && let (Some(found), Some(own)) = (&stamp.hash_key, hash_key)
+        && found != own
+    {
+        return Err(StoreError::OtherHashKey {
+            partition: format!("{topic}/{partition}"),
+            found: found.clone(),
+            own: own.to_owned(),
+        });
+    }
     let reason = match stamp {
         Ok(stamp) if stamp.layout_version != LAYOUT_VERSION => "it has another layout".to_owned(),
         Ok(stamp) if stamp.fold_version != M::FOLD_VERSION => {
@@ -73,11 +92,13 @@ pub(super) async fn checkpoint<M: Machine>(
 pub(super) fn changes<M: Machine>(
     unsaved: &Unsaved<M::State>,
     checkpoint: &Checkpoint,
+    hash_key: Option<&str>,
     store: &dyn Entries,
 ) -> Vec<Change> {
     let stamp = Stamp {
         layout_version: LAYOUT_VERSION,
         fold_version: M::FOLD_VERSION,
+        hash_key: hash_key.map(str::to_owned),
         checkpoint: checkpoint.clone(),
     };
     let stamp = Change {
@@ -261,6 +282,7 @@ mod tests {
         let stamp = Stamp {
             layout_version: LAYOUT_VERSION,
             fold_version: NoCommands::FOLD_VERSION,
+            hash_key: None,
             checkpoint: checkpoint.clone(),
         };
         let mut stamp = serde_json::to_value(&stamp).unwrap();
@@ -273,8 +295,36 @@ mod tests {
             value: Some(stamp.to_string().into_bytes()),
         }]);
         let store: Arc<dyn StateStore> = store;
-        let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3).await;
+        let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, Some("own")).await;
         assert_eq!(read, Ok(Some(checkpoint)));
+    }
+
+    /// Also if this release would rebuild the store: the rebuilt one would not show the difference.
+    #[tokio::test]
+    async fn a_stamp_of_another_hash_key_is_an_error() {
+        let checkpoint = Checkpoint::start(PROBE.topic, 3);
+        for fold_version in [NoCommands::FOLD_VERSION, NoCommands::FOLD_VERSION + 1] {
+            let stamp = Stamp {
+                layout_version: LAYOUT_VERSION,
+                fold_version,
+                hash_key: Some("other".into()),
+                checkpoint: checkpoint.clone(),
+            };
+            let store = Arc::new(Memory::default());
+            store.apply(vec![Change {
+                table: Table::Meta,
+                key: STAMP_KEY.to_vec(),
+                value: Some(serde_json::to_vec(&stamp).unwrap()),
+            }]);
+            let store: Arc<dyn StateStore> = store;
+            let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, Some("own")).await;
+            let refused = read.unwrap_err().to_string();
+            assert!(refused.contains("commands.hash_key_file"), "{refused}");
+            for accepted in [Some("other"), None] {
+                let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, accepted).await;
+                assert!(read.is_ok(), "{accepted:?}: {read:?}");
+            }
+        }
     }
 
     #[tokio::test]

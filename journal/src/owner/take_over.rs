@@ -229,6 +229,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             StoreError::Unreadable { .. } => self.core.start_over().await,
             StoreError::InUse { .. }
             | StoreError::NotOurs { .. }
+            | StoreError::OtherHashKey { .. }
             | StoreError::Unavailable { .. }
             | StoreError::Reopened { .. }
             | StoreError::Unwritable { .. } => return,
@@ -256,7 +257,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     async fn restore(&mut self) -> Result<(), Failure> {
         if !self.restored {
             self.await_save().await;
-            self.core.restore().await.map_err(Failure::Store)?;
+            self.core.restore().await?;
             self.restored = true;
             let offset = self.core.checkpoint().next_offset;
             tracing::info!(

@@ -152,6 +152,19 @@ pub enum StoreError {
         /// The library's error.
         reason: String,
     },
+    /// A node whose commands are hashed with another key has written it.
+    #[error(
+        "the state store of {partition} was written with another hash key (fingerprint {found}) than this node's \
+         (fingerprint {own}); commands.hash_key_file must hold the same key on every node, permanently"
+    )]
+    OtherHashKey {
+        /// Topic and partition.
+        partition: String,
+        /// The fingerprint in the store.
+        found: String,
+        /// This node's fingerprint.
+        own: String,
+    },
     /// A write failed as a whole.
     #[error("the state store of {partition} can't be written: {reason}")]
     Unwritable {

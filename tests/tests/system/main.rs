@@ -71,6 +71,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
         a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running,
+        a_node_that_starts_with_another_hash_key_than_its_store_declines_its_partitions,
         a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners,
         a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it,
     ]));

@@ -207,7 +207,12 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// If the future is dropped before it ends, the method must be called again.
     ///
     /// # Errors
-    /// The store can't be read or emptied.
+    /// Sets the fingerprint of the key that hashes commands. A store that was written with another key is refused.
+    pub fn set_hash_key(&mut self, fingerprint: Option<Arc<str>>) {
+        self.tables.hash_key = fingerprint;
+    }
+
+    /// The store can't be read or emptied, or a node with another hash key has written it.
     pub async fn restore(&mut self) -> Result<(), StoreError> {
         let partition = self.proved.partition;
         let restored = self.tables.restore(self.topic).await?;

@@ -6,10 +6,12 @@ use super::{
 use anyhow::{Context, Result, ensure};
 use schemas::topics::{OWNERS, TOPICS};
 use serde_json::json;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
+use tokio::process::Command;
 
 const ORDERS: &str = "journal.orders";
+const HASH_KEY_FILE: &str = "DAYBOOK_COMMANDS_HASH_KEY_FILE";
 /// Another key than the deployment's.
 const OTHER_HASH_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
@@ -155,22 +157,64 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_a
         "{}",
         refused.text
     );
-    misconfigured
-        .client()
-        .get("/health/live")
-        .await?
-        .expect(200)?;
+    let client = misconfigured.client();
+    client.get("/health/live").await?.expect(200)?;
+    // Queries do not depend on the group.
+    until("an answer to a query", CHANGE_TIMEOUT, async || {
+        let answer = client.get("/api/v1/orders").await?;
+        Ok(Poll::of(answer.status == 200, || answer.text))
+    })
+    .await
+}
+
+pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_its_partitions(
+    deployment: &Deployment,
+) -> Result<()> {
+    let address = free_addresses(1)?;
+    let nodes = start(deployment, &address).await?;
+    let body = json!({"sku": "FIRST", "description": "a product"});
+    let post = async |node: &Node| {
+        node.client()
+            .post("/api/v1/products", &body, Some("a key"))
+            .await
+    };
+    post(&nodes[0]).await?.expect(201)?;
+    stop(nodes).await?;
+    // Only the store shows the difference now.
+    delete(deployment, OWNERS.name).await?;
+
+    let file = other_key(deployment)?;
+    let set = |command: &mut Command| {
+        command.env(HASH_KEY_FILE, &file);
+    };
+    let mut node = deployment.commands_with(address[0], set).await?;
+    not_ready(&node, "was written with another hash key").await?;
+    // With this key, the repeated command would look like another one under its idempotency key: 422.
+    post(&node).await?.problem(503, "JOURNAL_UNAVAILABLE")?;
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+
+    delete(deployment, OWNERS.name).await?;
+    let nodes = start(deployment, &address).await?;
+    let again = post(&nodes[0]).await?;
+    let replayed = again.expect(201)?.header("idempotent-replayed");
+    ensure!(replayed == "true", "{again:?}");
     Ok(())
 }
 
-/// Starts a node whose hash key is not the deployment's.
+/// Starts a node with every role, whose hash key is not the deployment's.
 async fn with_other_key(deployment: &Deployment, address: SocketAddr) -> Result<Node> {
+    let mut command = deployment.command();
+    command
+        .env("DAYBOOK_HTTP_LISTEN", address.to_string())
+        .env(HASH_KEY_FILE, other_key(deployment)?);
+    Node::start(command, "serve", address, &deployment.log("serve")).await
+}
+
+/// Writes a key that is not the deployment's; returns its file.
+fn other_key(deployment: &Deployment) -> Result<PathBuf> {
     let file = deployment.folder.join("other-hash.key");
     std::fs::write(&file, OTHER_HASH_KEY)?;
-    let set = |command: &mut tokio::process::Command| {
-        command.env("DAYBOOK_COMMANDS_HASH_KEY_FILE", &file);
-    };
-    deployment.commands_with(address, set).await
+    Ok(file)
 }
 
 /// Imports enough sales for every partition to have one.
