@@ -11,7 +11,7 @@ mod restore;
 
 use self::{
     http::Http,
-    known::{Known, SharedKnown},
+    known::{Files, Known, SharedKnown},
 };
 use crate::{
     prefix::TopicPrefix,
@@ -23,7 +23,7 @@ use schemas::topics::TOPICS;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, RwLock},
     time::Duration,
@@ -43,6 +43,8 @@ pub struct Registry {
     schemas: Arc<RwLock<HashMap<u32, Arc<serde_avro_fast::Schema>>>>,
     /// The schemas that this node has used, also before a restart; `None` in tools.
     known: SharedKnown,
+    /// The schemas that a node has used, for tools, which write no file.
+    expected: Arc<BTreeMap<u32, KnownSchema>>,
 }
 
 /// A subject that has a schema.
@@ -65,6 +67,7 @@ impl Registry {
             http: Http::new(&settings.url, timeout)?,
             schemas: Arc::default(),
             known: None,
+            expected: Arc::default(),
         })
     }
 
@@ -74,7 +77,14 @@ impl Registry {
         let prefix = TopicPrefix::of(kafka);
         let subjects = TOPICS.iter().filter_map(|topic| topic.subject());
         let subjects = subjects.map(|subject| prefix.add(&subject)).collect();
-        self.known = Some(Arc::new(Known::new(directory.join(known::FILE), subjects)));
+        let path = directory.join(known::FILE);
+        self.known = Some(Arc::new(Known::new(path, subjects, Files::default())));
+        self
+    }
+
+    /// Compares the registry with the schemas that a node has used, without keeping others. For tools.
+    pub fn expecting(mut self, table: SchemaTable) -> Self {
+        self.expected = Arc::new(table.schemas);
         self
     }
 
@@ -90,15 +100,15 @@ impl Registry {
 
     /// Compares a schema from the registry with the known schema of its id, or keeps it if the id is new.
     async fn bind(&self, id: u32, text: &str) -> Result<(), RegistryError> {
-        let Some(known) = &self.known else {
-            return Ok(());
-        };
-        let mut table = known.table.lock().await;
-        known.load(&mut table).await?;
-        let table = table.get_or_insert_default();
-        if let Some(schema) = table.schemas.get(&id) {
+        let compared = |schema: &KnownSchema| {
             let fault = schema.compare(id, text);
-            return fault.map_or(Ok(()), |fault| Err(self.lost(vec![fault])));
+            self.without_faults(fault.into_iter().collect())
+        };
+        let Some(known) = &self.known else {
+            return self.expected.get(&id).map_or(Ok(()), compared);
+        };
+        if let Some(schema) = known.all().await?.schemas.get(&id) {
+            return compared(schema);
         }
         let mut subjects = self.subjects_of(id).await?.unwrap_or_default();
         subjects.retain(|subject| known.subjects.contains(subject));
@@ -110,11 +120,8 @@ impl Registry {
             // The text is not an Avro schema. The caller returns that error.
             return Ok(());
         }
-        let mut changed = table.clone();
-        changed.schemas.insert(id, schema);
-        known.save(&changed).await?;
-        *table = changed;
-        Ok(())
+        // Another caller may have kept a schema of this id meanwhile.
+        compared(&known.keep(id, schema).await?)
     }
 
     /// Whether the file of known schemas has the id.
@@ -122,11 +129,7 @@ impl Registry {
         let Some(known) = &self.known else {
             return Ok(false);
         };
-        let mut table = known.table.lock().await;
-        known.load(&mut table).await?;
-        Ok(table
-            .as_ref()
-            .is_some_and(|table| table.schemas.contains_key(&id)))
+        Ok(known.all().await?.schemas.contains_key(&id))
     }
 
     /// Compares the registry with every known schema.
@@ -137,11 +140,7 @@ impl Registry {
         let Some(known) = &self.known else {
             return Ok(());
         };
-        let table = {
-            let mut table = known.table.lock().await;
-            known.load(&mut table).await?;
-            table.clone().unwrap_or_default()
-        };
+        let table = known.all().await?;
         let mut faults = Vec::new();
         for (id, schema) in &table.schemas {
             faults.extend(self.fault(*id, Some(schema), &schema.subjects).await?);
@@ -149,7 +148,7 @@ impl Registry {
         self.without_faults(faults)
     }
 
-    /// Checks that the registry has the id, with the known schema if one is passed, and under all of these subjects.
+    /// Checks that the registry has the id, with the known schema if there is one, and under all of these subjects.
     /// Returns the first fault.
     pub async fn fault(
         &self,
@@ -161,6 +160,7 @@ impl Registry {
             Err(RegistryError::UnknownId { .. }) => return Ok(Some(SchemaFault::Missing { id })),
             other => other?,
         };
+        let known = known.or_else(|| self.expected.get(&id));
         if let Some(fault) = known.and_then(|known| known.compare(id, &text)) {
             return Ok(Some(fault));
         }
@@ -223,6 +223,17 @@ impl Registry {
     }
 
     /// Fetches the JSON text of an id's schema, without caching it.
+    ///
+    /// # Errors
+    /// [`RegistryError::LostData`]: it is not the schema that is expected of the id. Otherwise those of
+    /// [`Registry::schema_text`].
+    pub async fn expected_text(&self, id: u32) -> Result<String, RegistryError> {
+        let text = self.schema_text(id).await?;
+        self.bind(id, &text).await?;
+        Ok(text)
+    }
+
+    /// Fetches the JSON text of an id's schema, without caching it or comparing it.
     pub async fn schema_text(&self, id: u32) -> Result<String, RegistryError> {
         let error = match get_schema_by_id(id, &self.http.settings).await {
             Ok(found) => return Ok(found.schema),
@@ -251,7 +262,7 @@ impl Registry {
     /// ids.
     pub async fn probe(&self, round: usize) -> Result<(), RegistryError> {
         let known = match &self.known {
-            Some(known) => known.table.lock().await.clone().unwrap_or_default(),
+            Some(known) => known.in_memory().unwrap_or_default(),
             None => SchemaTable::default(),
         };
         let count = known.schemas.len().max(1);
@@ -300,7 +311,17 @@ mod tests {
             );
         }
         assert!(restarted.check_known().await.is_err());
+        let table = SchemaTable::read(&folder.path().join(KNOWN_SCHEMAS_FILE)).unwrap();
+        let tool = registry.registry().expecting(table);
+        assert!(tool.schema(7).await.is_err());
+        assert!(tool.expected_text(7).await.is_err());
+        let fault = tool.fault(7, None, &[]).await.unwrap();
+        assert!(
+            matches!(fault, Some(SchemaFault::Other { id: 7, .. })),
+            "{fault:?}"
+        );
         REPLACED.store(false, Ordering::Relaxed);
+        tool.expected_text(7).await.unwrap();
         restarted.schema(7).await.unwrap();
         restarted.check_known().await.unwrap();
     }

@@ -96,6 +96,18 @@ pub enum RegistryError {
         /// The message of the operating system or of the parser.
         reason: String,
     },
+    /// The file of known schemas is damaged, or a later release has written it. A retry succeeds once an operator has
+    /// restored or deleted the file.
+    #[error(
+        "the file of known schemas {path} can't be read: {reason}; restore the file, or delete it, and this node \
+         accepts the registry's schemas again"
+    )]
+    UnreadableTable {
+        /// The file's path.
+        path: String,
+        /// The parser's message.
+        reason: String,
+    },
     /// The registry's answer is not an Avro schema.
     #[error("schema id {id} is not an Avro schema: {reason}")]
     NotAvro {
@@ -114,7 +126,8 @@ impl RegistryError {
             Self::Unreachable { .. }
             | Self::UnknownId { .. }
             | Self::LostData { .. }
-            | Self::Table { .. } => true,
+            | Self::Table { .. }
+            | Self::UnreadableTable { .. } => true,
             Self::Incompatible { .. } | Self::Refused { .. } | Self::NotAvro { .. } => false,
         }
     }

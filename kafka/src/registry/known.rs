@@ -3,6 +3,8 @@
 //!
 //! The file is written when an id is used for the first time, which is as rare as a schema change. An operator may
 //! delete the file; the node then accepts the registry's schemas again.
+//!
+//! A disk that hangs delays only the callers that need the file, and each of them for a bounded time.
 
 use super::error::{RegistryError, SchemaFault};
 use serde::{Deserialize, Serialize};
@@ -12,14 +14,21 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 /// The file's name, in the directory of the state store.
 pub const FILE: &str = "daybook-schemas.json";
 /// The version of the file's format.
 const FORMAT: u32 = 1;
+/// Longest wait for the file, including the wait for earlier accesses to end.
+const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A schema, and the deployment's subjects that it is registered under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +64,30 @@ pub(super) struct Known {
     path: PathBuf,
     /// The deployment's subjects, with the topic prefix. The file contains no other subjects.
     pub subjects: Vec<String>,
-    /// `None` until the file was read.
-    pub table: Mutex<Option<SchemaTable>>,
+    /// `None` until the file was read. The lock is never held over an access to the file.
+    table: Mutex<Option<SchemaTable>>,
+    /// Admits one access to the file at a time, so that a disk that hangs takes one thread, and no write replaces the
+    /// file with an older table.
+    access: Arc<Semaphore>,
+    files: Files,
+}
+
+/// Reads and writes the file. A test may let this hang as a disk does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files {
+    pub read: fn(&Path) -> Result<SchemaTable, RegistryError>,
+    pub write: fn(&SchemaTable, &Path) -> Result<(), RegistryError>,
+    pub timeout: Duration,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            read: SchemaTable::read,
+            write: SchemaTable::write,
+            timeout: FILE_TIMEOUT,
+        }
+    }
 }
 
 impl Default for SchemaTable {
@@ -76,12 +107,15 @@ impl SchemaTable {
     pub fn read(path: &Path) -> Result<Self, RegistryError> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(unreadable(path, &error));
+            }
             other => other.map_err(|error| unusable(path, &error))?,
         };
-        let table: Self = serde_json::from_str(&text).map_err(|error| unusable(path, &error))?;
+        let table: Self = serde_json::from_str(&text).map_err(|error| unreadable(path, &error))?;
         match table.format {
             FORMAT => Ok(table),
-            other => Err(unusable(path, &format!("unknown format {other}"))),
+            other => Err(unreadable(path, &format!("unknown format {other}"))),
         }
     }
 
@@ -101,29 +135,99 @@ impl SchemaTable {
 }
 
 impl Known {
-    pub fn new(path: PathBuf, subjects: Vec<String>) -> Self {
+    pub fn new(path: PathBuf, subjects: Vec<String>, files: Files) -> Self {
         Self {
             path,
             subjects,
             table: Mutex::new(None),
+            access: Arc::new(Semaphore::new(1)),
+            files,
         }
     }
 
-    /// Reads the file if `table` is `None`, so that `table` is `Some` afterwards.
-    pub async fn load(&self, table: &mut Option<SchemaTable>) -> Result<(), RegistryError> {
-        if table.is_none() {
-            let path = self.path.clone();
-            let read = spawn_blocking(move || SchemaTable::read(&path)).await;
-            *table = Some(read.map_err(|error| unusable(&self.path, &error))??);
+    /// All known schemas. Reads the file if no earlier call has read it.
+    ///
+    /// # Errors
+    /// The file can't be read, or the disk does not answer.
+    pub async fn all(&self) -> Result<SchemaTable, RegistryError> {
+        if let Some(table) = &*self.table() {
+            return Ok(table.clone());
         }
-        Ok(())
+        let deadline = Instant::now() + self.files.timeout;
+        let turn = self.turn(deadline).await?;
+        Ok(self.read(turn, deadline).await?.1)
     }
 
-    /// Writes the table to the file, and returns once it is on disk.
-    pub async fn save(&self, table: &SchemaTable) -> Result<(), RegistryError> {
-        let (path, table) = (self.path.clone(), table.clone());
-        let written = spawn_blocking(move || table.write(&path)).await;
-        written.map_err(|error| unusable(&self.path, &error))?
+    /// The known schemas, if the file was read. Does not wait for the disk.
+    pub fn in_memory(&self) -> Option<SchemaTable> {
+        self.table().clone()
+    }
+
+    /// Keeps the schema of an id, and returns once it is on disk. Returns the kept schema: that of an earlier call if
+    /// there was one.
+    ///
+    /// # Errors
+    /// The file can't be read or written, or the disk does not answer.
+    pub async fn keep(&self, id: u32, schema: KnownSchema) -> Result<KnownSchema, RegistryError> {
+        let deadline = Instant::now() + self.files.timeout;
+        let turn = self.turn(deadline).await?;
+        let (turn, mut table) = self.read(turn, deadline).await?;
+        if let Some(kept) = table.schemas.get(&id) {
+            return Ok(kept.clone());
+        }
+        table.schemas.insert(id, schema.clone());
+        let (files, path, written) = (self.files, self.path.clone(), table.clone());
+        let write = move || (files.write)(&written, &path);
+        let (_turn, ()) = self.on_disk(turn, deadline, write).await?;
+        *self.table() = Some(table);
+        Ok(schema)
+    }
+
+    /// The table in memory, after reading the file if no earlier access has.
+    async fn read(
+        &self,
+        turn: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<(OwnedSemaphorePermit, SchemaTable), RegistryError> {
+        if let Some(table) = self.in_memory() {
+            return Ok((turn, table));
+        }
+        let (files, path) = (self.files, self.path.clone());
+        let read = self.on_disk(turn, deadline, move || (files.read)(&path));
+        let (turn, table) = read.await?;
+        *self.table() = Some(table.clone());
+        Ok((turn, table))
+    }
+
+    /// Waits for earlier accesses to the file to end.
+    async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, RegistryError> {
+        let turn = timeout_at(deadline, self.access.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| self.hangs())?;
+        Ok(turn.expect("the semaphore is never closed"))
+    }
+
+    /// Accesses the file on a thread that may wait. After the deadline the thread still keeps its turn until the disk
+    /// answers.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        turn: OwnedSemaphorePermit,
+        deadline: Instant,
+        access: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<(OwnedSemaphorePermit, T), RegistryError> {
+        let accessed = spawn_blocking(move || (turn, access()));
+        let accessed = timeout_at(deadline, accessed).await;
+        let accessed = accessed.map_err(|_| self.hangs())?;
+        let (turn, result) = accessed.map_err(|error| unusable(&self.path, &error))?;
+        Ok((turn, result?))
+    }
+
+    fn hangs(&self) -> RegistryError {
+        let reason = format!("the disk has not answered for {:?}", self.files.timeout);
+        unusable(&self.path, &reason)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Option<SchemaTable>> {
+        self.table.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -196,12 +300,23 @@ fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> RegistryError {
     }
 }
 
+fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> RegistryError {
+    RegistryError::UnreadableTable {
+        path: path.display().to_string(),
+        reason: reason.to_string(),
+    }
+}
+
 /// The known schemas, shared by all clones of a registry client; `None` in tools, which have no state directory.
 pub(super) type SharedKnown = Option<Arc<Known>>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{
+        Condvar,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     fn differs(known: &str, found: &str) -> bool {
         let known = KnownSchema {
@@ -235,11 +350,124 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
         assert_eq!(SchemaTable::read(&path).unwrap(), SchemaTable::default());
-        for text in ["", "{", r#"{"format": 2, "schemas": {}}"#] {
+        let texts = ["", "{", r#"{"format": 2, "schemas": {}}"#];
+        for text in texts.map(str::as_bytes).into_iter().chain([&b"\xff"[..]]) {
             fs::write(&path, text).unwrap();
             let refused = SchemaTable::read(&path).unwrap_err();
+            // The operator may act while the node runs.
+            assert!(refused.is_transient(), "{refused}");
+            assert!(refused.to_string().contains("or delete it"), "{refused}");
+        }
+    }
+
+    fn long() -> KnownSchema {
+        KnownSchema {
+            subjects: Vec::new(),
+            schema: r#""long""#.into(),
+        }
+    }
+
+    /// A disk that answers nothing until the test's end.
+    struct HungDisk {
+        answers: Mutex<bool>,
+        woken: Condvar,
+        accesses: AtomicUsize,
+    }
+
+    impl HungDisk {
+        const fn new() -> Self {
+            Self {
+                answers: Mutex::new(false),
+                woken: Condvar::new(),
+                accesses: AtomicUsize::new(0),
+            }
+        }
+
+        fn access(&self) {
+            self.accesses.fetch_add(1, Ordering::Relaxed);
+            let answers = self.answers.lock().unwrap();
+            let waited =
+                self.woken
+                    .wait_timeout_while(answers, Duration::from_secs(60), |answers| !*answers);
+            drop(waited.unwrap());
+        }
+
+        /// Lets the threads of the test's runtime end.
+        fn answer(&self) {
+            *self.answers.lock().unwrap() = true;
+            self.woken.notify_all();
+        }
+    }
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn known(folder: &Path, files: Files) -> Known {
+        Known::new(folder.join(FILE), Vec::new(), files)
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_an_error_and_takes_one_thread() {
+        static DISK: HungDisk = HungDisk::new();
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files {
+            read: |_| {
+                DISK.access();
+                Ok(SchemaTable::default())
+            },
+            timeout: SHORT,
+            ..Files::default()
+        };
+        let known = known(folder.path(), files);
+        for _ in 0..3 {
+            let refused = known.all().await.unwrap_err();
+            assert!(
+                refused.to_string().contains("has not answered"),
+                "{refused}"
+            );
             assert!(refused.is_transient(), "{refused}");
         }
+        assert_eq!(DISK.accesses.load(Ordering::Relaxed), 1);
+        DISK.answer();
+        drop(known.turn(Instant::now() + FILE_TIMEOUT).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn known_schemas_are_read_while_a_write_hangs() {
+        static DISK: HungDisk = HungDisk::new();
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files {
+            write: |_, _| {
+                DISK.access();
+                Ok(())
+            },
+            timeout: SHORT,
+            ..Files::default()
+        };
+        let known = known(folder.path(), files);
+        known.all().await.unwrap();
+        let refused = known.keep(7, long()).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("has not answered"),
+            "{refused}"
+        );
+        // The schema is not on disk, so it does not count as known.
+        assert_eq!(known.all().await.unwrap(), SchemaTable::default());
+        DISK.answer();
+    }
+
+    #[tokio::test]
+    async fn schemas_that_are_kept_at_the_same_time_are_all_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = known(folder.path(), Files::default());
+        let kept = futures_util::future::join_all((1..=8).map(|id| known.keep(id, long())));
+        assert!(kept.await.iter().all(Result::is_ok));
+        let file = SchemaTable::read(&folder.path().join(FILE)).unwrap();
+        assert_eq!(file.schemas.len(), 8);
+        let other = KnownSchema {
+            schema: r#""string""#.into(),
+            ..long()
+        };
+        assert_eq!(known.keep(7, other).await.unwrap(), long());
     }
 
     #[test]
