@@ -9,8 +9,8 @@
 //! has another format, and even then it is only set aside. An error that time or an operator can remove is
 //! returned, and the next call makes another attempt.
 //!
-//! Only threads of the store touch the disk. They are few, and no lock is held while one writes, so a disk that
-//! hangs delays only the calls that need it, and those time out.
+//! Only threads of the store touch the disk, and they are few. No lock that a reader or a caller takes is held while
+//! one writes, so a disk that hangs delays only the calls that need it, and those time out.
 
 mod database;
 mod directory;

@@ -55,7 +55,11 @@ pub(super) struct Open {
     /// Counts openings within the process.
     pub number: u64,
     /// Held from reading the next number until the write that takes it, so that no two partitions get the same
-    /// number.
+    /// number. Only a partition's first write and its emptying take it. Other writers wait for a write that hangs in
+    /// any case, because the library has one write-ahead log.
+    ///
+    /// Numbers that are reserved in memory would need no lock during the write. But then two writes could land in the
+    /// other order, the lower `next` would stay, and an earlier release would give a number twice.
     numbering: Mutex<()>,
     /// Numbers of partitions that were emptied, each with the key at which its remaining entries begin.
     dead: Mutex<Vec<(u32, Vec<u8>)>>,
