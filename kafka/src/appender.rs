@@ -113,7 +113,7 @@ pub enum AppendError {
 pub enum BrokerRule {
     /// `max.message.bytes` of the topic.
     Size,
-    /// The access rules, or a policy.
+    /// The access rules, a policy, or the topic's rules for the form of records.
     Access,
 }
 
@@ -126,7 +126,8 @@ impl BrokerRule {
             }
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::PolicyViolation => Some(Self::Access),
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::InvalidRecord => Some(Self::Access),
             _ => None,
         }
     }
@@ -409,5 +410,51 @@ fn append_error(topic: &str, partition: i32, error: &KafkaError) -> AppendError 
             partition,
             reason,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definite_refusal_names_its_rule() {
+        use RDKafkaErrorCode as Code;
+        for (code, rule) in [
+            (Code::MessageSizeTooLarge, BrokerRule::Size),
+            (Code::MessageBatchTooLarge, BrokerRule::Size),
+            (Code::TopicAuthorizationFailed, BrokerRule::Access),
+            (Code::ClusterAuthorizationFailed, BrokerRule::Access),
+            (Code::PolicyViolation, BrokerRule::Access),
+            (Code::InvalidRecord, BrokerRule::Access),
+        ] {
+            assert_eq!(BrokerRule::of(code), Some(rule), "{code}");
+            let error = append_error("journal.orders", 3, &KafkaError::MessageProduction(code));
+            assert!(
+                matches!(error, AppendError::Refused { rule: found, .. } if found == rule),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_after_which_the_log_may_have_the_record_is_an_unknown_outcome() {
+        use RDKafkaErrorCode as Code;
+        for code in [
+            Code::MessageTimedOut,
+            Code::RequestTimedOut,
+            Code::BrokerTransportFailure,
+            Code::NotLeaderForPartition,
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::PurgeInflight,
+            Code::OutOfOrderSequenceNumber,
+            Code::KafkaStorageError,
+            Code::Fatal,
+        ] {
+            assert_eq!(BrokerRule::of(code), None, "{code}");
+            let error = append_error("journal.orders", 3, &KafkaError::MessageProduction(code));
+            assert!(matches!(error, AppendError::Unknown { .. }), "{error}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Decides commands on the proved and the unproved commits, and appends the decisions to the term.
 
-use super::state::{Core, Decided, HeldAnswer, Outgoing, PendingCommand, TermHead, UnprovedCommit};
+use super::state::{
+    Core, Decided, HeldAnswer, Outgoing, PendingCommand, REFUSALS_MAX, TermHead, UnprovedCommit,
+};
 use crate::{
     owner::{
         entries::Aggregate,
@@ -35,7 +37,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             Lookup::Unread => self.unread.push_back(command),
             Lookup::Answer(answer) => self.hold_until_proved(command, answer, true),
             Lookup::InFlight(seq) => self.join(seq, command),
-            Lookup::Aggregate(base) => match self.check_age(&command.request, now) {
+            // The log has no record of it, so a refusal is final.
+            Lookup::Aggregate(base) => match self.check_new(&command, now) {
                 Ok(()) => self.decide_on(command, base, now),
                 Err(refusal) => self.reply(command, Err(refusal)),
             },
@@ -98,7 +101,17 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         names
     }
 
-    fn check_age(&self, request: &Request<M::Command>, now: Timestamp) -> Result<(), Refusal> {
+    /// Checks a command without a record in the log.
+    fn check_new(&self, command: &PendingCommand<M, R>, now: Timestamp) -> Result<(), Refusal> {
+        if let Some(refusals) = &command.refusals
+            && refusals.count >= REFUSALS_MAX
+        {
+            return Err(Refusal::Forbidden(format!(
+                "the brokers refused the record {} times: {}",
+                refusals.count, refusals.reason
+            )));
+        }
+        let request = &command.request;
         match &self.head {
             Some(head) => request.check_age(now, head.log_time, head.since),
             None => Ok(()),

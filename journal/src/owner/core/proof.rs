@@ -1,6 +1,6 @@
 //! Delivery reports: which commits they prove, and which commands are answered then.
 
-use super::state::{Core, Decided, HeldAnswer, PendingCommand, UnprovedCommit};
+use super::state::{Core, Decided, HeldAnswer, PendingCommand, Refusals, UnprovedCommit};
 use crate::{
     owner::{
         entries::StoredAnswer,
@@ -8,7 +8,7 @@ use crate::{
     },
     protocol::{Barrier, OwnerProtocol, ReportSteps},
 };
-use kafka::Report;
+use kafka::{BrokerRule, Report, appender::AppendError};
 use schemas::Timestamp;
 
 impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
@@ -25,6 +25,26 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         match is_of_this_term {
             true => P::take_report(self, report),
             false => Ok(()),
+        }
+    }
+
+    /// Counts a definite refusal of the first unproved commit.
+    fn note_refusal(&mut self, error: &AppendError) {
+        let AppendError::Refused {
+            rule: BrokerRule::Access,
+            reason,
+            ..
+        } = error
+        else {
+            return;
+        };
+        let first = self.unproved.front_mut();
+        if let Some(decided) = first.and_then(|first| first.decided.as_mut()) {
+            let before = decided.command.refusals.take();
+            decided.command.refusals = Some(Refusals {
+                count: 1 + before.map_or(0, |before| before.count),
+                reason: reason.clone(),
+            });
         }
     }
 
@@ -132,7 +152,10 @@ impl<M: Machine, R, P: OwnerProtocol> ReportSteps for Core<M, R, P> {
                 return Ok(());
             }
             Ok(offset) => format!("reported offset {offset} instead of {expected}"),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                self.note_refusal(error);
+                error.to_string()
+            }
         };
         Err(Barrier { reason })
     }

@@ -20,6 +20,9 @@ use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
 /// Most barriers after which a command is decided again. After one more barrier its client must retry.
 pub const ATTEMPTS_MAX: u32 = 3;
+/// Refusals of a command's record by the brokers after which the command is refused. After the first one, the record
+/// may have been refused for that of a neighbour in the same batch, or the cause may be gone.
+pub(super) const REFUSALS_MAX: u32 = 2;
 /// Most commands of one aggregate without an answer: half of a partition's, so that one hot aggregate
 /// leaves room for the others.
 pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
@@ -115,6 +118,14 @@ pub(super) struct PendingCommand<M: Machine, R> {
     pub(super) attempts: u32,
     /// Whether this owner appended a decision of it that a barrier left without proof.
     pub(super) was_appended: bool,
+    /// The brokers' refusals of its record, if there were any.
+    pub(super) refusals: Option<Refusals>,
+}
+
+/// Definite refusals of one command's record, each in another term.
+pub(super) struct Refusals {
+    pub(super) count: u32,
+    pub(super) reason: String,
 }
 
 /// A command with its decision.
@@ -196,6 +207,11 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         self.unproved_bytes = BytesInFlight::none(limits);
     }
 
+    /// Sets the fingerprint of the key that hashes commands. A store that was written with another key is refused.
+    pub fn set_hash_key(&mut self, fingerprint: Option<Arc<str>>) {
+        self.tables.hash_key = fingerprint;
+    }
+
     /// The number of the announcement in flight.
     pub fn announced_number(&self) -> Option<u64> {
         self.announced.as_ref().map(|(_, own)| own.number)
@@ -207,11 +223,6 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     /// If the future is dropped before it ends, the method must be called again.
     ///
     /// # Errors
-    /// Sets the fingerprint of the key that hashes commands. A store that was written with another key is refused.
-    pub fn set_hash_key(&mut self, fingerprint: Option<Arc<str>>) {
-        self.tables.hash_key = fingerprint;
-    }
-
     /// The store can't be read or emptied, or a node with another hash key has written it.
     pub async fn restore(&mut self) -> Result<(), StoreError> {
         let partition = self.proved.partition;
@@ -424,6 +435,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             joined: Vec::new(),
             attempts: 0,
             was_appended: false,
+            refusals: None,
         };
         if is_busy {
             let reason =

@@ -5,7 +5,10 @@ use crate::{
     checkpoint::Checkpoint,
     owner::request::{Refusal, Request},
 };
-use kafka::{Report, appender::RECORD_BYTES_MAX};
+use kafka::{
+    BrokerRule, Report,
+    appender::{AppendError, RECORD_BYTES_MAX},
+};
 use schemas::Origin;
 
 #[test]
@@ -344,4 +347,54 @@ fn if_the_brokers_take_no_record_only_commands_that_were_not_appended_are_forbid
         ]
     );
     assert_eq!(core.unanswered(), 0);
+}
+
+/// Submits a command whose record the brokers refuse twice, each time with `rule`. Returns the owner, which serves in
+/// its third term, and the log.
+fn refused_twice(rule: BrokerRule) -> (TestCore, Log) {
+    let (mut log, mut core) = (Log::new(), core());
+    take_over(&mut core, &mut log, 1);
+    submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
+    for term in 2..=3 {
+        assert!(
+            core.take_replies().is_empty(),
+            "after {} refusals",
+            term - 2
+        );
+        let outgoing = core.take_appends().remove(0);
+        let refused = Report {
+            number: outgoing.number,
+            result: Err(AppendError::Refused {
+                topic: TOPIC.to_owned(),
+                partition: 0,
+                rule,
+                reason: "no such right".to_owned(),
+            }),
+        };
+        core.delivered(&refused).unwrap_err();
+        core.stop_serving();
+        take_over(&mut core, &mut log, term);
+    }
+    (core, log)
+}
+
+#[test]
+fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
+    let (mut core, log) = refused_twice(BrokerRule::Access);
+    let refusal = core.take_replies().remove(0).1.unwrap_err();
+    let Refusal::Forbidden(reason) = refusal else {
+        panic!("{refusal:?}");
+    };
+    assert!(reason.contains("no such right"), "{reason}");
+    assert!(core.take_appends().is_empty());
+    assert_eq!(noted(&log), 0);
+}
+
+/// The limit is read again after the first such refusal, so the next attempt can succeed.
+#[test]
+fn a_record_that_was_too_large_is_appended_again() {
+    let (mut core, mut log) = refused_twice(BrokerRule::Size);
+    deliver(&mut core, &mut log);
+    assert!(core.take_replies().remove(0).1.is_ok());
+    assert_eq!(noted(&log), 1);
 }
