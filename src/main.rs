@@ -68,7 +68,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Audit(args) => {
             let config = load(Reader::Person)?;
-            audit::run(args, &config.kafka, &config.registry).await
+            audit::run(args, &config.kafka, || setup::tool_registry(&config)).await
         }
         Command::Reconcile(args) => reconcile::run(args, &load(Reader::Person)?).await,
         Command::New(command) => new::run(&command),

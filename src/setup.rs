@@ -5,7 +5,11 @@ pub mod restore;
 
 use crate::{config::Config, describe};
 use journal::Source;
-use kafka::{Admin, Encoder, KafkaSettings, Registry, RegistryError, Subjects, admin::AdminError};
+use kafka::{
+    Admin, Encoder, KafkaSettings, Registry, RegistryError, Subjects,
+    admin::AdminError,
+    registry::{KNOWN_SCHEMAS_FILE, SchemaTable},
+};
 use schemas::{
     CONTEXTS,
     owners::ProvedRecord,
@@ -154,6 +158,19 @@ pub async fn prepare(source: &Source) -> Result<ReadyTopics, SetupError> {
         encoders,
         message_bytes_max,
         partitions: admin.partition_counts(&TOPICS).await?,
+    })
+}
+
+/// The registry's client for tools that read the log. It compares the registry with the schemas that this node has used,
+/// if the settings name a state directory, and writes nothing.
+pub fn tool_registry(config: &Config) -> anyhow::Result<Registry> {
+    let registry = Registry::new(&config.registry)?;
+    Ok(match &config.commands {
+        None => registry,
+        Some(commands) => {
+            let path = commands.state_dir.join(KNOWN_SCHEMAS_FILE);
+            registry.expecting(SchemaTable::read(&path)?)
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use crate::{
     report::Report,
     verify::{verify_copy, verify_topics},
 };
-use kafka::{KafkaSettings, RegistrySettings};
+use kafka::{KafkaSettings, Registry};
 use schemas::{CONTEXTS, Context, Timestamp};
 use std::{
     fs::File,
@@ -112,12 +112,12 @@ fn context(name: &str) -> Result<&'static Context, String> {
     })
 }
 
-/// Runs a subcommand. If the log can't be read, it prints a message to standard error and returns an exit
-/// code, not an error.
+/// Runs a subcommand. `registry` creates the registry's client, for the subcommands that need it. If the log can't be
+/// read, it prints a message to standard error and returns an exit code, not an error.
 pub async fn run(
     args: Args,
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: impl FnOnce() -> anyhow::Result<Registry>,
 ) -> anyhow::Result<ExitCode> {
     let result = match args.command {
         Command::Verify(args) => verify(args, kafka, registry).await,
@@ -137,7 +137,7 @@ pub async fn run(
 async fn verify(
     args: VerifyArgs,
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: impl FnOnce() -> anyhow::Result<Registry>,
 ) -> anyhow::Result<u8> {
     let report = match args.from_file {
         Some(path) => {
@@ -145,7 +145,7 @@ async fn verify(
             let check = move || verify_copy(BufReader::new(file), &args.contexts);
             tokio::task::spawn_blocking(check).await??
         }
-        None => verify_topics(kafka, registry, &or_all(args.contexts)).await?,
+        None => verify_topics(kafka, &registry()?, &or_all(args.contexts)).await?,
     };
     print_report(&report, args.format)?;
     Ok(match report.findings_total() {
@@ -167,7 +167,7 @@ fn print_report(report: &Report, format: Format) -> io::Result<()> {
 async fn log(
     args: LogArgs,
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: impl FnOnce() -> anyhow::Result<Registry>,
 ) -> anyhow::Result<u8> {
     let filter = Filter {
         key: args.key,
@@ -183,7 +183,7 @@ async fn log(
     let out = BufWriter::new(io::stdout());
     let outcome = print_log(
         kafka,
-        registry,
+        &registry()?,
         &contexts,
         filter,
         args.limit,
@@ -210,15 +210,15 @@ async fn log(
 async fn copy(
     args: LogArgs,
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: impl FnOnce() -> anyhow::Result<Registry>,
 ) -> anyhow::Result<u8> {
-    let contexts = or_all(args.contexts);
+    let (contexts, registry) = (or_all(args.contexts), registry()?);
     let records = match args.output {
         Some(path) => {
             let file = File::create(&path).map_err(|error| with_path(&path, &error))?;
-            export(kafka, registry, &contexts, BufWriter::new(file)).await?
+            export(kafka, &registry, &contexts, BufWriter::new(file)).await?
         }
-        None => export(kafka, registry, &contexts, BufWriter::new(io::stdout())).await?,
+        None => export(kafka, &registry, &contexts, BufWriter::new(io::stdout())).await?,
     };
     eprintln!("copied {records} records");
     Ok(0)

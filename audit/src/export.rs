@@ -6,7 +6,7 @@ use crate::{
     source::{SourceError, Span, SpanReader, spans},
     verify::entry,
 };
-use kafka::{KafkaSettings, Registry, RegistrySettings};
+use kafka::{KafkaSettings, Registry};
 use schemas::Context;
 use std::io::{self, Write};
 
@@ -25,11 +25,10 @@ pub enum ExportError {
 /// of the log are copied, too; the verification of the copy reports them.
 pub async fn export(
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: &Registry,
     contexts: &[&'static Context],
     out: impl Write,
 ) -> Result<u64, ExportError> {
-    let registry = Registry::new(registry).map_err(SourceError::from)?;
     let spans = spans(kafka, contexts).await?;
     let mut copy = CopyWriter::new(out, topics(&spans))?;
     let mut schemas = SchemasSeen::default();
@@ -43,7 +42,7 @@ pub async fn export(
                 end.end_offset = record.offset + 1;
                 let (line, needed) = end.add(entry(record));
                 if let Some(schema_id) = needed.filter(|id| copy.lacks(*id)) {
-                    let fetched = schemas.fetch(&registry, schema_id).await;
+                    let fetched = schemas.fetch(registry, schema_id).await;
                     let schema = fetched.map_err(SourceError::from)?;
                     if let Err(reason) = &schema {
                         tracing::warn!(

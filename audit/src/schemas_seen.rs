@@ -36,7 +36,7 @@ impl SchemasSeen {
     }
 
     /// The schema of an id, fetched from the registry the first time. The inner error means that the registry does
-    /// not know the id, the outer error that the registry does not answer.
+    /// not have the schema of the id, the outer error that the registry does not answer.
     pub async fn fetch(
         &mut self,
         registry: &Registry,
@@ -45,9 +45,9 @@ impl SchemasSeen {
         if let Some(known) = self.known.get(&schema_id) {
             return Ok(known.clone());
         }
-        match retried(schema_id, || registry.schema_text(schema_id)).await {
+        match retried(schema_id, || registry.expected_text(schema_id)).await {
             Ok(text) => self.insert(schema_id, &text),
-            Err(error @ RegistryError::UnknownId { .. }) => {
+            Err(error @ (RegistryError::UnknownId { .. } | RegistryError::LostData { .. })) => {
                 self.known.insert(schema_id, Err(error.to_string()));
             }
             Err(error) => return Err(error),
@@ -55,8 +55,8 @@ impl SchemasSeen {
         Ok(self.get(schema_id))
     }
 
-    /// Whether the registry lacks the id of a record, or has it only under other subjects than the topic's. In the
-    /// second case the id may belong to an unrelated schema.
+    /// Whether the registry lacks the id of a record, has another schema under it than the expected one, or has it only
+    /// under other subjects than the topic's. In the last case the id may belong to an unrelated schema.
     pub async fn is_lost(
         &mut self,
         subjects: &Subjects,

@@ -9,7 +9,7 @@ use crate::{
     verify::entry,
 };
 use apache_avro::types::Value;
-use kafka::{KafkaSettings, Registry, RegistrySettings};
+use kafka::{KafkaSettings, Registry};
 use schemas::{Currency, Position, Totals, TotalsByCurrency, context::ORDERS};
 use std::collections::HashSet;
 
@@ -48,10 +48,9 @@ pub enum TotalsError {
 /// Reads `journal.orders` once, up to the last selected offset, and returns the totals of each selection.
 pub async fn journal_totals(
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: &Registry,
     selections: &[Selection<'_>],
 ) -> Result<Vec<TotalsByCurrency>, TotalsError> {
-    let registry = Registry::new(registry).map_err(SourceError::from)?;
     let mut schemas = SchemasSeen::default();
     let mut totals = vec![TotalsByCurrency::default(); selections.len()];
     for span in spans(kafka, &[&ORDERS]).await? {
@@ -66,7 +65,7 @@ pub async fn journal_totals(
                 if frame.kind != Kind::Decision {
                     continue;
                 }
-                let schema = schemas.fetch(&registry, frame.schema_id).await;
+                let schema = schemas.fetch(registry, frame.schema_id).await;
                 let schema = schema.map_err(SourceError::from)?;
                 let value = record.value.as_deref().unwrap_or_default();
                 schema

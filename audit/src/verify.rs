@@ -9,7 +9,7 @@ use crate::{
     schemas_seen::SchemasSeen,
     source::{SourceError, Span, SpanReader, spans},
 };
-use kafka::{KafkaSettings, Record, Registry, RegistrySettings, Subjects};
+use kafka::{KafkaSettings, Record, Registry, Subjects};
 use schemas::Context;
 use std::{collections::BTreeMap, io::BufRead};
 
@@ -29,13 +29,12 @@ pub(crate) fn entry(record: &Record) -> Entry<'_> {
 /// Checks the journals of some contexts up to their current end offsets.
 pub async fn verify_topics(
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: &Registry,
     contexts: &[&'static Context],
 ) -> Result<Report, SourceError> {
-    let registry = Registry::new(registry)?;
     let mut writers = Writers {
         subjects: Subjects::new(registry.clone(), kafka),
-        registry,
+        registry: registry.clone(),
         schemas: SchemasSeen::default(),
         lost: 0,
     };

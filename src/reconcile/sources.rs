@@ -4,7 +4,7 @@ use super::{
     comparison::{Comparison, SourceTotals},
     progress::{Probe, missing, position_of},
 };
-use crate::{config::Config, serve::ProgressAnswer};
+use crate::{config::Config, serve::ProgressAnswer, setup};
 use anyhow::{Context, ensure};
 use audit::Selection;
 use kafka::{Admin, Registry};
@@ -41,7 +41,7 @@ impl<'a> Sources<'a> {
             config,
             probe: Probe::new(url)?,
             databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
-            registry: Registry::new(&config.registry)?,
+            registry: setup::tool_registry(config)?,
             admin: Admin::new(&config.kafka)?,
             report: report.map(read_report).transpose()?,
         })
@@ -143,8 +143,8 @@ impl<'a> Sources<'a> {
             position: end,
             invoices: Some(&report.invoice_numbers),
         }));
-        let (kafka, registry) = (&self.config.kafka, &self.config.registry);
-        let mut journal = audit::journal_totals(kafka, registry, &selections).await?;
+        let kafka = &self.config.kafka;
+        let mut journal = audit::journal_totals(kafka, &self.registry, &selections).await?;
         if let Some(report) = &self.report {
             let of_file = journal.pop().context("a selection without totals")?;
             comparison.add_pair(

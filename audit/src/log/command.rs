@@ -8,7 +8,7 @@ use crate::{
     source::{SourceError, SpanReader, follow, spans},
     verify::entry,
 };
-use kafka::{KafkaSettings, Record, Registry, RegistrySettings};
+use kafka::{KafkaSettings, Record, Registry};
 use schemas::Context;
 use std::{
     collections::HashMap,
@@ -43,18 +43,17 @@ pub struct Outcome {
 /// records.
 pub async fn print_log(
     kafka: &KafkaSettings,
-    registry: &RegistrySettings,
+    registry: &Registry,
     contexts: &[&'static Context],
     filter: Filter,
     limit: Option<u64>,
     follows: bool,
     out: impl Write,
 ) -> Result<Outcome, LogError> {
-    let registry = Registry::new(registry).map_err(SourceError::from)?;
     let mut spans = spans(kafka, contexts).await?;
     spans.retain(|span| filter.accepts_partition(span.partition));
     let mut printer = Printer {
-        registry,
+        registry: registry.clone(),
         schemas: SchemasSeen::default(),
         filter,
         lines_left: limit.unwrap_or(u64::MAX),

@@ -120,6 +120,32 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
     registry.has_foreign_only().await
 }
 
+/// The records were decoded with the schemas of the file, so those of the registry are wrong.
+pub async fn the_audit_compares_the_registry_with_the_known_schemas(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    audit_log::verify(deployment).await?;
+    let file = deployment.folder.join(STATE).join("daybook-schemas.json");
+    let mut known: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let schemas = known["schemas"].as_object_mut().context("no schemas")?;
+    for schema in schemas.values_mut() {
+        schema["schema"] = "\"long\"".into();
+    }
+    std::fs::write(&file, known.to_string())?;
+    let report = audit_names_the_loss(deployment).await?;
+    let detail = report["findings"][0]["detail"].as_str();
+    ensure!(
+        detail.is_some_and(|detail| detail.contains("has another schema")),
+        "{report:#}"
+    );
+    ensure!(std::fs::read(&file)? == known.to_string().as_bytes());
+    Ok(())
+}
+
 /// Waits until the node is not ready and its component reports this reason.
 async fn waits(node: &Node, component: &str, reason: &str) -> Result<()> {
     let what = format!("{component} to say that a schema {reason}");
@@ -133,7 +159,7 @@ async fn waits(node: &Node, component: &str, reason: &str) -> Result<()> {
     .await
 }
 
-async fn audit_names_the_loss(deployment: &Deployment) -> Result<()> {
+async fn audit_names_the_loss(deployment: &Deployment) -> Result<Value> {
     let arguments = ["audit", "verify", "--format", "json"];
     let output = deployment.run(&arguments).await?;
     let report: Value = serde_json::from_str(&output.stdout).context(output.stderr.clone())?;
@@ -144,7 +170,7 @@ async fn audit_names_the_loss(deployment: &Deployment) -> Result<()> {
         "exit code {}: {report:#}",
         output.code
     );
-    Ok(())
+    Ok(report)
 }
 
 /// The registry that tests may empty. One test at a time uses it.

@@ -79,6 +79,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         no_schema_is_registered_while_the_registry_lacks_ids_of_the_log,
         another_schema_under_a_known_id_is_reported_and_not_used,
         schemas_restore_registers_lost_schemas_under_their_old_ids,
+        the_audit_compares_the_registry_with_the_known_schemas,
     ]));
     tests.extend(own!(runner, import_faults: [
         an_import_repeated_after_two_kills_of_the_node_is_complete_and_exact,
