@@ -11,12 +11,23 @@ use crate::{
 };
 use bytes::Bytes;
 use kafka::{Record, Report, appender::AppendError};
-use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicI64, Ordering},
+};
 use tokio::sync::{Notify, mpsc};
 
-/// One partition.
+/// The id of the broker that leads a partition. Each partition has its own.
+pub(super) fn leader_of(partition: i32) -> i32 {
+    100 + partition
+}
+
+/// One partition, and the broker that leads it.
 pub(super) struct Broker {
     pub sim: Arc<Sim>,
+    pub partition: i32,
+    /// How far the clock with which it stamps records is off, in milliseconds.
+    pub clock_offset_ms: AtomicI64,
     state: Mutex<State>,
     scheduled: Notify,
     /// Not a watch channel, because the seed does not determine the order in which that wakes its waiters.
@@ -24,9 +35,17 @@ pub(super) struct Broker {
 }
 
 impl Broker {
+    /// The only partition of a run, with these records.
     pub fn new(sim: Arc<Sim>, records: Vec<StoredRecord>) -> Self {
+        Self::of(sim, PARTITION, records)
+    }
+
+    /// A partition beside others, with these records.
+    pub fn of(sim: Arc<Sim>, partition: i32, records: Vec<StoredRecord>) -> Self {
         Self {
             sim,
+            partition,
+            clock_offset_ms: AtomicI64::new(0),
             state: Mutex::new(State {
                 records,
                 ..State::default()
@@ -79,7 +98,8 @@ impl Broker {
 
     fn land(&self, state: &mut State, mut record: StoredRecord, report: Option<ReportPlan>) {
         let offset = i64::try_from(state.records.len()).expect("logs are short");
-        record.stamp_ms = self.sim.wall().0 / 1_000;
+        let clock_offset_ms = self.clock_offset_ms.load(Ordering::Relaxed);
+        record.stamp_ms = self.sim.wall().0 / 1_000 + clock_offset_ms;
         record.landed_ms = self.sim.now_ms();
         self.sim
             .note(|| format!("@{offset} {}", trace_format::record(&record)));
@@ -225,7 +245,7 @@ impl Broker {
         let records = state.records.iter().enumerate().skip(from).take(count);
         records
             .map(|(index, record)| Record {
-                partition: PARTITION,
+                partition: self.partition,
                 offset: i64::try_from(index).expect("logs are short"),
                 timestamp_ms: record.stamp_ms,
                 key: Some(record.key.clone()),

@@ -54,6 +54,19 @@ impl Environment {
         }
     }
 
+    /// Another partition beside this one, with an empty log and a broker of its own.
+    #[cfg(test)]
+    pub fn beside(&self, partition: i32) -> Self {
+        let broker = Arc::new(Broker::of(self.sim.clone(), partition, Vec::new()));
+        tokio::spawn(broker.clone().run());
+        Self {
+            broker,
+            history: Arc::default(),
+            published: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// Publishes the last record that a serving owner has proved.
     pub fn publish(&self, proved: Option<ProvedRecord>) {
         let mut published = self.published.lock().expect("no holder panics");

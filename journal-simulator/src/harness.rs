@@ -1,7 +1,7 @@
 //! A test harness for owners. The test controls the store, the link and the assignment of each owner.
 
 use crate::{
-    broker::{Link, PARTITION},
+    broker::Link,
     environment::Environment,
     log::SimLog,
     machine::{Counters, Invocation},
@@ -132,6 +132,14 @@ impl Harness {
         }
     }
 
+    /// The harness of another partition, which another broker leads.
+    pub fn beside(&self, partition: i32) -> Self {
+        Self {
+            environment: self.environment.beside(partition),
+            submitted: 0,
+        }
+    }
+
     /// Starts an owner to which the partition is assigned.
     pub fn start(&self, number: usize, store: Arc<dyn StateStore>) -> TestNode {
         self.start_with(number, store, |_| ())
@@ -149,9 +157,10 @@ impl Harness {
         let mut settings = environment.settings(number, &link);
         set(&mut settings);
         let (broker, registry) = (environment.broker.clone(), environment.registry.clone());
+        let partition = broker.partition;
         let log = SimLog::new(broker, link.clone(), registry);
         let encoder = environment.encoder.clone();
-        let (owner, handle) = Owner::new(Counters, PARTITION, encoder, log, store, settings);
+        let (owner, handle) = Owner::new(Counters, partition, encoder, log, store, settings);
         let (assigned, is_assigned) = watch::channel(true);
         let stop = CancellationToken::new();
         let task = tokio::spawn(owner.run(stop.clone(), is_assigned));

@@ -1,7 +1,7 @@
 //! The log of a run as owners and readers use it, with the same traits as Kafka's log.
 
 use crate::{
-    broker::{Broker, Link, PARTITION},
+    broker::{Broker, Link, leader_of},
     coverage::CoveragePoint,
 };
 use journal::log::{LimitsError, Log, PartitionAppender, ReadLog, RecordStream};
@@ -11,7 +11,10 @@ use kafka::{
     appender::{AppendError, AppenderError, RECORD_BYTES_MAX},
 };
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -56,7 +59,14 @@ impl ReadLog for SimLog {
         }
         let delay_ms = sim.rng().between(0, sim.plan.delay_ms_max);
         tokio::time::sleep_until(sim.instant(open_ms + delay_ms)).await;
-        Ok(self.broker.end())
+        Ok(match is_next(&self.link.short_ends) {
+            true => 0,
+            false => self.broker.end(),
+        })
+    }
+
+    async fn leader(&self, _: &str, partition: i32) -> Option<i32> {
+        Some(leader_of(partition))
     }
 
     fn records(
@@ -69,20 +79,18 @@ impl ReadLog for SimLog {
             topic: topic.to_owned(),
             reason: format!("{role}: {reason}"),
         };
-        let unstarted = &self.link.unstarted_readers;
-        let take = |left: u64| left.checked_sub(1);
-        if unstarted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-        {
+        if is_next(&self.link.unstarted_readers) {
             return Err(ConsumerError::NotStarted {
                 topic: topic.to_owned(),
                 reason: format!("{role}: no thread"),
             });
         }
-        let [(PARTITION, start)] = starts else {
-            return Err(fatal("there is one partition"));
+        let [(partition, start)] = starts else {
+            return Err(fatal("a reader reads one partition"));
         };
+        if *partition != self.broker.partition {
+            return Err(fatal("this log has another partition"));
+        }
         Ok(SimRecordStream {
             broker: self.broker.clone(),
             link: self.link.clone(),
@@ -197,6 +205,13 @@ impl SimRecordStream {
         }
         (sim.instant(at_ms), sim.fault(sim.plan.read_error))
     }
+}
+
+/// Whether a fault that happens to the next uses happens now.
+fn is_next(left: &AtomicU64) -> bool {
+    let take = |left: u64| left.checked_sub(1);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        .is_ok()
 }
 
 /// The earliest time at which the broker can be reached.

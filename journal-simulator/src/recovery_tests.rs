@@ -4,11 +4,13 @@
 
 use crate::harness::{Harness, TestNode, UnrulyStore, every_task_waits};
 use journal::owner::{Answer, Refusal, Status};
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
+mod clocks;
 mod declines;
 mod hung_store;
+mod short_ends;
 
 const B: &str = "counter_B";
 const C: &str = "counter_C";
@@ -120,33 +122,4 @@ async fn an_owner_that_is_stopped_while_stepping_down_answers_first() {
     let (node, answer) = stepping_down(&mut Harness::new()).await;
     node.stop().await;
     assert_eq!(answer.await.unwrap().unwrap().version, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() {
-    let mut harness = Harness::new();
-    let node = harness.start(0, UnrulyStore::new());
-    harness.set(&node, B, 1, 0).await;
-    let mut status = node.handle.status();
-    node.link
-        .clock_offset_us
-        .store(20_000_000, Ordering::Relaxed);
-    status
-        .wait_for(
-            |status| matches!(status, Status::Declined { reason, .. } if reason.contains("broker's")),
-        )
-        .await
-        .unwrap();
-    node.link.clock_offset_us.store(0, Ordering::Relaxed);
-    loop {
-        status.changed().await.unwrap();
-        match &*status.borrow_and_update() {
-            Status::Serving { .. } => break,
-            Status::TakingOver(reason) | Status::Declined { reason, .. } => {
-                assert!(!reason.starts_with("fenced"), "{reason}");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    harness.set(&node, B, 2, 1).await;
 }

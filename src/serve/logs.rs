@@ -139,18 +139,26 @@ impl Logs {
         partition: i32,
         proved: Proved,
     ) -> Result<(), AdminError> {
-        let end = async || {
-            let admin = &self.log.source.admin;
+        let admin = &self.log.source.admin;
+        let end = confirmed_end(proved.next_offset, || async move {
             let marks = admin.watermarks(topic.name, partition).await?;
-            Ok::<_, AdminError>(marks.high)
-        };
-        let mut found = end().await?;
-        if found < proved.next_offset {
-            sleep(SETTLE_TIME).await;
-            found = end().await?;
-        }
-        compare_end(topic, partition, found, proved)
+            Ok(marks.high)
+        });
+        compare_end(topic, partition, end.await?, proved)
     }
+}
+
+/// Measures a log's end, and measures again if it is before the known one.
+async fn confirmed_end<Measured: Future<Output = Result<i64, AdminError>>>(
+    known: i64,
+    measure: impl Fn() -> Measured,
+) -> Result<i64, AdminError> {
+    let end = measure().await?;
+    if end >= known {
+        return Ok(end);
+    }
+    sleep(SETTLE_TIME).await;
+    measure().await
 }
 
 /// The starts of a journal's logs, by partition.
@@ -334,6 +342,24 @@ mod tests {
         assert_eq!(measured(known, empty, empty).await, (empty, 2));
         assert_eq!(measured(known, begun, empty).await, (begun, 1));
         assert_eq!(measured(None, empty, begun).await, (empty, 1));
+    }
+
+    /// Measures the end of a log with 7 records. The first measurement returns `first`, and the second one `then`.
+    /// Returns the result and the number of measurements.
+    async fn measured_end(first: i64, then: i64) -> (i64, u32) {
+        let measurements = Cell::new(0);
+        let end = confirmed_end(7, || {
+            measurements.set(measurements.get() + 1);
+            std::future::ready(Ok(if measurements.get() == 1 { first } else { then }))
+        });
+        (end.await.unwrap(), measurements.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_before_proved_records_is_measured_again() {
+        assert_eq!(measured_end(6, 7).await, (7, 2));
+        assert_eq!(measured_end(6, 6).await, (6, 2));
+        assert_eq!(measured_end(7, 6).await, (7, 1));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(crate) struct Link {
     pub clock_offset_us: AtomicI64,
     /// The number of next readers that fail to start, as for lack of threads.
     pub unstarted_readers: AtomicU64,
+    /// The number of next measurements of the log's end that return too low an end, as those of a broker that just
+    /// became the leader.
+    pub short_ends: AtomicU64,
     /// Whether the node's producer rejects records because its queue is full.
     pub is_queue_full: AtomicBool,
 }
