@@ -1,10 +1,12 @@
 //! Creates missing topics, checks existing ones, and measures partitions.
 
+mod durability;
 mod error;
 
 pub use error::AdminError;
 
 use crate::{prefix::TopicPrefix, settings::KafkaSettings};
+use durability::durability;
 use error::{is_transient, is_unsettled, mismatch, not_settled, refused};
 use rdkafka::{
     admin::{
@@ -140,11 +142,8 @@ impl Admin {
         for (name, value) in &config {
             topic = topic.set(name, value);
         }
-        if self.settings.replication_factor >= 2 {
-            // Keep an acknowledged record on two brokers, and elect no leader that lacks it.
-            topic = topic
-                .set("min.insync.replicas", "2")
-                .set("unclean.leader.election.enable", "false");
+        for (name, value) in durability(self.settings.replication_factor) {
+            topic = topic.set(name, value);
         }
         let results = self.client.create_topics([&topic], &options()).await;
         match results.map_err(|error| self.unreachable(&error))?.pop() {
