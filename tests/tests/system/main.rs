@@ -88,6 +88,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, outages: [
         a_node_started_without_servers_waits_for_each_and_names_it,
         a_kafka_outage_refuses_commands_and_ends_by_itself,
+        a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_alive,
         a_registry_outage_is_named_and_ends_by_itself,
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
@@ -139,6 +140,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, rights: [
         a_node_with_the_documented_rights_serves_and_changes_nothing,
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
+        a_node_without_one_of_the_documented_rights_is_not_ready,
     ]));
     tests.extend(own!(runner, shared_reading: [
         views_and_jobs_share_one_reader_of_a_journal,
@@ -185,7 +187,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         if_match_must_be_the_current_version,
         a_repeated_header_is_refused,
         a_request_to_a_host_name_that_is_not_served_is_refused,
-        a_browser_can_not_use_the_route_between_nodes,
+        a_browser_can_not_use_the_routes_between_nodes,
     ]));
     tests.extend(shared!(runner, import: [
         the_report_of_the_importer_has_the_totals_of_the_file,

@@ -2,6 +2,7 @@
 //! makes the outage.
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
 use system_tests::{Answer, Client, Deployment, FaultProxy, Node, Poll, Server, audit_log, until};
@@ -13,6 +14,12 @@ const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for the answer to a command during an outage.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
+
+/// The smallest budget that the settings accept, in bytes.
+const WAITING_BYTES_MAX: u32 = 32 << 20;
+/// So many long lines exceed the budget, but the requests that carry them do not.
+const LONG_LINES: usize = 24;
+const LONG_LINE_BYTES: usize = (1 << 20) - 1;
 
 const PRODUCTS: &str = "/api/v1/products";
 const ORDERS: &str = "/api/v1/orders";
@@ -85,6 +92,65 @@ pub async fn a_kafka_outage_refuses_commands_and_ends_by_itself(
     let progress = "/api/v1/admin/progress";
     outage.expect(progress, Some("KAFKA_UNAVAILABLE")).await?;
     outage.end(&refused).await
+}
+
+pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_alive(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut proxy = FaultProxy::before(Server::Kafka, &deployment.environment).await?;
+    let deployment = deployment.clone().behind(&proxy);
+    let smallest = |command: &mut tokio::process::Command| {
+        command.env(
+            "DAYBOOK_HTTP_WAITING_BYTES_MAX",
+            WAITING_BYTES_MAX.to_string(),
+        );
+    };
+    let node = deployment.commands_with(deployment.listen(), smallest);
+    let mut node = node.await?;
+    node.ready().await?;
+    let client = node.client().clone();
+    create(&client, "BEFORE", None).await?.expect(201)?;
+    proxy.close().await;
+    not_ready(&client, Server::Kafka).await?;
+
+    let batches = (0..LONG_LINES).map(|number| client.post_lines(long_line(number)));
+    let (batches, used_up) = tokio::join!(try_join_all(batches), used_up(&client));
+    used_up?;
+    let mut codes: HashMap<String, usize> = HashMap::new();
+    for answer in batches?.into_iter().flatten() {
+        ensure!(answer["status"] == 503, "{answer}");
+        let code = answer["code"].as_str().context("no code")?;
+        *codes.entry(code.to_owned()).or_default() += 1;
+    }
+    ensure!(codes.contains_key("OVERLOADED"), "{codes:?}");
+    ensure!(codes.contains_key("JOURNAL_UNAVAILABLE"), "{codes:?}");
+
+    proxy.open().await?;
+    node.ready().await?;
+    create(&client, "AFTER", None).await?.expect(201).map(drop)
+}
+
+/// Waits until a single request is refused because the budget is used up. The node still reports its health.
+async fn used_up(client: &Client) -> Result<()> {
+    until("a used-up budget", NOTICE_TIMEOUT, async || {
+        let refused = create(client, "DURING", Some("DURING")).await?;
+        if refused.problem(503, "OVERLOADED").is_err() {
+            return Ok(Poll::Pending(refused.text));
+        }
+        let retry_after = refused.header("retry-after");
+        ensure!(retry_after == "1", "Retry-After: {retry_after:?}");
+        client.get("/health/live").await?.expect(200)?;
+        Ok(Poll::Ready(()))
+    })
+    .await
+}
+
+/// A line of almost the greatest length.
+fn long_line(number: usize) -> String {
+    let sku = format!("LONG-{number}");
+    let line = json!({"key": sku, "command": "CreateProduct", "body": body_of(&sku)}).to_string();
+    let padding = " ".repeat(LONG_LINE_BYTES - line.len());
+    format!("{line}{padding}\n")
 }
 
 pub async fn a_registry_outage_is_named_and_ends_by_itself(deployment: &Deployment) -> Result<()> {

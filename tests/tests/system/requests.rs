@@ -15,6 +15,7 @@ const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const BATCH: &str = "/api/v1/admin/commands";
 const INTERNAL: &str = "/internal/v1/commands";
+const INTERNAL_OWNERS: &str = "/internal/v1/owners";
 const PRODUCTS: &str = "/api/v1/products";
 /// This product exists, and no request changes it.
 const PRICE: &str = "/api/v1/products/GOOD/price";
@@ -191,14 +192,19 @@ pub async fn a_request_to_a_host_name_that_is_not_served_is_refused() -> Result<
     refusing.check_unchanged().await
 }
 
-pub async fn a_browser_can_not_use_the_route_between_nodes() -> Result<()> {
+pub async fn a_browser_can_not_use_the_routes_between_nodes() -> Result<()> {
     let refusing = refusing().await?;
     let own_page = refusing.client().base().to_owned();
     for (name, value) in [("origin", own_page.as_str()), ("sec-fetch-site", "none")] {
         let request = refusing.client().request(Method::POST, INTERNAL);
         let request = request.header("content-type", NDJSON).header(name, value);
         send(request).await?.problem(403, "NODES_ONLY")?;
+        let request = refusing.client().request(Method::GET, INTERNAL_OWNERS);
+        let request = request.header(name, value);
+        send(request).await?.problem(403, "NODES_ONLY")?;
     }
+    let owners = refusing.client().get(INTERNAL_OWNERS).await?;
+    owners.expect(200)?;
     refusing.check_unchanged().await
 }
 

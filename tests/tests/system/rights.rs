@@ -97,6 +97,50 @@ pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_40
     node.ready().await
 }
 
+pub async fn a_node_without_one_of_the_documented_rights_is_not_ready(
+    deployment: &Deployment,
+) -> Result<()> {
+    deployment.run_successfully(&["topics", "create"]).await?;
+    deployment
+        .run_successfully(&["schemas", "register"])
+        .await?;
+    let rights = documented_rights(deployment)?;
+    change(deployment, "allow", &rights).await?;
+    for (number, right) in rights.iter().enumerate() {
+        let right = std::slice::from_ref(right);
+        change(deployment, "deny", right).await?;
+        let log = deployment.log(&format!("serve-{number}"));
+        let mut node = Node::start(serve(deployment)?, "serve", deployment.listen(), &log).await?;
+        let names_the_reason = names_a_missing_right(&node, number).await;
+        names_the_reason.with_context(|| format!("without {right:?}"))?;
+        node.kill().await?;
+        change(deployment, "undeny", right).await?;
+    }
+    let mut node = start(deployment, serve(deployment)?).await?;
+    node.ready().await
+}
+
+/// Waits until a node that lacks a right says so: in the reason why it is not ready, or in its last words. A node that is
+/// ready sells something, because it notices some rights only then.
+async fn names_a_missing_right(node: &Node, number: usize) -> Result<()> {
+    let names_it = |text: &str| text.to_lowercase().contains("authoriz");
+    let mut sales = 0;
+    until("a reason that names a right", CHANGE_TIMEOUT, async || {
+        let Ok(ready) = node.client().get("/health/ready").await else {
+            let log = node.log_tail();
+            return Ok(Poll::of(names_it(&log), || log));
+        };
+        if ready.status == 200 {
+            sales += 1;
+            // A refusal shows in the readiness, too.
+            let _ = sell(node, &format!("{number} {sales}")).await;
+        }
+        let says_so = ready.status == 503 && names_it(&ready.text);
+        Ok(Poll::of(says_so, || ready.text))
+    })
+    .await
+}
+
 /// `daybook serve` as the principal whose rights are checked.
 fn serve(deployment: &Deployment) -> Result<Command> {
     let mut command = deployment.command();
