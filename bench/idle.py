@@ -73,15 +73,13 @@ class Node:
         return [datetime.datetime.fromisoformat(line["timestamp"]).timestamp() for line in wanted]
 
 
-def main():
-    binary, stack, partitions, port = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    name = f"idle{len(list(stack.glob('node-*')))}"
-    folder = stack / f"node-{name}"
+def settings(folder, name, partitions, port):
+    """The environment of a node with topics, databases and a state of its own."""
     folder.mkdir(parents=True)
     key = folder / "hash.key"
     key.write_text("00" * 32)
     key.chmod(0o600)
-    environment = dict(
+    return dict(
         os.environ,
         DAYBOOK_KAFKA_PARTITIONS=str(partitions),
         DAYBOOK_KAFKA_TOPIC_PREFIX=f"{name}.",
@@ -91,6 +89,13 @@ def main():
         DAYBOOK_COMMANDS_HASH_KEY_FILE=str(key),
         DAYBOOK_HTTP_LISTEN=f"127.0.0.1:{port}",
     )
+
+
+def main():
+    binary, stack, partitions, port = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    name = f"idle{len(list(stack.glob('node-*')))}"
+    folder = stack / f"node-{name}"
+    environment = settings(folder, name, partitions, port)
     node = Node(binary, "serve", folder, environment)
     node.await_ready()
     node.stop()
@@ -123,4 +128,5 @@ def main():
     print(json.dumps(figures))
 
 
-main()
+if __name__ == "__main__":
+    main()

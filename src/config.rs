@@ -5,7 +5,7 @@ use commands::CommandsSettings;
 use kafka::{KafkaSettings, RegistrySettings};
 use projections::{CqlSettings, PostgresSettings};
 use serde::Deserialize;
-use service::{budget, hosts::Hosts, otlp::TelemetrySettings, telemetry::LogSettings};
+use service::{budget, consistency, hosts::Hosts, otlp::TelemetrySettings, telemetry::LogSettings};
 use std::{net::SocketAddr, path::Path};
 
 /// All settings.
@@ -43,10 +43,18 @@ pub struct HttpSettings {
     /// Maximum number of bytes of requests, batch lines and unread answers that wait in the process; further
     /// requests are refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
     pub waiting_bytes_max: u32,
+    /// Longest time that a query waits until its view has applied the positions in its `Daybook-Position`, in
+    /// milliseconds. Default 2000; at most 30000.
+    pub position_wait_ms: u64,
+    /// Maximum number of live clients of the process: streams of the events of an order or a customer. Further ones are
+    /// refused with 503. Default 10000.
+    pub live_clients_max: usize,
 }
 
 /// Minimum of `http.waiting_bytes_max`: enough for a batch's own bound and some requests.
 const WAITING_BYTES_MIN: u32 = 32 << 20;
+/// Maximum of `http.position_wait_ms`: clients and proxies often give up after a minute.
+const POSITION_WAIT_MS_MAX: u64 = 30_000;
 
 impl Default for HttpSettings {
     fn default() -> Self {
@@ -54,6 +62,8 @@ impl Default for HttpSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             hosts: String::new(),
             waiting_bytes_max: budget::BYTES_DEFAULT,
+            position_wait_ms: consistency::WAIT_MS_DEFAULT,
+            live_clients_max: projections::live::CLIENTS_MAX_DEFAULT,
         }
     }
 }
@@ -78,6 +88,11 @@ impl HttpSettings {
             self.waiting_bytes_max >= WAITING_BYTES_MIN,
             "http.waiting_bytes_max is {}; it must be {WAITING_BYTES_MIN} or more",
             self.waiting_bytes_max
+        );
+        ensure!(
+            self.position_wait_ms <= POSITION_WAIT_MS_MAX,
+            "http.position_wait_ms is {}; it must be {POSITION_WAIT_MS_MAX} or less",
+            self.position_wait_ms
         );
         Ok(())
     }

@@ -1,17 +1,17 @@
 //! Builds the commands of a dataset: one line of JSON each, as `POST /api/v1/admin/commands` expects them.
 //!
 //! A command's idempotency key is derived from the file's own identifiers, so importing the file again
-//! executes nothing twice. A product's key has a hash of the description, too, because another file may
-//! describe the product differently, which is another command. Amounts and totals are not sent; the service
-//! computes them.
+//! executes nothing twice. A product's key has a hash of the description, too, and a price's key the price, because
+//! another file may describe or price the product differently, which is another command. Amounts and totals are not
+//! sent; the service computes them.
 
 use crate::{
     dataset::Dataset,
-    invoices::{Invoice, Kind, Line, Product},
+    invoices::{Invoice, Kind, LastPrice, Line, Product},
     row::CURRENCY,
 };
 use bytes::Bytes;
-use schemas::{Currency, Quantity, Timestamp, UnitPrice};
+use schemas::{Currency, Money, Quantity, Timestamp, UnitPrice};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -40,6 +40,12 @@ struct ProductBody<'a> {
 }
 
 #[derive(Serialize)]
+struct PriceBody<'a> {
+    sku: &'a str,
+    price: Money,
+}
+
+#[derive(Serialize)]
 struct InvoiceBody<'a> {
     invoice: &'a str,
     customer: Option<&'a str>,
@@ -63,6 +69,14 @@ pub fn for_products(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Comm
     (0..dataset.products.len()).map(move |index| Command::for_product(&dataset.products[index]))
 }
 
+/// A command per product that has a price, in the order of the dataset.
+pub fn for_prices(dataset: &Dataset) -> impl ExactSizeIterator<Item = Command> + Send + use<> {
+    let products = dataset.products.iter();
+    let priced = products.filter_map(|product| Some(Command::for_price(product, &product.price?)));
+    // A few thousand short commands, whose number must be known before the first one is sent.
+    priced.collect::<Vec<_>>().into_iter()
+}
+
 /// A command per invoice, in the order of the dataset.
 pub fn for_invoices(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Command> + Send {
     (0..dataset.invoices.len()).map(move |index| Command::for_invoice(&dataset.invoices[index]))
@@ -77,6 +91,19 @@ impl Command {
         };
         let key = format!("product/{}/{:016x}", product.sku, hash(description));
         Self::new(key, product.first_line, "CreateProduct", body)
+    }
+
+    fn for_price(product: &Product, price: &LastPrice) -> Self {
+        let amount = price.amount;
+        let body = PriceBody {
+            sku: &product.sku,
+            price: Money {
+                amount,
+                currency: CURRENCY,
+            },
+        };
+        let key = format!("price/{}/{CURRENCY}/{amount}", product.sku);
+        Self::new(key, price.line, "ChangePrice", body)
     }
 
     fn for_invoice(invoice: &Invoice) -> Self {
@@ -199,6 +226,25 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_product_with_a_price_has_a_command_for_it() {
+        let dataset = dataset(concat!(
+            "1,A,cup,1,12/1/2010 8:26,2.55,7,France\n",
+            "2,B,,1,12/1/2010 8:26,0,7,France\n",
+            "3,A,cup,1,12/2/2010 8:26,2.95,7,France\n",
+        ));
+        let prices: Vec<Command> = for_prices(&dataset).collect();
+        assert_eq!(
+            texts(prices.iter().cloned()),
+            [concat!(
+                r#"{"key":"price/A/GBP/295","command":"ChangePrice","#,
+                r#""body":{"sku":"A","price":{"amount":295,"currency":"GBP"}}}"#,
+                "\n"
+            )]
+        );
+        assert_eq!(prices[0].line, 4);
     }
 
     #[test]

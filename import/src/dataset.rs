@@ -6,9 +6,10 @@
 use crate::{
     conventions::Conventions,
     data_quality::{DataQuality, RowEncoding},
-    invoices::{Invoice, Kind, Line, Product},
-    row::Entry,
+    invoices::{Invoice, Kind, LastPrice, Line, Product},
+    row::{CURRENCY, Entry},
 };
+use schemas::{Quantity, money::line_amount};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -102,7 +103,8 @@ impl DatasetBuilder {
         let description = entry.description.trim_matches(is_ascii_blank);
         let sku = self.intern(entry.sku.as_str());
         let interned_description = (!description.is_empty()).then(|| self.intern(description));
-        self.record_product(line, &sku, interned_description.as_ref());
+        let price = last_price(line, entry);
+        self.record_product(line, &sku, interned_description.as_ref(), price);
 
         let invoice = &mut self.dataset.invoices[index];
         invoice.is_contiguous &= invoice.lines.is_empty() || self.last_invoice == Some(index);
@@ -171,18 +173,30 @@ impl DatasetBuilder {
         index
     }
 
-    fn record_product(&mut self, line: u64, sku: &Arc<str>, description: Option<&Arc<str>>) {
+    fn record_product(
+        &mut self,
+        line: u64,
+        sku: &Arc<str>,
+        description: Option<&Arc<str>>,
+        price: Option<LastPrice>,
+    ) {
         let index = *self.product_by_sku.entry(sku.clone()).or_insert_with(|| {
             self.dataset.products.push(Product {
                 sku: sku.clone(),
                 description: None,
                 first_line: line,
+                price: None,
             });
             self.dataset.products.len() - 1
         });
         let product = &mut self.dataset.products[index];
         if product.description.is_none() {
             product.description = description.cloned();
+        }
+        if let Some(price) = price
+            && product.price.is_none_or(|known| known.at <= price.at)
+        {
+            product.price = Some(price);
         }
     }
 
@@ -194,6 +208,18 @@ impl DatasetBuilder {
         let interned: Arc<str> = text.into();
         self.texts.insert(interned.clone());
         interned
+    }
+}
+
+/// The price that a row shows for its product.
+fn last_price(line: u64, entry: &Entry<'_>) -> Option<LastPrice> {
+    match Kind::of(&entry.invoice) {
+        Kind::Sale => {
+            let amount = line_amount(Quantity(1), entry.unit_price, CURRENCY).ok()?;
+            let at = entry.time.at;
+            (amount > 0).then_some(LastPrice { amount, at, line })
+        }
+        Kind::CreditNote => None,
     }
 }
 
@@ -299,6 +325,37 @@ mod tests {
             ..DataQuality::default()
         };
         assert_eq!(dataset.data_quality, expected);
+    }
+
+    #[test]
+    fn a_product_has_the_price_of_its_last_sale() {
+        let dataset = dataset(&[
+            "1,A,,1,12/3/2010 8:26,3.00,7,France",
+            "2,A,,1,12/1/2010 8:26,1.00,7,France",
+            "3,B,,1,12/1/2010 8:26,1.00,7,France",
+            "3,B,,1,12/1/2010 8:26,2.005,7,France",
+            "C4,B,,-1,12/9/2010 8:26,9.00,7,France",
+            "5,B,,1,12/9/2010 8:26,0,7,France",
+            "5,C,,1,12/9/2010 8:26,0.004,7,France",
+            "5,D,,1,12/9/2010 8:26,-1.00,7,France",
+        ]);
+        let prices: Vec<_> = dataset
+            .products
+            .iter()
+            .map(|product| {
+                let price = product.price.map(|price| (price.amount, price.line));
+                (&*product.sku, price)
+            })
+            .collect();
+        assert_eq!(
+            prices,
+            [
+                ("A", Some((300, 2))),
+                ("B", Some((200, 5))),
+                ("C", None),
+                ("D", None)
+            ]
+        );
     }
 
     #[test]

@@ -59,6 +59,20 @@ pub struct Product {
     pub description: Option<Arc<str>>,
     /// Position of the code's first line in the file, counted from 1.
     pub first_line: u64,
+    /// The last known price; `None` if no sale has one.
+    pub price: Option<LastPrice>,
+}
+
+/// The price of one piece in the sale with the latest time; of two such lines, the later one in the file counts. Lines
+/// without a price of at least one minor unit are left out, and so are credit notes, which repeat an earlier price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastPrice {
+    /// Minor units, above zero: the unit price, rounded half-even.
+    pub amount: i64,
+    /// The line's time.
+    pub at: Timestamp,
+    /// Position of the line in the file, counted from 1.
+    pub line: u64,
 }
 
 impl Kind {

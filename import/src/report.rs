@@ -19,6 +19,8 @@ pub struct Report {
     pub invoice_numbers: Vec<String>,
     /// Stock codes in the file.
     pub products: u64,
+    /// Stock codes with a price.
+    pub priced_products: u64,
     /// The forms in which the file writes dates and ids.
     pub conventions: Conventions,
     /// Counts of unusual data.
@@ -51,6 +53,7 @@ impl Report {
             totals: totals(dataset),
             invoice_numbers: numbers.map(|invoice| invoice.number.to_string()).collect(),
             products: dataset.products.len() as u64,
+            priced_products: count_priced(dataset),
             conventions: dataset.conventions.clone(),
             data_quality: dataset.data_quality.clone(),
             rejected_rows,
@@ -65,6 +68,11 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.rejected_rows == 0 && self.answers.refused == 0
     }
+}
+
+fn count_priced(dataset: &Dataset) -> u64 {
+    let products = dataset.products.iter();
+    products.filter(|product| product.price.is_some()).count() as u64
 }
 
 /// The file's totals. All of its prices are in one currency.
@@ -106,6 +114,7 @@ impl fmt::Display for Report {
             writeln!(f, "  {:<38}{:>21}", "total", total.to_string())?;
         }
         row(f, "products", self.products)?;
+        row(f, "  with a price", self.priced_products)?;
         row(f, "rejected rows", self.rejected_rows)?;
         writeln!(f, "read as")?;
         writeln!(
@@ -181,6 +190,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         for name in [
             "products",
+            "priced_products",
             "rejected_rows",
             "seconds",
             "commands_per_second",

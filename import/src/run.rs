@@ -27,7 +27,7 @@ use std::{
 /// Exit code if rows were rejected or commands refused; everything else was imported.
 const EXIT_INCOMPLETE: u8 = 2;
 
-/// Import UCI Online Retail: products, sales and credit notes
+/// Import UCI Online Retail: products with their last prices, sales and credit notes
 ///
 /// Importing a file again executes no command twice. Before anything is sent, all rows are compared: a file
 /// whose rows contradict each other in the order of day and month, or in the form of ids, is not imported.
@@ -106,6 +106,9 @@ async fn import(args: &Args, mode: Mode, timeouts: Timeouts) -> anyhow::Result<R
     let sending_started = Instant::now();
     let products = command::for_products(dataset.clone());
     sender.send("products", products).await?;
+    // A price needs its product, so these commands follow the answers of those before.
+    let prices = command::for_prices(&dataset);
+    sender.send("prices", prices).await?;
     let invoices = command::for_invoices(dataset.clone());
     sender.send("invoices", invoices).await?;
     let sending = sending_started.elapsed();
@@ -233,6 +236,8 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
             [
                 "product/A/f5b9fb190cc189af",
                 "product/B/56e4c91944536249",
+                "price/A/GBP/100",
+                "price/B/GBP/50",
                 "sale/1",
                 "credit-note/C2"
             ]
@@ -241,14 +246,14 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
         assert_eq!(report["totals"]["GBP"]["total_minor"], 200);
         assert_eq!(report["totals"]["GBP"]["invoices"], 2);
-        assert_eq!(report["answers"]["new"], 4);
+        assert_eq!(report["answers"]["new"], 6);
         assert_eq!(rejects(&args), "line,command,reason,row\n");
 
         assert_eq!(run(args.clone()).await.unwrap(), ExitCode::SUCCESS);
         let report = std::fs::read(args.report.as_ref().unwrap()).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
         assert_eq!(report["answers"]["new"], 0);
-        assert_eq!(report["answers"]["already"], 4);
+        assert_eq!(report["answers"]["already"], 6);
     }
 
     #[tokio::test]

@@ -5,12 +5,17 @@
 //!
 //! `view` is the port that a view implements, and `fold` computes its rows. `store` is the port between the
 //! projector and a database; `postgres` and `cql` implement it.
+//!
+//! `paging` has the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their answers.
 
 mod applier;
 pub mod columns;
+mod conditional;
+mod consistency;
 pub mod cql;
 pub mod databases;
 pub mod fold;
+pub mod live;
 pub mod metrics;
 pub mod order;
 mod paging;
@@ -22,6 +27,7 @@ pub mod recorded;
 pub mod registration;
 mod registry;
 mod repeated_failure;
+mod sale;
 pub mod settings;
 #[cfg(test)]
 mod spec;
@@ -30,10 +36,13 @@ pub mod store;
 pub mod view;
 pub mod views;
 
+pub use conditional::conditional;
+pub use consistency::Waits;
 pub use databases::Databases;
+pub use live::Live;
 pub use projector::Runtime;
 pub use recorded::{FoldError, Recorded};
-pub use registry::{TotalsError, routes, run, totals};
+pub use registry::{TotalsError, live_routes, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError};
 pub use store::{Failure, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -16,3 +16,7 @@ pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
 /// Gauge by view: 1 once the view is stopped at a batch that can't be applied, else 0.
 pub const STOPPED: &str = "daybook_projections_stopped";
+/// Gauge: live clients that get events as they are recorded.
+pub const LIVE_CLIENTS: &str = "daybook_projections_live_clients";
+/// Counter: live clients whose streams ended because they read too slowly.
+pub const LIVE_SLOW_CLIENTS: &str = "daybook_projections_live_slow_clients_total";

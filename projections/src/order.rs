@@ -1,6 +1,7 @@
 //! The types of orders in the answers of all views. Each view has its own types for its stored rows.
 
 use crate::problems::QueryError;
+use axum::http::StatusCode;
 use schemas::{Currency, Totals, TotalsByCurrency, ids};
 use serde::{Deserialize, Serialize};
 use service::problem::Problem;
@@ -131,9 +132,38 @@ pub fn add_totals(
     Ok(sums.add(currency, totals)?)
 }
 
-/// Whether a text has the form of an order's id.
-pub fn is_id(text: &str) -> bool {
-    ID_PREFIXES
-        .iter()
-        .any(|prefix| ids::is_type_id(text, prefix))
+/// Checks the form of an order's id.
+///
+/// # Errors
+/// A 400 for a text that is no id of an order or a credit note.
+pub fn check_id(text: &str) -> Result<(), Problem> {
+    let mut prefixes = ID_PREFIXES.iter();
+    if prefixes.any(|prefix| ids::is_type_id(text, prefix)) {
+        return Ok(());
+    }
+    let detail = "pass the id of an order or a credit note: order_ or creditnote_, then 26 \
+        characters";
+    Err(Problem::new(
+        StatusCode::BAD_REQUEST,
+        "INVALID_ORDER_ID",
+        detail,
+    ))
+}
+
+/// The 404 of an order.
+pub fn not_found(id: &str) -> Problem {
+    let detail = format!("no order or credit note has the id {id}: pass an id from the list");
+    Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
+}
+
+/// Reads the code of a currency in a query.
+///
+/// # Errors
+/// A 400 for another text than a code of ISO 4217.
+pub fn currency(name: &str, text: &str) -> Result<String, Problem> {
+    let parsed = Currency::parse(text).map_err(|_| {
+        let detail = format!("{name}: pass a code of ISO 4217 such as GBP");
+        Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURRENCY", detail)
+    });
+    Ok(parsed?.code().to_owned())
 }

@@ -7,8 +7,11 @@ use service::problem::Problem;
 use std::time::Duration;
 use utoipa::IntoResponses;
 
-/// Longest time for one query.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for one query. Longer than the wait for a connection and the time for a statement on the server
+/// together, so that a statement that takes too long has its own answer.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// The code of a query that read more rows than the time for a statement allows.
+const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,20 @@ pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
+    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`.
+    #[response(status = 503)]
+    Unavailable(Problem),
+}
+
+/// The errors of a query for one resource.
+#[derive(IntoResponses)]
+pub enum ResourceProblems {
+    /// The id has another form than this resource's ids: `detail` says which.
+    #[response(status = 400)]
+    Refused(Problem),
+    /// The code ends with NOT_FOUND: no resource has this id.
+    #[response(status = 404)]
+    NotFound(Problem),
     /// DATABASE_UNAVAILABLE.
     #[response(status = 503)]
     Unavailable(Problem),
@@ -48,9 +65,21 @@ pub enum ListProblems {
 /// # Errors
 /// 503 while the database is unavailable or the view is not created yet, else 500.
 pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
+    answer_filtered(&[], query).await
+}
+
+/// Waits for the query of a list, at most [`QUERY_TIMEOUT`]. `narrow` names the query's parameters that make it read
+/// fewer rows.
+///
+/// # Errors
+/// Those of [`answer`], and 503 with the code QUERY_TOO_EXPENSIVE for a query that reads too many rows.
+pub async fn answer_filtered<T>(
+    narrow: &[&str],
+    query: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, Problem> {
     match tokio::time::timeout(QUERY_TIMEOUT, query).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(problem(&error)),
+        Ok(Err(error)) => Err(problem(&error, narrow)),
         Err(_) => {
             let waited = QUERY_TIMEOUT.as_secs();
             Err(unavailable(&format!("no answer within {waited} s")))
@@ -58,7 +87,12 @@ pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Re
     }
 }
 
-fn problem(error: &QueryError) -> Problem {
+fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
+    if let QueryError::Postgres(error) = error
+        && postgres::is_statement_timeout(error)
+    {
+        return too_expensive(narrow);
+    }
     let (is_transient, is_schema_missing) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
@@ -77,6 +111,20 @@ fn problem(error: &QueryError) -> Problem {
     let detail =
         "the query failed: report the time of this answer; the service's log has the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
+}
+
+/// The server cancelled the statement. The database is up, and the same query would be cancelled again.
+fn too_expensive(narrow: &[&str]) -> Problem {
+    tracing::warn!(?narrow, "query cancelled: it took too long");
+    let detail = match narrow {
+        [] => "the query took too long: send the request again later".to_owned(),
+        narrow => format!(
+            "the query reads too many rows: send it with a narrower {}",
+            narrow.join(", ")
+        ),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, QUERY_TOO_EXPENSIVE, detail)
+        .with("narrow", narrow)
 }
 
 fn unavailable(reason: &str) -> Problem {
@@ -114,6 +162,59 @@ mod tests {
             code_of(QueryError::Value { column, value }).await,
             (500, "INTERNAL_ERROR")
         );
+    }
+
+    /// An error of the server with this SQLSTATE.
+    #[derive(Debug)]
+    struct State(&'static str);
+
+    impl std::fmt::Display for State {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for State {}
+
+    impl sqlx::error::DatabaseError for State {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_query_is_no_outage_and_names_the_filters_to_narrow() {
+        let error = |state| sqlx::Error::Database(Box::new(State(state))).into();
+        let refused = answer_filtered::<()>(&["from", "to"], async { Err(error("57014")) })
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.code),
+            (503, "QUERY_TOO_EXPENSIVE")
+        );
+        assert!(refused.detail.contains("from, to"), "{}", refused.detail);
+        assert_eq!(refused.members["narrow"], serde_json::json!(["from", "to"]));
+        assert_eq!(code_of(error("57P01")).await.1, "DATABASE_UNAVAILABLE");
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,11 +49,9 @@ impl Runtime {
     pub fn project<S: Store>(&self, store: S) {
         let component = self.health.component(format!("view.{}", store.name()));
         // Until its checkpoints are read, a view counts as not caught up.
-        for topic in S::Event::TOPICS {
-            for partition in 0..self.partitions.of(topic) {
-                self.progress.set(store.name(), topic, partition, 0);
-            }
-        }
+        let of_topic = |topic| (0..self.partitions.of(topic)).map(move |number| (topic, number, 0));
+        let nothing = S::Event::TOPICS.iter().copied().flat_map(of_topic);
+        self.progress.publish(store.name(), nothing, []);
         gauge!(names::STOPPED, "view" => store.name()).set(0);
         let shutdown = self.shutdown.clone();
         let projector = Projector {

@@ -15,6 +15,8 @@ pub struct Recorded<'a, E> {
     pub offset: i64,
     /// The aggregate's version after this event; versions count events, so the first has 1.
     pub version: i64,
+    /// Log time of the commit.
+    pub recorded_at: Timestamp,
     /// The event itself.
     pub event: &'a E,
 }
@@ -56,6 +58,16 @@ pub enum FoldError {
         offset: i64,
         /// Lines in the event.
         count: usize,
+    },
+    /// A sum beyond 64 bits.
+    #[error("{key} at offset {offset} takes the sum {column} beyond 64 bits")]
+    Overflow {
+        /// The record's key.
+        key: String,
+        /// The commit's offset.
+        offset: i64,
+        /// The sum's column.
+        column: &'static str,
     },
     /// Events between the stored row and this event are missing.
     #[error("{key} at offset {offset} has version {version}, but the stored row has {stored}")]
@@ -121,6 +133,18 @@ impl<E> Recorded<'_, E> {
         })
     }
 
+    /// A sum of a row with the event's part.
+    ///
+    /// # Errors
+    /// [`FoldError::Overflow`] beyond 64 bits.
+    pub fn add(&self, column: &'static str, sum: i64, part: i64) -> Result<i64, FoldError> {
+        sum.checked_add(part).ok_or_else(|| FoldError::Overflow {
+            key: self.key.to_owned(),
+            offset: self.offset,
+            column,
+        })
+    }
+
     /// The error for an event that changes a missing row.
     pub fn missing_row(&self) -> FoldError {
         FoldError::MissingRow {
@@ -149,6 +173,7 @@ pub fn recorded_events<E>(commits: &[Valid<E>]) -> Result<Vec<Recorded<'_, E>>, 
         };
         let offset = commit.offset;
         let key = std::str::from_utf8(&commit.key).map_err(|_| FoldError::KeyNotText { offset })?;
+        let recorded_at = commit.commit.recorded_at;
         let versions = decision.version + 1..;
         recorded.extend(
             versions
@@ -157,6 +182,7 @@ pub fn recorded_events<E>(commits: &[Valid<E>]) -> Result<Vec<Recorded<'_, E>>, 
                     key,
                     offset,
                     version,
+                    recorded_at,
                     event,
                 }),
         );

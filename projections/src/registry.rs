@@ -1,6 +1,14 @@
 //! Operations on all views.
 
-use crate::{databases::Databases, problems::QueryError, projector::Runtime, views::VIEWS};
+use crate::{
+    conditional::conditional,
+    consistency::Waits,
+    databases::Databases,
+    live::{self, Live},
+    problems::QueryError,
+    projector::Runtime,
+    views::VIEWS,
+};
 use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -19,11 +27,21 @@ pub fn run(runtime: &Runtime, databases: &Databases) {
     }
 }
 
-/// The queries of every view.
-pub fn routes(databases: &Databases) -> OpenApiRouter {
+/// The queries of every view. They wait for the positions of their requests, and their answers are conditional.
+pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
-        router.merge((view.routes)(databases))
+        let routes = conditional((view.routes)(databases));
+        router.merge(waits.wrap(view, databases, routes))
     })
+}
+
+/// The live updates. A client may pass the position of an order that it has just created.
+pub fn live_routes(live: Live, databases: &Databases, waits: &Waits) -> OpenApiRouter {
+    let routes = live::routes(live);
+    match VIEWS.iter().find(|view| view.name == live::VIEW) {
+        Some(view) => waits.wrap(view, databases, routes),
+        None => routes,
+    }
 }
 
 /// The totals of every view that holds all orders, each with the names of its database and its view.
@@ -56,6 +74,12 @@ pub async fn totals(
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn the_view_that_knows_the_orders_of_live_clients_is_registered() {
+        let found = VIEWS.iter().any(|view| view.name == live::VIEW);
+        assert!(found, "{} is not in VIEWS", live::VIEW);
+    }
 
     #[test]
     fn no_two_views_have_the_same_name() {

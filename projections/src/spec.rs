@@ -8,6 +8,7 @@ use crate::{
     recorded::{FoldError, Recorded},
     view::{Table, ViewEvent},
 };
+use schemas::Timestamp;
 use std::{collections::BTreeMap, fmt::Debug};
 
 /// An event with its record's key.
@@ -52,6 +53,11 @@ impl<T: Table<Key: Debug, Row: Debug>> When<T> {
     }
 }
 
+/// Log time of the commit at an offset.
+pub fn recorded_at(offset: i64) -> Timestamp {
+    Timestamp(offset * 1_000_000)
+}
+
 /// Offsets count from 10, versions from 1 within each key.
 fn recorded<E: ViewEvent>(events: &[Keyed<E>]) -> Vec<Recorded<'_, E>> {
     let mut versions = BTreeMap::new();
@@ -63,6 +69,7 @@ fn recorded<E: ViewEvent>(events: &[Keyed<E>]) -> Vec<Recorded<'_, E>> {
             key,
             offset,
             version: *version,
+            recorded_at: recorded_at(offset),
             event,
         });
     }

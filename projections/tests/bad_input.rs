@@ -10,7 +10,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode, header},
 };
-use projections::{CqlSettings, Databases, PostgresSettings};
+use projections::{CqlSettings, Databases, PostgresSettings, Waits};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -25,7 +25,9 @@ fn router() -> Router {
         ..CqlSettings::default()
     };
     let databases = Databases::connect_lazily(&postgres, &cql).unwrap();
-    projections::routes(&databases).split_for_parts().0
+    projections::routes(&databases, &Waits::default())
+        .split_for_parts()
+        .0
 }
 
 async fn get(router: &Router, path: &str) -> (StatusCode, bool, Value) {

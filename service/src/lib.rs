@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod config;
 pub mod connection;
+pub mod consistency;
 pub mod extract;
 pub mod health;
 pub mod hosts;

@@ -6,14 +6,20 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::{
+    ToSchema,
+    openapi::{OpenApi, RefOr},
+};
 
 /// The media type of problem details.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+/// The media type of other bodies.
+const JSON: &str = "application/json";
 /// The code of a problem about `Content-Encoding`.
 pub const ENCODING_NOT_IDENTITY: &str = "CONTENT_ENCODING_NOT_IDENTITY";
 
 /// An error response. `code` is stable and for programs; `detail` is for people.
-#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, ToSchema)]
 pub struct Problem {
     /// HTTP status.
     #[schema(value_type = u16)]
@@ -64,6 +70,38 @@ impl Problem {
     }
 }
 
+/// Gives every problem in an OpenAPI document its media type. The macros take `application/json` for the body of a
+/// response unless each of them names another one.
+pub fn name_media_type(document: &mut OpenApi) {
+    let problem = format!("#/components/schemas/{}", Problem::name());
+    let paths = document.paths.paths.values_mut();
+    let operations = paths.flat_map(|path| {
+        let methods = [
+            &mut path.get,
+            &mut path.post,
+            &mut path.put,
+            &mut path.delete,
+        ];
+        methods.into_iter().flatten()
+    });
+    for operation in operations {
+        for response in operation.responses.responses.values_mut() {
+            let RefOr::T(response) = response else {
+                continue;
+            };
+            let is_problem = response.content.get(JSON).is_some_and(|content| {
+                let RefOr::T(content) = content else {
+                    return false;
+                };
+                matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location == problem)
+            });
+            if is_problem && let Some(content) = response.content.shift_remove(JSON) {
+                response.content.insert(MEDIA_TYPE.to_owned(), content);
+            }
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     /// A 503 always has `Retry-After`, and a 415 because of an encoding has `Accept-Encoding`.
     fn into_response(self) -> Response {
@@ -95,6 +133,29 @@ mod tests {
         );
         let response = problem.into_response();
         assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+    }
+
+    #[test]
+    fn a_document_has_the_media_type_of_problems() {
+        #[utoipa::path(get, path = "/", responses(
+            (status = 200, body = String), (status = 404, body = Problem)))]
+        #[expect(dead_code, reason = "only its description is used")]
+        fn handler() {}
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths(handler))]
+        struct Document;
+
+        let mut document = <Document as utoipa::OpenApi>::openapi();
+        name_media_type(&mut document);
+        let document = serde_json::to_value(document).unwrap();
+        let responses = &document["paths"]["/"]["get"]["responses"];
+        let types = |status: &str| {
+            let content = responses[status]["content"].as_object().unwrap();
+            content.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(types("404"), [MEDIA_TYPE]);
+        assert_ne!(types("200"), [MEDIA_TYPE]);
     }
 
     #[test]

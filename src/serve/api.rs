@@ -12,16 +12,16 @@ use axum::{
 use commands::WriteSideHandle;
 use kafka::Admin;
 use metrics_exporter_prometheus::PrometheusHandle;
-use projections::Databases;
+use projections::{Databases, Live, Waits};
 use service::{
     budget,
     health::Health,
     hosts::{Hosts, check_host},
-    problem::Problem,
+    problem::{self, Problem},
     progress::Progress,
     trace,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -66,6 +66,9 @@ pub struct ReadSide {
     pub series: streams::Series,
     pub progress: Progress,
     pub admin: Admin,
+    pub live: Live,
+    /// Longest wait of a query for the positions in its request.
+    pub position_wait_max: Duration,
 }
 
 /// All routes.
@@ -74,13 +77,25 @@ pub fn router(state: ApiState) -> Router {
     let admit = middleware::from_fn_with_state(state.write_side.budget().clone(), budget::admit);
     let mut api = OpenApiRouter::new().merge(commands::http::routes(state.write_side));
     if let Some(read_side) = state.read_side {
+        let waits = Waits {
+            progress: read_side.progress.clone(),
+            wait_max: read_side.position_wait_max,
+        };
         let progress_sources = progress::Sources {
             progress: read_side.progress,
             admin: read_side.admin,
         };
         api = api
-            .merge(projections::routes(&read_side.databases))
-            .merge(streams::routes(read_side.series))
+            .merge(projections::routes(&read_side.databases, &waits))
+            .merge(projections::live_routes(
+                read_side.live,
+                &read_side.databases,
+                &waits,
+            ))
+            .merge(projections::conditional(streams::routes(
+                read_side.series,
+                waits.wait_max,
+            )))
             .merge(
                 OpenApiRouter::new()
                     .routes(routes!(progress::progress))
@@ -93,10 +108,11 @@ pub fn router(state: ApiState) -> Router {
         .routes(routes!(service::health::live))
         .routes(routes!(service::health::ready))
         .with_state(state.health);
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", api)
         .merge(health)
         .split_for_parts();
+    problem::name_media_type(&mut document);
     let metrics = state.metrics;
     router
         .merge(internal)

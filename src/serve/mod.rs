@@ -25,7 +25,7 @@ use journal::{
 };
 use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
-use projections::Databases;
+use projections::{Databases, Live};
 use schemas::topics::PartitionCounts;
 use service::{
     budget::Budget,
@@ -84,6 +84,7 @@ struct ReadSide {
     progress: Progress,
     /// The job's windows, for queries.
     series: streams::Series,
+    live: Live,
     /// The job's readiness.
     job: Component,
 }
@@ -133,8 +134,10 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
 
 impl ReadSide {
     fn new(config: &Config, health: &Health) -> anyhow::Result<Self> {
+        let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
         Ok(Self {
-            databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
+            live: Live::new(databases.clone(), config.http.live_clients_max),
+            databases,
             progress: Progress::default(),
             series: streams::Series::default(),
             job: health.component(format!("job.{}", streams::JOB)),
@@ -144,6 +147,13 @@ impl ReadSide {
     /// Starts the views' projectors and the job.
     fn start(self, views: projections::Runtime, source: Source, partitions: &PartitionCounts) {
         projections::run(&views, &self.databases);
+        self.live.start(
+            views.readers.clone(),
+            source.clone(),
+            partitions,
+            views.shutdown.clone(),
+            views.tasks.clone(),
+        );
         let job = streams::Job::new(
             source,
             views.readers.clone(),
@@ -170,7 +180,9 @@ impl Service {
             databases: read_side.databases.clone(),
             series: read_side.series.clone(),
             progress: read_side.progress.clone(),
+            live: read_side.live.clone(),
             admin: self.source.admin.clone(),
+            position_wait_max: Duration::from_millis(self.config.http.position_wait_ms),
         });
         let router = api::router(api::ApiState {
             write_side: self.write_side.clone(),

@@ -109,9 +109,10 @@ impl Job {
         partitions: &PartitionCounts,
     ) -> Self {
         let partitions = partitions.of(JOURNAL);
-        // Nothing is published yet.
-        for partition in 0..partitions {
-            progress.set(JOB, JOURNAL, partition, 0);
+        // Nothing is read or published yet.
+        for offsets in [&progress, series.applied()] {
+            let nothing = (0..partitions).map(|partition| (JOURNAL, partition, 0));
+            offsets.publish(JOB, nothing, []);
         }
         Self {
             source,
@@ -236,7 +237,10 @@ impl Job {
             Ok::<(), JobError>(())
         })?;
         metrics::counter!(names::EVENTS, "job" => JOB).increment(event_count);
+        let next_offset = batch.checkpoint.next_offset;
         self.position.advance(batch.checkpoint);
+        let applied = self.series.applied();
+        applied.set(JOB, JOURNAL, partition, next_offset);
         self.is_behind = true;
         self.read_confirmed();
         Ok(())

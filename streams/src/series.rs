@@ -4,11 +4,21 @@ use crate::{
     window::{JOB, Window},
     windows::{Selection, Windows},
 };
-use axum::{Json, extract::State, http::StatusCode};
-use schemas::{ContentHash, Currency, Timestamp, aggregates::RevenueByCountry, text::normalised};
+use axum::{Json, extract::State, http::StatusCode, middleware::from_fn_with_state};
+use schemas::{
+    CONTEXTS, ContentHash, Currency, Timestamp, aggregates::RevenueByCountry, text::normalised,
+};
 use serde::{Deserialize, Serialize};
-use service::{extract::ApiQuery, problem::Problem};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use service::{
+    consistency::{PositionLayer, View, document_positions, wait_for_positions},
+    extract::ApiQuery,
+    problem::Problem,
+    progress::Progress,
+};
+use std::{
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -26,6 +36,8 @@ const LIST_BYTES: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Series {
     state: Arc<RwLock<Shared>>,
+    /// The offsets before which the windows have everything: those that queries wait for.
+    applied: Progress,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +147,11 @@ impl Series {
         self.read().windows.count(window)
     }
 
+    /// The offsets before which the windows have everything.
+    pub(crate) fn applied(&self) -> &Progress {
+        &self.applied
+    }
+
     /// Queries are answered from now on.
     pub(crate) fn caught_up(&self) {
         self.write().phase = Phase::Following;
@@ -173,11 +190,21 @@ impl Series {
     }
 }
 
-/// The query's route.
-pub fn routes(series: Series) -> OpenApiRouter {
-    OpenApiRouter::new()
+/// The query's route. It waits for the positions of its requests, at most for `wait_max`. The windows are in this
+/// process's memory, so only its own job moves them.
+pub fn routes(series: Series, wait_max: Duration) -> OpenApiRouter {
+    let layer = PositionLayer::new(View {
+        reader: JOB,
+        progress: series.applied().clone(),
+        journals: CONTEXTS.iter().map(|context| context.topic).collect(),
+        stored: None,
+        wait_max,
+    });
+    let mut routes = OpenApiRouter::new()
         .routes(routes!(get_series))
-        .with_state(series)
+        .with_state(series);
+    document_positions(routes.get_openapi_mut());
+    routes.layer(from_fn_with_state(layer, wait_for_positions))
 }
 
 /// A stream job's windows, ordered by start, country and currency.

@@ -77,6 +77,28 @@ def to_utc(local):
     return local.replace(tzinfo=LONDON).astimezone(datetime.timezone.utc)
 
 
+def last_prices(lines):
+    """The last price of each stock code in pence: that of the sale with the latest time, then of the later line. Lines
+    without a price of at least a penny do not count, and neither do credit notes."""
+    prices = {}
+    for line in lines:
+        amount = int((line.price * 100).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+        if line.invoice.startswith("C") or amount <= 0:
+            continue
+        at = to_utc(line.local)
+        if line.sku not in prices or prices[line.sku][0] <= at:
+            prices[line.sku] = (at, amount)
+    return {sku: amount for sku, (_, amount) in prices.items()}
+
+
+def describe(lines):
+    """The first description of each stock code; empty if no line has one."""
+    products = {}
+    for line in lines:
+        products[line.sku] = products.get(line.sku) or line.description
+    return products
+
+
 def is_skipped_or_repeated(local):
     """Whether this local time in London never existed, or existed twice."""
     first = local.replace(tzinfo=LONDON, fold=0).utcoffset()
@@ -157,9 +179,7 @@ def expect(path):
     """Computes the expectation as one object for JSON."""
     lines = list(read_lines(path))
     invoices = group_by_invoice(lines)
-    products = {}
-    for line in lines:
-        products[line.sku] = products.get(line.sku) or line.description
+    products = describe(lines)
 
     whole = Totals()
     countries = collections.defaultdict(Totals)
@@ -191,6 +211,7 @@ def expect(path):
         "total_minor": whole.total_minor,
         "currency": "GBP",
         "products": len(products),
+        "priced_products": len(last_prices(lines)),
         "data_quality": count_data_quality(lines, invoices, products),
         "countries": countries,
         "customers": customers,

@@ -103,6 +103,18 @@ impl Deployment {
         Ok(node)
     }
 
+    /// Starts one more `daybook serve` at an address, with a state store of its own; returns once it is ready.
+    pub async fn serve_at(&self, listen: SocketAddr) -> Result<Node> {
+        let mut command = self.command();
+        let name = format!("serve-{}", listen.port());
+        command
+            .env("DAYBOOK_HTTP_LISTEN", listen.to_string())
+            .env("DAYBOOK_COMMANDS_STATE_DIR", self.folder.join(&name));
+        let mut node = Node::start(command, "serve", listen, &self.log(&name)).await?;
+        node.ready().await?;
+        Ok(node)
+    }
+
     /// Starts `daybook serve`; returns once it answers over HTTP.
     pub async fn serve_unready(&self) -> Result<Node> {
         Node::start(self.command(), "serve", self.listen, &self.log("serve")).await

@@ -46,6 +46,8 @@ pub struct Expectation {
     pub totals: Totals,
     /// Stock codes.
     pub products: i64,
+    /// Stock codes with a price.
+    pub priced_products: i64,
     /// Occurrences by data-quality problem.
     pub data_quality: BTreeMap<String, u64>,
     /// By country.

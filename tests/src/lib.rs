@@ -20,6 +20,7 @@ pub mod poll;
 pub mod python;
 pub mod sale;
 pub mod servers;
+pub mod sse;
 pub mod totals_by_source;
 pub mod transaction;
 
@@ -32,4 +33,5 @@ pub use http::{Answer, Client};
 pub use node::{Node, Output};
 pub use poll::{Poll, until};
 pub use servers::Server;
+pub use sse::{Events, SseEvent};
 pub use transaction::OpenTransaction;

@@ -65,15 +65,21 @@ pub async fn of_journal(deployment: &Deployment) -> Result<Totals> {
     Ok(totals)
 }
 
-/// The number of products that were created in the journal of the catalog.
-pub async fn products_in_journal(deployment: &Deployment) -> Result<i64> {
-    let mut count = 0;
+/// The numbers of products that were created, and of price changes, in the journal of the catalog.
+pub async fn products_in_journal(deployment: &Deployment) -> Result<(i64, i64)> {
+    let (mut created, mut price_changes) = (0, 0);
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
-        count += i64::try_from(decision.events.len())?;
+        for event in &decision.events {
+            match event.name.as_str() {
+                "ProductCreated" => created += 1,
+                "ProductPriceChanged" => price_changes += 1,
+                other => anyhow::bail!("{}: unknown event {other}", decision.position()),
+            }
+        }
         Ok(())
     })
     .await?;
-    Ok(count)
+    Ok((created, price_changes))
 }
 
 /// The totals of the view in Postgres, from its orders; its lines must have the same totals.

@@ -11,7 +11,7 @@ use source_tree::{File, files, root};
 
 /// The crates of the workspace that each crate and its tests may depend on. `audit` is deliberately independent
 /// of `journal`, and only `commands` knows the rules.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("schemas", &[]),
     ("backoff", &[]),
     ("service", &["backoff"]),
@@ -45,10 +45,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
         ],
     ),
     (JOURNAL_BENCH, &["schemas", "kafka", "journal", "service"]),
+    // A client of the HTTP API and of Postgres.
+    (QUERIES_BENCH, &[]),
 ];
 
 /// Measures the owners against a baseline that keeps its events in Postgres.
 const JOURNAL_BENCH: &str = "bench-journal";
+/// Measures the queries against plain SQL on the same rows.
+const QUERIES_BENCH: &str = "bench-http";
 /// May depend on everything: it tests the composed system.
 const SYSTEM_TESTS: &str = "system-tests";
 
@@ -155,8 +159,9 @@ fn a_library_is_used_only_by_the_crate_that_wraps_it() -> Result<()> {
             let is_named = package.dependencies.iter().any(|one| one.name == library);
             // The system tests read the databases with queries of their own.
             let is_of_tests = name == SYSTEM_TESTS && home == "projections";
-            // The baseline's store accepts connections of its own version of the library only.
-            let is_of_baseline = name == JOURNAL_BENCH && library == "sqlx";
+            // One baseline keeps its events in Postgres, the other reads the rows of the views with plain SQL.
+            let is_of_baseline =
+                [JOURNAL_BENCH, QUERIES_BENCH].contains(&name) && library == "sqlx";
             let may_name = name == home || is_of_tests || is_of_baseline;
             ensure!(
                 may_name || !is_named,

@@ -50,6 +50,11 @@ pub fn is_schema_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| [NO_DATABASE, NO_TABLE].contains(&&*state))
 }
 
+/// Whether the server cancelled a statement that took longer than its timeout.
+pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == CANCELLED)
+}
+
 fn is_transient_state(state: &str) -> bool {
     let mut classes = TRANSIENT_CLASSES.iter();
     TRANSIENT_STATES.contains(&state) || classes.any(|class| state.starts_with(class))

@@ -7,7 +7,7 @@ mod pool;
 mod rows;
 pub mod store;
 
-pub use errors::{is_schema_missing, is_transient};
+pub use errors::{is_schema_missing, is_statement_timeout, is_transient};
 pub use instant::Instant;
 pub use pool::connect_lazily;
 pub use rows::{PostgresKey, PostgresRow, PostgresTables, bind_column};

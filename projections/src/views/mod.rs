@@ -19,4 +19,8 @@ macro_rules! views {
 views! {
     orders_v2,
     orders_by_customer_v2,
+    catalog_v1,
+    customers_v1,
+    country_sales_v1,
+    order_timeline_v1,
 }

@@ -1,7 +1,8 @@
 //! Events for the tests of the views.
 
 use schemas::{
-    Currency, Quantity, Sku, Timestamp, UnitPrice,
+    Currency, Money, Quantity, Sku, Timestamp, UnitPrice,
+    catalog::{self, ProductCreated, ProductEvent, ProductPriceChanged},
     orders::{CreditNoteEvent, CreditNoteIssued, Event, OrderEvent, SaleImported, SaleLine},
 };
 
@@ -40,6 +41,42 @@ pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) 
     }))
 }
 
+/// The event at another time.
+pub fn at(time: Timestamp, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.ordered_at = time,
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.issued_at = time,
+    }
+    event
+}
+
+/// The event in another country.
+pub fn of_country(country: &str, mut event: Event) -> Event {
+    match &mut event {
+        Event::Order(OrderEvent::SaleImported(sale)) => sale.country = country.into(),
+        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => note.country = country.into(),
+    }
+    event
+}
+
 pub fn ordered_at() -> Timestamp {
     Timestamp::parse("2010-12-01T08:26:00Z").unwrap()
+}
+
+pub fn created(sku: &str, description: &str) -> catalog::Event {
+    catalog::Event::Product(ProductEvent::ProductCreated(ProductCreated {
+        sku: Sku::parse(sku).unwrap(),
+        description: description.into(),
+    }))
+}
+
+pub fn priced(old: Option<i64>, new: i64) -> catalog::Event {
+    let pence = |amount| Money {
+        amount,
+        currency: Currency::GBP,
+    };
+    catalog::Event::Product(ProductEvent::ProductPriceChanged(ProductPriceChanged {
+        old: old.map(pence),
+        new: pence(new),
+    }))
 }

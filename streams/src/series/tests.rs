@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use tower::ServiceExt;
 
+const WAIT_MAX: Duration = Duration::from_secs(2);
 const DAYS: &str = "job=revenue_by_country&window=day";
 
 /// A series of sales in pounds: time, country, total.
@@ -36,7 +37,7 @@ fn take_sale(series: &Series, time: &str, country: &str, currency: Currency, tot
 }
 
 async fn response(series: &Series, query: &str) -> Response {
-    let (router, _) = routes(series.clone()).split_for_parts();
+    let (router, _) = routes(series.clone(), WAIT_MAX).split_for_parts();
     let request = Request::get(format!("/analytics/series?{query}"));
     router
         .oneshot(request.body(Body::empty()).unwrap())
@@ -242,4 +243,38 @@ proptest! {
         let found = cursor(&cursor_after(&result));
         prop_assert_eq!(found, Ok((Timestamp(start), country, currency)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_waits_until_the_windows_have_its_position() {
+    let series = series_of(&[]);
+    let applied = series.applied().clone();
+    applied.publish(JOB, [("journal.orders", 0, 5)], []);
+    let waiting = {
+        let series = series.clone();
+        tokio::spawn(async move { response_at(&series, "journal.orders/0@5").await })
+    };
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "the position is not applied yet");
+    applied.set(JOB, "journal.orders", 0, 6);
+    let response = waiting.await.unwrap();
+    assert_eq!((response.status().as_u16(), stale(&response)), (200, false));
+
+    let response = response_at(&series, "journal.orders/0@6").await;
+    assert_eq!((response.status().as_u16(), stale(&response)), (200, true));
+    assert_eq!(response.headers()["daybook-lag"], "journal.orders/0=1");
+}
+
+async fn response_at(series: &Series, position: &str) -> Response {
+    let (router, _) = routes(series.clone(), WAIT_MAX).split_for_parts();
+    let request = Request::get(format!("/analytics/series?{DAYS}"));
+    let request = request.header("daybook-position", position);
+    router
+        .oneshot(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap()
+}
+
+fn stale(response: &Response) -> bool {
+    response.headers().contains_key("daybook-stale")
 }

@@ -59,7 +59,8 @@ impl Imported {
 
     /// Commands that an import of the file sends.
     fn commands(&self) -> i64 {
-        self.expectation.totals.invoices + self.expectation.products
+        let expectation = &self.expectation;
+        expectation.totals.invoices + expectation.products + expectation.priced_products
     }
 }
 
@@ -195,6 +196,12 @@ fn check_report(report: &Value, expectation: &Expectation) -> Result<()> {
         report["products"],
         expectation.products
     );
+    ensure!(
+        report["priced_products"] == expectation.priced_products,
+        "{} products with a price instead of {}",
+        report["priced_products"],
+        expectation.priced_products
+    );
     let found: BTreeMap<String, u64> = serde_json::from_value(report["data_quality"].clone())?;
     ensure!(
         found == expectation.data_quality,
@@ -230,11 +237,11 @@ fn compare(source: &str, found: &Totals, expectation: &Expectation) -> Result<()
 async fn check_journal(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
     let totals = totals_by_source::of_journal(deployment).await?;
     compare("the journal", &totals, expectation)?;
-    let products = totals_by_source::products_in_journal(deployment).await?;
+    let found = totals_by_source::products_in_journal(deployment).await?;
+    let expected = (expectation.products, expectation.priced_products);
     ensure!(
-        products == expectation.products,
-        "{products} products instead of {}",
-        expectation.products
+        found == expected,
+        "{found:?} products and price changes instead of {expected:?}"
     );
     Ok(())
 }

@@ -23,10 +23,10 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(60);
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time from SIGTERM to the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lines of the shortened file: about 2,900 products and 2,300 invoices.
+/// Lines of the shortened file: about 2,900 products, almost as many prices, and 2,300 invoices.
 const LINES: usize = 50_000;
 /// Commands that are answered when the node is killed: among the products, and then among the invoices.
-const KILLED_AFTER: [f64; 2] = [1_000.0, 3_300.0];
+const KILLED_AFTER: [f64; 2] = [1_000.0, 6_300.0];
 /// Commands that are answered when the node is told to stop, including those of the open batch.
 const STOPPED_AFTER: f64 = 2_500.0;
 /// Commands of a client whose batch has not ended when the node is told to stop.

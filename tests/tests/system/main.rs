@@ -1,8 +1,8 @@
 //! The composed system over real servers: nodes and subcommands as processes of their own. `./dev test`
 //! starts the servers and sets the environment.
 //!
-//! Tests run at the same time, most with a deployment of their own. The tests of [`import`] and [`queries`] only
-//! read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
+//! Tests run at the same time, most with a deployment of their own. The tests of [`import`], [`read_models`] and
+//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
 //! deployment. The program has a runner of its own, which stops the shared nodes at the end.
 
 mod audit_copies;
@@ -12,11 +12,15 @@ mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod live;
 mod lost_registry;
 mod missing_schema;
 mod nodes;
+mod openapi;
 mod outages;
+mod positions;
 mod queries;
+mod read_models;
 mod reconcile;
 mod record_limits;
 mod requests;
@@ -93,6 +97,19 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
     ]));
+    tests.extend(own!(runner, positions: [
+        a_query_finds_the_write_of_its_position_at_every_node,
+        an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
+        a_view_without_its_database_gives_no_old_answer_without_a_mark,
+    ]));
+    tests.extend(own!(runner, live: [
+        a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_gets_none_twice,
+        an_event_reaches_the_clients_of_every_node,
+        an_order_is_followed_from_the_position_of_its_command,
+        a_stream_that_can_not_begin_is_refused,
+        a_client_that_does_not_read_is_dropped_with_the_reason,
+        clients_in_another_language_read_both_forms_and_learn_why_they_end,
+    ]));
     tests.extend(own!(runner, membership: [
         a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,
         a_killed_node_is_replaced_by_another_and_nothing_is_lost,
@@ -165,6 +182,9 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_client_that_reads_no_answers_does_not_delay_a_shutdown,
         a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
     ]));
+    tests.extend(own!(runner, openapi: [
+        no_generated_request_gets_an_answer_outside_of_the_document,
+    ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
         describe_of_an_unknown_partition_fails,
@@ -199,11 +219,18 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         audit_verify_finds_no_void_record_after_an_import,
         a_foreign_client_reads_the_same_totals,
     ]));
+    tests.extend(shared!(runner, read_models: [
+        the_view_of_customers_has_every_cell_of_the_file,
+        the_view_of_countries_has_every_cell_of_the_file,
+        the_catalog_has_every_cell_of_the_file,
+        the_timelines_have_every_cell_of_the_file,
+    ]));
     tests.extend(shared!(runner, queries: [
         a_filtered_list_has_the_matching_orders_newest_first,
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
         a_series_has_every_window,
+        an_answer_that_the_client_has_is_a_304,
         the_openapi_document_has_every_path,
         metrics_and_request_ids_are_served,
     ]));

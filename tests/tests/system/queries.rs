@@ -131,21 +131,76 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
         "/api/v1/admin/commands",
         "/api/v1/admin/progress",
         "/api/v1/analytics/series",
+        "/api/v1/countries",
+        "/api/v1/customers",
+        "/api/v1/customers/{id}",
+        "/api/v1/customers/{id}/events",
         "/api/v1/customers/{id}/orders",
         "/api/v1/orders",
         "/api/v1/orders/{id}",
+        "/api/v1/orders/{id}/events",
+        "/api/v1/orders/{id}/timeline",
         "/api/v1/products",
+        "/api/v1/products/suggestions",
+        "/api/v1/products/{sku}",
         "/api/v1/products/{sku}/price",
         "/health/live",
         "/health/ready",
     ]);
     let missing: Vec<&&str> = expected.difference(&paths).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}; found: {paths:?}");
+    for path in [
+        "/api/v1/orders",
+        "/api/v1/customers/{id}/orders",
+        "/api/v1/analytics/series",
+    ] {
+        let query = &document["paths"][path]["get"];
+        let parameters = query["parameters"].as_array().context("no parameters")?;
+        let mut headers = parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "header");
+        ensure!(
+            headers.any(|header| header["name"] == "Daybook-Position"),
+            "{path}: {query}"
+        );
+        let headers = &query["responses"]["200"]["headers"];
+        ensure!(headers["Daybook-Stale"].is_object(), "{path}: {query}");
+    }
     let docs = client.get("/docs").await?;
     ensure!(
         docs.expect(200)?.text.contains("swagger-ui"),
         "/docs: {}",
         docs.text
+    );
+    Ok(())
+}
+
+pub async fn an_answer_that_the_client_has_is_a_304() -> Result<()> {
+    let imported = imported().await?;
+    let client = imported.node.client();
+    let series = "/api/v1/analytics/series?job=revenue_by_country&window=day&limit=10";
+    let page = client.get_json("/api/v1/orders?limit=1").await?;
+    let id = page["orders"][0]["id"].as_str().context("no order")?;
+    let order = format!("/api/v1/orders/{id}");
+    for path in [
+        "/api/v1/orders?country=France",
+        &order,
+        "/api/v1/customers/17850/orders",
+        series,
+    ] {
+        let first = client.get(path).await?;
+        let tag = first.expect(200)?.header("etag").to_owned();
+        ensure!(tag.len() > 2, "{path} has no tag: {:?}", first.headers);
+        let request = client.request(reqwest::Method::GET, path);
+        let again = send(request.header("if-none-match", &tag)).await?;
+        let found = (again.expect(304)?.header("etag"), again.text.as_str());
+        ensure!(found == (&tag, ""), "{path}: {found:?}");
+    }
+    let tag = client.get(&order).await?;
+    let tag = tag.header("etag");
+    ensure!(
+        tag == "\"1\"",
+        "the tag of an order is {tag}, not its version"
     );
     Ok(())
 }

@@ -2,7 +2,10 @@
 
 use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use system_tests::{Deployment, Node, Poll, totals_by_source, until};
 
 /// Longest time until all views and jobs share a reader.
@@ -54,7 +57,7 @@ pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> R
     check_totals(deployment, 2 * sales).await
 }
 
-/// Returns once the views and the job share a reader, and have none of their own.
+/// Returns once the views and the job share a reader of each journal, and have none of their own.
 async fn share_one_reader(node: &Node) -> Result<()> {
     until(
         "a reader for all views and jobs",
@@ -62,15 +65,14 @@ async fn share_one_reader(node: &Node) -> Result<()> {
         async || {
             let metric = "daybook_journal_shared_subscribers";
             let subscribers = node.client().metric(metric).await?;
-            // They all read the journal of orders.
-            let expected = lags(node).await?.len();
+            let (expected, journals) = readers(node).await?;
             let consumers = consumers(node)?;
             let (shared, own): (Vec<_>, Vec<_>) = consumers
                 .iter()
                 .filter(|name| !OTHER_CONSUMERS.iter().any(|other| name.starts_with(other)))
                 .partition(|name| *name == "consume-shared-");
             let all_subscribed = expected > 0 && subscribers == expected as f64;
-            let is_shared = all_subscribed && shared.len() == 1 && own.is_empty();
+            let is_shared = all_subscribed && shared.len() == journals && own.is_empty();
             Ok(Poll::of(is_shared, || {
                 format!("{subscribers} subscribers, {consumers:?}")
             }))
@@ -83,6 +85,17 @@ async fn share_one_reader(node: &Node) -> Result<()> {
 fn consumers(node: &Node) -> Result<Vec<String>> {
     let names = node.threads()?.into_iter();
     Ok(names.filter(|name| name.starts_with("consume-")).collect())
+}
+
+/// The numbers of views and jobs, each of which reads one journal, and of journals.
+async fn readers(node: &Node) -> Result<(usize, usize)> {
+    let progress = node.client().get_json("/api/v1/admin/progress").await?;
+    let readers = progress["readers"].as_array().context("no readers")?;
+    let distinct = |member: &str| {
+        let values = readers.iter().filter_map(|reader| reader[member].as_str());
+        values.collect::<BTreeSet<_>>().len()
+    };
+    Ok((distinct("reader"), distinct("topic")))
 }
 
 /// The offsets that each reader has yet to apply.

@@ -69,7 +69,7 @@ pub struct OnCql {
 
 /// A database in Postgres and a keyspace in the CQL store.
 pub struct OnBoth {
-    name: String,
+    pub name: String,
     pub databases: Databases,
 }
 

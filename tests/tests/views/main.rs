@@ -7,7 +7,11 @@
 )]
 
 mod backends;
+mod catalog;
 mod log;
+mod plans;
 mod products;
 mod queries;
 mod stores;
+mod timeline;
+mod totals;

@@ -7,11 +7,14 @@ use crate::{
 use journal::Valid;
 use kafka::partition::of_key;
 use projections::{
-    Databases, Failure, Store, StoreError,
+    Databases, Failure, Store, StoreError, Waits,
     cql::CqlStore,
     order::Kind,
     postgres::PostgresStore,
-    views::{VIEWS, orders_by_customer_v2::OrdersByCustomer, orders_v2::OrdersView},
+    views::{
+        VIEWS, country_sales_v1::CountrySalesView, orders_by_customer_v2::OrdersByCustomer,
+        orders_v2::OrdersView,
+    },
 };
 use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice,
@@ -21,7 +24,7 @@ use schemas::{
 use serde_json::{Value, json};
 
 /// An order with one line. Its customer is `number` modulo 3, and 0 means no customer.
-fn sale(number: i64) -> SaleImported {
+pub fn sale(number: i64) -> SaleImported {
     SaleImported {
         invoice: number.to_string(),
         customer: Some(number % 3).filter(|n| *n > 0).map(|n| n.to_string()),
@@ -54,13 +57,13 @@ fn credit_note(number: i64) -> CreditNoteIssued {
     }
 }
 
-fn id(number: i64) -> String {
+pub fn id(number: i64) -> String {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
     schemas::ids::CommandId(bytes).aggregate_id("order")
 }
 
-fn sale_commit(offset: i64, number: i64, sale: SaleImported) -> Valid<Event> {
+pub fn sale_commit(offset: i64, number: i64, sale: SaleImported) -> Valid<Event> {
     commit(
         offset,
         &id(number),
@@ -89,15 +92,15 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
 }
 
 /// Serves the queries; returns their address.
-async fn serve(databases: &Databases) -> String {
-    let (router, _) = projections::routes(databases).split_for_parts();
+pub async fn serve(databases: &Databases) -> String {
+    let (router, _) = projections::routes(databases, &Waits::default()).split_for_parts();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     format!("http://{address}")
 }
 
-async fn get(url: &str) -> (u16, Value) {
+pub async fn get(url: &str) -> (u16, Value) {
     let response = reqwest::get(url).await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -105,7 +108,7 @@ async fn get(url: &str) -> (u16, Value) {
 }
 
 /// Asserts that a request is answered with a problem.
-async fn assert_problem(url: &str, status: u16, code: &str) {
+pub async fn assert_problem(url: &str, status: u16, code: &str) {
     let (found, problem) = get(url).await;
     assert_eq!(
         (found, problem["code"].as_str()),
@@ -142,7 +145,7 @@ fn newest_first(wanted: impl Fn(&i64) -> bool) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_views_have_the_same_totals() {
+async fn all_views_with_totals_have_the_same_ones() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         // The totals of a view include an order if its partition was read up to it.
         let is_here = |id: &str| of_key(id.as_bytes(), PARTITIONS) == PARTITION;
@@ -159,7 +162,10 @@ async fn both_views_have_the_same_totals() {
             .collect();
         let note = Event::CreditNote(CreditNoteEvent::CreditNoteIssued(credit_note(-of_note)));
         commits.push(commit(40, &note_id(of_note), 1, note));
-        apply(databases, commits).await;
+        apply(databases, commits.clone()).await;
+        let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone());
+        open(&countries).await;
+        countries.apply(&batch(0, 41, commits)).await.unwrap();
         let expected = Totals {
             invoices: 41,
             sales: 40,
@@ -318,7 +324,18 @@ async fn an_unknown_order_is_not_found() {
 async fn a_view_without_tables_is_unavailable() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let api = serve(databases).await;
-        for path in ["orders", "customers/1/orders"] {
+        let timeline = format!("orders/{}/timeline", id(1));
+        for path in [
+            "orders",
+            "customers/1/orders",
+            "products",
+            "products/suggestions?prefix=a",
+            "products/A",
+            "customers",
+            "customers/1",
+            "countries",
+            timeline.as_str(),
+        ] {
             assert_problem(&format!("{api}/{path}"), 503, "DATABASE_UNAVAILABLE").await;
         }
     })

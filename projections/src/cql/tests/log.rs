@@ -5,7 +5,7 @@ use crate::{
     view::{RowFeed, Table},
 };
 use schemas::{
-    Currency, Money, Sku,
+    Currency, Money, Sku, Timestamp,
     catalog::{Event, ProductCreated, ProductEvent, ProductPriceChanged},
 };
 use std::collections::BTreeMap;
@@ -105,6 +105,7 @@ impl Log {
                 key: &key,
                 offset: 0,
                 version,
+                recorded_at: Timestamp::default(),
                 event: &event,
             };
             states.push(Products::apply(&key, before, &recorded).unwrap());
@@ -133,6 +134,7 @@ impl Log {
                     key: &commit.key,
                     offset: commit.offset,
                     version,
+                    recorded_at: Timestamp::default(),
                     event,
                 });
             }

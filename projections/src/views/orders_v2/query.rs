@@ -3,10 +3,11 @@
 use super::tables::{LineRow, OrderRow, OrdersView};
 use crate::{
     columns::{Columns, list},
+    conditional::Versioned,
     order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
-    problems::{ListProblems, QueryError, answer},
+    problems::{ListProblems, QueryError, answer, answer_filtered},
     view::View,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -19,6 +20,9 @@ use service::{
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The filters that make the list read fewer rows.
+const NARROW: [&str; 4] = ["customer", "country", "from", "to"];
 
 /// Filters, and the page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -112,7 +116,9 @@ async fn list_orders(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer(find_page(&pool, &filter)).await.map(Json)
+    answer_filtered(&NARROW, find_page(&pool, &filter))
+        .await
+        .map(Json)
 }
 
 /// One order or credit note with its lines.
@@ -121,20 +127,13 @@ async fn list_orders(
 async fn get_order(
     State(pool): State<PgPool>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
-) -> Result<Json<OrderDetail>, Problem> {
-    if !order::is_id(&id) {
-        let detail = "pass the id of an order or a credit note: order_ or creditnote_, then 26 \
-            characters";
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "INVALID_ORDER_ID",
-            detail,
-        ));
-    }
+) -> Result<Versioned<OrderDetail>, Problem> {
+    order::check_id(&id)?;
     let found = answer(find_one(&pool, &id)).await?;
-    found.map(Json).ok_or_else(|| {
-        let detail = format!("no order or credit note has the id {id}: pass an id from the list");
-        Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
+    let body = found.ok_or_else(|| order::not_found(&id))?;
+    Ok(Versioned {
+        version: body.order.version,
+        body,
     })
 }
 
@@ -174,20 +173,51 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryErr
     })
 }
 
-/// Reads one row more than the page, to know whether there is a next page. The statement has only the conditions
-/// of the query, so Postgres can plan it with the index for these conditions.
 async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
-    let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
-    let mut query =
-        QueryBuilder::<Postgres>::new(format!("SELECT {columns} FROM {table} WHERE true"));
+    let mut query = QueryBuilder::new("");
+    push_page(&mut query, filter);
+    Ok(query.build_query_as().fetch_all(pool).await?)
+}
+
+/// Appends the statement of a page. It reads one row more than the page, to know whether there is a next page.
+///
+/// It has one part per kind, each sorted and cut like the page. The index of a part begins with the kind and the
+/// query's other equal columns and ends with the list's order, so a part reads no row that it does not return. One
+/// statement over both kinds would need two more indexes for this.
+fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    const NEWEST_FIRST: &str = " ORDER BY ordered_at DESC, order_id DESC LIMIT ";
+    let count = filter.limit + 1;
+    let columns = list(OrderRow::all());
+    let kinds = match filter.kind {
+        Some(kind) => vec![kind],
+        None => vec![Kind::Sale, Kind::CreditNote],
+    };
+    query.push("SELECT ").push(columns).push(" FROM (");
+    for (index, kind) in kinds.into_iter().enumerate() {
+        if index > 0 {
+            query.push(" UNION ALL ");
+        }
+        query.push("(");
+        push_part(query, filter, kind);
+        // A literal, because the plan depends on it.
+        query.push(NEWEST_FIRST).push(count).push(")");
+    }
+    query.push(") AS parts").push(NEWEST_FIRST).push(count);
+}
+
+/// Appends the rows of one kind that match the filter and follow the cursor.
+fn push_part(query: &mut QueryBuilder<Postgres>, filter: &Filter, kind: Kind) {
+    let (columns, table, kind) = (list(OrderRow::all()), OrderRow::TABLE, kind.as_str());
+    query.push(format!(
+        "SELECT {columns} FROM {table} WHERE kind = '{kind}'"
+    ));
     if let Some(customer) = &filter.customer {
-        query.push(" AND customer_id = ").push_bind(customer);
+        query
+            .push(" AND customer_id = ")
+            .push_bind(customer.clone());
     }
     if let Some(country) = &filter.country {
-        query.push(" AND country = ").push_bind(country);
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" AND kind = ").push_bind(kind.as_str());
+        query.push(" AND country = ").push_bind(country.clone());
     }
     if let Some(from) = filter.from {
         query.push(" AND ordered_at >= ").push_bind(Instant(from));
@@ -200,13 +230,36 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryErro
             .push(" AND (ordered_at, order_id) < (")
             .push_bind(Instant(after.ordered_at))
             .push(", ")
-            .push_bind(&after.order_id)
+            .push_bind(after.order_id.clone())
             .push(")");
     }
-    query
-        .push(" ORDER BY ordered_at DESC, order_id DESC LIMIT ")
-        .push_bind(i64::from(filter.limit) + 1);
-    Ok(query.build_query_as().fetch_all(pool).await?)
+}
+
+/// The plan of the first page with some filters, in the form of `EXPLAIN (ANALYZE, FORMAT JSON)`. `filters` is a query
+/// string, such as `country=France&kind=SALE`.
+///
+/// # Errors
+/// The problem of invalid filters, or of a failed query.
+pub async fn explain_page(pool: &PgPool, filters: &str) -> Result<serde_json::Value, Problem> {
+    let uri = format!("/orders?{filters}").parse().map_err(|_| {
+        let detail = "pass filters as in the query of a URL";
+        Problem::new(StatusCode::BAD_REQUEST, "INVALID_TEXT", detail)
+    })?;
+    let query = axum::extract::Query::try_from_uri(&uri).map_err(|rejection| {
+        let status = StatusCode::BAD_REQUEST;
+        Problem::new(
+            status,
+            "UNKNOWN_OR_INVALID_PARAMETER",
+            rejection.body_text(),
+        )
+    })?;
+    let filter = Filter::check(query.0)?;
+    let explain = async {
+        let mut query = QueryBuilder::new("EXPLAIN (ANALYZE, FORMAT JSON) ");
+        push_page(&mut query, &filter);
+        Ok(query.build_query_scalar().fetch_one(pool).await?)
+    };
+    answer(explain).await
 }
 
 /// An order joined with one of its lines.

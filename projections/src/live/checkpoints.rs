@@ -1,0 +1,96 @@
+//! Checkpoints of the journal, some distance apart: where a reader for a client that comes back may start.
+
+use journal::Checkpoint;
+use std::collections::BTreeMap;
+
+/// Distance of the checkpoints of a new partition, in offsets.
+const DISTANCE_MIN: i64 = 1_024;
+/// Most checkpoints of a partition. Beyond this, every second one is dropped and the distance doubles.
+const CHECKPOINTS_MAX: usize = 256;
+
+/// The checkpoints of one partition.
+#[derive(Debug)]
+pub struct SparseCheckpoints {
+    /// By the offset at which reading resumes.
+    kept: BTreeMap<i64, Checkpoint>,
+    distance: i64,
+}
+
+impl Default for SparseCheckpoints {
+    fn default() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            distance: DISTANCE_MIN,
+        }
+    }
+}
+
+impl SparseCheckpoints {
+    /// Keeps a checkpoint, unless another one is near.
+    pub fn add(&mut self, checkpoint: &Checkpoint) {
+        let offset = checkpoint.resume_offset();
+        let near = offset.saturating_sub(self.distance - 1)..offset.saturating_add(self.distance);
+        if self.kept.range(near).next().is_some() {
+            return;
+        }
+        self.kept.insert(offset, checkpoint.clone());
+        if self.kept.len() > CHECKPOINTS_MAX {
+            let mut is_odd = false;
+            self.kept.retain(|_, _| {
+                is_odd = !is_odd;
+                is_odd
+            });
+            self.distance = self.distance.saturating_mul(2);
+        }
+    }
+
+    /// The last checkpoint from which a reader reads the record at an offset.
+    pub fn before(&self, offset: i64) -> Option<&Checkpoint> {
+        self.kept.range(..=offset).next_back().map(|(_, kept)| kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(offset: i64) -> Checkpoint {
+        Checkpoint {
+            next_offset: offset + 9,
+            probe_offset: Some(offset - 1),
+            ..Checkpoint::start("journal.probe", 0)
+        }
+    }
+
+    #[test]
+    fn a_reader_starts_at_the_last_checkpoint_before_its_offset() {
+        let mut checkpoints = SparseCheckpoints::default();
+        for offset in [5_000, 1_000, 1_500] {
+            checkpoints.add(&checkpoint(offset));
+        }
+        let found = |offset| checkpoints.before(offset).map(Checkpoint::resume_offset);
+        assert_eq!(found(999), None);
+        assert_eq!(found(1_000), Some(1_000));
+        assert_eq!(found(4_999), Some(1_000), "1,500 is too near to 1,000");
+        assert_eq!(found(5_000), Some(5_000));
+    }
+
+    #[test]
+    fn their_number_is_bounded_over_a_long_log() {
+        let mut checkpoints = SparseCheckpoints::default();
+        for offset in (1..2_000_000).step_by(500) {
+            checkpoints.add(&checkpoint(offset));
+        }
+        let kept = checkpoints.kept.len();
+        assert!(
+            (CHECKPOINTS_MAX / 2..=CHECKPOINTS_MAX).contains(&kept),
+            "{kept}"
+        );
+        let farthest = checkpoints.kept.keys().zip(checkpoints.kept.keys().skip(1));
+        let farthest = farthest.map(|(one, next)| next - one).max();
+        assert!(
+            farthest.is_some_and(|distance| distance <= 20_000),
+            "{farthest:?}"
+        );
+    }
+}

@@ -1,0 +1,428 @@
+//! Passes each event of the journal to the clients that follow its aggregate or its customer.
+
+use super::{
+    checkpoints::SparseCheckpoints,
+    cursor::{Cursor, Sent},
+    event_json::EventJson,
+    frame::Frame,
+    ring::Ring,
+    target::{LiveEvent, Target},
+};
+use crate::metrics as names;
+use journal::{Batch, Checkpoint, Valid};
+use metrics::{counter, gauge};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::{mpsc, watch};
+
+/// Most events that wait for one client. A client that has more is too slow, and its stream ends.
+pub const QUEUE_EVENTS_MAX: usize = 64;
+
+/// The reason why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// More than [`QUEUE_EVENTS_MAX`] events waited for the client.
+    TooSlow,
+    /// A partition that the client reads is halted.
+    Halted,
+    /// The events since the client's last one can't be read.
+    ResumeFailed,
+    /// The client's last event is not in the log.
+    UnknownLastEvent,
+    /// The node stops.
+    Stopping,
+}
+
+/// An item for a joined client.
+#[derive(Debug)]
+pub enum Item {
+    /// An event.
+    Event(Arc<Frame>),
+    /// Nothing more.
+    End(End),
+}
+
+/// The hub of a journal.
+pub struct Hub<E> {
+    state: Mutex<State<E>>,
+    /// Counts the changes of the position and of the phase.
+    moved: watch::Sender<u64>,
+    json: EventJson<E>,
+}
+
+struct State<E> {
+    /// Whether it has read everything that was in the log at its start.
+    is_following: bool,
+    /// The checkpoint behind everything that was read, by partition. Empty before the start.
+    heads: BTreeMap<i32, Checkpoint>,
+    halted: BTreeMap<i32, String>,
+    ring: Ring<E>,
+    checkpoints: BTreeMap<i32, SparseCheckpoints>,
+    by_key: HashMap<String, Vec<Client>>,
+    by_customer: HashMap<String, Vec<Client>>,
+    next_client: u64,
+}
+
+struct Client {
+    number: u64,
+    /// One place more than [`QUEUE_EVENTS_MAX`], for the end.
+    items: mpsc::Sender<Item>,
+}
+
+/// The result of [`Hub::join`].
+pub enum Join<E: LiveEvent> {
+    /// The client gets every event behind its cursor.
+    Joined(Joined<E>),
+    /// Events behind the cursor are no longer in memory: read them from the log.
+    Behind,
+    /// The hub has not read so far, or not started: wait until it has moved.
+    Early,
+    /// The client's partition is halted.
+    Halted,
+}
+
+/// A client that gets events as they are recorded. It leaves the hub when it is dropped.
+pub struct Joined<E: LiveEvent> {
+    /// The client's position before the first of these events.
+    pub cursor: Cursor,
+    /// Events that were in memory.
+    pub backlog: VecDeque<Arc<Frame>>,
+    /// The later ones.
+    pub items: mpsc::Receiver<Item>,
+    hub: Arc<Hub<E>>,
+    target: Target,
+    number: u64,
+}
+
+impl<E: LiveEvent> Hub<E> {
+    /// A hub that has read nothing.
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                is_following: false,
+                heads: BTreeMap::new(),
+                halted: BTreeMap::new(),
+                ring: Ring::new(BTreeMap::new()),
+                checkpoints: BTreeMap::new(),
+                by_key: HashMap::new(),
+                by_customer: HashMap::new(),
+                next_client: 0,
+            }),
+            moved: watch::Sender::new(0),
+            json: EventJson::new(),
+        }
+    }
+
+    /// Writes events as JSON.
+    pub fn json(&self) -> &EventJson<E> {
+        &self.json
+    }
+
+    /// Starts it at checkpoints, one per partition.
+    pub fn start(&self, starts: &[Checkpoint]) {
+        let mut state = self.lock();
+        for start in starts {
+            let known = state.checkpoints.entry(start.partition).or_default();
+            known.add(start);
+        }
+        let heads = starts.iter();
+        state.heads = heads
+            .map(|start| (start.partition, start.clone()))
+            .collect();
+        let offsets = starts.iter();
+        let offsets = offsets.map(|start| (start.partition, start.resume_offset()));
+        state.ring = Ring::new(offsets.collect());
+        drop(state);
+        self.changed();
+    }
+
+    /// The checkpoints from which a subscription continues.
+    pub fn heads(&self) -> Vec<Checkpoint> {
+        self.lock().heads.values().cloned().collect()
+    }
+
+    /// Whether it has read up to these offsets.
+    pub fn has_read(&self, ends: &BTreeMap<i32, i64>) -> bool {
+        let state = self.lock();
+        ends.iter().all(|(partition, end)| {
+            let head = state.heads.get(partition);
+            state.halted.contains_key(partition)
+                || head.is_some_and(|head| head.next_offset >= *end)
+        })
+    }
+
+    /// Whether it has read everything that was in the log at its start.
+    pub fn is_following(&self) -> bool {
+        self.lock().is_following
+    }
+
+    /// Clients that ask for new events may join from now on.
+    pub fn follow(&self) {
+        self.lock().is_following = true;
+        self.changed();
+    }
+
+    /// Keeps a batch, and passes its events on.
+    pub fn take(&self, batch: Batch<E>) {
+        let mut state = self.lock();
+        state.pass_on(&batch, &self.json);
+        let known = state.checkpoints.entry(batch.partition).or_default();
+        known.add(&batch.checkpoint);
+        let head = batch.checkpoint.clone();
+        state.heads.insert(batch.partition, head);
+        state.ring.push(batch);
+        drop(state);
+        self.changed();
+    }
+
+    /// Ends the streams of a partition that is no longer read.
+    pub fn halt(&self, partition: i32, reason: String) {
+        let mut state = self.lock();
+        state.halted.insert(partition, reason);
+        let State {
+            by_key,
+            by_customer,
+            ..
+        } = &mut *state;
+        // The partition of a key is not known here, so each client that was not concerned joins again.
+        for clients in by_key.values_mut().chain(by_customer.values_mut()) {
+            for client in clients.drain(..) {
+                // A client that has gone needs no end.
+                let _ = client.items.try_send(Item::End(End::Halted));
+            }
+        }
+        by_key.clear();
+        by_customer.clear();
+        drop(state);
+        self.changed();
+    }
+
+    /// Adds a client. Without a cursor it gets the events that are read from now on.
+    pub fn join(self: &Arc<Self>, target: &Target, cursor: Option<&Cursor>) -> Join<E> {
+        let mut state = self.lock();
+        let mut heads = state.heads.values();
+        if heads.len() == 0 || (cursor.is_none() && !state.is_following) {
+            return Join::Early;
+        }
+        if heads
+            .any(|head| target.reads(head.partition) && state.halted.contains_key(&head.partition))
+        {
+            return Join::Halted;
+        }
+        let cursor = cursor.cloned().unwrap_or_else(|| state.now(target));
+        for (partition, sent) in cursor.iter() {
+            let (Some(head), Some(start)) =
+                (state.heads.get(&partition), state.ring.start(partition))
+            else {
+                return Join::Early;
+            };
+            if sent.from() > head.next_offset {
+                return Join::Early;
+            }
+            if sent.from() < start {
+                return Join::Behind;
+            }
+        }
+        let backlog = state.backlog(target, &cursor, &self.json);
+        let (sender, items) = mpsc::channel(QUEUE_EVENTS_MAX + 1);
+        state.next_client += 1;
+        let number = state.next_client;
+        let client = Client {
+            number,
+            items: sender,
+        };
+        state.clients(target).push(client);
+        gauge!(names::LIVE_CLIENTS).increment(1);
+        Join::Joined(Joined {
+            cursor,
+            backlog,
+            items,
+            hub: self.clone(),
+            target: target.clone(),
+            number,
+        })
+    }
+
+    /// Notices each change of the position.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// The first offset of a partition that is in memory.
+    pub fn ring_start(&self, partition: i32) -> Option<i64> {
+        self.lock().ring.start(partition)
+    }
+
+    /// The best known checkpoint from which a reader reads the record at an offset.
+    pub fn checkpoint_before(&self, partition: i32, offset: i64) -> Checkpoint {
+        let state = self.lock();
+        let known = state.checkpoints.get(&partition);
+        let known = known.and_then(|known| known.before(offset)).cloned();
+        known.unwrap_or_else(|| Checkpoint::start(E::CONTEXT.topic, partition))
+    }
+
+    /// Keeps a checkpoint of another reader.
+    pub fn note(&self, checkpoint: &Checkpoint) {
+        let mut state = self.lock();
+        let known = state.checkpoints.entry(checkpoint.partition).or_default();
+        known.add(checkpoint);
+    }
+
+    fn changed(&self) {
+        self.moved.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl<E: LiveEvent> State<E> {
+    /// The cursor behind everything that was read.
+    fn now(&self, target: &Target) -> Cursor {
+        let heads = self.heads.values();
+        let heads = heads.filter(|head| target.reads(head.partition));
+        Cursor::new(heads.map(|head| (head.partition, Sent::before(head.next_offset))))
+    }
+
+    /// The events in memory behind a cursor.
+    fn backlog(
+        &self,
+        target: &Target,
+        cursor: &Cursor,
+        json: &EventJson<E>,
+    ) -> VecDeque<Arc<Frame>> {
+        let mut sent = cursor.clone();
+        let from: BTreeMap<i32, i64> = cursor
+            .iter()
+            .map(|(number, sent)| (number, sent.from()))
+            .collect();
+        let mut backlog = VecDeque::new();
+        for batch in self.ring.batches(|partition| from.get(&partition).copied()) {
+            let frames = frames_of(batch, target, &mut sent, json, usize::MAX);
+            backlog.extend(frames);
+            sent.pass(batch.partition, batch.checkpoint.next_offset);
+        }
+        backlog
+    }
+
+    fn clients(&mut self, target: &Target) -> &mut Vec<Client> {
+        match target {
+            Target::Aggregate { key, .. } => self.by_key.entry(key.clone()).or_default(),
+            Target::Customer(id) => self.by_customer.entry(id.clone()).or_default(),
+        }
+    }
+
+    /// Sends the events of a batch to their clients.
+    fn pass_on(&mut self, batch: &Batch<E>, json: &EventJson<E>) {
+        if self.by_key.is_empty() && self.by_customer.is_empty() {
+            return;
+        }
+        let partition = batch.partition;
+        let mut all = self.now(&Target::Customer(String::new()));
+        for valid in &batch.commits {
+            let Some(decision) = valid.decision() else {
+                continue;
+            };
+            for (index, event) in decision.events.iter().enumerate() {
+                let frame =
+                    |cursor: &Cursor| Arc::new(Frame::new(json, partition, valid, index, cursor));
+                if let Ok(key) = std::str::from_utf8(&valid.key) {
+                    let mut own = Cursor::default();
+                    own.advance(partition, valid.offset, index);
+                    send(&mut self.by_key, key, || frame(&own));
+                }
+                if let Some(customer) = event.customer() {
+                    all.advance(partition, valid.offset, index);
+                    send(&mut self.by_customer, customer, || frame(&all));
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, target: &Target, number: u64) {
+        let (clients, name) = match target {
+            Target::Aggregate { key, .. } => (&mut self.by_key, key),
+            Target::Customer(id) => (&mut self.by_customer, id),
+        };
+        if let Some(of_target) = clients.get_mut(name) {
+            of_target.retain(|client| client.number != number);
+            if of_target.is_empty() {
+                clients.remove(name);
+            }
+        }
+    }
+}
+
+/// Sends an event to the clients of a name. Removes those that are too slow.
+fn send(
+    clients: &mut HashMap<String, Vec<Client>>,
+    name: &str,
+    frame: impl FnOnce() -> Arc<Frame>,
+) {
+    let Some(of_name) = clients.get_mut(name) else {
+        return;
+    };
+    let frame = frame();
+    of_name.retain(|client| {
+        let is_slow = client.items.capacity() <= 1;
+        let item = match is_slow {
+            true => Item::End(End::TooSlow),
+            false => Item::Event(frame.clone()),
+        };
+        if is_slow {
+            counter!(names::LIVE_SLOW_CLIENTS).increment(1);
+        }
+        // A client that has gone leaves by itself.
+        let _ = client.items.try_send(item);
+        !is_slow
+    });
+    if of_name.is_empty() {
+        clients.remove(name);
+    }
+}
+
+/// The events of a batch for a target that a cursor does not include, at most `count_max`. Advances the cursor behind
+/// each.
+pub fn frames_of<E: LiveEvent>(
+    batch: &Batch<E>,
+    target: &Target,
+    cursor: &mut Cursor,
+    json: &EventJson<E>,
+    count_max: usize,
+) -> Vec<Arc<Frame>> {
+    let mut frames = Vec::new();
+    for valid in &batch.commits {
+        frames_of_commit(batch.partition, valid, target, cursor, json, &mut frames);
+        if frames.len() >= count_max {
+            break;
+        }
+    }
+    frames
+}
+
+fn frames_of_commit<E: LiveEvent>(
+    partition: i32,
+    valid: &Valid<E>,
+    target: &Target,
+    cursor: &mut Cursor,
+    json: &EventJson<E>,
+    frames: &mut Vec<Arc<Frame>>,
+) {
+    let decision = valid.decision().into_iter();
+    for (index, event) in decision.flat_map(|decision| decision.events.iter().enumerate()) {
+        if target.takes(&valid.key, event) && !cursor.includes(partition, valid.offset, index) {
+            cursor.advance(partition, valid.offset, index);
+            frames.push(Arc::new(Frame::new(json, partition, valid, index, cursor)));
+        }
+    }
+}
+
+impl<E: LiveEvent> Drop for Joined<E> {
+    fn drop(&mut self) {
+        self.hub.lock().remove(&self.target, self.number);
+        gauge!(names::LIVE_CLIENTS).decrement(1);
+    }
+}

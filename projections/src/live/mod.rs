@@ -1,0 +1,34 @@
+//! Live updates: the events of an order, or of all orders of a customer, as they are recorded, over SSE and WebSocket.
+//!
+//! One [`hub::Hub`] per process subscribes to the journal and passes each event to the clients of its order and of its
+//! customer. It keeps the newest batches in memory (`ring`), so a client that comes back soon continues from there. A
+//! client that comes back later gets its events from the log: `resume` reads the log once for all clients that wait for
+//! it, from the nearest known checkpoint (`checkpoints`), because only a reader that starts at a checkpoint judges void
+//! records rightly. [`client::Client`] is one client's way through these sources; it skips every event that its cursor
+//! has, so no event is sent twice, and it joins the hub only where no event is missing in between.
+//!
+//! `routes` has the HTTP handlers, `sse` and `websocket` the two forms, `frame` the JSON of an event, and `cursor` the
+//! ids by which clients resume. `following` runs the hub.
+
+mod checkpoints;
+mod client;
+mod cursor;
+mod event_json;
+mod following;
+mod frame;
+mod hub;
+mod known;
+mod resume;
+mod ring;
+mod routes;
+mod sse;
+mod start;
+mod target;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+pub use hub::QUEUE_EVENTS_MAX;
+pub(crate) use known::VIEW;
+pub(crate) use routes::routes;
+pub use start::{CLIENTS_MAX_DEFAULT, HEARTBEAT_INTERVAL, Live};

@@ -1,0 +1,176 @@
+//! Reads the events that clients have missed from the log: in passes, each for all clients that wait for one.
+//!
+//! A pass starts at the nearest checkpoint before the first missed offset of each partition, and ends where the hub's
+//! memory begins. It gives a client at most [`CHUNK_EVENTS_MAX`] events; a client that has missed more asks again.
+
+use super::{
+    cursor::Cursor,
+    frame::Frame,
+    hub::{Hub, frames_of},
+    target::{LiveEvent, Target},
+};
+use journal::{Checkpoint, ReadError, Reader, log::ReadLog};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that a client gets from one pass; it may exceed this by those of one record.
+const CHUNK_EVENTS_MAX: usize = 1_000;
+/// Most clients of one pass. The others wait for the next one.
+const CLIENTS_MAX: usize = 8_192;
+/// Most clients that wait for a pass.
+const WAITING_MAX: usize = 16_384;
+/// The name of the reader.
+const ROLE: &str = "live-resume";
+
+/// The events that a client has missed.
+#[derive(Debug)]
+pub struct Chunk {
+    /// In order, at most about [`CHUNK_EVENTS_MAX`].
+    pub events: VecDeque<Arc<Frame>>,
+    /// The client's position behind them.
+    pub cursor: Cursor,
+}
+
+/// The log can't be read any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeFailed;
+
+/// A client that waits for a pass.
+struct Waiting {
+    target: Target,
+    chunk: Chunk,
+    reply: oneshot::Sender<Result<Chunk, ResumeFailed>>,
+}
+
+/// Asks for passes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Resumes(mpsc::Sender<Waiting>);
+
+/// Executes the passes.
+pub struct Passes<E: LiveEvent, L: ReadLog> {
+    hub: Arc<Hub<E>>,
+    log: L,
+    waiting: mpsc::Receiver<Waiting>,
+}
+
+impl Resumes {
+    /// Asks for the events of a target behind a cursor. The answer may have only some of them.
+    ///
+    /// # Errors
+    /// The node stops.
+    pub async fn ask(
+        &self,
+        target: Target,
+        cursor: Cursor,
+    ) -> Result<oneshot::Receiver<Result<Chunk, ResumeFailed>>, ResumeFailed> {
+        let (reply, answer) = oneshot::channel();
+        let chunk = Chunk {
+            events: VecDeque::new(),
+            cursor,
+        };
+        let waiting = Waiting {
+            target,
+            chunk,
+            reply,
+        };
+        self.0.send(waiting).await.map_err(|_| ResumeFailed)?;
+        Ok(answer)
+    }
+}
+
+impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
+    /// The passes over a log, and the way to ask for them.
+    pub fn new(hub: Arc<Hub<E>>, log: L) -> (Resumes, Self) {
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        let passes = Self { hub, log, waiting };
+        (Resumes(sender), passes)
+    }
+
+    /// Executes a pass whenever a client waits, until nobody can ask any more.
+    pub async fn run(mut self) {
+        let mut clients = Vec::new();
+        while self.waiting.recv_many(&mut clients, CLIENTS_MAX).await > 0 {
+            let mut pass = std::mem::take(&mut clients);
+            pass.retain(|client| !client.reply.is_closed());
+            if let Err(error) = self.pass(&mut pass).await {
+                let topic = E::CONTEXT.topic;
+                tracing::error!(topic, %error, "failed to read missed events for live clients");
+                for client in pass {
+                    // A client that has gone needs no answer.
+                    let _ = client.reply.send(Err(ResumeFailed));
+                }
+                continue;
+            }
+            for client in pass {
+                let _ = client.reply.send(Ok(client.chunk));
+            }
+        }
+    }
+
+    async fn pass(&self, clients: &mut [Waiting]) -> Result<(), ReadError> {
+        let starts = self.starts(clients);
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let position = |start: &Checkpoint| (start.partition, start.resume_offset());
+        let mut position: BTreeMap<i32, i64> = starts.iter().map(position).collect();
+        let mut reader = Reader::<E, L>::open(&self.log, ROLE, starts).await?;
+        while !self.reaches(&position) && clients.iter().any(|client| !client.is_full()) {
+            let batch = reader.next_with_retries(report).await?;
+            position.insert(batch.partition, batch.checkpoint.next_offset);
+            self.hub.note(&batch.checkpoint);
+            let is_concerned =
+                |client: &&mut Waiting| !client.is_full() && client.target.reads(batch.partition);
+            for client in clients.iter_mut().filter(is_concerned) {
+                let Chunk { events, cursor } = &mut client.chunk;
+                let room = CHUNK_EVENTS_MAX - events.len();
+                let json = self.hub.json();
+                events.extend(frames_of(&batch, &client.target, cursor, json, room));
+                if events.len() < CHUNK_EVENTS_MAX {
+                    cursor.pass(batch.partition, batch.checkpoint.next_offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to start in each partition in which some client has missed events that are not in memory.
+    fn starts(&self, clients: &[Waiting]) -> Vec<Checkpoint> {
+        let mut missed: BTreeMap<i32, i64> = BTreeMap::new();
+        for (partition, sent) in clients.iter().flat_map(|client| client.chunk.cursor.iter()) {
+            let from = sent.from();
+            let is_missed = |start| from < start;
+            if self.hub.ring_start(partition).is_some_and(is_missed) {
+                let first = missed.entry(partition).or_insert(from);
+                *first = from.min(*first);
+            }
+        }
+        let missed = missed.into_iter();
+        missed
+            .map(|(partition, from)| self.hub.checkpoint_before(partition, from))
+            .collect()
+    }
+
+    /// Whether the hub has everything from these positions on in memory.
+    fn reaches(&self, position: &BTreeMap<i32, i64>) -> bool {
+        position.iter().all(|(partition, next)| {
+            let start = self.hub.ring_start(*partition);
+            start.is_none_or(|start| *next >= start)
+        })
+    }
+}
+
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.chunk.events.len() >= CHUNK_EVENTS_MAX
+    }
+}
+
+fn report(error: Option<&ReadError>) {
+    if let Some(error) = error {
+        tracing::debug!(%error, "failed to read missed events for live clients, retrying");
+    }
+}

@@ -1,0 +1,183 @@
+//! `GET /api/v1/orders/{id}/events` and `GET /api/v1/customers/{id}/events`.
+//!
+//! A request with `Upgrade: websocket` gets a WebSocket, any other one server-sent events.
+
+use super::{
+    cursor::Cursor,
+    known, sse,
+    start::{JOURNAL, Live},
+    target::Target,
+    websocket,
+};
+use crate::{order, paging};
+use axum::{
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::Response,
+};
+use kafka::partition::of_key;
+use serde::Deserialize;
+use service::{
+    extract::{ApiPath, ApiQuery},
+    problem::Problem,
+};
+use utoipa::{IntoParams, IntoResponses};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The order or the customer.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct FollowedPath {
+    /// TypeID of an order or a credit note, or opaque id of a customer.
+    id: String,
+}
+
+/// Where to begin.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Beginning {
+    /// As the header `Last-Event-ID`, for clients that can't set headers. The header has precedence.
+    last_event_id: Option<String>,
+}
+
+/// The errors of both streams.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only documented")]
+enum StreamProblems {
+    /// INVALID_ORDER_ID, INVALID_TEXT, LAST_EVENT_ID_INVALID, WEBSOCKET_INVALID or UNKNOWN_OR_INVALID_PARAMETER.
+    #[response(status = 400)]
+    Refused(Problem),
+    /// ORIGIN_NOT_SERVED: a WebSocket from a web page of another origin.
+    #[response(status = 403)]
+    Forbidden(Problem),
+    /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
+    #[response(status = 404)]
+    NotFound(Problem),
+    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY or TOO_MANY_LIVE_CLIENTS.
+    #[response(status = 503)]
+    Unavailable(Problem),
+}
+
+/// A request for a stream.
+struct Request {
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: HeaderMap,
+    last_event_id: Option<String>,
+}
+
+pub(crate) fn routes(live: Live) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(follow_order))
+        .routes(routes!(follow_customer))
+        .with_state(live)
+}
+
+/// The events of an order or a credit note, as they are recorded: server-sent events, or a WebSocket if the request has
+/// `Upgrade: websocket`.
+///
+/// Each event is a JSON object with `id`, `type`, `aggregate`, `version`, `position`, `recorded_at` and `data`. Pass the
+/// `id` of the last one in `Last-Event-ID` to continue behind it: nothing is missing, and nothing comes twice. The
+/// `Daybook-Position` of a command's answer is such an id, too. Without it, only events from now on are sent.
+///
+/// Before a stream ends, its reason is sent: an SSE event `error` with `code` and `detail`, or the close code and reason
+/// of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN (4003) or
+/// NODE_STOPPING (1001).
+#[utoipa::path(get, path = "/orders/{id}/events", tag = "orders",
+    params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
+async fn follow_order(
+    State(live): State<Live>,
+    ApiPath(FollowedPath { id }): ApiPath<FollowedPath>,
+    ApiQuery(Beginning { last_event_id }): ApiQuery<Beginning>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    order::check_id(&id)?;
+    let request = Request {
+        upgrade,
+        headers,
+        last_event_id,
+    };
+    let partition = of_key(id.as_bytes(), live.partitions()?);
+    let cursor = request.cursor(&[partition])?;
+    if cursor.is_none() {
+        known::check_order(live.databases(), &id).await?;
+    }
+    let target = Target::Aggregate { key: id, partition };
+    request.respond(&live, target, cursor).await
+}
+
+/// The events of all orders and credit notes of a customer, as they are recorded; otherwise as the events of one order.
+///
+/// The events of each order come in order. An `id` names a position in every partition of the journal.
+#[utoipa::path(get, path = "/customers/{id}/events", tag = "orders",
+    params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+        (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
+async fn follow_customer(
+    State(live): State<Live>,
+    ApiPath(FollowedPath { id }): ApiPath<FollowedPath>,
+    ApiQuery(Beginning { last_event_id }): ApiQuery<Beginning>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let customer = paging::text("id", &id)?;
+    let request = Request {
+        upgrade,
+        headers,
+        last_event_id,
+    };
+    let partitions: Vec<i32> = (0..live.partitions()?).collect();
+    let cursor = request.cursor(&partitions)?;
+    if cursor.is_none() {
+        known::check_customer(live.databases(), &customer).await?;
+    }
+    request
+        .respond(&live, Target::Customer(customer), cursor)
+        .await
+}
+
+impl Request {
+    /// Where the client's last stream ended.
+    fn cursor(&self, partitions: &[i32]) -> Result<Option<Cursor>, Problem> {
+        let header = self.headers.get(LAST_EVENT_ID).map(|value| value.to_str());
+        let text = match header {
+            // A malformed text is refused below.
+            Some(text) => Some(text.unwrap_or("?")),
+            None => self.last_event_id.as_deref(),
+        };
+        let text = text.filter(|text| !text.is_empty());
+        text.map(|text| Cursor::parse(text, JOURNAL, partitions))
+            .transpose()
+    }
+
+    async fn respond(
+        self,
+        live: &Live,
+        target: Target,
+        cursor: Option<Cursor>,
+    ) -> Result<Response, Problem> {
+        if !self.headers.contains_key(header::UPGRADE) {
+            return Ok(sse::respond(live.subscribe(target, cursor).await?));
+        }
+        let upgrade = self.upgrade.map_err(|rejection| {
+            let detail = format!(
+                "Upgrade: {}; send the headers of a WebSocket",
+                rejection.body_text()
+            );
+            Problem::new(StatusCode::BAD_REQUEST, "WEBSOCKET_INVALID", detail)
+        })?;
+        websocket::check_origin(&self.headers)?;
+        Ok(websocket::respond(
+            upgrade,
+            live.subscribe(target, cursor).await?,
+        ))
+    }
+}

@@ -1,0 +1,202 @@
+//! The live updates of a node: created with its routes, and started once the journal can be read.
+
+use super::{
+    client::{Client, Sources},
+    cursor::Cursor,
+    following::follow,
+    hub::Hub,
+    known,
+    resume::Passes,
+    target::Target,
+};
+use crate::databases::Databases;
+use axum::http::StatusCode;
+use journal::{Checkpoint, Readers, Source};
+use schemas::{ContextEvent, orders::Event, topics::PartitionCounts};
+use service::problem::Problem;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Time between two heartbeats, one timer for all clients.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Most clients of a process, unless the settings say otherwise.
+pub const CLIENTS_MAX_DEFAULT: usize = 10_000;
+
+/// The journal that clients follow.
+pub(super) const JOURNAL: &str = Event::CONTEXT.topic;
+
+/// The live updates of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Live {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    databases: Databases,
+    /// A place for each client.
+    places: Arc<Semaphore>,
+    clients_max: usize,
+    journal: OnceLock<Journal>,
+    /// Started by the first client.
+    sources: OnceCell<Arc<Sources<Event>>>,
+}
+
+/// The parts that the hub needs to start.
+struct Journal {
+    readers: Readers,
+    source: Source,
+    partitions: i32,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A client with its place.
+pub(super) struct Subscriber {
+    pub client: Client<Event>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Live {
+    /// Live updates for at most `clients_max` clients.
+    pub fn new(databases: Databases, clients_max: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                databases,
+                places: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
+                clients_max,
+                journal: OnceLock::new(),
+                sources: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// Accepts clients from now on. Nothing is read before the first one.
+    pub fn start(
+        &self,
+        readers: Readers,
+        source: Source,
+        partitions: &PartitionCounts,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let journal = Journal {
+            readers,
+            source,
+            partitions: partitions.of(JOURNAL),
+            stop,
+            tasks,
+        };
+        // A second call changes nothing.
+        let _ = self.shared.journal.set(journal);
+    }
+
+    /// The databases, which know the orders and the customers.
+    pub(super) fn databases(&self) -> &Databases {
+        &self.shared.databases
+    }
+
+    /// The number of partitions of the journal.
+    ///
+    /// # Errors
+    /// 503: the node is starting.
+    pub(super) fn partitions(&self) -> Result<i32, Problem> {
+        Ok(self.journal()?.partitions)
+    }
+
+    /// A client's stream.
+    ///
+    /// # Errors
+    /// 503: the node is starting, or has no place for another client.
+    pub(super) async fn subscribe(
+        &self,
+        target: Target,
+        cursor: Option<Cursor>,
+    ) -> Result<Subscriber, Problem> {
+        let place = self.shared.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| {
+            let detail = format!(
+                "this node has its maximum of {} live clients: connect to another node, or again later",
+                self.shared.clients_max
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_LIVE_CLIENTS", detail)
+        })?;
+        let journal = self.journal()?;
+        let sources = self
+            .shared
+            .sources
+            .get_or_init(|| self.begin(journal))
+            .await;
+        Ok(Subscriber {
+            client: Client::new(sources.clone(), target, cursor),
+            _place: place,
+        })
+    }
+
+    fn journal(&self) -> Result<&Journal, Problem> {
+        self.shared.journal.get().ok_or_else(|| {
+            let detail = "this node is still starting: connect again later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LIVE_NOT_READY", detail)
+        })
+    }
+
+    /// Starts the hub, its passes over the log, and the heartbeats.
+    async fn begin(&self, journal: &Journal) -> Arc<Sources<Event>> {
+        let hub = Arc::new(Hub::new());
+        let (resumes, passes) = Passes::new(hub.clone(), journal.source.clone());
+        let (beat, heartbeats) = watch::channel(0);
+        let (databases, partitions) = (self.shared.databases.clone(), journal.partitions);
+        let (shared, log) = (journal.readers.of::<Event>(), journal.source.clone());
+        let followed = hub.clone();
+        let following = async move {
+            let starts = starts(&databases, partitions).await;
+            follow(followed, shared, log, starts).await;
+        };
+        let beating = async move {
+            let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+            loop {
+                ticks.tick().await;
+                beat.send_modify(|count| *count += 1);
+            }
+        };
+        journal.spawn("live hub", following);
+        journal.spawn("live resumes", passes.run());
+        journal.spawn("live heartbeats", beating);
+        Arc::new(Sources {
+            hub,
+            resumes,
+            heartbeats,
+            stop: journal.stop.clone(),
+        })
+    }
+}
+
+impl Journal {
+    /// Runs a task until the node stops.
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let task = async move {
+            stop.run_until_cancelled_owned(task).await;
+        };
+        let supervised = service::shutdown::supervise(name, self.stop.clone(), task);
+        self.tasks.spawn(supervised);
+    }
+}
+
+/// The hub's first checkpoints: those of the view of orders, which are near the log's end; else the log's start.
+async fn starts(databases: &Databases, partitions: i32) -> Vec<Checkpoint> {
+    let stored = known::checkpoints(databases).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "failed to read checkpoints for live clients, reading the journal from its start");
+        Vec::new()
+    });
+    let of_partition = |partition| {
+        let stored = stored.iter().find(|stored| stored.partition == partition);
+        stored
+            .cloned()
+            .unwrap_or_else(|| Checkpoint::start(JOURNAL, partition))
+    };
+    (0..partitions).map(of_partition).collect()
+}

@@ -1,0 +1,40 @@
+-- Products, for search by words, misspelt words and prefixes. The similarity of words is pg_trgm's.
+DO $$
+BEGIN
+  CREATE EXTENSION IF NOT EXISTS pg_trgm;
+EXCEPTION
+  WHEN insufficient_privilege THEN
+    RAISE EXCEPTION 'role % may not create the extension pg_trgm in database %: run CREATE EXTENSION pg_trgm there as its owner',
+      current_user, current_database() USING ERRCODE = 'insufficient_privilege';
+  WHEN undefined_file OR feature_not_supported THEN
+    RAISE EXCEPTION 'the server has no extension pg_trgm: install the contrib modules of Postgres on it'
+      USING ERRCODE = 'undefined_file';
+END
+$$;
+
+CREATE TABLE IF NOT EXISTS catalog_v1 (
+  sku         text        COLLATE "C" PRIMARY KEY,
+  description text        NOT NULL,
+  -- The beginning of the description in lower case: the order of names, and what prefixes and misspelt words are
+  -- compared with.
+  name        text        COLLATE "C" NOT NULL,
+  -- Minor units; null until the product is priced for the first time.
+  price       bigint,
+  currency    text        COLLATE "C",
+  created_at  timestamptz NOT NULL,
+  version     bigint      NOT NULL,
+  -- A word counts in each form of its stem, and as it is written.
+  words       tsvector    NOT NULL GENERATED ALWAYS AS (
+    setweight(to_tsvector('simple', sku), 'A')
+      || setweight(to_tsvector('english', description), 'B')
+      || setweight(to_tsvector('simple', description), 'C')
+  ) STORED,
+  CHECK ((price IS NULL) = (currency IS NULL))
+);
+
+CREATE INDEX IF NOT EXISTS catalog_v1_words ON catalog_v1 USING gin (words);
+CREATE INDEX IF NOT EXISTS catalog_v1_trigrams ON catalog_v1 USING gin (name gin_trgm_ops);
+-- Each order of the list: a page continues behind the last key of the one before.
+CREATE INDEX IF NOT EXISTS catalog_v1_by_name ON catalog_v1 (name, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1_by_price ON catalog_v1 (currency, price, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1_by_time ON catalog_v1 (created_at, sku);

@@ -1,0 +1,192 @@
+//! The SQL of the queries for products.
+
+use super::{
+    filter::{Filter, Prefix},
+    sort::{After, Sort},
+    tables::ProductRow,
+};
+use crate::{
+    columns::{Columns, list},
+    postgres::Instant,
+    problems::QueryError,
+};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder, Transaction};
+
+/// Least similarity of a search text with a part of a name, from 0 to 1. Two letters of `lantern` may be swapped, or one of
+/// them missing; higher values find fewer misspelt words.
+const SIMILARITY_MIN: &str = "0.45";
+/// The search text's words: as stems, and as they are written. The text is the statement's first parameter.
+const WORDS: &str = "(plainto_tsquery('english', $1) || plainto_tsquery('simple', $1))";
+/// Lower bounds of the price bands after the first one, in minor units.
+pub(super) const PRICE_BANDS: [i64; 4] = [100, 500, 1_000, 5_000];
+
+/// A product that matches a filter.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(super) struct Match {
+    #[sqlx(flatten)]
+    pub row: ProductRow,
+    /// Millionths; 0 without a search text.
+    pub relevance: i64,
+}
+
+/// The number of products in one price band of one currency; `None` counts products without a price.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(super) struct BandCount {
+    pub currency: Option<String>,
+    /// The number of lower bounds in [`PRICE_BANDS`] that are not above the price.
+    pub band: Option<i32>,
+    pub products: i64,
+}
+
+/// One row more than the page, to know whether there is a next page; and the counts of all matches, if the filter asks
+/// for them. Both are of one snapshot.
+pub(super) async fn find_page(
+    pool: &PgPool,
+    filter: &Filter,
+) -> Result<(Vec<Match>, Option<Vec<BandCount>>), QueryError> {
+    let mut transaction = begin(pool).await?;
+    let mut page = QueryBuilder::new("");
+    push_page(&mut page, filter);
+    let matches = page.build_query_as().fetch_all(&mut *transaction).await?;
+    let mut bands = None;
+    if filter.facets {
+        let mut counts = QueryBuilder::new("");
+        push_band_counts(&mut counts, filter);
+        bands = Some(counts.build_query_as().fetch_all(&mut *transaction).await?);
+    }
+    transaction.commit().await?;
+    Ok((matches, bands))
+}
+
+/// One product.
+pub(super) async fn find_one(pool: &PgPool, sku: &str) -> Result<Option<ProductRow>, QueryError> {
+    let (columns, table) = (list(ProductRow::all()), ProductRow::TABLE);
+    let statement = format!("SELECT {columns} FROM {table} WHERE sku = $1");
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(sku);
+    Ok(query.fetch_optional(pool).await?)
+}
+
+/// The first products by name whose name begins with a prefix.
+pub(super) async fn find_by_prefix(
+    pool: &PgPool,
+    prefix: &Prefix,
+) -> Result<Vec<ProductRow>, QueryError> {
+    let (columns, table, limit) = (list(ProductRow::all()), ProductRow::TABLE, prefix.limit);
+    // The range of the names with this prefix, in the order of the index; no name has a character after U+10FFFF.
+    let statement = format!(
+        "SELECT {columns} FROM {table} WHERE name >= $1 AND name <= $1 || chr(1114111) \
+         ORDER BY name, sku LIMIT {limit}"
+    );
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(&prefix.text);
+    Ok(query.fetch_all(pool).await?)
+}
+
+/// Begins a transaction in which `<%` finds texts of [`SIMILARITY_MIN`].
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("SELECT set_config('pg_trgm.word_similarity_threshold', $1, true)")
+        .bind(SIMILARITY_MIN)
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
+}
+
+fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    let columns = list(ProductRow::all());
+    query.push(format!("SELECT {columns}, relevance FROM ("));
+    push_matches(query, filter);
+    query.push(") AS matches");
+    if let Some(after) = &filter.after {
+        query.push(" WHERE ");
+        push_after(query, filter.sort, after);
+    }
+    let order = match filter.sort {
+        Sort::Relevance => "relevance DESC, sku",
+        Sort::Name => "name, sku",
+        Sort::PriceAsc => "price, sku",
+        Sort::PriceDesc => "price DESC, sku DESC",
+        Sort::Newest => "created_at DESC, sku DESC",
+    };
+    // A literal, because the plan depends on it.
+    let count = filter.limit + 1;
+    query.push(format!(" ORDER BY {order} LIMIT {count}"));
+}
+
+fn push_band_counts(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    let bounds = list(PRICE_BANDS.map(|bound| bound.to_string()));
+    query.push(format!(
+        "SELECT currency, width_bucket(price, ARRAY[{bounds}]::bigint[]) AS band, \
+         count(*) AS products FROM ("
+    ));
+    push_matches(query, filter);
+    query.push(") AS matches GROUP BY currency, band ORDER BY currency, band");
+}
+
+/// Appends all products that match the filter. It must have the statement's first parameter.
+fn push_matches(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    let (columns, table) = (list(ProductRow::all()), ProductRow::TABLE);
+    query.push(format!("SELECT {columns}, "));
+    match &filter.search {
+        // All words in any form make a better match than similar letters.
+        Some(search) => query
+            .push("(1000000 * (word_similarity(")
+            .push_bind(search.clone())
+            .push(format!(
+                ", name) + CASE WHEN words @@ {WORDS} THEN 1 + ts_rank(words, {WORDS}) ELSE 0 END))\
+                 ::bigint AS relevance FROM {table} WHERE (words @@ {WORDS} OR $1 <% name)"
+            )),
+        None => query.push(format!("0::bigint AS relevance FROM {table} WHERE true")),
+    };
+    if let Some(currency) = &filter.currency {
+        query.push(" AND currency = ").push_bind(currency.clone());
+    }
+    if let Some(min) = filter.price_min {
+        query.push(" AND price >= ").push_bind(min);
+    }
+    if let Some(max) = filter.price_max {
+        query.push(" AND price <= ").push_bind(max);
+    }
+    match filter.priced {
+        Some(true) => query.push(" AND price IS NOT NULL"),
+        Some(false) => query.push(" AND price IS NULL"),
+        None => query,
+    };
+}
+
+/// Appends the condition of the rows behind the last one of the page before.
+fn push_after(query: &mut QueryBuilder<Postgres>, sort: Sort, after: &After) {
+    match after {
+        After::Relevance(key) => query
+            .push("(relevance < ")
+            .push_bind(key.relevance)
+            .push(" OR (relevance = ")
+            .push_bind(key.relevance)
+            .push(" AND sku > ")
+            .push_bind(key.sku.clone())
+            .push("))"),
+        After::Name(key) => query
+            .push("(name, sku) > (")
+            .push_bind(key.name.clone())
+            .push(", ")
+            .push_bind(key.sku.clone())
+            .push(")"),
+        After::Price(key) => query
+            .push(match sort {
+                Sort::PriceDesc => "(price, sku) < (",
+                Sort::PriceAsc | Sort::Relevance | Sort::Name | Sort::Newest => "(price, sku) > (",
+            })
+            .push_bind(key.price)
+            .push(", ")
+            .push_bind(key.sku.clone())
+            .push(")"),
+        After::Newest(key) => query
+            .push("(created_at, sku) < (")
+            .push_bind(Instant(key.created_at))
+            .push(", ")
+            .push_bind(key.sku.clone())
+            .push(")"),
+    };
+}

@@ -1,0 +1,23 @@
+//! Read-your-writes: a query that names positions waits until the view that answers has applied them.
+//!
+//! A command's answer has the position of its commit in `Daybook-Position`, such as `journal.orders/3@1234`. A query
+//! passes on the positions that its client knows, of any journals. [`PositionLayer`] is the middleware of all queries
+//! of a view: it waits, for a bounded time, until the view has applied every position of the journals that it reads.
+//! An answer that the view gives before that has `Daybook-Stale: true`, and `Daybook-Lag` says how far the view is
+//! behind.
+//!
+//! The reader of a view in this process ends waits by its progress. Another process may be the one that moves the
+//! view, so waits that last are ended by the positions that are stored with the view's rows: `polls` reads them, once
+//! for all waits of a view. `positions` parses the header, and `document` describes all this in the OpenAPI document.
+
+mod document;
+mod layer;
+mod polls;
+mod positions;
+#[cfg(test)]
+mod tests;
+
+pub use document::document_positions;
+pub use layer::{PositionLayer, View, WAIT_MS_DEFAULT, WAITS_MAX, wait_for_positions};
+pub use polls::{ReadStored, StoredPosition};
+pub use positions::{DAYBOOK_LAG, DAYBOOK_POSITION, DAYBOOK_STALE, Positions};

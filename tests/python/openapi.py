@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Sends requests that schemathesis generates from the OpenAPI document of a running node.
+
+It fails if an answer is a failure of the server, or has a status, media type, header or body that the document does not
+describe. It calls the queries and the commands of one aggregate; not the batch, whose body is a stream, and not the pages
+for operators. The seed is fixed, so each run sends the same requests.
+
+    python3 tests/python/openapi.py URL EXAMPLES-MAX ORDER-ID
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+SEED = "1"
+# Most seconds for all requests; the requests that are left out then are the random ones.
+SECONDS_MAX = "60"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance"
+)
+# The id of an order in the document's examples.
+EXAMPLE = "order_01h455vb4pex5vsknk084sn02q"
+OPERATIONS = r"^/api/v1/(products|orders|customers|countries|analytics)"
+
+
+def main():
+    url, examples_max, order = sys.argv[1:]
+    with urllib.request.urlopen(f"{url}/openapi.json", timeout=10) as answer:
+        document = answer.read().decode()
+    if EXAMPLE not in document:
+        raise SystemExit(f"the document has no example {EXAMPLE}")
+    # So the examples' order is found.
+    document = document.replace(EXAMPLE, order)
+    json.loads(document)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "openapi.json"
+        path.write_text(document, encoding="utf-8")
+        program = pathlib.Path(sys.executable).with_name("schemathesis")
+        command = [
+            str(program), "run", str(path), "--url", url, "--checks", CHECKS, "--seed", SEED,
+            "--max-examples", examples_max, "--max-time", SECONDS_MAX, "--phases", "examples,coverage,fuzzing",
+            "--include-path-regex", OPERATIONS, "--generation-database", "none", "--request-timeout", "20",
+            "--suppress-health-check", "all", "--no-color",
+        ]  # fmt: skip
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    sys.stdout.write(result.stdout[-20_000:])
+    sys.stderr.write(result.stdout[-20_000:] if result.returncode else "")
+    sys.stderr.write(result.stderr[-5_000:])
+    raise SystemExit(result.returncode)
+
+
+if __name__ == "__main__":
+    main()

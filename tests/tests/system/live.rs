@@ -1,0 +1,371 @@
+//! Live updates: nothing is missing and nothing comes twice, over restarts and at any node, and every end has a reason.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::{process::Stdio, time::Duration};
+use system_tests::{
+    Client, Deployment, Events, Node, Poll, SseEvent,
+    environment::source_file,
+    free_address::free_address,
+    http::send,
+    sale::{import_sale, line},
+    until,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpSocket,
+    process::Command,
+    time::timeout,
+};
+
+const EVENTS: &str = "/api/v1/customers/eve/events";
+/// Sales of a stream that is resumed at each of its events.
+const SALES: usize = 12;
+/// Longest time until a stream ends.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time from SIGTERM to the end of a node.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Large sales, together more than the buffers of a connection and a client's queue hold.
+const LARGE_SALES: usize = 400;
+/// Lines of a large sale.
+const LARGE_LINES: usize = 600;
+
+/// An answered command.
+struct Sold {
+    id: String,
+    position: String,
+}
+
+pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_gets_none_twice(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    let mut events = followed(&node, "first").await?;
+    let mut ids = vec![events.last_id.clone()];
+    let mut expected = Vec::new();
+    for number in 0..SALES {
+        let sold = sell(node.client(), &format!("sale {number}"), "eve", 1).await?;
+        sell(node.client(), &format!("other {number}"), "bob", 1).await?;
+        let event = events.next().await?;
+        ensure!(
+            event.data["aggregate"] == *sold.id,
+            "{event:?} instead of {}",
+            sold.id
+        );
+        ensure!(event.data["position"] == *sold.position, "{event:?}");
+        ids.push(event.id.clone());
+        expected.push(event);
+    }
+    resumes_at_each(&node, &ids, &expected).await?;
+    drop(events);
+    node.kill().await?;
+    let node = deployment.serve().await?;
+    resumes_at_each(&node, &ids, &expected).await?;
+    // And new events follow behind those from the log.
+    let mut events = Events::open(node.client(), EVENTS, Some(&ids[SALES / 2])).await?;
+    let missed = events.take(SALES - SALES / 2).await?;
+    same_events(&missed, &expected[SALES / 2..])?;
+    let sold = sell(node.client(), "after the restart", "eve", 1).await?;
+    let event = events.next().await?;
+    ensure!(
+        event.data["aggregate"] == *sold.id,
+        "{event:?} instead of {}",
+        sold.id
+    );
+    Ok(())
+}
+
+pub async fn an_event_reaches_the_clients_of_every_node(deployment: &Deployment) -> Result<()> {
+    let nodes = [
+        deployment.serve().await?,
+        deployment.serve_at(free_address()?).await?,
+    ];
+    let mut first = followed(&nodes[0], "first").await?;
+    let mut second = Events::open(nodes[1].client(), EVENTS, Some(&first.last_id)).await?;
+    for number in 0..SALES {
+        let writer = nodes[number % 2].client();
+        let sold = sell(writer, &format!("sale {number}"), "eve", 1).await?;
+        for events in [&mut first, &mut second] {
+            let event = events.next().await?;
+            ensure!(
+                event.data["aggregate"] == *sold.id,
+                "{event:?} instead of {}",
+                sold.id
+            );
+        }
+        // The next event comes to the other node's client.
+        let (one, other) = (first.last_id.clone(), second.last_id.clone());
+        first = Events::open(nodes[0].client(), EVENTS, Some(&other)).await?;
+        second = Events::open(nodes[1].client(), EVENTS, Some(&one)).await?;
+    }
+    Ok(())
+}
+
+pub async fn an_order_is_followed_from_the_position_of_its_command(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.serve().await?;
+    let sold = sell(node.client(), "an order", "eve", 2).await?;
+    let path = format!("/api/v1/orders/{}/events", sold.id);
+    let (log, offset) = sold.position.split_once('@').context("no offset")?;
+    let before = format!("{log}@{}", offset.parse::<i64>()? - 1);
+    let mut events = Events::open(node.client(), &path, Some(&before)).await?;
+    let event = events.next().await?;
+    ensure!(event.id == format!("{}#0", sold.position), "{event:?}");
+    let data = &event.data["data"];
+    ensure!(
+        event.data["type"] == "SaleImported" && event.data["version"] == 1,
+        "{event:?}"
+    );
+    ensure!(data["ordered_at"] == "2010-12-01T08:26:00Z", "{event:?}");
+    ensure!(
+        data["lines"].as_array().map(Vec::len) == Some(2),
+        "{event:?}"
+    );
+    // The order exists for a client that names the command's position, although its view may be behind.
+    let request = node.client().request(reqwest::Method::GET, &path);
+    let response = request
+        .header("daybook-position", &sold.position)
+        .send()
+        .await?;
+    ensure!(response.status() == 200, "{}", response.status());
+    Ok(())
+}
+
+pub async fn a_stream_that_can_not_begin_is_refused(deployment: &Deployment) -> Result<()> {
+    let mut command = deployment.command();
+    command.env("DAYBOOK_HTTP_LIVE_CLIENTS_MAX", "2");
+    let mut node = Node::start(
+        command,
+        "serve",
+        deployment.listen(),
+        &deployment.log("serve"),
+    )
+    .await?;
+    node.ready().await?;
+    let client = node.client();
+    let first = followed(&node, "first").await?;
+    for (path, status, code) in [
+        (
+            "/api/v1/orders/order_01h455vb4pex5vsknk084sn02q/events",
+            404,
+            "ORDER_NOT_FOUND",
+        ),
+        ("/api/v1/orders/17/events", 400, "INVALID_ORDER_ID"),
+        ("/api/v1/customers/nobody/events", 404, "CUSTOMER_NOT_FOUND"),
+        (
+            "/api/v1/customers/eve/events?last_event_id=7",
+            400,
+            "LAST_EVENT_ID_INVALID",
+        ),
+        (
+            "/api/v1/customers/eve/events?after=7",
+            400,
+            "UNKNOWN_OR_INVALID_PARAMETER",
+        ),
+    ] {
+        client.get(path).await?.problem(status, code)?;
+    }
+    let upgrade = |origin| {
+        let request = client
+            .request(reqwest::Method::GET, EVENTS)
+            .header("origin", origin);
+        let request = request
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket");
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        send(
+            request
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", key),
+        )
+    };
+    upgrade("http://page.example")
+        .await?
+        .problem(403, "ORIGIN_NOT_SERVED")?;
+    // The node notices a while later that an earlier client has gone.
+    let second = until("a place for a second client", END_TIMEOUT, async || {
+        Ok(match Events::open(client, EVENTS, None).await {
+            Ok(second) => Poll::Ready(second),
+            Err(error) => Poll::Pending(format!("{error:#}")),
+        })
+    })
+    .await?;
+    client
+        .get(EVENTS)
+        .await?
+        .problem(503, "TOO_MANY_LIVE_CLIENTS")?;
+    drop((first, second));
+    Ok(())
+}
+
+pub async fn a_client_that_does_not_read_is_dropped_with_the_reason(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.serve().await?;
+    let last = followed(&node, "first").await?.last_id;
+    let socket = TcpSocket::new_v4()?;
+    // The smallest buffer, so that few events are on their way.
+    socket.set_recv_buffer_size(4 << 10)?;
+    let mut stream = socket.connect(deployment.listen()).await?;
+    let request = format!(
+        "GET {EVENTS} HTTP/1.1\r\nHost: {}\r\nLast-Event-ID: {last}\r\nConnection: close\r\n\r\n",
+        deployment.listen()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await?;
+    ensure!(
+        head == *b"HTTP/1.1 200 OK",
+        "{:?}",
+        String::from_utf8_lossy(&head)
+    );
+    for number in 0..LARGE_SALES {
+        sell(
+            node.client(),
+            &format!("large {number}"),
+            "eve",
+            LARGE_LINES,
+        )
+        .await?;
+    }
+    let mut text = Vec::new();
+    let read = timeout(END_TIMEOUT, stream.read_to_end(&mut text)).await;
+    read.context("the stream does not end")??;
+    let text = String::from_utf8_lossy(&text);
+    ensure!(
+        text.contains("CLIENT_TOO_SLOW"),
+        "no reason at the end of {} bytes",
+        text.len()
+    );
+    ensure!(
+        node.client()
+            .metric("daybook_projections_live_slow_clients_total")
+            .await?
+            >= 1.0
+    );
+    Ok(())
+}
+
+pub async fn clients_in_another_language_read_both_forms_and_learn_why_they_end(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    let mut events = followed(&node, "first").await?;
+    let last = events.last_id.clone();
+    for number in 0..SALES {
+        sell(node.client(), &format!("sale {number}"), "eve", 1).await?;
+    }
+    let expected: Vec<Value> = events
+        .take(SALES)
+        .await?
+        .into_iter()
+        .map(|event| event.data)
+        .collect();
+    let mut child = Command::new(&deployment.environment.python)
+        .arg(source_file("tests/python/live.py"))
+        .args([
+            node.client().base(),
+            EVENTS,
+            &last,
+            &SALES.to_string(),
+            "--until-end",
+        ])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.stdout.take().context("no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let found = json_line(&mut lines).await?;
+    for form in ["sse", "websocket"] {
+        ensure!(
+            found[form] == json!(expected),
+            "{form}: {} instead of {expected:?}",
+            found[form]
+        );
+    }
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    let ends = json_line(&mut lines).await?;
+    let sse = &ends["sse_end"];
+    ensure!(
+        sse["name"] == "error" && sse["code"] == "NODE_STOPPING",
+        "{ends}"
+    );
+    let websocket = json!({"code": 1001, "reason": "NODE_STOPPING"});
+    ensure!(ends["websocket_end"] == websocket, "{ends}");
+    let end = events.next().await?;
+    ensure!(
+        end.name == "error" && end.data["code"] == "NODE_STOPPING",
+        "{end:?}"
+    );
+    Ok(())
+}
+
+async fn json_line(
+    lines: &mut tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+) -> Result<Value> {
+    let line = timeout(END_TIMEOUT, lines.next_line()).await;
+    let line = line
+        .context("no line in time")??
+        .context("the program has ended")?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// The stream of new events of the customer, who has a sale before.
+async fn followed(node: &Node, sale: &str) -> Result<Events> {
+    let sold = sell(node.client(), sale, "eve", 1).await?;
+    let request = node.client().request(reqwest::Method::GET, EVENTS);
+    // Waits until the customer is known.
+    let response = request
+        .header("daybook-position", &sold.position)
+        .send()
+        .await?;
+    ensure!(response.status() == 200, "{}", response.status());
+    drop(response);
+    Events::open(node.client(), EVENTS, None).await
+}
+
+/// Resumes behind each id, and compares the events with the expected ones.
+async fn resumes_at_each(node: &Node, ids: &[String], expected: &[SseEvent]) -> Result<()> {
+    for (index, id) in ids.iter().enumerate() {
+        let mut events = Events::open(node.client(), EVENTS, Some(id)).await?;
+        let found = events.take(expected.len() - index).await?;
+        same_events(&found, &expected[index..]).with_context(|| format!("behind {id}"))?;
+    }
+    Ok(())
+}
+
+/// Compares events by their positions. Ids also name other partitions, whose positions may differ.
+fn same_events(found: &[SseEvent], expected: &[SseEvent]) -> Result<()> {
+    let positions = |events: &[SseEvent]| {
+        let mut positions: Vec<String> = events
+            .iter()
+            .map(|event| event.data["position"].to_string())
+            .collect();
+        // There is no order between partitions.
+        positions.sort();
+        positions
+    };
+    let (found, expected) = (positions(found), positions(expected));
+    ensure!(found == expected, "{found:?} instead of {expected:?}");
+    Ok(())
+}
+
+/// Imports a sale with some lines.
+async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Result<Sold> {
+    let sale = json!({"invoice": name, "customer": customer, "country": "EIRE", "currency": "GBP",
+        "ordered_at": "2010-12-01T08:26:00Z", "lines": vec![line("A"); lines]});
+    let answers = client
+        .post_lines(format!("{}\n", import_sale(name, &sale)))
+        .await?;
+    let answer = answers.first().context("no answer")?;
+    ensure!(answer["status"] == 201, "{answer}");
+    let text = |name: &str| {
+        let text = answer[name].as_str().map(str::to_owned);
+        text.with_context(|| format!("no {name}: {answer}"))
+    };
+    Ok(Sold {
+        id: text("id")?,
+        position: text("position")?,
+    })
+}

@@ -1,0 +1,204 @@
+//! Read-your-writes: a query that names the position of a write finds it, at any node, or says that it is stale.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use system_tests::{
+    Answer, Client, Deployment, FaultProxy, Node, Server,
+    free_address::free_address,
+    http::send,
+    sale::{import_sale, line},
+};
+
+/// Clients, each with a connection to every node.
+const CLIENTS: usize = 64;
+/// Writes of each client. Each is followed by one query of every view at every node.
+const WRITES: usize = 20;
+/// A position that no test reaches.
+const FAR: &str = "journal.orders/0@1000000000";
+
+/// A write of a client.
+struct Write {
+    id: String,
+    position: String,
+}
+
+pub async fn a_query_finds_the_write_of_its_position_at_every_node(
+    deployment: &Deployment,
+) -> Result<()> {
+    let nodes = two_nodes(deployment).await?;
+    let clients = (0..CLIENTS).map(|number| write_and_read(&nodes, number));
+    let stale: usize = try_join_all(clients).await?.into_iter().sum();
+    let queries = CLIENTS * WRITES * nodes.len() * 3;
+    // An answer may say that it is stale while a projector gives way to that of the other node.
+    println!("{stale} of {queries} answers were stale and said so");
+    ensure!(
+        stale < queries / 2,
+        "{stale} of {queries} answers were stale"
+    );
+    Ok(())
+}
+
+pub async fn an_answer_that_lacks_a_position_says_how_far_its_view_is_behind(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.serve().await?;
+    let client = Client::new(node.client().base().to_owned())?;
+    for path in [
+        "/api/v1/orders",
+        "/api/v1/orders/order_01h455vb4pex5vsknk084sn02q",
+        "/api/v1/customers/1/orders",
+        "/api/v1/analytics/series?job=revenue_by_country&window=day",
+    ] {
+        let answer = read(&client, path, FAR).await?;
+        ensure!(is_stale(&answer), "{path}: not stale: {:?}", answer.headers);
+        let lag = answer.header("daybook-lag");
+        ensure!(lag.starts_with("journal.orders/0="), "{path}: {lag:?}");
+        for malformed in [
+            "journal.orders/0",
+            "journal.orders/1000@1",
+            "journal.none/0@1",
+        ] {
+            let answer = read(&client, path, malformed).await?;
+            answer.problem(400, "POSITION_INVALID")?;
+        }
+        let other = read(&client, path, "journal.catalog/0@1000000000").await?;
+        ensure!(!is_stale(&other), "{path}: stale: {:?}", other.headers);
+    }
+    Ok(())
+}
+
+pub async fn a_view_without_its_database_gives_no_old_answer_without_a_mark(
+    deployment: &Deployment,
+) -> Result<()> {
+    for (server, path) in [
+        (Server::Postgres, "/api/v1/orders"),
+        (Server::Cassandra, "/api/v1/customers/1/orders"),
+    ] {
+        let mut proxy = FaultProxy::before(server, &deployment.environment).await?;
+        let mut node = deployment.clone().behind(&proxy).serve().await?;
+        let client = Client::new(node.client().base().to_owned())?;
+        let before = write(&client, "before", 0).await?;
+        let answer = read(&client, path, &before.position).await?;
+        ensure!(holds(&answer, &before.id), "{path}: {answer:?}");
+        proxy.close().await;
+        let during = write(&client, &format!("during {server:?}"), 0).await?;
+        for _ in 0..5 {
+            let answer = read(&client, path, &during.position).await?;
+            let is_honest = answer.status == 503 || is_stale(&answer);
+            ensure!(
+                is_honest,
+                "{path}: an old answer without a mark: {answer:?}"
+            );
+        }
+        proxy.open().await?;
+        node.ready().await?;
+        node.caught_up().await?;
+        let answer = read(&client, path, &during.position).await?;
+        ensure!(!is_stale(&answer), "{path}: {:?}", answer.headers);
+        ensure!(holds(&answer, &during.id), "{path}: {answer:?}");
+        node.kill().await?;
+    }
+    Ok(())
+}
+
+async fn two_nodes(deployment: &Deployment) -> Result<Vec<Node>> {
+    let first = deployment.serve().await?;
+    let second = deployment.serve_at(free_address()?).await?;
+    Ok(vec![first, second])
+}
+
+/// Writes, and reads each write from every view at every node. Returns the number of answers that said that they
+/// are stale.
+async fn write_and_read(nodes: &[Node], number: usize) -> Result<usize> {
+    let clients = nodes
+        .iter()
+        .map(|node| Client::new(node.client().base().to_owned()));
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    let mut stale = 0;
+    for count in 1..=WRITES {
+        let writer = &clients[(number + count) % clients.len()];
+        let written = write(writer, &format!("{number}"), count).await?;
+        for client in &clients {
+            stale += check(client, &written, number, count).await?;
+        }
+    }
+    Ok(stale)
+}
+
+/// Checks the answers of every view to a write. Returns the number of stale ones.
+async fn check(client: &Client, written: &Write, number: usize, count: usize) -> Result<usize> {
+    let Write { id, position } = written;
+    let mut stale = 0;
+    let order = read(client, &format!("/api/v1/orders/{id}"), position).await?;
+    let history = format!("/api/v1/customers/{number}/orders?limit=100");
+    let history = read(client, &history, position).await?;
+    let series = format!(
+        "/api/v1/analytics/series?job=revenue_by_country&window=day&country={}",
+        country(number)
+    );
+    let series = read(client, &series, position).await?;
+    for (answer, is_found) in [
+        (&order, order.status == 200),
+        (&history, holds(&history, id)),
+        (&series, orders_in(&series) == Some(count)),
+    ] {
+        match is_stale(answer) {
+            true => stale += 1,
+            false => ensure!(is_found, "{id} at {position} is missing from {answer:?}"),
+        }
+    }
+    Ok(stale)
+}
+
+/// Imports a sale of a client's own customer and country.
+async fn write(client: &Client, name: &str, count: usize) -> Result<Write> {
+    let number = name.split(' ').next_back().unwrap_or_default();
+    let customer = number.parse::<usize>().map_or(1, |number| number);
+    let sale = json!({"invoice": format!("{name} {count}"), "customer": customer.to_string(),
+        "country": country(customer), "currency": "GBP", "ordered_at": "2010-12-01T08:26:00Z",
+        "lines": [line("A")]});
+    let command = import_sale(&format!("{name}/{count}"), &sale);
+    let answers = client.post_lines(format!("{command}\n")).await?;
+    let answer = answers.first().context("no answer")?;
+    ensure!(answer["status"] == 201, "{answer}");
+    let text = |name: &str| {
+        let text = answer[name].as_str().map(str::to_owned);
+        text.with_context(|| format!("no {name}: {answer}"))
+    };
+    Ok(Write {
+        id: text("id")?,
+        position: text("position")?,
+    })
+}
+
+/// Letters only.
+fn country(number: usize) -> String {
+    let letter = |digit: usize| char::from(b'a' + u8::try_from(digit % 26).unwrap_or_default());
+    format!("Land{}{}", letter(number / 26), letter(number))
+}
+
+async fn read(client: &Client, path: &str, position: &str) -> Result<Answer> {
+    let request = client.request(Method::GET, path);
+    send(request.header("daybook-position", position)).await
+}
+
+fn is_stale(answer: &Answer) -> bool {
+    answer.header("daybook-stale") == "true"
+}
+
+/// Whether a page of orders has an order.
+fn holds(answer: &Answer, id: &str) -> bool {
+    let body = answer.json().unwrap_or_default();
+    let orders = body["orders"].as_array().map_or(&[][..], Vec::as_slice);
+    orders.iter().any(|order| order["id"] == id)
+}
+
+/// The number of orders in all windows of a series.
+fn orders_in(answer: &Answer) -> Option<usize> {
+    let body: Value = answer.json().ok()?;
+    let windows = body["series"].as_array()?.iter();
+    let orders = windows.map(|window| window["orders"].as_u64());
+    usize::try_from(orders.sum::<Option<u64>>()?).ok()
+}
