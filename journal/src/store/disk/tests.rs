@@ -1,5 +1,7 @@
 //! The store on disk after a restart, beside other partitions, and when the disk or the library fails.
 
+mod damage;
+
 use super::{database::FORMAT, *};
 use crate::store::{Change, MakeChanges, STAMP_KEY, Table};
 use std::{
@@ -233,26 +235,6 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
     assert!(!has(&store, b"late").await);
 }
 
-#[tokio::test]
-async fn a_damaged_database_is_set_aside_and_foreign_files_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("letter.txt"), "dear").unwrap();
-    let disk = Disk::new(folder.path()).unwrap();
-    let store = disk.partition("journal.x", 0);
-    write(&store, b"1", b"a").await;
-    let marker = database(folder.path()).join("version");
-    assert!(marker.exists(), "the library's format marker");
-    fs::write(&marker, b"torn").unwrap();
-    reopen_failed(&disk);
-    assert_eq!(stamp(&store).await, None);
-    let aside = aside(folder.path());
-    assert_eq!(aside.len(), 1, "{aside:?}");
-    let kept = fs::read(aside[0].join("database").join("version")).unwrap();
-    assert_eq!(kept, b"torn");
-    let letter = fs::read_to_string(folder.path().join("letter.txt")).unwrap();
-    assert_eq!(letter, "dear");
-}
-
 /// Closes the database without opening it before.
 fn reopen_failed(disk: &Disk) {
     let open = disk.shared.connection().open.clone();
@@ -306,52 +288,6 @@ async fn a_refusal_of_the_operating_system_sets_nothing_aside() {
     }
     assert!(has(&store, b"a").await, "another attempt succeeds");
     assert_eq!(aside(folder.path()), [] as [PathBuf; 0]);
-}
-
-#[tokio::test]
-async fn an_entry_that_is_damaged_makes_the_owners_rebuild_their_stores() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::new(folder.path()).unwrap();
-    let (store, other) = (
-        disk.partition("journal.x", 0),
-        disk.partition("journal.x", 1),
-    );
-    write(&store, b"1", b"a").await;
-    write(&other, b"1", b"a").await;
-    flush(&disk);
-    reopen(&disk);
-    damage_tables(&database(folder.path()).join("keyspaces").join("1"));
-    let damaged = get(&store, Table::Answers, b"a").await.unwrap_err();
-    assert!(
-        matches!(damaged, StoreError::Unreadable { .. }),
-        "{damaged}"
-    );
-    let reopened = get(&other, Table::Answers, b"a").await.unwrap_err();
-    assert!(
-        matches!(reopened, StoreError::Reopened { .. }),
-        "{reopened}"
-    );
-    assert_eq!(aside(folder.path()).len(), 1);
-    store.clone().clear().await.unwrap();
-    write(&store, b"2", b"a").await;
-    assert!(has(&store, b"a").await);
-    assert_eq!(stamp(&other).await, None);
-}
-
-/// Flips every byte of the blocks with entries.
-fn damage_tables(keyspace: &Path) {
-    let mut damaged = 0;
-    for entry in fs::read_dir(keyspace.join("tables")).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = fs::read(&path).unwrap();
-        // The end of the file says where its blocks are.
-        for byte in bytes.iter_mut().take(64) {
-            *byte = !*byte;
-        }
-        fs::write(&path, bytes).unwrap();
-        damaged += 1;
-    }
-    assert!(damaged > 0, "{keyspace:?} has no table");
 }
 
 /// The library waits forever for memtables to be flushed, even if its worker has died.
