@@ -5,7 +5,8 @@
 # A native.sh defines for its server: `<name>_fetch` (jars), `<name>_prepare` (folders and configuration),
 # `<name>_start` (calls launch), `<name>_answers` (whether it is ready), `<name>_finish` (setup once it answers).
 
-declare -A start_seconds_max=([kafka]=120 [registry]=90 [registry_spare]=90 [postgres]=60 [cassandra]=120)
+# After a crash Postgres writes all its files to the disk before it answers.
+declare -A start_seconds_max=([kafka]=120 [registry]=90 [registry_spare]=90 [postgres]=180 [cassandra]=120)
 
 # Whether the environment names a server other than the one that we would start. (In a shell that has read
 # .daybook/up/environment, it names our own.)
