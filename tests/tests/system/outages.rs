@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
 use system_tests::{Answer, Client, Deployment, FaultProxy, Node, Poll, Server, audit_log, until};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Longest time from the beginning of an outage to a readiness that names the server.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -14,6 +14,8 @@ const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for the answer to a command during an outage.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
+/// Time after which a command that was not refused at once is sent again.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The smallest budget that the settings accept, in bytes.
 const WAITING_BYTES_MAX: u32 = 32 << 20;
@@ -133,7 +135,11 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
 /// Waits until a single request is refused because the budget is used up. The node still reports its health.
 async fn used_up(client: &Client) -> Result<()> {
     until("a used-up budget", NOTICE_TIMEOUT, async || {
-        let refused = create(client, "DURING", Some("DURING")).await?;
+        // A command that comes before the budget is used up waits for Kafka.
+        let Ok(refused) = timeout(REFUSAL_WAIT, create(client, "DURING", None)).await else {
+            return Ok(Poll::Pending("a command waits for its answer".to_owned()));
+        };
+        let refused = refused?;
         if refused.problem(503, "OVERLOADED").is_err() {
             return Ok(Poll::Pending(refused.text));
         }
