@@ -1,6 +1,8 @@
 //! The command line of the binary.
 
-use crate::{describe, new::NewCommand, reconcile, setup::restore::RestoreArgs};
+use crate::{
+    describe, new::NewCommand, reconcile, setup::restore::RestoreArgs, views::ViewsCommand,
+};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,6 +23,8 @@ pub enum Command {
     Serve,
     /// Run a node with the write side only: it accepts commands and owns a share of the journals' partitions
     Commands,
+    /// Run a process that projects a share of the views' partitions, beside others
+    Projector,
     /// Manage Kafka topics
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -36,6 +40,9 @@ pub enum Command {
     /// Audit the journals independently of the services
     Audit(audit::Args),
     Reconcile(reconcile::Args),
+    /// Manage the builds of views, and the aggregates that they can't apply
+    #[command(subcommand)]
+    Views(ViewsCommand),
     /// Write the files of a new context, aggregate, command or view into the source tree
     #[command(subcommand)]
     New(NewCommand),

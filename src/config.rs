@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use commands::CommandsSettings;
 use kafka::{KafkaSettings, RegistrySettings};
-use projections::{CqlSettings, PostgresSettings};
+use projections::{CqlSettings, PostgresSettings, ViewsSettings};
 use serde::Deserialize;
 use service::{budget, consistency, hosts::Hosts, otlp::TelemetrySettings, telemetry::LogSettings};
 use std::{net::SocketAddr, path::Path};
@@ -22,6 +22,8 @@ pub struct Config {
     pub postgres: PostgresSettings,
     #[serde(default)]
     pub cql: CqlSettings,
+    #[serde(default)]
+    pub views: ViewsSettings,
     /// Required by `serve` and `commands`.
     pub commands: Option<CommandsSettings>,
     #[serde(default)]
@@ -106,6 +108,12 @@ impl Config {
         config.kafka.check().context("configuration")?;
         config.http.check().context("configuration")?;
         Ok(config)
+    }
+
+    /// This process's name in the consumer group of the views.
+    pub fn views_member(&self) -> String {
+        let listen = || self.http.listen.to_string();
+        self.views.member.clone().unwrap_or_else(listen)
     }
 }
 

@@ -4,9 +4,11 @@ mod cli;
 mod config;
 mod describe;
 mod new;
+mod projector;
 mod reconcile;
 mod serve;
 mod setup;
+mod views;
 
 use clap::Parser;
 use cli::{Cli, Command, ImportCommand, JournalCommand, SchemasCommand, TopicsCommand};
@@ -54,6 +56,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => serve::run(load(Reader::Service)?, serve::Roles::All).await,
         Command::Commands => serve::run(load(Reader::Service)?, serve::Roles::Commands).await,
+        Command::Projector => projector::run(load(Reader::Service)?).await,
         Command::Topics(TopicsCommand::Create) => {
             setup::create_topics(&load(Reader::Person)?).await
         }
@@ -71,6 +74,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             audit::run(args, &config.kafka, || setup::tool_registry(&config)).await
         }
         Command::Reconcile(args) => reconcile::run(args, &load(Reader::Person)?).await,
+        Command::Views(command) => views::run(command, &load(Reader::Person)?).await,
         Command::New(command) => new::run(&command),
         // A client of the HTTP API needs no configuration.
         Command::Import(ImportCommand::OnlineRetail(args)) => import::run(args).await,

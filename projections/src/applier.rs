@@ -1,28 +1,54 @@
-//! Applies the batches of one view, in smaller parts while its database is too slow for whole ones.
+//! Applies the batches of one partition of a build: in smaller parts while the database is too slow for whole ones,
+//! and without the aggregates that can't be applied.
 
+mod events;
+mod isolate;
+mod release;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    events::{ReadEvents, event_count, labels},
+    isolate::isolate,
+};
 use crate::{
+    builds::Build,
+    lag::Lags,
     metrics as names,
+    parking::{ParkedKeys, Poison},
+    recorded::recorded_events,
     repeated_failure::RepeatedFailure,
     split::split,
-    store::{APPLY_TIMEOUT, Failure, Store, StoreError},
-    view::ViewEvent,
+    status::{Cause, Status},
+    store::{APPLY_TIMEOUT, Failure, Step, Store, StoreError},
 };
 use journal::{Batch, Checkpoint, reader::BATCH_COMMITS_MAX};
 use metrics::{counter, gauge, histogram};
-use schemas::Body;
-use service::{health::Component, progress::Progress};
-use std::{collections::BTreeMap, time::Instant};
+use service::progress::Progress;
+use std::{sync::Arc, time::Instant};
 
 /// Number of parts that must succeed in a row before the next ones are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
 
-/// Applies batches to a store, and reports the applied position.
-pub(crate) struct Applier<'a, S> {
-    store: &'a S,
-    component: &'a Component,
-    progress: &'a Progress,
-    /// The last checkpoint of each partition, by topic and partition.
-    checkpoints: BTreeMap<(String, i32), Checkpoint>,
+/// Where an applier reports to.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    /// The build's readiness.
+    pub status: Arc<Status>,
+    /// The applied positions of the process.
+    pub progress: Progress,
+    /// The build's name among the readers of the process.
+    pub reader: Arc<str>,
+    /// The positions that lags are measured from.
+    pub lags: Lags,
+}
+
+/// Applies batches of one partition to a store, and reports the applied position.
+pub(crate) struct Applier<S> {
+    store: Arc<S>,
+    reports: Reports,
+    checkpoint: Checkpoint,
+    parked: ParkedKeys,
     length: PartLength,
 }
 
@@ -56,48 +82,77 @@ impl PartLength {
     }
 }
 
-impl<'a, S: Store> Applier<'a, S> {
-    /// `checkpoints` are the store's.
+/// The next step after a failed attempt.
+enum Next {
+    /// Apply the part again at once: more of its aggregates are parked now.
+    Again,
+    /// Apply it again after a wait.
+    Wait(StoreError),
+}
+
+impl<S: Store> Applier<S> {
+    /// `checkpoint` and `parked` are the store's.
     pub fn new(
-        store: &'a S,
-        component: &'a Component,
-        progress: &'a Progress,
-        checkpoints: &[Checkpoint],
+        store: Arc<S>,
+        reports: Reports,
+        checkpoint: Checkpoint,
+        parked: ParkedKeys,
     ) -> Self {
-        let mut applier = Self {
+        let applier = Self {
             store,
-            component,
-            progress,
-            checkpoints: BTreeMap::new(),
+            reports,
+            checkpoint,
+            parked,
             length: PartLength::new(),
         };
-        for checkpoint in checkpoints {
-            applier.report(checkpoint);
+        // Every counter is exported from the start.
+        let labels = labels(applier.store.build());
+        for name in [
+            names::EVENTS_READ,
+            names::EVENTS_APPLIED,
+            names::EVENTS_PARKED,
+            names::EVENTS_RELEASED,
+            names::EVENTS_STALE,
+            names::APPLY_RETRIES,
+        ] {
+            counter!(name, &labels).increment(0);
         }
+        applier.report();
         applier
     }
 
-    /// Applies one batch; retries without a limit after a transient error.
+    /// The partition.
+    pub fn partition(&self) -> (String, i32) {
+        (self.checkpoint.topic.clone(), self.checkpoint.partition)
+    }
+
+    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that
+    /// can't be applied.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`], or an error that no retry can remove.
+    /// [`StoreError::StaleCheckpoint`], [`StoreError::Dropped`], or a missing table: open the store again.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
-        let view = self.store.name();
-        counter!(names::EVENTS_READ, "view" => view).increment(event_count(&batch));
+        let build = self.store.build();
+        let Build { view, number } = build;
+        let mut read = ReadEvents::new(build, event_count(&batch));
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
+        let cause = Cause::Partition(self.checkpoint.topic.clone(), batch.partition);
         let mut parts = vec![batch];
         while let Some(next) = parts.pop() {
-            let (part, rest) = split(self.before(&next), next, self.length.commits_max);
+            let (part, rest) = split(&self.checkpoint, next, self.length.commits_max);
             parts.extend(rest);
             let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
             let error = match self.attempt(&part).await {
                 Ok(()) => {
+                    read.unapplied -= event_count(&part);
                     waits.reset();
                     self.length.succeeded();
+                    self.reports.status.clear(&cause);
                     if let Some(over) = failure.end() {
                         let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
                         tracing::info!(
                             view,
+                            build = number,
                             topic,
                             partition,
                             from,
@@ -110,32 +165,28 @@ impl<'a, S: Store> Applier<'a, S> {
                 }
                 Err(error) => error,
             };
-            if let StoreError::StaleCheckpoint { .. } = error {
-                let unapplied = parts.iter().chain([&part]).map(event_count).sum();
-                counter!(names::EVENTS_STALE, "view" => view).increment(unapplied);
-                return Err(error);
-            }
-            let is_timeout = match error.failure() {
-                Failure::Transient => false,
-                Failure::Timeout => true,
-                Failure::TableMissing | Failure::Final => {
-                    tracing::error!(view, topic, partition, from, %error, "failed to apply a batch");
-                    return Err(error);
+            let error = match self.after_failure(error, &part).await? {
+                Next::Again => {
+                    parts.push(part);
+                    continue;
                 }
+                Next::Wait(error) => error,
             };
             let commits = part.commits.len();
             if failure.add() {
                 tracing::warn!(
-                    view, topic, partition, from, commits, %error, "failed to apply a batch, retrying"
+                    view, build = number, topic, partition, from, commits, %error,
+                    "failed to apply a batch, retrying"
                 );
             } else {
                 tracing::debug!(
-                    view, topic, partition, from, commits, %error, "failed to apply a batch, retrying"
+                    view, build = number, topic, partition, from, commits, %error,
+                    "failed to apply a batch, retrying"
                 );
             }
-            counter!(names::APPLY_RETRIES, "view" => view).increment(1);
-            self.component.not_ready(error.to_string());
-            if is_timeout {
+            counter!(names::APPLY_RETRIES, &labels(build)).increment(1);
+            self.reports.status.set(cause.clone(), error.to_string());
+            if error.failure() == Some(Failure::Timeout) {
                 self.length.timed_out(commits);
             }
             parts.push(part);
@@ -145,166 +196,121 @@ impl<'a, S: Store> Applier<'a, S> {
     }
 
     async fn attempt(&mut self, part: &Batch<S::Event>) -> Result<(), StoreError> {
-        let (view, begun) = (self.store.name(), Instant::now());
-        within_timeout(view, self.store.apply(part)).await?;
-        histogram!(names::APPLY_SECONDS, "view" => view).record(begun.elapsed());
-        counter!(names::EVENTS_APPLIED, "view" => view).increment(event_count(part));
-        self.report(&part.checkpoint);
+        let build = self.store.build();
+        let events = recorded_events(&part.commits)?;
+        let (applied, parked) = self.parked.divide(&events);
+        let step = Step {
+            from: part.from,
+            checkpoint: &part.checkpoint,
+            events: &applied,
+            parked: &parked,
+        };
+        let begun = Instant::now();
+        within_timeout(build, self.store.apply(&step)).await?;
+        let labels = labels(build);
+        histogram!(names::APPLY_SECONDS, &labels).record(begun.elapsed());
+        histogram!(names::BATCH_EVENTS, &labels).record(events.len() as f64);
+        let parked_events: u64 = parked
+            .iter()
+            .map(|one| u64::from(one.events.unsigned_abs()))
+            .sum();
+        counter!(names::EVENTS_APPLIED, &labels).increment(applied.len() as u64);
+        counter!(names::EVENTS_PARKED, &labels).increment(parked_events);
+        self.checkpoint = part.checkpoint.clone();
+        for Poison { key, offset, error } in self.parked.stored() {
+            let (topic, partition) = (&self.checkpoint.topic, self.checkpoint.partition);
+            tracing::error!(
+                view = build.view,
+                build = build.number,
+                topic,
+                partition,
+                key,
+                offset,
+                error,
+                "parked an aggregate, because its event can't be applied"
+            );
+        }
+        self.report();
         Ok(())
     }
 
-    /// The checkpoint that a batch leads on from.
-    fn before(&self, batch: &Batch<S::Event>) -> &Checkpoint {
-        let partition = (batch.checkpoint.topic.clone(), batch.partition);
-        let known = self.checkpoints.get(&partition);
-        known.expect("a reader gives batches of the partitions that it was opened with")
+    /// Finds the aggregates that caused a failure.
+    ///
+    /// # Errors
+    /// The store must be opened again.
+    async fn after_failure(
+        &mut self,
+        error: StoreError,
+        part: &Batch<S::Event>,
+    ) -> Result<Next, StoreError> {
+        let found = match &error {
+            StoreError::StaleCheckpoint { .. } | StoreError::Dropped { .. } => return Err(error),
+            StoreError::Fold(fold) => fold.aggregate().map(|(key, offset)| Poison {
+                key: key.to_owned(),
+                offset,
+                error: error.to_string(),
+            }),
+            StoreError::Database { .. }
+            | StoreError::Builds(_)
+            | StoreError::Checkpoint { .. }
+            | StoreError::TooManyParked { .. }
+            | StoreError::TimedOut { .. } => None,
+        };
+        let found = match error.failure() {
+            Some(Failure::TableMissing) => return Err(error),
+            Some(Failure::Value) => {
+                let events = recorded_events(&part.commits)?;
+                let (applied, _) = self.parked.divide(&events);
+                match isolate(&*self.store, &applied).await {
+                    Ok(found) => found,
+                    Err(other) => return Ok(Next::Wait(other)),
+                }
+            }
+            Some(Failure::Transient | Failure::Timeout) | None => found.into_iter().collect(),
+        };
+        let mut has_new = false;
+        for poison in found {
+            has_new |= self.parked.add(poison);
+        }
+        if self.parked.is_over_limit() {
+            self.parked.forget_found();
+            return Ok(Next::Wait(StoreError::TooManyParked {
+                build: self.store.build(),
+                source: Box::new(error),
+            }));
+        }
+        Ok(if has_new {
+            Next::Again
+        } else {
+            Next::Wait(error)
+        })
     }
 
-    fn report(&mut self, checkpoint: &Checkpoint) {
+    fn report(&self) {
         let Checkpoint {
-            topic, partition, ..
-        } = checkpoint;
-        let (view, next_offset) = (self.store.name(), checkpoint.next_offset);
-        self.checkpoints
-            .insert((topic.clone(), *partition), checkpoint.clone());
-        self.progress.set(view, topic, *partition, next_offset);
-        gauge!(names::NEXT_OFFSET, "view" => view, "topic" => topic.clone(),
-            "partition" => partition.to_string())
-        .set(next_offset as f64);
+            topic,
+            partition,
+            next_offset,
+            ..
+        } = &self.checkpoint;
+        let build = self.store.build();
+        let reader = &self.reports.reader;
+        self.reports.lags.applied(build, &self.checkpoint);
+        self.reports
+            .progress
+            .set(reader, topic, *partition, *next_offset);
+        gauge!(names::NEXT_OFFSET, "view" => build.view, "build" => build.number.to_string(),
+            "topic" => topic.clone(), "partition" => partition.to_string())
+        .set(*next_offset as f64);
     }
 }
 
-/// The result of work on the database of a view, or [`StoreError::TimedOut`].
+/// The result of work on the database of a build, or [`StoreError::TimedOut`].
 pub(crate) async fn within_timeout<T>(
-    view: &'static str,
+    build: Build,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(APPLY_TIMEOUT, work)
         .await
-        .unwrap_or(Err(StoreError::TimedOut { view }))
-}
-
-fn event_count<E: ViewEvent>(batch: &Batch<E>) -> u64 {
-    let events = batch.commits.iter().map(|valid| match &valid.commit.body {
-        Body::Decision(decision) => decision.events.len() as u64,
-        Body::Announcement(_) | Body::NoOp(_) => 0,
-    });
-    events.sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recorded::FoldError;
-    use journal::Valid;
-    use schemas::{Commit, NoOp, Timestamp, catalog::Event, topics::PartitionCounts};
-    use service::health::Health;
-    use std::sync::Mutex;
-
-    const TOPIC: &str = "journal.catalog";
-
-    /// A store that never answers a batch of more than `commits_max` commits.
-    struct SlowStore {
-        commits_max: usize,
-        /// First and next offset of each applied batch.
-        applied: Mutex<Vec<(i64, i64)>>,
-        /// Number of commits of each batch that timed out.
-        timed_out: Mutex<Vec<usize>>,
-    }
-
-    impl Store for SlowStore {
-        type Event = Event;
-
-        fn name(&self) -> &'static str {
-            "slow_v1"
-        }
-
-        async fn open(&self, _: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
-            Ok(Vec::new())
-        }
-
-        async fn apply(&self, batch: &Batch<Event>) -> Result<(), StoreError> {
-            if batch.commits.len() > self.commits_max {
-                self.timed_out.lock().unwrap().push(batch.commits.len());
-                std::future::pending::<()>().await;
-            }
-            if batch.commits.iter().any(|record| record.offset == 1_000) {
-                let (key, offset, version) = ("A".into(), 1_000, 1);
-                return Err(FoldError::MissingRow {
-                    key,
-                    offset,
-                    version,
-                }
-                .into());
-            }
-            let next_offset = batch.checkpoint.next_offset;
-            self.applied.lock().unwrap().push((batch.from, next_offset));
-            Ok(())
-        }
-    }
-
-    fn batch(from: i64, next_offset: i64) -> Batch<Event> {
-        let commit = |offset| Valid {
-            offset,
-            key: Vec::new().into(),
-            commit: Commit {
-                prev: [0; 32],
-                term: [0; 16],
-                epoch: 1,
-                seq: offset + 1,
-                recorded_at: Timestamp(offset),
-                body: Body::NoOp(NoOp {}),
-            },
-        };
-        Batch {
-            partition: 0,
-            from,
-            commits: (from..next_offset).map(commit).collect::<Vec<_>>().into(),
-            bytes: 0,
-            void: 0,
-            checkpoint: Checkpoint {
-                next_offset,
-                ..Checkpoint::start(TOPIC, 0)
-            },
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_that_takes_too_long_is_applied_in_parts() {
-        let store = SlowStore {
-            commits_max: 3,
-            applied: Mutex::default(),
-            timed_out: Mutex::default(),
-        };
-        let (health, progress) = (Health::default(), Progress::default());
-        let component = health.component("view.slow_v1");
-        let starts = [Checkpoint::start(TOPIC, 0)];
-        let mut applier = Applier::new(&store, &component, &progress, &starts);
-        applier.apply(batch(0, 14)).await.unwrap();
-        assert_eq!(*store.timed_out.lock().unwrap(), [14, 7]);
-        let expected = [(0, 3), (3, 6), (6, 7), (7, 10), (10, 13), (13, 14)];
-        assert_eq!(*store.applied.lock().unwrap(), expected);
-
-        // Later batches start with the length that succeeded; longer parts are attempted after some successes.
-        for from in (14..200).step_by(6) {
-            applier.apply(batch(from, from + 6)).await.unwrap();
-        }
-        assert_eq!(*store.timed_out.lock().unwrap(), [14, 7, 6, 6, 6, 6]);
-        assert_eq!(store.applied.lock().unwrap().last(), Some(&(197, 200)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_permanent_error_is_returned_without_a_retry() {
-        let store = SlowStore {
-            commits_max: 3,
-            applied: Mutex::default(),
-            timed_out: Mutex::default(),
-        };
-        let (health, progress) = (Health::default(), Progress::default());
-        let component = health.component("view.slow_v1");
-        let starts = [Checkpoint::start(TOPIC, 0)];
-        let mut applier = Applier::new(&store, &component, &progress, &starts);
-        let error = applier.apply(batch(1_000, 1_001)).await.unwrap_err();
-        assert!(matches!(error, StoreError::Fold(_)), "{error}");
-    }
+        .unwrap_or(Err(StoreError::TimedOut { build }))
 }

@@ -1,19 +1,26 @@
-//! A node's connections to both databases of the read side.
+//! A process's connections to both databases of the read side.
 
 use crate::{
+    builds::{Build, Serving},
     cql::{Cql, CqlError},
     postgres,
+    problems::QueryError,
     settings::{CqlSettings, PostgresSettings, SettingsError},
+    view::View,
 };
 use sqlx::PgPool;
 
 /// Handles to both databases. Cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
-    /// Connects at its first use, and reconnects when needed.
+    /// Connects at its first use, and reconnects when needed. For queries, and for operators.
     pub postgres: PgPool,
+    /// The same database, for projectors: their waits take no connection from queries.
+    pub projectors: PgPool,
     /// Connects in the background, and reconnects when needed.
     pub cql: Cql,
+    /// The build of each view that answers queries.
+    pub serving: Serving,
 }
 
 impl Databases {
@@ -30,8 +37,19 @@ impl Databases {
     ) -> Result<Self, SettingsError> {
         Ok(Self {
             postgres: postgres::connect_lazily(postgres)?,
+            projectors: postgres::connect_lazily(postgres)?,
             cql: Cql::connect_lazily(cql)?,
+            serving: Serving::default(),
         })
+    }
+
+    /// The build of a view that answers queries.
+    ///
+    /// # Errors
+    /// [`QueryError::NoBuild`] until the list of builds was read.
+    pub fn build<V: View>(&self) -> Result<Build, QueryError> {
+        let build = self.serving.build(V::NAME);
+        build.ok_or(QueryError::NoBuild { view: V::NAME })
     }
 
     /// Checks that Postgres answers. The error of a missing database counts as an answer.

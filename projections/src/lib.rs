@@ -8,17 +8,25 @@
 //!
 //! `paging` has the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their answers.
 
+pub mod admin;
 mod applier;
+pub mod builds;
 pub mod columns;
+pub mod commits;
 mod conditional;
 mod consistency;
 pub mod cql;
 pub mod databases;
+pub mod difference;
 pub mod fold;
+pub mod group;
+mod lag;
 pub mod live;
 pub mod metrics;
+pub mod operations;
 pub mod order;
 mod paging;
+pub mod parking;
 #[macro_use]
 pub mod postgres;
 pub mod problems;
@@ -29,20 +37,23 @@ mod registry;
 mod repeated_failure;
 mod sale;
 pub mod settings;
+mod shared_tables;
 #[cfg(test)]
 mod spec;
 mod split;
+mod status;
 pub mod store;
+pub mod supervisor;
 pub mod view;
 pub mod views;
 
 pub use conditional::conditional;
-pub use consistency::Waits;
+pub use consistency::{Waits, of_other_processes};
 pub use databases::Databases;
 pub use live::Live;
-pub use projector::Runtime;
+pub use projector::{Runtime, Share};
 pub use recorded::{FoldError, Recorded};
 pub use registry::{TotalsError, live_routes, routes, run, totals};
-pub use settings::{CqlSettings, PostgresSettings, SettingsError};
-pub use store::{Failure, Store, StoreError};
+pub use settings::{CqlSettings, PostgresSettings, SettingsError, SharedPartitions, ViewsSettings};
+pub use store::{Failure, Opened, Step, Store, StoreError};
 pub use view::{RowFeed, Table, View};

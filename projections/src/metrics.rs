@@ -1,21 +1,31 @@
-//! The names of this crate's metrics.
+//! The names of this crate's metrics. Each has the labels `view` and `build`, except those of live clients.
 //!
-//! Invariant of every view that is not stopped, between batches: events read = applied + stale.
+//! Invariant of every build, between batches: events read = applied + parked + stale.
 
-/// Counter by view: valid events that were read from the journal.
+/// Counter: valid events that were read from the journal.
 pub const EVENTS_READ: &str = "daybook_projections_events_read_total";
-/// Counter by view: events in committed batches, with or without a changed row.
+/// Counter: events in committed batches, with or without a changed row.
 pub const EVENTS_APPLIED: &str = "daybook_projections_events_applied_total";
-/// Counter by view: events read that another projector had already applied.
+/// Counter: events that wait with their parked aggregates.
+pub const EVENTS_PARKED: &str = "daybook_projections_events_parked_total";
+/// Counter: parked events that were applied after an operator's request.
+pub const EVENTS_RELEASED: &str = "daybook_projections_events_released_total";
+/// Counter: events read that this projector did not apply, because another one had, or because it began again.
 pub const EVENTS_STALE: &str = "daybook_projections_events_stale_total";
-/// Histogram by view: seconds from a batch's fold to its commit, without failed attempts.
+/// Gauge: parked aggregates, without the discarded ones. Any value above 0 needs an operator.
+pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";
+/// Histogram: seconds from a batch's fold to its commit, without failed attempts.
 pub const APPLY_SECONDS: &str = "daybook_projections_apply_seconds";
-/// Counter by view: failed attempts to apply a batch that are retried.
+/// Histogram: events in a committed batch.
+pub const BATCH_EVENTS: &str = "daybook_projections_batch_events";
+/// Counter: failed attempts to apply a batch that are retried.
 pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
-/// Gauge by view, topic and partition: the checkpoint's next offset.
+/// Gauge by topic and partition: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
-/// Gauge by view: 1 once the view is stopped at a batch that can't be applied, else 0.
-pub const STOPPED: &str = "daybook_projections_stopped";
+/// Gauge by topic and partition: records between the checkpoint and the journal's end. Few records have no event.
+pub const LAG_RECORDS: &str = "daybook_projections_lag_records";
+/// Gauge by topic and partition: the time for which the build has been behind the journal's end, in seconds.
+pub const LAG_SECONDS: &str = "daybook_projections_lag_seconds";
 /// Gauge: live clients that get events as they are recorded.
 pub const LIVE_CLIENTS: &str = "daybook_projections_live_clients";
 /// Counter: live clients whose streams ended because they read too slowly.

@@ -22,6 +22,12 @@ pub enum QueryError {
     /// The CQL store.
     #[error("cql: {0}")]
     Cql(#[from] CqlError),
+    /// No build of the view is known: no projector has created one, or Postgres has not answered yet.
+    #[error("view {view} has no build that answers queries")]
+    NoBuild {
+        /// The view.
+        view: &'static str,
+    },
     /// A stored value that no projector writes.
     #[error("column {column} has the unexpected value {value:?}")]
     Value {
@@ -99,6 +105,7 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
             postgres::is_schema_missing(error),
         ),
         QueryError::Cql(error) => (error.is_transient(), error.is_schema_missing()),
+        QueryError::NoBuild { .. } => (false, true),
         QueryError::Value { .. } | QueryError::Overflow(_) => (false, false),
     };
     if is_transient {

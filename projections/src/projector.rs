@@ -1,42 +1,52 @@
-//! The projector: applies the events of one view to its database until shutdown.
+//! The projector: applies the events of one build to its database until it is stopped.
 //!
-//! It retries transient errors, and readiness names the current one. A batch that can't be applied
-//! stops the view, because skipping it would lose events. There is no order between partitions: each has its own
-//! checkpoint. Near the end of the log, a journal's views and jobs share one reader.
+//! It retries every failure of the database, and readiness names the current one. An event that can't be applied
+//! parks its aggregate. Partitions are applied side by side, each with its own checkpoint; there is no order between
+//! them. Near the end of the log, a journal's views and jobs share one reader.
 
 use crate::{
-    applier::{Applier, within_timeout},
-    metrics as names,
+    applier::{Applier, Reports, within_timeout},
+    lag::Lags,
+    parking::{ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
-    store::{Failure, Store, StoreError},
-    view::{EventReader, ViewEvent},
+    status::{Cause, Status},
+    store::{Opened, Store, StoreError},
+    view::{EventReader, Partition, ViewEvent},
 };
-use journal::{Checkpoint, ReadError, Readers, Update};
-use metrics::gauge;
+use journal::{Batch, ReadError, Readers, Source, Update};
 use schemas::topics::PartitionCounts;
-use service::{
-    health::{Component, Health},
-    progress::Progress,
-};
+use service::{health::Health, progress::Progress};
+use sqlx::PgPool;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
+};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Time after which a running projector's next failure counts as a first one.
 const SETTLED_TIME: Duration = Duration::from_secs(10);
+/// Most batches of one build that wait for the batch before them. A batch has at most `BATCH_COMMITS_MAX` commits.
+const BATCHES_WAITING_MAX: usize = 4;
+/// Most requests of operators that wait for a build.
+const REQUESTS_MAX: usize = 100;
 
-/// The resources that all projectors of a node share.
+/// The resources that all projectors of a process share.
 #[derive(Clone)]
 pub struct Runtime {
     /// The journals.
     pub readers: Readers,
+    /// Reads parked commits again.
+    pub source: Source,
     /// The partitions of each journal.
     pub partitions: PartitionCounts,
-    /// Each view reports its readiness here.
+    /// Each build reports its readiness here.
     pub health: Health,
-    /// Each view reports its applied position here.
+    /// Each build reports its applied position here.
     pub progress: Progress,
     /// Ends every projector, between or within batches.
     pub shutdown: CancellationToken,
@@ -44,197 +54,365 @@ pub struct Runtime {
     pub tasks: TaskTracker,
 }
 
+/// A build's part of the log, and its name among the readers of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The partitions that this process projects.
+    pub partitions: Vec<Partition>,
+    /// The name of the build in readiness and progress: the view's, if it serves.
+    pub reader: String,
+}
+
+/// A running projector.
+pub struct Running {
+    /// Ends it.
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    requests: mpsc::Sender<ParkedKey>,
+    reader: String,
+}
+
+/// The name of the component that reports a build's readiness.
+pub(crate) fn component(reader: &str) -> String {
+    format!("view.{reader}")
+}
+
 impl Runtime {
-    /// Starts the projector of a view, as a task of its own.
-    pub fn project<S: Store>(&self, store: S) {
-        let component = self.health.component(format!("view.{}", store.name()));
-        // Until its checkpoints are read, a view counts as not caught up.
-        let of_topic = |topic| (0..self.partitions.of(topic)).map(move |number| (topic, number, 0));
-        let nothing = S::Event::TOPICS.iter().copied().flat_map(of_topic);
-        self.progress.publish(store.name(), nothing, []);
-        gauge!(names::STOPPED, "view" => store.name()).set(0);
-        let shutdown = self.shutdown.clone();
+    /// Starts the projector of a build, as a task of its own.
+    pub(crate) fn project<S: Store>(
+        &self,
+        store: S,
+        share: Share,
+        postgres: PgPool,
+        lags: &Lags,
+    ) -> Running {
+        // A view stays as ready as it was while another build takes over its queries.
+        let component = self.health.continued(component(&share.reader));
+        // Until its checkpoints are read, a build counts as not caught up.
+        let partitions = share.partitions.iter();
+        let nothing = partitions.map(|(topic, partition)| (*topic, *partition, 0));
+        self.progress.publish(&share.reader, nothing, []);
+        let stop = self.shutdown.child_token();
+        let (requests, received) = mpsc::channel(REQUESTS_MAX);
+        let reader = share.reader.clone();
         let projector = Projector {
-            store,
+            name: format!("view-{}", share.reader),
+            reports: Reports {
+                status: Arc::new(Status::new(component)),
+                progress: self.progress.clone(),
+                reader: share.reader.as_str().into(),
+                lags: lags.clone(),
+            },
+            store: Arc::new(store),
+            partitions: share.partitions,
             runtime: self.clone(),
-            component,
+            postgres,
         };
-        let (name, supervised) = (projector.store.name(), shutdown.clone());
-        let task = async move {
+        let stopped = stop.clone();
+        let task = self.tasks.spawn(async move {
             // Safe to drop at any point: uncommitted batches are read and applied again.
-            shutdown.run_until_cancelled(projector.run()).await;
-        };
-        self.tasks
-            .spawn(service::shutdown::supervise(name, supervised, task));
+            stopped.run_until_cancelled(projector.run(received)).await;
+        });
+        Running {
+            stop,
+            task,
+            requests,
+            reader,
+        }
+    }
+}
+
+impl Running {
+    /// Asks for another attempt to apply a parked key's commits. The request is dropped if too many wait; the
+    /// caller asks again.
+    pub fn request(&self, key: ParkedKey) {
+        if let Err(error) = self.requests.try_send(key) {
+            tracing::debug!(%error, "a request for a parked key waits");
+        }
+    }
+
+    /// Whether the projector's task has ended.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Ends the projector, and waits for it.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(reader = self.reader, %error, "the projector failed");
+        }
     }
 }
 
 struct Projector<S> {
-    store: S,
+    /// Names its readers of the log.
+    name: String,
+    store: Arc<S>,
+    partitions: Vec<Partition>,
     runtime: Runtime,
-    component: Component,
+    reports: Reports,
+    postgres: PgPool,
 }
 
-/// The reason why the projector must resume from the stored checkpoints, or end.
+/// The reason why the projector must resume from the stored checkpoints.
 enum Ended {
-    /// Another projector is ahead.
-    StaleCheckpoint(StoreError),
-    /// A table of the view does not exist any more.
-    TableMissing(StoreError),
+    /// The store must be opened again.
+    Store(StoreError),
     /// This reader can't read the log any further.
     Reader(ReadError),
-    /// No retry can apply the batch.
-    Stopped(StoreError),
+    /// A worker panicked.
+    Worker(tokio::task::JoinError),
 }
 
-/// The reader's part in the readiness of a running projector.
-struct ReaderHealth<'a> {
-    component: &'a Component,
-    /// Partitions that are no longer read, with the reason.
-    halted: BTreeMap<i32, String>,
-    view: &'static str,
-    failure: RepeatedFailure,
+/// The work of one partition. While a worker has the applier, the other fields wait.
+struct Queue<S: Store> {
+    applier: Option<Applier<S>>,
+    batches: VecDeque<Batch<S::Event>>,
+    requests: VecDeque<ParkedKey>,
+}
+
+/// The work of all partitions.
+struct Work<S: Store> {
+    queues: BTreeMap<(String, i32), Queue<S>>,
+    workers: JoinSet<(Applier<S>, Result<(), StoreError>)>,
 }
 
 impl<S: Store> Projector<S> {
-    async fn run(&self) {
-        let view = self.store.name();
+    async fn run(&self, mut requests: mpsc::Receiver<ParkedKey>) {
+        let build = self.store.build();
+        let (view, number) = (build.view, build.number);
         let mut waits = service::Backoff::for_server();
         loop {
             let begun = Instant::now();
-            let checkpoints = self.open_store().await;
-            match self.apply_after(checkpoints).await {
-                Ended::StaleCheckpoint(error) => {
-                    tracing::warn!(view, %error, "another projector is ahead, resuming after it");
+            let ended = match self.open_store().await {
+                Ok(opened) => self.apply_after(opened, &mut requests).await,
+                Err(ended) => ended,
+            };
+            match ended {
+                Ended::Store(error @ StoreError::StaleCheckpoint { .. }) => {
+                    tracing::warn!(view, build = number, %error, "another projector is ahead, resuming after it");
                 }
-                Ended::TableMissing(error) => {
-                    tracing::warn!(view, %error, "a table is missing, opening the view again");
-                    self.component.not_ready(error.to_string());
+                Ended::Store(error @ StoreError::Dropped { .. }) => {
+                    tracing::info!(view, build = number, %error, "the build is not projected any more");
+                    return;
+                }
+                Ended::Store(error) => {
+                    tracing::warn!(view, build = number, %error, "opening the build again");
+                    self.reports.status.set(Cause::Store, error.to_string());
                 }
                 Ended::Reader(error) => {
-                    self.component.not_ready(error.to_string());
-                    tracing::error!(view, %error, "failed to read the journal, retrying");
+                    self.reports.status.set(Cause::Reader, error.to_string());
+                    tracing::error!(view, build = number, %error, "failed to read the journal, retrying");
                 }
-                Ended::Stopped(error) => {
-                    tracing::error!(view, %error, "view stopped until the next restart");
-                    gauge!(names::STOPPED, "view" => view).set(1);
-                    self.component.not_ready(format!("stopped: {error}"));
-                    return;
+                Ended::Worker(error) => {
+                    self.reports.status.set(Cause::Store, error.to_string());
+                    tracing::error!(view, build = number, %error, "a projector's worker failed, retrying");
                 }
             }
             if begun.elapsed() > SETTLED_TIME {
                 waits = service::Backoff::for_server();
             }
             tokio::time::sleep(waits.wait()).await;
+            self.reports.status.restart();
         }
     }
 
-    /// Opens the store. It retries without a limit, because an operator may repair the cause.
-    async fn open_store(&self) -> Vec<Checkpoint> {
-        let view = self.store.name();
+    /// Opens the store; retries without a limit, unless the build is dropped.
+    async fn open_store(&self) -> Result<Opened, Ended> {
+        let build = self.store.build();
+        let (view, number) = (build.view, build.number);
         let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
         loop {
-            let opening = self.store.open(&self.runtime.partitions);
-            let error = match within_timeout(view, opening).await {
-                Ok(checkpoints) => {
+            let error = match within_timeout(build, self.store.open(&self.partitions)).await {
+                Ok(opened) => {
                     if let Some(over) = failure.end() {
                         let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
                         tracing::info!(
                             view,
+                            build = number,
                             attempts,
                             failed_for_s = lasted,
-                            "opened the view after failed attempts"
+                            "opened the build"
                         );
                     }
-                    return checkpoints;
+                    return Ok(opened);
                 }
+                Err(error @ StoreError::Dropped { .. }) => return Err(Ended::Store(error)),
                 Err(error) => error,
             };
-            self.component.not_ready(error.to_string());
+            self.reports.status.set(Cause::Store, error.to_string());
             if failure.add() {
-                tracing::warn!(view, %error, "failed to open the view, retrying");
+                tracing::warn!(view, build = number, %error, "failed to open the build, retrying");
             } else {
-                tracing::debug!(view, %error, "failed to open the view, retrying");
+                tracing::debug!(view, build = number, %error, "failed to open the build, retrying");
             }
             tokio::time::sleep(waits.wait()).await;
         }
     }
 
     /// Applies the events after the checkpoints until that is no longer possible.
-    async fn apply_after(&self, checkpoints: Vec<Checkpoint>) -> Ended {
-        let view = self.store.name();
-        let progress = &self.runtime.progress;
-        let mut applier = Applier::new(&self.store, &self.component, progress, &checkpoints);
+    async fn apply_after(&self, opened: Opened, requests: &mut mpsc::Receiver<ParkedKey>) -> Ended {
         let mut reader = <S::Event as ViewEvent>::Reader::subscribe(
             &self.runtime.readers,
-            &format!("view-{view}"),
-            checkpoints,
+            &self.name,
+            opened.checkpoints.clone(),
         );
+        let mut work = self.work(opened);
         let mut health = ReaderHealth {
-            component: &self.component,
-            halted: BTreeMap::new(),
-            view,
+            status: &self.reports.status,
+            name: &self.name,
             failure: RepeatedFailure::default(),
         };
+        // An idle journal has no batch that would show it.
+        self.reports.status.clear(&Cause::Store);
+        if self.partitions.is_empty() {
+            std::future::pending::<()>().await;
+        }
         loop {
-            match reader.next_update().await {
-                Ok(Update::Batch(batch)) => {
-                    health.recovered();
-                    match applier.apply(batch).await {
-                        Ok(()) => health.publish(),
-                        Err(error @ StoreError::StaleCheckpoint { .. }) => {
-                            return Ended::StaleCheckpoint(error);
-                        }
-                        Err(error) if error.failure() == Failure::TableMissing => {
-                            return Ended::TableMissing(error);
-                        }
-                        Err(error) => return Ended::Stopped(error),
+            self.start_workers(&mut work);
+            tokio::select! {
+                finished = work.workers.join_next(), if !work.workers.is_empty() => {
+                    let Some(finished) = finished else { continue };
+                    match finished {
+                        Ok((applier, Ok(()))) => work.give_back(applier),
+                        Ok((_, Err(error))) => return Ended::Store(error),
+                        Err(error) => return Ended::Worker(error),
                     }
                 }
-                Ok(Update::Halted { partition, error }) => {
-                    tracing::error!(view, partition, %error, "stopped reading a partition");
-                    health.halted.insert(partition, error.to_string());
-                    health.publish();
-                }
-                Ok(Update::Failing(error)) => health.failing(&error),
-                Ok(Update::Recovered) => {
-                    health.recovered();
-                    health.publish();
-                }
-                Err(error) => return Ended::Reader(error),
+                Some(key) = requests.recv() => work.request(key),
+                update = reader.next_update(), if work.waiting() < BATCHES_WAITING_MAX => match update {
+                    Ok(Update::Batch(batch)) => {
+                        health.recovered();
+                        work.add(batch);
+                    }
+                    Ok(Update::Halted { partition, error }) => {
+                        tracing::error!(reader = self.name, partition, %error, "stopped reading a partition");
+                        self.reports.status.set(Cause::Halted(partition), error.to_string());
+                    }
+                    Ok(Update::Failing(error)) => health.failing(&error),
+                    Ok(Update::Recovered) => health.recovered(),
+                    Err(error) => return Ended::Reader(error),
+                },
+            }
+        }
+    }
+
+    fn work(&self, opened: Opened) -> Work<S> {
+        let mut parked: BTreeMap<(String, i32), Vec<String>> = BTreeMap::new();
+        for key in opened.parked {
+            let partition = (key.topic, key.partition);
+            parked.entry(partition).or_default().push(key.key);
+        }
+        let queue = |checkpoint: journal::Checkpoint| {
+            let partition = (checkpoint.topic.clone(), checkpoint.partition);
+            let keys = parked.remove(&partition).unwrap_or_default();
+            let applier = Applier::new(
+                self.store.clone(),
+                self.reports.clone(),
+                checkpoint,
+                ParkedKeys::new(keys),
+            );
+            let queue = Queue {
+                applier: Some(applier),
+                batches: VecDeque::new(),
+                requests: VecDeque::new(),
+            };
+            (partition, queue)
+        };
+        Work {
+            queues: opened.checkpoints.into_iter().map(queue).collect(),
+            workers: JoinSet::new(),
+        }
+    }
+
+    /// Starts a worker for every partition that has work and no worker.
+    fn start_workers(&self, work: &mut Work<S>) {
+        for queue in work.queues.values_mut() {
+            let Some(mut applier) = queue.applier.take() else {
+                continue;
+            };
+            if let Some(key) = queue.requests.pop_front() {
+                let (source, postgres) = (self.runtime.source.clone(), self.postgres.clone());
+                let (view, number) = (self.store.build().view, self.store.build().number);
+                work.workers.spawn(async move {
+                    if let Err(error) = applier.release(&key, &source, &postgres).await {
+                        let key = &key.key;
+                        tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
+                    }
+                    (applier, Ok(()))
+                });
+            } else if let Some(batch) = queue.batches.pop_front() {
+                work.workers.spawn(async move {
+                    let applied = applier.apply(batch).await;
+                    (applier, applied)
+                });
+            } else {
+                queue.applier = Some(applier);
             }
         }
     }
 }
 
+impl<S: Store> Work<S> {
+    fn add(&mut self, batch: Batch<S::Event>) {
+        let partition = (batch.checkpoint.topic.clone(), batch.partition);
+        let queue = self.queues.get_mut(&partition);
+        let queue =
+            queue.expect("a reader returns batches of the partitions that it was opened with");
+        queue.batches.push_back(batch);
+    }
+
+    fn request(&mut self, key: ParkedKey) {
+        let partition = (key.topic.clone(), key.partition);
+        if let Some(queue) = self.queues.get_mut(&partition)
+            && !queue.requests.contains(&key)
+            && queue.requests.len() < REQUESTS_MAX
+        {
+            queue.requests.push_back(key);
+        }
+    }
+
+    fn give_back(&mut self, applier: Applier<S>) {
+        if let Some(queue) = self.queues.get_mut(&applier.partition()) {
+            queue.applier = Some(applier);
+        }
+    }
+
+    /// Number of batches that wait.
+    fn waiting(&self) -> usize {
+        self.queues.values().map(|queue| queue.batches.len()).sum()
+    }
+}
+
+/// The reader's part in the readiness of a running projector.
+struct ReaderHealth<'a> {
+    status: &'a Status,
+    name: &'a str,
+    failure: RepeatedFailure,
+}
+
 impl ReaderHealth<'_> {
     /// Reports an error that the reader retries.
     fn failing(&mut self, error: &ReadError) {
-        self.component.not_ready(error.to_string());
+        self.status.set(Cause::Reader, error.to_string());
         if self.failure.add() {
-            let view = self.view;
-            tracing::warn!(view, %error, "failed to read the journal, retrying");
+            let reader = self.name;
+            tracing::warn!(reader, %error, "failed to read the journal, retrying");
         }
     }
 
     /// Ends the reader's failure.
     fn recovered(&mut self) {
         if let Some(over) = self.failure.end() {
-            let (view, attempts, lasted) = (self.view, over.attempts, over.lasted.as_secs());
+            let (reader, attempts, lasted) = (self.name, over.attempts, over.lasted.as_secs());
             tracing::info!(
-                view,
+                reader,
                 attempts,
                 failed_for_s = lasted,
                 "reading the journal again"
             );
         }
-    }
-
-    /// Reports the view as ready, or as not ready if a partition is halted.
-    fn publish(&self) {
-        match self.halted.values().next() {
-            Some(reason) => self.component.not_ready(reason.clone()),
-            None => self.component.ready(),
-        }
+        self.status.clear(&Cause::Reader);
     }
 }

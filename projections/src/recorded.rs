@@ -105,6 +105,21 @@ pub enum FoldError {
     },
 }
 
+impl FoldError {
+    /// The aggregate and the offset of the event; `None` for a key that names no aggregate.
+    pub fn aggregate(&self) -> Option<(&str, i64)> {
+        match self {
+            Self::KeyNotText { .. } => None,
+            Self::Time { key, offset, .. }
+            | Self::TooManyLines { key, offset, .. }
+            | Self::Overflow { key, offset, .. }
+            | Self::Gap { key, offset, .. }
+            | Self::MissingRow { key, offset, .. }
+            | Self::WrongVersion { key, offset, .. } => Some((key, *offset)),
+        }
+    }
+}
+
 impl<E> Recorded<'_, E> {
     /// Checks that the time is one that our databases and clients can express.
     ///

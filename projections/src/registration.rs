@@ -1,6 +1,15 @@
 //! The entry of a view in the registry.
 
-use crate::{databases::Databases, problems::QueryError, projector::Runtime};
+use crate::{
+    cql::{CqlStore, CqlView},
+    databases::Databases,
+    lag::Lags,
+    operations::{BuildOperations, ViewAdmin},
+    postgres::{PostgresStore, PostgresView},
+    problems::QueryError,
+    projector::{Running, Runtime, Share},
+    view::ViewEvent,
+};
 use futures_util::future::BoxFuture;
 use schemas::TotalsAt;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,10 +23,64 @@ pub struct Registration {
     pub name: &'static str,
     /// The database of its rows.
     pub database: &'static str,
-    /// Starts its projector.
-    pub project: fn(&Runtime, &Databases),
+    /// The journals that it reads.
+    pub topics: &'static [&'static str],
+    /// Starts the projector of one of its builds.
+    pub(crate) project: fn(&Runtime, &Databases, i32, Share, &Lags) -> Running,
+    /// Operations of an operator on one of its builds.
+    pub operations: fn(&Databases, i32) -> Box<dyn BuildOperations>,
     /// Its queries.
     pub routes: fn(&Databases) -> OpenApiRouter,
     /// Its totals, if it holds all orders.
     pub totals: Option<TotalsQuery>,
+}
+
+impl Registration {
+    /// A view in Postgres.
+    pub const fn postgres<V: PostgresView>(routes: fn(&Databases) -> OpenApiRouter) -> Self {
+        Self {
+            name: V::NAME,
+            database: "Postgres",
+            topics: <V::Event as ViewEvent>::TOPICS,
+            project: |runtime, databases, number, share, lags| {
+                let pool = databases.projectors.clone();
+                let store = PostgresStore::<V>::new(pool.clone(), number);
+                runtime.project(store, share, pool, lags)
+            },
+            operations: |databases, number| {
+                let pool = databases.postgres.clone();
+                Box::new(ViewAdmin(PostgresStore::<V>::new(pool, number)))
+            },
+            routes,
+            totals: None,
+        }
+    }
+
+    /// A view in the CQL store.
+    pub const fn cql<V: CqlView>(routes: fn(&Databases) -> OpenApiRouter) -> Self {
+        Self {
+            name: V::NAME,
+            database: "CQL",
+            topics: <V::Event as ViewEvent>::TOPICS,
+            project: |runtime, databases, number, share, lags| {
+                let (cql, pool) = (databases.cql.clone(), databases.projectors.clone());
+                let store = CqlStore::<V>::new(cql, pool.clone(), number);
+                runtime.project(store, share, pool, lags)
+            },
+            operations: |databases, number| {
+                let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());
+                Box::new(ViewAdmin(CqlStore::<V>::new(cql, pool, number)))
+            },
+            routes,
+            totals: None,
+        }
+    }
+
+    /// With a query for the totals over all orders.
+    pub const fn with_totals(self, totals: TotalsQuery) -> Self {
+        Self {
+            totals: Some(totals),
+            ..self
+        }
+    }
 }

@@ -1,30 +1,45 @@
 //! Operations on all views.
 
 use crate::{
+    builds::{RegistryError, registry},
     conditional::conditional,
     consistency::Waits,
     databases::Databases,
     live::{self, Live},
     problems::QueryError,
     projector::Runtime,
+    supervisor::{Assignment, Supervisor},
     views::VIEWS,
 };
 use schemas::TotalsAt;
+use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The totals of a view can't be computed.
+/// The totals of the views can't be computed.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to compute the totals of view {view}: {source}")]
-pub struct TotalsError {
-    view: &'static str,
-    source: QueryError,
+pub enum TotalsError {
+    /// The list of builds.
+    #[error("failed to read the list of builds: {0}")]
+    Builds(#[from] RegistryError),
+    /// A view's query.
+    #[error("failed to compute the totals of view {view}: {source}")]
+    Query {
+        /// The view.
+        view: &'static str,
+        /// The reason.
+        source: QueryError,
+    },
 }
 
-/// Starts the projector of every view.
-pub fn run(runtime: &Runtime, databases: &Databases) {
-    for view in VIEWS {
-        (view.project)(runtime, databases);
-    }
+/// Starts the projectors of every view, for the assigned partitions.
+pub fn run(runtime: &Runtime, databases: &Databases, assignment: watch::Receiver<Assignment>) {
+    let supervisor = Supervisor::new(runtime.clone(), databases.clone(), VIEWS, assignment);
+    let stop = runtime.shutdown.clone();
+    runtime.tasks.spawn(service::shutdown::supervise(
+        "views",
+        stop,
+        supervisor.run(),
+    ));
 }
 
 /// The queries of every view. They wait for the positions of their requests, and their answers are conditional.
@@ -54,6 +69,9 @@ pub async fn totals(
     databases: &Databases,
     partitions: i32,
 ) -> Result<Vec<(String, TotalsAt)>, TotalsError> {
+    databases
+        .serving
+        .set(&registry::all(&databases.postgres).await?);
     let mut all = Vec::new();
     for view in VIEWS {
         let Some(query) = view.totals else {
@@ -61,7 +79,7 @@ pub async fn totals(
         };
         let totals = query(databases.clone(), partitions)
             .await
-            .map_err(|source| TotalsError {
+            .map_err(|source| TotalsError::Query {
                 view: view.name,
                 source,
             })?;

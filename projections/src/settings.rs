@@ -11,7 +11,7 @@ pub struct PostgresSettings {
     /// Address, role and database. Default `postgres://daybook@127.0.0.1:5432/daybook`. A missing
     /// database is created.
     pub url: String,
-    /// Most connections that this node holds at once. Default 10.
+    /// Most connections that the queries of this process hold at once, and most that its projectors hold. Default 10.
     pub connections_max: u32,
 }
 
@@ -26,6 +26,30 @@ pub struct CqlSettings {
     pub keyspace: String,
     /// Copies of each row per data centre in a keyspace that we create. Default 1; production needs 3.
     pub replication_factor: u16,
+}
+
+/// Settings of the views' projectors.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ViewsSettings {
+    /// The partitions that `serve` projects: `all`; `group`: a share, which processes of one consumer group have of them,
+    /// as `daybook projector` always has; or `none`. Default `all`.
+    pub partitions: SharedPartitions,
+    /// This process's name in the group: unique, and the same after a restart. Default: the value of `http.listen`.
+    pub member: Option<String>,
+}
+
+/// The partitions that a process projects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedPartitions {
+    /// Every partition.
+    #[default]
+    All,
+    /// A share of the consumer group.
+    Group,
+    /// None: other processes project the views.
+    None,
 }
 
 /// An invalid setting.

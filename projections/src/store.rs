@@ -1,63 +1,115 @@
-//! The port between the projector and the database that stores a view's rows and checkpoints.
+//! The port between the projector and the database that stores a build's rows.
 
-use crate::{recorded::FoldError, view::ViewEvent};
-use journal::{Batch, Checkpoint};
-use schemas::topics::PartitionCounts;
+use crate::{
+    builds::{Build, RegistryError},
+    parking::{KEYS_MAX, ParkedCommit, ParkedKey},
+    recorded::{FoldError, Recorded},
+    view::{Partition, ViewEvent},
+};
+use journal::Checkpoint;
 use std::time::Duration;
 
 /// Longest time for one attempt to apply a batch; the batch is attempted again afterwards.
 pub const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A view in its database.
+/// A build in its database.
 pub trait Store: Send + Sync + 'static {
     /// The events that the view is a fold of.
     type Event: ViewEvent;
 
-    /// The view's name.
-    fn name(&self) -> &'static str;
+    /// The build.
+    fn build(&self) -> Build;
 
-    /// Creates the tables and checkpoints that are missing. Returns the stored checkpoint of every partition. If a
-    /// table is missing, the view's checkpoints are deleted, so that the view is projected from the start.
+    /// Creates the tables and checkpoints of a new build. Returns the stored checkpoint of each of the
+    /// partitions, and their parked keys. If a table of a build that had its tables is missing, the build is replaced
+    /// by a new one, which is projected from the start: the checkpoints would skip the rows of the missing table.
+    ///
+    /// # Errors
+    /// [`StoreError::Dropped`], also for a replaced build, or another failure.
     fn open(
         &self,
-        partitions: &PartitionCounts,
-    ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
+        partitions: &[Partition],
+    ) -> impl Future<Output = Result<Opened, StoreError>> + Send;
 
-    /// Applies a batch, and stores its checkpoint. Applying it again changes nothing.
+    /// Applies events, records parked commits, and moves the checkpoint. Doing so again changes nothing.
     fn apply(
         &self,
-        batch: &Batch<Self::Event>,
+        step: &Step<'_, Self::Event>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Applies events without a checkpoint. Where the database can, this changes nothing; else it writes only
+    /// values that a later [`Store::apply`] of the same events writes, too.
+    fn try_apply(
+        &self,
+        events: &[Recorded<'_, Self::Event>],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Applies the first waiting commits of a parked key, and removes them from those that wait. If none wait any
+    /// more, the key is no longer parked.
+    fn release(
+        &self,
+        key: &ParkedKey,
+        commits: &[i64],
+        events: &[Recorded<'_, Self::Event>],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A build, as its database has it.
+#[derive(Debug, Clone, Default)]
+pub struct Opened {
+    /// The checkpoint of each partition.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The parked keys of these partitions.
+    pub parked: Vec<ParkedKey>,
+}
+
+/// The change from one checkpoint of a partition to a later one.
+#[derive(Debug)]
+pub struct Step<'a, E> {
+    /// The `next_offset` of the checkpoint before.
+    pub from: i64,
+    /// The checkpoint after.
+    pub checkpoint: &'a Checkpoint,
+    /// The events to apply, in order.
+    pub events: &'a [Recorded<'a, E>],
+    /// The commits between the checkpoints that are not applied, because their aggregate is parked.
+    pub parked: &'a [ParkedCommit],
 }
 
 /// The kind of a database's error, which decides how the projector continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Another attempt may succeed.
+    /// Another attempt may succeed, at once or after an operator's repair.
     Transient,
     /// The request took too long: another attempt may succeed, or a smaller request.
     Timeout,
-    /// A table does not exist, or the server does not know it yet: opening the view creates it.
+    /// A table does not exist, or the server does not know it yet: opening the build creates it.
     TableMissing,
-    /// Another attempt would fail as well.
-    Final,
+    /// The database refuses a value: the event that it comes from can't be applied.
+    Value,
 }
 
-/// The reason why a batch was not applied.
+/// The reason why a step was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another projector is ahead, or applied this batch: read the stored checkpoints again and continue
+    /// Another projector is ahead, or applied this step: read the stored checkpoints again and continue
     /// from there.
-    #[error("checkpoint of {topic}/{partition} in view {view} is no longer at offset {expected}")]
+    #[error("checkpoint of {topic}/{partition} in {build} is no longer at offset {expected}")]
     StaleCheckpoint {
-        /// The view.
-        view: &'static str,
+        /// The build.
+        build: Build,
         /// The journal.
         topic: String,
         /// Its partition.
         partition: i32,
-        /// The next offset of the checkpoint before the batch.
+        /// The next offset of the checkpoint before the step.
         expected: i64,
+    },
+    /// The build was dropped.
+    #[error("{build} is dropped")]
+    Dropped {
+        /// The build.
+        build: Build,
     },
     /// An event that the view can't apply.
     #[error(transparent)]
@@ -72,56 +124,66 @@ pub enum StoreError {
         /// The driver's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The list of builds can't be changed.
+    #[error(transparent)]
+    Builds(#[from] RegistryError),
     /// A stored checkpoint that can't be parsed.
-    #[error("a stored checkpoint of view {view} can't be read: {reason}")]
+    #[error("a stored checkpoint of {build} can't be read: {reason}")]
     Checkpoint {
-        /// The view.
-        view: &'static str,
+        /// The build.
+        build: Build,
         /// The parser's message.
         reason: String,
     },
+    /// So many aggregates of a partition can't be applied that the view or its tables must be at fault.
+    #[error("more than {KEYS_MAX} aggregates of a partition can't be applied to {build}: {source}")]
+    TooManyParked {
+        /// The build.
+        build: Build,
+        /// The last aggregate's error.
+        source: Box<StoreError>,
+    },
     /// No answer within [`APPLY_TIMEOUT`].
-    #[error("the database of view {view} gave no answer within {} s", APPLY_TIMEOUT.as_secs())]
+    #[error("the database of {build} gave no answer within {} s", APPLY_TIMEOUT.as_secs())]
     TimedOut {
-        /// The view.
-        view: &'static str,
+        /// The build.
+        build: Build,
     },
 }
 
 impl StoreError {
-    /// The kind of failure. After [`StoreError::StaleCheckpoint`] the projector opens the view again.
-    pub fn failure(&self) -> Failure {
+    /// How the projector continues after the database's failure; `None` for other errors.
+    pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Database { failure, .. } => *failure,
-            Self::TimedOut { .. } => Failure::Timeout,
-            Self::StaleCheckpoint { .. } | Self::Fold(_) | Self::Checkpoint { .. } => {
-                Failure::Final
+            Self::Database { failure, .. } => Some(*failure),
+            Self::TimedOut { .. } => Some(Failure::Timeout),
+            // An operator can restore a checkpoint, or reset the view.
+            Self::Builds(_) | Self::Checkpoint { .. } | Self::TooManyParked { .. } => {
+                Some(Failure::Transient)
             }
+            Self::StaleCheckpoint { .. } | Self::Dropped { .. } | Self::Fold(_) => None,
         }
     }
 }
 
-/// The checkpoint of every partition of a view's journals: the stored one, or the start.
-pub(crate) fn complete_checkpoints<E: ViewEvent>(
+/// The checkpoint of each partition: the stored one, or the start.
+pub(crate) fn complete_checkpoints(
     stored: &[Checkpoint],
-    partitions: &PartitionCounts,
+    partitions: &[Partition],
 ) -> Vec<Checkpoint> {
-    let of_topic = |topic: &'static str| {
-        (0..partitions.of(topic)).map(move |partition| {
-            stored
-                .iter()
-                .find(|stored| stored.topic == topic && stored.partition == partition)
-                .cloned()
-                .unwrap_or_else(|| Checkpoint::start(topic, partition))
-        })
+    let complete = |&(topic, partition): &Partition| {
+        stored
+            .iter()
+            .find(|stored| stored.topic == topic && stored.partition == partition)
+            .cloned()
+            .unwrap_or_else(|| Checkpoint::start(topic, partition))
     };
-    E::TOPICS.iter().copied().flat_map(of_topic).collect()
+    partitions.iter().map(complete).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::orders::Event;
 
     #[test]
     fn every_partition_has_a_checkpoint() {
@@ -134,7 +196,8 @@ mod tests {
             ..Checkpoint::start("journal.catalog", 2)
         };
         let stored = [of_another_topic, stored];
-        let complete = complete_checkpoints::<Event>(&stored, &PartitionCounts::uniform(3));
+        let partitions = [0, 1, 2].map(|partition| ("journal.orders", partition));
+        let complete = complete_checkpoints(&stored, &partitions);
         let seen: Vec<_> = complete
             .iter()
             .map(|checkpoint| (checkpoint.partition, checkpoint.next_offset))

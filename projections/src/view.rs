@@ -4,9 +4,17 @@
 //! load the rows of a batch's keys, fold in memory and write at most one change per row. A view is never
 //! altered once it is released: its next version is another view, and shares no row type with it.
 
-use crate::recorded::{FoldError, Recorded};
-use journal::{Checkpoint, ReadError, Readers, Subscription, Update};
+use crate::{
+    commits::{self, CommitsError},
+    recorded::{FoldError, Recorded},
+};
+use journal::{Checkpoint, ReadError, Readers, Source, Subscription, Update, Valid};
 use schemas::ContextEvent;
+use serde::Serialize;
+use std::fmt::Debug;
+
+/// A partition of one of a view's journals.
+pub type Partition = (&'static str, i32);
 
 /// A view: its name and the events that it is a fold of.
 pub trait View: Send + Sync + 'static {
@@ -21,9 +29,9 @@ pub trait Table: Send + Sync + 'static {
     /// The events of its view.
     type Event: ViewEvent;
     /// A row's primary key. Rows are written in its order.
-    type Key: Ord + Clone + Send + Sync;
+    type Key: Ord + Clone + Debug + Send + Sync;
     /// A row, with a field for each column.
-    type Row: Clone + PartialEq + Send + Sync;
+    type Row: Clone + PartialEq + Debug + Send + Sync;
     /// Which events change a row, and whether it stores their version.
     const FEED: RowFeed<Self::Row>;
 
@@ -40,7 +48,7 @@ pub trait Table: Send + Sync + 'static {
     /// be a pure function of its arguments.
     ///
     /// # Errors
-    /// [`FoldError`] for an event that can't be applied. It stops the view, because skipping it would lose an event.
+    /// [`FoldError`] for an event that can't be applied. It parks the event's aggregate.
     fn apply(
         key: &Self::Key,
         row: Option<Self::Row>,
@@ -65,7 +73,7 @@ pub enum RowFeed<Row> {
 
 /// The events that a view reads: one context's, or those of several contexts. A view of several
 /// contexts declares an enum of their events and a reader that merges their journals.
-pub trait ViewEvent: Clone + Send + Sync + 'static {
+pub trait ViewEvent: Clone + Serialize + Send + Sync + 'static {
     /// The journals that they are recorded in.
     const TOPICS: &'static [&'static str];
     /// The reader of these events.
@@ -83,6 +91,17 @@ pub trait EventReader<Event>: Sized + Send {
     /// # Errors
     /// The subscription can't continue: subscribe again.
     fn next_update(&mut self) -> impl Future<Output = Result<Update<Event>, ReadError>> + Send;
+
+    /// Reads commits that were valid when they were read before, in order. `offsets` are ascending.
+    ///
+    /// # Errors
+    /// [`CommitsError`].
+    fn read_commits(
+        source: &Source,
+        topic: &str,
+        partition: i32,
+        offsets: &[i64],
+    ) -> impl Future<Output = Result<Vec<Valid<Event>>, CommitsError>> + Send;
 }
 
 impl<E: ContextEvent> ViewEvent for E {
@@ -97,5 +116,14 @@ impl<E: ContextEvent> EventReader<E> for Subscription<E> {
 
     async fn next_update(&mut self) -> Result<Update<E>, ReadError> {
         self.next().await
+    }
+
+    async fn read_commits(
+        source: &Source,
+        topic: &str,
+        partition: i32,
+        offsets: &[i64],
+    ) -> Result<Vec<Valid<E>>, CommitsError> {
+        commits::read(source, topic, partition, offsets).await
     }
 }

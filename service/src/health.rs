@@ -57,6 +57,34 @@ impl Health {
         component
     }
 
+    /// Adds a component, which takes over the state of the component of this name, if there is one.
+    pub fn continued(&self, name: impl Into<String>) -> Component {
+        let name = name.into();
+        let is_known = {
+            let components = self
+                .components
+                .lock()
+                .expect("no holder of this lock panics");
+            components.contains_key(&name)
+        };
+        match is_known {
+            true => Component {
+                name,
+                health: self.clone(),
+            },
+            false => self.component(name),
+        }
+    }
+
+    /// Removes a component that has ended, by its name.
+    pub fn remove(&self, name: &str) {
+        let mut components = self
+            .components
+            .lock()
+            .expect("no holder of this lock panics");
+        components.remove(name);
+    }
+
     /// The state of every component.
     pub fn readiness(&self) -> Readiness {
         let components = self
@@ -175,6 +203,18 @@ mod tests {
         assert!(component.is_new_in_the_log(Some("partition 1 has no owner"), later));
         assert!(!component.is_new_in_the_log(Some("kafka is unreachable"), later));
         assert!(component.is_new_in_the_log(None, begun));
+    }
+
+    #[test]
+    fn a_continued_component_keeps_its_state_and_a_removed_one_is_new() {
+        let health = Health::default();
+        health.continued("view").ready();
+        assert!(health.readiness().ready);
+        health.continued("view");
+        assert!(health.readiness().ready);
+        health.remove("view");
+        health.continued("view");
+        assert_eq!(health.readiness().components["view"], "starting");
     }
 
     #[test]

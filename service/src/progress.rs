@@ -3,7 +3,7 @@
 //! A wait ends when its reader has processed an offset: each change of a position wakes only the waits that it ends.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::sync::{Notify, oneshot};
@@ -46,6 +46,8 @@ struct Shared {
 struct State {
     offsets: Offsets,
     waits: BTreeMap<ReaderPartition, Waits>,
+    /// The partitions that a reader has in all processes together.
+    declared: BTreeMap<String, BTreeSet<(String, i32)>>,
     /// The number of the next wait.
     next_wait: u64,
 }
@@ -64,6 +66,12 @@ impl Progress {
     /// Records that a reader has processed everything before `next_offset`.
     pub fn set(&self, reader: &str, topic: &str, partition: i32, next_offset: i64) {
         self.publish(reader, [(topic, partition, next_offset)], []);
+    }
+
+    /// Forgets a partition that a reader no longer processes.
+    pub fn remove(&self, reader: &str, topic: &str, partition: i32) {
+        let key = ReaderPartition::new(reader, topic, partition);
+        self.shared.lock().offsets.read.remove(&key);
     }
 
     /// Records, in one step, the offsets that a reader has processed and the ends of its results, by topic
@@ -107,16 +115,34 @@ impl Progress {
             .collect()
     }
 
+    /// Records the partitions of a reader in all processes together. Another process may process some of them.
+    pub fn declare<'a>(&self, reader: &str, partitions: impl IntoIterator<Item = (&'a str, i32)>) {
+        let owned = partitions.into_iter();
+        let owned = owned.map(|(topic, partition)| (topic.to_owned(), partition));
+        let mut state = self.shared.lock();
+        state.declared.insert(reader.to_owned(), owned.collect());
+        drop(state);
+        self.shared.appeared.notify_waiters();
+    }
+
+    /// The partitions of a reader: those that were declared, and those that it processes here.
+    pub fn partitions(&self, reader: &str) -> BTreeSet<(String, i32)> {
+        let mut partitions: BTreeSet<_> = self.of_reader(reader).into_keys().collect();
+        let state = self.shared.lock();
+        partitions.extend(state.declared.get(reader).into_iter().flatten().cloned());
+        partitions
+    }
+
     /// The offsets of all readers.
     pub fn all(&self) -> Offsets {
         self.shared.lock().offsets.clone()
     }
 
-    /// Waits until a reader has reported its partitions. Cancel-safe.
+    /// Waits until the partitions of a reader are known. Cancel-safe.
     pub async fn started(&self, reader: &str) {
         loop {
             let appeared = self.shared.appeared.notified();
-            if !self.of_reader(reader).is_empty() {
+            if !self.partitions(reader).is_empty() {
                 return;
             }
             appeared.await;
@@ -244,6 +270,19 @@ mod tests {
             assert_eq!(progress.shared.lock().waits.len(), 1);
         }
         assert_eq!(progress.shared.lock().waits.len(), 0);
+    }
+
+    #[test]
+    fn a_reader_of_other_processes_has_the_declared_partitions() {
+        let progress = Progress::default();
+        let mut started = pin!(progress.started("view"));
+        assert_eq!(started.as_mut().now_or_never(), None);
+        progress.declare("view", [("journal.a", 0), ("journal.a", 1)]);
+        assert_eq!(started.as_mut().now_or_never(), Some(()));
+        progress.set("view", "journal.a", 1, 7);
+        let partitions = [0, 1].map(|partition| ("journal.a".to_owned(), partition));
+        assert_eq!(progress.partitions("view"), BTreeSet::from(partitions));
+        assert_eq!(progress.of_reader("view").len(), 1);
     }
 
     #[test]

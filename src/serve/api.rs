@@ -84,6 +84,7 @@ pub fn router(state: ApiState) -> Router {
         let progress_sources = progress::Sources {
             progress: read_side.progress,
             admin: read_side.admin,
+            databases: read_side.databases.clone(),
         };
         api = api
             .merge(projections::routes(&read_side.databases, &waits))

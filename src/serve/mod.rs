@@ -7,8 +7,9 @@
 mod api;
 mod linger;
 mod logs;
-mod probes;
-mod progress;
+pub mod operations;
+pub mod probes;
+pub mod progress;
 mod topics;
 
 pub use progress::ProgressAnswer;
@@ -25,7 +26,7 @@ use journal::{
 };
 use kafka::{Admin, Appender, Registry};
 use metrics_exporter_prometheus::PrometheusHandle;
-use projections::{Databases, Live};
+use projections::{Databases, Live, SharedPartitions, supervisor::Assignment};
 use schemas::topics::PartitionCounts;
 use service::{
     budget::Budget,
@@ -36,7 +37,7 @@ use service::{
     shutdown::{self, CONNECTIONS_TIMEOUT, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -145,8 +146,15 @@ impl ReadSide {
     }
 
     /// Starts the views' projectors and the job.
-    fn start(self, views: projections::Runtime, source: Source, partitions: &PartitionCounts) {
-        projections::run(&views, &self.databases);
+    fn start(
+        self,
+        views: projections::Runtime,
+        source: Source,
+        partitions: &PartitionCounts,
+        config: &Config,
+    ) -> Result<(), kafka::GroupError> {
+        let assignment = assignment(&views, config)?;
+        projections::run(&views, &self.databases, assignment);
         self.live.start(
             views.readers.clone(),
             source.clone(),
@@ -165,7 +173,21 @@ impl ReadSide {
         let stop = views.shutdown.clone();
         let job = job.run(stop.clone());
         views.tasks.spawn(supervise("job", stop, job));
+        Ok(())
     }
+}
+
+/// The partitions of the views that the settings give this process.
+fn assignment(
+    views: &projections::Runtime,
+    config: &Config,
+) -> Result<watch::Receiver<Assignment>, kafka::GroupError> {
+    let fixed = match config.views.partitions {
+        SharedPartitions::All => Assignment::All,
+        SharedPartitions::None => Assignment::Only(BTreeSet::new()),
+        SharedPartitions::Group => return projections::group::join(views, &config.views_member()),
+    };
+    Ok(watch::channel(fixed).1)
 }
 
 impl Service {
@@ -287,13 +309,14 @@ impl Service {
         if let Some(read_side) = self.read_side {
             let views = projections::Runtime {
                 readers: Readers::new(self.source.clone()),
+                source: self.source.clone(),
                 partitions: partitions.clone(),
                 health: self.health.clone(),
                 progress: read_side.progress.clone(),
                 shutdown: stop.clone(),
                 tasks: self.tasks.clone(),
             };
-            read_side.start(views, self.source.clone(), &partitions);
+            read_side.start(views, self.source.clone(), &partitions, &self.config)?;
         }
         let admin = self.source.admin.clone();
         let check = topics::check(
@@ -384,7 +407,7 @@ impl Service {
     }
 }
 
-async fn listen(
+pub(crate) async fn listen(
     config: &Config,
 ) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
     let address = config.http.listen;

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use kafka::Admin;
+use projections::{Databases, problems::answer};
 use serde::{Deserialize, Serialize};
 use service::{
     problem::Problem,
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 pub struct Sources {
     pub progress: Progress,
     pub admin: Admin,
+    pub databases: Databases,
 }
 
 /// The answer.
@@ -61,9 +63,19 @@ pub struct ResultsEnd {
 /// The progress of each view and job.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
     (status = 200, description = "The progress by reader and partition.", body = ProgressAnswer),
-    (status = 503, description = "KAFKA_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown. Send the request again later.", body = Problem)))]
+    (status = 503, description = "KAFKA_UNAVAILABLE or DATABASE_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown; or a database does not, which has the progress of other processes. Send the request again later.", body = Problem)))]
 pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
-    let Offsets { read, written } = sources.progress.all();
+    let Offsets { mut read, written } = sources.progress.all();
+    let others = projections::of_other_processes(&sources.databases, &sources.progress);
+    for (view, topic, partition, next_offset) in answer(others).await? {
+        let reader = view.to_owned();
+        let key = ReaderPartition {
+            reader,
+            topic,
+            partition,
+        };
+        read.insert(key, next_offset);
+    }
     let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
     let mut readers = Vec::new();
     for (key, next_offset) in read {

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt;
 use kafka::{BoundedReader, Decoder};
 use schemas::{aggregates::RevenueByCountry, topics::TopicSpec};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
 use std::{
     collections::{BTreeMap, HashSet},
     time::Duration,
@@ -85,19 +86,21 @@ pub async fn products_in_journal(deployment: &Deployment) -> Result<(i64, i64)> 
 /// The totals of the view in Postgres, from its orders; its lines must have the same totals.
 pub async fn of_postgres(deployment: &Deployment) -> Result<Totals> {
     let pool = deployment.postgres().await?;
+    let build = serving_build("orders_v2", &pool).await?;
     let (invoices, sales, credit_notes, lines, total_minor): (i64, i64, i64, i64, i64) =
-        sqlx::query_as(
+        sqlx::query_as(AssertSqlSafe(format!(
             "SELECT count(*), count(*) FILTER (WHERE kind = 'SALE'), \
                  count(*) FILTER (WHERE kind = 'CREDIT_NOTE'), \
                  coalesce(sum(line_count), 0)::bigint, coalesce(sum(total), 0)::bigint \
-             FROM orders_v2",
-        )
+             FROM orders_v2_b{build}"
+        )))
         .fetch_one(&pool)
         .await?;
-    let (lines_found, lines_total): (i64, i64) =
-        sqlx::query_as("SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v2_lines")
-            .fetch_one(&pool)
-            .await?;
+    let (lines_found, lines_total): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v2_lines_b{build}"
+    )))
+    .fetch_one(&pool)
+    .await?;
     pool.close().await;
     ensure!(
         (lines_found, lines_total) == (lines, total_minor),
@@ -113,10 +116,20 @@ pub async fn of_postgres(deployment: &Deployment) -> Result<Totals> {
     })
 }
 
+/// The number of the build of a view that answers queries.
+pub async fn serving_build(view: &str, pool: &PgPool) -> Result<i32> {
+    let find = "SELECT build FROM view_builds WHERE view_name = $1 AND state = 'SERVING'";
+    let query = sqlx::query_scalar(find).bind(view);
+    Ok(query.fetch_one(pool).await?)
+}
+
 /// The totals of the view in the CQL store.
 pub async fn of_cql(deployment: &Deployment) -> Result<Totals> {
+    let pool = deployment.postgres().await?;
+    let build = serving_build("orders_by_customer_v2", &pool).await?;
+    pool.close().await;
     let session = deployment.cql_session().await?;
-    let table = format!("{}.orders_by_customer_v2", deployment.keyspace());
+    let table = format!("{}.orders_by_customer_v2_b{build}", deployment.keyspace());
     let rows = session
         .query_iter(
             format!("SELECT order_id, kind, line_count, total FROM {table}"),

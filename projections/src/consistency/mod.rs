@@ -6,4 +6,5 @@
 mod stored;
 mod waits;
 
+pub use stored::of_other_processes;
 pub use waits::Waits;

@@ -1,11 +1,12 @@
 //! The positions that are stored with a view's rows.
 
 use crate::{
-    cql, databases::Databases, postgres, problems::QueryError, registration::Registration,
+    builds::Build, cql, databases::Databases, postgres, problems::QueryError,
+    registration::Registration, views::VIEWS,
 };
 use schemas::Position;
-use service::consistency::ReadStored;
-use std::sync::Arc;
+use service::{consistency::ReadStored, progress::Progress};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The database of a view's rows and checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +25,19 @@ impl Database {
     }
 }
 
-/// Reads the stored positions of a view; `None` for a database that is not known here.
+/// Reads the stored positions of the build of a view that answers queries; `None` for a database that is not known here.
 pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadStored> {
     let (database, name) = (Database::of(view)?, view.name);
     let databases = databases.clone();
     Some(Arc::new(move |topics| {
         let databases = databases.clone();
         Box::pin(async move {
+            let Some(build) = databases.serving.build(name) else {
+                return Err(QueryError::NoBuild { view: name }.to_string());
+            };
             let mut all = Vec::new();
             for topic in topics {
-                let position = read(database, name, &topic, &databases).await;
+                let position = read(database, build, &topic, &databases).await;
                 let position = position.map_err(|error| error.to_string())?;
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
@@ -43,20 +47,53 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     }))
 }
 
+/// The stored next offset of each partition of a view that this process does not project, for views with such
+/// partitions: view, topic, partition and offset.
+///
+/// # Errors
+/// A database's error.
+pub async fn of_other_processes(
+    databases: &Databases,
+    progress: &Progress,
+) -> Result<Vec<(&'static str, String, i32, i64)>, QueryError> {
+    let mut found = Vec::new();
+    for view in VIEWS {
+        let own = progress.of_reader(view.name);
+        let mut others = progress.partitions(view.name);
+        others.retain(|partition| !own.contains_key(partition));
+        let (Some(database), Some(build)) =
+            (Database::of(view), databases.serving.build(view.name))
+        else {
+            continue;
+        };
+        let topics: BTreeSet<&String> = others.iter().map(|(topic, _)| topic).collect();
+        for topic in topics {
+            let position = read(database, build, topic, databases).await?;
+            for (of_topic, partition) in &others {
+                if of_topic == topic {
+                    let next = position.get(partition).copied().unwrap_or(0);
+                    found.push((view.name, topic.clone(), *partition, next));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
 async fn read(
     database: Database,
-    view: &str,
+    build: Build,
     topic: &str,
     databases: &Databases,
 ) -> Result<Position, QueryError> {
     match database {
         Database::Postgres => {
             let mut connection = databases.postgres.acquire().await?;
-            Ok(postgres::read_position(view, topic, &mut connection).await?)
+            Ok(postgres::read_position(build, topic, &mut connection).await?)
         }
         Database::Cql => {
             let session = databases.cql.session()?;
-            Ok(cql::read_position(&session, view, topic).await?)
+            Ok(cql::read_position(&session, build, topic).await?)
         }
     }
 }
@@ -64,7 +101,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::VIEWS;
 
     #[test]
     fn the_stored_position_of_every_view_can_be_read() {

@@ -2,8 +2,8 @@
 
 use crate::store::Failure;
 use scylla::errors::{
-    DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError, NextRowError,
-    PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
+    BadQuery, DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError,
+    NextRowError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
 };
 
 /// An error of the CQL store.
@@ -79,16 +79,34 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
-    /// The kind of failure, which decides how the projector continues.
+    /// The kind of failure, which decides how the projector continues. An error that only an operator can remove,
+    /// such as a missing right, is transient: the view continues once it is removed.
     pub(super) fn failure(&self) -> Failure {
         if self.is_timeout() {
             Failure::Timeout
-        } else if self.is_transient() {
-            Failure::Transient
         } else if self.is_schema_missing() {
             Failure::TableMissing
+        } else if self.is_value_refused() {
+            Failure::Value
         } else {
-            Failure::Final
+            Failure::Transient
+        }
+    }
+
+    /// Whether a value can't be sent. Rows that can't be read are no value's fault: somebody altered the table.
+    fn is_value_refused(&self) -> bool {
+        match self {
+            Self::Execution(error) => matches!(
+                **error,
+                ExecutionError::BadQuery(
+                    BadQuery::SerializationError(_) | BadQuery::ValuesTooLongForKey(..)
+                )
+            ),
+            Self::Pager(_)
+            | Self::NextRow(_)
+            | Self::NotConnected { .. }
+            | Self::Session(_)
+            | Self::Shape { .. } => false,
         }
     }
 

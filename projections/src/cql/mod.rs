@@ -4,6 +4,7 @@
 
 mod connection;
 mod errors;
+mod migrations;
 mod rows;
 mod session;
 pub mod store;
@@ -13,6 +14,6 @@ pub mod writes;
 
 pub use connection::Cql;
 pub use errors::CqlError;
-pub use rows::{CqlKey, CqlRow, CqlTables};
+pub use rows::{Compared, CqlKey, CqlRow, CqlTables};
 pub use session::Session;
 pub use store::{CqlStore, CqlView, read_position};

@@ -5,7 +5,9 @@ use super::{
     writes::{Deletion, Write, offset_of, writes},
 };
 use crate::{
+    builds::Build,
     columns::{Columns, join, list},
+    difference::{Differing, Explained},
     fold::{DeletedAt, Plan, Stored},
     recorded::Recorded,
     store::StoreError,
@@ -52,10 +54,19 @@ pub trait CqlTables<Event>: Send + Sync + 'static {
 
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
-        view: &str,
+        build: Build,
         session: &Session,
         events: &[Recorded<'_, Event>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Compares the rows of two builds. Returns the number of rows of the first one, the number of rows that
+    /// differ, and the first differing rows, at most `limit` of each table.
+    fn compare(
+        build: Build,
+        other: Build,
+        limit: usize,
+        session: &Session,
+    ) -> impl Future<Output = Result<Compared<Event>, CqlError>> + Send;
 }
 
 macro_rules! tables {
@@ -69,13 +80,25 @@ macro_rules! tables {
                 &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
 
             async fn apply(
-                view: &str,
+                build: Build,
                 session: &Session,
                 events: &[Recorded<'_, $first::Event>],
             ) -> Result<(), StoreError> {
-                apply::<$first>(view, session, events).await?;
-                $(apply::<$table>(view, session, events).await?;)*
+                apply::<$first>(build, session, events).await?;
+                $(apply::<$table>(build, session, events).await?;)*
                 Ok(())
+            }
+
+            async fn compare(
+                build: Build,
+                other: Build,
+                limit: usize,
+                session: &Session,
+            ) -> Result<Compared<$first::Event>, CqlError> {
+                let mut compared: Compared<$first::Event> = (0, 0, Vec::new());
+                compare::<$first>((build, other), limit, session, &mut compared).await?;
+                $(compare::<$table>((build, other), limit, session, &mut compared).await?;)*
+                Ok(compared)
             }
         }
     )+};
@@ -84,7 +107,7 @@ tables!((A), (A, B), (A, B, C), (A, B, C, D));
 
 /// Applies events to one table.
 async fn apply<T>(
-    view: &str,
+    build: Build,
     session: &Session,
     events: &[Recorded<'_, T::Event>],
 ) -> Result<(), StoreError>
@@ -98,26 +121,26 @@ where
         );
     }
     let plan = Plan::<T>::new(events)?;
-    let stored = load::<T>(view, session, plan.keys_to_load()).await?;
+    let stored = load::<T>(build, session, plan.keys_to_load()).await?;
     let changes = plan.fold(stored)?;
     let (deletions, rows) = writes(changes);
-    write_deletions::<T>(view, session, &deletions).await?;
-    write_rows::<T>(session, &rows).await?;
+    write_deletions::<T>(build, session, &deletions).await?;
+    write_rows::<T>(build, session, &rows).await?;
     Ok(())
 }
 
 async fn load<T>(
-    view: &str,
+    build: Build,
     session: &Session,
     keys: Vec<T::Key>,
 ) -> Result<BTreeMap<T::Key, Stored<T::Row>>, CqlError>
 where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
-    let statement = load_statement::<T::Row>();
+    let statement = load_statement::<T::Row>(build);
     let loads = keys
         .iter()
-        .map(|key| load_row::<T>(view, session, &statement, key));
+        .map(|key| load_row::<T>(build, session, &statement, key));
     let loads: Vec<_> = loads.collect();
     let stored: Vec<_> = stream::iter(loads)
         .buffered(REQUESTS_MAX)
@@ -128,7 +151,7 @@ where
 
 /// Loads a row. If the row is missing, loads its deletion, which is stored before the row is deleted.
 async fn load_row<T>(
-    view: &str,
+    build: Build,
     session: &Session,
     statement: &str,
     key: &T::Key,
@@ -140,7 +163,7 @@ where
     let deleted_at = match row {
         Some(_) => None,
         None => {
-            let values = (view, T::Row::TABLE, row_key(key)?);
+            let values = (build.view, build.table(T::Row::TABLE), row_key(key)?);
             let found = session.fetch::<(i64, i64)>(READ_DELETION, values).await?;
             found.first().map(|(version, timestamp)| DeletedAt {
                 version: *version,
@@ -152,7 +175,7 @@ where
 }
 
 async fn write_deletions<T>(
-    view: &str,
+    build: Build,
     session: &Session,
     deletions: &[Deletion<T::Key>],
 ) -> Result<(), CqlError>
@@ -162,8 +185,8 @@ where
     let mut requests = Vec::with_capacity(deletions.len());
     for deletion in deletions {
         let values = (
-            view,
-            T::Row::TABLE,
+            build.view,
+            build.table(T::Row::TABLE),
             row_key(&deletion.key)?,
             deletion.version,
             deletion.timestamp,
@@ -176,7 +199,11 @@ where
         .await
 }
 
-async fn write_rows<T>(session: &Session, rows: &[Write<T::Key, T::Row>]) -> Result<(), CqlError>
+async fn write_rows<T>(
+    build: Build,
+    session: &Session,
+    rows: &[Write<T::Key, T::Row>],
+) -> Result<(), CqlError>
 where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
@@ -184,8 +211,8 @@ where
         return Ok(());
     }
     let statements = Statements {
-        upsert: session.prepare(&upsert_statement::<T::Row>()).await?,
-        delete: session.prepare(&delete_statement::<T::Row>()).await?,
+        upsert: session.prepare(&upsert_statement::<T::Row>(build)).await?,
+        delete: session.prepare(&delete_statement::<T::Row>(build)).await?,
     };
     let mut by_token = BTreeMap::<_, Vec<_>>::new();
     for row in rows {
@@ -237,23 +264,110 @@ where
     Ok(())
 }
 
+/// Number of rows of a build, number of rows that differ in another build, and the first of these.
+pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
+
+/// The store can't join tables, so each row of one build is looked up in the other.
+async fn compare<T>(
+    (build, other): (Build, Build),
+    limit: usize,
+    session: &Session,
+    compared: &mut Compared<T::Event>,
+) -> Result<(), CqlError>
+where
+    T: Table<Key: CqlKey, Row: CqlRow>,
+{
+    let of_first = scan::<T>(session, build, other, limit).await?;
+    let of_other = scan::<T>(session, other, build, limit).await?;
+    compared.0 += of_first.rows;
+    compared.1 += of_first.different + of_other.missing;
+    if of_first.different + of_other.missing == 0 {
+        return Ok(());
+    }
+    let only_in_other = of_other.pairs.into_iter();
+    let only_in_other = only_in_other.filter_map(|(row, found)| found.is_none().then_some(row));
+    let (left, mut right): (Vec<_>, Vec<_>) = of_first.pairs.into_iter().unzip();
+    right.extend(only_in_other.map(Some));
+    let right = right.into_iter().flatten().collect();
+    let differing = Differing::<T>::new(T::Row::TABLE, left, right, limit);
+    compared.2.push(Box::new(differing));
+    Ok(())
+}
+
+/// The rows of one build, looked up in another.
+struct Scan<Row> {
+    rows: u64,
+    /// Rows that the other build lacks, or has with other values.
+    different: u64,
+    /// Rows that the other build lacks.
+    missing: u64,
+    /// The first different rows, with the other build's row.
+    pairs: Vec<(Row, Option<Row>)>,
+}
+
+async fn scan<T>(
+    session: &Session,
+    build: Build,
+    other: Build,
+    limit: usize,
+) -> Result<Scan<T::Row>, CqlError>
+where
+    T: Table<Key: CqlKey, Row: CqlRow>,
+{
+    let (columns, table) = (list(T::Row::all()), build.table(T::Row::TABLE));
+    let all = session.statement(&format!("SELECT {columns} FROM {{keyspace}}.{table}"));
+    let pager = session.driver().execute_iter(all, ()).await;
+    let rows = pager
+        .map_err(CqlError::from)?
+        .rows_stream::<T::Row>()
+        .map_err(CqlError::shape)?;
+    let by_key = load_statement::<T::Row>(other);
+    let pairs = rows
+        .map_err(CqlError::from)
+        .map_ok(|row| async {
+            let found = session.fetch::<T::Row>(&by_key, T::key(&row)).await?.pop();
+            Ok((row, found))
+        })
+        .try_buffer_unordered(REQUESTS_MAX);
+    futures_util::pin_mut!(pairs);
+    let mut scan = Scan {
+        rows: 0,
+        different: 0,
+        missing: 0,
+        pairs: Vec::new(),
+    };
+    while let Some((row, found)) = pairs.try_next().await? {
+        scan.rows += 1;
+        if found.as_ref() == Some(&row) {
+            continue;
+        }
+        scan.different += 1;
+        scan.missing += u64::from(found.is_none());
+        if scan.pairs.len() < limit {
+            scan.pairs.push((row, found));
+        }
+    }
+    Ok(scan)
+}
+
 fn row_key(key: &impl serde::Serialize) -> Result<String, CqlError> {
     serde_json::to_string(key).map_err(CqlError::shape)
 }
 
-fn load_statement<Row: Columns>() -> String {
-    let (columns, table, keys) = (list(Row::all()), Row::TABLE, keys_equal::<Row>());
+fn load_statement<Row: Columns>(build: Build) -> String {
+    let (columns, table) = (list(Row::all()), build.table(Row::TABLE));
+    let keys = keys_equal::<Row>();
     format!("SELECT {columns} FROM {{keyspace}}.{table} WHERE {keys}")
 }
 
-fn upsert_statement<Row: Columns>() -> String {
-    let (columns, table) = (list(Row::all()), Row::TABLE);
+fn upsert_statement<Row: Columns>(build: Build) -> String {
+    let (columns, table) = (list(Row::all()), build.table(Row::TABLE));
     let markers = list(Row::all().map(|_| "?"));
     format!("INSERT INTO {{keyspace}}.{table} ({columns}) VALUES ({markers}) USING TIMESTAMP ?")
 }
 
-fn delete_statement<Row: Columns>() -> String {
-    let (table, keys) = (Row::TABLE, keys_equal::<Row>());
+fn delete_statement<Row: Columns>(build: Build) -> String {
+    let (table, keys) = (build.table(Row::TABLE), keys_equal::<Row>());
     format!("DELETE FROM {{keyspace}}.{table} USING TIMESTAMP ? WHERE {keys}")
 }
 
@@ -271,22 +385,26 @@ mod tests {
         currency: String,
         amount: i64,
     }
+    const BUILD: Build = Build {
+        view: "prices_v1",
+        number: 2,
+    };
     crate::columns!(Price in "prices_v1" by [sku, currency] with [amount]);
 
     #[test]
     fn statements_name_every_column() {
         assert_eq!(
-            load_statement::<Price>(),
-            "SELECT sku, currency, amount FROM {keyspace}.prices_v1 WHERE sku = ? AND currency = ?"
+            load_statement::<Price>(BUILD),
+            "SELECT sku, currency, amount FROM {keyspace}.prices_v1_b2 WHERE sku = ? AND currency = ?"
         );
         assert_eq!(
-            upsert_statement::<Price>(),
-            "INSERT INTO {keyspace}.prices_v1 (sku, currency, amount) VALUES (?, ?, ?) \
+            upsert_statement::<Price>(BUILD),
+            "INSERT INTO {keyspace}.prices_v1_b2 (sku, currency, amount) VALUES (?, ?, ?) \
              USING TIMESTAMP ?"
         );
         assert_eq!(
-            delete_statement::<Price>(),
-            "DELETE FROM {keyspace}.prices_v1 USING TIMESTAMP ? WHERE sku = ? AND currency = ?"
+            delete_statement::<Price>(BUILD),
+            "DELETE FROM {keyspace}.prices_v1_b2 USING TIMESTAMP ? WHERE sku = ? AND currency = ?"
         );
     }
 }

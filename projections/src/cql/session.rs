@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// A statement in our keyspace. All statements are idempotent: writes of absolute values at given
-    /// timestamps, reads, and `IF NOT EXISTS`.
+    /// timestamps, reads, `IF NOT EXISTS`, and moves of a checkpoint from one offset to another.
     pub(crate) fn statement(&self, text: &str) -> Statement {
         let mut statement = Statement::new(text.replace(KEYSPACE, &self.keyspace));
         statement.set_is_idempotent(true);

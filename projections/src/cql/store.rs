@@ -1,136 +1,325 @@
-//! A view in the CQL store: rows, whose writes may be repeated or late, then the checkpoint.
+//! A build in the CQL store: rows, whose writes may be repeated or late, then the checkpoint.
 //!
-//! The store has no transactions; [`super::writes`] explains why the view needs none. Rows are read and
-//! written at a quorum, and the checkpoint is written after they are acknowledged.
+//! The store has no transactions; [`super::writes`] explains why rows need none. They are read and written at a quorum,
+//! and the checkpoint is written after they are acknowledged, so a stored checkpoint covers only rows that are stored. It
+//! is moved by a lightweight transaction, only from the offset at which the projector read it: of two concurrent
+//! projectors, one fails and continues after the other.
+//!
+//! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
-use super::{Cql, CqlError, Session, rows::CqlTables, writes::write_timestamp};
+use super::{Cql, CqlError, Session, migrations, rows::CqlTables};
 use crate::{
-    recorded::recorded_events,
-    store::{Store, StoreError, complete_checkpoints},
-    view::{View, ViewEvent},
+    builds::{Build, registry},
+    parking::{ParkedKey, table as parked},
+    postgres,
+    recorded::Recorded,
+    shared_tables::{begin_with_tables, lock_set_up},
+    store::{Opened, Step, Store, StoreError, complete_checkpoints},
+    view::{Partition, View, ViewEvent},
 };
-use journal::{Batch, Checkpoint};
-use schemas::{Position, topics::PartitionCounts};
-use scylla::errors::ExecutionError;
-use std::marker::PhantomData;
+use journal::Checkpoint;
+use schemas::Position;
+use scylla::{
+    errors::ExecutionError,
+    value::{CqlValue, Row},
+};
+use sqlx::{PgConnection, PgPool};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-/// The tables that all views share, each with the statement that creates it.
-const SHARED_TABLES: [(&str, &str); 2] = [
-    ("view_checkpoints", include_str!("checkpoints.cql")),
-    ("view_deletions", include_str!("deletions.cql")),
-];
-const READ_CHECKPOINTS: &str =
-    "SELECT checkpoint FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
-const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_checkpoints WHERE view_name = ? AND topic = ?";
-const READ_CHECKPOINT_TIMES: &str = "SELECT partition, WRITETIME(checkpoint) FROM {keyspace}.view_checkpoints \
-    WHERE view_name = ? AND topic = ?";
-const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_checkpoints USING TIMESTAMP ? \
-    WHERE view_name = ? AND topic = ? AND partition = ?";
-const WRITE_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_checkpoints \
-    (view_name, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+/// Longest wait of an operator's command for the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_checkpoints \
+    WHERE view_name = ? AND build = ? AND topic = ?";
+const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
+    WHERE view_name = ? AND build = ? AND topic = ?";
+const DELETE_CHECKPOINTS: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
+    WHERE view_name = ? AND build = ? AND topic = ?";
+const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
+    (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+const MOVE_CHECKPOINT: &str = "UPDATE {keyspace}.view_build_checkpoints SET next_offset = ?, checkpoint = ? \
+    WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF next_offset = ?";
 
 /// A view whose rows are in the CQL store.
 pub trait CqlView: View {
-    /// Statements that create its tables; each does nothing if its table exists.
+    /// Statements that create a build's tables; each does nothing if its table exists. `{build}` ends the name of each
+    /// table.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
     type Tables: CqlTables<Self::Event>;
 }
 
-/// A view in the CQL store.
+/// A build of a view in the CQL store.
 pub struct CqlStore<V> {
     cql: Cql,
+    postgres: PgPool,
+    build: Build,
     view: PhantomData<V>,
 }
 
 impl<V: CqlView> CqlStore<V> {
-    /// The view in the store's keyspace.
-    pub fn new(cql: Cql) -> Self {
+    /// A build in the store's keyspace; its list entry and parked commits are in Postgres.
+    pub fn new(cql: Cql, postgres: PgPool, number: i32) -> Self {
+        let build = Build {
+            view: V::NAME,
+            number,
+        };
         Self {
             cql,
+            postgres,
+            build,
             view: PhantomData,
         }
+    }
+
+    /// Waits a moment for the connection to the store.
+    ///
+    /// # Errors
+    /// [`CqlError::NotConnected`].
+    pub async fn session(&self) -> Result<Arc<Session>, CqlError> {
+        self.cql.session_within(CONNECT_TIMEOUT).await
+    }
+
+    /// The names of the build's tables.
+    fn tables(&self) -> Vec<String> {
+        let tables = V::Tables::NAMES.iter();
+        tables.map(|table| self.build.table(table)).collect()
+    }
+
+    /// Drops the build's tables and checkpoints.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn drop_tables(&self) -> Result<(), CqlError> {
+        let session = self.cql.session()?;
+        self.delete_checkpoints(&session).await?;
+        for table in self.tables() {
+            let statement = format!("DROP TABLE IF EXISTS {{keyspace}}.{table};");
+            session.run_all(&statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the tables of a new build, and the shared ones. The check comes first, because a role that may read and
+    /// write need not be allowed to create. One node at a time creates tables.
+    ///
+    /// # Errors
+    /// [`StoreError::Dropped`], also for a build that lost a table: `transaction` then replaces it by a new one.
+    async fn create_tables(
+        &self,
+        session: &Session,
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
+        let build = self.build;
+        let is_complete = self.missing_tables(session).await?.is_empty()
+            && migrations::missing(session).await?.is_empty();
+        // The lock comes before that of the build, so that two nodes can't wait for each other.
+        if !is_complete {
+            lock_set_up(connection).await?;
+        }
+        let had_tables = registry::has_tables(build, connection).await?;
+        let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
+        if !is_complete {
+            migrations::apply(session).await?;
+            let missing = self.missing_tables(session).await?;
+            if had_tables && !missing.is_empty() {
+                let number = registry::replace(build.view, build.number, connection).await?;
+                let (view, build) = (build.view, build.number);
+                tracing::warn!(
+                    view,
+                    build,
+                    ?missing,
+                    number,
+                    "tables are missing, projecting a new build from the start"
+                );
+                return Err(StoreError::Dropped { build: self.build });
+            }
+            if !missing.is_empty() {
+                // The list of builds was lost, but not its tables: their checkpoints would skip the rows of the
+                // missing ones.
+                self.delete_checkpoints(session).await?;
+                session.run_all(&build.fill(V::SCHEMA)).await?;
+            }
+        }
+        check_known(session, &self.tables()).await?;
+        if !had_tables {
+            registry::set_has_tables(build, connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn missing_tables(&self, session: &Session) -> Result<Vec<String>, CqlError> {
+        let found = session.tables().await?;
+        let mut tables = self.tables();
+        tables.retain(|table| !found.contains(table));
+        Ok(tables)
+    }
+
+    async fn delete_checkpoints(&self, session: &Session) -> Result<(), CqlError> {
+        for topic in V::Event::TOPICS {
+            let of_topic = (self.build.view, self.build.number, *topic);
+            session.execute(DELETE_CHECKPOINTS, of_topic).await?;
+        }
+        Ok(())
+    }
+
+    async fn record_parked(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
+        if step.parked.is_empty() {
+            return Ok(());
+        }
+        let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
+        let mut transaction = self.postgres.begin().await?;
+        let inserted = parked::insert(self.build, partition, step.parked, &mut transaction).await;
+        match inserted {
+            Ok(()) => Ok(transaction.commit().await?),
+            // Another projector has applied the key's commits, so this one has old keys.
+            Err(error) if postgres::is_reference_missing(&error) => Err(self.stale(step)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn stale(&self, step: &Step<'_, V::Event>) -> StoreError {
+        StoreError::StaleCheckpoint {
+            build: self.build,
+            topic: step.checkpoint.topic.clone(),
+            partition: step.checkpoint.partition,
+            expected: step.from,
+        }
+    }
+
+    /// Stores missing checkpoints, so that each can be moved.
+    async fn insert_checkpoints(
+        &self,
+        session: &Session,
+        checkpoints: &[&Checkpoint],
+    ) -> Result<(), StoreError> {
+        for checkpoint in checkpoints {
+            let values = (
+                self.build.view,
+                self.build.number,
+                &checkpoint.topic,
+                checkpoint.partition,
+                checkpoint.next_offset,
+                self.text(checkpoint)?,
+            );
+            session.execute(INSERT_CHECKPOINT, values).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint; `false` if it is not where the step begins. A repetition after an answer that was lost finds
+    /// it moved, and the projector then continues from the stored one.
+    async fn move_checkpoint(
+        &self,
+        session: &Session,
+        step: &Step<'_, V::Event>,
+    ) -> Result<bool, StoreError> {
+        let checkpoint = step.checkpoint;
+        let values = (
+            checkpoint.next_offset,
+            self.text(checkpoint)?,
+            self.build.view,
+            self.build.number,
+            &checkpoint.topic,
+            checkpoint.partition,
+            step.from,
+        );
+        // The answer has more columns if the condition did not hold.
+        let answer: Vec<Row> = session.fetch(MOVE_CHECKPOINT, values).await?;
+        let applied = answer.first().and_then(|row| row.columns.first());
+        Ok(matches!(applied, Some(Some(CqlValue::Boolean(true)))))
+    }
+
+    fn text(&self, checkpoint: &Checkpoint) -> Result<String, StoreError> {
+        serde_json::to_string(checkpoint).map_err(|error| self.unreadable(&error))
     }
 }
 
 impl<V: CqlView> Store for CqlStore<V> {
     type Event = V::Event;
 
-    fn name(&self) -> &'static str {
-        V::NAME
+    fn build(&self) -> Build {
+        self.build
     }
 
-    async fn open(&self, partitions: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
+    async fn open(&self, partitions: &[Partition]) -> Result<Opened, StoreError> {
         let session = self.cql.session()?;
-        create_tables::<V>(&session).await?;
-        let mut stored = Vec::new();
+        let mut transaction = begin_with_tables(&self.postgres).await?;
+        match self.create_tables(&session, &mut transaction).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Dropped { .. }) => {
+                // It may have replaced the build, whose other tables no projector uses any more.
+                transaction.commit().await?;
+                self.drop_tables().await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        let parked = parked::keys(self.build, partitions, &mut transaction).await?;
+        transaction.commit().await?;
+        let mut stored: Vec<Checkpoint> = Vec::new();
         for topic in V::Event::TOPICS {
-            let of_topic = session
-                .fetch::<(String,)>(READ_CHECKPOINTS, (V::NAME, *topic))
-                .await?;
-            for (checkpoint,) in of_topic {
-                let checkpoint = serde_json::from_str(&checkpoint).map_err(unreadable::<V>)?;
-                stored.push(checkpoint);
+            let of_topic = (self.build.view, self.build.number, *topic);
+            let texts: Vec<(String,)> = session.fetch(READ_CHECKPOINTS, of_topic).await?;
+            for (text,) in texts {
+                stored.push(serde_json::from_str(&text).map_err(|error| self.unreadable(&error))?);
             }
         }
-        Ok(complete_checkpoints::<V::Event>(&stored, partitions))
+        let checkpoints = complete_checkpoints(&stored, partitions);
+        let missing: Vec<_> = checkpoints
+            .iter()
+            .filter(|checkpoint| !stored.contains(checkpoint))
+            .collect();
+        self.insert_checkpoints(&session, &missing).await?;
+        Ok(Opened {
+            checkpoints,
+            parked,
+        })
     }
 
-    async fn apply(&self, batch: &Batch<V::Event>) -> Result<(), StoreError> {
-        let events = recorded_events(&batch.commits)?;
+    async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
         let session = self.cql.session()?;
-        V::Tables::apply(V::NAME, &session, &events).await?;
+        V::Tables::apply(self.build, &session, step.events).await?;
+        self.record_parked(step).await?;
         // Written last, because a checkpoint covers only rows that were acknowledged.
-        let checkpoint = &batch.checkpoint;
-        let values = (
-            V::NAME,
-            &checkpoint.topic,
-            batch.partition,
-            checkpoint.next_offset,
-            serde_json::to_string(checkpoint).map_err(unreadable::<V>)?,
-            write_timestamp(checkpoint.next_offset - 1),
-        );
-        session.execute(WRITE_CHECKPOINT, values).await?;
+        match self.move_checkpoint(&session, step).await? {
+            true => Ok(()),
+            false => Err(self.stale(step)),
+        }
+    }
+
+    /// Writes the rows: the store has no transactions, and each write is one that a later [`Store::apply`] repeats.
+    async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
+        let session = self.cql.session()?;
+        V::Tables::apply(self.build, &session, events).await
+    }
+
+    async fn release(
+        &self,
+        key: &ParkedKey,
+        commits: &[i64],
+        events: &[Recorded<'_, V::Event>],
+    ) -> Result<(), StoreError> {
+        self.try_apply(events).await?;
+        let mut transaction = self.postgres.begin().await?;
+        parked::remove(self.build, key, commits, &mut transaction).await?;
+        transaction.commit().await?;
         Ok(())
     }
 }
 
-/// Creates the tables that are missing. The check comes first, because a role that may read and write need not
-/// be allowed to create.
-async fn create_tables<V: CqlView>(session: &Session) -> Result<(), CqlError> {
-    let found = session.tables().await?;
-    for (table, schema) in SHARED_TABLES {
-        if !found.contains(table) {
-            session.run_all(schema).await?;
+impl<V> CqlStore<V> {
+    fn unreadable(&self, error: &serde_json::Error) -> StoreError {
+        StoreError::Checkpoint {
+            build: self.build,
+            reason: error.to_string(),
         }
     }
-    let missing: Vec<&str> = V::Tables::NAMES
-        .iter()
-        .copied()
-        .filter(|table| !found.contains(*table))
-        .collect();
-    if !missing.is_empty() {
-        // Deleted before the tables are created: if the process ends in between, the tables are still missing at
-        // the next start.
-        if delete_checkpoints::<V>(session).await? {
-            for table in missing {
-                let view = V::NAME;
-                tracing::warn!(
-                    view,
-                    table,
-                    "table is missing, projecting the view from the start"
-                );
-            }
-        }
-        session.run_all(V::SCHEMA).await?;
-    }
-    check_known(session, V::Tables::NAMES).await
 }
 
 /// Fails with [`CqlError::is_schema_missing`] if statements about a table can't be prepared. Cassandra lists a
 /// table in `system_schema` before it can use it, so a table that another node or a timed-out request has just
 /// created may be listed but not usable yet.
-async fn check_known(session: &Session, tables: &[&str]) -> Result<(), CqlError> {
+async fn check_known(session: &Session, tables: &[String]) -> Result<(), CqlError> {
     for table in tables {
         let statement = session.statement(&format!("SELECT * FROM {{keyspace}}.{table} LIMIT 1"));
         let prepared = session.driver().get_session().prepare(statement).await;
@@ -139,37 +328,17 @@ async fn check_known(session: &Session, tables: &[&str]) -> Result<(), CqlError>
     Ok(())
 }
 
-/// Deletes a view's checkpoints, which would skip the rows of a missing table; `false` if it had none. Rows of the
-/// view's other tables stay, because each stores the version of the last event that was applied to it.
-///
-/// A deletion hides writes with its timestamp or an earlier one, and a checkpoint's timestamp grows with its
-/// offset. So a checkpoint of the second projection is visible only after it has passed the deleted one; a
-/// restart before that projects the view from the start again.
-async fn delete_checkpoints<V: CqlView>(session: &Session) -> Result<bool, CqlError> {
-    let mut deleted = false;
-    for topic in V::Event::TOPICS {
-        let stored: Vec<(i32, i64)> = session
-            .fetch(READ_CHECKPOINT_TIMES, (V::NAME, *topic))
-            .await?;
-        for (partition, timestamp) in stored {
-            let values = (timestamp, V::NAME, *topic, partition);
-            session.execute(DELETE_CHECKPOINT, values).await?;
-            deleted = true;
-        }
-    }
-    Ok(deleted)
-}
-
-/// The position up to which a view has applied a topic. Rows that are read afterwards include all events before it.
+/// The position up to which a build has applied a topic. Rows that are read afterwards include all events before it.
 ///
 /// # Errors
 /// The store's error.
 pub async fn read_position(
     session: &Session,
-    view: &str,
+    build: Build,
     topic: &str,
 ) -> Result<Position, CqlError> {
-    let checkpoints: Vec<(i32, i64)> = session.fetch(READ_POSITION, (view, topic)).await?;
+    let of_topic = (build.view, build.number, topic);
+    let checkpoints: Vec<(i32, i64)> = session.fetch(READ_POSITION, of_topic).await?;
     Ok(checkpoints.into_iter().collect())
 }
 
@@ -180,12 +349,5 @@ impl From<CqlError> for StoreError {
             failure: error.failure(),
             source: Box::new(error),
         }
-    }
-}
-
-fn unreadable<V: View>(error: serde_json::Error) -> StoreError {
-    StoreError::Checkpoint {
-        view: V::NAME,
-        reason: error.to_string(),
     }
 }

@@ -1,20 +1,21 @@
 //! Which orders and customers exist, and where their view is: from the view of orders in Postgres.
 
 use crate::{
+    columns::Columns,
     databases::Databases,
     problems::{QueryError, answer},
     view::View,
-    views::orders_v2::OrdersView,
+    views::orders_v2::{OrderRow, OrdersView},
 };
 use axum::http::StatusCode;
 use journal::Checkpoint;
 use service::problem::Problem;
-use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, types::Json};
 use std::time::Duration;
 
 use super::start::JOURNAL;
 
-/// The view whose rows and checkpoints are read; the queries below name its table.
+/// The view whose rows and checkpoints are read, of the build that answers queries.
 pub const VIEW: &str = OrdersView::NAME;
 /// Longest time for reading checkpoints. Without them the hub reads the journal from its start.
 const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,9 +25,8 @@ const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// 404: there is none. 503: the database does not answer.
 pub async fn check_order(databases: &Databases, id: &str) -> Result<(), Problem> {
-    const FIND: &str = "SELECT EXISTS (SELECT FROM orders_v2 WHERE order_id = $1)";
     let detail = format!("no order or credit note has the id {id}: pass an id from the list");
-    check(databases, FIND, id, ("ORDER_NOT_FOUND", detail)).await
+    check(databases, "order_id", id, ("ORDER_NOT_FOUND", detail)).await
 }
 
 /// Checks that there is an order or credit note of this customer.
@@ -34,19 +34,20 @@ pub async fn check_order(databases: &Databases, id: &str) -> Result<(), Problem>
 /// # Errors
 /// 404: there is none. 503: the database does not answer.
 pub async fn check_customer(databases: &Databases, id: &str) -> Result<(), Problem> {
-    const FIND: &str = "SELECT EXISTS (SELECT FROM orders_v2 WHERE customer_id = $1)";
     let detail = format!("no order has the customer {id}: pass the customer of an order");
-    check(databases, FIND, id, ("CUSTOMER_NOT_FOUND", detail)).await
+    check(databases, "customer_id", id, ("CUSTOMER_NOT_FOUND", detail)).await
 }
 
 async fn check(
     databases: &Databases,
-    find: &'static str,
+    column: &'static str,
     id: &str,
     (code, detail): (&'static str, String),
 ) -> Result<(), Problem> {
     let found = async {
-        let query = sqlx::query_scalar(find).bind(id);
+        let table = databases.build::<OrdersView>()?.table(OrderRow::TABLE);
+        let find = format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} = $1)");
+        let query = sqlx::query_scalar(AssertSqlSafe(find)).bind(id);
         Ok::<bool, QueryError>(query.fetch_one(&databases.postgres).await?)
     };
     match answer(found).await? {
@@ -58,16 +59,23 @@ async fn check(
 /// The checkpoints of the view.
 ///
 /// # Errors
-/// The database's error.
+/// The database's error, or a time-out, also if the view's build is not known in time.
 pub async fn checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let stored = tokio::time::timeout(CHECKPOINTS_TIMEOUT, read_checkpoints(databases)).await;
+    stored.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+async fn read_checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let build = databases.serving.known(VIEW).await;
     let stored = sqlx::query_scalar::<_, Json<Checkpoint>>(
-        "SELECT checkpoint FROM view_checkpoints WHERE view_name = $1 AND topic = $2",
+        "SELECT checkpoint FROM view_build_checkpoints \
+         WHERE view_name = $1 AND build = $2 AND topic = $3",
     );
     let stored = stored
-        .bind(VIEW)
+        .bind(build.view)
+        .bind(build.number)
         .bind(JOURNAL)
-        .fetch_all(&databases.postgres);
-    let stored = tokio::time::timeout(CHECKPOINTS_TIMEOUT, stored).await;
-    let stored = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        .fetch_all(&databases.postgres)
+        .await?;
     Ok(stored.into_iter().map(|Json(stored)| stored).collect())
 }

@@ -18,11 +18,17 @@ const TRANSIENT_STATES: [&str; 9] = [
 /// Classes of transient SQLSTATEs: connections, authorization (an operator can repair it, and the batch is not
 /// the cause), and resources (memory, disk, connections).
 const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
+/// Classes of SQLSTATEs that a value causes: data exceptions (a number out of range, a NUL in a text), and violated
+/// constraints.
+const VALUE_CLASSES: [&str; 2] = ["22", "23"];
+/// SQLSTATE of a value that is too long for an index.
+const INDEX_ENTRY_TOO_LONG: &str = "54000";
+/// SQLSTATE of a row that refers to a missing one.
+const NO_REFERENCED_ROW: &str = "23503";
 /// SQLSTATE of a database that does not exist.
-pub(super) const NO_DATABASE: &str = "3D000";
+const NO_DATABASE: &str = "3D000";
 /// SQLSTATE of a table that does not exist.
 const NO_TABLE: &str = "42P01";
-
 /// Whether another attempt may succeed.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
@@ -35,14 +41,23 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The kind of failure, which decides how the projector continues.
+/// The kind of failure, which decides how the projector continues. An error that only an operator can remove, such
+/// as a missing right or an altered table, is transient: the view continues once it is removed.
 pub(super) fn failure(error: &sqlx::Error) -> Failure {
+    if matches!(error, sqlx::Error::Encode(_)) {
+        return Failure::Value;
+    }
     match state(error).as_deref() {
         Some(CANCELLED) => Failure::Timeout,
         Some(NO_TABLE) => Failure::TableMissing,
-        _ if is_transient(error) => Failure::Transient,
-        _ => Failure::Final,
+        Some(state) if is_value_refused(state) => Failure::Value,
+        Some(_) | None => Failure::Transient,
     }
+}
+
+fn is_value_refused(state: &str) -> bool {
+    let mut classes = VALUE_CLASSES.iter();
+    state == INDEX_ENTRY_TOO_LONG || classes.any(|class| state.starts_with(class))
 }
 
 /// Whether a query found no database or no table, because no projector has created it yet.
@@ -55,13 +70,18 @@ pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == CANCELLED)
 }
 
+/// Whether a row refers to a missing one.
+pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == NO_REFERENCED_ROW)
+}
+
 fn is_transient_state(state: &str) -> bool {
     let mut classes = TRANSIENT_CLASSES.iter();
     TRANSIENT_STATES.contains(&state) || classes.any(|class| state.starts_with(class))
 }
 
 /// The SQLSTATE, if the server sent one.
-pub(super) fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+fn state(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 
@@ -83,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_the_batch_causes_are_not_transient() {
+    fn errors_that_a_query_causes_are_not_transient() {
         for state in [
             "22021", "22003", "22008", "23502", "23505", "42P01", "42501", "3D000", "XX000",
         ] {
@@ -92,5 +112,20 @@ mod tests {
         assert!(!is_transient(&sqlx::Error::RowNotFound));
         assert!(!is_transient(&sqlx::Error::PoolClosed));
         assert!(!is_transient(&sqlx::Error::Encode("no".into())));
+    }
+
+    #[test]
+    fn only_values_are_refused_for_good() {
+        for state in ["22003", "22021", "23502", "23514", "54000"] {
+            assert!(is_value_refused(state), "{state}");
+        }
+        // Missing rights, altered tables, a broken disk, a changed statement.
+        for state in [
+            "42501", "42703", "42804", "58030", "XX001", "0A000", "57P01",
+        ] {
+            assert!(!is_value_refused(state), "{state}");
+        }
+        assert_eq!(failure(&sqlx::Error::PoolTimedOut), Failure::Transient);
+        assert_eq!(failure(&sqlx::Error::Encode("no".into())), Failure::Value);
     }
 }

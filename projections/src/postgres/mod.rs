@@ -7,8 +7,9 @@ mod pool;
 mod rows;
 pub mod store;
 
+pub(crate) use errors::is_reference_missing;
 pub use errors::{is_schema_missing, is_statement_timeout, is_transient};
 pub use instant::Instant;
 pub use pool::connect_lazily;
-pub use rows::{PostgresKey, PostgresRow, PostgresTables, bind_column};
+pub use rows::{Compared, PostgresKey, PostgresRow, PostgresTables, bind_column};
 pub use store::{PostgresStore, PostgresView, read_position};

@@ -4,11 +4,13 @@
 //! statements (`sqlx-batch`, `sql-macros-derive`) only insert, or need a database at compile time.
 
 use crate::{
+    builds::Build,
     columns::{Columns, join, list},
+    difference::{Differing, Explained},
     fold::{Change, Plan, Stored},
     recorded::Recorded,
     store::StoreError,
-    view::Table,
+    view::{RowFeed, Table},
 };
 use sqlx::{
     Arguments, AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, Type,
@@ -109,12 +111,24 @@ composite_keys!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
 pub trait PostgresTables<Event>: Send + Sync + 'static {
     /// Their names.
     const NAMES: &'static [&'static str];
+    /// Whether a row of one of them may be fed by several partitions.
+    const IS_SHARED: bool;
 
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
+        build: Build,
         events: &[Recorded<'_, Event>],
         connection: &mut PgConnection,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Compares the rows of two builds. Returns the number of rows of the first one, the number of rows that
+    /// differ, and the first differing rows, at most `limit` of each table.
+    fn compare(
+        build: Build,
+        other: Build,
+        limit: usize,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<Compared<Event>, sqlx::Error>> + Send;
 }
 
 macro_rules! tables {
@@ -126,22 +140,41 @@ macro_rules! tables {
         {
             const NAMES: &'static [&'static str] =
                 &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
+            const IS_SHARED: bool = is_shared(&$first::FEED) $(|| is_shared(&$table::FEED))*;
 
             async fn apply(
+                build: Build,
                 events: &[Recorded<'_, $first::Event>],
                 connection: &mut PgConnection,
             ) -> Result<(), StoreError> {
-                apply::<$first>(events, connection).await?;
-                $(apply::<$table>(events, connection).await?;)*
+                apply::<$first>(build, events, connection).await?;
+                $(apply::<$table>(build, events, connection).await?;)*
                 Ok(())
+            }
+
+            async fn compare(
+                build: Build,
+                other: Build,
+                limit: usize,
+                connection: &mut PgConnection,
+            ) -> Result<Compared<$first::Event>, sqlx::Error> {
+                let mut compared: Compared<$first::Event> = (0, 0, Vec::new());
+                compare::<$first>((build, other), limit, connection, &mut compared).await?;
+                $(compare::<$table>((build, other), limit, connection, &mut compared).await?;)*
+                Ok(compared)
             }
         }
     )+};
 }
 tables!((A), (A, B), (A, B, C), (A, B, C, D));
 
+const fn is_shared<Row>(feed: &RowFeed<Row>) -> bool {
+    matches!(feed, RowFeed::SeveralAggregates)
+}
+
 /// Applies events to one table.
 async fn apply<T>(
+    build: Build,
     events: &[Recorded<'_, T::Event>],
     connection: &mut PgConnection,
 ) -> Result<(), StoreError>
@@ -149,13 +182,30 @@ where
     T: Table<Key: PostgresKey, Row: PostgresRow>,
 {
     let plan = Plan::<T>::new(events)?;
-    let stored = load::<T>(&plan.keys_to_load(), connection).await?;
+    let table = build.table(T::Row::TABLE);
+    match T::FEED {
+        // An aggregate has one partition, and a partition one transaction at a time.
+        RowFeed::Versioned(_) | RowFeed::OneAggregate => {}
+        RowFeed::SeveralAggregates => lock_rows(&table, connection).await?,
+    }
+    let stored = load::<T>(&table, &plan.keys_to_load(), connection).await?;
     let changes = plan.fold(stored)?;
-    write::<T>(&changes, connection).await?;
+    write::<T>(&table, &changes, connection).await?;
+    Ok(())
+}
+
+/// Waits until no other partition's transaction changes the table's rows. A row need not exist yet, so it can't be
+/// locked itself. All transactions lock a view's tables in one order, so two can't wait for each other.
+async fn lock_rows(table: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(table)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 async fn load<T>(
+    table: &str,
     keys: &[T::Key],
     connection: &mut PgConnection,
 ) -> Result<BTreeMap<T::Key, Stored<T::Row>>, sqlx::Error>
@@ -167,7 +217,7 @@ where
     }
     let mut arguments = PgArguments::default();
     T::Key::bind(&Vec::from_iter(keys), &mut arguments).map_err(sqlx::Error::Encode)?;
-    let statement = AssertSqlSafe(load_statement::<T::Row>());
+    let statement = AssertSqlSafe(load_statement::<T::Row>(table));
     let rows: Vec<T::Row> = sqlx::query_as_with(statement, arguments)
         .fetch_all(connection)
         .await?;
@@ -184,6 +234,7 @@ where
 
 /// Writes the rows that differ from what is stored, in the order of their keys.
 async fn write<T>(
+    table: &str,
     changes: &[Change<T::Key, T::Row>],
     connection: &mut PgConnection,
 ) -> Result<(), sqlx::Error>
@@ -203,7 +254,7 @@ where
     if !upserts.is_empty() {
         let mut arguments = PgArguments::default();
         T::Row::bind(&upserts, &mut arguments).map_err(sqlx::Error::Encode)?;
-        let statement = AssertSqlSafe(upsert_statement::<T::Row>());
+        let statement = AssertSqlSafe(upsert_statement::<T::Row>(table));
         sqlx::query_with(statement, arguments)
             .execute(&mut *connection)
             .await?;
@@ -211,7 +262,7 @@ where
     if !deletes.is_empty() {
         let mut arguments = PgArguments::default();
         T::Key::bind(&deletes, &mut arguments).map_err(sqlx::Error::Encode)?;
-        let statement = AssertSqlSafe(delete_statement::<T::Row>());
+        let statement = AssertSqlSafe(delete_statement::<T::Row>(table));
         sqlx::query_with(statement, arguments)
             .execute(&mut *connection)
             .await?;
@@ -219,8 +270,64 @@ where
     Ok(())
 }
 
-fn load_statement<Row: Columns>() -> String {
-    let (table, keys) = (Row::TABLE, list(Row::KEY));
+/// Number of rows of a build, number of rows that differ in another build, and the first of these.
+pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
+
+async fn compare<T>(
+    (build, other): (Build, Build),
+    limit: usize,
+    connection: &mut PgConnection,
+    compared: &mut Compared<T::Event>,
+) -> Result<(), sqlx::Error>
+where
+    T: Table<Key: PostgresKey, Row: PostgresRow>,
+{
+    let (left, right) = (build.table(T::Row::TABLE), other.table(T::Row::TABLE));
+    let keys = list(T::Row::KEY);
+    let row = |side: &str| list(T::Row::all().map(|column| format!("{side}.{column}")));
+    let (left_row, right_row) = (row("l"), row("r"));
+    let is_different = format!("ROW({left_row}) IS DISTINCT FROM ROW({right_row})");
+    let count = |statement: String| sqlx::query_scalar::<_, i64>(AssertSqlSafe(statement));
+    let rows = count(format!("SELECT count(*) FROM {left}"))
+        .fetch_one(&mut *connection)
+        .await?;
+    let different = count(format!(
+        "SELECT count(*) FROM {left} AS l FULL JOIN {right} AS r USING ({keys}) WHERE {is_different}"
+    ))
+    .fetch_one(&mut *connection)
+    .await?;
+    compared.0 += rows.unsigned_abs();
+    compared.1 += different.unsigned_abs();
+    if different == 0 {
+        return Ok(());
+    }
+    let mut sides = Vec::new();
+    for (columns, from, to) in [
+        (&left_row, format!("{left} AS l"), format!("{right} AS r")),
+        (&right_row, format!("{right} AS r"), format!("{left} AS l")),
+    ] {
+        let statement = format!(
+            "SELECT {columns} FROM {from} LEFT JOIN {to} USING ({keys}) WHERE {is_different} \
+             ORDER BY {keys} LIMIT {limit}"
+        );
+        let rows: Vec<T::Row> = sqlx::query_as(AssertSqlSafe(statement))
+            .fetch_all(&mut *connection)
+            .await?;
+        sides.push(rows);
+    }
+    let (right, left) = (sides.pop(), sides.pop());
+    let differing = Differing::<T>::new(
+        T::Row::TABLE,
+        left.unwrap_or_default(),
+        right.unwrap_or_default(),
+        limit,
+    );
+    compared.2.push(Box::new(differing));
+    Ok(())
+}
+
+fn load_statement<Row: Columns>(table: &str) -> String {
+    let keys = list(Row::KEY);
     let columns = list(Row::all().map(|column| format!("stored.{column}")));
     let arrays = arrays(Row::KEY.len());
     format!(
@@ -229,8 +336,8 @@ fn load_statement<Row: Columns>() -> String {
     )
 }
 
-fn upsert_statement<Row: Columns>() -> String {
-    let (table, keys) = (Row::TABLE, list(Row::KEY));
+fn upsert_statement<Row: Columns>(table: &str) -> String {
+    let keys = list(Row::KEY);
     let (columns, arrays) = (list(Row::all()), arrays(Row::all().count()));
     let updates = list(
         Row::VALUES
@@ -247,8 +354,8 @@ fn upsert_statement<Row: Columns>() -> String {
     )
 }
 
-fn delete_statement<Row: Columns>() -> String {
-    let (table, keys, arrays) = (Row::TABLE, list(Row::KEY), arrays(Row::KEY.len()));
+fn delete_statement<Row: Columns>(table: &str) -> String {
+    let (keys, arrays) = (list(Row::KEY), arrays(Row::KEY.len()));
     let equal = Row::KEY
         .iter()
         .map(|key| format!("stored.{key} = gone.{key}"));
@@ -282,18 +389,18 @@ mod tests {
     #[test]
     fn statements_name_every_column_in_one_order() {
         assert_eq!(
-            load_statement::<Line>(),
+            load_statement::<Line>("lines_v1_b2"),
             "SELECT stored.order_id, stored.number, stored.amount FROM UNNEST($1, $2) \
-             AS wanted (order_id, number) JOIN lines_v1 AS stored USING (order_id, number)"
+             AS wanted (order_id, number) JOIN lines_v1_b2 AS stored USING (order_id, number)"
         );
         assert_eq!(
-            upsert_statement::<Line>(),
-            "INSERT INTO lines_v1 (order_id, number, amount) SELECT * FROM UNNEST($1, $2, $3) \
+            upsert_statement::<Line>("lines_v1_b2"),
+            "INSERT INTO lines_v1_b2 (order_id, number, amount) SELECT * FROM UNNEST($1, $2, $3) \
              ON CONFLICT (order_id, number) DO UPDATE SET amount = excluded.amount"
         );
         assert_eq!(
-            delete_statement::<Line>(),
-            "DELETE FROM lines_v1 AS stored USING UNNEST($1, $2) AS gone (order_id, number) \
+            delete_statement::<Line>("lines_v1_b2"),
+            "DELETE FROM lines_v1_b2 AS stored USING UNNEST($1, $2) AS gone (order_id, number) \
              WHERE stored.order_id = gone.order_id AND stored.number = gone.number"
         );
     }
@@ -301,8 +408,8 @@ mod tests {
     #[test]
     fn a_row_that_is_only_a_key_has_nothing_to_update() {
         assert_eq!(
-            upsert_statement::<Present>(),
-            "INSERT INTO seen_v1 (id) SELECT * FROM UNNEST($1) ON CONFLICT (id) DO NOTHING"
+            upsert_statement::<Present>("seen_v1_b1"),
+            "INSERT INTO seen_v1_b1 (id) SELECT * FROM UNNEST($1) ON CONFLICT (id) DO NOTHING"
         );
     }
 

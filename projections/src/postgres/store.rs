@@ -1,103 +1,342 @@
-//! A view in Postgres: rows and checkpoint in one transaction.
+//! A build in Postgres: rows and checkpoint in one transaction.
 //!
 //! A projector moves a checkpoint only from the offset at which it read it, so one of two concurrent projectors
-//! fails before it reads a row. The batches of a view exclude each other: one transaction at a time loads, folds
-//! and writes a row that several partitions feed.
+//! fails before it reads a row. Partitions are applied side by side; a table whose rows several aggregates feed has
+//! one transaction at a time that loads, folds and writes.
 
-use super::{errors::failure, pool::begin_creating_database, rows::PostgresTables};
-use crate::{
-    columns::list,
-    recorded::recorded_events,
-    store::{Store, StoreError, complete_checkpoints},
-    view::{View, ViewEvent},
+use super::{
+    errors::{failure, is_reference_missing},
+    rows::PostgresTables,
 };
-use journal::{Batch, Checkpoint};
-use schemas::{Position, topics::PartitionCounts};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, types::Json};
+use crate::{
+    builds::{Build, registry},
+    columns::list,
+    parking::{ParkedKey, table as parked},
+    recorded::Recorded,
+    shared_tables::{begin_with_tables, lock_set_up},
+    store::{Failure, Opened, Step, Store, StoreError, complete_checkpoints},
+    view::{Partition, View},
+};
+use journal::Checkpoint;
+use schemas::Position;
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection, types::Json,
+};
 use std::marker::PhantomData;
-
-/// Key of the advisory lock held during set-up. Without it, one of two nodes that create the same table at
-/// once would fail.
-const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
-/// The table of all views' checkpoints.
-const CHECKPOINTS: &str = "view_checkpoints";
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A view whose rows are in Postgres.
 pub trait PostgresView: View {
-    /// Statements that create its tables and indexes; each does nothing if the table or index exists.
+    /// Statements that create a build's tables and indexes; each does nothing if the table or index exists. `{build}`
+    /// ends the name of each table, and stands in the name of each index.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
     type Tables: PostgresTables<Self::Event>;
 }
 
-/// A view in Postgres.
+/// Most partitions of a build that are applied at once, so that a slow build does not use up the connections.
+const APPLIES_MAX: usize = 2;
+
+/// A build of a view in Postgres.
 pub struct PostgresStore<V> {
     pool: PgPool,
+    /// A permit for each transaction. Those of a table with shared rows would wait for each other.
+    applies: Semaphore,
+    build: Build,
     view: PhantomData<V>,
 }
 
 impl<V: PostgresView> PostgresStore<V> {
-    /// The view in the pool's database.
-    pub fn new(pool: PgPool) -> Self {
+    /// A build in the pool's database.
+    pub fn new(pool: PgPool, number: i32) -> Self {
+        let build = Build {
+            view: V::NAME,
+            number,
+        };
         Self {
             pool,
+            applies: Semaphore::new(match V::Tables::IS_SHARED {
+                true => 1,
+                false => APPLIES_MAX,
+            }),
+            build,
             view: PhantomData,
         }
+    }
+
+    /// A permit and a connection for one transaction.
+    async fn connect(
+        &self,
+    ) -> Result<(SemaphorePermit<'_>, PoolConnection<Postgres>), sqlx::Error> {
+        let permit = self.applies.acquire().await;
+        let permit = permit.expect("the semaphore is never closed");
+        Ok((permit, self.pool.acquire().await?))
+    }
+
+    /// The pool of the build's database.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The names of the build's tables.
+    fn tables(&self) -> Vec<String> {
+        let tables = V::Tables::NAMES.iter();
+        tables.map(|table| self.build.table(table)).collect()
+    }
+
+    /// Drops the build's tables.
+    ///
+    /// # Errors
+    /// Postgres's error.
+    pub async fn drop_tables(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let statement = format!("DROP TABLE IF EXISTS {}", list(self.tables()));
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Creates the tables of a new build. If all exist, it runs no statement, because `CREATE INDEX IF NOT EXISTS`
+    /// would wait for every writer of its table.
+    ///
+    /// # Errors
+    /// [`StoreError::Dropped`], also for a build that lost a table: `transaction` then replaces it by a new one.
+    async fn create_tables(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let build = self.build;
+        let tables = self.tables();
+        // The lock comes before that of the build, so that two nodes can't wait for each other.
+        if !missing_tables(&tables, connection).await?.is_empty() {
+            lock_set_up(connection).await?;
+        }
+        let had_tables = registry::has_tables(build, connection).await?;
+        let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
+        // Another node may have created them meanwhile.
+        let missing = missing_tables(&tables, connection).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if had_tables {
+            let number = registry::replace(build.view, build.number, connection).await?;
+            self.drop_tables(connection).await?;
+            let (view, build) = (build.view, build.number);
+            tracing::warn!(
+                view,
+                build,
+                ?missing,
+                number,
+                "tables are missing, projecting a new build from the start"
+            );
+            return Err(StoreError::Dropped { build: self.build });
+        }
+        let schema = AssertSqlSafe(build.fill(V::SCHEMA));
+        sqlx::raw_sql(schema).execute(&mut *connection).await?;
+        registry::set_has_tables(build, connection).await?;
+        Ok(())
+    }
+
+    /// Stores missing checkpoints, so that each can be moved.
+    async fn insert_checkpoints(
+        &self,
+        checkpoints: &[Checkpoint],
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        for checkpoint in checkpoints {
+            sqlx::query(
+                "INSERT INTO view_build_checkpoints \
+                 (view_name, build, topic, partition, next_offset, checkpoint) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            )
+            .bind(self.build.view)
+            .bind(self.build.number)
+            .bind(&checkpoint.topic)
+            .bind(checkpoint.partition)
+            .bind(checkpoint.next_offset)
+            .bind(Json(checkpoint))
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_on(
+        &self,
+        step: &Step<'_, V::Event>,
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
+        let mut transaction = connection.begin().await?;
+        let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
+        if !self.move_checkpoint(step, &mut transaction).await? {
+            transaction.rollback().await?;
+            return Err(self.stale(partition, step.from));
+        }
+        match parked::insert(self.build, partition, step.parked, &mut transaction).await {
+            Ok(()) => {}
+            // Another process has applied the key's commits, so this one has old keys.
+            Err(error) if is_reference_missing(&error) => {
+                return Err(self.stale(partition, step.from));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        V::Tables::apply(self.build, step.events, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    fn stale(&self, (topic, partition): (&str, i32), expected: i64) -> StoreError {
+        StoreError::StaleCheckpoint {
+            build: self.build,
+            topic: topic.to_owned(),
+            partition,
+            expected,
+        }
+    }
+
+    /// Moves the checkpoint; `false` if it is not where the step begins.
+    async fn move_checkpoint(
+        &self,
+        step: &Step<'_, V::Event>,
+        connection: &mut PgConnection,
+    ) -> Result<bool, sqlx::Error> {
+        let moved = sqlx::query(
+            "UPDATE view_build_checkpoints SET next_offset = $6, checkpoint = $7 \
+             WHERE view_name = $1 AND build = $2 AND topic = $3 AND partition = $4 \
+             AND next_offset = $5",
+        )
+        .bind(self.build.view)
+        .bind(self.build.number)
+        .bind(&step.checkpoint.topic)
+        .bind(step.checkpoint.partition)
+        .bind(step.from)
+        .bind(step.checkpoint.next_offset)
+        .bind(Json(step.checkpoint))
+        .execute(connection)
+        .await?;
+        Ok(moved.rows_affected() > 0)
+    }
+
+    async fn release_on(
+        &self,
+        key: &ParkedKey,
+        commits: &[i64],
+        events: &[Recorded<'_, V::Event>],
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
+        let mut transaction = connection.begin().await?;
+        // This comes first: another process that applies them too waits here, and then finds none.
+        let removed = parked::remove(self.build, key, commits, &mut transaction).await?;
+        if removed != commits.len() {
+            transaction.rollback().await?;
+            let first = commits.first().copied().unwrap_or_default();
+            return Err(self.stale((&key.topic, key.partition), first));
+        }
+        V::Tables::apply(self.build, events, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn try_on(
+        &self,
+        events: &[Recorded<'_, V::Event>],
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
+        let mut transaction = connection.begin().await?;
+        V::Tables::apply(self.build, events, &mut transaction).await?;
+        // Constraints may be checked only at the end of the transaction.
+        sqlx::query("SET CONSTRAINTS ALL IMMEDIATE")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.rollback().await?;
+        Ok(())
     }
 }
 
 impl<V: PostgresView> Store for PostgresStore<V> {
     type Event = V::Event;
 
-    fn name(&self) -> &'static str {
-        V::NAME
+    fn build(&self) -> Build {
+        self.build
     }
 
-    async fn open(&self, partitions: &PartitionCounts) -> Result<Vec<Checkpoint>, StoreError> {
-        let mut transaction = begin_creating_database(&self.pool).await?;
-        create_tables::<V>(&mut transaction).await?;
-        let stored: Vec<Json<Checkpoint>> =
-            sqlx::query_scalar("SELECT checkpoint FROM view_checkpoints WHERE view_name = $1")
-                .bind(V::NAME)
-                .fetch_all(&mut *transaction)
-                .await
-                .map_err(|error| unreadable(V::NAME, error))?;
+    async fn open(&self, partitions: &[Partition]) -> Result<Opened, StoreError> {
+        let mut transaction = begin_with_tables(&self.pool).await?;
+        match self.create_tables(&mut transaction).await {
+            Ok(()) => {}
+            Err(error @ StoreError::Dropped { .. }) => {
+                // It may have replaced the build.
+                transaction.commit().await?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        let stored: Vec<Json<Checkpoint>> = sqlx::query_scalar(
+            "SELECT checkpoint FROM view_build_checkpoints WHERE view_name = $1 AND build = $2",
+        )
+        .bind(self.build.view)
+        .bind(self.build.number)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(|error| unreadable(self.build, error))?;
         let stored: Vec<Checkpoint> = stored.into_iter().map(|Json(stored)| stored).collect();
-        let checkpoints = complete_checkpoints::<V::Event>(&stored, partitions);
-        for checkpoint in &checkpoints {
-            sqlx::query(
-                "INSERT INTO view_checkpoints (view_name, topic, partition, next_offset, checkpoint) \
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            )
-            .bind(V::NAME)
-            .bind(&checkpoint.topic)
-            .bind(checkpoint.partition)
-            .bind(checkpoint.next_offset)
-            .bind(Json(checkpoint))
-            .execute(&mut *transaction)
+        let checkpoints = complete_checkpoints(&stored, partitions);
+        self.insert_checkpoints(&checkpoints, &mut transaction)
             .await?;
-        }
+        let parked = parked::keys(self.build, partitions, &mut transaction).await?;
         transaction.commit().await?;
-        Ok(checkpoints)
+        Ok(Opened {
+            checkpoints,
+            parked,
+        })
     }
 
-    async fn apply(&self, batch: &Batch<V::Event>) -> Result<(), StoreError> {
-        let events = recorded_events(&batch.commits)?;
-        let mut transaction = self.pool.begin().await?;
-        lock_view(V::NAME, &mut transaction).await?;
-        if !move_checkpoint(V::NAME, batch, &mut transaction).await? {
-            transaction.rollback().await?;
-            return Err(StoreError::StaleCheckpoint {
-                view: V::NAME,
-                topic: batch.checkpoint.topic.clone(),
-                partition: batch.partition,
-                expected: batch.from,
-            });
-        }
-        V::Tables::apply(&events, &mut transaction).await?;
-        transaction.commit().await?;
-        Ok(())
+    async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
+        let (_permit, mut connection) = self.connect().await?;
+        let applied = self.apply_on(step, &mut connection).await;
+        close_after(&applied, connection);
+        applied
     }
+
+    async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
+        let (_permit, mut connection) = self.connect().await?;
+        let applied = self.try_on(events, &mut connection).await;
+        close_after(&applied, connection);
+        applied
+    }
+
+    async fn release(
+        &self,
+        key: &ParkedKey,
+        commits: &[i64],
+        events: &[Recorded<'_, V::Event>],
+    ) -> Result<(), StoreError> {
+        let (_permit, mut connection) = self.connect().await?;
+        let applied = self.release_on(key, commits, events, &mut connection).await;
+        close_after(&applied, connection);
+        applied
+    }
+}
+
+/// Closes the connection after an error that no value caused. A connection keeps prepared statements, which fail for
+/// ever once somebody has altered their table.
+fn close_after(applied: &Result<(), StoreError>, mut connection: PoolConnection<Postgres>) {
+    let failure = applied.as_ref().err().and_then(StoreError::failure);
+    match failure {
+        Some(Failure::Transient | Failure::Timeout | Failure::TableMissing) => {
+            connection.close_on_drop();
+        }
+        Some(Failure::Value) | None => {}
+    }
+}
+
+async fn missing_tables(
+    tables: &[String],
+    connection: &mut PgConnection,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT name FROM UNNEST($1::text[]) AS name WHERE to_regclass(name) IS NULL",
+    )
+    .bind(tables)
+    .fetch_all(connection)
+    .await
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -110,122 +349,32 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Creates the tables of the view if one is missing. If all exist, it runs no statement, because `CREATE INDEX IF
-/// NOT EXISTS` would wait for every writer of its table.
-async fn create_tables<V: PostgresView>(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(SET_UP_LOCK)
-        .execute(&mut *connection)
-        .await?;
-    let tables = [&[CHECKPOINTS], V::Tables::NAMES].concat();
-    let missing: Vec<String> = sqlx::query_scalar(
-        "SELECT name FROM UNNEST($1::text[]) AS name WHERE to_regclass(name) IS NULL",
-    )
-    .bind(&tables)
-    .fetch_all(&mut *connection)
-    .await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    sqlx::raw_sql(include_str!("checkpoints.sql"))
-        .execute(&mut *connection)
-        .await?;
-    start_over::<V>(&missing, connection).await?;
-    sqlx::raw_sql(V::SCHEMA).execute(&mut *connection).await?;
-    Ok(())
-}
-
-/// Deletes the checkpoints and the remaining tables of a view with missing tables. The checkpoints would skip the
-/// rows of the missing tables, and applying events again is safe only for rows that store a version.
-async fn start_over<V: PostgresView>(
-    missing: &[String],
-    connection: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    // This comes first, because it waits for a batch that another node is applying, and makes its next one stale.
-    let deleted = sqlx::query("DELETE FROM view_checkpoints WHERE view_name = $1")
-        .bind(V::NAME)
-        .execute(&mut *connection)
-        .await?;
-    let left: Vec<&str> = V::Tables::NAMES
-        .iter()
-        .copied()
-        .filter(|table| !missing.iter().any(|missing| missing == table))
-        .collect();
-    if !left.is_empty() {
-        let statement = AssertSqlSafe(format!("DROP TABLE {}", list(&left)));
-        sqlx::query(statement).execute(&mut *connection).await?;
-    }
-    if deleted.rows_affected() > 0 || !left.is_empty() {
-        for table in missing {
-            let view = V::NAME;
-            tracing::warn!(
-                view,
-                table,
-                "table is missing, projecting the view from the start"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Waits until no other batch of the view is being applied. It locks all checkpoints in one order, so two
-/// batches can't wait for each other.
-async fn lock_view(view: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT next_offset FROM view_checkpoints WHERE view_name = $1 \
-         ORDER BY topic, partition FOR UPDATE",
-    )
-    .bind(view)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// The position up to which a view has applied a topic, in the transaction's snapshot.
+/// The position up to which a build has applied a topic, in the transaction's snapshot.
 ///
 /// # Errors
 /// The database's error.
 pub async fn read_position(
-    view: &str,
+    build: Build,
     topic: &str,
     connection: &mut PgConnection,
 ) -> Result<Position, sqlx::Error> {
     let checkpoints: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT partition, next_offset FROM view_checkpoints WHERE view_name = $1 AND topic = $2",
+        "SELECT partition, next_offset FROM view_build_checkpoints \
+         WHERE view_name = $1 AND build = $2 AND topic = $3",
     )
-    .bind(view)
+    .bind(build.view)
+    .bind(build.number)
     .bind(topic)
     .fetch_all(connection)
     .await?;
     Ok(checkpoints.into_iter().collect())
 }
 
-/// Moves the checkpoint past a batch; `false` if it is not at the batch's start.
-async fn move_checkpoint<E: ViewEvent>(
-    view: &str,
-    batch: &Batch<E>,
-    connection: &mut PgConnection,
-) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query(
-        "UPDATE view_checkpoints SET next_offset = $5, checkpoint = $6 \
-         WHERE view_name = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
-    )
-    .bind(view)
-    .bind(&batch.checkpoint.topic)
-    .bind(batch.partition)
-    .bind(batch.from)
-    .bind(batch.checkpoint.next_offset)
-    .bind(Json(&batch.checkpoint))
-    .execute(connection)
-    .await?;
-    Ok(moved.rows_affected() > 0)
-}
-
 /// The error of reading checkpoints. A checkpoint that can't be parsed is not the database's failure.
-fn unreadable(view: &'static str, error: sqlx::Error) -> StoreError {
+fn unreadable(build: Build, error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::ColumnDecode { source, .. } => StoreError::Checkpoint {
-            view,
+            build,
             reason: source.to_string(),
         },
         error => error.into(),

@@ -104,15 +104,12 @@ impl PositionLayer {
     /// Leaves out the positions of journals that the view does not read.
     fn keep_own(&self, wanted: &mut BTreeMap<(String, i32), i64>) -> Result<(), Problem> {
         let view = &self.shared.view;
-        let own = view.progress.of_reader(view.reader);
-        wanted.retain(|(topic, _), _| own.keys().any(|(read, _)| read == topic));
-        match wanted
-            .keys()
-            .find(|partition| !own.contains_key(*partition))
-        {
+        let known = view.progress.partitions(view.reader);
+        wanted.retain(|(topic, _), _| known.iter().any(|(read, _)| read == topic));
+        match wanted.keys().find(|partition| !known.contains(*partition)) {
             None => Ok(()),
             Some((topic, partition)) => {
-                let count = own.keys().filter(|(read, _)| read == topic).count();
+                let count = known.iter().filter(|(read, _)| read == topic).count();
                 Err(invalid(format!(
                     "Daybook-Position: {topic} has no partition {partition}; send partitions 0 to {}",
                     count.saturating_sub(1)

@@ -138,8 +138,8 @@ impl Polls {
 
     /// The topics that the view reads.
     fn topics(&self) -> Vec<String> {
-        let own = self.progress.of_reader(self.reader).into_keys();
-        let mut topics: Vec<String> = own.map(|(topic, _)| topic).collect();
+        let known = self.progress.partitions(self.reader).into_iter();
+        let mut topics: Vec<String> = known.map(|(topic, _)| topic).collect();
         topics.dedup();
         topics
     }

@@ -15,12 +15,12 @@ pub async fn views_whose_tables_are_dropped_are_projected_again(
     sell(&node, "before").await?;
     node.caught_up().await?;
     let pool = deployment.postgres().await?;
-    sqlx::query("DROP TABLE orders_v2_lines")
+    sqlx::query("DROP TABLE orders_v2_lines_b1")
         .execute(&pool)
         .await?;
     pool.close().await;
     let session = deployment.cql_session().await?;
-    let table = format!("{}.orders_by_customer_v2", deployment.keyspace());
+    let table = format!("{}.orders_by_customer_v2_b1", deployment.keyspace());
     session
         .query_unpaged(format!("DROP TABLE {table}"), ())
         .await?;

@@ -18,7 +18,9 @@ mod missing_schema;
 mod nodes;
 mod openapi;
 mod outages;
+mod parked_events;
 mod positions;
+mod projectors;
 mod queries;
 mod read_models;
 mod reconcile;
@@ -31,6 +33,8 @@ mod settings;
 mod shared_deployment;
 mod shared_reading;
 mod transactions;
+mod view_builds;
+mod view_faults;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -54,6 +58,7 @@ fn tests(runner: &Runner) -> Vec<Trial> {
         ]));
     }
     tests.extend(tests_of_outages_and_nodes(runner));
+    tests.extend(tests_of_projectors(runner));
     tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests
@@ -128,6 +133,32 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests
 }
 
+/// Tests with a deployment of their own, of the views' projectors.
+fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(own!(runner, view_builds: [
+        a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
+        a_differing_row_is_shown_with_its_events,
+    ]));
+    tests.extend(own!(runner, view_faults: [
+        a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,
+    ]));
+    tests.extend(own!(runner, parked_events: [
+        an_event_that_a_view_refuses_parks_its_order_only_until_a_retry,
+    ]));
+    tests.extend(own!(runner, projectors: [
+        the_partitions_of_a_killed_projector_move_to_another_one,
+    ]));
+    tests.extend(own!(runner, dropped_tables: [
+        views_whose_tables_are_dropped_are_projected_again,
+    ]));
+    tests.extend(own!(runner, shared_reading: [
+        views_and_jobs_share_one_reader_of_a_journal,
+        a_stalled_view_delays_no_other_reader,
+    ]));
+    tests
+}
+
 /// Other tests with a deployment of their own.
 fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
@@ -135,9 +166,6 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         sales_outside_the_file_and_other_currencies_are_not_a_difference,
         a_foreign_record_is_an_error_only_as_the_last_record_of_a_window,
         totals_are_compared_while_sales_arrive,
-    ]));
-    tests.extend(own!(runner, dropped_tables: [
-        views_whose_tables_are_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record,
@@ -158,10 +186,6 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_node_with_the_documented_rights_serves_and_changes_nothing,
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
         a_node_without_one_of_the_documented_rights_is_not_ready,
-    ]));
-    tests.extend(own!(runner, shared_reading: [
-        views_and_jobs_share_one_reader_of_a_journal,
-        a_stalled_view_delays_no_other_reader,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,

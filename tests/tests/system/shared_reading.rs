@@ -37,7 +37,7 @@ pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> R
 
     let pool = deployment.postgres().await?;
     let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT 1 FROM view_checkpoints WHERE view_name = $1 FOR UPDATE")
+    sqlx::query("SELECT 1 FROM view_build_checkpoints WHERE view_name = $1 FOR UPDATE")
         .bind(STALLED)
         .execute(&mut *transaction)
         .await?;

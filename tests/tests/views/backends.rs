@@ -1,9 +1,13 @@
 //! The databases of a single test, which are dropped whether the test passes or fails.
 
-use crate::products::{ProductRow, ProductsView};
+use crate::{
+    log::create_builds,
+    products::{ProductRow, ProductsView},
+};
 use futures_util::FutureExt;
 use projections::{
-    CqlSettings, Databases, PostgresSettings, Store,
+    CqlSettings, Databases, PostgresSettings, Store, View,
+    builds::{Build, registry},
     cql::{Cql, CqlStore},
     postgres::{self, PostgresStore},
 };
@@ -31,18 +35,36 @@ pub trait Backend: Sized {
 pub trait StoreBackend: Backend {
     type Store: Store<Event = Event>;
 
-    /// Another handle to the same view.
-    fn store(&self) -> Self::Store;
+    /// Another handle to a build of the view; it has the builds of `view_builds` only.
+    fn store_of(&self, build: i32) -> Self::Store;
+
+    /// Another handle to the first build of the view.
+    fn store(&self) -> Self::Store {
+        self.store_of(1)
+    }
+
+    /// The list of builds.
+    fn list(&self) -> &PgPool;
 
     /// The view's products, each with a stamp that changes with every write of its row, unless the write repeats
     /// the stored one.
-    async fn products(&self) -> Vec<(ProductRow, i64)>;
+    async fn products_of(&self, build: i32) -> Vec<(ProductRow, i64)>;
+
+    /// Those of the first build.
+    async fn products(&self) -> Vec<(ProductRow, i64)> {
+        self.products_of(1).await
+    }
 
     /// The view's prices: SKU, currency and amount.
-    async fn prices(&self) -> Vec<(String, String, i64)>;
+    async fn prices_of(&self, build: i32) -> Vec<(String, String, i64)>;
 
-    /// Drops a table, as an operator would.
-    async fn drop_table(&self, table: &str);
+    /// Those of the first build.
+    async fn prices(&self) -> Vec<(String, String, i64)> {
+        self.prices_of(1).await
+    }
+
+    /// Drops a table of a build, as an operator would.
+    async fn drop_table(&self, build: i32, table: &str);
 }
 
 /// Runs a test, and drops its databases.
@@ -61,10 +83,12 @@ pub struct OnPostgres {
     pool: PgPool,
 }
 
-/// A keyspace in the CQL store.
+/// A keyspace in the CQL store, and a database in Postgres with the list of builds.
 pub struct OnCql {
     name: String,
     cql: Cql,
+    /// The list of builds.
+    pool: PgPool,
 }
 
 /// A database in Postgres and a keyspace in the CQL store.
@@ -101,6 +125,19 @@ fn cql_settings(keyspace: &str) -> CqlSettings {
     }
 }
 
+fn build_of(number: i32) -> Build {
+    Build {
+        view: ProductsView::NAME,
+        number,
+    }
+}
+
+/// Creates the database, and the view's first build in the list.
+async fn create_build(pool: &PgPool) {
+    let created = registry::create_first_builds(pool, &[ProductsView::NAME]);
+    created.await.unwrap();
+}
+
 async fn drop_database(name: &str, pool: &PgPool) {
     pool.close().await;
     let maintenance = postgres::connect_lazily(&postgres_settings("postgres")).unwrap();
@@ -123,6 +160,7 @@ impl Backend for OnPostgres {
     async fn set_up() -> Self {
         let name = fresh_name();
         let pool = postgres::connect_lazily(&postgres_settings(&name)).unwrap();
+        create_build(&pool).await;
         Self { name, pool }
     }
 
@@ -134,36 +172,42 @@ impl Backend for OnPostgres {
 impl StoreBackend for OnPostgres {
     type Store = PostgresStore<ProductsView>;
 
-    fn store(&self) -> Self::Store {
-        PostgresStore::new(self.pool.clone())
+    fn store_of(&self, build: i32) -> Self::Store {
+        PostgresStore::new(self.pool.clone(), build)
+    }
+
+    fn list(&self) -> &PgPool {
+        &self.pool
     }
 
     /// The stamp is the transaction that wrote the row.
-    async fn products(&self) -> Vec<(ProductRow, i64)> {
+    async fn products_of(&self, build: i32) -> Vec<(ProductRow, i64)> {
         #[derive(sqlx::FromRow)]
         struct Stamped {
             #[sqlx(flatten)]
             row: ProductRow,
             stamp: i64,
         }
-        let rows: Vec<Stamped> =
-            sqlx::query_as("SELECT *, xmin::text::bigint AS stamp FROM products_v1 ORDER BY sku")
-                .fetch_all(&self.pool)
-                .await
-                .unwrap();
+        let table = build_of(build).table("products_v1");
+        let all = format!("SELECT *, xmin::text::bigint AS stamp FROM {table} ORDER BY sku");
+        let rows: Vec<Stamped> = sqlx::query_as(sqlx::AssertSqlSafe(all))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
         rows.into_iter().map(|row| (row.row, row.stamp)).collect()
     }
 
-    async fn prices(&self) -> Vec<(String, String, i64)> {
-        sqlx::query_as(
-            "SELECT sku, currency, amount FROM products_v1_prices ORDER BY sku, currency",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .unwrap()
+    async fn prices_of(&self, build: i32) -> Vec<(String, String, i64)> {
+        let table = build_of(build).table("products_v1_prices");
+        let all = format!("SELECT sku, currency, amount FROM {table} ORDER BY sku, currency");
+        sqlx::query_as(sqlx::AssertSqlSafe(all))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
     }
 
-    async fn drop_table(&self, table: &str) {
+    async fn drop_table(&self, build: i32, table: &str) {
+        let table = build_of(build).table(table);
         let statement = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
         sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
@@ -174,10 +218,13 @@ impl Backend for OnCql {
         let name = fresh_name();
         let cql = Cql::connect_lazily(&cql_settings(&name)).unwrap();
         cql.session_within(CONNECT_TIMEOUT).await.unwrap();
-        Self { name, cql }
+        let pool = postgres::connect_lazily(&postgres_settings(&name)).unwrap();
+        create_build(&pool).await;
+        Self { name, cql, pool }
     }
 
     async fn tear_down(self) {
+        drop_database(&self.name, &self.pool).await;
         change_schema(format!("DROP KEYSPACE {}", self.name), &self.cql).await;
     }
 }
@@ -185,16 +232,21 @@ impl Backend for OnCql {
 impl StoreBackend for OnCql {
     type Store = CqlStore<ProductsView>;
 
-    fn store(&self) -> Self::Store {
-        CqlStore::new(self.cql.clone())
+    fn store_of(&self, build: i32) -> Self::Store {
+        CqlStore::new(self.cql.clone(), self.pool.clone(), build)
+    }
+
+    fn list(&self) -> &PgPool {
+        &self.pool
     }
 
     /// The stamp is the time of the write.
-    async fn products(&self) -> Vec<(ProductRow, i64)> {
+    async fn products_of(&self, build: i32) -> Vec<(ProductRow, i64)> {
         const ALL: &str = "SELECT sku, description, changes, version, WRITETIME(version) \
-            FROM {keyspace}.products_v1";
+            FROM {keyspace}.products_v1{build}";
         let session = self.cql.session().unwrap();
-        let rows: Vec<(String, String, i64, i64, i64)> = session.fetch(ALL, ()).await.unwrap();
+        let all = build_of(build).fill(ALL);
+        let rows: Vec<(String, String, i64, i64, i64)> = session.fetch(&all, ()).await.unwrap();
         let product = |(sku, description, changes, version, stamp)| {
             let row = ProductRow {
                 sku,
@@ -209,15 +261,17 @@ impl StoreBackend for OnCql {
         rows
     }
 
-    async fn prices(&self) -> Vec<(String, String, i64)> {
-        const ALL: &str = "SELECT sku, currency, amount FROM {keyspace}.products_v1_prices";
+    async fn prices_of(&self, build: i32) -> Vec<(String, String, i64)> {
+        const ALL: &str = "SELECT sku, currency, amount FROM {keyspace}.products_v1_prices{build}";
         let session = self.cql.session().unwrap();
-        let mut rows: Vec<(String, String, i64)> = session.fetch(ALL, ()).await.unwrap();
+        let all = build_of(build).fill(ALL);
+        let mut rows: Vec<(String, String, i64)> = session.fetch(&all, ()).await.unwrap();
         rows.sort();
         rows
     }
 
-    async fn drop_table(&self, table: &str) {
+    async fn drop_table(&self, build: i32, table: &str) {
+        let table = build_of(build).table(table);
         change_schema(format!("DROP TABLE {}.{table}", self.name), &self.cql).await;
     }
 }
@@ -228,6 +282,7 @@ impl Backend for OnBoth {
         let (postgres, cql) = (postgres_settings(&name), cql_settings(&name));
         let databases = Databases::connect_lazily(&postgres, &cql).unwrap();
         databases.cql.session_within(CONNECT_TIMEOUT).await.unwrap();
+        create_builds(&databases).await;
         Self { name, databases }
     }
 

@@ -2,12 +2,13 @@
 
 use crate::{
     backends::{OnBoth, run},
-    log::{batch, commit, open},
+    log::{apply_batch, batch, commit, open},
     queries::{assert_problem, get, serve},
 };
 use journal::Valid;
 use projections::{
-    Databases, Store,
+    Databases, View,
+    builds::Build,
     columns::Columns,
     postgres::PostgresStore,
     views::catalog_v1::{CatalogView, ProductRow},
@@ -59,9 +60,11 @@ fn commits() -> Vec<Valid<Event>> {
 async fn apply(databases: &Databases) {
     let commits = commits();
     let next_offset = i64::try_from(commits.len()).unwrap();
-    let store = PostgresStore::<CatalogView>::new(databases.postgres.clone());
+    let store = PostgresStore::<CatalogView>::new(databases.postgres.clone(), 1);
     open(&store).await;
-    store.apply(&batch(0, next_offset, commits)).await.unwrap();
+    apply_batch(&store, &batch(0, next_offset, commits))
+        .await
+        .unwrap();
 }
 
 /// The SKUs of a list, from its first page to its last.
@@ -261,7 +264,8 @@ async fn a_role_that_may_not_create_the_extension_gets_an_error_that_says_so() {
                    databases, name, ..
                }: &OnBoth| {
             apply(databases).await;
-            let (table, role) = (ProductRow::TABLE, format!("{name}_role"));
+            let build = Build::first(CatalogView::NAME);
+            let (table, role) = (build.table(ProductRow::TABLE), format!("{name}_role"));
             let set_up = format!(
                 "DROP TABLE {table}; DROP EXTENSION pg_trgm; CREATE ROLE {role}; \
              GRANT ALL ON SCHEMA public TO {role}; SET ROLE {role};"
@@ -274,7 +278,7 @@ async fn a_role_that_may_not_create_the_extension_gets_an_error_that_says_so() {
             };
             run_sql(set_up, &mut connection).await.unwrap();
             let schema = <CatalogView as projections::postgres::PostgresView>::SCHEMA;
-            let refused = run_sql(schema.to_owned(), &mut connection)
+            let refused = run_sql(build.fill(schema), &mut connection)
                 .await
                 .unwrap_err();
             let message = refused.to_string();

@@ -1,8 +1,14 @@
 //! Batches like those of a journal's reader, without a journal.
 
 use journal::{Batch, Checkpoint, Valid};
-use projections::{Failure, Store, view::ViewEvent};
-use schemas::{Body, Commit, Decision, Origin, Timestamp, topics::PartitionCounts};
+use projections::{
+    Databases, Step, Store, StoreError,
+    builds::{Entry, State, registry},
+    recorded::recorded_events,
+    view::{Partition, ViewEvent},
+    views::VIEWS,
+};
+use schemas::{Body, Commit, Decision, Origin, Timestamp};
 use std::time::Duration;
 
 /// The partition of every batch.
@@ -65,15 +71,51 @@ pub fn start<E: ViewEvent>() -> Checkpoint {
     Checkpoint::start(E::TOPICS[0], PARTITION)
 }
 
+/// Every partition of a view's first journal.
+pub fn partitions<E: ViewEvent>() -> Vec<Partition> {
+    (0..PARTITIONS)
+        .map(|partition| (E::TOPICS[0], partition))
+        .collect()
+}
+
+/// Applies a batch as it is, with no parked aggregate.
+pub async fn apply_batch<S: Store>(store: &S, batch: &Batch<S::Event>) -> Result<(), StoreError> {
+    let events = recorded_events(&batch.commits)?;
+    let step = Step {
+        from: batch.from,
+        checkpoint: &batch.checkpoint,
+        events: &events,
+        parked: &[],
+    };
+    store.apply(&step).await
+}
+
+/// Creates the first build of every view, as the first start of a node does, and lets it answer the queries.
+pub async fn create_builds(databases: &Databases) {
+    let names: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
+    registry::create_first_builds(&databases.postgres, &names)
+        .await
+        .unwrap();
+    let entry = |name: &&str| Entry {
+        view: (*name).to_owned(),
+        build: 1,
+        state: State::Serving,
+        created_at: Timestamp(0),
+        changed_at: Timestamp(0),
+    };
+    let entries: Vec<Entry> = names.iter().map(entry).collect();
+    databases.serving.set(&entries);
+}
+
 /// Opens a store, which creates its missing tables; returns its checkpoint.
-pub async fn open(store: &impl Store) -> Checkpoint {
+pub async fn open<S: Store>(store: &S) -> Checkpoint {
     let of_partition = |checkpoint: &Checkpoint| checkpoint.partition == PARTITION;
     let mut attempts = 0..OPEN_ATTEMPTS_MAX;
     loop {
-        match store.open(&PartitionCounts::uniform(PARTITIONS)).await {
-            Ok(checkpoints) => return checkpoints.into_iter().find(of_partition).unwrap(),
+        match store.open(&partitions::<S::Event>()).await {
+            Ok(opened) => return opened.checkpoints.into_iter().find(of_partition).unwrap(),
             // Other tests change the schema at the same time. The projector makes another attempt, too.
-            Err(error) if error.failure() != Failure::Final && attempts.next().is_some() => {
+            Err(error) if error.failure().is_some() && attempts.next().is_some() => {
                 tokio::time::sleep(OPEN_INTERVAL).await;
             }
             Err(error) => panic!("{error}"),

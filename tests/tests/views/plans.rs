@@ -5,12 +5,16 @@ use crate::{
     log::open,
 };
 use projections::{
+    View,
+    builds::Build,
     columns::Columns,
     postgres::PostgresStore,
     views::orders_v2::{OrderRow, OrdersView, explain_page},
 };
 use serde_json::Value;
 
+/// The build with the rows.
+const BUILD: Build = Build::first(OrdersView::NAME);
 /// Rows of the table.
 const ROWS: i64 = 60_000;
 /// Rows of a page in these queries.
@@ -21,7 +25,7 @@ const ROWS_READ_MAX: u32 = 2 * (LIMIT + 1);
 /// Orders whose filters are as far apart as they can be: the customer `late` bought once, at the first of all times, in a
 /// country with most orders; the only credit notes are the oldest rows; and `Nowhere` has only the oldest orders.
 async fn fill(pool: &sqlx::PgPool) {
-    let table = OrderRow::TABLE;
+    let table = BUILD.table(OrderRow::TABLE);
     let columns = "order_id, kind, invoice, customer_id, country, ordered_at, currency, total, line_count, version";
     let statements = format!(
         "INSERT INTO {table} ({columns}) \
@@ -57,7 +61,7 @@ fn rows_read(plan: &Value) -> f64 {
 async fn no_combination_of_filters_reads_more_than_two_pages() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let pool = &databases.postgres;
-        open(&PostgresStore::<OrdersView>::new(pool.clone())).await;
+        open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
         fill(pool).await;
         let customers = [
             "",
@@ -82,8 +86,8 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
                         let filters = [customer, country, kind, time];
                         let filters = filters.into_iter().filter(|filter| !filter.is_empty());
                         let filters = filters.collect::<Vec<_>>().join("&");
-                        let query = format!("{filters}&limit={LIMIT}");
-                        let plan = explain_page(pool, &query).await.unwrap();
+                        let plan = explain_page(pool, BUILD, &format!("{filters}&limit={LIMIT}"));
+                        let plan = plan.await.unwrap();
                         let read = rows_read(&plan[0]["Plan"]);
                         if read > f64::from(ROWS_READ_MAX) {
                             expensive.push(format!("{filters}: {read} rows"));
@@ -104,10 +108,13 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
 async fn a_query_that_the_server_cancels_is_not_called_an_outage() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         let pool = &databases.postgres;
-        open(&PostgresStore::<OrdersView>::new(pool.clone())).await;
+        open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
         // Another transaction holds the table longer than a statement may take.
         let mut holder = pool.begin().await.unwrap();
-        let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", OrderRow::TABLE);
+        let lock = format!(
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            BUILD.table(OrderRow::TABLE)
+        );
         sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
             .execute(&mut *holder)
             .await

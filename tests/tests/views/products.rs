@@ -45,18 +45,18 @@ impl View for ProductsView {
 
 impl PostgresView for ProductsView {
     const SCHEMA: &'static str = "\
-        CREATE TABLE products_v1 (sku text PRIMARY KEY, description text NOT NULL, \
+        CREATE TABLE products_v1{build} (sku text PRIMARY KEY, description text NOT NULL, \
             changes bigint NOT NULL, version bigint NOT NULL); \
-        CREATE TABLE products_v1_prices (sku text, currency text, amount bigint NOT NULL, \
+        CREATE TABLE products_v1_prices{build} (sku text, currency text, amount bigint NOT NULL, \
             version bigint NOT NULL, PRIMARY KEY (sku, currency));";
     type Tables = (Products, Prices);
 }
 
 impl CqlView for ProductsView {
     const SCHEMA: &'static str = "\
-        CREATE TABLE IF NOT EXISTS {keyspace}.products_v1 (sku text PRIMARY KEY, \
+        CREATE TABLE IF NOT EXISTS {keyspace}.products_v1{build} (sku text PRIMARY KEY, \
             description text, changes bigint, version bigint); \
-        CREATE TABLE IF NOT EXISTS {keyspace}.products_v1_prices (sku text, currency text, \
+        CREATE TABLE IF NOT EXISTS {keyspace}.products_v1_prices{build} (sku text, currency text, \
             amount bigint, version bigint, PRIMARY KEY ((sku), currency));";
     type Tables = (Products, Prices);
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     backends::{OnBoth, run},
-    log::{PARTITION, PARTITIONS, batch, commit, open},
+    log::{PARTITION, PARTITIONS, apply_batch, batch, commit, open},
 };
 use journal::Valid;
 use kafka::partition::of_key;
 use projections::{
-    Databases, Failure, Store, StoreError, Waits,
+    Databases, Failure, StoreError, Waits,
     cql::CqlStore,
     order::Kind,
     postgres::PostgresStore,
@@ -83,12 +83,13 @@ fn sales(numbers: std::ops::Range<i64>) -> Vec<Valid<Event>> {
 async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
     let next_offset = commits.last().unwrap().offset + 1;
     let batch = batch(0, next_offset, commits);
-    let postgres = PostgresStore::<OrdersView>::new(databases.postgres.clone());
+    let postgres = PostgresStore::<OrdersView>::new(databases.postgres.clone(), 1);
     open(&postgres).await;
-    postgres.apply(&batch).await.unwrap();
-    let cql = CqlStore::<OrdersByCustomer>::new(databases.cql.clone());
+    apply_batch(&postgres, &batch).await.unwrap();
+    let cql =
+        CqlStore::<OrdersByCustomer>::new(databases.cql.clone(), databases.postgres.clone(), 1);
     open(&cql).await;
-    cql.apply(&batch).await.unwrap();
+    apply_batch(&cql, &batch).await.unwrap();
 }
 
 /// Serves the queries; returns their address.
@@ -163,9 +164,11 @@ async fn all_views_with_totals_have_the_same_ones() {
         let note = Event::CreditNote(CreditNoteEvent::CreditNoteIssued(credit_note(-of_note)));
         commits.push(commit(40, &note_id(of_note), 1, note));
         apply(databases, commits.clone()).await;
-        let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone());
+        let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone(), 1);
         open(&countries).await;
-        countries.apply(&batch(0, 41, commits)).await.unwrap();
+        apply_batch(&countries, &batch(0, 41, commits))
+            .await
+            .unwrap();
         let expected = Totals {
             invoices: 41,
             sales: 40,
@@ -191,23 +194,27 @@ async fn all_views_with_totals_have_the_same_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_postgres_refuses_leaves_no_row() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
-        let store = PostgresStore::<OrdersView>::new(databases.postgres.clone());
+        let store = PostgresStore::<OrdersView>::new(databases.postgres.clone(), 1);
         open(&store).await;
         // The orders are valid, but one of the lines is not: Postgres has no NUL in text.
         let mut refused = sale(5);
         refused.lines[0].description = Some("a\0b".into());
         let mut commits = sales(0..5);
         commits.push(sale_commit(5, 5, refused));
-        let error = store.apply(&batch(0, 6, commits)).await.unwrap_err();
+        let error = apply_batch(&store, &batch(0, 6, commits))
+            .await
+            .unwrap_err();
         assert!(matches!(error, StoreError::Database { .. }), "{error}");
-        assert_eq!(error.failure(), Failure::Final, "{error}");
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2")
+        assert_eq!(error.failure(), Some(Failure::Value), "{error}");
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2_b1")
             .fetch_one(&databases.postgres)
             .await
             .unwrap();
         assert_eq!(count, 0);
         assert_eq!(open(&store).await.next_offset, 0);
-        store.apply(&batch(0, 6, sales(0..6))).await.unwrap();
+        apply_batch(&store, &batch(0, 6, sales(0..6)))
+            .await
+            .unwrap();
     })
     .await;
 }

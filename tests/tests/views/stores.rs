@@ -4,16 +4,18 @@
 
 use crate::{
     backends::{OnCql, OnPostgres, StoreBackend, run},
-    log::{PARTITIONS, batch, commit, open, start},
+    log::{PARTITIONS, apply_batch, batch, commit, open, partitions, start},
     products::ProductRow,
 };
 use futures_util::future::join_all;
 use journal::Valid;
-use projections::{FoldError, Store, StoreError};
+use projections::{
+    FoldError, Store, StoreError,
+    builds::{State, registry},
+};
 use schemas::{
     Currency, Money, Sku,
     catalog::{Event, ProductCreated, ProductEvent, ProductPriceChanged},
-    topics::PartitionCounts,
 };
 
 /// Runs each of these tests on each store.
@@ -56,7 +58,7 @@ on_every_store!(
     an_event_that_was_applied_before_is_skipped,
     a_gap_is_an_error,
     a_refused_batch_changes_neither_rows_nor_checkpoint,
-    a_view_that_lost_a_table_starts_over,
+    a_view_that_lost_a_table_starts_over_in_a_new_build,
 );
 
 fn created(offset: i64, sku: &str) -> Valid<Event> {
@@ -113,8 +115,9 @@ fn assert_without_effect(applied: &Result<(), StoreError>) {
 }
 
 async fn a_new_view_starts_at_the_beginning_of_every_partition<B: StoreBackend>(backend: &B) {
-    let counts = PartitionCounts::uniform(PARTITIONS);
-    let checkpoints = backend.store().open(&counts).await.unwrap();
+    let wanted = partitions::<Event>();
+    let opened = backend.store().open(&wanted).await.unwrap();
+    let checkpoints = opened.checkpoints;
     let partitions: Vec<_> = checkpoints.iter().map(|one| one.partition).collect();
     assert_eq!(partitions, Vec::from_iter(0..PARTITIONS));
     assert!(checkpoints.iter().all(|one| one.next_offset == 0));
@@ -132,7 +135,7 @@ async fn a_batch_stores_its_rows_and_its_checkpoint<B: StoreBackend>(backend: &B
     open(&store).await;
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
     let batch = batch(0, 2, commits);
-    store.apply(&batch).await.unwrap();
+    apply_batch(&store, &batch).await.unwrap();
     assert_eq!(rows(backend).await, [product("A", 1)]);
     assert_eq!(backend.prices().await, [("A".into(), "GBP".into(), 255)]);
     assert_eq!(open(&store).await, batch.checkpoint);
@@ -141,7 +144,7 @@ async fn a_batch_stores_its_rows_and_its_checkpoint<B: StoreBackend>(backend: &B
 async fn a_batch_without_events_moves_the_checkpoint<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
-    store.apply(&batch(0, 7, vec![])).await.unwrap();
+    apply_batch(&store, &batch(0, 7, vec![])).await.unwrap();
     assert_eq!(rows(backend).await, []);
     assert_eq!(open(&store).await.next_offset, 7);
 }
@@ -149,14 +152,12 @@ async fn a_batch_without_events_moves_the_checkpoint<B: StoreBackend>(backend: &
 async fn a_row_continues_from_the_batch_before<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
-    store
-        .apply(&batch(0, 1, vec![created(0, "A")]))
+    apply_batch(&store, &batch(0, 1, vec![created(0, "A")]))
         .await
         .unwrap();
     for offset in 1..4 {
         let commits = vec![priced(offset, "A", offset + 1, 100 * offset)];
-        store
-            .apply(&batch(offset, offset + 1, commits))
+        apply_batch(&store, &batch(offset, offset + 1, commits))
             .await
             .unwrap();
     }
@@ -170,12 +171,10 @@ async fn many_rows_fit_in_one_batch<B: StoreBackend>(backend: &B) {
     let sku = |number: i64| format!("P{number:03}");
     let created = (0..250).map(|number| created(number, &sku(number)));
     let priced = (0..250).map(|number| priced(250 + number, &sku(number), 2, number + 1));
-    store
-        .apply(&batch(0, 250, created.collect()))
+    apply_batch(&store, &batch(0, 250, created.collect()))
         .await
         .unwrap();
-    store
-        .apply(&batch(250, 500, priced.collect()))
+    apply_batch(&store, &batch(250, 500, priced.collect()))
         .await
         .unwrap();
     let rows = rows(backend).await;
@@ -192,11 +191,11 @@ async fn a_replay_changes_nothing<B: StoreBackend>(backend: &B) {
     open(&store).await;
     let first = batch(0, 2, vec![created(0, "A"), created(1, "B")]);
     let second = batch(2, 4, vec![priced(2, "A", 2, 1), priced(3, "B", 2, 2)]);
-    store.apply(&first).await.unwrap();
-    store.apply(&second).await.unwrap();
+    apply_batch(&store, &first).await.unwrap();
+    apply_batch(&store, &second).await.unwrap();
     let before = backend.products().await;
     for replayed in [&first, &second] {
-        assert_without_effect(&store.apply(replayed).await);
+        assert_without_effect(&apply_batch(&store, replayed).await);
         assert_eq!(backend.products().await, before);
         assert_eq!(open(&store).await, second.checkpoint);
     }
@@ -207,9 +206,9 @@ async fn a_zombie_does_not_overwrite<B: StoreBackend>(backend: &B) {
     open(&store).await;
     open(&zombie).await;
     let first = vec![created(0, "A"), priced(1, "A", 2, 1)];
-    store.apply(&batch(0, 2, first)).await.unwrap();
+    apply_batch(&store, &batch(0, 2, first)).await.unwrap();
     let second = vec![priced(2, "A", 3, 2), priced(3, "A", 4, 3)];
-    store.apply(&batch(2, 4, second)).await.unwrap();
+    apply_batch(&store, &batch(2, 4, second)).await.unwrap();
     let before = backend.products().await;
     // The zombie's batches have other bounds.
     let late = [created(0, "A"), priced(1, "A", 2, 1), priced(2, "A", 3, 2)];
@@ -218,7 +217,7 @@ async fn a_zombie_does_not_overwrite<B: StoreBackend>(backend: &B) {
             .iter()
             .filter(|commit| (from..to).contains(&commit.offset));
         let commits = commits.cloned().collect();
-        assert_without_effect(&zombie.apply(&batch(from, to, commits)).await);
+        assert_without_effect(&apply_batch(&zombie, &batch(from, to, commits)).await);
         assert_eq!(backend.products().await, before);
         assert_eq!(open(&store).await.next_offset, 4);
     }
@@ -228,9 +227,8 @@ async fn a_deleted_row_is_gone<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
-    store.apply(&batch(0, 2, commits)).await.unwrap();
-    store
-        .apply(&batch(2, 3, vec![priced(2, "A", 3, 0)]))
+    apply_batch(&store, &batch(0, 2, commits)).await.unwrap();
+    apply_batch(&store, &batch(2, 3, vec![priced(2, "A", 3, 0)]))
         .await
         .unwrap();
     assert_eq!(rows(backend).await, []);
@@ -244,10 +242,10 @@ async fn a_replay_from_before_a_deletion_does_not_restore_the_row<B: StoreBacken
     let priced_once = batch(1, 2, vec![priced(1, "A", 2, 255)]);
     let deleted = batch(2, 3, vec![priced(2, "A", 3, 0)]);
     for batch in [&created, &priced_once, &deleted] {
-        store.apply(batch).await.unwrap();
+        apply_batch(&store, batch).await.unwrap();
     }
     for batch in [&priced_once, &created, &deleted] {
-        assert_without_effect(&store.apply(batch).await);
+        assert_without_effect(&apply_batch(&store, batch).await);
         assert_eq!(rows(backend).await, []);
     }
 }
@@ -255,12 +253,10 @@ async fn a_replay_from_before_a_deletion_does_not_restore_the_row<B: StoreBacken
 async fn a_deleted_row_can_be_created_again<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
-    store
-        .apply(&batch(0, 1, vec![created(0, "A")]))
+    apply_batch(&store, &batch(0, 1, vec![created(0, "A")]))
         .await
         .unwrap();
-    store
-        .apply(&batch(1, 2, vec![priced(1, "A", 2, 0)]))
+    apply_batch(&store, &batch(1, 2, vec![priced(1, "A", 2, 0)]))
         .await
         .unwrap();
     let again = ProductCreated {
@@ -273,7 +269,9 @@ async fn a_deleted_row_can_be_created_again<B: StoreBackend>(backend: &B) {
         3,
         Event::Product(ProductEvent::ProductCreated(again)),
     );
-    store.apply(&batch(2, 3, vec![again])).await.unwrap();
+    apply_batch(&store, &batch(2, 3, vec![again]))
+        .await
+        .unwrap();
     let row = ProductRow {
         sku: "A".into(),
         description: "again".into(),
@@ -287,9 +285,11 @@ async fn an_event_that_was_applied_before_is_skipped<B: StoreBackend>(backend: &
     let store = backend.store();
     open(&store).await;
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
-    store.apply(&batch(0, 2, commits)).await.unwrap();
+    apply_batch(&store, &batch(0, 2, commits)).await.unwrap();
     let again_and_next = vec![priced(2, "A", 2, 999), priced(3, "A", 3, 300)];
-    store.apply(&batch(2, 4, again_and_next)).await.unwrap();
+    apply_batch(&store, &batch(2, 4, again_and_next))
+        .await
+        .unwrap();
     assert_eq!(rows(backend).await, [product("A", 2)]);
     assert_eq!(open(&store).await.next_offset, 4);
 }
@@ -297,11 +297,10 @@ async fn an_event_that_was_applied_before_is_skipped<B: StoreBackend>(backend: &
 async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
-    store
-        .apply(&batch(0, 1, vec![created(0, "A")]))
+    apply_batch(&store, &batch(0, 1, vec![created(0, "A")]))
         .await
         .unwrap();
-    let applied = store.apply(&batch(1, 2, vec![priced(1, "A", 3, 1)])).await;
+    let applied = apply_batch(&store, &batch(1, 2, vec![priced(1, "A", 3, 1)])).await;
     let Err(StoreError::Fold(error)) = applied else {
         panic!("{applied:?}");
     };
@@ -317,13 +316,12 @@ async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
 async fn a_refused_batch_changes_neither_rows_nor_checkpoint<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
-    store
-        .apply(&batch(0, 1, vec![created(0, "A")]))
+    apply_batch(&store, &batch(0, 1, vec![created(0, "A")]))
         .await
         .unwrap();
     let before = backend.products().await;
     let commits = vec![created(1, "B"), priced(2, "A", 2, 1), priced(3, "C", 2, 1)];
-    let applied = store.apply(&batch(1, 4, commits)).await;
+    let applied = apply_batch(&store, &batch(1, 4, commits)).await;
     assert!(
         matches!(&applied, Err(StoreError::Fold(FoldError::MissingRow { key, .. })) if key == "C"),
         "{applied:?}"
@@ -332,25 +330,39 @@ async fn a_refused_batch_changes_neither_rows_nor_checkpoint<B: StoreBackend>(ba
     assert_eq!(open(&store).await.next_offset, 1);
 }
 
-async fn a_view_that_lost_a_table_starts_over<B: StoreBackend>(backend: &B) {
-    open(&backend.store()).await;
+async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(backend: &B) {
     let first = batch(0, 2, vec![created(0, "A"), priced(1, "A", 2, 255)]);
     let second = batch(2, 3, vec![priced(2, "A", 3, 300)]);
-    for table in [None, Some("products_v1"), Some("products_v1_prices")] {
-        if let Some(table) = table {
-            backend.drop_table(table).await;
+    let tables = ["products_v1", "products_v1_prices"];
+    for (build, lost) in (1..).zip([None, Some(tables[0]), Some(tables[1])]) {
+        if let Some(table) = lost {
+            let (before, zombie) = (backend.store_of(build - 1), backend.store_of(build - 1));
+            backend.drop_table(build - 1, table).await;
+            let opened = before.open(&partitions::<Event>()).await;
+            assert!(
+                matches!(opened, Err(StoreError::Dropped { .. })),
+                "{opened:?}"
+            );
+            // A projector that does not know of it yet changes nothing.
+            let third = batch(3, 4, vec![created(3, "B")]);
+            assert!(apply_batch(&zombie, &third).await.is_err(), "{table}");
         }
-        let store = backend.store();
-        assert_eq!(open(&store).await, start::<Event>(), "{table:?}");
+        let store = backend.store_of(build);
+        assert_eq!(open(&store).await, start::<Event>(), "{lost:?}");
         for batch in [&first, &second] {
-            store.apply(batch).await.unwrap();
+            apply_batch(&store, batch).await.unwrap();
         }
-        assert_eq!(rows(backend).await, [product("A", 2)], "{table:?}");
+        let rows = backend.products_of(build).await.into_iter();
+        let rows: Vec<ProductRow> = rows.map(|(row, _)| row).collect();
+        assert_eq!(rows, [product("A", 2)], "{lost:?}");
         let price = ("A".into(), "GBP".into(), 300);
-        assert_eq!(backend.prices().await, [price], "{table:?}");
+        assert_eq!(backend.prices_of(build).await, [price], "{lost:?}");
     }
-    let store = backend.store();
+    let builds = registry::all(backend.list()).await.unwrap();
+    let builds: Vec<_> = builds.iter().map(|one| (one.build, one.state)).collect();
+    assert_eq!(builds, [(3, State::Serving)]);
+    let store = backend.store_of(3);
     let third = batch(3, 4, vec![priced(3, "A", 4, 400)]);
-    store.apply(&third).await.unwrap();
+    apply_batch(&store, &third).await.unwrap();
     assert_eq!(open(&store).await.next_offset, 4);
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     backends::{OnBoth, run},
-    log::{batch, commit, open},
+    log::{apply_batch, batch, commit, open},
     queries::{assert_problem, get, id, sale, serve},
 };
-use projections::{Databases, Store, cql::CqlStore, views::order_timeline_v1::OrderTimeline};
+use projections::{Databases, cql::CqlStore, views::order_timeline_v1::OrderTimeline};
 use schemas::orders::{Event, OrderEvent, SaleImported};
 use serde_json::{Value, json};
 
@@ -19,10 +19,13 @@ async fn apply(databases: &Databases, events: i64) {
         let event = Event::Order(OrderEvent::SaleImported(sale));
         commit(version - 1, &id(1), version, event)
     };
-    let store = CqlStore::<OrderTimeline>::new(databases.cql.clone());
+    let store =
+        CqlStore::<OrderTimeline>::new(databases.cql.clone(), databases.postgres.clone(), 1);
     open(&store).await;
     let commits = (1..=events).map(event).collect();
-    store.apply(&batch(0, events, commits)).await.unwrap();
+    apply_batch(&store, &batch(0, events, commits))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

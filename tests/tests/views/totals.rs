@@ -7,7 +7,7 @@ use crate::{
 };
 use journal::Valid;
 use projections::{
-    Databases, Store,
+    Databases,
     postgres::PostgresStore,
     views::{country_sales_v1::CountrySalesView, customers_v1::CustomersView},
 };
@@ -47,13 +47,13 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
         batch(0, offset(middle), first.to_vec()),
         batch(offset(middle), offset(end), second.to_vec()),
     ];
-    let customers = PostgresStore::<CustomersView>::new(databases.postgres.clone());
-    let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone());
+    let customers = PostgresStore::<CustomersView>::new(databases.postgres.clone(), 1);
+    let countries = PostgresStore::<CountrySalesView>::new(databases.postgres.clone(), 1);
     open(&customers).await;
     open(&countries).await;
     for batch in batches {
-        customers.apply(&batch).await.unwrap();
-        countries.apply(&batch).await.unwrap();
+        apply_batch(&customers, &batch).await.unwrap();
+        apply_batch(&countries, &batch).await.unwrap();
     }
 }
 
@@ -221,9 +221,9 @@ async fn an_answer_that_the_client_has_is_a_304() {
         // Another order of one country changes its totals.
         let url = format!("{api}/countries?limit=1");
         let tag = client.get(&url).send().await.unwrap().headers()["etag"].clone();
-        let store = PostgresStore::<CountrySalesView>::new(databases.postgres.clone());
+        let store = PostgresStore::<CountrySalesView>::new(databases.postgres.clone(), 1);
         let next = vec![sale_commit(80, 80, order(80))];
-        store.apply(&batch(80, 81, next)).await.unwrap();
+        apply_batch(&store, &batch(80, 81, next)).await.unwrap();
         let again = client.get(&url).header("if-none-match", &tag);
         let again = again.send().await.unwrap();
         assert_eq!(again.status(), 200, "order {}", id(80));

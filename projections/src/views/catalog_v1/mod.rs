@@ -14,17 +14,9 @@ mod tests;
 pub use query::{Product, ProductPage, Suggestions};
 pub use tables::{CatalogView, ProductRow, Products};
 
-use crate::{postgres::PostgresStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: CatalogView::NAME,
-    database: "Postgres",
-    project: |runtime, databases| {
-        runtime.project(PostgresStore::<CatalogView>::new(
-            databases.postgres.clone(),
-        ));
-    },
-    routes: |databases| query::routes().with_state(databases.postgres.clone()),
-    totals: None,
-};
+pub(super) const REGISTRATION: Registration = Registration::postgres::<CatalogView>(|databases| {
+    query::routes().with_state(databases.clone())
+});

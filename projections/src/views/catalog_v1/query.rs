@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     conditional::Versioned,
+    databases::Databases,
     order::Amount,
     paging,
     problems::{ListProblems, QueryError, ResourceProblems, answer, answer_filtered},
@@ -23,7 +24,6 @@ use service::{
     extract::{ApiPath, ApiQuery},
     problem::Problem,
 };
-use sqlx::PgPool;
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -137,7 +137,7 @@ pub struct Suggestion {
     pub description: String,
 }
 
-pub(super) fn routes() -> OpenApiRouter<PgPool> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new()
         .routes(routes!(list_products))
         .routes(routes!(suggest_products))
@@ -152,11 +152,11 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
     ListProblems))]
 async fn list_products(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<([(HeaderName, &'static str); 2], Json<ProductPage>), Problem> {
     let filter = Filter::check(query)?;
-    let page = answer_filtered(&NARROW, find_page(&pool, &filter)).await?;
+    let page = answer_filtered(&NARROW, find_page(&databases, &filter)).await?;
     Ok((CACHED, Json(page)))
 }
 
@@ -166,11 +166,11 @@ async fn list_products(
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
     ListProblems))]
 async fn suggest_products(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<SuggestionsQuery>,
 ) -> Result<([(HeaderName, &'static str); 2], Json<Suggestions>), Problem> {
     let prefix = Prefix::check(&query)?;
-    let rows = answer(statements::find_by_prefix(&pool, &prefix)).await?;
+    let rows = answer(statements::find_by_prefix(&databases, &prefix)).await?;
     let suggestions = rows.into_iter().map(|row| Suggestion {
         sku: row.sku,
         description: row.description,
@@ -187,14 +187,14 @@ async fn suggest_products(
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
     ResourceProblems))]
 async fn get_product(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiPath(ProductPath { sku }): ApiPath<ProductPath>,
 ) -> Result<([(HeaderName, &'static str); 2], Versioned<Product>), Problem> {
     if let Err(error) = Sku::parse(&sku) {
         let status = StatusCode::BAD_REQUEST;
         return Err(Problem::new(status, "INVALID_SKU", format!("sku: {error}")));
     }
-    let found = answer(statements::find_one(&pool, &sku)).await?;
+    let found = answer(statements::find_one(&databases, &sku)).await?;
     let body = found.map(product).ok_or_else(|| {
         let detail = format!("no product has the SKU {sku}: pass a SKU from the list");
         Problem::new(StatusCode::NOT_FOUND, "PRODUCT_NOT_FOUND", detail)
@@ -203,8 +203,8 @@ async fn get_product(
     Ok((CACHED, Versioned { version, body }))
 }
 
-async fn find_page(pool: &PgPool, filter: &Filter) -> Result<ProductPage, QueryError> {
-    let (matches, bands) = statements::find_page(pool, filter).await?;
+async fn find_page(databases: &Databases, filter: &Filter) -> Result<ProductPage, QueryError> {
+    let (matches, bands) = statements::find_page(databases, filter).await?;
     let (matches, next_cursor) = cut(filter, matches);
     Ok(ProductPage {
         products: matches

@@ -12,7 +12,7 @@ EXCEPTION
 END
 $$;
 
-CREATE TABLE IF NOT EXISTS catalog_v1 (
+CREATE TABLE IF NOT EXISTS catalog_v1{build} (
   sku         text        COLLATE "C" PRIMARY KEY,
   description text        NOT NULL,
   -- The beginning of the description in lower case: the order of names, and what prefixes and misspelt words are
@@ -32,9 +32,9 @@ CREATE TABLE IF NOT EXISTS catalog_v1 (
   CHECK ((price IS NULL) = (currency IS NULL))
 );
 
-CREATE INDEX IF NOT EXISTS catalog_v1_words ON catalog_v1 USING gin (words);
-CREATE INDEX IF NOT EXISTS catalog_v1_trigrams ON catalog_v1 USING gin (name gin_trgm_ops);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_words ON catalog_v1{build} USING gin (words);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_trigrams ON catalog_v1{build} USING gin (name gin_trgm_ops);
 -- Each order of the list: a page continues behind the last key of the one before.
-CREATE INDEX IF NOT EXISTS catalog_v1_by_name ON catalog_v1 (name, sku);
-CREATE INDEX IF NOT EXISTS catalog_v1_by_price ON catalog_v1 (currency, price, sku);
-CREATE INDEX IF NOT EXISTS catalog_v1_by_time ON catalog_v1 (created_at, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_name ON catalog_v1{build} (name, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_price ON catalog_v1{build} (currency, price, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_time ON catalog_v1{build} (created_at, sku);

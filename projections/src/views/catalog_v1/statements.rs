@@ -3,10 +3,11 @@
 use super::{
     filter::{Filter, Prefix},
     sort::{After, Sort},
-    tables::ProductRow,
+    tables::{CatalogView, ProductRow},
 };
 use crate::{
     columns::{Columns, list},
+    databases::Databases,
     postgres::Instant,
     problems::QueryError,
 };
@@ -41,17 +42,18 @@ pub(super) struct BandCount {
 /// One row more than the page, to know whether there is a next page; and the counts of all matches, if the filter asks
 /// for them. Both are of one snapshot.
 pub(super) async fn find_page(
-    pool: &PgPool,
+    databases: &Databases,
     filter: &Filter,
 ) -> Result<(Vec<Match>, Option<Vec<BandCount>>), QueryError> {
-    let mut transaction = begin(pool).await?;
+    let table = table(databases)?;
+    let mut transaction = begin(&databases.postgres).await?;
     let mut page = QueryBuilder::new("");
-    push_page(&mut page, filter);
+    push_page(&mut page, &table, filter);
     let matches = page.build_query_as().fetch_all(&mut *transaction).await?;
     let mut bands = None;
     if filter.facets {
         let mut counts = QueryBuilder::new("");
-        push_band_counts(&mut counts, filter);
+        push_band_counts(&mut counts, &table, filter);
         bands = Some(counts.build_query_as().fetch_all(&mut *transaction).await?);
     }
     transaction.commit().await?;
@@ -59,26 +61,34 @@ pub(super) async fn find_page(
 }
 
 /// One product.
-pub(super) async fn find_one(pool: &PgPool, sku: &str) -> Result<Option<ProductRow>, QueryError> {
-    let (columns, table) = (list(ProductRow::all()), ProductRow::TABLE);
+pub(super) async fn find_one(
+    databases: &Databases,
+    sku: &str,
+) -> Result<Option<ProductRow>, QueryError> {
+    let (columns, table) = (list(ProductRow::all()), table(databases)?);
     let statement = format!("SELECT {columns} FROM {table} WHERE sku = $1");
     let query = sqlx::query_as(AssertSqlSafe(statement)).bind(sku);
-    Ok(query.fetch_optional(pool).await?)
+    Ok(query.fetch_optional(&databases.postgres).await?)
 }
 
 /// The first products by name whose name begins with a prefix.
 pub(super) async fn find_by_prefix(
-    pool: &PgPool,
+    databases: &Databases,
     prefix: &Prefix,
 ) -> Result<Vec<ProductRow>, QueryError> {
-    let (columns, table, limit) = (list(ProductRow::all()), ProductRow::TABLE, prefix.limit);
+    let (columns, table, limit) = (list(ProductRow::all()), table(databases)?, prefix.limit);
     // The range of the names with this prefix, in the order of the index; no name has a character after U+10FFFF.
     let statement = format!(
         "SELECT {columns} FROM {table} WHERE name >= $1 AND name <= $1 || chr(1114111) \
          ORDER BY name, sku LIMIT {limit}"
     );
     let query = sqlx::query_as(AssertSqlSafe(statement)).bind(&prefix.text);
-    Ok(query.fetch_all(pool).await?)
+    Ok(query.fetch_all(&databases.postgres).await?)
+}
+
+/// The table of the build that answers queries.
+fn table(databases: &Databases) -> Result<String, QueryError> {
+    Ok(databases.build::<CatalogView>()?.table(ProductRow::TABLE))
 }
 
 /// Begins a transaction in which `<%` finds texts of [`SIMILARITY_MIN`].
@@ -94,10 +104,10 @@ async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Er
     Ok(transaction)
 }
 
-fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+fn push_page(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
     let columns = list(ProductRow::all());
     query.push(format!("SELECT {columns}, relevance FROM ("));
-    push_matches(query, filter);
+    push_matches(query, table, filter);
     query.push(") AS matches");
     if let Some(after) = &filter.after {
         query.push(" WHERE ");
@@ -115,19 +125,19 @@ fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query.push(format!(" ORDER BY {order} LIMIT {count}"));
 }
 
-fn push_band_counts(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+fn push_band_counts(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
     let bounds = list(PRICE_BANDS.map(|bound| bound.to_string()));
     query.push(format!(
         "SELECT currency, width_bucket(price, ARRAY[{bounds}]::bigint[]) AS band, \
          count(*) AS products FROM ("
     ));
-    push_matches(query, filter);
+    push_matches(query, table, filter);
     query.push(") AS matches GROUP BY currency, band ORDER BY currency, band");
 }
 
 /// Appends all products that match the filter. It must have the statement's first parameter.
-fn push_matches(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    let (columns, table) = (list(ProductRow::all()), ProductRow::TABLE);
+fn push_matches(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
+    let columns = list(ProductRow::all());
     query.push(format!("SELECT {columns}, "));
     match &filter.search {
         // All words in any form make a better match than similar letters.

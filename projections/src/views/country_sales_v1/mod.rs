@@ -8,17 +8,11 @@ mod tests;
 pub use query::{CountryPage, CountrySales};
 pub use tables::{Countries, CountryRow, CountrySalesView};
 
-use crate::{postgres::PostgresStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: CountrySalesView::NAME,
-    database: "Postgres",
-    project: |runtime, databases| {
-        runtime.project(PostgresStore::<CountrySalesView>::new(
-            databases.postgres.clone(),
-        ));
-    },
-    routes: |databases| query::routes().with_state(databases.postgres.clone()),
-    totals: Some(|databases, _| Box::pin(async move { query::totals(&databases.postgres).await })),
-};
+pub(super) const REGISTRATION: Registration =
+    Registration::postgres::<CountrySalesView>(|databases| {
+        query::routes().with_state(databases.clone())
+    })
+    .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));

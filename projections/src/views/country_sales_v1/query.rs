@@ -3,6 +3,7 @@
 use super::tables::{CountryRow, CountrySalesView};
 use crate::{
     columns::{Columns, list},
+    databases::Databases,
     order::{self, Amount},
     paging::{self, SortKey, TEXT_BYTES_MAX},
     postgres::read_position,
@@ -13,7 +14,7 @@ use axum::{Json, extract::State};
 use schemas::{Currency, Totals, TotalsAt, TotalsByCurrency, context::ORDERS};
 use serde::{Deserialize, Serialize};
 use service::{extract::ApiQuery, problem::Problem};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -88,7 +89,7 @@ pub struct CountryPage {
     pub next_cursor: Option<String>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<PgPool> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new().routes(routes!(list_countries))
 }
 
@@ -98,11 +99,11 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
 #[utoipa::path(get, path = "/countries", tag = "orders", params(ListQuery), responses(
     (status = 200, description = "One page.", body = CountryPage), ListProblems))]
 async fn list_countries(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CountryPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&NARROW, find_page(&pool, &filter))
+    answer_filtered(&NARROW, find_page(&databases, &filter))
         .await
         .map(Json)
 }
@@ -132,8 +133,9 @@ impl SortKey for ByCountry {
 }
 
 /// Reads one row more than the page, to know whether there is a next page.
-async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CountryPage, QueryError> {
-    let (columns, table) = (list(CountryRow::all()), CountryRow::TABLE);
+async fn find_page(databases: &Databases, filter: &Filter) -> Result<CountryPage, QueryError> {
+    let build = databases.build::<CountrySalesView>()?;
+    let (columns, table) = (list(CountryRow::all()), build.table(CountryRow::TABLE));
     let mut query = QueryBuilder::<Postgres>::new("");
     query.push(format!("SELECT {columns} FROM {table} WHERE true"));
     if let Some(currency) = &filter.currency {
@@ -150,7 +152,10 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CountryPage, QueryE
     // A literal, because the plan depends on it.
     let count = filter.limit + 1;
     query.push(format!(" ORDER BY country, currency LIMIT {count}"));
-    let rows: Vec<CountryRow> = query.build_query_as().fetch_all(pool).await?;
+    let rows: Vec<CountryRow> = query
+        .build_query_as()
+        .fetch_all(&databases.postgres)
+        .await?;
     let (rows, next_cursor) = paging::cut(&filter.list, rows, filter.limit, |row| ByCountry {
         country: row.country.clone(),
         currency: row.currency.clone(),
@@ -178,13 +183,14 @@ fn country_sales(row: CountryRow) -> CountrySales {
 
 /// The totals of the whole view. Rows and checkpoints are read in one snapshot, so the totals are exactly those at the
 /// position.
-pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
-    let (columns, table) = (list(CountryRow::all()), CountryRow::TABLE);
-    let mut transaction = pool.begin().await?;
+pub(super) async fn totals(databases: &Databases) -> Result<TotalsAt, QueryError> {
+    let build = databases.build::<CountrySalesView>()?;
+    let (columns, table) = (list(CountryRow::all()), build.table(CountryRow::TABLE));
+    let mut transaction = databases.postgres.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .execute(&mut *transaction)
         .await?;
-    let position = read_position(CountrySalesView::NAME, ORDERS.topic, &mut transaction).await?;
+    let position = read_position(build, ORDERS.topic, &mut transaction).await?;
     let statement = AssertSqlSafe(format!("SELECT {columns} FROM {table}"));
     let rows: Vec<CountryRow> = sqlx::query_as(statement)
         .fetch_all(&mut *transaction)

@@ -1,6 +1,6 @@
 -- The totals of each country in each currency. All orders and credit notes feed the rows, so they have sums and extremes
 -- only, which do not depend on the order of events. The primary key is the order of the list.
-CREATE TABLE IF NOT EXISTS country_sales_v1 (
+CREATE TABLE IF NOT EXISTS country_sales_v1{build} (
   -- Spelled as in the source.
   country        text        COLLATE "C" NOT NULL,
   currency       text        COLLATE "C" NOT NULL,
@@ -16,4 +16,4 @@ CREATE TABLE IF NOT EXISTS country_sales_v1 (
   PRIMARY KEY (country, currency)
 );
 
-CREATE INDEX IF NOT EXISTS country_sales_v1_by_currency ON country_sales_v1 (currency, country);
+CREATE INDEX IF NOT EXISTS country_sales_v1{build}_by_currency ON country_sales_v1{build} (currency, country);

@@ -8,18 +8,10 @@ mod tests;
 pub use query::{Customer, CustomerPage};
 pub use tables::{CustomerRow, Customers, CustomersView};
 
-use crate::{postgres::PostgresStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
-/// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: CustomersView::NAME,
-    database: "Postgres",
-    project: |runtime, databases| {
-        runtime.project(PostgresStore::<CustomersView>::new(
-            databases.postgres.clone(),
-        ));
-    },
-    routes: |databases| query::routes().with_state(databases.postgres.clone()),
-    // It leaves out the orders without a customer.
-    totals: None,
-};
+/// This view in the registry. It has no totals of all orders, because it leaves out those without a customer.
+pub(super) const REGISTRATION: Registration =
+    Registration::postgres::<CustomersView>(|databases| {
+        query::routes().with_state(databases.clone())
+    });

@@ -3,6 +3,7 @@
 use super::tables::{CustomerRow, CustomersView};
 use crate::{
     columns::{Columns, list},
+    databases::Databases,
     order::{self, Amount},
     paging::{self, SortKey, TEXT_BYTES_MAX},
     postgres::Instant,
@@ -17,7 +18,7 @@ use service::{
     extract::{ApiPath, ApiQuery},
     problem::Problem,
 };
-use sqlx::{AssertSqlSafe, PgPool, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -151,7 +152,7 @@ pub struct Customer {
     pub totals: Vec<CustomerTotals>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<PgPool> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new()
         .routes(routes!(list_customers))
         .routes(routes!(get_customer))
@@ -163,11 +164,11 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
 #[utoipa::path(get, path = "/customers", tag = "customers", params(ListQuery), responses(
     (status = 200, description = "One page.", body = CustomerPage), ListProblems))]
 async fn list_customers(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CustomerPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&NARROW, find_page(&pool, &filter))
+    answer_filtered(&NARROW, find_page(&databases, &filter))
         .await
         .map(Json)
 }
@@ -178,11 +179,11 @@ async fn list_customers(
 #[utoipa::path(get, path = "/customers/{id}", tag = "customers", params(CustomerPath), responses(
     (status = 200, description = "The customer.", body = Customer), ResourceProblems))]
 async fn get_customer(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,
 ) -> Result<Json<Customer>, Problem> {
     let id = paging::text("id", &id)?;
-    let rows = answer(find_one(&pool, &id)).await?;
+    let rows = answer(find_one(&databases, &id)).await?;
     if rows.is_empty() {
         let detail =
             format!("no order or credit note has the customer {id}: pass an id from the list");
@@ -242,10 +243,13 @@ fn is_customer(id: &str) -> bool {
     (1..=TEXT_BYTES_MAX).contains(&id.len()) && !id.contains('\0')
 }
 
-async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CustomerPage, QueryError> {
+async fn find_page(databases: &Databases, filter: &Filter) -> Result<CustomerPage, QueryError> {
     let mut query = QueryBuilder::new("");
-    push_page(&mut query, filter);
-    let rows: Vec<CustomerRow> = query.build_query_as().fetch_all(pool).await?;
+    push_page(&mut query, &select(databases)?, filter);
+    let rows: Vec<CustomerRow> = query
+        .build_query_as()
+        .fetch_all(&databases.postgres)
+        .await?;
     let (list, limit) = (&filter.list, filter.limit);
     let (rows, next_cursor) = match filter.sort {
         Sort::Total => paging::cut(list, rows, limit, |row| ByTotal {
@@ -265,8 +269,8 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<CustomerPage, Query
 }
 
 /// Appends the statement of a page. It reads one row more than the page, to know whether there is a next page.
-fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    query.push(select()).push(" WHERE true");
+fn push_page(query: &mut QueryBuilder<Postgres>, select: &str, filter: &Filter) {
+    query.push(select).push(" WHERE true");
     if let Some(currency) = &filter.currency {
         query.push(" AND currency = ").push_bind(currency.clone());
     }
@@ -296,16 +300,18 @@ fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     query.push(format!(" ORDER BY {order} LIMIT {count}"));
 }
 
-async fn find_one(pool: &PgPool, id: &str) -> Result<Vec<CustomerRow>, QueryError> {
-    let select = select();
+async fn find_one(databases: &Databases, id: &str) -> Result<Vec<CustomerRow>, QueryError> {
+    let select = select(databases)?;
     let statement = format!("{select} WHERE customer_id = $1 ORDER BY currency");
     let query = sqlx::query_as(AssertSqlSafe(statement)).bind(id);
-    Ok(query.fetch_all(pool).await?)
+    Ok(query.fetch_all(&databases.postgres).await?)
 }
 
-fn select() -> String {
-    let (columns, table) = (list(CustomerRow::all()), CustomerRow::TABLE);
-    format!("SELECT {columns} FROM {table}")
+/// The beginning of a statement that reads rows of the build that answers queries.
+fn select(databases: &Databases) -> Result<String, QueryError> {
+    let build = databases.build::<CustomersView>()?;
+    let (columns, table) = (list(CustomerRow::all()), build.table(CustomerRow::TABLE));
+    Ok(format!("SELECT {columns} FROM {table}"))
 }
 
 fn entry(row: CustomerRow) -> CustomerEntry {

@@ -1,6 +1,6 @@
 -- The totals of each customer in each currency. All their orders and credit notes feed a row, so it has sums and extremes
 -- only, which do not depend on the order of events.
-CREATE TABLE IF NOT EXISTS customers_v1 (
+CREATE TABLE IF NOT EXISTS customers_v1{build} (
   customer_id    text        COLLATE "C" NOT NULL,
   currency       text        COLLATE "C" NOT NULL,
   orders         bigint      NOT NULL,
@@ -16,6 +16,6 @@ CREATE TABLE IF NOT EXISTS customers_v1 (
 );
 
 -- The orders of the list: by total within a currency, and by time within a currency or over all.
-CREATE INDEX IF NOT EXISTS customers_v1_by_total ON customers_v1 (currency, total, customer_id);
-CREATE INDEX IF NOT EXISTS customers_v1_by_currency_and_time ON customers_v1 (currency, last_order_at, customer_id);
-CREATE INDEX IF NOT EXISTS customers_v1_by_time ON customers_v1 (last_order_at, customer_id, currency);
+CREATE INDEX IF NOT EXISTS customers_v1{build}_by_total ON customers_v1{build} (currency, total, customer_id);
+CREATE INDEX IF NOT EXISTS customers_v1{build}_by_currency_and_time ON customers_v1{build} (currency, last_order_at, customer_id);
+CREATE INDEX IF NOT EXISTS customers_v1{build}_by_time ON customers_v1{build} (last_order_at, customer_id, currency);

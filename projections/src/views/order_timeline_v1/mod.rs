@@ -8,15 +8,8 @@ mod tests;
 pub use query::{TimelineEntry, TimelinePage};
 pub use tables::{Entries, EntryRow, OrderTimeline};
 
-use crate::{cql::CqlStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: OrderTimeline::NAME,
-    database: "CQL",
-    project: |runtime, databases| {
-        runtime.project(CqlStore::<OrderTimeline>::new(databases.cql.clone()));
-    },
-    routes: |databases| query::routes().with_state(databases.cql.clone()),
-    totals: None,
-};
+pub(super) const REGISTRATION: Registration =
+    Registration::cql::<OrderTimeline>(|databases| query::routes().with_state(databases.clone()));

@@ -3,7 +3,8 @@
 use super::tables::{EntryRow, OrderTimeline};
 use crate::{
     columns::{Columns, list},
-    cql::{Cql, CqlError},
+    cql::CqlError,
+    databases::Databases,
     order::{self, Amount},
     paging::{self, SortKey},
     problems::{ListProblems, QueryError, answer},
@@ -97,7 +98,7 @@ pub struct TimelinePage {
     pub next_cursor: Option<String>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Cql> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new().routes(routes!(list_events_of_order))
 }
 
@@ -110,7 +111,7 @@ pub(super) fn routes() -> OpenApiRouter<Cql> {
         (status = 404, description = "ORDER_NOT_FOUND", body = Problem),
         ListProblems))]
 async fn list_events_of_order(
-    State(cql): State<Cql>,
+    State(databases): State<Databases>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
     ApiQuery(query): ApiQuery<TimelineQuery>,
 ) -> Result<Json<TimelinePage>, Problem> {
@@ -122,7 +123,7 @@ async fn list_events_of_order(
         list,
         order_id: id,
     };
-    let page = answer(find_page(&cql, &timeline)).await?;
+    let page = answer(find_page(&databases, &timeline)).await?;
     // An order has at least one event. A page behind a cursor may be empty, if a client altered the cursor.
     match page.events.is_empty() && timeline.after.is_none() {
         true => Err(order::not_found(&timeline.order_id)),
@@ -136,8 +137,8 @@ impl SortKey for ByVersion {
     }
 }
 
-async fn find_page(cql: &Cql, timeline: &Timeline) -> Result<TimelinePage, QueryError> {
-    let rows = find(cql, timeline).await?;
+async fn find_page(databases: &Databases, timeline: &Timeline) -> Result<TimelinePage, QueryError> {
+    let rows = find(databases, timeline).await?;
     let (rows, next_cursor) = paging::cut(&timeline.list, rows, timeline.limit, |row| ByVersion {
         version: row.version,
     });
@@ -149,10 +150,11 @@ async fn find_page(cql: &Cql, timeline: &Timeline) -> Result<TimelinePage, Query
 
 /// Reads one row more than the page, to know whether there is a next page. The driver gets them as one page of its own,
 /// so neither side holds the order's other events.
-async fn find(cql: &Cql, timeline: &Timeline) -> Result<Vec<EntryRow>, QueryError> {
-    let session = cql.session()?;
+async fn find(databases: &Databases, timeline: &Timeline) -> Result<Vec<EntryRow>, QueryError> {
+    let build = databases.build::<OrderTimeline>()?;
+    let session = databases.cql.session()?;
     let count = i32::from(timeline.limit) + 1;
-    let (columns, table) = (list(EntryRow::all()), EntryRow::TABLE);
+    let (columns, table) = (list(EntryRow::all()), build.table(EntryRow::TABLE));
     // Versions count from 1.
     let after = timeline.after.as_ref().map_or(0, |after| after.version);
     let mut statement = session.statement(&format!(

@@ -7,17 +7,12 @@ mod tests;
 
 pub use tables::{OrderRow, Orders, OrdersByCustomer, partition_of};
 
-use crate::{cql::CqlStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: OrdersByCustomer::NAME,
-    database: "CQL",
-    project: |runtime, databases| {
-        runtime.project(CqlStore::<OrdersByCustomer>::new(databases.cql.clone()));
-    },
-    routes: |databases| query::routes().with_state(databases.cql.clone()),
-    totals: Some(|databases, partitions| {
-        Box::pin(async move { query::totals(&databases.cql, partitions).await })
-    }),
-};
+pub(super) const REGISTRATION: Registration = Registration::cql::<OrdersByCustomer>(|databases| {
+    query::routes().with_state(databases.clone())
+})
+.with_totals(|databases, partitions| {
+    Box::pin(async move { query::totals(&databases, partitions).await })
+});

@@ -2,8 +2,10 @@
 
 use super::tables::{OrderRow, OrdersByCustomer, partition_of};
 use crate::{
+    builds::Build,
     columns::{Columns, list},
-    cql::{Cql, CqlError, Session, read_position, writes::offset_of},
+    cql::{CqlError, Session, read_position, writes::offset_of},
+    databases::Databases,
     order::{self, Amount, Kind, OrderPage, OrderSummary},
     paging::{self, NewestFirst},
     problems::{ListProblems, QueryError, answer},
@@ -29,7 +31,7 @@ const SCAN_PARTS: i32 = 16;
 const SCANS_MAX: usize = 4;
 
 const SCAN: &str = "SELECT order_id, kind, currency, line_count, total, WRITETIME(total) \
-    FROM {keyspace}.orders_by_customer_v2 WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
+    FROM {keyspace}.orders_by_customer_v2{build} WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
 
 /// The page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -60,7 +62,7 @@ struct History {
     after: Option<NewestFirst>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Cql> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new().routes(routes!(list_orders_of_customer))
 }
 
@@ -69,7 +71,7 @@ pub(super) fn routes() -> OpenApiRouter<Cql> {
     params(CustomerPath, HistoryQuery),
     responses((status = 200, description = "One page.", body = OrderPage), ListProblems))]
 async fn list_orders_of_customer(
-    State(cql): State<Cql>,
+    State(databases): State<Databases>,
     ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,
     ApiQuery(query): ApiQuery<HistoryQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
@@ -81,11 +83,11 @@ async fn list_orders_of_customer(
         after: paging::cursor(&list, query.cursor.as_deref())?,
         list,
     };
-    answer(find_page(&cql, &history)).await.map(Json)
+    answer(find_page(&databases, &history)).await.map(Json)
 }
 
-async fn find_page(cql: &Cql, history: &History) -> Result<OrderPage, QueryError> {
-    let rows = find(cql, history).await?;
+async fn find_page(databases: &Databases, history: &History) -> Result<OrderPage, QueryError> {
+    let rows = find(databases, history).await?;
     let (rows, next_cursor) = paging::cut(&history.list, rows, history.limit, |row| NewestFirst {
         ordered_at: Timestamp(row.ordered_at_us),
         order_id: row.order_id.clone(),
@@ -98,12 +100,13 @@ async fn find_page(cql: &Cql, history: &History) -> Result<OrderPage, QueryError
 }
 
 /// Reads one row more than the page, to know whether there is a next page.
-async fn find(cql: &Cql, history: &History) -> Result<Vec<OrderRow>, QueryError> {
-    let session = cql.session()?;
+async fn find(databases: &Databases, history: &History) -> Result<Vec<OrderRow>, QueryError> {
+    let build = databases.build::<OrdersByCustomer>()?;
+    let session = databases.cql.session()?;
     // Only the partition of orders without a customer depends on the time.
     let partition = partition_of(Some(&history.customer), Timestamp::default());
     let count = i32::from(history.limit) + 1;
-    let (columns, table) = (list(OrderRow::all()), OrderRow::TABLE);
+    let (columns, table) = (list(OrderRow::all()), build.table(OrderRow::TABLE));
     let select = format!("SELECT {columns} FROM {{keyspace}}.{table} WHERE customer_id = ?");
     let rows = match &history.after {
         None => {
@@ -145,15 +148,16 @@ fn summary(row: OrderRow, customer: &str) -> Result<OrderSummary, QueryError> {
 /// position is read first, and rows that were written after it are left out. An order that changes after the
 /// position is therefore missing; then the totals differ from the journal's, and another attempt gets a later
 /// position.
-pub(super) async fn totals(cql: &Cql, partitions: i32) -> Result<TotalsAt, QueryError> {
-    let session = &*cql.session_within(CONNECT_TIMEOUT).await?;
-    let position = read_position(session, OrdersByCustomer::NAME, ORDERS.topic).await?;
+pub(super) async fn totals(databases: &Databases, partitions: i32) -> Result<TotalsAt, QueryError> {
+    let build = databases.build::<OrdersByCustomer>()?;
+    let session = &*databases.cql.session_within(CONNECT_TIMEOUT).await?;
+    let position = read_position(session, build, ORDERS.topic).await?;
     let cut = Cut {
         position: &position,
         partitions,
     };
     let scans: Vec<_> = parts_of_the_ring()
-        .map(|ends| scan(session, ends, cut))
+        .map(|ends| scan(session, build, ends, cut))
         .collect();
     let totals = stream::iter(scans)
         .buffer_unordered(SCANS_MAX)
@@ -185,10 +189,11 @@ impl Cut<'_> {
 /// The totals of the rows in a part of the ring that are before the cut.
 async fn scan(
     session: &Session,
+    build: Build,
     ends: (i64, i64),
     cut: Cut<'_>,
 ) -> Result<TotalsByCurrency, QueryError> {
-    let scan = session.statement(SCAN);
+    let scan = session.statement(&build.fill(SCAN));
     let pager = session.driver().execute_iter(scan, ends).await;
     let mut rows = pager
         .map_err(CqlError::from)?

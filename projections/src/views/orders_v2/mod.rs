@@ -8,15 +8,9 @@ mod tests;
 pub use query::{OrderDetail, OrderLine, explain_page};
 pub use tables::{LineRow, Lines, OrderRow, Orders, OrdersView};
 
-use crate::{postgres::PostgresStore, registration::Registration, view::View};
+use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration {
-    name: OrdersView::NAME,
-    database: "Postgres",
-    project: |runtime, databases| {
-        runtime.project(PostgresStore::<OrdersView>::new(databases.postgres.clone()));
-    },
-    routes: |databases| query::routes().with_state(databases.postgres.clone()),
-    totals: Some(|databases, _| Box::pin(async move { query::totals(&databases.postgres).await })),
-};
+pub(super) const REGISTRATION: Registration =
+    Registration::postgres::<OrdersView>(|databases| query::routes().with_state(databases.clone()))
+        .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));

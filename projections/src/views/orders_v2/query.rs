@@ -2,8 +2,10 @@
 
 use super::tables::{LineRow, OrderRow, OrdersView};
 use crate::{
+    builds::Build,
     columns::{Columns, list},
     conditional::Versioned,
+    databases::Databases,
     order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
@@ -17,7 +19,7 @@ use service::{
     extract::{ApiPath, ApiQuery},
     problem::Problem,
 };
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -102,7 +104,7 @@ pub struct OrderLine {
     pub amount: Amount,
 }
 
-pub(super) fn routes() -> OpenApiRouter<PgPool> {
+pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new()
         .routes(routes!(list_orders))
         .routes(routes!(get_order))
@@ -112,11 +114,11 @@ pub(super) fn routes() -> OpenApiRouter<PgPool> {
 #[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(
     (status = 200, description = "One page.", body = OrderPage), ListProblems))]
 async fn list_orders(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer_filtered(&NARROW, find_page(&pool, &filter))
+    answer_filtered(&NARROW, find_page(&databases, &filter))
         .await
         .map(Json)
 }
@@ -125,11 +127,11 @@ async fn list_orders(
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(OrderPath), responses(
     (status = 200, description = "The order.", body = OrderDetail), OrderProblems))]
 async fn get_order(
-    State(pool): State<PgPool>,
+    State(databases): State<Databases>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
 ) -> Result<Versioned<OrderDetail>, Problem> {
     order::check_id(&id)?;
-    let found = answer(find_one(&pool, &id)).await?;
+    let found = answer(find_one(&databases, &id)).await?;
     let body = found.ok_or_else(|| order::not_found(&id))?;
     Ok(Versioned {
         version: body.order.version,
@@ -160,8 +162,8 @@ impl Filter {
     }
 }
 
-async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryError> {
-    let rows = find(pool, filter).await?;
+async fn find_page(databases: &Databases, filter: &Filter) -> Result<OrderPage, QueryError> {
+    let rows = find(databases, filter).await?;
     let (rows, next_cursor) = paging::cut(&filter.list, rows, filter.limit, |row| NewestFirst {
         ordered_at: row.ordered_at.0,
         order_id: row.order_id.clone(),
@@ -173,10 +175,12 @@ async fn find_page(pool: &PgPool, filter: &Filter) -> Result<OrderPage, QueryErr
     })
 }
 
-async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
+async fn find(databases: &Databases, filter: &Filter) -> Result<Vec<OrderRow>, QueryError> {
+    let build = databases.build::<OrdersView>()?;
     let mut query = QueryBuilder::new("");
-    push_page(&mut query, filter);
-    Ok(query.build_query_as().fetch_all(pool).await?)
+    push_page(&mut query, build, filter);
+    let rows = query.build_query_as().fetch_all(&databases.postgres);
+    Ok(rows.await?)
 }
 
 /// Appends the statement of a page. It reads one row more than the page, to know whether there is a next page.
@@ -184,7 +188,7 @@ async fn find(pool: &PgPool, filter: &Filter) -> Result<Vec<OrderRow>, QueryErro
 /// It has one part per kind, each sorted and cut like the page. The index of a part begins with the kind and the
 /// query's other equal columns and ends with the list's order, so a part reads no row that it does not return. One
 /// statement over both kinds would need two more indexes for this.
-fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+fn push_page(query: &mut QueryBuilder<Postgres>, build: Build, filter: &Filter) {
     const NEWEST_FIRST: &str = " ORDER BY ordered_at DESC, order_id DESC LIMIT ";
     let count = filter.limit + 1;
     let columns = list(OrderRow::all());
@@ -198,7 +202,7 @@ fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
             query.push(" UNION ALL ");
         }
         query.push("(");
-        push_part(query, filter, kind);
+        push_part(query, build, filter, kind);
         // A literal, because the plan depends on it.
         query.push(NEWEST_FIRST).push(count).push(")");
     }
@@ -206,8 +210,9 @@ fn push_page(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
 }
 
 /// Appends the rows of one kind that match the filter and follow the cursor.
-fn push_part(query: &mut QueryBuilder<Postgres>, filter: &Filter, kind: Kind) {
-    let (columns, table, kind) = (list(OrderRow::all()), OrderRow::TABLE, kind.as_str());
+fn push_part(query: &mut QueryBuilder<Postgres>, build: Build, filter: &Filter, kind: Kind) {
+    let (columns, table) = (list(OrderRow::all()), build.table(OrderRow::TABLE));
+    let kind = kind.as_str();
     query.push(format!(
         "SELECT {columns} FROM {table} WHERE kind = '{kind}'"
     ));
@@ -235,12 +240,16 @@ fn push_part(query: &mut QueryBuilder<Postgres>, filter: &Filter, kind: Kind) {
     }
 }
 
-/// The plan of the first page with some filters, in the form of `EXPLAIN (ANALYZE, FORMAT JSON)`. `filters` is a query
+/// The plan of the first page of a build with some filters, in the form of `EXPLAIN (ANALYZE, FORMAT JSON)`. `filters` is a query
 /// string, such as `country=France&kind=SALE`.
 ///
 /// # Errors
 /// The problem of invalid filters, or of a failed query.
-pub async fn explain_page(pool: &PgPool, filters: &str) -> Result<serde_json::Value, Problem> {
+pub async fn explain_page(
+    pool: &PgPool,
+    build: Build,
+    filters: &str,
+) -> Result<serde_json::Value, Problem> {
     let uri = format!("/orders?{filters}").parse().map_err(|_| {
         let detail = "pass filters as in the query of a URL";
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_TEXT", detail)
@@ -256,7 +265,7 @@ pub async fn explain_page(pool: &PgPool, filters: &str) -> Result<serde_json::Va
     let filter = Filter::check(query.0)?;
     let explain = async {
         let mut query = QueryBuilder::new("EXPLAIN (ANALYZE, FORMAT JSON) ");
-        push_page(&mut query, &filter);
+        push_page(&mut query, build, &filter);
         Ok(query.build_query_scalar().fetch_one(pool).await?)
     };
     answer(explain).await
@@ -272,16 +281,19 @@ struct OrderAndLine {
 }
 
 /// Reads with one statement, so that the order and its lines have the same version.
-async fn find_one(pool: &PgPool, id: &str) -> Result<Option<OrderDetail>, QueryError> {
-    let rows: Vec<OrderAndLine> = sqlx::query_as(
+async fn find_one(databases: &Databases, id: &str) -> Result<Option<OrderDetail>, QueryError> {
+    let build = databases.build::<OrdersView>()?;
+    let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));
+    let statement = format!(
         "SELECT o.order_id, kind, invoice, customer_id, country, ordered_at, currency, total, \
              line_count, version, line_number, sku, description, quantity, unit_price, amount \
-         FROM orders_v2 o JOIN orders_v2_lines l ON l.order_id = o.order_id \
-         WHERE o.order_id = $1 ORDER BY line_number",
-    )
-    .bind(id)
-    .fetch_all(pool)
-    .await?;
+         FROM {orders} o JOIN {lines} l ON l.order_id = o.order_id \
+         WHERE o.order_id = $1 ORDER BY line_number"
+    );
+    let rows: Vec<OrderAndLine> = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(id)
+        .fetch_all(&databases.postgres)
+        .await?;
     let Some(OrderAndLine { order, .. }) = rows.first() else {
         return Ok(None);
     };
@@ -321,8 +333,10 @@ fn order_line(row: LineRow, currency: &str) -> OrderLine {
 
 /// The totals of the whole view. The money is summed over the lines, which checks the orders' own totals. Rows and
 /// checkpoints are read in one snapshot, so the totals are exactly those at the position.
-pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
-    let mut transaction = pool.begin().await?;
+pub(super) async fn totals(databases: &Databases) -> Result<TotalsAt, QueryError> {
+    let build = databases.build::<OrdersView>()?;
+    let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));
+    let mut transaction = databases.postgres.begin().await?;
     for setting in [
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         // All rows are read, which may take longer than the usual timeout.
@@ -330,16 +344,17 @@ pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
     ] {
         sqlx::query(setting).execute(&mut *transaction).await?;
     }
-    let position = read_position(OrdersView::NAME, ORDERS.topic, &mut transaction).await?;
+    let position = read_position(build, ORDERS.topic, &mut transaction).await?;
     let mut totals = TotalsByCurrency::default();
-    let orders: Vec<(String, i64, i64)> = sqlx::query_as(
+    let statement = format!(
         "SELECT currency, count(*) FILTER (WHERE kind = 'SALE'), \
              count(*) FILTER (WHERE kind = 'CREDIT_NOTE') \
-         FROM orders_v2 GROUP BY currency",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    for (currency, sales, credit_notes) in orders {
+         FROM {orders} GROUP BY currency"
+    );
+    let of_currencies: Vec<(String, i64, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+        .fetch_all(&mut *transaction)
+        .await?;
+    for (currency, sales, credit_notes) in of_currencies {
         let of_orders = Totals {
             invoices: sales + credit_notes,
             sales,
@@ -348,13 +363,14 @@ pub(super) async fn totals(pool: &PgPool) -> Result<TotalsAt, QueryError> {
         };
         order::add_totals(&mut totals, &currency, of_orders)?;
     }
-    let lines: Vec<(Option<String>, i64, i64)> = sqlx::query_as(
+    let statement = format!(
         "SELECT currency, count(*), sum(amount)::bigint \
-         FROM orders_v2_lines LEFT JOIN orders_v2 USING (order_id) GROUP BY currency",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    for (currency, lines, total_minor) in lines {
+         FROM {lines} LEFT JOIN {orders} USING (order_id) GROUP BY currency"
+    );
+    let of_lines: Vec<(Option<String>, i64, i64)> = sqlx::query_as(AssertSqlSafe(statement))
+        .fetch_all(&mut *transaction)
+        .await?;
+    for (currency, lines, total_minor) in of_lines {
         let of_lines = Totals {
             lines,
             total_minor,

@@ -1,5 +1,5 @@
 -- Orders and credit notes, for lists with filters and for one order with its lines.
-CREATE TABLE IF NOT EXISTS orders_v2 (
+CREATE TABLE IF NOT EXISTS orders_v2{build} (
   -- The record's key: order_<26 characters> or creditnote_<26 characters>.
   order_id    text        PRIMARY KEY,
   kind        text        NOT NULL CHECK (kind IN ('SALE', 'CREDIT_NOTE')),
@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS orders_v2 (
   version     bigint      NOT NULL
 );
 
-CREATE TABLE IF NOT EXISTS orders_v2_lines (
+CREATE TABLE IF NOT EXISTS orders_v2_lines{build} (
   order_id    text   NOT NULL,
   -- From 1, in the order of the event.
   line_number int    NOT NULL,
@@ -31,11 +31,11 @@ CREATE TABLE IF NOT EXISTS orders_v2_lines (
 -- Every list is sorted by (ordered_at, order_id), descending: a page continues behind the last key of the one before. A
 -- list is read as one part per kind, so these indexes serve every combination of filters: a part reads only the rows that
 -- it returns.
-CREATE INDEX IF NOT EXISTS orders_v2_by_kind
-  ON orders_v2 (kind, ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_customer_and_kind
-  ON orders_v2 (customer_id, kind, ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_country_and_kind
-  ON orders_v2 (country, kind, ordered_at DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_v2_by_customer_country_and_kind
-  ON orders_v2 (customer_id, country, kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2{build}_by_kind
+  ON orders_v2{build} (kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2{build}_by_customer_and_kind
+  ON orders_v2{build} (customer_id, kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2{build}_by_country_and_kind
+  ON orders_v2{build} (country, kind, ordered_at DESC, order_id DESC);
+CREATE INDEX IF NOT EXISTS orders_v2{build}_by_customer_country_and_kind
+  ON orders_v2{build} (customer_id, country, kind, ordered_at DESC, order_id DESC);

@@ -1,0 +1,226 @@
+//! Operations of an operator on views and their builds: rebuild, switch, undo, drop and reset.
+
+pub use crate::{
+    difference::{Comparison, Difference, EventOfRow},
+    operations::{AdminError, BuildOperations, LogToExplain, Positions},
+};
+
+use crate::{
+    builds::{Entry, State, registry},
+    databases::Databases,
+    operations::mark_as_dropped,
+    registration::Registration,
+    views::VIEWS,
+};
+use schemas::topics::PartitionCounts;
+use std::time::Duration;
+
+/// Time from the moment a build stops serving until its tables are dropped. Processes read the list of builds every
+/// second, and a query takes 10 s at most.
+const DRAIN_TIME: Duration = Duration::from_secs(15);
+
+/// A build with its progress.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Its entry in the list.
+    pub entry: Entry,
+    /// Its positions; empty if it has no tables yet.
+    pub positions: Positions,
+}
+
+/// The progress of a build towards the ends of its journals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Offsets read.
+    pub read: i64,
+    /// Offsets to read in all.
+    pub end: i64,
+}
+
+impl Progress {
+    /// The offsets of a build, and the ends of its journals.
+    pub fn new(positions: &Positions, ends: &Positions) -> Self {
+        let read = |(partition, end): (&(String, i32), &i64)| {
+            positions.get(partition).copied().unwrap_or(0).min(*end)
+        };
+        Self {
+            read: ends.iter().map(read).sum(),
+            end: ends.values().sum(),
+        }
+    }
+
+    /// Whether every offset is read.
+    pub fn is_at_end(self) -> bool {
+        self.read >= self.end
+    }
+
+    /// The estimate of the time left, after `read_since` offsets in `elapsed`.
+    pub fn time_left(self, read_since: i64, elapsed: Duration) -> Option<Duration> {
+        let rate = read_since as f64 / elapsed.as_secs_f64();
+        (rate > 0.0).then(|| Duration::from_secs_f64((self.end - self.read) as f64 / rate))
+    }
+}
+
+/// The view of this name.
+///
+/// # Errors
+/// [`AdminError::NoView`].
+pub fn view(name: &str) -> Result<&'static Registration, AdminError> {
+    let found = VIEWS.iter().find(|view| view.name == name);
+    found.ok_or_else(|| AdminError::NoView { name: name.into() })
+}
+
+/// The builds of all views, or of one, with their positions.
+///
+/// # Errors
+/// [`AdminError`], as of all operations here.
+pub async fn describe(
+    databases: &Databases,
+    only: Option<&str>,
+) -> Result<Vec<Described>, AdminError> {
+    if let Some(name) = only {
+        view(name)?;
+    }
+    let mut described = Vec::new();
+    for entry in registry::all(&databases.postgres).await? {
+        let Ok(known) = view(&entry.view) else {
+            continue;
+        };
+        if only.is_some_and(|name| name != entry.view) {
+            continue;
+        }
+        let operations = (known.operations)(databases, entry.build);
+        let positions = match operations.positions().await {
+            Ok(positions) => positions,
+            // Its projector has not created the shared tables yet.
+            Err(AdminError::Cql(error)) if error.is_schema_missing() => Positions::new(),
+            Err(error) => return Err(error),
+        };
+        described.push(Described { entry, positions });
+    }
+    Ok(described)
+}
+
+/// Adds a build, which the running projectors project from offset 0. Returns its number.
+pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminError> {
+    let known = view(name)?;
+    Ok(registry::create(&databases.postgres, known.name).await?)
+}
+
+/// Lets another build answer the queries of a view. It must have read everything that the serving build has.
+pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
+    let known = view(name)?;
+    let target = (known.operations)(databases, build);
+    let entries = registry::all(&databases.postgres).await?;
+    let mut serving = entries
+        .iter()
+        .filter(|entry| entry.view == name && entry.state == State::Serving);
+    if let Some(serving) = serving.next() {
+        // The serving build is read first, so it can only be ahead by less.
+        let of_serving = (known.operations)(databases, serving.build)
+            .positions()
+            .await?;
+        let of_target = target.positions().await?;
+        for ((topic, partition), serving) in of_serving {
+            let next_offset = of_target
+                .get(&(topic.clone(), partition))
+                .copied()
+                .unwrap_or(0);
+            if next_offset < serving {
+                return Err(AdminError::Behind {
+                    build: target.build(),
+                    topic,
+                    partition,
+                    next_offset,
+                    serving,
+                });
+            }
+        }
+    }
+    let mut transaction = databases.postgres.begin().await?;
+    registry::switch(name, build, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Lets the build that served last answer the queries again. Returns its number.
+pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> {
+    view(name)?;
+    let previous = registry::previous(&databases.postgres, name).await?;
+    switch(databases, name, previous).await?;
+    Ok(previous)
+}
+
+/// Drops a build that does not serve. If it served lately, this waits until no process answers from it any more.
+pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
+    let known = view(name)?;
+    let entries = registry::all(&databases.postgres).await?;
+    let entry = entries
+        .iter()
+        .find(|entry| entry.view == name && entry.build == build);
+    let served_lately = entry.is_some_and(|entry| entry.state == State::Previous);
+    mark_as_dropped(&databases.postgres, name, build).await?;
+    if served_lately {
+        tokio::time::sleep(DRAIN_TIME).await;
+    }
+    (known.operations)(databases, build).drop_tables().await
+}
+
+/// Replaces a build by a new one in its state, which is projected from offset 0, and drops the tables of the old one.
+/// Queries of a serving build see it grow. Returns the new build's number.
+pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
+    let known = view(name)?;
+    let mut transaction = databases.postgres.begin().await?;
+    let number = registry::replace(name, build, &mut transaction).await?;
+    transaction.commit().await?;
+    (known.operations)(databases, build).drop_tables().await?;
+    Ok(number)
+}
+
+/// The ends of a view's journals.
+pub async fn ends(
+    admin: &kafka::Admin,
+    view: &Registration,
+    partitions: &PartitionCounts,
+) -> Result<Positions, AdminError> {
+    let mut ends = Positions::new();
+    for topic in view.topics {
+        for partition in 0..partitions.of(topic) {
+            let watermarks = admin.watermarks(topic, partition).await?;
+            ends.insert(((*topic).to_owned(), partition), watermarks.high);
+        }
+    }
+    Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions(of: &[(i32, i64)]) -> Positions {
+        let topic = "journal.orders".to_owned();
+        of.iter()
+            .map(|(partition, next)| ((topic.clone(), *partition), *next))
+            .collect()
+    }
+
+    #[test]
+    fn a_build_is_at_the_end_once_every_partition_is_read() {
+        let ends = positions(&[(0, 10), (1, 30)]);
+        let progress = Progress::new(&positions(&[(1, 10)]), &ends);
+        assert_eq!(progress, Progress { read: 10, end: 40 });
+        assert!(!progress.is_at_end());
+        // It may have read behind the measured end.
+        let progress = Progress::new(&positions(&[(0, 50), (1, 30)]), &ends);
+        assert_eq!(progress, Progress { read: 40, end: 40 });
+        assert!(progress.is_at_end());
+    }
+
+    #[test]
+    fn the_time_left_follows_from_the_rate() {
+        let progress = Progress { read: 10, end: 40 };
+        let left = progress.time_left(5, Duration::from_secs(1));
+        assert_eq!(left, Some(Duration::from_secs(6)));
+        assert_eq!(progress.time_left(0, Duration::from_secs(1)), None);
+    }
+}

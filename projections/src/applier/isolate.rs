@@ -1,0 +1,113 @@
+//! Finds the events that a database refuses.
+//!
+//! A database refuses a whole batch, and rarely says which row was the cause. So the batch's aggregates are
+//! applied in halves, until the refused ones are alone.
+
+use crate::{
+    parking::{KEYS_MAX, Poison},
+    recorded::Recorded,
+    store::{Failure, Store, StoreError},
+};
+use std::collections::BTreeMap;
+
+/// If the database refuses each of this many aggregates, the table or the view is at fault, and no event.
+const SAMPLES: usize = 10;
+
+/// An aggregate's events.
+type Aggregate<'a, 'e, E> = (&'a str, Vec<Recorded<'e, E>>);
+
+/// The first refused commit of each aggregate with one, at most [`KEYS_MAX`] + 1. It is empty if every aggregate
+/// can be applied on its own, or if each of the first [`SAMPLES`] is refused.
+///
+/// # Errors
+/// A failure of the database that no event causes.
+pub async fn isolate<S: Store>(
+    store: &S,
+    events: &[Recorded<'_, S::Event>],
+) -> Result<Vec<Poison>, StoreError> {
+    let mut by_key: BTreeMap<&str, Vec<Recorded<'_, S::Event>>> = BTreeMap::new();
+    for event in events {
+        by_key.entry(event.key).or_default().push(*event);
+    }
+    let aggregates: Vec<_> = by_key.into_iter().collect();
+    if aggregates.len() > SAMPLES && are_all_refused(store, &aggregates[..SAMPLES]).await? {
+        return Ok(Vec::new());
+    }
+    let mut poisons = Vec::new();
+    let mut suspected = vec![aggregates.as_slice()];
+    while let Some(aggregates) = suspected.pop() {
+        if poisons.len() > KEYS_MAX {
+            break;
+        }
+        if refusal(store, &in_log_order(aggregates)).await?.is_none() {
+            continue;
+        }
+        match aggregates {
+            [(key, events)] => poisons.extend(first_refused(store, key, events).await?),
+            [] => {}
+            several => {
+                let (first, second) = several.split_at(several.len() / 2);
+                suspected.extend([second, first]);
+            }
+        }
+    }
+    Ok(poisons)
+}
+
+async fn are_all_refused<S: Store>(
+    store: &S,
+    aggregates: &[Aggregate<'_, '_, S::Event>],
+) -> Result<bool, StoreError> {
+    for (_, events) in aggregates {
+        if refusal(store, events).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn in_log_order<'e, E>(aggregates: &[Aggregate<'_, 'e, E>]) -> Vec<Recorded<'e, E>> {
+    let mut events: Vec<_> = aggregates
+        .iter()
+        .flat_map(|(_, events)| events.iter().copied())
+        .collect();
+    events.sort_by_key(|event| (event.offset, event.version));
+    events
+}
+
+async fn first_refused<S: Store>(
+    store: &S,
+    key: &str,
+    events: &[Recorded<'_, S::Event>],
+) -> Result<Option<Poison>, StoreError> {
+    for (index, event) in events.iter().enumerate() {
+        // A commit is refused as a whole.
+        let is_last_of_commit = events
+            .get(index + 1)
+            .is_none_or(|next| next.offset != event.offset);
+        if !is_last_of_commit {
+            continue;
+        }
+        if let Some(error) = refusal(store, &events[..=index]).await? {
+            return Ok(Some(Poison {
+                key: key.to_owned(),
+                offset: event.offset,
+                error: error.to_string(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The error of events that can't be applied; `None` if they can.
+async fn refusal<S: Store>(
+    store: &S,
+    events: &[Recorded<'_, S::Event>],
+) -> Result<Option<StoreError>, StoreError> {
+    match store.try_apply(events).await {
+        Ok(()) => Ok(None),
+        Err(error @ StoreError::Fold(_)) => Ok(Some(error)),
+        Err(error) if error.failure() == Some(Failure::Value) => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,349 @@
+//! The list of builds, in Postgres.
+
+use super::{Build, State};
+use crate::shared_tables::begin_with_tables;
+use schemas::Timestamp;
+use sqlx::{FromRow, PgConnection, PgPool};
+
+/// Most builds of a view that exist at once, so that a forgotten one is noticed.
+pub const BUILDS_MAX: usize = 4;
+
+/// A build in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The view. The list may have views that this program does not know.
+    pub view: String,
+    /// The build's number.
+    pub build: i32,
+    /// Its state.
+    pub state: State,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its state changed last.
+    pub changed_at: Timestamp,
+}
+
+/// The list can't be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Postgres refused the request, or did not answer.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// A state that this program does not know.
+    #[error("build {build} of view {view} has the unknown state {state:?}: use a newer program")]
+    UnknownState {
+        /// The view.
+        view: String,
+        /// The build.
+        build: i32,
+        /// The stored state.
+        state: String,
+    },
+    /// The view has no such build.
+    #[error("view {view} has no build {build}: `daybook views describe {view}` lists its builds")]
+    NoBuild {
+        /// The view.
+        view: String,
+        /// The number asked for.
+        build: i32,
+    },
+    /// The view has no build that served before.
+    #[error("view {view} has no previous build: there is nothing to undo")]
+    NothingToUndo {
+        /// The view.
+        view: String,
+    },
+    /// The build is in another state than the operation needs.
+    #[error("build {build} of view {view} is {}: {advice}", state.as_str())]
+    WrongState {
+        /// The view.
+        view: String,
+        /// The build.
+        build: i32,
+        /// Its state.
+        state: State,
+        /// The next step.
+        advice: &'static str,
+    },
+    /// The view has [`BUILDS_MAX`] builds.
+    #[error("view {view} has {BUILDS_MAX} builds: drop one with `daybook views drop` first")]
+    TooManyBuilds {
+        /// The view.
+        view: String,
+    },
+}
+
+#[derive(FromRow)]
+struct Stored {
+    view_name: String,
+    build: i32,
+    state: String,
+    created_us: i64,
+    changed_us: i64,
+}
+
+const COLUMNS: &str = "view_name, build, state, \
+    (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
+    (extract(epoch FROM changed_at) * 1000000)::bigint AS changed_us";
+
+impl Stored {
+    fn entry(self) -> Result<Entry, RegistryError> {
+        let Some(state) = State::stored(&self.state) else {
+            return Err(RegistryError::UnknownState {
+                view: self.view_name,
+                build: self.build,
+                state: self.state,
+            });
+        };
+        Ok(Entry {
+            view: self.view_name,
+            build: self.build,
+            state,
+            created_at: Timestamp(self.created_us),
+            changed_at: Timestamp(self.changed_us),
+        })
+    }
+}
+
+/// All builds that are not dropped, in the order of their views and numbers.
+///
+/// # Errors
+/// [`RegistryError`]; the error of a missing table or database if no projector has run yet.
+pub async fn all(pool: &PgPool) -> Result<Vec<Entry>, RegistryError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM view_builds WHERE state <> 'DROPPED' ORDER BY view_name, build"
+    );
+    let stored: Vec<Stored> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        .fetch_all(pool)
+        .await?;
+    stored.into_iter().map(Stored::entry).collect()
+}
+
+/// Creates missing shared tables, and the first build of each view that has none.
+///
+/// # Errors
+/// [`RegistryError::Postgres`].
+pub async fn create_first_builds(pool: &PgPool, views: &[&str]) -> Result<(), RegistryError> {
+    let mut transaction = begin_with_tables(pool).await?;
+    sqlx::query(
+        "INSERT INTO view_builds (view_name, build, state) \
+         SELECT name, 1, 'SERVING' FROM UNNEST($1::text[]) AS name \
+         WHERE NOT EXISTS (SELECT FROM view_builds WHERE view_name = name) ON CONFLICT DO NOTHING",
+    )
+    .bind(views)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Adds a build; the projectors begin to project it. Returns its number.
+///
+/// # Errors
+/// [`RegistryError::TooManyBuilds`], or Postgres's error.
+pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
+    let mut transaction = begin_with_tables(pool).await?;
+    let entries = locked(view, &mut transaction).await?;
+    let live = entries.iter().filter(|one| one.state != State::Dropped);
+    if live.count() >= BUILDS_MAX {
+        return Err(RegistryError::TooManyBuilds { view: view.into() });
+    }
+    let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
+    sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, 'BUILDING')")
+        .bind(view)
+        .bind(number)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(number)
+}
+
+/// Makes a build the serving one. The serving one before it stays projected.
+///
+/// # Errors
+/// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
+pub async fn switch(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<(), RegistryError> {
+    let entries = locked(view, connection).await?;
+    let target = find(&entries, view, build)?;
+    match target.state {
+        State::Building | State::Previous => {}
+        State::Serving => return Err(target.wrong_state("it already answers queries")),
+        State::Dropped => return Err(target.wrong_state("rebuild the view")),
+    }
+    let serving = entries.iter().filter(|one| one.state == State::Serving);
+    let serving: Vec<i32> = serving.map(|one| one.build).collect();
+    // In this order, because at most one build serves.
+    set_state(view, &serving, State::Previous, connection).await?;
+    set_state(view, &[build], State::Serving, connection).await?;
+    Ok(())
+}
+
+/// The build that served before the serving one.
+///
+/// # Errors
+/// [`RegistryError::NothingToUndo`], or Postgres's error.
+pub async fn previous(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
+    let entries = all(pool).await?;
+    let previous = entries
+        .iter()
+        .filter(|one| one.view == view && one.state == State::Previous);
+    let last = previous.max_by_key(|one| (one.changed_at, one.build));
+    last.map(|one| one.build)
+        .ok_or_else(|| RegistryError::NothingToUndo { view: view.into() })
+}
+
+/// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller drops its tables.
+///
+/// # Errors
+/// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
+pub async fn drop(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<(), RegistryError> {
+    let entries = locked(view, connection).await?;
+    let target = find(&entries, view, build)?;
+    match target.state {
+        State::Building | State::Previous => {}
+        State::Serving => return Err(target.wrong_state("switch to another build first")),
+        State::Dropped => return Err(target.wrong_state("nothing is left of it")),
+    }
+    set_state(view, &[build], State::Dropped, connection).await?;
+    forget(view, build, connection).await?;
+    Ok(())
+}
+
+/// Deletes a build's checkpoints and parked commits.
+///
+/// # Errors
+/// Postgres's error.
+async fn forget(view: &str, build: i32, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    for table in [
+        "view_parked_commits",
+        "view_parked_keys",
+        "view_build_checkpoints",
+    ] {
+        let statement = format!("DELETE FROM {table} WHERE view_name = $1 AND build = $2");
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(view)
+            .bind(build)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Replaces a build by a new one in the same state, which is projected from the start. The old one counts as dropped, so
+/// no projector writes to it any more, also one that does not know yet that its tables are gone. Returns the new build's
+/// number. The caller drops the old tables.
+///
+/// # Errors
+/// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
+pub async fn replace(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<i32, RegistryError> {
+    let entries = locked(view, connection).await?;
+    let target = find(&entries, view, build)?;
+    if target.state == State::Dropped {
+        return Err(target.wrong_state("it is replaced or dropped already"));
+    }
+    let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
+    // In this order, because at most one build serves.
+    set_state(view, &[build], State::Dropped, connection).await?;
+    sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, $3)")
+        .bind(view)
+        .bind(number)
+        .bind(target.state.as_str())
+        .execute(&mut *connection)
+        .await?;
+    forget(view, build, connection).await?;
+    Ok(number)
+}
+
+/// Locks a build against being dropped, until the end of the transaction. Returns whether its tables were created;
+/// `None` for a build that is not projected.
+///
+/// # Errors
+/// Postgres's error.
+pub(crate) async fn has_tables(
+    build: Build,
+    connection: &mut PgConnection,
+) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT has_tables FROM view_builds \
+         WHERE view_name = $1 AND build = $2 AND state <> 'DROPPED' FOR SHARE",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Records that the tables of a build exist.
+///
+/// # Errors
+/// Postgres's error.
+pub(crate) async fn set_has_tables(
+    build: Build,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE view_builds SET has_tables = true WHERE view_name = $1 AND build = $2")
+        .bind(build.view)
+        .bind(build.number)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn locked(view: &str, connection: &mut PgConnection) -> Result<Vec<Entry>, RegistryError> {
+    let statement =
+        format!("SELECT {COLUMNS} FROM view_builds WHERE view_name = $1 ORDER BY build FOR UPDATE");
+    let stored: Vec<Stored> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        .bind(view)
+        .fetch_all(connection)
+        .await?;
+    stored.into_iter().map(Stored::entry).collect()
+}
+
+fn find<'e>(entries: &'e [Entry], view: &str, build: i32) -> Result<&'e Entry, RegistryError> {
+    let found = entries.iter().find(|one| one.build == build);
+    found.ok_or_else(|| RegistryError::NoBuild {
+        view: view.to_owned(),
+        build,
+    })
+}
+
+async fn set_state(
+    view: &str,
+    builds: &[i32],
+    state: State,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE view_builds SET state = $3, changed_at = clock_timestamp() \
+         WHERE view_name = $1 AND build = ANY($2)",
+    )
+    .bind(view)
+    .bind(builds)
+    .bind(state.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Entry {
+    fn wrong_state(&self, advice: &'static str) -> RegistryError {
+        RegistryError::WrongState {
+            view: self.view.clone(),
+            build: self.build,
+            state: self.state,
+            advice,
+        }
+    }
+}

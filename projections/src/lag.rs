@@ -1,0 +1,155 @@
+//! The lag of each build behind the ends of its journals, as metrics.
+
+use crate::{builds::Build, metrics as names};
+use journal::{Checkpoint, Source, owner::machine_clock};
+use metrics::gauge;
+use schemas::Timestamp;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two measurements.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A partition of a build.
+type BuildPartition = (Build, String, i32);
+
+/// The applied positions of this process's builds. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lags {
+    applied: Arc<Mutex<BTreeMap<BuildPartition, Applied>>>,
+}
+
+/// The applied position of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Applied {
+    next_offset: i64,
+    /// Log time at this position.
+    log_time: Timestamp,
+    /// When a measurement found it behind the end, after one that did not; `None` before the first one at the end.
+    behind_since: Option<Instant>,
+}
+
+impl Lags {
+    /// Records the position of a build.
+    pub fn applied(&self, build: Build, checkpoint: &Checkpoint) {
+        let mut applied = self.lock();
+        let key = (build, checkpoint.topic.clone(), checkpoint.partition);
+        let entry = applied.entry(key).or_insert(Applied {
+            next_offset: 0,
+            log_time: Timestamp(0),
+            behind_since: None,
+        });
+        entry.next_offset = checkpoint.next_offset;
+        entry.log_time = checkpoint.log_time;
+    }
+
+    /// Forgets a build, or its partitions in this process.
+    pub fn remove(&self, build: Build) {
+        let mut applied = self.lock();
+        applied.retain(|key, _| {
+            let is_other = key.0 != build;
+            if !is_other {
+                report(key, 0, 0.0);
+            }
+            is_other
+        });
+    }
+
+    /// Measures until `stop`.
+    pub async fn measure(self, source: Source, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.measure_once(&source).await {
+                tracing::debug!(%error, "the lag of the views can't be measured");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn measure_once(&self, source: &Source) -> Result<(), kafka::admin::AdminError> {
+        let keys: Vec<BuildPartition> = self.lock().keys().cloned().collect();
+        let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
+        for (_, topic, partition) in keys {
+            if !ends.contains_key(&(topic.clone(), partition)) {
+                let end = source.admin.watermarks(&topic, partition).await?.high;
+                ends.insert((topic, partition), end);
+            }
+        }
+        let (now, time) = (Instant::now(), machine_clock());
+        for (key, applied) in self.lock().iter_mut() {
+            if let Some(end) = ends.get(&(key.1.clone(), key.2)) {
+                let (records, seconds) = applied.lag(*end, now, time);
+                report(key, records, seconds);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<BuildPartition, Applied>> {
+        self.applied.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Applied {
+    /// The records and the seconds behind the end. A partition may be idle for long, so its seconds count at most from
+    /// the measurement that first found a record behind the position.
+    fn lag(&mut self, end: i64, now: Instant, time: Timestamp) -> (i64, f64) {
+        let records = (end - self.next_offset).max(0);
+        if records == 0 {
+            self.behind_since = Some(now);
+            return (0, 0.0);
+        }
+        let since_log_time = (time.0 - self.log_time.0).max(0) as f64 / 1e6;
+        let seconds = match self.behind_since {
+            Some(since) => since_log_time.min((now - since).as_secs_f64()),
+            None => since_log_time,
+        };
+        (records, seconds)
+    }
+}
+
+fn report((build, topic, partition): &BuildPartition, records: i64, seconds: f64) {
+    let labels = [
+        ("view", build.view.to_owned()),
+        ("build", build.number.to_string()),
+        ("topic", topic.clone()),
+        ("partition", partition.to_string()),
+    ];
+    gauge!(names::LAG_RECORDS, &labels).set(records as f64);
+    gauge!(names::LAG_SECONDS, &labels).set(seconds);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp(second * 1_000_000)
+    }
+
+    #[test]
+    fn a_new_build_is_as_late_as_its_last_record_and_an_idle_one_is_not_late() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut applied = Applied {
+            next_offset: 10,
+            log_time: second(100),
+            behind_since: None,
+        };
+        assert_eq!(applied.lag(15, at(0), second(400)), (5, 300.0));
+        assert_eq!(applied.lag(10, at(5), second(405)), (0, 0.0));
+        // A record arrives after a long time, and is not applied.
+        assert_eq!(applied.lag(11, at(10), second(410)), (1, 5.0));
+        assert_eq!(applied.lag(12, at(15), second(415)), (2, 10.0));
+        // Under load, the last record's own time is nearer.
+        (applied.next_offset, applied.log_time) = (12, second(419));
+        assert_eq!(applied.lag(13, at(20), second(420)), (1, 1.0));
+    }
+}

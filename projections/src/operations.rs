@@ -1,0 +1,251 @@
+//! One build in either database, as an operator sees it.
+
+mod compare;
+
+use self::compare::{compare_cql, compare_postgres};
+use crate::{
+    builds::{Build, RegistryError, registry},
+    commits::CommitsError,
+    cql::{CqlError, CqlStore, CqlView, store as cql_store},
+    difference::{Comparison, EventOfRow},
+    parking::ParkedKey,
+    postgres::{PostgresStore, PostgresView, read_position},
+    recorded::recorded_events,
+    store::StoreError,
+    view::{EventReader, ViewEvent},
+};
+use futures_util::future::BoxFuture;
+use journal::{ReadError, Readers, Source};
+use schemas::topics::PartitionCounts;
+use std::collections::BTreeMap;
+
+/// An operation on a view or a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The list of builds.
+    #[error(transparent)]
+    Builds(#[from] RegistryError),
+    /// Postgres.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The CQL store.
+    #[error("cql: {0}")]
+    Cql(#[from] CqlError),
+    /// A build's database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Commits of a parked aggregate.
+    #[error(transparent)]
+    Commits(#[from] CommitsError),
+    /// The log can't be read.
+    #[error("failed to read the log: {0}")]
+    Log(#[from] ReadError),
+    /// Kafka does not answer.
+    #[error("kafka: {0}")]
+    Kafka(#[from] kafka::admin::AdminError),
+    /// The journals were not read to their ends.
+    #[error("the log was not read to its end within {seconds} s of the last record")]
+    Stalled {
+        /// Seconds without a record.
+        seconds: u64,
+    },
+    /// This program has no such view.
+    #[error("there is no view {name}: `daybook views list` lists the views")]
+    NoView {
+        /// The name asked for.
+        name: String,
+    },
+    /// The build has read less than the serving one.
+    #[error(
+        "{build} is at {topic}/{partition}@{next_offset}, before the serving build's {serving}: \
+         wait until `daybook views describe` shows that it has caught up"
+    )]
+    Behind {
+        /// The build.
+        build: Build,
+        /// The journal.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The build's next offset.
+        next_offset: i64,
+        /// The serving build's next offset.
+        serving: i64,
+    },
+}
+
+/// A position by topic and partition: the next offset.
+pub type Positions = BTreeMap<(String, i32), i64>;
+
+/// The operations on one build, for either database.
+pub trait BuildOperations: Send + Sync {
+    /// The build.
+    fn build(&self) -> Build;
+
+    /// Everything before these offsets is in its rows.
+    fn positions(&self) -> BoxFuture<'_, Result<Positions, AdminError>>;
+
+    /// Drops its tables. It must be marked as dropped before.
+    fn drop_tables(&self) -> BoxFuture<'_, Result<(), AdminError>>;
+
+    /// The events of commits of an aggregate, at ascending offsets.
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>>;
+
+    /// Compares its rows with those of another build of the view, and explains at most `limit` differences by
+    /// the events of the log.
+    fn compare<'a>(
+        &'a self,
+        other: i32,
+        limit: usize,
+        log: &'a LogToExplain,
+    ) -> BoxFuture<'a, Result<Comparison, AdminError>>;
+}
+
+/// The log from which differences are explained.
+pub struct LogToExplain {
+    /// The journals.
+    pub readers: Readers,
+    /// Their ends.
+    pub source: Source,
+    /// Their partitions.
+    pub partitions: PartitionCounts,
+}
+
+/// The operations on a build in a store.
+pub struct ViewAdmin<S>(pub S);
+
+impl<V: PostgresView> BuildOperations for ViewAdmin<PostgresStore<V>> {
+    fn build(&self) -> Build {
+        use crate::store::Store;
+        self.0.build()
+    }
+
+    fn positions(&self) -> BoxFuture<'_, Result<Positions, AdminError>> {
+        Box::pin(async {
+            let mut connection = self.0.pool().acquire().await?;
+            let mut positions = Positions::new();
+            for topic in V::Event::TOPICS {
+                let of_topic = read_position(self.build(), topic, &mut connection).await?;
+                positions.extend(
+                    of_topic
+                        .iter()
+                        .map(|(p, next)| (((*topic).to_owned(), *p), *next)),
+                );
+            }
+            Ok(positions)
+        })
+    }
+
+    fn drop_tables(&self) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(async {
+            let mut connection = self.0.pool().acquire().await?;
+            Ok(self.0.drop_tables(&mut connection).await?)
+        })
+    }
+
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>> {
+        Box::pin(events::<V::Event>(source, key, offsets))
+    }
+
+    fn compare<'a>(
+        &'a self,
+        other: i32,
+        limit: usize,
+        log: &'a LogToExplain,
+    ) -> BoxFuture<'a, Result<Comparison, AdminError>> {
+        Box::pin(compare_postgres::<V>(
+            self.0.pool(),
+            self.build(),
+            other,
+            limit,
+            log,
+        ))
+    }
+}
+
+impl<V: CqlView> BuildOperations for ViewAdmin<CqlStore<V>> {
+    fn build(&self) -> Build {
+        use crate::store::Store;
+        self.0.build()
+    }
+
+    fn positions(&self) -> BoxFuture<'_, Result<Positions, AdminError>> {
+        Box::pin(async {
+            let session = self.0.session().await?;
+            let mut positions = Positions::new();
+            for topic in V::Event::TOPICS {
+                let of_topic = cql_store::read_position(&session, self.build(), topic).await?;
+                positions.extend(
+                    of_topic
+                        .iter()
+                        .map(|(p, next)| (((*topic).to_owned(), *p), *next)),
+                );
+            }
+            Ok(positions)
+        })
+    }
+
+    fn drop_tables(&self) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(async {
+            self.0.session().await?;
+            Ok(self.0.drop_tables().await?)
+        })
+    }
+
+    fn events<'a>(
+        &'a self,
+        source: &'a Source,
+        key: &'a ParkedKey,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>> {
+        Box::pin(events::<V::Event>(source, key, offsets))
+    }
+
+    fn compare<'a>(
+        &'a self,
+        other: i32,
+        limit: usize,
+        log: &'a LogToExplain,
+    ) -> BoxFuture<'a, Result<Comparison, AdminError>> {
+        Box::pin(async move {
+            let session = self.0.session().await?;
+            compare_cql::<V>(&session, self.build(), other, limit, log).await
+        })
+    }
+}
+
+async fn events<E: ViewEvent>(
+    source: &Source,
+    key: &ParkedKey,
+    offsets: &[i64],
+) -> Result<Vec<EventOfRow>, AdminError> {
+    let (topic, partition) = (&key.topic, key.partition);
+    let commits = E::Reader::read_commits(source, topic, partition, offsets).await?;
+    let events = recorded_events(&commits).map_err(StoreError::from)?;
+    let shown = events
+        .iter()
+        .map(|event| EventOfRow::new(topic, partition, event));
+    Ok(shown.collect())
+}
+
+/// Marks a build as dropped, so that no projector writes to it any more.
+pub(crate) async fn mark_as_dropped(
+    postgres: &sqlx::PgPool,
+    view: &str,
+    build: i32,
+) -> Result<(), AdminError> {
+    let mut transaction = postgres.begin().await?;
+    registry::drop(view, build, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! The tables of parked aggregates and of their waiting commits, in Postgres.
+
+use super::{ParkedCommit, ParkedKey};
+use crate::{builds::Build, view::Partition};
+use schemas::Timestamp;
+use sqlx::{FromRow, PgConnection, PgPool};
+
+/// Most requests for a retry that are read at once.
+pub const REQUESTS_MAX: i64 = 100;
+
+/// A parked aggregate, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Parked {
+    /// The view.
+    pub view_name: String,
+    /// The build's number.
+    pub build: i32,
+    /// The journal.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// The record's key.
+    pub key: String,
+    /// `PARKED`, `RETRY` or `DISCARDED`.
+    pub state: String,
+    /// Offset of the commit that can't be applied.
+    pub first_offset: i64,
+    /// Why it can't be applied.
+    pub error: String,
+    /// When the aggregate was parked, in microseconds since 1970.
+    pub parked_us: i64,
+    /// Failed attempts to apply the commit.
+    pub attempts: i32,
+    /// Of a discarded aggregate: the operator.
+    pub discarded_by: Option<String>,
+    /// Of a discarded aggregate: the operator's reason.
+    pub reason: Option<String>,
+    /// Number of waiting commits, with the first one.
+    pub commits: i64,
+    /// Number of their events.
+    pub events: i64,
+}
+
+/// A waiting commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub struct Waiting {
+    /// Its offset.
+    pub offset: i64,
+    /// The aggregate's version before it.
+    pub version: i64,
+    /// Number of its events.
+    pub events: i32,
+}
+
+impl Parked {
+    /// When the aggregate was parked.
+    pub fn parked_at(&self) -> Timestamp {
+        Timestamp(self.parked_us)
+    }
+}
+
+/// The parked keys of some partitions of a build.
+///
+/// # Errors
+/// Postgres's error, as of all functions here.
+pub(crate) async fn keys(
+    build: Build,
+    partitions: &[Partition],
+    connection: &mut PgConnection,
+) -> Result<Vec<ParkedKey>, sqlx::Error> {
+    let stored: Vec<(String, i32, String)> = sqlx::query_as(
+        "SELECT topic, partition, key FROM view_parked_keys WHERE view_name = $1 AND build = $2",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .fetch_all(connection)
+    .await?;
+    let keys = stored.into_iter().map(|(topic, partition, key)| ParkedKey {
+        topic,
+        partition,
+        key,
+    });
+    let is_wanted = |key: &ParkedKey| partitions.contains(&(key.topic.as_str(), key.partition));
+    Ok(keys.filter(is_wanted).collect())
+}
+
+/// Records parked commits of a partition. Those that are recorded already stay unchanged.
+pub(crate) async fn insert(
+    build: Build,
+    (topic, partition): (&str, i32),
+    commits: &[ParkedCommit],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let causes: Vec<_> = commits
+        .iter()
+        .filter_map(|commit| Some((commit, commit.error.as_deref()?)))
+        .collect();
+    if !causes.is_empty() {
+        let keys: Vec<&str> = causes.iter().map(|(commit, _)| &*commit.key).collect();
+        let offsets: Vec<i64> = causes.iter().map(|(commit, _)| commit.offset).collect();
+        let errors: Vec<&str> = causes.iter().map(|(_, error)| *error).collect();
+        sqlx::query(
+            "INSERT INTO view_parked_keys (view_name, build, topic, partition, key, first_offset, error) \
+             SELECT $1, $2, $3, $4, * FROM UNNEST($5::text[], $6::bigint[], $7::text[]) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(build.view)
+        .bind(build.number)
+        .bind(topic)
+        .bind(partition)
+        .bind(keys)
+        .bind(offsets)
+        .bind(errors)
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !commits.is_empty() {
+        let column =
+            |value: fn(&ParkedCommit) -> i64| commits.iter().map(value).collect::<Vec<_>>();
+        let keys: Vec<&str> = commits.iter().map(|commit| &*commit.key).collect();
+        sqlx::query(
+            "INSERT INTO view_parked_commits \
+             (view_name, build, topic, partition, key, \"offset\", version, events) \
+             SELECT $1, $2, $3, $4, * \
+             FROM UNNEST($5::text[], $6::bigint[], $7::bigint[], $8::bigint[]) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(build.view)
+        .bind(build.number)
+        .bind(topic)
+        .bind(partition)
+        .bind(keys)
+        .bind(column(|commit| commit.offset))
+        .bind(column(|commit| commit.version))
+        .bind(column(|commit| i64::from(commit.events)))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The first waiting commits of a key, in order, at most `limit`.
+pub async fn waiting(
+    view: &str,
+    build: i32,
+    key: &ParkedKey,
+    limit: i64,
+    pool: &PgPool,
+) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT \"offset\", version, events FROM view_parked_commits \
+         WHERE view_name = $1 AND build = $2 AND topic = $3 AND partition = $4 AND key = $5 \
+         ORDER BY \"offset\" LIMIT $6",
+    )
+    .bind(view)
+    .bind(build)
+    .bind(&key.topic)
+    .bind(key.partition)
+    .bind(&key.key)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Removes applied commits of a key, and the key itself if none wait any more. Returns the number of removed commits,
+/// which is smaller if another process has removed some.
+pub(crate) async fn remove(
+    build: Build,
+    key: &ParkedKey,
+    offsets: &[i64],
+    connection: &mut PgConnection,
+) -> Result<usize, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM view_parked_commits WHERE view_name = $1 AND build = $2 AND topic = $3 \
+         AND partition = $4 AND key = $5 AND \"offset\" = ANY($6)",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .bind(&key.topic)
+    .bind(key.partition)
+    .bind(&key.key)
+    .bind(offsets)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM view_parked_keys AS parked WHERE view_name = $1 AND build = $2 AND topic = $3 \
+         AND partition = $4 AND key = $5 AND NOT EXISTS (SELECT FROM view_parked_commits AS waiting \
+         WHERE (waiting.view_name, waiting.build, waiting.topic, waiting.partition, waiting.key) = \
+         (parked.view_name, parked.build, parked.topic, parked.partition, parked.key))",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .bind(&key.topic)
+    .bind(key.partition)
+    .bind(&key.key)
+    .execute(connection)
+    .await?;
+    Ok(usize::try_from(removed.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// Records a failed attempt to apply a parked key's commits; it is parked until the next request.
+pub(crate) async fn record_failure(
+    build: Build,
+    key: &ParkedKey,
+    offset: i64,
+    error: &str,
+    pool: &PgPool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE view_parked_keys SET state = 'PARKED', attempts = attempts + 1, first_offset = $6, \
+         error = $7 WHERE view_name = $1 AND build = $2 AND topic = $3 AND partition = $4 AND key = $5",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .bind(&key.topic)
+    .bind(key.partition)
+    .bind(&key.key)
+    .bind(offset)
+    .bind(error)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The keys that operators want to be applied, with their views and builds, at most [`REQUESTS_MAX`].
+pub(crate) async fn requested(pool: &PgPool) -> Result<Vec<(String, i32, ParkedKey)>, sqlx::Error> {
+    let stored: Vec<(String, i32, String, i32, String)> = sqlx::query_as(
+        "SELECT view_name, build, topic, partition, key FROM view_parked_keys \
+         WHERE state = 'RETRY' ORDER BY parked_at LIMIT $1",
+    )
+    .bind(REQUESTS_MAX)
+    .fetch_all(pool)
+    .await?;
+    let request = |(view, build, topic, partition, key)| {
+        let key = ParkedKey {
+            topic,
+            partition,
+            key,
+        };
+        (view, build, key)
+    };
+    Ok(stored.into_iter().map(request).collect())
+}
+
+/// The number of parked keys of each build, without the discarded ones.
+pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT view_name, build, count(*) FROM view_parked_keys WHERE state <> 'DISCARDED' \
+         GROUP BY view_name, build",
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The parked aggregates of a view, or of all views.
+pub async fn list(view: Option<&str>, pool: &PgPool) -> Result<Vec<Parked>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT view_name, build, topic, partition, key, state, first_offset, error, \
+             (extract(epoch FROM parked_at) * 1000000)::bigint AS parked_us, attempts, discarded_by, \
+             reason, count(waiting.*) AS commits, coalesce(sum(waiting.events), 0)::bigint AS events \
+         FROM view_parked_keys AS parked \
+         LEFT JOIN view_parked_commits AS waiting USING (view_name, build, topic, partition, key) \
+         WHERE $1::text IS NULL OR view_name = $1 \
+         GROUP BY parked.view_name, parked.build, parked.topic, parked.partition, parked.key \
+         ORDER BY parked_at, key",
+    )
+    .bind(view)
+    .fetch_all(pool)
+    .await
+}
+
+/// Requests that a view's parked keys are applied, or one of them. Returns the number of keys.
+pub async fn request_retry(
+    view: &str,
+    key: Option<&str>,
+    pool: &PgPool,
+) -> Result<u64, sqlx::Error> {
+    let requested = sqlx::query(
+        "UPDATE view_parked_keys SET state = 'RETRY' \
+         WHERE view_name = $1 AND ($2::text IS NULL AND state <> 'DISCARDED' OR key = $2)",
+    )
+    .bind(view)
+    .bind(key)
+    .execute(pool)
+    .await?;
+    Ok(requested.rows_affected())
+}
+
+/// Records that a parked key's commits will not be applied, and why. Returns the number of keys: one for each
+/// build in which it is parked.
+pub async fn discard(
+    view: &str,
+    key: &str,
+    operator: &str,
+    reason: &str,
+    pool: &PgPool,
+) -> Result<u64, sqlx::Error> {
+    let discarded = sqlx::query(
+        "UPDATE view_parked_keys SET state = 'DISCARDED', discarded_by = $3, reason = $4, \
+         discarded_at = now() WHERE view_name = $1 AND key = $2",
+    )
+    .bind(view)
+    .bind(key)
+    .bind(operator)
+    .bind(reason)
+    .execute(pool)
+    .await?;
+    Ok(discarded.rows_affected())
+}

@@ -1,0 +1,91 @@
+//! The readiness of one build: the reasons why it is not ready.
+
+use service::health::Component;
+use std::{collections::BTreeMap, sync::Mutex};
+
+/// A part of a projector that can fail on its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// The projector has not opened its store.
+    Store,
+    /// The journal can't be read.
+    Reader,
+    /// Partition of a topic whose batches are not applied.
+    Partition(String, i32),
+    /// Partition that is no longer read.
+    Halted(i32),
+}
+
+/// Reports a build as ready while none of its parts fails.
+#[derive(Debug)]
+pub(crate) struct Status {
+    component: Component,
+    reasons: Mutex<BTreeMap<Cause, String>>,
+}
+
+impl Status {
+    /// `component` is the build's.
+    pub fn new(component: Component) -> Self {
+        Self {
+            component,
+            reasons: Mutex::default(),
+        }
+    }
+
+    /// A part fails.
+    pub fn set(&self, cause: Cause, reason: impl Into<String>) {
+        let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
+        reasons.insert(cause, reason.into());
+        self.report(&reasons);
+    }
+
+    /// A part does not fail, or no longer.
+    pub fn clear(&self, cause: &Cause) {
+        let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
+        reasons.remove(cause);
+        self.report(&reasons);
+    }
+
+    /// The projector begins again, so no partition is known to fail. It stays as ready as it was.
+    pub fn restart(&self) {
+        let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
+        reasons.retain(|cause, _| match cause {
+            Cause::Store | Cause::Reader => true,
+            Cause::Partition(..) | Cause::Halted(_) => false,
+        });
+    }
+
+    fn report(&self, reasons: &BTreeMap<Cause, String>) {
+        match reasons.values().next() {
+            Some(reason) => self.component.not_ready(reason.clone()),
+            None => self.component.ready(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service::health::Health;
+
+    #[test]
+    fn a_build_is_ready_once_no_part_fails() {
+        let health = Health::default();
+        let status = Status::new(health.component("view.a"));
+        let (first, second) = (
+            Cause::Partition("journal.a".into(), 0),
+            Cause::Partition("journal.a".into(), 1),
+        );
+        status.set(first.clone(), "no connection");
+        status.set(second.clone(), "no right");
+        status.clear(&first);
+        assert_eq!(health.readiness().components["view.a"], "no right");
+        status.clear(&second);
+        assert!(health.readiness().ready);
+        status.set(first, "no connection");
+        status.set(Cause::Reader, "no broker");
+        status.restart();
+        status.clear(&Cause::Store);
+        assert_eq!(health.readiness().components["view.a"], "no broker");
+    }
+}

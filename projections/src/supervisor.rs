@@ -1,0 +1,240 @@
+//! Follows the list of builds: starts and stops projectors, and tells queries which builds serve.
+
+use crate::{
+    builds::{Build, Entry, RegistryError, State, registry},
+    databases::Databases,
+    lag::Lags,
+    metrics as names,
+    parking::table as parked,
+    projector::{Running, Runtime, Share, component},
+    registration::Registration,
+    repeated_failure::RepeatedFailure,
+    view::Partition,
+};
+use metrics::gauge;
+use schemas::topics::PartitionCounts;
+use service::health::Component;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Time between two readings of the list. After a switch, a process may answer from the former build for this time.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// All partitions of some journals.
+fn partitions(topics: &[&'static str], counts: &PartitionCounts) -> Vec<Partition> {
+    let of_topic = |topic: &&'static str| {
+        let topic = *topic;
+        (0..counts.of(topic)).map(move |partition| (topic, partition))
+    };
+    topics.iter().flat_map(of_topic).collect()
+}
+
+/// The partitions that a process projects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// All partitions of all journals.
+    All,
+    /// These, by topic and number. Others are another process's.
+    Only(BTreeSet<(String, i32)>),
+}
+
+/// Runs the projectors of this process. There is one per process, and one timer for all views.
+pub struct Supervisor {
+    runtime: Runtime,
+    databases: Databases,
+    views: &'static [Registration],
+    assignment: watch::Receiver<Assignment>,
+    component: Component,
+    running: BTreeMap<Build, (Share, Running)>,
+    /// Whether the first builds exist.
+    has_builds: bool,
+    lags: Lags,
+}
+
+impl Supervisor {
+    /// `assignment` has the partitions of this process, and may change.
+    pub fn new(
+        runtime: Runtime,
+        databases: Databases,
+        views: &'static [Registration],
+        assignment: watch::Receiver<Assignment>,
+    ) -> Self {
+        let component = runtime.health.component("views");
+        for view in views {
+            let all = partitions(view.topics, &runtime.partitions);
+            runtime.progress.declare(view.name, all);
+        }
+        Self {
+            runtime,
+            databases,
+            views,
+            assignment,
+            component,
+            running: BTreeMap::new(),
+            has_builds: false,
+            lags: Lags::default(),
+        }
+    }
+
+    /// Runs until shutdown.
+    pub async fn run(mut self) {
+        let shutdown = self.runtime.shutdown.clone();
+        let measuring = self
+            .lags
+            .clone()
+            .measure(self.runtime.source.clone(), shutdown.clone());
+        self.runtime.tasks.spawn(measuring);
+        let mut failure = RepeatedFailure::default();
+        let mut waits = service::Backoff::for_server();
+        while !shutdown.is_cancelled() {
+            let wait = match shutdown.run_until_cancelled(self.follow()).await {
+                None => break,
+                Some(Ok(())) => {
+                    if let Some(over) = failure.end() {
+                        let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
+                        tracing::info!(
+                            attempts,
+                            failed_for_s = lasted,
+                            "read the list of builds again"
+                        );
+                    }
+                    waits.reset();
+                    self.component.ready();
+                    INTERVAL
+                }
+                Some(Err(error)) => {
+                    self.component.not_ready(error.to_string());
+                    if failure.add() {
+                        tracing::warn!(%error, "failed to read the list of builds, retrying");
+                    }
+                    waits.wait()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // An assignment whose sender is gone changes no more.
+                Ok(()) = self.assignment.changed() => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        for (_, running) in self.running.into_values() {
+            running.stop().await;
+        }
+    }
+
+    /// Reads the list, and starts and stops projectors accordingly.
+    async fn follow(&mut self) -> Result<(), RegistryError> {
+        let pool = self.databases.projectors.clone();
+        if !self.has_builds {
+            let names: Vec<&str> = self.views.iter().map(|view| view.name).collect();
+            registry::create_first_builds(&pool, &names).await?;
+            self.has_builds = true;
+        }
+        let entries = registry::all(&pool).await?;
+        let wanted = self.wanted(&entries);
+        // In this order: the progress of a former build must end no wait of a query that the new one answers.
+        self.stop_others(&wanted).await;
+        self.databases.serving.set(&entries);
+        for (build, share) in wanted {
+            if !self.running.contains_key(&build)
+                && let Some(view) = self.views.iter().find(|view| view.name == build.view)
+            {
+                let (number, of_build) = (build.number, share.clone());
+                let (runtime, databases) = (&self.runtime, &self.databases);
+                let running = (view.project)(runtime, databases, number, of_build, &self.lags);
+                self.running.insert(build, (share, running));
+            }
+        }
+        self.pass_requests_on().await?;
+        Ok(())
+    }
+
+    /// The builds that this process projects, with the share of each.
+    fn wanted(&mut self, entries: &[Entry]) -> BTreeMap<Build, Share> {
+        let assignment = self.assignment.borrow_and_update().clone();
+        let mut wanted = BTreeMap::new();
+        for entry in entries {
+            let known = self.views.iter().find(|view| view.name == entry.view);
+            let Some(view) = known else { continue };
+            let build = Build {
+                view: view.name,
+                number: entry.build,
+            };
+            let reader = match entry.state {
+                State::Serving => view.name.to_owned(),
+                State::Building | State::Previous => build.table(view.name),
+                State::Dropped => continue,
+            };
+            let partitions = self.assigned(view.topics, &assignment);
+            wanted.insert(build, Share { partitions, reader });
+        }
+        wanted
+    }
+
+    fn assigned(&self, topics: &[&'static str], assignment: &Assignment) -> Vec<Partition> {
+        let all = partitions(topics, &self.runtime.partitions).into_iter();
+        let is_assigned = |(topic, partition): &Partition| match assignment {
+            Assignment::All => true,
+            Assignment::Only(assigned) => assigned.contains(&((*topic).to_owned(), *partition)),
+        };
+        all.filter(is_assigned).collect()
+    }
+
+    /// Stops the projectors of dropped builds, and those whose share has changed.
+    async fn stop_others(&mut self, wanted: &BTreeMap<Build, Share>) {
+        let is_stopped = |build: &Build, share: &Share, running: &Running| {
+            wanted.get(build) != Some(share) || running.has_ended()
+        };
+        let stopped: Vec<Build> = self
+            .running
+            .iter()
+            .filter(|(build, (share, running))| is_stopped(build, share, running))
+            .map(|(build, _)| *build)
+            .collect();
+        let readers: BTreeSet<&str> = wanted.values().map(|share| &*share.reader).collect();
+        for build in stopped {
+            if let Some((share, running)) = self.running.remove(&build) {
+                running.stop().await;
+                self.lags.remove(build);
+                if !readers.contains(&*share.reader) {
+                    self.runtime.health.remove(&component(&share.reader));
+                }
+                for (topic, partition) in share.partitions {
+                    self.runtime
+                        .progress
+                        .remove(&share.reader, topic, partition);
+                }
+            }
+        }
+    }
+
+    /// Passes requests for parked keys to their projectors, and counts the parked keys.
+    async fn pass_requests_on(&mut self) -> Result<(), sqlx::Error> {
+        let pool = &self.databases.projectors;
+        let mut counts: BTreeMap<(String, i32), i64> = BTreeMap::new();
+        for (view, build, count) in parked::counts(pool).await? {
+            counts.insert((view, build), count);
+        }
+        for Build { view, number } in self.running.keys() {
+            let count = counts.get(&((*view).to_owned(), *number)).copied();
+            gauge!(names::PARKED_KEYS, "view" => *view, "build" => number.to_string())
+                .set(count.unwrap_or(0) as f64);
+        }
+        if counts.is_empty() {
+            return Ok(());
+        }
+        for (view, number, key) in parked::requested(pool).await? {
+            let of_build = self
+                .running
+                .iter()
+                .find(|(build, _)| build.view == view && build.number == number);
+            if let Some((_, (_, running))) = of_build {
+                running.request(key);
+            }
+        }
+        Ok(())
+    }
+}

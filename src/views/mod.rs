@@ -1,0 +1,200 @@
+//! `daybook views`: the builds of views, and the aggregates that they can't apply.
+//!
+//! [`builds`] has the commands on builds, [`parked`] those on parked aggregates. They change the lists in Postgres only;
+//! the running projectors follow these lists every second.
+
+mod builds;
+mod parked;
+mod progress;
+
+use crate::config::Config;
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use journal::Source;
+use kafka::{Admin, Registry};
+use projections::{
+    Databases,
+    builds::{Entry, State, registry},
+};
+use std::process::ExitCode;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum ViewsCommand {
+    /// List the views with the builds that answer their queries
+    List,
+    /// Describe the builds of a view: state, progress, positions and parked aggregates
+    Describe {
+        /// The view [default: every view]
+        view: Option<String>,
+    },
+    /// Project a view again, into a new build beside the serving one
+    ///
+    /// The running projectors project it. This command shows their progress until the build has read every journal to its
+    /// present end. It can be stopped without an effect on the build.
+    Rebuild {
+        /// The view
+        view: String,
+        /// Return at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Compare a build with the serving one, row by row, and explain each difference by the events of its row
+    ///
+    /// Exit code 1 if the builds differ.
+    Diff {
+        /// The view
+        view: String,
+        /// The build to compare [default: the newest one that does not serve]
+        #[arg(long)]
+        build: Option<i32>,
+        /// Most differing rows of each table that are explained
+        #[arg(long, default_value_t = 10)]
+        limit: u16,
+    },
+    /// Let another build answer the queries of a view, once it has read everything that the serving one has
+    ///
+    /// The former build is still projected: `daybook views undo` lets it answer the queries again.
+    Switch {
+        /// The view
+        view: String,
+        /// The build [default: the newest one that does not serve]
+        #[arg(long)]
+        build: Option<i32>,
+    },
+    /// Let the build that answered the queries before do so again
+    Undo {
+        /// The view
+        view: String,
+    },
+    /// Stop projecting a build that does not serve, and drop its tables
+    Drop {
+        /// The view
+        view: String,
+        /// The build
+        #[arg(long)]
+        build: i32,
+    },
+    /// Replace a build by an empty one in its state, which is projected from the start
+    ///
+    /// Queries of a serving build see it grow; `daybook views rebuild` and `switch` avoid this.
+    Reset {
+        /// The view
+        view: String,
+        /// The build [default: the serving one]
+        #[arg(long)]
+        build: Option<i32>,
+    },
+    /// List the aggregates that views can't apply
+    Parked {
+        /// The view [default: every view]
+        view: Option<String>,
+    },
+    /// Show the waiting events of a parked aggregate
+    Show {
+        /// The view
+        view: String,
+        /// The aggregate, as `daybook views parked` shows it
+        key: String,
+    },
+    /// Apply the waiting events of parked aggregates again
+    Retry {
+        /// The view
+        view: String,
+        /// The aggregate [default: every aggregate that is not discarded]
+        key: Option<String>,
+        /// Return at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Record that the waiting events of a parked aggregate will not be applied
+    ///
+    /// The events stay recorded, also later ones of the aggregate. `daybook views retry` with the aggregate's key still
+    /// applies them.
+    Discard {
+        /// The view
+        view: String,
+        /// The aggregate, as `daybook views parked` shows it
+        key: String,
+        /// Why they will not be applied
+        #[arg(long)]
+        reason: String,
+        /// Who decided it [default: the value of USER]
+        #[arg(long)]
+        by: Option<String>,
+    },
+}
+
+/// The servers that the commands use.
+struct Servers {
+    databases: Databases,
+    source: Source,
+}
+
+/// Runs a command.
+pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
+    let servers = Servers {
+        databases: Databases::connect_lazily(&config.postgres, &config.cql)?,
+        source: Source {
+            kafka: config.kafka.clone(),
+            admin: Admin::new(&config.kafka)?,
+            registry: Registry::new(&config.registry)?,
+        },
+    };
+    match command {
+        ViewsCommand::List => builds::list(&servers).await,
+        ViewsCommand::Describe { view } => builds::describe(&servers, view.as_deref()).await,
+        ViewsCommand::Rebuild { view, no_wait } => builds::rebuild(&servers, &view, !no_wait).await,
+        ViewsCommand::Diff { view, build, limit } => {
+            builds::diff(&servers, &view, build, limit.into()).await
+        }
+        ViewsCommand::Switch { view, build } => builds::switch(&servers, &view, build).await,
+        ViewsCommand::Undo { view } => builds::undo(&servers, &view).await,
+        ViewsCommand::Drop { view, build } => builds::drop(&servers, &view, build).await,
+        ViewsCommand::Reset { view, build } => builds::reset(&servers, &view, build).await,
+        ViewsCommand::Parked { view } => parked::list(&servers, view.as_deref()).await,
+        ViewsCommand::Show { view, key } => parked::show(&servers, &view, &key).await,
+        ViewsCommand::Retry { view, key, no_wait } => {
+            parked::retry(&servers, &view, key.as_deref(), !no_wait).await
+        }
+        ViewsCommand::Discard {
+            view,
+            key,
+            reason,
+            by,
+        } => {
+            let by = by.or_else(|| std::env::var("USER").ok());
+            let by = by.context("--by: say who decided it, because USER is not set")?;
+            parked::discard(&servers, &view, &key, (&by, &reason)).await
+        }
+    }
+}
+
+impl Servers {
+    /// The builds of a view that are not dropped.
+    async fn builds_of(&self, view: &str) -> Result<Vec<Entry>> {
+        projections::admin::view(view)?;
+        let mut builds = registry::all(&self.databases.postgres).await?;
+        builds.retain(|entry| entry.view == view);
+        if builds.is_empty() {
+            bail!("view {view} has no build yet: start a projector, which creates the first one");
+        }
+        Ok(builds)
+    }
+}
+
+/// The number of the build that answers queries.
+fn serving(builds: &[Entry]) -> Result<i32> {
+    let serving = builds.iter().find(|entry| entry.state == State::Serving);
+    let entry = serving.context("the view has no build that answers queries")?;
+    Ok(entry.build)
+}
+
+/// The given build, or the newest one that does not serve.
+fn candidate(builds: &[Entry], wanted: Option<i32>) -> Result<i32> {
+    let others = builds.iter().filter(|entry| entry.state != State::Serving);
+    let newest = others.map(|entry| entry.build).max();
+    wanted.or(newest).context(
+        "the view has no build beside the serving one: `daybook views rebuild` creates one",
+    )
+}

@@ -1,0 +1,130 @@
+//! Events that a view can't apply: they park their aggregate, and nothing else.
+
+use crate::void_records::{SALES, sell};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::time::Duration;
+use system_tests::{
+    Deployment, Node, Output, Poll,
+    sale::{import_sale, sale},
+    totals_by_source, until,
+};
+
+/// The view. Its database refuses one invoice.
+const VIEW: &str = "orders_v2";
+/// Longest time until a view shows an order again.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    let pool = deployment.postgres().await?;
+    sqlx::raw_sql("ALTER TABLE orders_v2_b1 ADD CONSTRAINT poison CHECK (invoice <> 'poison')")
+        .execute(&pool)
+        .await?;
+    let order = import(&node, "poison").await?;
+    sell(&node, "after").await?;
+    node.caught_up().await?;
+    node.ready().await?;
+    let totals = totals_by_source::of_postgres(deployment).await?;
+    ensure!(totals.sales == 2 * sales()?, "{totals:?}");
+    // The other views have the order.
+    let of_cql = totals_by_source::of_cql(deployment).await?;
+    ensure!(of_cql.sales == 2 * sales()? + 1, "{of_cql:?}");
+
+    let listed = views(deployment, &["parked"]).await?.stdout;
+    ensure!(listed.contains(&order), "{listed}");
+    ensure!(listed.matches("  view ").count() == 1, "{listed}");
+    let shown = views(deployment, &["show", VIEW, &order]).await?.stdout;
+    ensure!(shown.contains("\"poison\""), "{shown}");
+    check_metrics(&node, 1.0).await?;
+
+    // The cause is still there.
+    let retried = deployment.run(&["views", "retry", VIEW, &order]).await?;
+    ensure!(retried.code == 1, "{retried:?}");
+    views(
+        deployment,
+        &[
+            "discard",
+            VIEW,
+            &order,
+            "--reason",
+            "not an invoice",
+            "--by",
+            "tester",
+        ],
+    )
+    .await?;
+    let listed = views(deployment, &["parked", VIEW]).await?.stdout;
+    ensure!(
+        listed.contains("discarded by tester: not an invoice"),
+        "{listed}"
+    );
+
+    sqlx::raw_sql("ALTER TABLE orders_v2_b1 DROP CONSTRAINT poison")
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    views(deployment, &["retry", VIEW, &order]).await?;
+    until("the parked order", APPLY_TIMEOUT, async || {
+        let answer = node
+            .client()
+            .get(&format!("/api/v1/orders/{order}"))
+            .await?;
+        Ok(Poll::of(answer.status == 200, || answer.text))
+    })
+    .await?;
+    let totals = totals_by_source::of_postgres(deployment).await?;
+    ensure!(totals.sales == 2 * sales()? + 1, "{totals:?}");
+    let listed = views(deployment, &["parked"]).await?.stdout;
+    ensure!(listed.contains("no aggregate is parked"), "{listed}");
+    Ok(())
+}
+
+fn sales() -> Result<i64> {
+    Ok(i64::try_from(SALES)?)
+}
+
+async fn views(deployment: &Deployment, arguments: &[&str]) -> Result<Output> {
+    let arguments: Vec<&str> = ["views"].iter().chain(arguments).copied().collect();
+    deployment.run_successfully(&arguments).await
+}
+
+/// Imports one sale; returns the order's id.
+async fn import(node: &Node, invoice: &str) -> Result<String> {
+    let command = import_sale(invoice, &sale(invoice));
+    let answers = node.client().post_lines(format!("{command}\n")).await?;
+    let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
+    ensure!(answer["status"] == 201, "{answer}");
+    Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Each event that was read is applied, parked or stale, and so many aggregates are parked.
+async fn check_metrics(node: &Node, parked: f64) -> Result<()> {
+    until(
+        "the number of parked aggregates",
+        APPLY_TIMEOUT,
+        async || {
+            let found = node
+                .client()
+                .metric("daybook_projections_parked_keys")
+                .await?;
+            Ok(Poll::of(found == parked, || format!("{found}")))
+        },
+    )
+    .await?;
+    let mut counts = Vec::new();
+    for kind in ["read", "applied", "parked", "stale"] {
+        let name = format!("daybook_projections_events_{kind}_total");
+        counts.push(node.client().metric(&name).await?);
+    }
+    let [read, done @ ..] = counts.as_slice() else {
+        anyhow::bail!("no counters");
+    };
+    ensure!(*read > 0.0, "{counts:?}");
+    ensure!(*read == done.iter().sum::<f64>(), "{counts:?}");
+    Ok(())
+}

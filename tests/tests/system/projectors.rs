@@ -1,0 +1,95 @@
+//! `daybook projector`: processes that divide the views' partitions among them.
+
+use crate::void_records::sell;
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::json;
+use std::time::Duration;
+use system_tests::{
+    Deployment, Node, Poll,
+    free_address::free_address,
+    http::send,
+    sale::{import_sale, sale},
+    totals_by_source, until,
+};
+
+/// Longest time until two projectors have divided the partitions.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time from the kill of a projector until another one has applied its partitions' events.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut command = deployment.command();
+    command.env("DAYBOOK_VIEWS_PARTITIONS", "none");
+    let (address, log) = (deployment.listen(), deployment.log("serve"));
+    let mut node = Node::start(command, "serve", address, &log).await?;
+    let (mut first, mut second) = (projector(deployment).await?, projector(deployment).await?);
+    node.ready().await?;
+    first.ready().await?;
+    second.ready().await?;
+    until("a share for both", SHARE_TIMEOUT, async || {
+        let (one, other) = (assigned(&first).await?, assigned(&second).await?);
+        let is_shared = one > 0 && other > 0;
+        Ok(Poll::of(is_shared, || {
+            format!("{one} and {other} partitions")
+        }))
+    })
+    .await?;
+    let mut sales = sell(&node, "both").await?;
+    node.caught_up().await?;
+    find_own_write(&node).await?;
+    sales += 1;
+
+    second.kill().await?;
+    sales += sell(&node, "one").await?;
+    let expected = i64::try_from(sales)?;
+    until(
+        "every event at the other projector",
+        MOVE_TIMEOUT,
+        async || {
+            let of_postgres = totals_by_source::of_postgres(deployment).await?;
+            let of_cql = totals_by_source::of_cql(deployment).await?;
+            let has_all = of_postgres.sales == expected && of_cql.sales == expected;
+            Ok(Poll::of(has_all, || format!("{of_postgres:?}, {of_cql:?}")))
+        },
+    )
+    .await?;
+    node.caught_up().await?;
+    first.ready().await
+}
+
+async fn projector(deployment: &Deployment) -> Result<Node> {
+    let address = free_address()?;
+    let mut command = deployment.command();
+    command.env("DAYBOOK_HTTP_LISTEN", address.to_string());
+    let log = deployment.log(&format!("projector-{}", address.port()));
+    Node::start(command, "projector", address, &log).await
+}
+
+/// The number of partitions of one view that a projector has opened.
+async fn assigned(projector: &Node) -> Result<usize> {
+    let metrics = projector.client().get("/metrics").await?;
+    let metrics = metrics.expect(200)?.text.clone();
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("daybook_projections_next_offset{") && line.contains("\"orders_v2\"")
+    });
+    Ok(lines.count())
+}
+
+/// A query at a node that projects nothing finds the write whose position it names.
+async fn find_own_write(node: &Node) -> Result<()> {
+    let command = import_sale("own", &sale("own"));
+    let answers = node.client().post_lines(format!("{command}\n")).await?;
+    let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
+    let text = |name: &str| answer[name].as_str().with_context(|| answer.to_string());
+    let (id, position) = (text("id")?, text("position")?);
+    let request = node
+        .client()
+        .request(Method::GET, &format!("/api/v1/orders/{id}"));
+    let found = send(request.header("daybook-position", position)).await?;
+    ensure!(found.status == 200, "{found:?}");
+    ensure!(found.header("daybook-stale").is_empty(), "{found:?}");
+    Ok(())
+}
