@@ -170,10 +170,12 @@ def main():
     ids, customers = order_ids(address, order_count, draw)
     skus = [json.loads(line)["body"]["sku"] for line in product_lines(products, min(product_count, KEYS))]
     database = environment["DAYBOOK_POSTGRES_URL"]
-    order_sql = "SELECT o.*, l.* FROM orders_v2 o JOIN orders_v2_lines l USING (order_id) WHERE order_id = $1"
+    # The stack is new, so the first build of each view answers.
+    order_sql = "SELECT o.*, l.* FROM orders_v2_b1 o JOIN orders_v2_lines_b1 l USING (order_id) WHERE order_id = $1"
     load("sql", "sql_order_by_key", ids, "--url", database, "--statement", order_sql)
     load("closed", "order_by_key", [f"/api/v1/orders/{id}" for id in ids], "--url", url)
-    load("sql", "sql_product_by_key", skus, "--url", database, "--statement", "SELECT * FROM catalog_v1 WHERE sku = $1")
+    product_sql = "SELECT * FROM catalog_v1_b1 WHERE sku = $1"
+    load("sql", "sql_product_by_key", skus, "--url", database, "--statement", product_sql)
     paths = [f"/api/v1/products/{urllib.parse.quote(sku, safe='')}" for sku in skus]
     load("closed", "product_by_key", paths, "--url", url)
     load("closed", "orders_of_customer", customers, "--url", url)

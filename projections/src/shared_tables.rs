@@ -4,14 +4,20 @@ use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Transaction, migrate::Migrator,
     postgres::PgConnectOptions,
 };
+use std::sync::LazyLock;
 
 /// The database to connect to when another one is created.
 const MAINTENANCE_DATABASE: &str = "postgres";
 /// Key of the advisory lock held while tables are created, in either database. Without it, one of two nodes that
 /// create the same table at once would fail, and some CQL stores would make two tables of one name.
 const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
-/// The tables that all views share, with a version for each change.
-static SHARED_TABLES: Migrator = sqlx::migrate!("./migrations");
+/// The tables that all views share, with a version for each change. The library's own lock belongs to a connection, which
+/// would keep it after a failure; ours ends with the transaction.
+static SHARED_TABLES: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut shared = sqlx::migrate!("./migrations");
+    shared.set_locking(false);
+    shared
+});
 /// SQLSTATE of a database that does not exist.
 const NO_DATABASE: &str = "3D000";
 /// SQLSTATEs of a database that another node has created meanwhile.

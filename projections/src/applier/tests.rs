@@ -9,7 +9,7 @@ use crate::{
 };
 use journal::Valid;
 use schemas::{
-    Commit, Decision, NoOp, Origin, Sku, Timestamp,
+    Body, Commit, Decision, NoOp, Origin, Sku, Timestamp,
     catalog::{Event, ProductCreated, ProductEvent},
 };
 use service::health::Health;

@@ -321,15 +321,16 @@ where
         .map_err(CqlError::from)?
         .rows_stream::<T::Row>()
         .map_err(CqlError::shape)?;
-    let by_key = load_statement::<T::Row>(other);
+    let statement = load_statement::<T::Row>(other);
+    let by_key = statement.as_str();
     let pairs = rows
         .map_err(CqlError::from)
-        .map_ok(|row| async {
-            let found = session.fetch::<T::Row>(&by_key, T::key(&row)).await?.pop();
-            Ok((row, found))
+        .map_ok(move |row| async move {
+            let found = session.fetch::<T::Row>(by_key, T::key(&row)).await?.pop();
+            Ok::<_, CqlError>((row, found))
         })
         .try_buffer_unordered(REQUESTS_MAX);
-    futures_util::pin_mut!(pairs);
+    let mut pairs = std::pin::pin!(pairs);
     let mut scan = Scan {
         rows: 0,
         different: 0,

@@ -131,6 +131,7 @@ impl ParkedKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schemas::Timestamp;
 
     /// Events of two commits of `a` and one of `b`: key, offset and version.
     const EVENTS: [(&str, i64, i64); 5] = [
@@ -146,6 +147,7 @@ mod tests {
             key,
             offset,
             version,
+            recorded_at: Timestamp::default(),
             event: &(),
         };
         EVENTS.map(recorded).to_vec()

@@ -39,7 +39,7 @@ pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
     ensure!(listed.contains(&order), "{listed}");
     ensure!(listed.matches("  view ").count() == 1, "{listed}");
     let shown = views(deployment, &["show", VIEW, &order]).await?.stdout;
-    ensure!(shown.contains("\"poison\""), "{shown}");
+    ensure!(shown.contains("\"invoice\":\"poison\""), "{shown}");
     check_metrics(&node, 1.0).await?;
 
     // The cause is still there.

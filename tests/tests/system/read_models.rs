@@ -7,7 +7,9 @@ use schemas::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
-use system_tests::{environment::online_retail, python::python};
+use system_tests::{
+    environment::online_retail, python::python, totals_by_source::serving_build,
+};
 use tokio::sync::OnceCell;
 
 /// Longest time for reading the CSV.
@@ -16,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const PAGES_MAX: usize = 400;
 /// Timelines that are also read over HTTP.
 const TIMELINES_READ: usize = 20;
-/// The table of the timelines.
+/// The view of the timelines.
 const TIMELINES: &str = "order_timeline_v1";
 
 /// Entries by their key.
@@ -167,8 +169,11 @@ async fn read_timelines(imported: &Imported) -> Result<(Entries, BTreeMap<String
         i64,
         i32,
     );
+    let pool = imported.deployment.postgres().await?;
+    let build = serving_build(TIMELINES, &pool).await?;
+    pool.close().await;
     let session = imported.deployment.cql_session().await?;
-    let table = format!("{}.{TIMELINES}", imported.deployment.keyspace());
+    let table = format!("{}.{TIMELINES}_b{build}", imported.deployment.keyspace());
     let statement = format!(
         "SELECT order_id, version, event, happened_at_us, invoice, customer_id, country, currency, \
              total, line_count FROM {table}"
