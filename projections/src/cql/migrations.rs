@@ -6,10 +6,7 @@
 use super::{CqlError, Session};
 
 /// The statements of each version, in order. A version that was released is never altered.
-const MIGRATIONS: [(i32, &str); 1] = [(
-    1,
-    include_str!("migrations/0001_checkpoints_and_deletions.cql"),
-)];
+const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("migrations/0001_checkpoints.cql"))];
 /// The versions that were applied.
 const VERSIONS: &str = "schema_versions";
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS {keyspace}.schema_versions \

@@ -29,10 +29,13 @@ const ROWS_PER_REQUEST_MAX: usize = 100;
 /// Most requests in flight at once.
 const REQUESTS_MAX: usize = 32;
 
-const READ_DELETION: &str = "SELECT version, WRITETIME(version) FROM {keyspace}.view_deletions \
-    WHERE view_name = ? AND table_name = ? AND row_key = ?";
-const WRITE_DELETION: &str = "INSERT INTO {keyspace}.view_deletions \
-    (view_name, table_name, row_key, version) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+/// Placeholder of the table of a build's deleted rows.
+const DELETIONS: &str = "{deletions}";
+const CREATE_DELETIONS: &str = include_str!("deletions.cql");
+const READ_DELETION: &str = "SELECT version, WRITETIME(version) FROM {keyspace}.{deletions} \
+    WHERE table_name = ? AND row_key = ?";
+const WRITE_DELETION: &str = "INSERT INTO {keyspace}.{deletions} \
+    (table_name, row_key, version) VALUES (?, ?, ?) USING TIMESTAMP ?";
 
 /// A row type of a table in the CQL store: derive scylla's `SerializeRow` and `DeserializeRow`, and
 /// implement [`Columns`] by [`columns!`](crate::columns!).
@@ -138,9 +141,11 @@ where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
     let statement = load_statement::<T::Row>(build);
+    let of_deletion = about_deletions(READ_DELETION, build);
+    let statements = (statement.as_str(), of_deletion.as_str());
     let loads = keys
         .iter()
-        .map(|key| load_row::<T>(build, session, &statement, key));
+        .map(|key| load_row::<T>(session, statements, key));
     let loads: Vec<_> = loads.collect();
     let stored: Vec<_> = stream::iter(loads)
         .buffered(REQUESTS_MAX)
@@ -151,20 +156,19 @@ where
 
 /// Loads a row. If the row is missing, loads its deletion, which is stored before the row is deleted.
 async fn load_row<T>(
-    build: Build,
     session: &Session,
-    statement: &str,
+    (of_row, of_deletion): (&str, &str),
     key: &T::Key,
 ) -> Result<Stored<T::Row>, CqlError>
 where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
-    let row = session.fetch::<T::Row>(statement, key).await?.pop();
+    let row = session.fetch::<T::Row>(of_row, key).await?.pop();
     let deleted_at = match row {
         Some(_) => None,
         None => {
-            let values = (build.view, build.table(T::Row::TABLE), row_key(key)?);
-            let found = session.fetch::<(i64, i64)>(READ_DELETION, values).await?;
+            let values = (T::Row::TABLE, row_key(key)?);
+            let found = session.fetch::<(i64, i64)>(of_deletion, values).await?;
             found.first().map(|(version, timestamp)| DeletedAt {
                 version: *version,
                 offset: offset_of(*timestamp),
@@ -182,16 +186,16 @@ async fn write_deletions<T>(
 where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
+    let statement = about_deletions(WRITE_DELETION, build);
     let mut requests = Vec::with_capacity(deletions.len());
     for deletion in deletions {
         let values = (
-            build.view,
-            build.table(T::Row::TABLE),
+            T::Row::TABLE,
             row_key(&deletion.key)?,
             deletion.version,
             deletion.timestamp,
         );
-        requests.push(session.execute(WRITE_DELETION, values));
+        requests.push(session.execute(&statement, values));
     }
     stream::iter(requests)
         .buffer_unordered(REQUESTS_MAX)
@@ -351,6 +355,21 @@ where
     Ok(scan)
 }
 
+/// The table of a build's deleted rows.
+pub(super) fn deletions_table(build: Build) -> String {
+    build.table(&format!("{}_deletions", build.view))
+}
+
+/// The statement that creates the table of a build's deleted rows, if it does not exist.
+pub(super) fn create_deletions(build: Build) -> String {
+    about_deletions(CREATE_DELETIONS, build)
+}
+
+/// A statement about the deleted rows of a build.
+fn about_deletions(statement: &str, build: Build) -> String {
+    statement.replace(DELETIONS, &deletions_table(build))
+}
+
 fn row_key(key: &impl serde::Serialize) -> Result<String, CqlError> {
     serde_json::to_string(key).map_err(CqlError::shape)
 }
@@ -406,6 +425,11 @@ mod tests {
         assert_eq!(
             delete_statement::<Price>(BUILD),
             "DELETE FROM {keyspace}.prices_v1_b2 USING TIMESTAMP ? WHERE sku = ? AND currency = ?"
+        );
+        assert_eq!(
+            about_deletions(READ_DELETION, BUILD),
+            "SELECT version, WRITETIME(version) FROM {keyspace}.prices_v1_deletions_b2 \
+             WHERE table_name = ? AND row_key = ?"
         );
     }
 }

@@ -7,7 +7,10 @@
 //!
 //! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
-use super::{Cql, CqlError, Session, migrations, rows::CqlTables};
+use super::{
+    Cql, CqlError, Session, migrations,
+    rows::{CqlTables, create_deletions, deletions_table},
+};
 use crate::{
     builds::{Build, registry},
     parking::{ParkedKey, table as parked},
@@ -79,10 +82,11 @@ impl<V: CqlView> CqlStore<V> {
         self.cql.session_within(CONNECT_TIMEOUT).await
     }
 
-    /// The names of the build's tables.
+    /// The names of the build's tables, with that of its deleted rows.
     fn tables(&self) -> Vec<String> {
         let tables = V::Tables::NAMES.iter();
-        tables.map(|table| self.build.table(table)).collect()
+        let tables = tables.map(|table| self.build.table(table));
+        tables.chain([deletions_table(self.build)]).collect()
     }
 
     /// Drops the build's tables and checkpoints.
@@ -138,6 +142,7 @@ impl<V: CqlView> CqlStore<V> {
                 // missing ones.
                 self.delete_checkpoints(session).await?;
                 session.run_all(&build.fill(V::SCHEMA)).await?;
+                session.run_all(&create_deletions(build)).await?;
             }
         }
         check_known(session, &self.tables()).await?;
@@ -167,7 +172,14 @@ impl<V: CqlView> CqlStore<V> {
             return Ok(());
         }
         let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
-        let mut transaction = self.postgres.begin().await?;
+        let (build, mut transaction) = (self.build, self.postgres.begin().await?);
+        // Without this lock, the entries of a build that is being dropped would stay for ever.
+        if registry::has_tables(build, &mut transaction)
+            .await?
+            .is_none()
+        {
+            return Err(StoreError::Dropped { build });
+        }
         let inserted = parked::insert(self.build, partition, step.parked, &mut transaction).await;
         match inserted {
             Ok(()) => Ok(transaction.commit().await?),

@@ -5,7 +5,7 @@
 //! only write values that are stored already, or that a later write replaces.
 //!
 //! The fold therefore needs the row before the batch with its version. A stored row has one. A deleted
-//! row has none, so its deletion is stored with the version in `view_deletions` before the row is deleted.
+//! row has none, so its deletion is stored with the version, in a table of the build, before the row is deleted.
 //! Otherwise a replay from before the deletion would find no row to apply its events to.
 
 use crate::fold::Change;
