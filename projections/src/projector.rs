@@ -44,7 +44,7 @@ pub struct Runtime {
     pub source: Source,
     /// The partitions of each journal.
     pub partitions: PartitionCounts,
-    /// Each build reports its readiness here.
+    /// Each build that answers queries reports its readiness here.
     pub health: Health,
     /// Each build reports its applied position here.
     pub progress: Progress,
@@ -86,8 +86,10 @@ impl Runtime {
         postgres: PgPool,
         lags: &Lags,
     ) -> Running {
-        // A view stays as ready as it was while another build takes over its queries.
-        let component = self.health.continued(component(&share.reader));
+        // A build beside the serving one may fail without a loss for clients, so readiness does not depend on it. A view
+        // stays as ready as it was while another build takes over its queries.
+        let answers_queries = share.reader == store.build().view;
+        let component = answers_queries.then(|| self.health.continued(component(&share.reader)));
         // Until its checkpoints are read, a build counts as not caught up.
         let partitions = share.partitions.iter();
         let nothing = partitions.map(|(topic, partition)| (*topic, *partition, 0));

@@ -19,13 +19,14 @@ pub(crate) enum Cause {
 /// Reports a build as ready while none of its parts fails.
 #[derive(Debug)]
 pub(crate) struct Status {
-    component: Component,
+    /// `None` for a build that does not answer queries: its failures concern no client.
+    component: Option<Component>,
     reasons: Mutex<BTreeMap<Cause, String>>,
 }
 
 impl Status {
-    /// `component` is the build's.
-    pub fn new(component: Component) -> Self {
+    /// `component` is that of a build that answers queries.
+    pub fn new(component: Option<Component>) -> Self {
         Self {
             component,
             reasons: Mutex::default(),
@@ -56,9 +57,12 @@ impl Status {
     }
 
     fn report(&self, reasons: &BTreeMap<Cause, String>) {
+        let Some(component) = &self.component else {
+            return;
+        };
         match reasons.values().next() {
-            Some(reason) => self.component.not_ready(reason.clone()),
-            None => self.component.ready(),
+            Some(reason) => component.not_ready(reason.clone()),
+            None => component.ready(),
         }
     }
 }
@@ -71,7 +75,7 @@ mod tests {
     #[test]
     fn a_build_is_ready_once_no_part_fails() {
         let health = Health::default();
-        let status = Status::new(health.component("view.a"));
+        let status = Status::new(Some(health.component("view.a")));
         let (first, second) = (
             Cause::Partition("journal.a".into(), 0),
             Cause::Partition("journal.a".into(), 1),

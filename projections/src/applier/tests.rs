@@ -111,7 +111,9 @@ impl Store for FakeStore {
 fn applier(store: FakeStore) -> (Applier<FakeStore>, Arc<FakeStore>) {
     let store = Arc::new(store);
     let reports = Reports {
-        status: Arc::new(Status::new(Health::default().component("view.slow_v1"))),
+        status: Arc::new(Status::new(Some(
+            Health::default().component("view.slow_v1"),
+        ))),
         progress: Progress::default(),
         reader: "slow_v1".into(),
         lags: Lags::default(),
