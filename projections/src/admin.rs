@@ -6,7 +6,7 @@ pub use crate::{
 };
 
 use crate::{
-    builds::{Entry, State, registry},
+    builds::{Entry, RegistryError, State, registry},
     databases::Databases,
     operations::mark_as_dropped,
     registration::Registration,
@@ -14,7 +14,12 @@ use crate::{
 };
 use schemas::topics::PartitionCounts;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// Longest wait for a build to reach the serving one: while events arrive, each is ahead of the other now and then.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at the positions of both.
+const LEVEL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time from the moment a build stops serving until its tables are dropped. Processes read the list of builds every
 /// second, and a query takes 10 s at most.
 const DRAIN_TIME: Duration = Duration::from_secs(15);
@@ -110,36 +115,59 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
 /// Lets another build answer the queries of a view. It must have read everything that the serving build has.
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
-    let target = (known.operations)(databases, build);
-    let entries = registry::all(&databases.postgres).await?;
-    let mut serving = entries
-        .iter()
-        .filter(|entry| entry.view == name && entry.state == State::Serving);
-    if let Some(serving) = serving.next() {
-        // The serving build is read first, so it can only be ahead by less.
-        let of_serving = (known.operations)(databases, serving.build)
-            .positions()
-            .await?;
-        let of_target = target.positions().await?;
-        for ((topic, partition), serving) in of_serving {
-            let next_offset = of_target
-                .get(&(topic.clone(), partition))
-                .copied()
-                .unwrap_or(0);
-            if next_offset < serving {
-                return Err(AdminError::Behind {
-                    build: target.build(),
-                    topic,
-                    partition,
-                    next_offset,
-                    serving,
-                });
-            }
-        }
+    let mut entries = registry::all(&databases.postgres).await?;
+    entries.retain(|entry| entry.view == name);
+    if !entries.iter().any(|entry| entry.build == build) {
+        let view = name.to_owned();
+        return Err(RegistryError::NoBuild { view, build }.into());
+    }
+    if let Some(serving) = entries.iter().find(|one| one.state == State::Serving) {
+        let target = (known.operations)(databases, build);
+        let serving = (known.operations)(databases, serving.build);
+        wait_until_level(&*target, &*serving).await?;
     }
     let mut transaction = databases.postgres.begin().await?;
     registry::switch(name, build, &mut transaction).await?;
     transaction.commit().await?;
+    Ok(())
+}
+
+/// Waits until a build has read everything that the serving one has.
+async fn wait_until_level(
+    target: &dyn BuildOperations,
+    serving: &dyn BuildOperations,
+) -> Result<(), AdminError> {
+    let started = Instant::now();
+    loop {
+        match check_level(target, serving).await {
+            Err(AdminError::Behind { .. }) if started.elapsed() < LEVEL_TIMEOUT => {
+                tokio::time::sleep(LEVEL_INTERVAL).await;
+            }
+            checked => return checked,
+        }
+    }
+}
+
+async fn check_level(
+    target: &dyn BuildOperations,
+    serving: &dyn BuildOperations,
+) -> Result<(), AdminError> {
+    // The serving build is read first, so it can only be ahead by less.
+    let of_serving = serving.positions().await?;
+    let of_target = target.positions().await?;
+    for ((topic, partition), serving) in of_serving {
+        let next_offset = of_target.get(&(topic.clone(), partition)).copied();
+        let next_offset = next_offset.unwrap_or(0);
+        if next_offset < serving {
+            return Err(AdminError::Behind {
+                build: target.build(),
+                topic,
+                partition,
+                next_offset,
+                serving,
+            });
+        }
+    }
     Ok(())
 }
 
