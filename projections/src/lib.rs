@@ -53,7 +53,7 @@ pub use databases::Databases;
 pub use live::Live;
 pub use projector::{Runtime, Share};
 pub use recorded::{FoldError, Recorded};
-pub use registry::{TotalsError, live_routes, routes, run, totals};
+pub use registry::{TotalsError, live_routes, parked_events, routes, run, totals};
 pub use settings::{CqlSettings, PostgresSettings, SettingsError, SharedPartitions, ViewsSettings};
 pub use store::{Failure, Opened, Step, Store, StoreError};
 pub use view::{RowFeed, Table, View};

@@ -14,6 +14,8 @@ pub const EVENTS_RELEASED: &str = "daybook_projections_events_released_total";
 pub const EVENTS_STALE: &str = "daybook_projections_events_stale_total";
 /// Gauge: parked aggregates, without the discarded ones. Any value above 0 needs an operator.
 pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";
+/// Gauge: events that wait with parked aggregates, also discarded ones: those before its checkpoints that a build's rows lack.
+pub const PARKED_EVENTS: &str = "daybook_projections_parked_events";
 /// Histogram: seconds from a batch's fold to its commit, without failed attempts.
 pub const APPLY_SECONDS: &str = "daybook_projections_apply_seconds";
 /// Histogram: events in a committed batch.

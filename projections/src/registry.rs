@@ -6,6 +6,7 @@ use crate::{
     consistency::Waits,
     databases::Databases,
     live::{self, Live},
+    parking::table as parked,
     problems::QueryError,
     projector::Runtime,
     supervisor::{Assignment, Supervisor},
@@ -86,6 +87,24 @@ pub async fn totals(
         all.push((format!("{} {}", view.database, view.name), totals));
     }
     Ok(all)
+}
+
+/// The number of parked events that the totals of a view lack, for each view whose totals lack any. The builds are those of
+/// the last [`totals`].
+///
+/// # Errors
+/// The database's error.
+pub async fn parked_events(databases: &Databases) -> Result<Vec<(&'static str, i64)>, sqlx::Error> {
+    let counts = parked::counts(&databases.postgres).await?;
+    let with_totals = VIEWS.iter().filter(|view| view.totals.is_some());
+    let of_view = with_totals.filter_map(|view| {
+        let build = databases.serving.build(view.name)?;
+        let mut counts = counts.iter();
+        let count =
+            counts.find(|count| count.view_name == view.name && count.build == build.number)?;
+        (count.events > 0).then_some((view.name, count.events))
+    });
+    Ok(of_view.collect())
 }
 
 #[cfg(test)]

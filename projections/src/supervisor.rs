@@ -5,7 +5,7 @@ use crate::{
     databases::Databases,
     lag::Lags,
     metrics as names,
-    parking::table as parked,
+    parking::table::{self as parked, ParkedCount},
     projector::{Running, Runtime, Share, component},
     registration::Registration,
     repeated_failure::RepeatedFailure,
@@ -199,6 +199,7 @@ impl Supervisor {
             if let Some((share, running)) = self.running.remove(&build) {
                 running.stop().await;
                 self.lags.remove(build);
+                report_parked(build, None);
                 if !readers.contains(&*share.reader) {
                     self.runtime.health.remove(&component(&share.reader));
                 }
@@ -214,14 +215,11 @@ impl Supervisor {
     /// Passes requests for parked keys to their projectors, and counts the parked keys.
     async fn pass_requests_on(&mut self) -> Result<(), sqlx::Error> {
         let pool = &self.databases.projectors;
-        let mut counts: BTreeMap<(String, i32), i64> = BTreeMap::new();
-        for (view, build, count) in parked::counts(pool).await? {
-            counts.insert((view, build), count);
-        }
-        for Build { view, number } in self.running.keys() {
-            let count = counts.get(&((*view).to_owned(), *number)).copied();
-            gauge!(names::PARKED_KEYS, "view" => *view, "build" => number.to_string())
-                .set(count.unwrap_or(0) as f64);
+        let counts = parked::counts(pool).await?;
+        for build in self.running.keys() {
+            let is_of_build =
+                |count: &&ParkedCount| count.view_name == build.view && count.build == build.number;
+            report_parked(*build, counts.iter().find(is_of_build));
         }
         if counts.is_empty() {
             return Ok(());
@@ -237,4 +235,15 @@ impl Supervisor {
         }
         Ok(())
     }
+}
+
+/// Exports the numbers of a build's parked aggregates and of their events.
+fn report_parked(build: Build, count: Option<&ParkedCount>) {
+    let labels = [
+        ("view", build.view.to_owned()),
+        ("build", build.number.to_string()),
+    ];
+    let (keys, events) = count.map_or((0, 0), |count| (count.keys, count.events));
+    gauge!(names::PARKED_KEYS, &labels).set(keys as f64);
+    gauge!(names::PARKED_EVENTS, &labels).set(events as f64);
 }

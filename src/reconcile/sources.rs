@@ -67,6 +67,11 @@ impl<'a> Sources<'a> {
             sources.push(SourceTotals { name, at });
         }
         let mut comparison = Comparison::default();
+        for (view, events) in projections::parked_events(&self.databases).await? {
+            comparison.warn(format!(
+                "{events} events are parked, so the totals of view {view} lack them: `daybook views parked {view}`"
+            ));
+        }
         sources.extend(
             self.topic_totals(&progress, topic_ends, &mut comparison)
                 .await?,

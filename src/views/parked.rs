@@ -6,7 +6,7 @@ use projections::{
     admin,
     parking::{
         ParkedKey,
-        table::{self as table, Parked},
+        table::{self, Parked},
     },
 };
 use std::{process::ExitCode, time::Duration};
@@ -18,8 +18,6 @@ const COMMITS_SHOWN_MAX: i64 = 20;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two looks at the list.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// The state of an aggregate whose request waits.
-const REQUESTED: &str = "RETRY";
 
 /// `daybook views parked`
 pub(super) async fn list(servers: &Servers, view: Option<&str>) -> Result<ExitCode> {
@@ -112,7 +110,7 @@ pub(super) async fn retry(
         let mut left = table::list(Some(view), pool).await?;
         left.retain(|parked| key.is_none_or(|key| key == parked.key));
         left.retain(|parked| parked.state != "DISCARDED");
-        if left.iter().any(|parked| parked.state == REQUESTED) {
+        if left.iter().any(|parked| parked.state == table::REQUESTED) {
             if started.elapsed() > RETRY_TIMEOUT {
                 bail!(
                     "no projector has tried again: check that one runs, and `daybook views list`"

@@ -30,6 +30,15 @@ impl<S: Store> Applier<S> {
     ) -> Result<(), ReleaseError> {
         let build = self.store.build();
         let Build { view, number } = build;
+        // The request may be an old one: it was fulfilled, or refused and then discarded, while it waited here.
+        match parked::state(build, key, postgres).await? {
+            Some(state) if state == parked::REQUESTED => {}
+            Some(_) => return Ok(()),
+            None => {
+                self.parked.remove(&key.key);
+                return Ok(());
+            }
+        }
         let limit = RELEASED_COMMITS_MAX;
         let mut released = 0_u64;
         loop {

@@ -7,6 +7,8 @@ use sqlx::{FromRow, PgConnection, PgPool};
 
 /// Most requests for a retry that are read at once.
 pub const REQUESTS_MAX: i64 = 100;
+/// The state of an aggregate whose commits an operator wants to be applied.
+pub const REQUESTED: &str = "RETRY";
 
 /// A parked aggregate, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -31,13 +33,26 @@ pub struct Parked {
     pub parked_us: i64,
     /// Failed attempts to apply the commit.
     pub attempts: i32,
-    /// Of a discarded aggregate: the operator.
+    /// The operator who discarded the aggregate.
     pub discarded_by: Option<String>,
-    /// Of a discarded aggregate: the operator's reason.
+    /// Why the operator discarded it.
     pub reason: Option<String>,
     /// Number of waiting commits, with the first one.
     pub commits: i64,
     /// Number of their events.
+    pub events: i64,
+}
+
+/// The number of parked aggregates of a build.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ParkedCount {
+    /// The view.
+    pub view_name: String,
+    /// The build's number.
+    pub build: i32,
+    /// Number of aggregates, without the discarded ones.
+    pub keys: i64,
+    /// Number of waiting events, also those of discarded aggregates: the build's rows lack them.
     pub events: i64,
 }
 
@@ -198,7 +213,27 @@ pub(crate) async fn remove(
     Ok(usize::try_from(removed.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// Records a failed attempt to apply a parked key's commits; it is parked until the next request.
+/// The state of a parked key; `None` if it is not parked.
+pub(crate) async fn state(
+    build: Build,
+    key: &ParkedKey,
+    pool: &PgPool,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT state FROM view_parked_keys WHERE view_name = $1 AND build = $2 AND topic = $3 \
+         AND partition = $4 AND key = $5",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .bind(&key.topic)
+    .bind(key.partition)
+    .bind(&key.key)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Records a failed attempt to apply a parked key's commits; it is parked until the next request. A key that was
+/// discarded meanwhile stays so.
 pub(crate) async fn record_failure(
     build: Build,
     key: &ParkedKey,
@@ -207,8 +242,9 @@ pub(crate) async fn record_failure(
     pool: &PgPool,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE view_parked_keys SET state = 'PARKED', attempts = attempts + 1, first_offset = $6, \
-         error = $7 WHERE view_name = $1 AND build = $2 AND topic = $3 AND partition = $4 AND key = $5",
+        "UPDATE view_parked_keys SET state = CASE state WHEN 'RETRY' THEN 'PARKED' ELSE state END, \
+         attempts = attempts + 1, first_offset = $6, error = $7 \
+         WHERE view_name = $1 AND build = $2 AND topic = $3 AND partition = $4 AND key = $5",
     )
     .bind(build.view)
     .bind(build.number)
@@ -242,10 +278,14 @@ pub(crate) async fn requested(pool: &PgPool) -> Result<Vec<(String, i32, ParkedK
     Ok(stored.into_iter().map(request).collect())
 }
 
-/// The number of parked keys of each build, without the discarded ones.
-pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
+/// The numbers of parked keys and their events, of each build that has any.
+pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<ParkedCount>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT view_name, build, count(*) FROM view_parked_keys WHERE state <> 'DISCARDED' \
+        "SELECT view_name, build, \
+             count(DISTINCT (topic, partition, key)) FILTER (WHERE state <> 'DISCARDED') AS keys, \
+             coalesce(sum(waiting.events), 0)::bigint AS events \
+         FROM view_parked_keys \
+         LEFT JOIN view_parked_commits AS waiting USING (view_name, build, topic, partition, key) \
          GROUP BY view_name, build",
     )
     .fetch_all(pool)
@@ -257,7 +297,7 @@ pub async fn list(view: Option<&str>, pool: &PgPool) -> Result<Vec<Parked>, sqlx
     sqlx::query_as(
         "SELECT view_name, build, topic, partition, key, state, first_offset, error, \
              (extract(epoch FROM parked_at) * 1000000)::bigint AS parked_us, attempts, discarded_by, \
-             reason, count(waiting.*) AS commits, coalesce(sum(waiting.events), 0)::bigint AS events \
+             reason, count(waiting.\"offset\") AS commits, coalesce(sum(waiting.events), 0)::bigint AS events \
          FROM view_parked_keys AS parked \
          LEFT JOIN view_parked_commits AS waiting USING (view_name, build, topic, partition, key) \
          WHERE $1::text IS NULL OR view_name = $1 \

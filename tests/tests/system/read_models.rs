@@ -7,9 +7,7 @@ use schemas::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
-use system_tests::{
-    environment::online_retail, python::python, totals_by_source::serving_build,
-};
+use system_tests::{environment::online_retail, python::python, totals_by_source::serving_build};
 use tokio::sync::OnceCell;
 
 /// Longest time for reading the CSV.
