@@ -5,9 +5,10 @@
 use crate::{
     config::Config,
     serve::{self, operations},
+    setup,
 };
 use journal::{Readers, Source};
-use kafka::{Admin, Registry};
+use kafka::Admin;
 use projections::{Databases, Runtime};
 use schemas::topics::{PartitionCounts, TOPICS};
 use service::{
@@ -30,7 +31,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let source = Source {
         kafka: config.kafka.clone(),
         admin: Admin::new(&config.kafka)?,
-        registry: Registry::new(&config.registry)?,
+        registry: setup::tool_registry(&config)?,
     };
     let router = operations::router(
         health.clone(),

@@ -7,11 +7,11 @@ mod builds;
 mod parked;
 mod progress;
 
-use crate::config::Config;
+use crate::{config::Config, setup};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use journal::Source;
-use kafka::{Admin, Registry};
+use kafka::Admin;
 use projections::{
     Databases,
     builds::{Entry, State, registry},
@@ -119,7 +119,7 @@ pub enum ViewsCommand {
         /// Why they will not be applied
         #[arg(long)]
         reason: String,
-        /// Who decided it [default: the value of USER]
+        /// The person who decided it [default: the value of USER]
         #[arg(long)]
         by: Option<String>,
     },
@@ -138,7 +138,7 @@ pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
         source: Source {
             kafka: config.kafka.clone(),
             admin: Admin::new(&config.kafka)?,
-            registry: Registry::new(&config.registry)?,
+            registry: setup::tool_registry(config)?,
         },
     };
     match command {
