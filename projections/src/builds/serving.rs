@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// The serving build of each view. Cheap to clone.
 ///
-/// After a switch, a process may answer from the former build for one interval of the supervisor. That build is
+/// After a switch, a process may answer from the former build for one interval of the supervisor. This build is
 /// still projected, so its answers are complete.
 #[derive(Debug, Clone)]
 pub struct Serving {
