@@ -6,6 +6,7 @@ use crate::{
     lag::Lags,
     metrics as names,
     parking::table::{self as parked, ParkedCount},
+    postgres,
     projector::{Running, Runtime, Share, component},
     registration::Registration,
     repeated_failure::RepeatedFailure,
@@ -133,7 +134,12 @@ impl Supervisor {
             registry::create_first_builds(&pool, &names).await?;
             self.has_builds = true;
         }
-        let entries = registry::all(&pool).await?;
+        let entries = registry::all(&pool).await;
+        if let Err(RegistryError::Postgres(error)) = &entries {
+            // An operator may have dropped the database: it is created again.
+            self.has_builds = !postgres::is_schema_missing(error);
+        }
+        let entries = entries?;
         let wanted = self.wanted(&entries);
         // In this order: the progress of a former build must end no wait of a query that the new one answers.
         self.stop_others(&wanted).await;

@@ -196,7 +196,8 @@ pub async fn previous(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
         .ok_or_else(|| RegistryError::NothingToUndo { view: view.into() })
 }
 
-/// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller drops its tables.
+/// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller drops its tables, and may do so
+/// again: an earlier attempt may have ended before that.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -208,11 +209,12 @@ pub async fn drop(
     let entries = locked(view, connection).await?;
     let target = find(&entries, view, build)?;
     match target.state {
-        State::Building | State::Previous => {}
+        State::Building | State::Previous => {
+            set_state(view, &[build], State::Dropped, connection).await?;
+        }
+        State::Dropped => {}
         State::Serving => return Err(target.wrong_state("switch to another build first")),
-        State::Dropped => return Err(target.wrong_state("nothing is left of it")),
     }
-    set_state(view, &[build], State::Dropped, connection).await?;
     forget(view, build, connection).await?;
     Ok(())
 }

@@ -113,7 +113,7 @@ pub(crate) async fn insert(
     if !causes.is_empty() {
         let keys: Vec<&str> = causes.iter().map(|(commit, _)| &*commit.key).collect();
         let offsets: Vec<i64> = causes.iter().map(|(commit, _)| commit.offset).collect();
-        let errors: Vec<&str> = causes.iter().map(|(_, error)| *error).collect();
+        let errors: Vec<String> = causes.iter().map(|(_, error)| storable(error)).collect();
         sqlx::query(
             "INSERT INTO view_parked_keys (view_name, build, topic, partition, key, first_offset, error) \
              SELECT $1, $2, $3, $4, * FROM UNNEST($5::text[], $6::bigint[], $7::text[]) \
@@ -152,6 +152,11 @@ pub(crate) async fn insert(
         .await?;
     }
     Ok(())
+}
+
+/// An error's text without characters that Postgres refuses: a refused reason would be stuck, not parked.
+fn storable(error: &str) -> String {
+    error.replace('\0', "\u{fffd}")
 }
 
 /// The first waiting commits of a key, in order, at most `limit`.
@@ -252,7 +257,7 @@ pub(crate) async fn record_failure(
     .bind(key.partition)
     .bind(&key.key)
     .bind(offset)
-    .bind(error)
+    .bind(storable(error))
     .execute(pool)
     .await?;
     Ok(())
