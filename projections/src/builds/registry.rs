@@ -269,7 +269,8 @@ pub async fn replace(
 }
 
 /// Locks a build against being dropped, until the end of the transaction. Returns whether its tables were created;
-/// `None` for a build that is not projected.
+/// `None` for a build that is not projected. The lock is exclusive: two nodes that shared it could not both record that the
+/// tables exist, because each would wait for the other.
 ///
 /// # Errors
 /// Postgres's error.
@@ -279,7 +280,7 @@ pub(crate) async fn has_tables(
 ) -> Result<Option<bool>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT has_tables FROM view_builds \
-         WHERE view_name = $1 AND build = $2 AND state <> 'DROPPED' FOR SHARE",
+         WHERE view_name = $1 AND build = $2 AND state <> 'DROPPED' FOR UPDATE",
     )
     .bind(build.view)
     .bind(build.number)
