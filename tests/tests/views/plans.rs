@@ -86,8 +86,8 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
                         let filters = [customer, country, kind, time];
                         let filters = filters.into_iter().filter(|filter| !filter.is_empty());
                         let filters = filters.collect::<Vec<_>>().join("&");
-                        let plan = explain_page(pool, BUILD, &format!("{filters}&limit={LIMIT}"));
-                        let plan = plan.await.unwrap();
+                        let query = format!("{filters}&limit={LIMIT}");
+                        let plan = explain_page(pool, BUILD, &query).await.unwrap();
                         let read = rows_read(&plan[0]["Plan"]);
                         if read > f64::from(ROWS_READ_MAX) {
                             expensive.push(format!("{filters}: {read} rows"));

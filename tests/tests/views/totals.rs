@@ -2,7 +2,7 @@
 
 use crate::{
     backends::{OnBoth, run},
-    log::{batch, open},
+    log::{apply_batch, batch, open},
     queries::{assert_problem, get, id, sale, sale_commit, serve},
 };
 use journal::Valid;
