@@ -142,7 +142,7 @@ start_tests() { # NAME NICENESS CARGO-ARGUMENT...
   shift 2
   heading "tests in the background: $name"
   test_started[$name]=$SECONDS
-  (cd "$root" && without_lock exec setsid nice -n "$niceness" cargo test --locked --no-fail-fast "$@") \
+  (cd "$root" && without_lock exec setsid "$local_dir/at_priority.sh" "$niceness" cargo test --locked --no-fail-fast "$@") \
     > "$(test_log "$name")" 2>&1 < /dev/null &
   test_pid[$name]=$!
 }

@@ -7,7 +7,7 @@ pub use error::AdminError;
 
 use crate::{prefix::TopicPrefix, settings::KafkaSettings};
 use durability::durability;
-use error::{is_transient, is_unsettled, mismatch, not_settled, refused};
+use error::{config_hidden, is_transient, is_unsettled, mismatch, not_settled, refused};
 use rdkafka::{
     admin::{
         AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -29,9 +29,6 @@ use tokio::{sync::Semaphore, time::Instant};
 
 /// The field of a topic's configuration that limits the size of a batch.
 const MESSAGE_BYTES: &str = "max.message.bytes";
-/// The reason if the brokers' answer has no property, as it does if the principal may not read them.
-const CONFIG_HIDDEN: &str =
-    "its configuration can't be read: the brokers name no property; is DescribeConfigs authorized?";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -198,10 +195,7 @@ impl Admin {
         let resource = ResourceSpecifier::Topic(&name);
         let described = self.client.describe_configs([&resource], &options()).await;
         match described.map_err(|error| self.unreachable(&error))?.pop() {
-            // The library drops the brokers' error code here.
-            Some(Ok(described)) if described.entries.is_empty() => {
-                Err(refused(topic, &CONFIG_HIDDEN))
-            }
+            Some(Ok(described)) if described.entries.is_empty() => Err(config_hidden(topic)),
             Some(Ok(described)) => Ok(described),
             Some(Err(code)) => Err(match self.topic_error(topic, code) {
                 AdminError::Refused { topic, reason } => {

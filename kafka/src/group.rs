@@ -22,7 +22,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
-    types::RDKafkaRespErr,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use std::{
     collections::BTreeSet,
@@ -54,7 +54,7 @@ pub struct Hint {
     /// after the group has removed this member, and after a suspension until the member knows whether the group
     /// has.
     pub is_current: bool,
-    /// Why the brokers fenced this member, or why it left the group, until it has an assignment again.
+    /// Why the brokers refuse or fenced this member, or why it left the group, until it has an assignment again.
     pub error: Option<String>,
 }
 
@@ -341,7 +341,7 @@ impl Member {
             }
             self.check_suspension(&mut suspension, Instant::now());
             if let Some(Err(error)) = consumer.poll(POLL_TIMEOUT) {
-                tracing::debug!(group = self.group, %error, "polling the group failed");
+                self.report(&error);
             }
             let reason = starvation.reason_to_leave(&self.watchdog, Instant::now());
             phase = match (phase, reason) {
@@ -359,6 +359,26 @@ impl Member {
                 (Phase::Fenced(at), _) => Phase::Fenced(at),
             };
         }
+    }
+
+    /// An operator must grant a missing right. The library recovers from the other errors by itself, and a member that
+    /// can't join any longer loses its assignment.
+    fn report(&self, error: &KafkaError) {
+        tracing::debug!(group = self.group, %error, "polling the group failed");
+        let is_refused =
+            error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
+        let reason = Some(format!(
+            "member {} of group {}: {error}",
+            self.name, self.group
+        ));
+        self.hint.send_if_modified(|hint| {
+            let is_new = is_refused && !hint.is_current && hint.error != reason;
+            if is_new {
+                tracing::error!(reason, "the brokers don't let this member join its group");
+                hint.error = reason;
+            }
+            is_new
+        });
     }
 
     /// Leaves the group, because the process makes no progress.

@@ -73,6 +73,14 @@ pub(super) fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError
     }
 }
 
+/// A topic's configuration has no property, because the principal may not read them. The library drops the brokers'
+/// error code.
+pub(super) fn config_hidden(topic: &str) -> AdminError {
+    let reason =
+        "its configuration has no property that can be read; is DescribeConfigs authorized?";
+    refused(topic, &reason)
+}
+
 pub(super) fn mismatch<T: ToString>(
     spec: &TopicSpec,
     property: &str,
