@@ -149,8 +149,8 @@ async fn a_refused_call_changes_nothing() -> Result<()> {
         ("view orders_by_customer --context orders", "already exists"),
         ("view orders --context orders", "already exists"),
         (
-            "view customers --context orders",
-            "already serves /customers/",
+            "view products --context catalog",
+            "already serves /products/",
         ),
     ];
     // Nothing is written twice.
