@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 use system_tests::{
-    Deployment, Node, Poll,
+    Deployment, Node, Poll, Totals,
     free_address::free_address,
     http::send,
     sale::{import_sale, sale},
@@ -60,7 +60,7 @@ pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
             let of_postgres = totals_by_source::of_postgres(deployment).await;
             let of_cql = totals_by_source::of_cql(deployment).await;
             let are_all =
-                |found: &Result<_>| found.as_ref().is_ok_and(|found| found.sales == expected);
+                |found: &Result<Totals>| found.as_ref().is_ok_and(|found| found.sales == expected);
             let has_all = are_all(&of_postgres) && are_all(&of_cql);
             Ok(Poll::of(has_all, || format!("{of_postgres:?}, {of_cql:?}")))
         },
