@@ -17,7 +17,7 @@ wait_until() { # WHAT SECONDS_MAX WATCHED CHECK...; WATCHED is NAME:PID, or - fo
   local what=$1 seconds_max=$2 watched=$3 started=$SECONDS said=$SECONDS
   shift 3
   until "$@"; do
-    if [ "$watched" != - ] && ! is_ours "${watched%%:*}" "${watched#*:}"; then return 2; fi
+    if [ "$watched" != - ] && ! is_still_ours "${watched%%:*}" "${watched#*:}"; then return 2; fi
     if [ $((SECONDS - started)) -ge "$seconds_max" ]; then return 1; fi
     if [ $((SECONDS - said)) -ge $progress_interval_s ]; then
       said=$SECONDS

@@ -34,6 +34,11 @@ is_ours() { # NAME PID
   return 1
 }
 
+# While a process executes another program, as setsid does, its command line is empty for a moment.
+is_still_ours() { # NAME PID
+  is_ours "$@" || { sleep 0.5 && is_ours "$@"; }
+}
+
 # Prints the start time of a process and its state. The start time tells it from a later process with its pid.
 process_status() { # PID
   local status
