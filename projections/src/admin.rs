@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// Longest wait for a build to reach the serving one: while events arrive, each is ahead of the other now and then.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two looks at the positions of both.
+/// Time between two checks of the positions of both.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time from the moment a build stops serving until its tables are dropped. Processes read the list of builds every
 /// second, and a query takes 10 s at most.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const COMMITS_SHOWN_MAX: i64 = 20;
 /// Longest wait for the projectors to try again. They read requests every second.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time between two looks at the list.
+/// Time between two checks of the list.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `daybook views parked`
