@@ -8,10 +8,12 @@
 mod audit_copies;
 mod batch_ends;
 mod batches;
+mod cells;
 mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod importer;
 mod live;
 mod lost_registry;
 mod missing_schema;
@@ -20,6 +22,7 @@ mod openapi;
 mod outages;
 mod parked_events;
 mod positions;
+mod projector_faults;
 mod projectors;
 mod queries;
 mod read_models;
@@ -136,6 +139,11 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
 /// Tests with a deployment of their own, of the views' projectors.
 fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
+    tests.extend(own!(runner, projector_faults: [
+        a_projector_killed_at_random_points_of_an_import_leaves_every_view_right,
+        a_projector_suspended_past_its_session_applies_no_event_that_another_has_applied,
+        terminated_transactions_of_a_projector_leave_every_view_right,
+    ]));
     tests.extend(own!(runner, view_builds: [
         a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
         a_differing_row_is_shown_with_its_events,
@@ -244,6 +252,8 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_foreign_client_reads_the_same_totals,
     ]));
     tests.extend(shared!(runner, read_models: [
+        the_view_of_orders_has_every_cell_of_the_file,
+        the_history_of_orders_has_every_cell_of_the_file,
         the_view_of_customers_has_every_cell_of_the_file,
         the_view_of_countries_has_every_cell_of_the_file,
         the_catalog_has_every_cell_of_the_file,
