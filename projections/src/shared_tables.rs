@@ -44,11 +44,18 @@ pub(crate) async fn begin_with_tables(
     Ok(transaction)
 }
 
+/// Longest time for the creation of tables in the CQL store, during which the transaction in Postgres is idle: longer than
+/// one attempt to open a build.
+const SET_UP_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
 /// Waits until no other node creates tables, in either database, until the end of the transaction.
 ///
 /// # Errors
 /// Postgres's error.
 pub(crate) async fn lock_set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(SET_UP_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(SET_UP_LOCK)
         .execute(connection)

@@ -142,6 +142,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, projector_faults: [
         a_projector_killed_at_random_points_of_an_import_leaves_every_view_right,
         a_projector_suspended_past_its_session_applies_no_event_that_another_has_applied,
+        a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor,
         terminated_transactions_of_a_projector_leave_every_view_right,
     ]));
     tests.extend(own!(runner, view_builds: [

@@ -1,4 +1,4 @@
-//! Faults of a projector during an import: kills, lost connections to Postgres, and a suspension. Afterwards every view
+//! Faults of a projector: kills, lost connections to Postgres, and suspensions. After those during an import, every view
 //! has the cells of the file, and a build that is projected without a fault has the same rows.
 
 use crate::{
@@ -7,6 +7,7 @@ use crate::{
     import::check_sources,
     importer::{Importer, shortened},
     projectors::{ORDERS, node_and_two_projectors, opened},
+    void_records::sell,
 };
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
@@ -23,7 +24,7 @@ const KILLS: usize = 5;
 const KILLS_FULL: usize = 50;
 /// The seed of the random points, to repeat those of a failure. By default each run has another one.
 const SEED: &str = "DEV_TEST_SEED";
-/// Longest time until a projector that has started has opened partitions.
+/// Longest time until a projector has opened partitions, or applies events.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from one point of the import to the next one.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
@@ -190,6 +191,56 @@ async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Resu
     check_views(deployment, &mut node, &file, &expectation).await?;
     suspended.ready().await?;
     successor.ready().await
+}
+
+/// The transaction of a suspended process keeps its locks until the server ends it.
+pub async fn a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut suspended = deployment.projector_at(free_address()?).await?;
+    node.ready().await?;
+    has_opened_partitions(&suspended).await?;
+    let mut sales = sell(&node, "before").await?;
+    node.caught_up().await?;
+
+    // The projector has moved its checkpoint when it waits for this lock.
+    let pool = deployment.postgres().await?;
+    let mut transaction = pool.begin().await?;
+    sqlx::query("LOCK TABLE orders_v2_lines_b1 IN EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await?;
+    sales += sell(&node, "during").await?;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND wait_event_type = 'Lock' AND backend_xid IS NOT NULL";
+    until("a transaction that waits", OPEN_TIMEOUT, async || {
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await?;
+        Ok(Poll::of(waiting > 0, || format!("{waiting} transactions")))
+    })
+    .await?;
+    suspended.signal("STOP").await?;
+    transaction.rollback().await?;
+    pool.close().await;
+
+    let mut successor = deployment.projector_at(free_address()?).await?;
+    has_sales(deployment, sales).await?;
+    suspended.signal("CONT").await?;
+    sales += sell(&node, "after").await?;
+    has_sales(deployment, sales).await?;
+    node.caught_up().await?;
+    suspended.ready().await?;
+    successor.ready().await
+}
+
+/// Waits until the view in Postgres has all sales.
+async fn has_sales(deployment: &Deployment, sales: usize) -> Result<()> {
+    let expected = i64::try_from(sales)?;
+    until("every sale in Postgres", MOVE_TIMEOUT, async || {
+        let totals = totals_by_source::of_postgres(deployment).await;
+        let has_all = totals.as_ref().is_ok_and(|found| found.sales == expected);
+        Ok(Poll::of(has_all, || format!("{totals:?} of {sales}")))
+    })
+    .await
 }
 
 /// Two projectors together have applied no event twice, if each view has one build.
