@@ -151,6 +151,7 @@ async fn answer_all(
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             if shared.behaviour == Behaviour::BreakAfter(answered) {
+                discard(&mut body).await;
                 // The importer may have closed the connection already.
                 let _ = answers
                     .send(Err(io::Error::other("connection broken by the test")))
@@ -158,7 +159,8 @@ async fn answer_all(
                 return;
             }
             if shared.behaviour == Behaviour::EndAfter(answered) {
-                return;
+                drop(answers);
+                return discard(&mut body).await;
             }
             if shared.behaviour == Behaviour::StallAfter(answered) {
                 std::future::pending::<()>().await;
@@ -173,6 +175,12 @@ async fn answer_all(
             }
         }
     }
+}
+
+/// Reads the rest of a request. A connection that is closed with unread data is reset, and the importer may then lose
+/// answers that it has not read yet.
+async fn discard(body: &mut BodyDataStream) {
+    while let Some(Ok(_)) = body.next().await {}
 }
 
 impl Shared {
