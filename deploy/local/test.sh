@@ -75,9 +75,9 @@ all_tests() {
       *) unit_targets+=(--test "$name") ;;
     esac
   done
-  start_tests units 19 --workspace --lib --bins "${unit_targets[@]}"
+  start_tests units 10 --workspace --lib --bins "${unit_targets[@]}"
   # Cargo runs the examples in comments only on their own.
-  start_tests docs 19 --workspace --doc
+  start_tests docs 10 --workspace --doc
   heading "waiting for the servers"
   if ! await_servers; then
     failed=$((failed + 1))
