@@ -29,7 +29,7 @@ pub struct Difference {
     pub left: Option<String>,
     /// The row of the other build.
     pub right: Option<String>,
-    /// The row that a fold of the whole log gives, or the reason why there is none.
+    /// The row that a fold of the whole log gives, or the reason why the fold failed.
     pub folded: Result<Option<String>, String>,
     /// The row's first events.
     pub events: Vec<EventOfRow>,

@@ -18,7 +18,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(4);
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Joins the group as `member`, a name that no other process has at the time, until shutdown. Returns the partitions of
-/// this process, which are none at first.
+/// this process. The set is empty until the group assigns some.
 ///
 /// # Errors
 /// [`GroupError`]: a wrong setting.

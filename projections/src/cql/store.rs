@@ -173,7 +173,7 @@ impl<V: CqlView> CqlStore<V> {
         }
         let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
         let (build, mut transaction) = (self.build, self.postgres.begin().await?);
-        // Without this lock, the entries of a build that is being dropped would stay for ever.
+        // The lock prevents entries of a build that is being dropped, which nothing would remove.
         if registry::has_tables(build, &mut transaction)
             .await?
             .is_none()

@@ -23,7 +23,7 @@ const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Checks that there is an order or credit note with this id.
 ///
 /// # Errors
-/// 404: there is none. 503: the database does not answer.
+/// 404: no order or credit note has the id. 503: the database does not answer.
 pub async fn check_order(databases: &Databases, id: &str) -> Result<(), Problem> {
     let detail = format!("no order or credit note has the id {id}: pass an id from the list");
     check(databases, "order_id", id, ("ORDER_NOT_FOUND", detail)).await
@@ -32,7 +32,7 @@ pub async fn check_order(databases: &Databases, id: &str) -> Result<(), Problem>
 /// Checks that there is an order or credit note of this customer.
 ///
 /// # Errors
-/// 404: there is none. 503: the database does not answer.
+/// 404: the customer has no order or credit note. 503: the database does not answer.
 pub async fn check_customer(databases: &Databases, id: &str) -> Result<(), Problem> {
     let detail = format!("no order has the customer {id}: pass the customer of an order");
     check(databases, "customer_id", id, ("CUSTOMER_NOT_FOUND", detail)).await

@@ -162,7 +162,7 @@ async fn list_products(
 
 /// Products whose descriptions begin with a prefix, for a search field that completes names.
 #[utoipa::path(get, path = "/products/suggestions", tag = "catalog", params(SuggestionsQuery), responses(
-    (status = 200, description = "The first products by name; empty if there is none.", body = Suggestions,
+    (status = 200, description = "The first products by name. The list is empty if no product matches.", body = Suggestions,
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
     ListProblems))]
 async fn suggest_products(
