@@ -1,8 +1,8 @@
 """One measurement of bench/idle: idle.py BINARY FOLDER PARTITIONS PORT. Prints a JSON object of figures.
 
-Starts a node with new topics, stops it, and measures a second start of it. Then kills the node, and starts another node with
-the same state directory, which takes over all partitions once the session of the killed node has ended. The time of the
-take-over begins when the group assigns the partitions, so it does not include the session time-out.
+Starts a node with new topics, stops it, and measures a second start of the node. Then kills the node, and starts another node
+with the same state directory, which takes over all partitions once the session of the killed node has ended. The time of the
+take-over begins when the group assigns the partitions, so the session time-out is not included.
 """
 
 import datetime
@@ -37,7 +37,7 @@ class Node:
             if self.process.poll() is not None:
                 sys.exit(f"the node ended with {self.process.returncode}; see {self.log}")
             if time.monotonic() - self.started > READY_SECONDS_MAX:
-                sys.exit(f"the node is not ready within {READY_SECONDS_MAX} s; see {self.log}")
+                sys.exit(f"the node was not ready within {READY_SECONDS_MAX} s; see {self.log}")
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
                     if answer.status == 200 and json.load(answer).get("components"):

@@ -63,7 +63,7 @@ async def connect(address, number, form, places):
         status = await reader.readline()
         if status.split()[1] not in (b"101", b"200"):
             sys.exit(f"client {number} was refused: {status}")
-        # The first block, or the first message, has the position of the client.
+        # The first SSE block, or the first WebSocket message, has the client's position.
         await reader.readuntil(b"journal.orders/0@")
     return reader, writer
 

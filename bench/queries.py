@@ -1,4 +1,4 @@
-"""The run of bench/queries: queries.py PROGRAMS FOLDER PRODUCTS ORDERS PORT. Prints a JSON object per load.
+"""The measurement of bench/queries: queries.py PROGRAMS FOLDER PRODUCTS ORDERS PORT. Prints a JSON object per load.
 
 Starts a node, creates products and orders through the API, waits until every view has them, and runs the loads of
 bench/http-load, one after the other. The orders repeat the invoices of UCI Online Retail, drawn at random with a fixed seed.
@@ -84,7 +84,7 @@ def read_file(path):
 
 
 def product_lines(products, count):
-    """The products of the file again and again, each time with another suffix of SKU and description."""
+    """Repeats the products of the file, each time with another suffix of SKU and description."""
     for number in range(count):
         sku, description, price = products[number % len(products)]
         edition = number // len(products)
@@ -133,7 +133,7 @@ def order_ids(address, orders, draw):
 
 
 def searches(products, draw):
-    """Searches for one or two words of a product, with the counts by price; half of them in a range of prices."""
+    """Searches for one or two words of a product, with the counts by price. Half of the searches have a range of prices."""
     for number in range(KEYS):
         words = [word for word in draw.choice(products)[1].split() if word.isalpha() and len(word) > 2] or ["heart"]
         query = {"q": " ".join(draw.sample(words, min(len(words), 1 + number % 2))), "facets": "true"}

@@ -23,7 +23,7 @@ pub enum Command {
     Serve,
     /// Run a node with the write side only: it accepts commands and owns a share of the journals' partitions
     Commands,
-    /// Run a process that projects a share of the views' partitions, beside others
+    /// Run a process that projects a share of the views' partitions, in parallel with other processes
     Projector,
     /// Manage Kafka topics
     #[command(subcommand)]

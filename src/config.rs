@@ -48,8 +48,8 @@ pub struct HttpSettings {
     /// Longest time that a query waits until its view has applied the positions in its `Daybook-Position`, in
     /// milliseconds. Default 2000; at most 30000.
     pub position_wait_ms: u64,
-    /// Maximum number of live clients of the process: streams of the events of an order or a customer. Further ones are
-    /// refused with 503. Default 10000.
+    /// Maximum number of live clients of the process: streams of the events of an order or a customer. Further clients
+    /// are refused with 503. Default 10000.
     pub live_clients_max: usize,
 }
 

@@ -1,6 +1,7 @@
-//! `daybook projector`: projects a share of the views' partitions, beside other processes.
+//! `daybook projector`: projects a share of the views' partitions, in parallel with other processes.
 //!
-//! It answers no query: its HTTP server has health, metrics and its progress. It creates no topic and no schema.
+//! The process answers no queries: its HTTP server has health, metrics and progress. It creates no topics and no
+//! schemas.
 
 use crate::{
     config::Config,

@@ -49,7 +49,7 @@ pub enum SetupError {
         /// A record of its log.
         record: ProvedRecord,
     },
-    /// The ends of the journals can't be read.
+    /// The schema ids of the journals' records can't be read.
     #[error("failed to read the schema ids of the journals: {0}")]
     Log(describe::ReadError),
     /// The schemas are not ready.

@@ -5,7 +5,7 @@
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
 
-/// Most bytes that decoding may allocate for one array. Kafka's records are smaller than 1 MB; a corrupt
+/// Maximum number of bytes that decoding may allocate for one array. Kafka's records are smaller than 1 MB; a corrupt
 /// length must not exhaust the memory.
 const ALLOCATION_BYTES_MAX: usize = 64 << 20;
 /// Length of the wire header before the Avro datum.
@@ -14,7 +14,7 @@ const HEADER_BYTES: usize = 5;
 /// The schema that records were written with.
 #[derive(Debug)]
 pub struct WriterSchema {
-    /// Its text, as in the registry.
+    /// The schema's text, as in the registry.
     pub text: String,
     schema: Schema,
 }
@@ -47,7 +47,7 @@ pub struct Decision {
 pub struct Event {
     /// The Avro record's name, without its namespace.
     pub name: String,
-    /// Its fields, in the schema's order.
+    /// The event's fields, in the schema's order.
     pub fields: Vec<(String, Value)>,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 use schemas::ids;
 use std::collections::{BTreeMap, HashMap};
 
-/// Most findings of a partition that are kept; all are counted.
+/// Maximum number of findings that are kept per partition; all findings are counted.
 const FINDINGS_KEPT_MAX: usize = 100;
 
 /// The check of one partition in progress.
@@ -62,7 +62,7 @@ pub struct PartitionReport {
     pub counts: Counts,
     /// Aggregates with at least one decision.
     pub aggregates: usize,
-    /// h(1), if there is one.
+    /// h(1); `None` before the first valid record.
     pub log_id: Option<[u8; 32]>,
     /// The offset of the last valid record.
     pub last_valid: Option<i64>,

@@ -1,8 +1,8 @@
 //! Finds commands that were decided twice before their id expired.
 //!
 //! A command id expires by log time, and a repetition after that is a new command, not a fault. Ids of
-//! clients' commands expire after 24 hours, ids of the server's own commands after 10 minutes, ids of
-//! policies and timers never. Commands with an unknown origin are not checked, because their expiry is
+//! clients' commands expire after 24 hours, ids of the server's own commands after 10 minutes. Ids of
+//! policies and timers never expire. Commands with an unknown origin are not checked, because their expiry is
 //! unknown.
 
 use schemas::Timestamp;
@@ -13,7 +13,7 @@ const MINUTE_US: i64 = 60 * 1_000_000;
 const KEYED_EXPIRY_US: i64 = 24 * 60 * MINUTE_US;
 /// Time until the ids of the server's own commands expire.
 const SERVER_EXPIRY_US: i64 = 10 * MINUTE_US;
-/// Least number of ids at which expired ones are removed.
+/// Minimum number of ids in the table before expired ids are removed.
 const PRUNE_COUNT_MIN: usize = 1 << 16;
 
 /// The ids of a partition's decisions that have not expired.

@@ -9,7 +9,7 @@
 //! - A gap within the current term: a batch was lost, and the batches after it landed. The owner sees an
 //!   unknown outcome, stops, and announces a new epoch; if it died, its successor announces one. So an
 //!   announcement ends the gap, unless the log ends first (the export or the reader was faster, or no
-//!   node has taken over yet). The lost commit may still land late, and is valid then.
+//!   node has taken over yet). The lost commit may still arrive late, and is valid then.
 //! - Records of other tools, which are not commits.
 //!
 //! The rule itself halts at records that no such log has: a broken chain, a skipped epoch, a commit of a
@@ -17,7 +17,7 @@
 //! its `prev` is the chain's current hash. For those records, this module only names an earlier record that may
 //! have been altered instead of the alarm's.
 //!
-//! The rule continues after three more kinds of records that no such log has, regardless of its owners' faults.
+//! The rule continues after three more kinds of records that such a log never has, whatever failures its owners had.
 //! Each is a finding, in a topic and in a copy, and names its offset:
 //!
 //! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term.
@@ -45,9 +45,9 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// Most notes kept per partition. The first ones matter most.
+/// Maximum number of notes that are kept per partition. The first notes matter most.
 const NOTES_MAX: usize = 20;
-/// Most void announcements remembered, and most unknown terms reported.
+/// Maximum number of void announcements that are remembered, and of unknown terms that are reported.
 const TERMS_MAX: usize = 1_000;
 
 /// An observation about a partition that is not a fault by itself.
@@ -75,7 +75,7 @@ pub enum NoteKind {
     },
     /// Offsets without a record.
     OffsetsMissing {
-        /// The first of them.
+        /// The first offset without a record.
         from: i64,
     },
 }
@@ -92,7 +92,7 @@ impl std::fmt::Display for Note {
             } => {
                 write!(
                     f,
-                    "offset {offset}: seq {found} instead of {expected}; {records} void records behind the gap, "
+                    "offset {offset}: seq {found} instead of {expected}; {records} void records after the gap, "
                 )?;
                 match ended_at {
                     Some(announcement) => {

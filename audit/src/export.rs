@@ -21,8 +21,8 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
-/// Copies the journals of some contexts up to their current end offsets; returns the number of records. Faults
-/// of the log are copied, too; the verification of the copy reports them.
+/// Copies the journals of some contexts up to their current end offsets; returns the number of records. Faulty
+/// records are copied as well; the verification of the copy reports them.
 pub async fn export(
     kafka: &KafkaSettings,
     registry: &Registry,

@@ -8,7 +8,7 @@ use schemas::{Announcement, Timestamp};
 
 /// Position of `prev` in a record's value.
 pub const PREV_BYTES: std::ops::Range<usize> = 5..37;
-/// Most bytes of an Avro long: ten groups of seven bits hold 64 bits.
+/// Maximum length of an Avro long, in bytes: ten groups of seven bits hold 64 bits.
 const LONG_BYTES_MAX: u32 = 10;
 
 /// The fields of a record's value that the void rule reads.
@@ -56,34 +56,34 @@ pub enum Malformed {
         /// The value's length.
         bytes: usize,
     },
-    /// A number of more than ten bytes.
+    /// A number has more than ten bytes.
     #[error("the number at byte {at} has more than {LONG_BYTES_MAX} bytes")]
     Varint {
-        /// Its first byte.
+        /// The position of its first byte.
         at: usize,
     },
-    /// A number that does not fit its type.
+    /// A number does not fit its type.
     #[error("the number at byte {at} is out of its type's range")]
     Range {
-        /// Its first byte.
+        /// The position of its first byte.
         at: usize,
     },
-    /// An unknown branch of the body's union.
+    /// The branch of the body's union is unknown.
     #[error("the body's kind {branch} is unknown")]
     Body {
         /// The branch's number.
         branch: i64,
     },
-    /// A text with a negative length.
+    /// A text has a negative length.
     #[error("the text at byte {at} has a negative length")]
     Length {
-        /// First byte of the length.
+        /// The position of the length's first byte.
         at: usize,
     },
-    /// A text that is not UTF-8.
+    /// A text is not UTF-8.
     #[error("the text at byte {at} is not UTF-8")]
     Text {
-        /// First byte of its length.
+        /// The position of the first byte of the text's length.
         at: usize,
     },
 }

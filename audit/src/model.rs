@@ -125,7 +125,7 @@ pub enum AlarmReason {
     ChainBroken {
         /// Offset of the first valid record that no later commit has confirmed.
         since: i64,
-        /// Whether no valid record lies between that one and the alarm's.
+        /// Whether no valid record lies between the record at `since` and the alarm's record.
         is_predecessor: bool,
     },
     /// A record was delivered twice, or the log became shorter.
@@ -142,7 +142,7 @@ pub enum AlarmReason {
         /// Its epoch.
         found: i64,
     },
-    /// An owner commits after it has read its own announcement, but the log has none before this commit.
+    /// An owner commits only after it has read its own announcement, but no announcement precedes this commit.
     #[error("a commit before any announcement")]
     BeforeFirstTerm,
     /// The log has no announcement of the commit's epoch, which is above the current one.
@@ -153,14 +153,14 @@ pub enum AlarmReason {
         /// Its epoch.
         found: i64,
     },
-    /// The commit's epoch is the current one, which another term announced.
+    /// The commit has the current epoch, but not the term that announced this epoch.
     #[error("a commit of epoch {epoch} has another term than the epoch's announcement")]
     TermUnknown {
         /// The current epoch.
         epoch: i64,
     },
-    /// A record whose `prev` is the chain's current hash was the next commit, but the rule would call it
-    /// void.
+    /// The record was written as the next commit, because its `prev` is the chain's current hash, but the rule would
+    /// call it void.
     #[error("the record was altered: its prev is the chain's current hash, but {reason}")]
     Altered {
         /// The reason why it would be void.
@@ -393,7 +393,7 @@ impl Model {
             epoch: frame.epoch,
             seq: frame.seq,
         });
-        // An owner checks its clock between its announcement and its first commit.
+        // An announcement's time does not count: the owner checks its clock only before its first commit.
         if !frame.is_announcement() {
             self.log_time = self.log_time.max(frame.recorded_at);
         }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-/// Attempts to fetch a schema from a registry that does not answer.
+/// Maximum number of attempts to fetch a schema from a registry that does not answer.
 const FETCH_ATTEMPTS_MAX: u32 = 5;
 
 /// A schema, or the reason why it is not available.

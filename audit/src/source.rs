@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 /// Role in the client id that the broker sees.
 const ROLE: &str = "audit";
-/// Most batches of a followed log that wait to be printed.
+/// Maximum number of batches of a followed log that wait to be printed.
 const FOLLOWED_BATCHES_MAX: usize = 4;
 
 /// A partition and its offsets at the start.

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 /// The part of the journal that is included in totals.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
-    /// Each partition is counted up to its offset here; a missing partition is not counted.
+    /// The offset up to which each partition is counted; a partition without an offset is not counted.
     pub position: &'a Position,
     /// Only sales and credit notes with these numbers are counted; `None` for all.
     pub invoices: Option<&'a HashSet<String>>,

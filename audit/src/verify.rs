@@ -13,7 +13,7 @@ use kafka::{KafkaSettings, Record, Registry, Subjects};
 use schemas::Context;
 use std::{collections::BTreeMap, io::BufRead};
 
-/// Most findings about a copy's lines that are kept; all are counted.
+/// Maximum number of findings about a copy's lines that are kept; all findings are counted.
 const LINE_FINDINGS_KEPT_MAX: usize = 100;
 
 /// A consumer's record in the form that the rule reads.
@@ -117,7 +117,7 @@ pub fn verify_copy(
     Ok(copy.finish())
 }
 
-/// A copy under examination.
+/// The check of a copy in progress.
 struct CopyCheck<'a> {
     contexts: &'a [&'static Context],
     schemas: SchemasSeen,

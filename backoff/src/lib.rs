@@ -1,8 +1,8 @@
-//! Waits between attempts at something that fails: each is twice the one before, up to a bound.
+//! The waits between retries of an operation: each wait is twice the previous one, up to a maximum.
 //!
-//! It reads no clock and does not sleep. The caller sleeps, and decides when an attempt counts as a success
-//! ([`Backoff::reset`]) and when to give up. It is a crate of its own because `kafka`, `journal` and the
-//! importer need it and must not depend on `service`.
+//! This crate reads no clock and does not sleep. The caller sleeps, and decides when an attempt counts as a
+//! success ([`Backoff::reset`]) and when to give up. The code is a crate of its own because `kafka`,
+//! `journal` and the importer need it and must not depend on `service`.
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Backoff {
         )
     }
 
-    /// Waits for a server that will be back: [`SERVER_WAIT_MIN`] to [`SERVER_WAIT_MAX`], jittered.
+    /// Waits for a server that is expected to recover: [`SERVER_WAIT_MIN`] to [`SERVER_WAIT_MAX`], jittered.
     pub fn for_server() -> Self {
         Self::doubling(SERVER_WAIT_MIN, SERVER_WAIT_MAX).jittered()
     }
@@ -91,7 +91,7 @@ mod tests {
         for attempt in 0..20 {
             let base = (SERVER_WAIT_MIN * (1 << attempt.min(10))).min(SERVER_WAIT_MAX);
             let wait = backoff.wait();
-            // The client library computes with 32-bit floats.
+            // The `backon` crate computes with 32-bit floats.
             let tolerance = Duration::from_micros(1);
             assert!(wait + tolerance >= base, "{attempt}: {wait:?} < {base:?}");
             assert!(wait <= base * 2 + tolerance, "{attempt}: {wait:?}");

@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn a_stored_rejection_keeps_its_code_and_text() {
-        let detail = r#"{"detail":"there is no such product"}"#;
+        let detail = r#"{"detail":"the product does not exist"}"#;
         let stored = outcome(OutcomeKind::NotFound, "PRODUCT_NOT_FOUND", detail);
         let body = to_response(Ok(answer(Some(stored)))).unwrap_err().body();
         assert_eq!(body["status"], 404);
         assert_eq!(body["code"], "PRODUCT_NOT_FOUND");
-        assert_eq!(body["detail"], "there is no such product");
+        assert_eq!(body["detail"], "the product does not exist");
         assert_eq!(body["replayed"], true);
     }
 

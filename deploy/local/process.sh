@@ -28,7 +28,7 @@ is_ours() { # NAME PID
   # The process may end at any moment; then the text is empty.
   text=$({ cat "/proc/$2/cmdline"; echo; cat "/proc/$2/environ"; } 2> /dev/null | tr '\0' ' ' || true)
   while read -r marker; do
-    # The space behind the marker distinguishes `.../kafka` from `.../kafka2`.
+    # The space after the marker distinguishes `.../kafka` from `.../kafka2`.
     if [[ $text == *"$marker "* ]]; then return 0; fi
   done < <(process_markers "$1")
   return 1
@@ -43,7 +43,7 @@ is_still_ours() { # NAME PID
 process_status() { # PID
   local status
   status=$(cat "/proc/$1/stat" 2> /dev/null) || return 1
-  # Read the fields behind the name. The name is in brackets, and may contain blanks and brackets.
+  # Read the fields after the name. The name is in brackets, and may contain blanks and brackets.
   read -ra status <<< "${status##*) }"
   echo "${status[19]} ${status[0]}"
 }
@@ -74,7 +74,7 @@ orphan_pids() { # NAME
   done
 }
 
-# Postgres: INT is the fast shutdown; TERM would wait until every client has disconnected.
+# INT is the fast shutdown of Postgres; after TERM it would wait until every client has disconnected.
 declare -A stop_signal=([kafka]=TERM [registry]=TERM [registry_spare]=TERM [postgres]=INT [cassandra]=TERM [serve]=TERM)
 declare -A stop_seconds_max=([kafka]=40 [registry]=20 [registry_spare]=20 [postgres]=20 [cassandra]=40 [serve]=15)
 

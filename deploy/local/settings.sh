@@ -25,11 +25,11 @@ declare -A server_ports=(
   [kafka]="kafka kafka_controller" [registry]=registry [postgres]=postgres [cassandra]="cql cql_storage" [serve]=http
   [registry_spare]=registry_spare
 )
-# Postgres: 5433, because the distribution's cluster usually uses 5432.
+# Postgres uses 5433, because the distribution's cluster usually uses 5432.
 declare -A port_default_up=(
   [kafka]=9092 [kafka_controller]=9093 [registry]=8081 [postgres]=5433 [cql]=9042 [cql_storage]=7000 [http]=8080
 )
-# CQL: not 19042, which Scylla announces to its clients as the port for shard-aware drivers.
+# The CQL port is not 19042, because Scylla announces this port to its clients for shard-aware drivers.
 declare -A port_default_test=(
   [kafka]=19092 [kafka_controller]=19093 [kafka_sasl]=19094 [registry]=18081 [registry_spare]=18082 [postgres]=15432 [cql]=19142 [cql_storage]=17000 [http]=18080
 )

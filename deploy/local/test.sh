@@ -31,8 +31,8 @@ run_tests() {
 
   check format format_check
   check lints cargo clippy --workspace --all-targets --locked -- -D warnings
-  # All packages and targets, as for the tests below: another selection would unify features differently and compile the
-  # dependencies again.
+  # Build all packages and targets, as for the tests below. Another selection would unify features differently and compile
+  # the dependencies again.
   check build cargo build --workspace --all-targets --locked
   if [ $full = yes ]; then check dependencies dependency_check; fi
   export DEV_TEST_DIR=$stack_dir DEV_PYTHON=$python DEV_SERVER_CONTROL=$local_dir/server.sh
@@ -88,7 +88,7 @@ all_tests() {
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
   foreground_tests system --workspace --test system -- --skip many_partitions
   await_tests servers
-  # Alone, because three nodes with hundreds of partitions need all processors.
+  # This test runs alone, because three nodes with hundreds of partitions need all processors.
   if [ -n "${DEV_TEST_FULL:-}" ]; then
     foreground_tests many_partitions --workspace --test system -- many_partitions
   fi
@@ -180,7 +180,7 @@ count_tests() { # NAME CODE STARTED
   say "$name: $now_passed passed, $now_failed failed ($((SECONDS - started)) s)"
 }
 
-# The test programs that took longest; `system` prints the times of its tests itself.
+# Prints the test programs that took longest; `system` prints the times of its tests itself.
 print_slowest() {
   heading "slowest test programs"
   awk '/^ *Running / { name = $2 " " $3 }

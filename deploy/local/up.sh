@@ -159,8 +159,8 @@ down() {
   say "everything is stopped"
 }
 
-# Drops the data. Journals in a Kafka that is not ours stay; they can't be read without the registry's schemas, and
-# repeated commands can't be recognised without the hash key. So these two stay too.
+# Drops the data. Journals in a Kafka that is not ours stay. They can't be read without the registry's schemas, and
+# repeated commands can't be recognised without the hash key, so the registry's data and the hash key stay too.
 wipe_up() {
   local external=$stack_dir/secrets/external-kafka
   if [ -s "$external" ]; then

@@ -5,9 +5,9 @@ use schemas::{
     Currency, Quantity, Sku, Timestamp, UnitPrice, money::line_amount, orders::SaleLine,
 };
 
-/// Largest amount of a line and of a total, above and below zero, in minor units: 100
-/// billion pounds. A stream job can't continue past a sum that does not fit in 64 bits; with this bound such a
-/// sum takes more than 900,000 sales in one window.
+/// Largest absolute amount of a line and of a total, in minor units: 100 billion pounds. A stream job can't
+/// continue past a sum that does not fit in 64 bits. With this bound, more than 900,000 sales in one window are
+/// needed for such a sum.
 pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 
 /// A sale or a credit note, as in the other system.
@@ -44,7 +44,7 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaleRejection {
     /// The sale has no lines.
-    #[error("invoice {invoice} has no lines")]
+    #[error("invoice {invoice} has no lines; send at least one")]
     NoLines {
         /// The invoice's number.
         invoice: String,
@@ -59,7 +59,9 @@ pub enum SaleRejection {
     },
     /// The sale exists with other content: its key was used for that content, and the answer to that command
     /// has expired.
-    #[error("invoice {invoice} exists under this key with other content")]
+    #[error(
+        "invoice {invoice} exists under this idempotency key with other content; send a new key"
+    )]
     Exists {
         /// The invoice's number in the new sale.
         invoice: String,
@@ -148,7 +150,7 @@ pub(crate) mod examples {
         }
     }
 
-    /// Sales that differ from one in a single field each.
+    /// Copies of `sale`, each with another value in one field.
     pub fn other_contents(sale: &Sale) -> Vec<Sale> {
         let other = |change: fn(&mut Sale)| {
             let mut other = sale.clone();
@@ -216,11 +218,11 @@ pub(crate) mod examples {
             line: 2,
         });
         for lines in [
-            // Beyond 64 bits.
+            // The amount of the second line does not fit in 64 bits.
             vec![(1, 1), (i64::MAX, i64::MAX)],
             vec![pence(-TOTAL_MAX), pence(TOTAL_MAX + 1)],
             vec![pence(TOTAL_MAX), pence(-TOTAL_MAX - 1)],
-            // Each line fits, their sum does not, though a later line would bring it back.
+            // Each line fits, but the sum of the first two does not, although the third would reduce it again.
             vec![pence(TOTAL_MAX), pence(1), pence(-1)],
             vec![pence(-TOTAL_MAX), pence(-1), pence(1)],
         ] {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// [`OTHER_CODE`].
 pub const CODES_MAX: usize = 64;
 
-/// Stands for codes beyond [`CODES_MAX`], and for a refusal without a code.
+/// The code that stands for codes beyond [`CODES_MAX`], and for a refusal without a code.
 pub const OTHER_CODE: &str = "OTHER";
 
 /// The code of a CreateProduct whose product exists with another description.
@@ -21,7 +21,7 @@ pub struct Answer {
     status: u16,
     #[serde(default)]
     replayed: bool,
-    /// The aggregate's version: an answer without one was not decided by the rules.
+    /// The aggregate's version; `None` if the rules did not decide the command.
     version: Option<i64>,
     code: Option<String>,
     title: Option<String>,
@@ -37,7 +37,7 @@ pub enum Outcome {
     Already,
     /// The product exists with another description, which is kept.
     DescribedOtherwise,
-    /// The command violates a rule, or can't be read; a repetition will be refused, too.
+    /// The command violates a rule or can't be read. A repetition will be refused as well.
     Refused {
         /// Stable code.
         code: String,
@@ -91,9 +91,9 @@ impl Answer {
         }
     }
 
-    /// Whether the status concerns the command's content. A conflict, an invalid field and a command that is
-    /// too large do. A 403 or a 404 does if the rules decided it, so that the answer has a version; otherwise
-    /// the reason is a route or the node's rights. All other statuses concern the request.
+    /// Whether the status concerns the command's content: a conflict (409), a command that is too large (413) or an
+    /// invalid field (422). A 403 or a 404 concerns the content if the answer has a version, because then the rules
+    /// decided it; otherwise it concerns a route or the node's rights. All other statuses concern the request.
     fn is_about_the_command(&self) -> bool {
         match self.status {
             409 | 413 | 422 => true,
@@ -102,7 +102,7 @@ impl Answer {
         }
     }
 
-    /// Status, code, title and detail, as far as present.
+    /// Status, code, title and detail; absent ones are left out.
     fn reason(&self) -> String {
         let given = [&self.code, &self.title, &self.detail];
         let texts = given.into_iter().flatten().cloned();

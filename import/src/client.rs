@@ -20,7 +20,7 @@ const PROBLEM_BYTES_MAX: u64 = 2 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reasons why commands can't be sent, or answers not be received.
+/// Reasons why commands can't be sent or answers can't be received.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is invalid or has another scheme.
@@ -194,7 +194,7 @@ impl Client {
     }
 }
 
-/// The beginning of the response's text, as far as it arrives in time.
+/// The beginning of the response's text; only the part that arrives in time.
 async fn read_problem(response: Response, longest: Duration) -> String {
     let chunks = response.bytes_stream();
     let body = StreamReader::new(chunks.map(|chunk| chunk.map_err(io::Error::other)));

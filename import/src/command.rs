@@ -1,8 +1,8 @@
 //! Builds the commands of a dataset: one line of JSON each, as `POST /api/v1/admin/commands` expects them.
 //!
 //! A command's idempotency key is derived from the file's own identifiers, so importing the file again
-//! executes nothing twice. A product's key has a hash of the description, too, and a price's key the price, because
-//! another file may describe or price the product differently, which is another command. Amounts and totals are not
+//! executes nothing twice. A product's key also has a hash of the description, and a price's key has the price: another
+//! file may describe or price the product differently, and that needs another command. Amounts and totals are not
 //! sent; the service computes them.
 
 use crate::{
@@ -73,7 +73,7 @@ pub fn for_products(dataset: Arc<Dataset>) -> impl ExactSizeIterator<Item = Comm
 pub fn for_prices(dataset: &Dataset) -> impl ExactSizeIterator<Item = Command> + Send + use<> {
     let products = dataset.products.iter();
     let priced = products.filter_map(|product| Some(Command::for_price(product, &product.price?)));
-    // A few thousand short commands, whose number must be known before the first one is sent.
+    // These few thousand short commands are collected, because their number must be known before sending starts.
     priced.collect::<Vec<_>>().into_iter()
 }
 

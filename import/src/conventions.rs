@@ -1,4 +1,4 @@
-//! The conventions of a file: the order of day and month, and how it writes ids. They are judged over all
+//! The conventions of a file: the order of day and month, and the form of ids. They are determined from all
 //! rows before anything is sent, because each row alone looks right: 1/12 is a date in either order, and
 //! `17850.0` is a valid id.
 
@@ -6,9 +6,9 @@ use crate::local_time::{self, DateOrder, PossibleOrders};
 use serde::Serialize;
 use std::{borrow::Cow, fmt};
 
-/// Rows that an error shows for each side.
+/// Maximum number of rows that an error shows per convention.
 const SHOWN_MAX: usize = 3;
-/// Characters of a field that an error shows.
+/// Maximum number of characters that an error shows of a field.
 const SHOWN_CHARS_MAX: usize = 40;
 
 /// A column of ids.
@@ -38,7 +38,7 @@ pub struct Conventions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     count: u64,
-    /// Line and field of the first ones.
+    /// Line and field of the first rows.
     shown: Vec<(u64, String)>,
 }
 
@@ -56,7 +56,7 @@ pub enum Error {
         one_rows: Rows,
         /// Another convention.
         other: String,
-        /// The rows that follow that one.
+        /// The rows that follow the other convention.
         other_rows: Rows,
     },
     /// No date shows which part is the day.
@@ -212,7 +212,7 @@ fn judge_dates(
     }
 }
 
-/// Whether the second of two conventions is the file's; `None` if no row follows one of them.
+/// Whether the file follows the second of two conventions; `None` if no row follows either.
 fn choose(one: (String, Rows), other: (String, Rows)) -> Result<Option<bool>, Error> {
     match (one.1.count, other.1.count) {
         (0, 0) => Ok(None),
@@ -228,7 +228,7 @@ fn choose(one: (String, Rows), other: (String, Rows)) -> Result<Option<bool>, Er
 }
 
 impl Conventions {
-    /// An id as other files write it.
+    /// An id in its normal form, such as `17850` for `17850.0`.
     pub fn id<'a>(&self, column: IdColumn, id: &'a str) -> &'a str {
         match id.split_once('.') {
             Some((whole, _))
@@ -240,7 +240,7 @@ impl Conventions {
         }
     }
 
-    /// An invoice number as other files write it.
+    /// An invoice number in its normal form, such as `C536379` for `c536379`.
     pub fn invoice<'a>(&self, number: &'a str) -> Cow<'a, str> {
         let number = self.id(IdColumn::Invoice, number);
         match self.lower_case_cancellations && is_cancellation(number, 'c') {
@@ -280,7 +280,7 @@ impl IdForm {
     }
 }
 
-/// Whether a number is a cancellation's: the letter, then a digit.
+/// Whether an invoice number is a cancellation's, which begins with the letter and a digit.
 fn is_cancellation(number: &str, letter: char) -> bool {
     let rest = number.strip_prefix(letter);
     rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))

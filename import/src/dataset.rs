@@ -33,7 +33,7 @@ pub enum Error {
     /// The file's total exceeds 64 bits of minor units.
     #[error("the total of this row and of those before it is out of range")]
     FileTotalOutOfRange,
-    /// More than [`LINES_MAX`].
+    /// The file has more than [`LINES_MAX`] lines.
     #[error("the file has more than {LINES_MAX} lines")]
     TooManyLines,
 }
@@ -223,7 +223,7 @@ fn last_price(line: u64, entry: &Entry<'_>) -> Option<LastPrice> {
     }
 }
 
-/// White space that is trimmed; blanks beyond ASCII are kept.
+/// Whether a character is trimmed as white space; blanks beyond ASCII are kept.
 fn is_ascii_blank(character: char) -> bool {
     matches!(character, ' ' | '\t'..='\r')
 }

@@ -15,10 +15,10 @@ pub enum Error {
     /// A field begins with a quote and has no closing quote.
     #[error("a quoted field is not closed on its line")]
     QuoteOpen,
-    /// A closing quote is followed by another character than a comma.
+    /// A closing quote is followed by a character other than a comma.
     #[error("a closing quote is not followed by a comma")]
     TextAfterQuote,
-    /// More than [`FIELDS_MAX`].
+    /// The row has more than [`FIELDS_MAX`] fields.
     #[error("the row has more than {FIELDS_MAX} fields")]
     TooMany,
 }

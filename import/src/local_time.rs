@@ -12,7 +12,7 @@ const LONDON: &str = "Europe/London";
 /// Reasons why a text is not a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text has another form.
+    /// The text does not have the form of a date and time.
     #[error("the date does not look like 12/31/2010 8:26 or 31/12/2010 8:26")]
     Form,
     /// The day or hour does not exist in the file's order of day and month, or the year is outside the range

@@ -8,13 +8,13 @@ pub const DECIMALS_MAX: usize = 6;
 /// Reasons why a text is not a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text has another form than digits, a point and digits.
+    /// The text is not a decimal number such as `2.55`, `-11062.06` or `165`.
     #[error("the price is not a decimal number")]
     NotDecimal,
-    /// Finer than a millionth.
+    /// The price is finer than a millionth.
     #[error("the price has more than {DECIMALS_MAX} decimals")]
     TooFine,
-    /// Beyond 64 bits of millionths.
+    /// The price exceeds 64 bits of millionths.
     #[error("the price is out of range")]
     OutOfRange,
 }

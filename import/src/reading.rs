@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// The file has more than [`REJECTED_ROWS_MAX`] rejected rows.
     #[error(
-        "at line {line}: more than {REJECTED_ROWS_MAX} rows are rejected; the reason for this one: {reason}"
+        "at line {line}: more than {REJECTED_ROWS_MAX} rows are rejected; the reason for this row: {reason}"
     )]
     TooManyRejected {
         /// The first row beyond the limit.
@@ -163,7 +163,7 @@ fn read_without(
                 let invoice = invoice_of(&header, &builder, &row)?;
                 match invoice.and_then(|invoice| rejected.invoices.get(&invoice)) {
                     Some(&line) => Some(RejectReason::HeldBack { line }.to_string()),
-                    // This fails only if the file was changed after the first reading.
+                    // This fails only if the file has changed since the first reading.
                     None => add(&mut builder, &header, &zone, &row)
                         .err()
                         .map(|reason| reason.to_string()),

@@ -1,7 +1,7 @@
 //! The rejects file lists everything that was not imported: CSV with the columns `line`, `command`,
 //! `reason`, `row`.
 //!
-//! A row that was rejected, or held back because another row of its invoice was, is listed with its line,
+//! A row that was rejected, or held back because another row of its invoice was rejected, is listed with its line,
 //! the reason and its unchanged text. A command that the service refused is listed with the line of its
 //! first row, its key and the reason. Each import overwrites the file; it has only its header when nothing
 //! was rejected.

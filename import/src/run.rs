@@ -106,7 +106,7 @@ async fn import(args: &Args, mode: Mode, timeouts: Timeouts) -> anyhow::Result<R
     let sending_started = Instant::now();
     let products = command::for_products(dataset.clone());
     sender.send("products", products).await?;
-    // A price needs its product, so these commands follow the answers of those before.
+    // A price needs its product, so the prices are sent after the products have been answered.
     let prices = command::for_prices(&dataset);
     sender.send("prices", prices).await?;
     let invoices = command::for_invoices(dataset.clone());

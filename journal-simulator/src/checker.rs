@@ -85,7 +85,9 @@ impl<'a> Checker<'a> {
             && expected != decision.version
         {
             let version = decision.version;
-            return Err(format!("version {expected} was expected, it was {version}"));
+            return Err(format!(
+                "the command expected version {expected}, but was decided on {version}"
+            ));
         }
         let values = decision.events.iter().filter_map(|event| match event {
             Event::CounterChanged(change) => Some(change.new),
@@ -203,7 +205,7 @@ impl<'a> Checker<'a> {
         match refusal {
             Refusal::NotOwner(_) | Refusal::Unavailable(_) => Ok(()),
             Refusal::Busy(_) | Refusal::TooLarge { .. } | Refusal::Unencodable(_) => {
-                Err("no command of a run is too large, and there are few".into())
+                Err("a run has few commands, and none of them is too large".into())
             }
             Refusal::Forbidden(_) if !self.sim.plan.refuses_access() => {
                 Err("the brokers refused no record for access".into())
@@ -212,7 +214,7 @@ impl<'a> Checker<'a> {
                 let sent = self.attempts.iter();
                 let times_sent = sent.filter(|other| other.command == *command).count();
                 match times_sent == 1 && self.of(command).next().is_some() {
-                    true => Err("it had an effect".into()),
+                    true => Err("the refused command had an effect".into()),
                     false => Ok(()),
                 }
             }
@@ -235,7 +237,8 @@ impl<'a> Checker<'a> {
                 }
                 if !steps.iter().any(|step| step.version == *current) {
                     return Err(
-                        "the version was another one between invocation and completion".into(),
+                        "the aggregate did not have this version between invocation and completion"
+                            .into(),
                     );
                 }
                 let log_time = self.model.log_time(completion.end);
@@ -243,7 +246,7 @@ impl<'a> Checker<'a> {
                     one.offset < attempt.sent_end && log_time - one.recorded_at <= KEYED_US
                 };
                 match self.of(command).any(|one| is_known(&one)) {
-                    true => Err("it was accepted before".into()),
+                    true => Err("the command was accepted before".into()),
                     false => Ok(()),
                 }
             }

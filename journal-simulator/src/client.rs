@@ -22,13 +22,13 @@ use std::{
 
 /// The counters; the first one is hot.
 const COUNTERS: [&str; 4] = ["counter_HOT", "counter_B", "counter_C", "counter_D"];
-/// Most attempts of a client to get an answer to a command.
+/// Maximum number of attempts of a client to get an answer to a command.
 const ATTEMPTS_MAX: u32 = 6;
 /// Longest time that an impatient client waits.
 const IMPATIENT_MS_MAX: u64 = 12_000;
 /// Longest time for any answer: longer than the duration of all faults plus the recovery of an owner.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Most commands that are kept for clients to send again.
+/// Maximum number of commands that are kept for clients to send again.
 const POOL_MAX: usize = 12;
 
 /// The result of one attempt: an answer, or none in time.
@@ -40,7 +40,7 @@ pub(super) struct Clients<P> {
     nodes: Arc<Vec<Node<P>>>,
     /// Keyed commands that were sent recently.
     pool: Mutex<Vec<ClientCommand>>,
-    /// The latest version of each counter in an answer.
+    /// By counter, the latest version that an answer has named.
     versions: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -114,7 +114,7 @@ impl<P: OwnerProtocol> Clients<P> {
             let known = pool[index].clone();
             return match rng.chance(600) {
                 true => known,
-                // The same key for another command.
+                // Another command gets the same idempotency key.
                 false => ClientCommand {
                     invocation: Invocation::Set { value: 7 },
                     ..known
@@ -236,7 +236,7 @@ impl<P: OwnerProtocol> Clients<P> {
         }
     }
 
-    /// Sends a command once, and waits until the deadline; without one for [`ANSWER_TIMEOUT`].
+    /// Sends a command once, and waits until the deadline, or for [`ANSWER_TIMEOUT`] if there is no deadline.
     async fn send(
         &self,
         command: &ClientCommand,

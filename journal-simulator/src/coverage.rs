@@ -8,7 +8,7 @@ macro_rules! coverage_points {
         pub enum CoveragePoint { $($(#[$doc])* $name),+ }
 
         impl CoveragePoint {
-            /// All of them.
+            /// All situations.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// Its text in a summary.
@@ -72,12 +72,12 @@ coverage_points! {
     StoreRebuilt "stores rebuilt"
     /// A node was killed.
     Crash "crashes"
-    /// A node was stopped in order.
-    Stop "stops in order"
+    /// A node was shut down gracefully.
+    Stop "graceful shutdowns"
     /// A node was paused for a while.
     Pause "pauses"
-    /// The partition was assigned to two or more.
-    AssignedTwice "assignments to several"
+    /// The partition was assigned to two or more nodes at the same time.
+    AssignedTwice "assignments to several nodes"
     /// The partition was assigned to no node.
     AssignedToNone "assignments to no node"
     /// A clock jumped.

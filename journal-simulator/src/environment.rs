@@ -54,7 +54,7 @@ impl Environment {
         }
     }
 
-    /// Another partition beside this one, with an empty log and a broker of its own.
+    /// The environment of another partition of the same run, with an empty log and a broker of its own.
     #[cfg(test)]
     pub fn beside(&self, partition: i32) -> Self {
         let broker = Arc::new(Broker::of(self.sim.clone(), partition, Vec::new()));

@@ -24,7 +24,8 @@ pub(super) struct ClientCommand {
     pub invocation: Invocation,
     pub origin: Origin,
     pub expected_version: Option<i64>,
-    /// When it was created. An attempt with a key is received at its own time; one without keeps this.
+    /// When the client created it. An attempt without a key has this time as its time of receipt. An attempt with a key
+    /// has the time at which it is sent.
     pub created_at: Timestamp,
 }
 

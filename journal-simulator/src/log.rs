@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 /// Longest silence of a stream that has records to return: longer than an owner waits.
 const SILENCE_MS_MAX: u64 = 14_000;
-/// Most records in a batch.
+/// Maximum number of records in a batch.
 const RECORDS_AT_ONCE_MAX: u64 = 40;
 
 /// One node's view of the log.
@@ -157,7 +157,7 @@ pub(super) struct SimRecordStream {
     link: Arc<Link>,
     topic: String,
     position: usize,
-    /// When the next batch comes, and whether reading it fails; `None` until there is one. It is kept if the
+    /// When the next batch comes, and whether reading it fails; `None` until a batch is due. It is kept if the
     /// reader cancels its wait.
     next: Option<(Instant, bool)>,
 }
@@ -207,7 +207,7 @@ impl SimRecordStream {
     }
 }
 
-/// Whether a fault that happens to the next uses happens now.
+/// Whether this call has a fault. Takes one from `left`, the number of calls that still have the fault.
 fn is_next(left: &AtomicU64) -> bool {
     let take = |left: u64| left.checked_sub(1);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)

@@ -5,7 +5,7 @@ use clap::Parser;
 use journal_simulator::{CORRECT, CORRECT_READING, Coverage, MUTATIONS, Mutation, Run};
 use std::process::ExitCode;
 
-/// Most lines of a trace that are shown without `--trace`: the last ones.
+/// Maximum number of trace lines that are shown without `--trace`: the last ones.
 const TRACE_LINES_MAX: usize = 200;
 
 /// Owners and readers of a journal over a simulated log, with faults, all from one seed.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         coverage.add(&run.coverage);
         violations += run.violations.len();
         if !run.violations.is_empty() && !arguments.trace {
-            // The same run again, with its trace.
+            // Repeats the run with a trace.
             run = (mutation.run)(seed, true);
         }
         print_run(&run, arguments.trace);

@@ -34,14 +34,14 @@ pub static CORRECT: Mutation = Mutation {
     run: run::<CorrectProtocol>,
 };
 
-/// The same for subscribers of a shared reader, in runs of their own.
+/// The protocol of production for subscribers of a shared reader, which have runs of their own.
 pub static CORRECT_READING: Mutation = Mutation {
     name: "correct-reading",
     run: reading::run::<CorrectProtocol>,
 };
 
-/// All of them. A static and not a constant: each crate that uses a constant would compile every mutated owner
-/// once more.
+/// All mutations. This is a static, because each crate that uses a constant would compile every mutated owner once
+/// more.
 pub static MUTATIONS: &[Mutation] = &[
     mutation::<AnswersOnBareDelivery>("answers-on-bare-delivery"),
     mutation::<ContiguityIsNotInductive>("contiguity-is-not-inductive"),
@@ -133,8 +133,8 @@ owner_mutations! {
         }
     }
 
-    /// Treats a commit as proved if it stands right behind the record that was reported before it,
-    /// although that one is not proved itself.
+    /// Treats a commit as proved if it directly follows the record that was reported before it, although that record is
+    /// not proved itself.
     ContiguityIsNotInductive {
         fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
             match report.result {

@@ -126,7 +126,7 @@ impl<P: OwnerProtocol> Node<P> {
         }
     }
 
-    /// As SIGKILL: its appends in flight still arrive.
+    /// Kills the node, as SIGKILL does. Its appends in flight still arrive.
     pub async fn kill(&self) {
         let Some(running) = self.take() else { return };
         self.environment
@@ -136,7 +136,7 @@ impl<P: OwnerProtocol> Node<P> {
         self.check_end(running.task.await);
     }
 
-    /// As SIGTERM, and SIGKILL if that does not end it in time.
+    /// Stops the node, as SIGTERM does, and kills it if it does not end in time.
     pub async fn stop(&self) {
         let Some(mut running) = self.take() else {
             return;
@@ -158,7 +158,7 @@ impl<P: OwnerProtocol> Node<P> {
         }
     }
 
-    /// As SIGSTOP.
+    /// Pauses the node, as SIGSTOP does.
     pub fn pause(&self) {
         self.environment
             .sim
@@ -168,7 +168,7 @@ impl<P: OwnerProtocol> Node<P> {
         }
     }
 
-    /// As SIGCONT.
+    /// Resumes the node, as SIGCONT does.
     pub fn resume(&self) {
         self.environment
             .sim

@@ -11,11 +11,11 @@ pub(super) enum AppendFault {
     Lost,
     /// It lands, but an error is reported.
     Unknown,
-    /// An error is reported, and it lands seconds later, behind records that others appended meanwhile.
+    /// An error is reported, and it lands seconds later, after records that others appended meanwhile.
     Late,
     /// It lands twice.
     Doubled,
-    /// It lands; it and some records behind it are reported as duplicates, with offsets -1, 0, 1...
+    /// It lands; it and some records after it are reported as duplicates, with offsets -1, 0, 1...
     Duplicate,
     /// It lands; it is reported without an offset.
     Implicit,
@@ -112,7 +112,7 @@ pub(super) struct Plan {
     pub clients: usize,
     /// New commands of each client.
     pub commands_of_client: u64,
-    /// Most commands that a client sends at once.
+    /// Maximum number of commands that a client sends at once.
     pub burst_max: u64,
     /// Longest time between two bursts of a client.
     pub think_ms_max: u64,

@@ -14,9 +14,9 @@ use std::{
 
 /// Number of last writes that may be lost.
 const WRITES_AT_RISK_MAX: usize = 6;
-/// Longest time of a slow write: longer than an owner waits for its last one.
+/// Longest time of a slow write: longer than an owner waits for its last write.
 const SLOW_WRITE_MS_MAX: u64 = 4_000;
-/// Longest time of a slow read; a longer one times out.
+/// Longest time of a slow read. A read of more than [`READ_TIMEOUT_MS`] times out.
 const SLOW_READ_MS_MAX: u64 = 4_000;
 const READ_TIMEOUT_MS: u64 = 3_000;
 
@@ -127,8 +127,8 @@ impl SimStore {
         self.state().slow_until_ms = until_ms;
     }
 
-    /// Replaces it by that of another log: one that is ahead, or one with other content. `false` if it has no
-    /// entry that distinguishes logs.
+    /// Replaces the store with the store of another log, which is ahead or has other content. Returns `false` if the
+    /// store has no entry that distinguishes logs.
     pub fn make_foreign(&self, is_ahead: bool) -> bool {
         let mut state = self.state();
         let entry_key = (Table::Meta, STAMP_KEY.to_vec());

@@ -1,5 +1,5 @@
-//! Every metric of an owner and of a reader is exposed, and counts when its event occurs: over simulated
-//! runs, in which every event does.
+//! Every metric of an owner and of a reader is exposed, and counts when its event occurs. The simulated runs of this
+//! test have every such event.
 
 use journal::metrics as names;
 use journal_simulator::{CORRECT, CORRECT_READING};

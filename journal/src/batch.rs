@@ -32,7 +32,7 @@ pub struct Commits<E> {
 pub struct Batch<E> {
     /// The journal's partition.
     pub partition: i32,
-    /// The `next_offset` of the checkpoint before this batch: deltas must join.
+    /// The `next_offset` of the checkpoint from which this batch continues.
     pub from: i64,
     /// The valid records. May be empty.
     pub commits: Commits<E>,
@@ -45,7 +45,7 @@ pub struct Batch<E> {
 }
 
 impl<E> Commits<E> {
-    /// The commits at an offset or behind it.
+    /// The commits from an offset on.
     pub(crate) fn starting_at(&self, offset: i64) -> Self {
         let before = self.partition_point(|valid| valid.offset < offset);
         Self {

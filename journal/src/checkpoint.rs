@@ -120,8 +120,8 @@ impl Checkpoint {
         }
     }
 
-    /// The offset at which reading resumes: behind the last valid record, which the probe confirms. Void
-    /// records behind it are judged again, because nothing confirms that they are still there: a log that lost
+    /// The offset at which reading resumes: after the last valid record, which the probe confirms. Void
+    /// records after it are judged again, because nothing confirms that they are still there: a log that lost
     /// its tail and grew again may have commits there.
     pub fn resume_offset(&self) -> i64 {
         self.probe_offset

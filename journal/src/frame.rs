@@ -1,7 +1,7 @@
 //! The frame: the part of a record's value that the void rule reads.
 //!
 //! The frame's layout is frozen, so it is read by position, without a schema: a verdict depends only on
-//! the log's bytes, and no outage of the registry can delay a reader. The bytes behind the frame are
+//! the log's bytes, and no outage of the registry can delay a reader. The bytes after the frame are
 //! not read: a well-formed frame does not imply a well-formed decision.
 //!
 //! ```text

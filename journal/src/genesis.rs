@@ -9,8 +9,8 @@ use kafka::{BoundedReadError, BoundedReader, Fetch, Record, Span, admin::AdminEr
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 
-/// Most records of a partition that are read. The first one is the announcement, unless another program wrote
-/// to the topic before it.
+/// Maximum number of records of a partition that are read. The first record is the announcement, unless another
+/// program wrote to the topic before the owner did.
 const RECORDS_MAX: u64 = 1_000;
 /// Longest time to read all partitions of a topic.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);

@@ -41,7 +41,7 @@ pub trait ReadLog: Clone + Send + Sync + 'static {
 /// Records, each partition's in the order of their offsets.
 ///
 /// Some offsets have no record: those of control records, which end a transaction of another program. If a
-/// partition ends with such offsets, the stream reports its position behind them as an end, so that a reader
+/// partition ends with such offsets, the stream reports its position after them as an end, so that a reader
 /// can wait for a position instead of a record.
 pub trait RecordStream: Send {
     /// Waits for the next records or ends, at least one. Cancel-safe.
@@ -94,7 +94,7 @@ pub trait PartitionAppender: Send + 'static {
         number: u64,
     ) -> Result<(), AppendError>;
 
-    /// Most bytes of a record's key and value together, as far as the topic's limit is known.
+    /// Maximum size of a record's key and value together, in bytes, as far as the topic's limit is known.
     fn record_bytes_max(&self) -> usize;
 
     /// Replaces the producer if it had a fatal error. Reports of records that were handed to the

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 const SCHEMA_ID: u32 = 7;
 /// The broker's timestamp of each record, in milliseconds since 1970; the value does not matter.
 const STAMP_MS: i64 = 1_767_225_600_000;
-/// Most records that a stream returns at once.
+/// Maximum number of records that a stream returns at once.
 const RECORDS_AT_ONCE_MAX: usize = 100;
 
 static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
@@ -125,7 +125,7 @@ impl MemoryLog {
         self.partition(partition, |one| {
             let mut records = one.records.iter_mut();
             let record = records.find(|record| record.offset == offset);
-            record.expect("there is a record").value = Some(value.into());
+            record.expect("the offset has a record").value = Some(value.into());
         });
     }
 
@@ -144,8 +144,8 @@ impl MemoryLog {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Waits until the log has more behind one of these positions. Returns at most `count` records of each
-    /// partition and the ends behind offsets without a record. Moves the positions.
+    /// Waits until the log has more after one of these positions. Returns at most `count` records of each
+    /// partition, and the ends after offsets without a record. Advances the positions.
     pub async fn read(&self, positions: &mut BTreeMap<i32, i64>, count: usize) -> Fetched {
         loop {
             let appended = self.appended.notified();
@@ -300,7 +300,7 @@ pub struct MemoryRecords {
 }
 
 impl MemoryRecords {
-    /// As [`RecordStream::next`], at most `count` of each partition.
+    /// Like [`RecordStream::next`], but at most `count` of each partition.
     pub async fn next_records(&mut self, count: usize) -> Fetched {
         self.log.read(&mut self.positions, count).await
     }

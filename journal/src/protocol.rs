@@ -168,8 +168,8 @@ pub trait ReportSteps {
     /// Treats the first unproved commit as proved at `offset`.
     fn prove_first(&mut self, offset: i64);
 
-    /// Leaves the first unproved commit, reported at `offset`, to the next barrier, and expects the one
-    /// behind it at the next offset. Only a mutation calls this.
+    /// Leaves the first unproved commit, reported at `offset`, to the next barrier, and expects the commit
+    /// after it at the next offset. Only a mutation calls this.
     fn set_first_aside(&mut self, offset: i64);
 
     /// Withdraws the first unproved commit and decides its command again in the same term. Only a

@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-/// Most commits in one batch.
+/// Maximum number of commits in one batch.
 pub const BATCH_COMMITS_MAX: usize = 2_000;
 /// A log's end before the checkpoint is measured again after this time: a broker that just became the leader
 /// may report an early end until it has heard from the other brokers.
@@ -39,7 +39,7 @@ pub struct Reader<E, L: ReadLog = Source, P: RuleProtocol = CorrectProtocol> {
     records: L::Records,
     decoder: Bodies,
     raw: VecDeque<Record>,
-    /// Positions of partitions whose last offsets have no record, behind `raw`.
+    /// Positions of partitions whose last offsets have no record, after `raw`.
     ends: BTreeMap<i32, i64>,
     partitions: BTreeMap<i32, Partition<E, P>>,
     ready: VecDeque<Batch<E>>,
@@ -73,7 +73,7 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
 }
 
 impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
-    /// As [`Reader::open`], with the rule `P`.
+    /// Like [`Reader::open`], with the rule `P`.
     pub async fn open_with(
         log: &L,
         role: &str,
@@ -121,7 +121,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     /// Cancel-safe.
     ///
     /// # Errors
-    /// As [`Reader::next`], except that errors behind those records belong to the next batch.
+    /// Like [`Reader::next`], except that errors after those records belong to the next batch.
     pub async fn confirm(&mut self) -> Result<(), ReadError> {
         let unconfirmed = |partition: &Partition<E, P>| partition.probe.is_some();
         while self.partitions.values().any(unconfirmed) {
@@ -149,7 +149,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         }
     }
 
-    /// As [`Reader::next`], but also returns, with `None`, after judging records that are in no batch, such as
+    /// Like [`Reader::next`], but also returns, with `None`, after judging records that are in no batch, such as
     /// those that confirm the checkpoints.
     pub(crate) async fn step(&mut self) -> Result<Option<Batch<E>>, ReadError> {
         if let Some(batch) = self.ready.pop_front() {
@@ -172,7 +172,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         }
     }
 
-    /// As [`Reader::next`], but retries after transient errors. `report` gets each such error, and
+    /// Like [`Reader::next`], but retries after transient errors. `report` gets each such error, and
     /// `None` after the next success.
     pub async fn next_with_retries(
         &mut self,
@@ -196,7 +196,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         }
     }
 
-    /// Waits for more records, or for the ends of partitions behind offsets without a record. Cancel-safe.
+    /// Waits for more records, or for the ends of partitions after offsets without a record. Cancel-safe.
     async fn fetch(&mut self) -> Result<(), ReadError> {
         let Fetched { records, ends } = self.records.next().await?;
         self.raw.extend(records);
@@ -248,7 +248,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
         stamp.filter(|stamp| *stamp >= 0)
     }
 
-    /// The state of each partition that is not halted, behind all returned batches; `None` while a checkpoint
+    /// The state of each partition that is not halted, after all returned batches; `None` while a checkpoint
     /// is not confirmed, or while a batch waits to be returned.
     pub(crate) fn position(&self) -> Option<BTreeMap<i32, Checkpoint>> {
         let read = self

@@ -18,9 +18,9 @@
 //! announcement as valid; and gives each seq of its term to one record. A log keeps every record that
 //! was once read from it. So:
 //!
-//! - An announcement of epoch e stands behind the valid one of e - 1. When it is judged, the current
+//! - An announcement of epoch e comes after the valid one of e - 1. When it is judged, the current
 //!   epoch is e - 1 or later: it is the next or too late, and never skips one.
-//! - A commit of epoch e and term t stands behind the valid announcement of both. When it is judged, the
+//! - A commit of epoch e and term t comes after the valid announcement of both. When it is judged, the
 //!   current epoch is e or later; and if it is e, the term is t, because an epoch has one valid announcement.
 //!   So it is never before the first term, of a future epoch, or of another term under the current epoch. A
 //!   zombie's commit is of an epoch that has ended, which is void.
@@ -96,7 +96,7 @@ impl Rule {
         Self::start(topic, partition)
     }
 
-    /// The rule as it was behind the checkpoint's last valid record; see [`Rule::resume`].
+    /// The rule as it was after the checkpoint's last valid record; see [`Rule::resume`].
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Self {
         Self::resume(checkpoint)
     }
@@ -108,9 +108,9 @@ impl<P: RuleProtocol> Rule<P> {
         Self::of(Checkpoint::start(topic, partition))
     }
 
-    /// The rule, or a mutation of it, as it was behind the checkpoint's last valid record. The caller
+    /// The rule, or a mutation of it, as it was after the checkpoint's last valid record. The caller
     /// calls [`Checkpoint::probe`] first to check that this record is still there. The void records
-    /// behind it are judged again, because no hash covers them.
+    /// after it are judged again, because no hash covers them.
     pub fn resume(checkpoint: &Checkpoint) -> Self {
         Self::of(Checkpoint {
             next_offset: checkpoint.resume_offset(),

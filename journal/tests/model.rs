@@ -51,7 +51,7 @@ const DESIGN: Design = Design {
     },
 };
 
-/// The same in less time, for variants.
+/// [`DESIGN`] with a smaller bound, so that variants are checked in less time.
 const SMALLER: Design = Design {
     bounds: Bounds {
         records: 6,

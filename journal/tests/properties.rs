@@ -200,7 +200,7 @@ proptest! {
         }
     }
 
-    /// Arbitrary records before, between and behind the records of an honest log replace no commit.
+    /// Arbitrary records before, between and after the records of an honest log replace no commit.
     #[test]
     fn foreign_records_change_nothing(
         commits in vec(0_usize..4, 1..4),
@@ -381,7 +381,7 @@ fn a_checkpoint_has_no_superfluous_field() {
     );
 }
 
-/// Void records behind the last valid one may have been lost with the log's tail, and other records may
+/// Void records after the last valid one may have been lost with the log's tail, and other records may
 /// have replaced them.
 #[test]
 fn a_rewritten_tail_is_judged_again() {

@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-/// The field of a topic's configuration that limits the size of a batch.
+/// The property of a topic's configuration that limits the size of a batch.
 const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,8 +89,8 @@ impl Admin {
         })
     }
 
-    /// Creates the topics that are missing, then checks all. Returns the names of those it created. If all
-    /// exist, no right to create or change topics is needed.
+    /// Creates the missing topics, then checks all topics. Returns the names of the created topics. If all topics
+    /// exist, this needs no right to create or change topics.
     ///
     /// A topic that exists keeps its number of partitions; a difference from the setting is logged once.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<&'static str>, AdminError> {
@@ -107,8 +107,8 @@ impl Admin {
         Ok(created)
     }
 
-    /// Checks a topic that exists, and that each partition's leader answers. Repeats that for a bounded time until the
-    /// topic has settled. Returns the topic's number of partitions.
+    /// Checks a topic that exists, and that each partition's leader answers. Repeats the check for a bounded time until
+    /// the topic has settled. Returns the topic's number of partitions.
     async fn check_settled(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
         settled(CREATION_SETTLES_WITHIN, || async move {
             let found = self.partitions(spec.name).await?;
@@ -182,7 +182,7 @@ impl Admin {
         }
     }
 
-    /// The largest batch of a producer that the topic takes, in bytes: its `max.message.bytes`.
+    /// The largest producer batch that the topic accepts, in bytes: its `max.message.bytes`.
     pub async fn message_bytes_max(&self, topic: &str) -> Result<usize, AdminError> {
         let found = value_of(&self.config(topic).await?, MESSAGE_BYTES);
         found
@@ -230,7 +230,7 @@ impl Admin {
         Ok(())
     }
 
-    /// How many partitions each topic has at the brokers.
+    /// The number of partitions of each topic at the brokers.
     ///
     /// # Panics
     /// If `specs` lacks a topic of [`schemas::topics::TOPICS`].
@@ -245,17 +245,18 @@ impl Admin {
         Ok(PartitionCounts::new(counts))
     }
 
-    /// How many partitions a topic has: at least one.
+    /// The number of partitions of a topic: at least one.
     pub async fn partitions(&self, topic: &str) -> Result<i32, AdminError> {
         match self.topic_metadata(topic).await? {
             Ok(0) => Err(not_settled(topic, &"it has no partitions yet")),
             Ok(partitions) => i32::try_from(partitions).map_err(|error| refused(topic, &error)),
-            Err(None) => Err(not_settled(topic, &"there is no such topic")),
+            Err(None) => Err(not_settled(topic, &"the brokers do not know the topic")),
             Err(Some(code)) => Err(self.topic_error(topic, code)),
         }
     }
 
-    /// A topic's number of partitions, or the brokers' error about it, if there is one.
+    /// A topic's number of partitions, or the brokers' error about the topic; `None` if the brokers return no entry for
+    /// it.
     async fn topic_metadata(
         &self,
         topic: &str,
@@ -290,8 +291,8 @@ impl Admin {
         }
     }
 
-    /// A partition's current first offset and end. Records of open transactions count. Waits a bounded time for
-    /// the partition's leader.
+    /// A partition's current first offset and end. The end includes the records of open transactions. Waits a bounded
+    /// time for the partition's leader.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
         settled(LEADER_SETTLES_WITHIN, || {
             self.ask_for_watermarks(topic, partition)
@@ -382,7 +383,7 @@ impl Admin {
     }
 }
 
-/// A value of a topic's configuration; empty if the broker does not know the field.
+/// The value of a property in a topic's configuration; empty if the broker does not know the property.
 fn value_of(config: &ConfigResource, field: &str) -> String {
     let entry = config.get(field);
     entry

@@ -29,12 +29,11 @@ pub use crate::record_limits::RECORD_BYTES_MAX;
 
 /// Longest time from append to report; after it the outcome is unknown.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Produce requests in flight to one broker. With one, the next batches grow meanwhile. With the library's
-/// default of five they stay small, and at 10,000 commits a second most of the processor's time goes into
-/// requests of a few records each. A cluster with long round trips may need more; `kafka.properties` can set
-/// it.
+/// Produce requests in flight to one broker. With one, the next batches grow while a request is in flight. With the
+/// library's default of five they stay small, and at 10,000 commits a second most of the processor's time goes into
+/// requests of a few records each. A cluster with long round trips may need more; `kafka.properties` can set it.
 const IN_FLIGHT: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
-/// Another name of the same property.
+/// librdkafka's other name for the same property.
 const IN_FLIGHT_ALIAS: &str = "max.in.flight";
 /// Maximum number of records in the producer's queue. If the queue is full, an owner keeps its records and retries.
 const QUEUE_RECORDS_MAX: usize = 2_000_000;
@@ -42,7 +41,7 @@ const QUEUE_RECORDS_MAX: usize = 2_000_000;
 pub const QUEUE_BYTES_MAX: usize = 512 << 20;
 /// The producer's name in the broker's logs, and in ours.
 const ROLE: &str = "appender";
-/// Bits of a producer's opaque word that hold the caller's own number.
+/// Number of bits of a record's opaque word that hold the caller's number.
 const NUMBER_BITS: u32 = 48;
 const _: () = assert!(
     usize::BITS == 64,
@@ -54,8 +53,8 @@ const _: () = assert!(
 pub struct Report {
     /// The number that the append was given.
     pub number: u64,
-    /// The offset that the broker reported. An offset below 0 means that the log has the record at an unknown
-    /// offset. After an error it is unknown whether the log has the record.
+    /// The offset that the broker reported. An offset below 0 means that the log has the record at an unknown offset.
+    /// After [`AppendError::Unknown`], the log may have the record.
     pub result: Result<i64, AppendError>,
 }
 
@@ -159,9 +158,9 @@ pub struct Appender {
 #[derive(Clone)]
 pub struct PartitionProducer {
     appender: Appender,
-    /// For errors.
+    /// The logical name, for errors.
     topic: Arc<str>,
-    /// As the brokers name it.
+    /// The topic's name at the brokers.
     prefixed_topic: Arc<str>,
     partition: i32,
     sender_index: usize,
@@ -229,7 +228,7 @@ impl Appender {
         })
     }
 
-    /// Sets a topic's `max.message.bytes`, so that no larger record and no larger batch is sent.
+    /// Sets a topic's `max.message.bytes`, so that no larger record or batch is sent to the topic.
     pub fn set_message_bytes_max(
         &self,
         topic: &str,
@@ -246,8 +245,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Opens one partition to append to. Its reports come in the order in which the broker answered.
-    /// No more than `in_flight_max` records may be without a report at any time.
+    /// Opens one partition to append to. Its reports arrive in the order in which the broker answered. The caller must
+    /// never have more than `in_flight_max` records without a report.
     pub fn partition_producer(
         &self,
         topic: &str,
@@ -337,7 +336,8 @@ impl PartitionProducer {
         current.heal(|| producer(settings, senders, *batch_bytes))
     }
 
-    /// Most bytes of a record's key and value together, by the topic's limit as far as it is known.
+    /// Maximum size of a record's key and value together, in bytes. It follows from the topic's limit, once that is
+    /// known.
     pub fn record_bytes_max(&self) -> usize {
         self.record_bytes_max.load(Ordering::Relaxed)
     }

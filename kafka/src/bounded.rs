@@ -28,7 +28,7 @@ pub struct Span {
     pub partition: i32,
     /// The first offset.
     pub low: i64,
-    /// The offset behind the last one.
+    /// The offset after the last one.
     pub end: i64,
 }
 
@@ -43,7 +43,7 @@ pub enum BoundedReadError {
     Consumer(#[from] ConsumerError),
     /// No record came in time, although the log has more.
     #[error(
-        "topic {topic} partition {partition}: no record at or behind offset {next} came within {} s, but the log ends at {end}{}",
+        "topic {topic} partition {partition}: no record at or after offset {next} came within {} s, but the log ends at {end}{}",
         STALL_TIMEOUT.as_secs(),
         last_error.as_ref().map_or_else(String::new, |error| format!("; last error: {error}"))
     )]
@@ -64,9 +64,9 @@ pub enum BoundedReadError {
 /// Reads some partitions of a topic to given ends.
 pub struct BoundedReader {
     topic: String,
-    /// By partition.
+    /// The progress in each partition.
     progress: BTreeMap<i32, Progress>,
-    /// `None` if there is nothing to read.
+    /// `None` if no partition has an offset to read.
     consumer: Option<BatchConsumer>,
 }
 
@@ -168,13 +168,13 @@ impl BoundedReader {
                     if !records.is_empty() {
                         return Ok(Some(records));
                     }
-                    // Records behind the ends don't count as progress.
+                    // Records after the ends don't count as progress.
                     if unread_offsets(&self.progress) < before {
                         progressed = Instant::now();
                     }
                 }
                 Ok(Err(error)) if error.is_transient() => {
-                    tracing::warn!(topic = self.topic, %error, "reading the topic failed, will retry");
+                    tracing::warn!(topic = self.topic, %error, "failed to read the topic, retrying");
                     restart_settling(&mut self.progress, Instant::now());
                     last_error = Some(error);
                 }
@@ -220,7 +220,7 @@ impl Progress {
     }
 }
 
-/// Updates the progress from a batch. Returns its records without those behind the ends.
+/// Updates the progress from a batch. Returns the records of the batch that are before the ends.
 fn take(progress: &mut BTreeMap<i32, Progress>, batch: Fetched, now: Instant) -> Vec<Record> {
     let Fetched { mut records, ends } = batch;
     records.retain(|record| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;
-/// Initial capacity for a value; most fit.
+/// Initial capacity of the buffer for a value, in bytes; most values fit.
 const VALUE_BYTES: usize = 512;
 /// Longest array in a datum that a reader accepts; a record with a longer one is malformed.
 const ARRAY_ITEMS_MAX: usize = 10_000_000;
@@ -18,9 +18,9 @@ pub enum CodecError {
     /// The value does not begin with the wire header.
     #[error("the value has no schema id: {bytes} bytes, first {first:?}")]
     NoHeader {
-        /// Its length.
+        /// The value's length.
         bytes: usize,
-        /// Its first byte.
+        /// The value's first byte; `None` if the value is empty.
         first: Option<u8>,
     },
     /// The schema can't be fetched.
@@ -73,7 +73,7 @@ impl Encoder {
         })
     }
 
-    /// The value's wire form.
+    /// Encodes a value in the wire format.
     pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         let mut bytes = Vec::with_capacity(VALUE_BYTES);
         bytes.push(0);
@@ -99,8 +99,8 @@ impl Decoder {
         Self { registry }
     }
 
-    /// Reads a wire form. Waits for the registry if the schema is new; see [`RegistryError::is_transient`] for
-    /// whether another attempt may help.
+    /// Decodes a value in the wire format. Waits for the registry if the schema is new.
+    /// [`RegistryError::is_transient`] tells whether another attempt may help.
     pub async fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, CodecError> {
         let (schema_id, datum) = split(value)?;
         let schema = self.registry.schema(schema_id).await?;

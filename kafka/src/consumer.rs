@@ -1,7 +1,7 @@
 //! Reads partitions of one topic from given offsets, in batches, on a thread of its own.
 //!
-//! Partitions are assigned manually: no consumer group, nothing committed to the broker. A start offset that
-//! the log no longer has is an error, never a silent jump.
+//! Partitions are assigned manually, without a consumer group, and no offset is committed to the broker. A
+//! start offset that the log no longer has is an error, never a silent reset.
 
 mod batch;
 mod polling;
@@ -24,9 +24,10 @@ pub(crate) use batch::Ends;
 pub use batch::{ConsumerError, EndReached, Fetched, Record};
 pub use polling::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 
-/// Batches read ahead of their reader.
+/// Maximum number of batches that are read ahead of the reader.
 const BATCHES_AHEAD_MAX: usize = 2;
-/// Size of a fetch where [`Fetch::Sparing`], in bytes. A broker sends at least one batch of a producer.
+/// Maximum size of a fetch with [`Fetch::Sparing`], in bytes. A broker sends at least one producer batch,
+/// even if it is larger.
 const SPARING_BYTES: usize = 64 << 10;
 
 /// How much is fetched ahead of the reader.
@@ -92,7 +93,7 @@ impl BatchConsumer {
 
     /// Waits for at least one record. Records of one partition come in offset order.
     ///
-    /// After an error that [`ConsumerError::is_transient`], call again; after another, give up.
+    /// After a transient error ([`ConsumerError::is_transient`]), call again; any other error is final.
     /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
         loop {
@@ -103,7 +104,8 @@ impl BatchConsumer {
         }
     }
 
-    /// As [`BatchConsumer::next`], with the ends that were reached: there may be ends and no record.
+    /// Like [`BatchConsumer::next`], but also returns the ends that were reached. The result may contain ends
+    /// and no records.
     pub async fn next_fetched(&mut self) -> Result<Fetched, ConsumerError> {
         match self.batches.recv().await {
             Some(batch) => batch,
@@ -130,13 +132,13 @@ pub(crate) fn config(
     let mut config = settings.reading_client(role);
     let group = TopicPrefix::of(settings).add(&format!("daybook-{role}"));
     config
-        // `assign` needs a group, though nothing is ever committed to it.
+        // `assign` needs a group, although no offset is ever committed to it.
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A start offset that is gone must be an error, because history is lost.
         .set("auto.offset.reset", "error")
-        // The default of 1,000 limits catch-up to a fraction of its speed.
+        // The default of 1,000 ms limits catch-up to a fraction of its speed.
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "20000")
@@ -158,7 +160,7 @@ pub(crate) fn config(
     config
 }
 
-/// The error of a client that can't be created. Only the error of an invalid setting is final.
+/// Converts the error of a client that can't be created. Only an invalid setting is a final error.
 fn start_error(topic: &str, error: &KafkaError) -> ConsumerError {
     let (topic, reason) = (topic.to_owned(), error.to_string());
     match error {
@@ -173,7 +175,7 @@ struct ErrorLog;
 impl ClientContext for ErrorLog {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            tracing::error!(%error, reason, "kafka client reports an error");
+            tracing::error!(%error, reason, "the kafka consumer reports an error");
         }
     }
 }
@@ -194,7 +196,7 @@ fn consumer(
     Ok(consumer)
 }
 
-/// The client's position in a partition: the offset behind all records that it has returned, and behind the
+/// The client's position in a partition: the next offset after all records that it has returned and the
 /// control records that it has skipped.
 fn position(consumer: &BaseConsumer<ErrorLog>, topic: &str, partition: i32) -> Option<i64> {
     let positions = consumer.position().ok()?;

@@ -1,4 +1,4 @@
-//! Faults that no broker causes on demand, for tests.
+//! Faults that a broker does not cause on demand, for tests.
 
 use rdkafka::{ClientContext, client::Client};
 

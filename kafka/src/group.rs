@@ -1,8 +1,8 @@
 //! Membership of a consumer group, which divides journal partitions among nodes.
 //!
-//! An assignment is only a *hint* about ownership: two members may believe that they have the same partition,
-//! and a partition may have no member. The log is responsible for safety, so nothing is ever fetched or
-//! committed here. A member that loses its membership keeps its last assignment, marked as not current.
+//! An assignment is only a *hint* about ownership: two members may believe that they have the same partition, and a
+//! partition may have no member. The log guarantees safety. This client only gets assignments: it never fetches records
+//! or commits offsets. A member that loses its membership keeps its last assignment, marked as not current.
 
 mod leaving;
 mod rejoin;
@@ -34,7 +34,7 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// After this time without a heartbeat a member's partitions go to others (classic protocol; with `consumer`
+/// After this time without a heartbeat, the group reassigns a member's partitions (classic protocol; with `consumer`
 /// the brokers' setting applies, 45 s by default). Brokers allow no shorter time by default.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two heartbeats (classic protocol).
@@ -76,7 +76,7 @@ pub enum GroupError {
     },
 }
 
-/// A membership of the group. Dropping it ends it as a crash would.
+/// A membership of the group. Dropping it has the effect of a crash: the member does not leave the group.
 pub struct Membership {
     leave: Option<oneshot::Sender<oneshot::Sender<OtherMembers>>>,
     dropped: Arc<AtomicBool>,
@@ -94,11 +94,11 @@ struct Hints {
 /// Everything that a member's client is created from, so that it can be replaced.
 struct Member {
     settings: KafkaSettings,
-    /// Its name at the brokers.
+    /// The group's name at the brokers.
     group: String,
-    /// Static members of different groups may have one name.
+    /// The member's name, unique within its group.
     name: String,
-    /// Their names at the brokers.
+    /// The topics' names at the brokers.
     topics: Vec<String>,
     hint: Arc<watch::Sender<Hint>>,
     is_lost: Arc<AtomicBool>,
@@ -129,7 +129,7 @@ impl ConsumerContext for Hints {
         partitions: &mut TopicPartitionList,
     ) {
         let is_assignment = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // A member that lost its membership is marked so, and gets another assignment later.
+        // A lost membership is recorded; the member gets another assignment later.
         let is_lost = consumer.assignment_lost();
         let changed = if is_assignment {
             accept(consumer, partitions)
@@ -137,7 +137,7 @@ impl ConsumerContext for Hints {
             consumer.incremental_unassign(partitions)
         };
         if let Err(error) = changed {
-            tracing::warn!(member = self.member, %error, "a rebalance failed");
+            tracing::warn!(member = self.member, %error, "failed to apply a rebalance");
         }
         if is_lost && !is_assignment {
             tracing::warn!(
@@ -174,7 +174,7 @@ impl ConsumerContext for Hints {
                 });
             }
             Err(error) => {
-                tracing::warn!(member = self.member, %error, "the assignment can't be read");
+                tracing::warn!(member = self.member, %error, "failed to read the assignment");
             }
         }
     }
@@ -195,14 +195,14 @@ fn accept(
 }
 
 impl Membership {
-    /// Joins this deployment's `group` as `member`, a name that no other node has at the time, for a share of
-    /// `topics`. The receiver has the group's assignment, which is empty at first.
+    /// Joins this deployment's `group` as `member`, to get a share of the partitions of `topics`. No other node may use
+    /// the name `member` at the same time. The receiver has the group's assignment, which is empty at first.
     ///
-    /// With the classic protocol the membership is static: a node that died and starts again under the
-    /// same name within [`SESSION_TIMEOUT`] has its partitions at once, and no other member is affected.
+    /// With the classic protocol the membership is static: a node that crashes and restarts with the same name within
+    /// [`SESSION_TIMEOUT`] gets its partitions back at once, and no other member is affected.
     ///
-    /// The client sends heartbeats even if the rest of the process hangs. So the member leaves the group while
-    /// the `watchdog` is not fed, and joins again afterwards.
+    /// The client sends heartbeats even if the rest of the process hangs. So the member leaves the group if the
+    /// `watchdog` is not fed, and joins again once it is fed.
     pub fn join(
         settings: &KafkaSettings,
         group: &str,
@@ -242,8 +242,8 @@ impl Membership {
         Ok((membership, hints))
     }
 
-    /// Leaves the group, so that others get the partitions at once. Returns once the group has registered it,
-    /// or after a bounded time, and says whether the group has other members.
+    /// Leaves the group, so that other members get the partitions at once. Returns whether the group has other members,
+    /// once the group has registered the departure or after a bounded time.
     pub async fn leave(mut self) -> OtherMembers {
         let (reply, others) = oneshot::channel();
         let sent = self
@@ -289,8 +289,8 @@ pub(crate) fn config(settings: &KafkaSettings, group: &str, member: &str) -> Cli
                 "heartbeat.interval.ms",
                 HEARTBEAT_INTERVAL.as_millis().to_string(),
             ),
-        // A static member of this protocol can't leave for good: at every stop its partitions would have
-        // no owner until the session's end.
+        // A static member of this protocol can't leave for good: at every stop its partitions would have no owner until
+        // its session expires.
         GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
     };
     config
@@ -331,7 +331,7 @@ impl Member {
                 Ok(reply) => {
                     let others = self.leaver().others(&consumer);
                     self.leaver().leave(&consumer);
-                    // The caller may have given up waiting.
+                    // The caller may have stopped waiting for the reply.
                     let _ = reply.send(others);
                     // Dropping closes the consumer, which may hang; so it happens on this thread.
                     return;
@@ -361,10 +361,10 @@ impl Member {
         }
     }
 
-    /// An operator must grant a missing right. The library recovers from the other errors by itself, and a member that
-    /// can't join any longer loses its assignment.
+    /// Publishes the error if the member may not join the group, because only an operator can grant the right. The
+    /// client library recovers from any other error by itself; if it can't, the member loses its assignment.
     fn report(&self, error: &KafkaError) {
-        tracing::debug!(group = self.group, %error, "polling the group failed");
+        tracing::debug!(group = self.group, %error, "failed to poll the group");
         let is_refused =
             error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
         let reason = Some(format!(
@@ -414,7 +414,7 @@ impl Member {
         match self.subscribe(consumer) {
             Ok(()) => Phase::Member,
             Err(error) => {
-                tracing::warn!(member = self.name, %error, "can't join the group again yet, will retry");
+                tracing::warn!(member = self.name, %error, "failed to join the group again, retrying");
                 Phase::Starved
             }
         }
@@ -436,7 +436,7 @@ impl Member {
         }
     }
 
-    /// When to replace the client, if the brokers fenced it.
+    /// Returns when to replace the client; `None` if the brokers have not fenced it.
     fn fenced(
         &self,
         consumer: &BaseConsumer<Hints>,
@@ -462,19 +462,19 @@ impl Member {
         Some(now + wait)
     }
 
-    /// A new client, or the old one if no new one can be created; then the caller makes another attempt later.
+    /// Returns a new client. If no client can be created, returns the old one, and the caller retries later.
     fn replaced(&self, consumer: BaseConsumer<Hints>) -> BaseConsumer<Hints> {
         let another = match self.consumer() {
             Ok(another) => another,
             Err(error) => {
-                tracing::warn!(member = self.name, %error, "can't join the group again yet, will retry");
+                tracing::warn!(member = self.name, %error, "failed to join the group again, retrying");
                 return consumer;
             }
         };
-        // Dropping closes it, which may hang.
+        // Dropping the old client closes it, which may hang.
         let closing = std::thread::Builder::new().name(format!("group-{}-closing", self.group));
         if let Err(error) = closing.spawn(move || drop(consumer)) {
-            tracing::warn!(member = self.name, %error, "closed a client on the group's own thread");
+            tracing::warn!(member = self.name, %error, "failed to start a thread, closed the client inline");
         }
         another
     }

@@ -1,7 +1,7 @@
 //! Kafka and the schema registry: the only crate that names their client libraries.
 //!
 //! It knows topics, records and schemas; it knows nothing of commits, owners or the void rule. Topics have
-//! logical names outside of it, and a deployment's prefix at the brokers.
+//! logical names outside of this crate, and a deployment's prefix at the brokers.
 
 pub mod admin;
 pub mod appender;

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
-/// Most records in flight.
+/// Maximum number of records in flight.
 const IN_FLIGHT_MAX: usize = 10_000;
 
 /// Why a record was not published, or may not have been.
@@ -67,8 +67,8 @@ impl Publisher {
     }
 
     /// Publishes `(key, value)` pairs, and returns once all of them are acknowledged. The result has, for each
-    /// partition that got records, the offset behind the last one. After an error the topic may have some of
-    /// them; the caller decides whether to publish them again.
+    /// partition that got records, the next offset after the last one. After an error, the topic may contain some of
+    /// the pairs; the caller decides whether to publish them again.
     pub async fn publish(
         &self,
         topic: &str,

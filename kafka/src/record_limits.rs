@@ -1,4 +1,4 @@
-//! The largest records that topics take: each topic's `max.message.bytes`, as read from the brokers.
+//! The largest records that topics accept, from each topic's `max.message.bytes` at the brokers.
 //!
 //! A broker applies the limit to a producer's batch, so no batch of a producer may be larger than the smallest
 //! limit of its topics.
@@ -11,13 +11,13 @@ use std::{
     },
 };
 
-/// Largest record, key and value together, in bytes; it fits the broker's default limit. A topic with a smaller
-/// `max.message.bytes` takes less.
+/// Maximum size of a record's key and value together, in bytes; it fits the broker's default limit. A topic with a
+/// smaller `max.message.bytes` accepts less.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
-/// Most bytes that a batch's header, a record's headers and their framing add to a record. (Headers have some
-/// 250 bytes, the two framings less than 100.)
+/// Maximum number of bytes that a batch's header, a record's headers and their framing add to a record. (Headers take
+/// about 250 bytes, the two framings less than 100.)
 pub(crate) const RECORD_OVERHEAD_BYTES: usize = 1_024;
-/// The smallest limit that is applied; with a smaller one not even an announcement fits.
+/// The smallest limit that is applied, in bytes. With a smaller limit, not even an announcement would fit.
 const MESSAGE_BYTES_MIN: usize = 2 * RECORD_OVERHEAD_BYTES;
 
 /// The limits, by topic.
@@ -42,7 +42,7 @@ impl Default for TopicLimit {
 }
 
 impl RecordLimits {
-    /// The most bytes of key and value together of a topic's record, kept up to date.
+    /// The maximum size of a topic's record, key and value together, in bytes. The value is kept up to date.
     pub fn record_bytes_max(&self, topic: &str) -> Arc<AtomicUsize> {
         let mut topics = self.topics.lock().expect("no holder of this lock panics");
         let limit = topics.entry(topic.to_owned()).or_default();
@@ -61,7 +61,7 @@ impl RecordLimits {
             .store(record_bytes, Ordering::Relaxed);
     }
 
-    /// The most bytes of a batch that every topic takes.
+    /// The maximum size of a batch that every topic accepts, in bytes.
     pub fn batch_bytes_max(&self) -> usize {
         let topics = self.topics.lock().expect("no holder of this lock panics");
         let known = topics.values().filter_map(|limit| limit.message_bytes_max);

@@ -82,7 +82,7 @@ impl Registry {
         self
     }
 
-    /// Compares the registry with the schemas that a node has used, without keeping others. For tools.
+    /// Compares the registry with the schemas that a node has used, without keeping new schemas. For tools.
     pub fn expecting(mut self, table: SchemaTable) -> Self {
         self.expected = Arc::new(table.schemas);
         self
@@ -225,7 +225,7 @@ impl Registry {
     /// Fetches the JSON text of an id's schema, without caching it.
     ///
     /// # Errors
-    /// [`RegistryError::LostData`]: it is not the schema that is expected of the id. Otherwise those of
+    /// [`RegistryError::LostData`]: the schema differs from the expected schema of the id. Otherwise those of
     /// [`Registry::schema_text`].
     pub async fn expected_text(&self, id: u32) -> Result<String, RegistryError> {
         let text = self.schema_text(id).await?;

@@ -17,7 +17,7 @@ const SETTABLE: [&str; 4] = [
     "max.in.flight.requests.per.connection",
 ];
 
-/// A client that measures ends reads from leaders only, so it has no rack. The others have the user's rack.
+/// A client that measures ends reads from leaders only, so it has no rack. All other clients have the user's rack.
 const MEASURING_ONLY: &str = "client.rack";
 
 /// The configuration of each kind of client.

@@ -1,4 +1,5 @@
-//! A producer that is replaced after a fatal error. The client library's producer never works again after one.
+//! A producer that is replaced after a fatal error. After such an error, the client library's producer never
+//! works again.
 
 use rdkafka::producer::{Producer, ProducerContext};
 use std::{
@@ -26,8 +27,8 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         self.current.read().expect("no holder panics").clone()
     }
 
-    /// Replaces the producer if it had a fatal error. If several callers do this, only the first one replaces
-    /// it. The old producer still reports the records that it had in flight.
+    /// Replaces the producer if it had a fatal error. Of several concurrent callers, only the first one
+    /// replaces it. The old producer still reports the records that it had in flight.
     pub fn heal<C: ProducerContext, E>(&self, new: impl FnOnce() -> Result<P, E>) -> Result<(), E>
     where
         P: Producer<C>,
@@ -42,13 +43,14 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         };
         tracing::error!(role = self.role, %code, reason, "replacing a producer after a fatal error");
         let old = std::mem::replace(&mut *current, Arc::new(new()?));
-        // Its destructor waits for a thread, and no caller should.
+        // The producer's destructor waits for a thread, so it runs on a thread of its own instead of the
+        // caller's.
         std::thread::spawn(move || drop(old));
         Ok(())
     }
 
-    /// Replaces the producer by one with other settings. Records that it has in flight are still sent, at most
-    /// for `timeout`, and reported.
+    /// Replaces the producer with one that has other settings. The old producer still sends and reports the
+    /// records that it has in flight, for at most `timeout`.
     pub fn replace<C: ProducerContext>(&self, new: P, timeout: Duration)
     where
         P: Producer<C>,

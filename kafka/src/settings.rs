@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
 /// Longest [`KafkaSettings::topic_prefix`], in characters. Kafka allows names of 249.
 pub const TOPIC_PREFIX_LENGTH_MAX: usize = 100;
-/// Most partitions of a topic.
+/// Maximum number of partitions of a topic.
 pub const PARTITIONS_MAX: i32 = 10_000;
-/// Most copies of a partition: Kafka has 16 bits for the number.
+/// Maximum number of copies of a partition: Kafka has 16 bits for the number.
 const REPLICATION_FACTOR_MAX: i32 = 32_767;
 /// Shortest and longest [`KafkaSettings::topic_check_interval_ms`].
 const TOPIC_CHECK_INTERVAL_MS: RangeInclusive<u64> = 500..=3_600_000;
@@ -20,19 +20,19 @@ const TOPIC_CHECK_INTERVAL_MS: RangeInclusive<u64> = 500..=3_600_000;
 pub struct KafkaSettings {
     /// Bootstrap servers, `host:port` with commas between them. Default `127.0.0.1:9092`.
     pub brokers: String,
-    /// Text before the name of every topic, registry subject and consumer group of this deployment, so that
-    /// several deployments share a cluster; all its nodes and tools need the same one. At most
+    /// Prefix of the names of this deployment's topics, registry subjects and consumer groups, so that several
+    /// deployments can share a cluster. All nodes and tools of a deployment need the same prefix. At most
     /// [`TOPIC_PREFIX_LENGTH_MAX`] characters: letters, digits, `.`, `_` and `-`. Default: empty.
     ///
     /// The prefix separates deployments in Kafka and in the registry only. The other stores have settings of
     /// their own, which must differ as well: `postgres.url` (the database), `cql.keyspace` and
     /// `commands.state_dir`.
     pub topic_prefix: String,
-    /// Number of partitions of each topic that is created, 1 to [`PARTITIONS_MAX`]. It has no effect on a topic
-    /// that exists, whose number is final and read from the brokers. Default 4.
+    /// Number of partitions of each topic that is created, 1 to [`PARTITIONS_MAX`]. It has no effect on an existing
+    /// topic: the number of its partitions is final, and is read from the brokers. Default 4.
     pub partitions: i32,
-    /// The number for single topics, by their names without the prefix, such as `{"journal.orders"=12}`.
-    /// Default: none; [`KafkaSettings::partitions`] applies.
+    /// The number of partitions of individual topics, by their names without the prefix, such as
+    /// `{"journal.orders"=12}`. Default: empty, so [`KafkaSettings::partitions`] applies to all topics.
     pub partitions_by_topic: BTreeMap<String, i32>,
     /// Copies of each partition of a topic that is created, 1 to 32767. With 2 or more, two of them must have a
     /// record before it counts as written, so use 3 in production. Default 1.
@@ -42,13 +42,12 @@ pub struct KafkaSettings {
     /// correctness depends on (acks, idempotence, isolation) are refused, and so are those that Daybook sets
     /// itself (`linger.ms`, `compression.type`, the sizes of queues). Default: none.
     pub properties: BTreeMap<String, String>,
-    /// How nodes divide partitions among them: `classic`, or `consumer` (KIP-848), whose session timeout is
-    /// the brokers' setting, 45 s by default: a killed node's partitions have no owner for that time.
-    /// Default `classic`.
+    /// How nodes divide partitions among themselves: `classic`, or `consumer` (KIP-848), whose session timeout is the
+    /// brokers' setting, 45 s by default: a killed node's partitions have no owner for that time. Default `classic`.
     pub group_protocol: GroupProtocol,
-    /// Time between two checks of the topics' configurations and of the journals' logs, in milliseconds, 500
-    /// to 3,600,000. A journal that was deleted or truncated is written to for that time at most. Default
-    /// 60,000.
+    /// Time between two checks of the topics' configurations and of the journals' logs, in milliseconds, 500 to
+    /// 3,600,000. Nodes notice within this time that a journal was deleted or truncated, and write to it until then.
+    /// Default 60,000.
     pub topic_check_interval_ms: u64,
 }
 
@@ -56,7 +55,7 @@ pub struct KafkaSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupProtocol {
-    /// Its members divide the partitions, cooperatively.
+    /// The members divide the partitions, with cooperative rebalances.
     #[default]
     Classic,
     /// The brokers divide the partitions (KIP-848).
@@ -84,7 +83,7 @@ pub enum SettingsError {
         /// The property's name.
         name: String,
     },
-    /// The build lacks the cargo feature.
+    /// This build lacks the cargo feature for TLS.
     #[error("kafka.properties asks for {protocol}, which needs a build with `--features tls`")]
     NoTls {
         /// The protocol asked for.
@@ -213,7 +212,7 @@ impl Default for KafkaSettings {
 }
 
 impl fmt::Debug for KafkaSettings {
-    /// Leaves out the values of [`KafkaSettings::properties`], because there may be a password among them.
+    /// Leaves out the values of [`KafkaSettings::properties`], because one of them may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             brokers,
@@ -240,7 +239,7 @@ impl fmt::Debug for KafkaSettings {
 }
 
 impl fmt::Debug for RegistrySettings {
-    /// Leaves out the address, because it may hold a password.
+    /// Leaves out the address, because it may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistrySettings")
             .field("timeout_ms", &self.timeout_ms)
@@ -332,7 +331,7 @@ impl KafkaSettings {
         Ok(())
     }
 
-    /// How many partitions a topic is created with.
+    /// The number of partitions with which a topic is created.
     pub(crate) fn partitions_of(&self, topic: &TopicSpec) -> i32 {
         match topic.partitions {
             Partitions::Fixed(partitions) => partitions,
@@ -350,7 +349,7 @@ impl KafkaSettings {
         config
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "1000")
-            // Brokers close idle connections, which is no error.
+            // Brokers close idle connections, which is not an error.
             .set("log.connection.close", "false");
         for (name, value) in &self.properties {
             config.set(name, value);
@@ -362,9 +361,9 @@ impl KafkaSettings {
         config
     }
 
-    /// The configuration of a client that reads or measures topics. An open transaction of another program must
-    /// not hide the records after it. So a topic's end is behind its last record, not at the start of the first
-    /// open transaction.
+    /// The configuration of a client that reads or measures topics. An open transaction of another program must not
+    /// hide the records after it. So a topic's end is after its last record, not at the start of the first open
+    /// transaction.
     pub(crate) fn reading_client(&self, role: &str) -> ClientConfig {
         let mut config = self.client(role);
         config.set("isolation.level", "read_uncommitted");

@@ -23,8 +23,8 @@ use std::{
     time::Duration,
 };
 
-/// Most attempts to register a subject after conflicts: nodes that start at the same time all register it, and
-/// a registry may refuse all but one of them. An incompatible schema is refused each time.
+/// Maximum number of attempts to register a subject after conflicts: nodes that start at the same time all register it,
+/// and a registry may refuse all but one of them. An incompatible schema is refused each time.
 const CONFLICT_ATTEMPTS_MAX: u32 = 5;
 /// Time between two of these attempts.
 const CONFLICT_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub struct Subjects {
     prefix: TopicPrefix,
 }
 
-/// The registry's answer about a subject's compatibility.
+/// The registry's answer to a request for a subject's compatibility.
 #[derive(Deserialize)]
 struct Compatibility {
     #[serde(rename = "compatibilityLevel")]
@@ -87,7 +87,7 @@ impl Subjects {
         }
     }
 
-    /// The fault of an id in the registry, if there is one. The id must be registered under this subject.
+    /// Returns the fault of an id in the registry, or `None`. The id must be registered under this subject.
     pub async fn fault(
         &self,
         subject: &str,
@@ -143,7 +143,7 @@ impl Subjects {
         }
     }
 
-    /// Ensures the compatibility, then the schema. A rejection is returned with the object of its request.
+    /// Ensures the compatibility, then the schema. Returns a rejection together with the object of its request.
     async fn ensure_once(
         &self,
         subject: &str,
@@ -195,7 +195,7 @@ impl Subjects {
         let path = format!("/config/{subject}");
         match http.get::<Compatibility>(&path).await? {
             Ok(found) if found.level == COMPATIBILITY => return Ok(Ok(())),
-            // The subject has no level of its own.
+            // The subject has no compatibility level of its own.
             Ok(_) => {}
             Err(rejection) if rejection.status == StatusCode::NOT_FOUND => {}
             Err(rejection) => return Ok(Err(rejection)),
@@ -205,7 +205,7 @@ impl Subjects {
         Ok(set.map(drop))
     }
 
-    /// Why a reader with the new schema can't read records of the newest registered one.
+    /// Why a reader with the new schema can't read records that were written with the newest registered schema.
     async fn difference(&self, subject: &str, schema: &str) -> Option<String> {
         let path = format!("/subjects/{subject}/versions/latest");
         let registered = self.registry.http.get::<SchemaText>(&path).await;
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(id, 8, "{:?}", registry.requests());
     }
 
-    /// Two nodes that start at the same time both set it.
+    /// Two nodes that start at the same time both set the compatibility.
     #[tokio::test]
     async fn a_compatibility_that_another_node_sets_meanwhile_is_read_again() {
         static SET: AtomicBool = AtomicBool::new(false);

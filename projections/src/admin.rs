@@ -1,4 +1,4 @@
-//! Operations of an operator on views and their builds: rebuild, switch, undo, drop and reset.
+//! Operator commands for views and their builds: rebuild, switch, undo, drop and reset.
 
 pub use crate::{
     difference::{Comparison, Difference, EventOfRow},
@@ -16,34 +16,34 @@ use schemas::topics::PartitionCounts;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Longest wait for a build to reach the serving one: while events arrive, each is ahead of the other now and then.
+/// Longest wait for a build to catch up with the serving build. While events arrive, either build may be ahead.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two checks of the positions of both.
+/// Time between two comparisons of the two builds' positions.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(200);
-/// Time from the moment a build stops serving until its tables are dropped. Processes read the list of builds every
-/// second, and a query takes 10 s at most.
+/// Time from the moment a build stops serving until its tables are dropped. A process reads the list of builds every
+/// second, then a query may wait 3 s for a connection and 10 s for its statement.
 const DRAIN_TIME: Duration = Duration::from_secs(15);
 
 /// A build with its progress.
 #[derive(Debug, Clone)]
 pub struct Described {
-    /// Its entry in the list.
+    /// The build's entry in the list of builds.
     pub entry: Entry,
-    /// Its positions; empty if it has no tables yet.
+    /// The build's positions; empty until its tables exist.
     pub positions: Positions,
 }
 
 /// The progress of a build towards the ends of its journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Offsets read.
+    /// Number of offsets that the build has read.
     pub read: i64,
-    /// Offsets to read in all.
+    /// Number of offsets in the journals.
     pub end: i64,
 }
 
 impl Progress {
-    /// The offsets of a build, and the ends of its journals.
+    /// Compares the positions of a build with the ends of its journals.
     pub fn new(positions: &Positions, ends: &Positions) -> Self {
         let read = |(partition, end): (&(String, i32), &i64)| {
             positions.get(partition).copied().unwrap_or(0).min(*end)
@@ -54,19 +54,19 @@ impl Progress {
         }
     }
 
-    /// Whether every offset is read.
+    /// Whether the build has read every offset.
     pub fn is_at_end(self) -> bool {
         self.read >= self.end
     }
 
-    /// The estimate of the time left, after `read_since` offsets in `elapsed`.
+    /// Estimates the time left from the rate of `read_since` offsets in `elapsed`; `None` if no offset was read.
     pub fn time_left(self, read_since: i64, elapsed: Duration) -> Option<Duration> {
         let rate = read_since as f64 / elapsed.as_secs_f64();
         (rate > 0.0).then(|| Duration::from_secs_f64((self.end - self.read) as f64 / rate))
     }
 }
 
-/// The view of this name.
+/// The view with this name.
 ///
 /// # Errors
 /// [`AdminError::NoView`].
@@ -78,7 +78,7 @@ pub fn view(name: &str) -> Result<&'static Registration, AdminError> {
 /// The builds of all views, or of one, with their positions.
 ///
 /// # Errors
-/// [`AdminError`], as of all operations here.
+/// [`AdminError`], like all operations of this module.
 pub async fn describe(
     databases: &Databases,
     only: Option<&str>,
@@ -112,7 +112,8 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
     Ok(registry::create(&databases.postgres, known.name).await?)
 }
 
-/// Lets another build answer the queries of a view. It must have read everything that the serving build has.
+/// Makes a build answer the queries of its view. Waits for a bounded time until the build has read everything that the
+/// serving build has read.
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let mut entries = registry::all(&databases.postgres).await?;
@@ -132,7 +133,7 @@ pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(),
     Ok(())
 }
 
-/// Waits until a build has read everything that the serving one has.
+/// Waits until a build has read everything that the serving build has read, at most [`LEVEL_TIMEOUT`].
 async fn wait_until_level(
     target: &dyn BuildOperations,
     serving: &dyn BuildOperations,
@@ -152,7 +153,7 @@ async fn check_level(
     target: &dyn BuildOperations,
     serving: &dyn BuildOperations,
 ) -> Result<(), AdminError> {
-    // The serving build is read first, so it can only be ahead by less.
+    // The serving build's positions are read first, so events that arrive meanwhile can't make the target look behind.
     let of_serving = serving.positions().await?;
     let of_target = target.positions().await?;
     for ((topic, partition), serving) in of_serving {
@@ -171,7 +172,7 @@ async fn check_level(
     Ok(())
 }
 
-/// Lets the build that served last answer the queries again. Returns its number.
+/// Makes the build that served before the current one answer the queries again. Returns its number.
 pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> {
     view(name)?;
     let previous = registry::previous(&databases.postgres, name).await?;
@@ -179,7 +180,8 @@ pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> 
     Ok(previous)
 }
 
-/// Drops a build that does not serve. If it served lately, this waits until no process answers from it any more.
+/// Drops a build that does not serve. If the build has served before, waits until no process answers queries from its
+/// tables.
 pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let entries = registry::all(&databases.postgres).await?;
@@ -194,8 +196,9 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
     (known.operations)(databases, build).drop_tables().await
 }
 
-/// Replaces a build by a new one in its state, which is projected from offset 0, and drops the tables of the old one.
-/// Queries of a serving build see it grow. Returns the new build's number.
+/// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
+/// projected from offset 0; if it serves, queries return incomplete results until it has caught up. Returns the new
+/// build's number.
 pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
     let known = view(name)?;
     let mut transaction = databases.postgres.begin().await?;
@@ -205,7 +208,7 @@ pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32,
     Ok(number)
 }
 
-/// The ends of a view's journals.
+/// The end offset of each partition of a view's journals.
 pub async fn ends(
     admin: &kafka::Admin,
     view: &Registration,
@@ -238,7 +241,7 @@ mod tests {
         let progress = Progress::new(&positions(&[(1, 10)]), &ends);
         assert_eq!(progress, Progress { read: 10, end: 40 });
         assert!(!progress.is_at_end());
-        // It may have read behind the measured end.
+        // The build may have read past the measured end.
         let progress = Progress::new(&positions(&[(0, 50), (1, 30)]), &ends);
         assert_eq!(progress, Progress { read: 40, end: 40 });
         assert!(progress.is_at_end());

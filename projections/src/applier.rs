@@ -1,5 +1,5 @@
-//! Applies the batches of one partition of a build: in smaller parts while the database is too slow for whole ones,
-//! and without the aggregates that can't be applied.
+//! Applies the batches of one partition of a build. Divides them while the database is too slow for whole batches, and
+//! parks the aggregates that can't be applied.
 
 mod events;
 mod isolate;
@@ -27,10 +27,10 @@ use metrics::{counter, gauge, histogram};
 use service::progress::Progress;
 use std::{sync::Arc, time::Instant};
 
-/// Number of parts that must succeed in a row before the next ones are twice as long.
+/// Number of successful parts after which the next parts are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
 
-/// Where an applier reports to.
+/// The receivers of an applier's reports.
 #[derive(Clone)]
 pub(crate) struct Reports {
     /// The build's readiness.
@@ -52,8 +52,8 @@ pub(crate) struct Applier<S> {
     length: PartLength,
 }
 
-/// Most commits that are applied at once. The number is halved after a time-out, so that a batch that takes too
-/// long is not repeated unchanged, and doubled again after successes.
+/// Maximum number of commits that are applied at once. It is halved after a timeout, so that a batch that took too long
+/// is retried in smaller parts, and doubled again after successes.
 #[derive(Debug)]
 struct PartLength {
     commits_max: usize,
@@ -86,12 +86,12 @@ impl PartLength {
 enum Next {
     /// Apply the part again at once: more of its aggregates are parked now.
     Again,
-    /// Apply it again after a wait.
+    /// Apply the part again after a wait.
     Wait(StoreError),
 }
 
 impl<S: Store> Applier<S> {
-    /// `checkpoint` and `parked` are the store's.
+    /// `checkpoint` and `parked` are those that `store` has stored.
     pub fn new(
         store: Arc<S>,
         reports: Reports,
@@ -130,7 +130,8 @@ impl<S: Store> Applier<S> {
     /// can't be applied.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`], [`StoreError::Dropped`], or a missing table: open the store again.
+    /// [`StoreError::StaleCheckpoint`] or a missing table: open the store again. [`StoreError::Dropped`]: stop
+    /// projecting the build.
     pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
         let build = self.store.build();
         let Build { view, number } = build;
@@ -234,10 +235,10 @@ impl<S: Store> Applier<S> {
         Ok(())
     }
 
-    /// Finds the aggregates that caused a failure.
+    /// Parks the aggregates that caused a failure. Returns the next step.
     ///
     /// # Errors
-    /// The store must be opened again.
+    /// Those of [`Applier::apply`].
     async fn after_failure(
         &mut self,
         error: StoreError,
@@ -305,7 +306,7 @@ impl<S: Store> Applier<S> {
     }
 }
 
-/// The result of work on the database of a build, or [`StoreError::TimedOut`].
+/// Runs work on the database of a build. Returns [`StoreError::TimedOut`] after [`APPLY_TIMEOUT`].
 pub(crate) async fn within_timeout<T>(
     build: Build,
     work: impl Future<Output = Result<T, StoreError>>,

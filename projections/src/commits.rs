@@ -1,4 +1,4 @@
-//! Reads single commits again by their offsets.
+//! Reads individual commits again by their offsets.
 
 use journal::{Source, Valid};
 use kafka::{BoundedReadError, BoundedReader, CodecError, Decoder, Fetch, Span};
@@ -23,7 +23,7 @@ pub enum CommitsError {
         /// The decoder's error.
         source: CodecError,
     },
-    /// The log has no record at an offset, although it had one.
+    /// The log no longer has a record at this offset.
     #[error("{topic}/{partition} has no record at offset {offset}")]
     Missing {
         /// The journal.
@@ -35,7 +35,7 @@ pub enum CommitsError {
     },
 }
 
-/// Reads the commits at ascending offsets. The caller knows that they are valid.
+/// Reads the commits at ascending offsets. The caller must know that these commits are valid.
 ///
 /// # Errors
 /// [`CommitsError`].

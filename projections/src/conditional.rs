@@ -1,5 +1,5 @@
-//! Conditional GET for every query: a 200 has a strong `ETag`, and a request whose `If-None-Match` names it gets a 304
-//! without a body.
+//! Conditional GET for every query: a 200 has a strong `ETag`, and a request whose `If-None-Match` names this tag gets
+//! a 304 without a body.
 //!
 //! The tag of a single resource is its version, as in the answers of commands ([`Versioned`]). Every other answer is
 //! tagged with a hash of its body. Answers that are streamed or longer than [`TAGGED_BYTES_MAX`] have no tag.
@@ -22,7 +22,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-/// Longest body that is hashed, in bytes. A page of 100 rows has less than a tenth of it.
+/// Longest body that is hashed, in bytes. A page of 100 rows has less than a tenth of this size.
 pub const TAGGED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A single resource as JSON, tagged with its version.
@@ -41,7 +41,7 @@ impl<T: Serialize> IntoResponse for Versioned<T> {
     }
 }
 
-/// Makes the GET routes of a router conditional, and says so in their OpenAPI document.
+/// Makes the GET routes of a router conditional, and documents this in OpenAPI.
 pub fn conditional(router: OpenApiRouter) -> OpenApiRouter {
     let mut router = router.layer(middleware::from_fn(revalidate));
     let paths = router.get_openapi_mut().paths.paths.values_mut();
@@ -97,8 +97,8 @@ async fn tag(response: Response) -> Response {
     Response::from_parts(parts, Body::from(bytes))
 }
 
-/// Whether a value of `If-None-Match` names a tag. The comparison is weak (RFC 9110, section 13.1.2), because a proxy that
-/// compresses answers may have weakened the tag. None of our tags has a comma.
+/// Whether a value of `If-None-Match` names a tag. The comparison is weak (RFC 9110, section 13.1.2), because a proxy
+/// that compresses answers may have weakened the tag. Our tags contain no comma, so the value can be split at commas.
 fn names(value: &HeaderValue, tag: &HeaderValue) -> bool {
     let (Ok(value), Ok(tag)) = (value.to_str(), tag.to_str()) else {
         return false;
@@ -124,7 +124,7 @@ fn document(operation: &mut Operation) {
         .name("If-None-Match")
         .parameter_in(ParameterIn::Header)
         .description(Some(
-            "The `ETag` of an earlier answer. If the answer is still the same, it is a 304 without a body.",
+            "The `ETag` of an earlier answer. If the answer has not changed, the service sends a 304 without a body.",
         ))
         .schema(Some(text().examples(["\"3\""])))
         .build();

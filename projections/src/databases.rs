@@ -13,11 +13,13 @@ use sqlx::PgPool;
 /// Handles to both databases. Cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
-    /// Connects at its first use, and reconnects when needed. For queries, and for operators.
+    /// Postgres, for queries and for operators. The pool connects at its first use, and reconnects when
+    /// needed.
     pub postgres: PgPool,
-    /// The same database, for projectors: their waits take no connection from queries.
+    /// The same database, for projectors. Their pool is separate, so that they take no connections from
+    /// queries.
     pub projectors: PgPool,
-    /// Connects in the background, and reconnects when needed.
+    /// The CQL store. It connects in the background, and reconnects when needed.
     pub cql: Cql,
     /// The build of each view that answers queries.
     pub serving: Serving,
@@ -30,7 +32,7 @@ impl Databases {
     /// [`SettingsError`] for invalid settings.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub fn connect_lazily(
         postgres: &PostgresSettings,
         cql: &CqlSettings,
@@ -46,7 +48,7 @@ impl Databases {
     /// The build of a view that answers queries.
     ///
     /// # Errors
-    /// [`QueryError::NoBuild`] until the list of builds was read.
+    /// [`QueryError::NoBuild`] until the list of builds has been read.
     pub fn build<V: View>(&self) -> Result<Build, QueryError> {
         let build = self.serving.build(V::NAME);
         build.ok_or(QueryError::NoBuild { view: V::NAME })

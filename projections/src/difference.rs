@@ -4,17 +4,17 @@ use crate::{recorded::Recorded, view::Table};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Most events that are shown for a row.
+/// Maximum number of events that are shown for a row.
 const EVENTS_SHOWN_MAX: usize = 20;
 
 /// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Rows of the first build.
+    /// Number of rows of the first build.
     pub rows: u64,
-    /// Rows that differ, or that only one build has; those beyond the limit are only counted.
+    /// Number of rows that differ or that only one build has, including those beyond the limit.
     pub different: u64,
-    /// The first differences.
+    /// The first differences, up to the limit.
     pub differences: Vec<Difference>,
 }
 
@@ -23,7 +23,7 @@ pub struct Comparison {
 pub struct Difference {
     /// The table.
     pub table: &'static str,
-    /// Its key.
+    /// The row's key.
     pub key: String,
     /// The row of the first build.
     pub left: Option<String>,
@@ -31,7 +31,7 @@ pub struct Difference {
     pub right: Option<String>,
     /// The row that a fold of the whole log gives, or the reason why the fold failed.
     pub folded: Result<Option<String>, String>,
-    /// The row's first events.
+    /// The row's first events, at most 20.
     pub events: Vec<EventOfRow>,
 }
 
@@ -62,7 +62,7 @@ impl EventOfRow {
 
 /// The rows of one table that differ, to be explained.
 pub trait Explain<Event>: Send {
-    /// Adds an event of the log, in the order of its partition.
+    /// Adds an event of the log. The events of a partition must be added in their order.
     fn add(&mut self, topic: &str, partition: i32, event: &Recorded<'_, Event>);
 
     /// The explained differences.
@@ -86,7 +86,8 @@ struct Explanation<Row> {
 }
 
 impl<T: Table> Differing<T> {
-    /// The first build's rows and the other build's rows that differ, at most `limit` keys.
+    /// Pairs the differing rows of the first build (`left`) and of the other build (`right`), at most `limit`
+    /// keys.
     pub fn new(table: &'static str, left: Vec<T::Row>, right: Vec<T::Row>, limit: usize) -> Self {
         let mut rows: BTreeMap<T::Key, Explanation<T::Row>> = BTreeMap::new();
         let empty = || Explanation {

@@ -48,7 +48,7 @@ pub struct Change<Key, Row> {
 }
 
 impl<Row> Default for Stored<Row> {
-    /// No row, and no deletion.
+    /// Neither a row nor a deletion.
     fn default() -> Self {
         Self {
             row: None,
@@ -80,7 +80,7 @@ impl<'e, T: Table> Plan<'e, T> {
     }
 
     /// The keys whose stored rows [`Plan::fold`] needs. A row that one aggregate feeds has no earlier state if the
-    /// batch begins with the aggregate's first event; its fold does not depend on the stored row.
+    /// batch begins with the aggregate's first event, so its fold does not depend on the stored row.
     pub fn keys_to_load(&self) -> Vec<T::Key> {
         let needs_row = |events: &[&Recorded<'_, T::Event>]| match T::FEED {
             RowFeed::Versioned(_) | RowFeed::OneAggregate => {
@@ -116,7 +116,7 @@ fn is_last<E>(events: &[&Recorded<'_, E>], event: &Recorded<'_, E>) -> bool {
     events.last().is_some_and(|last| std::ptr::eq(*last, event))
 }
 
-/// `None` if every event was skipped and the row exists.
+/// Folds the events of one row. Returns `None` if every event was skipped and the row exists.
 fn fold_row<T: Table>(
     key: T::Key,
     stored: Stored<T::Row>,

@@ -1,8 +1,8 @@
 //! Divides the partitions of all views among processes, by a consumer group.
 //!
-//! The group says which process should project a partition. Two processes may believe that they have the same one; the
-//! guard of its checkpoint then lets one of them write. So a member that loses the group keeps its last partitions until
-//! it gets others.
+//! The group says which process should project a partition. Two processes may believe that they have the same
+//! partition; its checkpoint then lets only one of them write. So a member that loses its membership keeps its last
+//! partitions until the group assigns new ones.
 
 use crate::{projector::Runtime, supervisor::Assignment, views::VIEWS};
 use kafka::{GroupError, Hint, Membership, Watchdog};
@@ -12,16 +12,16 @@ use tokio::sync::watch;
 
 /// The consumer group.
 const GROUP: &str = "daybook-views";
-/// A process that does not run for this time leaves the group, although the client library sends heartbeats.
+/// A process that hangs for this time leaves the group, although the client library still sends heartbeats.
 const STALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Time between two signs of life.
+/// Time between two feedings of the watchdog.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Joins the group as `member`, a name that no other process has at the time, until shutdown. Returns the partitions of
-/// this process. The set is empty until the group assigns some.
+/// Joins the group as `member` until shutdown; no other process may use this name at the same time. Returns the
+/// partitions of this process. The set is empty until the group assigns partitions.
 ///
 /// # Errors
-/// [`GroupError`]: a wrong setting.
+/// [`GroupError`]: a setting is wrong, or the client can't be started.
 pub fn join(runtime: &Runtime, member: &str) -> Result<watch::Receiver<Assignment>, GroupError> {
     let topics: BTreeSet<&str> = VIEWS.iter().flat_map(|view| view.topics).copied().collect();
     let topics: Vec<&str> = topics.into_iter().collect();
@@ -63,7 +63,7 @@ async fn follow(
         }
         tokio::select! {
             () = tokio::time::sleep(FEED_INTERVAL) => {}
-            // A sender that is gone changes no more.
+            // After the sender is dropped, this branch is disabled.
             Ok(()) = hints.changed() => {}
         }
     }

@@ -30,7 +30,7 @@ struct Applied {
     next_offset: i64,
     /// Log time at this position.
     log_time: Timestamp,
-    /// When a measurement found it behind the end, after one that did not; `None` before the first one at the end.
+    /// Time of the last measurement at the end of the partition; `None` before the first such measurement.
     behind_since: Option<Instant>,
 }
 
@@ -64,7 +64,7 @@ impl Lags {
     pub async fn measure(self, source: Source, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.measure_once(&source).await {
-                tracing::debug!(%error, "the lag of the views can't be measured");
+                tracing::debug!(%error, "failed to measure the lag of the views");
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -98,8 +98,8 @@ impl Lags {
 }
 
 impl Applied {
-    /// The records and the seconds behind the end. A partition may be idle for long, so its seconds count at most from
-    /// the measurement that first found a record behind the position.
+    /// Returns the records and the seconds between the position and the end. A partition may be idle for a long time
+    /// before its next record, so the seconds count at most from the last measurement at the end.
     fn lag(&mut self, end: i64, now: Instant, time: Timestamp) -> (i64, f64) {
         let records = (end - self.next_offset).max(0);
         if records == 0 {
@@ -148,7 +148,7 @@ mod tests {
         // A record arrives after a long time, and is not applied.
         assert_eq!(applied.lag(11, at(10), second(410)), (1, 5.0));
         assert_eq!(applied.lag(12, at(15), second(415)), (2, 10.0));
-        // Under load, the last record's own time is nearer.
+        // Under load, the time of the last applied record is closer.
         (applied.next_offset, applied.log_time) = (12, second(419));
         assert_eq!(applied.lag(13, at(20), second(420)), (1, 1.0));
     }

@@ -6,7 +6,8 @@
 //! `view` is the port that a view implements, and `fold` computes its rows. `store` is the port between the
 //! projector and a database; `postgres` and `cql` implement it.
 //!
-//! `paging` has the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their answers.
+//! `paging` contains the cursors of lists, `problems` the errors of queries, and `conditional` the tags of their
+//! answers.
 
 pub mod admin;
 mod applier;

@@ -6,25 +6,28 @@
 pub const EVENTS_READ: &str = "daybook_projections_events_read_total";
 /// Counter: events in committed batches, with or without a changed row.
 pub const EVENTS_APPLIED: &str = "daybook_projections_events_applied_total";
-/// Counter: events that wait with their parked aggregates.
+/// Counter: events that were parked with their aggregates.
 pub const EVENTS_PARKED: &str = "daybook_projections_events_parked_total";
 /// Counter: parked events that were applied after an operator's request.
 pub const EVENTS_RELEASED: &str = "daybook_projections_events_released_total";
-/// Counter: events read that this projector did not apply, because another one had, or because it began again.
+/// Counter: events that this projector read but did not apply, because another projector had applied them or because
+/// this projector restarted.
 pub const EVENTS_STALE: &str = "daybook_projections_events_stale_total";
 /// Gauge: parked aggregates, without the discarded ones. Any value above 0 needs an operator.
 pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";
-/// Gauge: events that wait with parked aggregates, also discarded ones: those before its checkpoints that a build's rows lack.
+/// Gauge: events that wait with parked or discarded aggregates. The build's rows lack these events, although its
+/// checkpoints are past them.
 pub const PARKED_EVENTS: &str = "daybook_projections_parked_events";
-/// Histogram: seconds from a batch's fold to its commit, without failed attempts.
+/// Histogram: seconds to fold and commit a batch, without failed attempts.
 pub const APPLY_SECONDS: &str = "daybook_projections_apply_seconds";
 /// Histogram: events in a committed batch.
 pub const BATCH_EVENTS: &str = "daybook_projections_batch_events";
-/// Counter: failed attempts to apply a batch that are retried.
+/// Counter: failed attempts to apply a batch; each is retried.
 pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
 /// Gauge by topic and partition: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
-/// Gauge by topic and partition: records between the checkpoint and the journal's end. Few records have no event.
+/// Gauge by topic and partition: records between the checkpoint and the journal's end. Nearly every record contains
+/// events.
 pub const LAG_RECORDS: &str = "daybook_projections_lag_records";
 /// Gauge by topic and partition: the time for which the build has been behind the journal's end, in seconds.
 pub const LAG_SECONDS: &str = "daybook_projections_lag_seconds";

@@ -1,4 +1,4 @@
-//! One build in either database, as an operator sees it.
+//! An operator's operations on one build, in either database.
 
 mod compare;
 
@@ -22,19 +22,19 @@ use std::collections::BTreeMap;
 /// An operation on a view or a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The list of builds.
+    /// The list of builds can't be read or changed.
     #[error(transparent)]
     Builds(#[from] RegistryError),
-    /// Postgres.
+    /// Postgres failed.
     #[error("postgres: {0}")]
     Postgres(#[from] sqlx::Error),
-    /// The CQL store.
+    /// The CQL store failed.
     #[error("cql: {0}")]
     Cql(#[from] CqlError),
-    /// A build's database.
+    /// The database of a build failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Commits of a parked aggregate.
+    /// The commits of a parked aggregate can't be read.
     #[error(transparent)]
     Commits(#[from] CommitsError),
     /// The log can't be read.
@@ -49,13 +49,13 @@ pub enum AdminError {
         /// Seconds without a record.
         seconds: u64,
     },
-    /// This program has no such view.
-    #[error("there is no view {name}: `daybook views list` lists the views")]
+    /// This program does not have a view with this name.
+    #[error("unknown view {name}: `daybook views list` lists the views")]
     NoView {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// The build has read less than the serving one.
+    /// The build has read less than the serving build.
     #[error(
         "{build} is at {topic}/{partition}@{next_offset}, before the serving build's {serving}: \
          wait until `daybook views describe` shows that it has caught up"
@@ -82,13 +82,13 @@ pub trait BuildOperations: Send + Sync {
     /// The build.
     fn build(&self) -> Build;
 
-    /// Everything before these offsets is in its rows.
+    /// The build's next offset in each partition. Every earlier event is in its rows, or parked.
     fn positions(&self) -> BoxFuture<'_, Result<Positions, AdminError>>;
 
-    /// Drops its tables. It must be marked as dropped before.
+    /// Drops the build's tables. The build must be marked as dropped beforehand.
     fn drop_tables(&self) -> BoxFuture<'_, Result<(), AdminError>>;
 
-    /// The events of commits of an aggregate, at ascending offsets.
+    /// The events of an aggregate's commits. `offsets` are ascending.
     fn events<'a>(
         &'a self,
         source: &'a Source,
@@ -96,8 +96,8 @@ pub trait BuildOperations: Send + Sync {
         offsets: &'a [i64],
     ) -> BoxFuture<'a, Result<Vec<EventOfRow>, AdminError>>;
 
-    /// Compares its rows with those of another build of the view, and explains at most `limit` differences by
-    /// the events of the log.
+    /// Compares the rows with those of another build of the view, and explains at most `limit` differences of
+    /// each table by the events of the log.
     fn compare<'a>(
         &'a self,
         other: i32,
@@ -110,9 +110,9 @@ pub trait BuildOperations: Send + Sync {
 pub struct LogToExplain {
     /// The journals.
     pub readers: Readers,
-    /// Their ends.
+    /// Measures the ends of the journals.
     pub source: Source,
-    /// Their partitions.
+    /// The partitions of each journal.
     pub partitions: PartitionCounts,
 }
 

@@ -14,9 +14,9 @@ const ID_PREFIXES: [&str; 2] = ["order", "creditnote"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Kind {
-    /// Goods for money.
+    /// An order that the customer pays for.
     Sale,
-    /// Money given back.
+    /// A refund to the customer.
     CreditNote,
 }
 
@@ -107,7 +107,7 @@ impl Kind {
 }
 
 impl Amount {
-    /// Minor units of a currency.
+    /// An amount in minor units of a currency.
     pub fn new(amount: i64, currency: &str) -> Self {
         Self {
             amount,
@@ -135,7 +135,7 @@ pub fn add_totals(
 /// Checks the form of an order's id.
 ///
 /// # Errors
-/// A 400 for a text that is no id of an order or a credit note.
+/// A 400 if the text is not the id of an order or a credit note.
 pub fn check_id(text: &str) -> Result<(), Problem> {
     let mut prefixes = ID_PREFIXES.iter();
     if prefixes.any(|prefix| ids::is_type_id(text, prefix)) {
@@ -156,13 +156,13 @@ pub fn not_found(id: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail)
 }
 
-/// Reads the code of a currency in a query.
+/// Parses the currency code of a query parameter.
 ///
 /// # Errors
-/// A 400 for another text than a code of ISO 4217.
+/// A 400 if the text is not an ISO 4217 code.
 pub fn currency(name: &str, text: &str) -> Result<String, Problem> {
     let parsed = Currency::parse(text).map_err(|_| {
-        let detail = format!("{name}: pass a code of ISO 4217 such as GBP");
+        let detail = format!("{name}: pass an ISO 4217 code such as GBP");
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURRENCY", detail)
     });
     Ok(parsed?.code().to_owned())

@@ -8,7 +8,7 @@ use service::problem::Problem;
 
 /// Rows of a page if the query has no `limit`.
 pub const LIMIT_DEFAULT: u16 = 20;
-/// Most rows of a page.
+/// Maximum number of rows of a page.
 pub const LIMIT_MAX: u16 = 100;
 /// Longest text in a filter, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
@@ -28,7 +28,7 @@ pub trait SortKey: Serialize + DeserializeOwned {
     fn is_valid(&self) -> bool;
 }
 
-/// The sort key of lists with the newest order first; orders of one time are sorted by id, greatest first.
+/// The sort key of lists with the newest order first; orders with the same time are sorted by id, greatest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestFirst {
     /// Microseconds since 1970.
@@ -48,10 +48,10 @@ impl SortKey for NewestFirst {
 /// The reason why a text is not a cursor of a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// No answer contained this text as a cursor.
+    /// The text is not a cursor that an answer contained.
     #[error("invalid cursor: pass the `next_cursor` of the previous page unchanged")]
     Invalid,
-    /// It comes from another list, or from another version of this one.
+    /// The cursor comes from another list, or from another version of this list.
     #[error(
         "cursor of another list: pass the `next_cursor` of the previous page with the same filters"
     )]
@@ -59,7 +59,7 @@ pub enum CursorError {
 }
 
 /// The name of a list: its view and a hash of its filters. A cursor is valid only in its own list, because it would
-/// skip rows of another one.
+/// skip rows in any other list.
 pub fn list(view: &str, filters: &impl Serialize) -> String {
     let hash = ContentHash::of(filters);
     format!("{view}/{}", hex::encode(&hash.as_bytes()[..FILTER_BYTES]))
@@ -90,7 +90,7 @@ pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> 
         return Err(CursorError::OtherList);
     }
     let key: Key = postcard::from_bytes(rest).map_err(|_| CursorError::Invalid)?;
-    // postcard also reads forms that it never writes, such as a longer form of a number.
+    // postcard also decodes encodings that it never writes, such as a longer encoding of a number.
     match key.is_valid() && encode(list, &key) == text {
         true => Ok(key),
         false => Err(CursorError::Invalid),
@@ -121,10 +121,10 @@ pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     }
 }
 
-/// Normalises a filter's text, as texts in rows are normalised.
+/// Normalises the text of a filter in the same way as texts in rows.
 ///
 /// # Errors
-/// A text that no row can hold: Postgres stores no NUL, and keys are short.
+/// A 400 for a text that no row can contain: Postgres can't store a NUL, and texts in rows are short.
 pub fn text(name: &str, text: &str) -> Result<String, Problem> {
     if text.len() <= TEXT_BYTES_MAX && !text.contains('\0') {
         return Ok(normalised(text));
@@ -137,7 +137,7 @@ pub fn text(name: &str, text: &str) -> Result<String, Problem> {
     ))
 }
 
-/// Reads a point in time.
+/// Parses a timestamp.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| {
         let detail = format!("{name}: {error}");
@@ -145,7 +145,7 @@ pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     })
 }
 
-/// Cuts up to `limit` + 1 rows down to a page. Returns the cursor of the next page, too, if there is one.
+/// Cuts up to `limit` + 1 rows down to a page. Also returns the cursor of the next page if more rows exist.
 pub fn cut<Row, Key: SortKey>(
     list: &str,
     mut rows: Vec<Row>,
@@ -159,8 +159,8 @@ pub fn cut<Row, Key: SortKey>(
     (rows, next)
 }
 
-/// Compares a list's cursor with its golden file, which must be there; `UPDATE_GOLDEN=1 cargo test -p
-/// projections` writes it.
+/// Compares a list's cursor with its golden file, which must exist; `UPDATE_GOLDEN=1 cargo test -p projections` writes
+/// it.
 #[cfg(test)]
 #[track_caller]
 pub fn check_golden<Key: SortKey + PartialEq + std::fmt::Debug>(list: &str, key: &Key) {

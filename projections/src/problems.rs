@@ -1,4 +1,4 @@
-//! Errors of queries, and their answers to clients.
+//! Errors of queries, and the problems that clients get for them.
 
 use crate::{cql::CqlError, postgres};
 use axum::http::StatusCode;
@@ -7,19 +7,19 @@ use service::problem::Problem;
 use std::time::Duration;
 use utoipa::IntoResponses;
 
-/// Longest time for one query. Longer than the wait for a connection and the time for a statement on the server
-/// together, so that a statement that takes too long has its own answer.
+/// Longest time for one query. It exceeds the sum of the longest wait for a connection and the longest time for a
+/// statement, so that a statement that takes too long has a problem of its own.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// The code of a query that read more rows than the time for a statement allows.
+/// The code of the problem for a query whose statement took longer than the server allows.
 const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// Postgres.
+    /// Postgres failed.
     #[error("postgres: {0}")]
     Postgres(#[from] sqlx::Error),
-    /// The CQL store.
+    /// The CQL store failed.
     #[error("cql: {0}")]
     Cql(#[from] CqlError),
     /// No build of the view is known: no projector has created one, or Postgres has not answered yet.
@@ -28,7 +28,7 @@ pub enum QueryError {
         /// The view.
         view: &'static str,
     },
-    /// A stored value that no projector writes.
+    /// A column has a value that no projector writes.
     #[error("column {column} has the unexpected value {value:?}")]
     Value {
         /// The column.
@@ -55,7 +55,7 @@ pub enum ListProblems {
 /// The errors of a query for one resource.
 #[derive(IntoResponses)]
 pub enum ResourceProblems {
-    /// The id has another form than this resource's ids: `detail` says which.
+    /// The id does not have the form of this resource's ids, which `detail` names.
     #[response(status = 400)]
     Refused(Problem),
     /// The code ends with NOT_FOUND: no resource has this id.
@@ -69,13 +69,13 @@ pub enum ResourceProblems {
 /// Waits for a query, at most [`QUERY_TIMEOUT`].
 ///
 /// # Errors
-/// 503 while the database is unavailable or the view is not created yet, else 500.
+/// 503 while the database is unavailable, until the view is created, or if the query takes too long; else 500.
 pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
     answer_filtered(&[], query).await
 }
 
-/// Waits for the query of a list, at most [`QUERY_TIMEOUT`]. `narrow` names the query's parameters that make it read
-/// fewer rows.
+/// Waits for the query of a list, at most [`QUERY_TIMEOUT`]. `narrow` lists the parameters with which a client can make
+/// the query read fewer rows.
 ///
 /// # Errors
 /// Those of [`answer`], and 503 with the code QUERY_TOO_EXPENSIVE for a query that reads too many rows.
@@ -120,7 +120,7 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", detail)
 }
 
-/// The server cancelled the statement. The database is up, and the same query would be cancelled again.
+/// The problem of a query whose statement the server cancelled, although the database is available.
 fn too_expensive(narrow: &[&str]) -> Problem {
     tracing::warn!(?narrow, "query cancelled: it took too long");
     let detail = match narrow {

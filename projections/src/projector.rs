@@ -1,8 +1,8 @@
 //! The projector: applies the events of one build to its database until it is stopped.
 //!
-//! It retries every failure of the database, and readiness names the current one. An event that can't be applied
-//! parks its aggregate. Partitions are applied side by side, each with its own checkpoint; there is no order between
-//! them. Near the end of the log, a journal's views and jobs share one reader.
+//! It retries every failure of the database, and readiness names the current one. An event that can't be applied parks
+//! its aggregate. Partitions are applied concurrently and in no order, each with its own checkpoint. Near the end of
+//! the log, a journal's views and jobs share one reader.
 
 use crate::{
     applier::{Applier, Reports, within_timeout},
@@ -28,11 +28,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Time after which a running projector's next failure counts as a first one.
+/// After a projector has run for this time, the waits after its failures start from the shortest one again.
 const SETTLED_TIME: Duration = Duration::from_secs(10);
-/// Most batches of one build that wait for the batch before them. A batch has at most `BATCH_COMMITS_MAX` commits.
+/// Maximum number of batches of one build that wait for the batch before them. A batch has at most `BATCH_COMMITS_MAX`
+/// commits.
 const BATCHES_WAITING_MAX: usize = 4;
-/// Most requests of operators that wait for a build.
+/// Maximum number of operators' requests that wait for a build.
 const REQUESTS_MAX: usize = 100;
 
 /// The resources that all projectors of a process share.
@@ -59,13 +60,13 @@ pub struct Runtime {
 pub struct Share {
     /// The partitions that this process projects.
     pub partitions: Vec<Partition>,
-    /// The name of the build in readiness and progress: the view's, if it serves.
+    /// The name of the build in readiness and progress: the name of its view if the build serves.
     pub reader: String,
 }
 
 /// A running projector.
 pub struct Running {
-    /// Ends it.
+    /// Stops the projector.
     stop: CancellationToken,
     task: JoinHandle<()>,
     requests: mpsc::Sender<ParkedKey>,
@@ -86,8 +87,8 @@ impl Runtime {
         postgres: PgPool,
         lags: &Lags,
     ) -> Running {
-        // A build beside the serving one may fail without a loss for clients, so readiness does not depend on it. A view
-        // stays as ready as it was while another build takes over its queries.
+        // Only the serving build counts for readiness, because clients don't use the other builds. While another build
+        // takes over the queries, the readiness of the view stays as it was.
         let answers_queries = share.reader == store.build().view;
         let component = answers_queries.then(|| self.health.continued(component(&share.reader)));
         // Until its checkpoints are read, a build counts as not caught up.
@@ -125,11 +126,11 @@ impl Runtime {
 }
 
 impl Running {
-    /// Asks for another attempt to apply a parked key's commits. The request is dropped if too many wait; the
-    /// caller asks again.
+    /// Asks for another attempt to apply a parked key's commits. The request is dropped if too many requests wait; the
+    /// caller repeats it.
     pub fn request(&self, key: ParkedKey) {
         if let Err(error) = self.requests.try_send(key) {
-            tracing::debug!(%error, "a request for a parked key waits");
+            tracing::debug!(%error, "dropped a request for a parked key, the supervisor repeats it");
         }
     }
 
@@ -138,7 +139,7 @@ impl Running {
         self.task.is_finished()
     }
 
-    /// Ends the projector, and waits for it.
+    /// Stops the projector, and waits until its task has ended.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
@@ -167,7 +168,7 @@ enum Ended {
     Worker(tokio::task::JoinError),
 }
 
-/// The work of one partition. While a worker has the applier, the other fields wait.
+/// The waiting work of one partition. `applier` is `None` while a worker uses it.
 struct Queue<S: Store> {
     applier: Option<Applier<S>>,
     batches: VecDeque<Batch<S::Event>>,
@@ -193,14 +194,14 @@ impl<S: Store> Projector<S> {
             };
             match ended {
                 Ended::Store(error @ StoreError::StaleCheckpoint { .. }) => {
-                    tracing::warn!(view, build = number, %error, "another projector is ahead, resuming after it");
+                    tracing::warn!(view, build = number, %error, "another projector is ahead, continuing after it");
                 }
                 Ended::Store(error @ StoreError::Dropped { .. }) => {
                     tracing::info!(view, build = number, %error, "the build is not projected any more");
                     return;
                 }
                 Ended::Store(error) => {
-                    tracing::warn!(view, build = number, %error, "opening the build again");
+                    tracing::warn!(view, build = number, %error, "failed to apply events, opening the build again");
                     self.reports.status.set(Cause::Store, error.to_string());
                 }
                 Ended::Reader(error) => {
@@ -253,7 +254,7 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Applies the events after the checkpoints until that is no longer possible.
+    /// Applies the events after the checkpoints until an error requires a restart.
     async fn apply_after(&self, opened: Opened, requests: &mut mpsc::Receiver<ParkedKey>) -> Ended {
         let mut reader = <S::Event as ViewEvent>::Reader::subscribe(
             &self.runtime.readers,
@@ -266,7 +267,7 @@ impl<S: Store> Projector<S> {
             name: &self.name,
             failure: RepeatedFailure::default(),
         };
-        // An idle journal has no batch that would show it.
+        // The store is open. On an idle journal, no batch would show this.
         self.reports.status.clear(&Cause::Store);
         if self.partitions.is_empty() {
             std::future::pending::<()>().await;
@@ -381,13 +382,13 @@ impl<S: Store> Work<S> {
         }
     }
 
-    /// Number of batches that wait.
+    /// Number of waiting batches.
     fn waiting(&self) -> usize {
         self.queues.values().map(|queue| queue.batches.len()).sum()
     }
 }
 
-/// The reader's part in the readiness of a running projector.
+/// Reports the failures of the reader as a part of the build's readiness.
 struct ReaderHealth<'a> {
     status: &'a Status,
     name: &'a str,
@@ -404,7 +405,7 @@ impl ReaderHealth<'_> {
         }
     }
 
-    /// Ends the reader's failure.
+    /// Reports that the reader has recovered.
     fn recovered(&mut self) {
         if let Some(over) = self.failure.end() {
             let (reader, attempts, lasted) = (self.name, over.attempts, over.lasted.as_secs());

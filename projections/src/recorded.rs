@@ -13,7 +13,7 @@ pub struct Recorded<'a, E> {
     pub key: &'a str,
     /// The commit's offset in its partition.
     pub offset: i64,
-    /// The aggregate's version after this event; versions count events, so the first has 1.
+    /// The aggregate's version after this event; versions count events, so the first event has version 1.
     pub version: i64,
     /// Log time of the commit.
     pub recorded_at: Timestamp,
@@ -106,7 +106,7 @@ pub enum FoldError {
 }
 
 impl FoldError {
-    /// The aggregate and the offset of the event; `None` for a key that names no aggregate.
+    /// The aggregate's key and the offset of the event; `None` if the key is not UTF-8.
     pub fn aggregate(&self) -> Option<(&str, i64)> {
         match self {
             Self::KeyNotText { .. } => None,
@@ -136,7 +136,7 @@ impl<E> Recorded<'_, E> {
         }
     }
 
-    /// The number of lines in a row's type.
+    /// Converts a number of lines to the type of its column.
     ///
     /// # Errors
     /// [`FoldError::TooManyLines`] above 2^31 - 1.
@@ -148,7 +148,7 @@ impl<E> Recorded<'_, E> {
         })
     }
 
-    /// A sum of a row with the event's part.
+    /// Adds the event's part to a sum of a row.
     ///
     /// # Errors
     /// [`FoldError::Overflow`] beyond 64 bits.

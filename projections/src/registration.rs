@@ -31,7 +31,7 @@ pub struct Registration {
     pub operations: fn(&Databases, i32) -> Box<dyn BuildOperations>,
     /// Its queries.
     pub routes: fn(&Databases) -> OpenApiRouter,
-    /// Its totals, if it holds all orders.
+    /// The query of its totals, if it contains all orders.
     pub totals: Option<TotalsQuery>,
 }
 
@@ -76,7 +76,7 @@ impl Registration {
         }
     }
 
-    /// With a query for the totals over all orders.
+    /// Adds a query for the totals over all orders.
     pub const fn with_totals(self, totals: TotalsQuery) -> Self {
         Self {
             totals: Some(totals),

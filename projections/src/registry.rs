@@ -19,10 +19,10 @@ use utoipa_axum::router::OpenApiRouter;
 /// The totals of the views can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum TotalsError {
-    /// The list of builds.
+    /// The list of builds can't be read.
     #[error("failed to read the list of builds: {0}")]
     Builds(#[from] RegistryError),
-    /// A view's query.
+    /// The query of a view failed.
     #[error("failed to compute the totals of view {view}: {source}")]
     Query {
         /// The view.
@@ -51,7 +51,7 @@ pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     })
 }
 
-/// The live updates. A client may pass the position of an order that it has just created.
+/// The routes of the live updates. A client may pass the position of an order that it has just created.
 pub fn live_routes(live: Live, databases: &Databases, waits: &Waits) -> OpenApiRouter {
     let routes = live::routes(live);
     match VIEWS.iter().find(|view| view.name == live::VIEW) {
@@ -89,8 +89,8 @@ pub async fn totals(
     Ok(all)
 }
 
-/// The number of parked events that the totals of a view lack, for each view whose totals lack any. The builds are those of
-/// the last [`totals`].
+/// The number of parked events that a view's totals lack, for each view whose totals lack any. Counts the events of the
+/// serving builds.
 ///
 /// # Errors
 /// The database's error.

@@ -14,7 +14,7 @@ pub(crate) struct RepeatedFailure {
     attempts: u64,
 }
 
-/// A failure that is over.
+/// A failure that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Over {
     /// Failed attempts.
@@ -24,7 +24,8 @@ pub(crate) struct Over {
 }
 
 impl RepeatedFailure {
-    /// Counts a failed attempt; `true` if it is to be logged as a warning: the first, and then one a minute.
+    /// Counts a failed attempt. Returns whether to log it as a warning: the first attempt, and then one a
+    /// minute.
     pub fn add(&mut self) -> bool {
         let now = Instant::now();
         self.began.get_or_insert(now);

@@ -21,7 +21,7 @@ pub struct Sale<'a> {
     pub at: Timestamp,
     /// The currency of all amounts.
     pub currency: Currency,
-    /// At least one.
+    /// The lines; at least one.
     pub lines: &'a [SaleLine],
     /// Minor units, signed.
     pub total: i64,
@@ -54,7 +54,7 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// The parts of the sums of orders and of credit notes: one is 1, the other 0.
+    /// The contribution to the number of orders and to the number of credit notes: (1, 0) or (0, 1).
     pub fn counts(&self) -> (i64, i64) {
         match self.kind {
             Kind::Sale => (1, 0),

@@ -11,7 +11,8 @@ pub struct PostgresSettings {
     /// Address, role and database. Default `postgres://daybook@127.0.0.1:5432/daybook`. A missing
     /// database is created.
     pub url: String,
-    /// Most connections that the queries of this process hold at once, and most that its projectors hold. Default 10.
+    /// Maximum number of connections in each of this process's two pools: one for queries, one for projectors. Default
+    /// 10.
     pub connections_max: u32,
 }
 
@@ -32,10 +33,11 @@ pub struct CqlSettings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ViewsSettings {
-    /// The partitions that `serve` projects: `all`; `group`: a share, which processes of one consumer group have of them,
-    /// as `daybook projector` always has; or `none`. Default `all`.
+    /// The partitions that `serve` projects: `all`, `group` or `none`. With `group`, the processes of one consumer
+    /// group divide the partitions, as `daybook projector` always does. Default `all`.
     pub partitions: SharedPartitions,
-    /// This process's name in the group: unique, and the same after a restart. Default: the value of `http.listen`.
+    /// This process's name in the group. It must be unique, and stay the same after a restart. Default: the value of
+    /// `http.listen`.
     pub member: Option<String>,
 }
 
@@ -46,28 +48,28 @@ pub enum SharedPartitions {
     /// Every partition.
     #[default]
     All,
-    /// A share of the consumer group.
+    /// The partitions that the consumer group assigns to this process.
     Group,
-    /// None: other processes project the views.
+    /// No partition: other processes project the views.
     None,
 }
 
 /// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// Not an address of Postgres. The message leaves the address out, because it may hold a password.
+    /// The text is not an address of Postgres. The message leaves it out, because it may contain a password.
     #[error("postgres.url is not an address such as postgres://role@host:5432/database: {reason}")]
     PostgresUrl {
         /// The parser's message.
         reason: String,
     },
-    /// No connection allowed.
+    /// The limit of connections is 0.
     #[error("postgres.connections_max must be at least 1")]
     NoConnections,
-    /// No contact point.
+    /// The list of contact points is empty.
     #[error("cql.nodes is empty: set host:port of at least one node")]
     NoNodes,
-    /// Not an unquoted name.
+    /// The keyspace is not a valid unquoted name.
     #[error(
         "cql.keyspace {keyspace:?} must be 1 to 48 lower-case letters, digits and underscores, \
          beginning with a letter"
@@ -76,7 +78,7 @@ pub enum SettingsError {
         /// The setting.
         keyspace: String,
     },
-    /// No copies of rows.
+    /// The number of copies is 0.
     #[error("cql.replication_factor must be at least 1")]
     ReplicationFactor,
 }
@@ -94,7 +96,7 @@ impl Default for PostgresSettings {
 }
 
 impl std::fmt::Debug for PostgresSettings {
-    /// Leaves out the address, because it may hold a password.
+    /// Leaves out the address, because it may contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresSettings")
             .field("connections_max", &self.connections_max)

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 /// The database to connect to when another one is created.
 const MAINTENANCE_DATABASE: &str = "postgres";
-/// Key of the advisory lock held while tables are created, in either database. Without it, one of two nodes that
-/// create the same table at once would fail, and some CQL stores would make two tables of one name.
+/// Key of the advisory lock held while tables are created, in either database. Without the lock, one of two nodes that
+/// create the same table at once would fail, and some CQL stores would create two tables with one name.
 const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
-/// The tables that all views share, with a version for each change. The library's own lock belongs to a connection, which
-/// would keep it after a failure; ours ends with the transaction.
+/// The tables that all views share, with a version for each change. sqlx's own lock belongs to a connection, which
+/// would keep the lock after a failure; our lock ends with the transaction.
 static SHARED_TABLES: LazyLock<Migrator> = LazyLock::new(|| {
     let mut shared = sqlx::migrate!("./migrations");
     shared.set_locking(false);
@@ -31,7 +31,7 @@ pub(crate) async fn begin_with_tables(
     pool: &PgPool,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut transaction = begin_creating_database(pool).await?;
-    // The check comes first, because a role that may read and write need not be allowed to create.
+    // Checks for the tables first, because a role that may read and write may lack the right to create them.
     if !has_shared_tables(&mut transaction).await? {
         lock_set_up(&mut transaction).await?;
         SHARED_TABLES
@@ -44,7 +44,7 @@ pub(crate) async fn begin_with_tables(
     Ok(transaction)
 }
 
-/// Waits until no other node creates tables, in either database, until the end of the transaction.
+/// Locks the creation of tables in both databases until the end of the transaction. Waits for a node that has the lock.
 ///
 /// # Errors
 /// Postgres's error.
@@ -83,7 +83,7 @@ async fn begin_creating_database(
 }
 
 async fn create_database(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    // Without a database's name, Postgres uses the role's.
+    // Without the name of a database, Postgres uses the name of the role.
     let name = options.get_database().unwrap_or(options.get_username());
     tracing::info!(database = name, "creating database");
     let maintenance = options.clone().database(MAINTENANCE_DATABASE);

@@ -3,8 +3,8 @@
 use journal::{Batch, Checkpoint, Valid, rule::RULE_VERSION_FIRST};
 use schemas::Body;
 
-/// Divides a batch into a first part of about `commits_max` commits and the rest. A batch that is short enough, or
-/// that can't be divided, has no rest. `before` is the checkpoint that it leads on from.
+/// Divides a batch into a first part of about `commits_max` commits and the rest. A batch that is short enough, or that
+/// can't be divided, has no rest. `before` is the checkpoint at the beginning of the batch.
 ///
 /// The checkpoint between the parts is the rule's state after the last record of the first part. Its `hash` is the
 /// `prev` of the next record, and its `prev_hash` is the `prev` of the last record. An announcement has no `prev`,
@@ -42,7 +42,8 @@ pub(crate) fn split<E>(
     (first, Some(rest))
 }
 
-/// The greatest possible length up to `commits_max`, else the next greater one.
+/// The greatest possible length of the first part up to `commits_max`, else the smallest possible length above it;
+/// `None` if the batch can't be divided.
 fn length_of_first<E>(commits: &[Valid<E>], commits_max: usize) -> Option<usize> {
     let is_possible = |length: &usize| {
         !is_announcement(&commits[length - 1]) && !is_announcement(&commits[*length])

@@ -19,13 +19,13 @@ pub(crate) enum Cause {
 /// Reports a build as ready while none of its parts fails.
 #[derive(Debug)]
 pub(crate) struct Status {
-    /// `None` for a build that does not answer queries: its failures concern no client.
+    /// `None` for a build that does not answer queries: its failures affect no client.
     component: Option<Component>,
     reasons: Mutex<BTreeMap<Cause, String>>,
 }
 
 impl Status {
-    /// `component` is that of a build that answers queries.
+    /// `component` is `None` for a build that does not answer queries.
     pub fn new(component: Option<Component>) -> Self {
         Self {
             component,
@@ -33,21 +33,22 @@ impl Status {
         }
     }
 
-    /// A part fails.
+    /// Records that a part fails.
     pub fn set(&self, cause: Cause, reason: impl Into<String>) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.insert(cause, reason.into());
         self.report(&reasons);
     }
 
-    /// A part does not fail, or no longer.
+    /// Records that a part does not fail.
     pub fn clear(&self, cause: &Cause) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.remove(cause);
         self.report(&reasons);
     }
 
-    /// The projector begins again, so no partition is known to fail. It stays as ready as it was.
+    /// Forgets the failures of partitions, because the projector restarts. The reported readiness stays as it
+    /// was.
     pub fn restart(&self) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.retain(|cause, _| match cause {

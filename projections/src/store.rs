@@ -20,9 +20,9 @@ pub trait Store: Send + Sync + 'static {
     /// The build.
     fn build(&self) -> Build;
 
-    /// Creates the tables and checkpoints of a new build. Returns the stored checkpoint of each of the
-    /// partitions, and their parked keys. If a table of a build that had its tables is missing, the build is replaced
-    /// by a new one, which is projected from the start: the checkpoints would skip the rows of the missing table.
+    /// Creates the tables and checkpoints of a new build. Returns the stored checkpoint of each of the partitions, and
+    /// their parked keys. If a build has lost a table, it is replaced with a new build, which is projected from the
+    /// start: the checkpoints of the old build would skip the rows of the missing table.
     ///
     /// # Errors
     /// [`StoreError::Dropped`], also for a replaced build, or another failure.
@@ -31,21 +31,23 @@ pub trait Store: Send + Sync + 'static {
         partitions: &[Partition],
     ) -> impl Future<Output = Result<Opened, StoreError>> + Send;
 
-    /// Applies events, records parked commits, and moves the checkpoint. Doing so again changes nothing.
+    /// Applies events, records parked commits, and moves the checkpoint. A second call with the same step changes
+    /// nothing.
     fn apply(
         &self,
         step: &Step<'_, Self::Event>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Applies events without a checkpoint. Where the database can, this changes nothing; else it writes only
-    /// values that a later [`Store::apply`] of the same events writes, too.
+    /// Applies events without a checkpoint, to find out whether they can be applied. A database with transactions rolls
+    /// the changes back; any other database gets only values that a later [`Store::apply`] of the same events also
+    /// writes.
     fn try_apply(
         &self,
         events: &[Recorded<'_, Self::Event>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Applies the first waiting commits of a parked key, and removes them from those that wait. If none wait any
-    /// more, the key is no longer parked.
+    /// Applies the first waiting commits of a parked key, and removes them from the waiting commits. If no commit waits
+    /// any more, the key is no longer parked.
     fn release(
         &self,
         key: &ParkedKey,
@@ -66,9 +68,9 @@ pub struct Opened {
 /// The change from one checkpoint of a partition to a later one.
 #[derive(Debug)]
 pub struct Step<'a, E> {
-    /// The `next_offset` of the checkpoint before.
+    /// The `next_offset` of the checkpoint before the step.
     pub from: i64,
-    /// The checkpoint after.
+    /// The checkpoint after the step.
     pub checkpoint: &'a Checkpoint,
     /// The events to apply, in order.
     pub events: &'a [Recorded<'a, E>],
@@ -81,7 +83,7 @@ pub struct Step<'a, E> {
 pub enum Failure {
     /// Another attempt may succeed, at once or after an operator's repair.
     Transient,
-    /// The request took too long: another attempt may succeed, or a smaller request.
+    /// The request took too long: another attempt or a smaller request may succeed.
     Timeout,
     /// A table does not exist, or the server does not know it yet: opening the build creates it.
     TableMissing,
@@ -166,7 +168,7 @@ impl StoreError {
     }
 }
 
-/// The checkpoint of each partition: the stored one, or the start.
+/// The checkpoint of each partition: the stored checkpoint, or else the start of the log.
 pub(crate) fn complete_checkpoints(
     stored: &[Checkpoint],
     partitions: &[Partition],

@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Time between two readings of the list. After a switch, a process may answer from the former build for this time.
+/// Time between two readings of the list. After a switch, a process may answer from the previous build for this time.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions of some journals.
@@ -38,11 +38,11 @@ fn partitions(topics: &[&'static str], counts: &PartitionCounts) -> Vec<Partitio
 pub enum Assignment {
     /// All partitions of all journals.
     All,
-    /// These, by topic and number. Others are another process's.
+    /// These partitions, by topic and number. Other processes have the rest.
     Only(BTreeSet<(String, i32)>),
 }
 
-/// Runs the projectors of this process. There is one per process, and one timer for all views.
+/// Runs the projectors of this process. A process has one supervisor, with one timer for all views.
 pub struct Supervisor {
     runtime: Runtime,
     databases: Databases,
@@ -56,7 +56,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// `assignment` has the partitions of this process, and may change.
+    /// `assignment` contains the partitions of this process, and may change.
     pub fn new(
         runtime: Runtime,
         databases: Databases,
@@ -116,7 +116,7 @@ impl Supervisor {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // An assignment whose sender is gone changes no more.
+                // After the sender is dropped, this branch is disabled.
                 Ok(()) = self.assignment.changed() => {}
                 () = shutdown.cancelled() => {}
             }
@@ -141,7 +141,8 @@ impl Supervisor {
         }
         let entries = entries?;
         let wanted = self.wanted(&entries);
-        // In this order: the progress of a former build must end no wait of a query that the new one answers.
+        // The old projectors are stopped first: the progress of the previous build must not end the wait of a query
+        // that the new build answers.
         self.stop_others(&wanted).await;
         self.databases.serving.set(&entries);
         for (build, share) in wanted {
@@ -189,7 +190,7 @@ impl Supervisor {
         all.filter(is_assigned).collect()
     }
 
-    /// Stops the projectors of dropped builds, and those whose share has changed.
+    /// Stops the projectors of dropped builds and those whose share has changed, and removes those that have ended.
     async fn stop_others(&mut self, wanted: &BTreeMap<Build, Share>) {
         let is_stopped = |build: &Build, share: &Share, running: &Running| {
             wanted.get(build) != Some(share) || running.has_ended()

@@ -1,8 +1,8 @@
 //! The view port: earlier row in, row or deletion out.
 //!
-//! A [`View`] is a pure fold of recorded events into the rows of one or several [`Table`]s. The stores
-//! load the rows of a batch's keys, fold in memory and write at most one change per row. A view is never
-//! altered once it is released: its next version is another view, and shares no row type with it.
+//! A [`View`] is a pure fold of recorded events into the rows of one or several [`Table`]s. The stores load
+//! the rows of a batch's keys, fold in memory and write at most one change per row. A released view is never
+//! altered: its next version is another view with row types of its own.
 
 use crate::{
     commits::{self, CommitsError},
@@ -44,8 +44,8 @@ pub trait Table: Send + Sync + 'static {
     /// The key of a row.
     fn key(row: &Self::Row) -> Self::Key;
 
-    /// The row after an event, or `None` to delete it; `row` is the row before, if there is one. Must
-    /// be a pure function of its arguments.
+    /// The row after an event, or `None` to delete it; `row` is the row before the event, or `None`. Must be
+    /// a pure function of its arguments.
     ///
     /// # Errors
     /// [`FoldError`] for an event that can't be applied. It parks the event's aggregate.
@@ -63,18 +63,18 @@ pub enum RowFeed<Row> {
     /// event, which this function returns. An event of that version or an earlier one is skipped; an event
     /// that leaves a gap is an error.
     Versioned(fn(&Row) -> i64),
-    /// Some events of one aggregate. Only the checkpoint keeps an event from being applied twice, so this
-    /// feed is for Postgres only.
+    /// Some events of one aggregate. Only the checkpoint prevents an event from being applied twice, so only
+    /// views in Postgres can use this feed.
     OneAggregate,
-    /// Events of several aggregates, for Postgres only as well. A row has one group of columns per source, so
-    /// that the order between sources does not matter.
+    /// Events of several aggregates. Only views in Postgres can use this feed. A row has one group of columns
+    /// per source, so that the order between sources does not matter.
     SeveralAggregates,
 }
 
-/// The events that a view reads: one context's, or those of several contexts. A view of several
-/// contexts declares an enum of their events and a reader that merges their journals.
+/// The events that a view reads, from one context or from several. A view of several contexts declares an
+/// enum of their events and a reader that merges their journals.
 pub trait ViewEvent: Clone + Serialize + Send + Sync + 'static {
-    /// The journals that they are recorded in.
+    /// The journals that contain these events.
     const TOPICS: &'static [&'static str];
     /// The reader of these events.
     type Reader: EventReader<Self>;

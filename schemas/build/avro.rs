@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-/// Attributes of ours in a context file; they are removed from the registered schema.
+/// Our own attributes in a context file; they are removed from the registered schema.
 const OWN_ATTRIBUTES: [&str; 3] = ["aggregate", "rust", "example"];
 
 /// Records that the crate defines by hand, because they have behaviour.

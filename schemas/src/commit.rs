@@ -81,7 +81,7 @@ pub struct Decision<E> {
     pub events: Vec<E>,
 }
 
-/// A [`Commit`] of borrowed parts, as its owner writes it. It has the same bytes.
+/// A [`Commit`] of borrowed parts, as its owner writes it. It is encoded to the same bytes.
 #[derive(Debug, Serialize)]
 pub struct CommitRef<'a, E> {
     /// See [`Commit::prev`].

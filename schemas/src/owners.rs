@@ -90,7 +90,7 @@ pub fn key(partition: TopicPartition) -> String {
     partition.to_string()
 }
 
-/// Parses a record's key; `None` if it does not name a journal of ours. The caller checks the partition against
+/// Parses a record's key; `None` if it does not name one of our journals. The caller checks the partition against
 /// the topic's number of partitions.
 pub fn parse_key(bytes: &[u8]) -> Option<TopicPartition> {
     let text = std::str::from_utf8(bytes).ok()?;

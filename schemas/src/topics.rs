@@ -3,7 +3,7 @@
 
 use crate::context::{CONTEXTS, Context};
 
-/// A partition of a topic of ours.
+/// A partition of one of our topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// The topic's name.
@@ -45,7 +45,7 @@ impl PartitionCounts {
         Self::new(TOPICS.iter().map(|topic| (topic.name, partitions)))
     }
 
-    /// The number of partitions of a topic of ours.
+    /// The number of partitions of one of our topics.
     ///
     /// # Panics
     /// If the topic is not in [`TOPICS`].
@@ -72,7 +72,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct TopicSpec {
     /// The topic's name, without the prefix that a deployment may give it.
     pub name: &'static str,
-    /// The form of its records' keys, for people.
+    /// The form of its records' keys, as text for operators.
     pub key: &'static str,
     /// How many partitions it is created with.
     pub partitions: Partitions,
@@ -130,7 +130,7 @@ pub const OWNERS: TopicSpec = TopicSpec {
 /// Topics that are not a context's journal; to add one, add its line.
 const OTHER_TOPICS: [TopicSpec; 3] = [REVENUE_BY_COUNTRY_HOUR, REVENUE_BY_COUNTRY_DAY, OWNERS];
 
-/// Every topic of ours: each context's journal, then the others.
+/// All our topics: each context's journal, then the others.
 pub const TOPICS: [TopicSpec; CONTEXTS.len() + OTHER_TOPICS.len()] = {
     let mut topics = [OWNERS; CONTEXTS.len() + OTHER_TOPICS.len()];
     let mut index = 0;

@@ -1,5 +1,6 @@
-//! A field that is added to an event with a default: readers of the new version read records of the old one,
-//! and readers of the old version read new records. The types are generated from `evolution/*.avsc`, as a context's are.
+//! A field that is added to an event with a default: readers of the new version read records of the old version,
+//! and readers of the old version read new records. The types are generated from `evolution/*.avsc`, like the types
+//! of a context.
 
 #![allow(
     clippy::unwrap_used,

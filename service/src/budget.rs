@@ -1,6 +1,6 @@
-//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers
-//! that clients have not read yet. If it is used up, a request is refused with 503 and `Retry-After`, so an
-//! outage of a server behind this process can't exhaust its memory.
+//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers that clients
+//! have not read yet. If the budget is used up, a request is refused with 503 and `Retry-After`, so an outage of a
+//! server behind this process can't exhaust its memory.
 
 use crate::problem::Problem;
 use axum::{
@@ -43,7 +43,7 @@ struct Pool {
     bytes: u32,
 }
 
-/// A share of a [`Budget`], which is given back when it is dropped.
+/// A share of a [`Budget`]. Dropping it gives the bytes back.
 #[derive(Debug)]
 pub struct Share {
     own: OwnedSemaphorePermit,
@@ -146,7 +146,7 @@ impl Share {
     pub fn split(&mut self, bytes: usize) -> Self {
         let split = |permit: &mut OwnedSemaphorePermit| {
             let some = permit.split(bytes.min(permit.num_permits()));
-            some.expect("it has that many permits")
+            some.expect("a share has at least the permits to split off")
         };
         Self {
             own: split(&mut self.own),
@@ -171,9 +171,10 @@ impl From<Overloaded> for Problem {
 /// A middleware that gives a request a share of the budget until its response is sent or its client has
 /// disconnected.
 ///
-/// A long answer takes another share once its length is known, for example that of an order with many lines. Answers
-/// that are still being made are few: the databases bound them. If there is no room for the answer to a query, the
-/// client must repeat the query. The answer to a command is sent in any case, because the command has taken effect.
+/// A long answer, such as an order with many lines, takes another share once its length is known. The databases'
+/// connections limit the number of answers that do not have such a share yet. If the budget has no room for the answer
+/// to a query, the client gets the 503 instead and must repeat the query. The answer to a command is sent in any case,
+/// because the command has taken effect.
 pub async fn admit(State(budget): State<Budget>, request: Request, next: Next) -> Response {
     let length = request.body().size_hint().upper();
     let length = length.and_then(|bytes| usize::try_from(bytes).ok());
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!(send(&router, "0123456789").await.status(), StatusCode::OK);
     }
 
-    /// As for an order with many lines.
+    /// An order with many lines is such an answer.
     #[tokio::test]
     async fn a_long_answer_to_a_query_has_a_share_until_it_is_read() {
         const ANSWER_BYTES: usize = 2 * REQUEST_BYTES;

@@ -23,7 +23,7 @@ pub enum ConfigError {
     /// The named file can't be opened.
     #[error("configuration file {path} can't be read: {reason}")]
     NoFile {
-        /// Its path.
+        /// The file's path.
         path: String,
         /// The system's message.
         reason: String,

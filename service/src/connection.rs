@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Longest time in which a client reads no byte of its responses.
+/// Maximum time without a byte that the client reads, after which its connection is closed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A listener that closes a connection if its client stops reading.

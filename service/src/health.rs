@@ -40,7 +40,7 @@ pub struct Component {
 /// The answer of `/health/ready`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Whether every component is ready. It is false if there is no component yet.
+    /// Whether every component is ready. It is false until the process has added a component.
     pub ready: bool,
     /// By name: `ready`, or the reason why the component is not ready.
     pub components: BTreeMap<String, String>,
@@ -57,7 +57,7 @@ impl Health {
         component
     }
 
-    /// Adds a component, which takes over the state of the component of this name, if there is one.
+    /// Adds a component. If a component with this name exists, the new one takes over its state.
     pub fn continued(&self, name: impl Into<String>) -> Component {
         let name = name.into();
         let is_known = {
@@ -92,7 +92,7 @@ impl Health {
             .lock()
             .expect("no holder of this lock panics");
         Readiness {
-            // A process that has not added its components yet is not ready.
+            // A process is not ready before it has added its components.
             ready: !components.is_empty()
                 && components
                     .values()

@@ -1,8 +1,8 @@
 //! The names under which clients may call this service.
 //!
-//! A web page can point a name of its own at a loopback address (DNS rebinding). The browser then takes this
-//! service for the page's server and lets the page send and read anything. Only the `Host` of such a request
-//! still has the page's name, so a request under any other name than this service's is refused.
+//! A web page can point a name of its own at a loopback address (DNS rebinding). The browser then mistakes
+//! this service for the page's server and lets the page send and read anything. Only the `Host` of such a
+//! request still has the page's name, so a request under a name that is not this service's is refused.
 
 use crate::problem::Problem;
 use axum::{
@@ -91,7 +91,7 @@ impl Hosts {
     }
 }
 
-/// A middleware that refuses a request under any other name than this service's.
+/// A middleware that refuses a request under a name that is not this service's.
 pub async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match hosts.serve(request.uri(), request.headers()) {
         true => next.run(request).await,

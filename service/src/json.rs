@@ -13,7 +13,7 @@ pub enum JsonError {
         /// The error, with line and column.
         reason: String,
     },
-    /// The body as a whole does not fit: it is not an object, or a field is missing.
+    /// The body as a whole does not fit the type: it is not an object, or a field is missing.
     #[error("{reason}")]
     Body {
         /// The error, with line and column.

@@ -9,7 +9,7 @@ pub const CHARSET_NOT_UTF_8: &str = "CHARSET_NOT_UTF_8";
 /// Checks the headers of a body. `is_ours` receives the media type in lower case, without parameters.
 ///
 /// # Errors
-/// 415: another media type (with the code and the detail of `other_type`), another charset than UTF-8, or an
+/// 415: another media type (with the code and the detail of `other_type`), a charset other than UTF-8, or an
 /// encoding.
 pub fn check(
     headers: &HeaderMap,

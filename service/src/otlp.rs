@@ -1,8 +1,9 @@
-//! Exports spans to an OpenTelemetry collector, by OTLP over HTTP with protobuf. Off by default.
+//! Exports spans to an OpenTelemetry collector via OTLP over HTTP with protobuf. The export is off by
+//! default.
 //!
-//! Limits: the collector is reached over http, because this build of the HTTP client has no TLS; a collector
-//! beside the process can pass spans on. A separate thread exports spans in batches. If the collector can't
-//! keep up, spans are dropped, and the process is not slowed down.
+//! Limits: the collector is reached over http, because this build of the HTTP client has no TLS; a local
+//! collector can forward spans. A separate thread exports spans in batches. If the collector can't keep up,
+//! spans are dropped, and the process is not slowed down.
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -27,7 +28,7 @@ const SERVICE_NAME: &str = "daybook";
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetrySettings {
     /// Base address of an OTLP collector's HTTP receiver, such as `http://127.0.0.1:4318`; spans of requests
-    /// that `log.filter` selects go to its `/v1/traces`. Default: none, so no span is exported.
+    /// that `log.filter` selects are sent to its `/v1/traces`. Default: none, so no span is exported.
     pub otlp_endpoint: Option<String>,
 }
 

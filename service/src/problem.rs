@@ -70,8 +70,8 @@ impl Problem {
     }
 }
 
-/// Gives every problem in an OpenAPI document its media type. The macros take `application/json` for the body of a
-/// response unless each of them names another one.
+/// Gives every problem in an OpenAPI document its media type. The macros declare `application/json` for the body of a
+/// response unless each use of them names another media type.
 pub fn name_media_type(document: &mut OpenApi) {
     let problem = format!("#/components/schemas/{}", Problem::name());
     let paths = document.paths.paths.values_mut();
@@ -103,7 +103,7 @@ pub fn name_media_type(document: &mut OpenApi) {
 }
 
 impl IntoResponse for Problem {
-    /// A 503 always has `Retry-After`, and a 415 because of an encoding has `Accept-Encoding`.
+    /// A 503 always has `Retry-After`. A 415 for an unsupported encoding has `Accept-Encoding`.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();

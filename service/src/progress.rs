@@ -28,10 +28,10 @@ pub struct Progress {
 /// The offsets of all readers at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Offsets {
-    /// Everything before this offset is processed.
+    /// The reader has processed everything before this offset.
     pub read: BTreeMap<ReaderPartition, i64>,
-    /// The end of a reader's results in a topic that it writes: the results of everything that it has
-    /// processed are before this offset. It has only topics to which the reader has written since it started.
+    /// The end of a reader's results in a topic that it writes: the results of everything that it has processed are
+    /// before this offset. The map contains only topics to which the reader has written since it started.
     pub written: BTreeMap<ReaderPartition, i64>,
 }
 
@@ -55,7 +55,7 @@ struct State {
 /// The waits for a partition, by the next offset that ends each, and its number.
 type Waits = BTreeMap<(i64, u64), oneshot::Sender<()>>;
 
-/// Removes a wait that is given up.
+/// Removes a wait when it is given up.
 struct Wait<'a> {
     shared: &'a Shared,
     partition: ReaderPartition,
@@ -174,8 +174,8 @@ impl Progress {
         let _ = ended.await;
     }
 
-    /// Ends the waits for an offset that the reader of another process has reached. It is not this process's
-    /// progress.
+    /// Ends the waits for an offset that the reader of another process has reached. The offset does not count as
+    /// progress of this process.
     pub fn reached_elsewhere(&self, reader: &str, topic: &str, partition: i32, next_offset: i64) {
         let key = ReaderPartition::new(reader, topic, partition);
         self.shared.lock().wake(&key, next_offset);

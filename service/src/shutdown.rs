@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Longest wait for tasks to end after the signal.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest wait for connections to end, once no more requests are accepted. The remaining connections are
-/// then closed, so that a client that does not read can't delay the end of the process.
+/// then closed, so that a client that stops reading can't delay the end of the process.
 pub const CONNECTIONS_TIMEOUT: Duration = Duration::from_millis(1_750);
 
 /// Whether a supervised task has panicked.
@@ -42,9 +42,9 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Runs a task of the process until `stop`. If it panics, the process ends, because the rest would look
-/// healthy without the task. If it ends by itself, its end is logged; the task's component reports the
-/// reason.
+/// Runs a task of the process until `stop`. If the task panics, the process ends, because it would otherwise
+/// look healthy without the task. If the task ends by itself, this is logged; the task's component reports
+/// the reason.
 pub async fn supervise(
     name: &'static str,
     stop: CancellationToken,

@@ -1,4 +1,4 @@
-//! Logs to standard error, metrics for Prometheus, spans to a collector.
+//! Writes logs to standard error, provides metrics for Prometheus, and sends spans to a collector.
 
 use crate::otlp::{OtlpError, SpanExport, TelemetrySettings};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -82,7 +82,8 @@ pub fn init_logs(
         None => None,
     };
     let tracer = export.as_ref().map(SpanExport::tracer);
-    // Without an export there is no layer for it, because even an empty layer costs time for each span.
+    // The layer for the export is added only if spans are exported, because even an empty layer costs time
+    // for each span.
     match (settings.format.unwrap_or(format), tracer) {
         (LogFormat::Json, None) => builder.json().flatten_event(true).finish().try_init(),
         (LogFormat::Json, Some(tracer)) => builder
@@ -109,8 +110,8 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
         .map_err(|error| TelemetryError::Twice(error.to_string()))
 }
 
-/// Folds samples into their histograms at intervals. Without it only a scrape folds them, and without scrapes
-/// memory would grow.
+/// Folds samples into their histograms at intervals. Otherwise only a scrape would fold them, and memory
+/// would grow without scrapes.
 pub async fn keep_metrics(handle: PrometheusHandle, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))
@@ -130,7 +131,7 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (handle, stop) = (recorder.handle(), CancellationToken::new());
         metrics::with_local_recorder(&recorder, || metrics::histogram!("seconds").record(1.0));
-        // Rendering folds them, so the test must look at the recorder's debug output.
+        // Rendering folds samples, so the test must look at the recorder's debug output.
         let nothing_folded = "distributions: RwLock { data: {}";
         assert!(format!("{handle:?}").contains(nothing_folded), "{handle:?}");
         let upkeep = tokio::spawn(keep_metrics(handle.clone(), stop.clone()));

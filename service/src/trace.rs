@@ -36,7 +36,7 @@ pub struct TraceContext {
     flags: TraceFlags,
 }
 
-/// The trace's id in a `traceparent`; `None` if that is malformed.
+/// The trace's id in a `traceparent`; `None` if the text is malformed.
 pub fn trace_id(traceparent: &str) -> Option<String> {
     TraceContext::parse(traceparent).map(|context| context.trace_id())
 }

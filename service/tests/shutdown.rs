@@ -1,5 +1,5 @@
-//! Tests the effect of a task's end on its process. It is one test in a program of its own, because the
-//! process remembers that a task has panicked.
+//! Tests the effect of a task's end on its process. The test is a program of its own, because the process
+//! remembers that a task has panicked.
 
 #![allow(
     clippy::unwrap_used,

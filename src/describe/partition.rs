@@ -8,7 +8,7 @@ use kafka::Record;
 use schemas::{Timestamp, topics::TopicPartition};
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-/// Description of a partition, as far as it was read.
+/// Description of the part of a partition that was read.
 pub struct Description {
     pub topic_partition: TopicPartition,
     /// Offset of the next record at the time when reading began.
@@ -31,7 +31,7 @@ pub struct Description {
 /// The current term, according to its announcement.
 pub struct Term {
     pub owner_url: String,
-    /// The broker's timestamp, or the writer's if there is none.
+    /// The broker's timestamp; the writer's if the record has no timestamp.
     pub since: Timestamp,
     pub rule_version: i32,
     pub partitions: i32,
@@ -50,7 +50,7 @@ impl Description {
         let TopicPartition { topic, partition } = topic_partition;
         let alarm = (low > 0).then(|| Alarm {
             name: "beginning_gone",
-            text: format!("{topic}/{partition} begins at offset {low}: its records can't be judged without the first ones"),
+            text: format!("{topic}/{partition} begins at offset {low}: its records can't be judged without the earlier ones"),
         });
         Self {
             topic_partition,

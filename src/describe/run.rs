@@ -23,7 +23,7 @@ const FIELDS: &str = "\
 With --json, one document: {\"alarms\": N, \"partitions\": [..]}, with an object per partition:
   topic, partition  name of the partition
   log_id            identifies the log: the chain's hash of its first valid record, hex; null: no valid record
-  owner_url         URL at which the owner of the current term accepts commands; null: there is no term
+  owner_url         URL at which the owner of the current term accepts commands; null: no term
   epoch, term       the current term's number and its random id, hex
   since             time at which the broker appended the term's announcement, RFC 3339
   rule_version      version of the rule, according to the announcement
@@ -31,9 +31,9 @@ With --json, one document: {\"alarms\": N, \"partitions\": [..]}, with an object
   log_end           offset of the next record at the time when reading began
   read_to           offset before which every record was judged
   last_offset       offset of the last valid record
-  last_seq          its number within its term
-  last_hash         the chain's hash after it, hex
-  behind            number of records after it, all void
+  last_seq          the last valid record's number within its term
+  last_hash         the chain's hash after the last valid record, hex
+  behind            number of records after the last valid record, all void
   records           number of records that were read
   announcements, no_ops, decisions
                     numbers of valid records by kind

@@ -60,8 +60,8 @@ fn check_stored_type(
     }
 }
 
-/// The next steps after a new aggregate. A context with golden files has a stored format, of which a new
-/// event makes a new version.
+/// The next steps after a new aggregate. If the context has golden files, its format is stored,
+/// and a new event needs a new version of the format.
 fn next_steps(changes: &Changes<'_>, context: &ContextName) -> String {
     let name = context.as_str();
     let version = |number: &usize| format!("schemas/golden/journal.{name}/v{number}");

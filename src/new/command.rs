@@ -124,7 +124,7 @@ fn add_rule(changes: &mut Changes<'_>, rules: &str, values: &Values) -> Result<(
     })
 }
 
-/// The code of the rejection `Unknown`, which is added if the aggregate has none.
+/// The code of the rejection `Unknown`. Adds this rejection to an aggregate without it.
 fn not_found_code(changes: &mut Changes<'_>, rules: &str, values: &Values) -> Result<String> {
     let text = changes.tree.read(rules)?;
     let code_anchors = ["fn code(&self) -> &'static str {", "match self {"];
@@ -141,7 +141,7 @@ fn not_found_code(changes: &mut Changes<'_>, rules: &str, values: &Values) -> Re
     let code = values.fill("@CODE@_NOT_FOUND");
     changes.edit(rules, |text| -> Result<String, EditError> {
         let variant = values.fill(
-            "    /// It does not exist.\n    #[error(\"there is no such @words@\")]\n    Unknown,",
+            "    /// The @words@ does not exist.\n    #[error(\"the @words@ does not exist\")]\n    Unknown,",
         );
         let text = edit::append_to_block(text, &["pub enum Rejection {"], &variant)?;
         let arm = format!("            Self::Unknown => \"{code}\",");

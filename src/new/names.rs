@@ -12,8 +12,8 @@ const KEYWORDS: [&str; 52] = [
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Names of types and traits that the code around an aggregate's or a command's type uses: those of Rust's
-/// prelude, those that the generated files import, and those that become the name of another trait with
+/// Names of types and traits that the code around an aggregate's or a command's type uses: names of Rust's
+/// prelude, names that the generated files import, and names that become the name of another trait with
 /// `Event` appended.
 const TAKEN_BY_CODE: [&str; 72] = [
     "Aggregate",
@@ -231,7 +231,7 @@ impl FromStr for CommandName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        // A single word is refused, because it does not name its object, and names are unique among all
+        // A single word is rejected: it does not name its object, and command names must be unique across all
         // contexts.
         match is_camel_case(text) && text.to_snake_case().contains('_') {
             true if TAKEN_BY_CODE.contains(&text) => Err(NameError::Taken),

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A checkout of this project.
+/// A source tree of this project.
 pub struct SourceTree {
     root: PathBuf,
 }
@@ -70,7 +70,7 @@ pub struct Changes<'t> {
 }
 
 impl<'t> Changes<'t> {
-    /// No changes yet.
+    /// Starts without changes.
     pub fn new(tree: &'t SourceTree) -> Self {
         Self {
             tree,

@@ -2,8 +2,8 @@
 //! importer's report of the file, the audit of the journal, Postgres, the CQL store, and the last record
 //! per key of each aggregate topic.
 //!
-//! Commands may be decided meanwhile, so each source is read with its position in the journal, and compared
-//! with the journal up to that position. [`sources`] reads them, [`progress`] waits until the views have
+//! Commands may be decided during the comparison, so each source is read with its position in the journal, and
+//! compared with the journal up to that position. [`sources`] reads them, [`progress`] waits until the views have
 //! reached the journal's current end, and [`comparison`] compares and prints.
 
 mod comparison;
@@ -16,13 +16,13 @@ use comparison::Comparison;
 use sources::Sources;
 use std::{path::PathBuf, process::ExitCode};
 
-/// Maximum number of comparisons, each at a later position. A view without snapshots can't show an order as
-/// it was before a change; the next comparison is at a position after the change.
+/// Maximum number of comparisons, each at a later position. A view without snapshots can't return an
+/// order as it was before a change; the next comparison is at a position after the change.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Compare the totals of the journal, the views and the aggregate topics
 ///
-/// Commands may be sent meanwhile: each source is compared with the journal up to the position that the source
+/// Commands may be sent during the comparison: each source is compared with the journal up to the position that the source
 /// has read. Exit code 1 if two totals differ.
 #[derive(Debug, ClapArgs)]
 pub struct Args {

@@ -103,7 +103,7 @@ pub fn router(state: ApiState) -> Router {
                     .with_state(progress_sources),
             );
     }
-    // Health and metrics have no share of the budget, because they must answer when nothing else does.
+    // Health and metrics do not use the budget, because they must answer when nothing else does.
     let api = api.layer(admit);
     let health = OpenApiRouter::new()
         .routes(routes!(service::health::live))
@@ -131,7 +131,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::max(budget::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::x_request_id())
-        // No log line for a failed response: a rejection is an answer, and a failure logs its own reason.
+        // A failed response is not logged here: a rejection is an answer, and a failure logs its own reason.
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(|request: &Request| trace::span(request))
@@ -141,14 +141,14 @@ pub fn router(state: ApiState) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-/// Makes clients close their connections once the process stops: it closes them soon, and a request sent
-/// meanwhile gets no answer.
+/// Makes clients close their connections once the process stops. The process closes these connections soon, and a
+/// request sent on one at that time gets no answer.
 async fn close_when_stopping(
     State(stop): State<CancellationToken>,
     request: Request,
     next: Next,
 ) -> Response {
-    // HTTP/2 has a frame for this.
+    // HTTP/2 has no such header; its GOAWAY frame does this.
     let has_header = request.version() <= Version::HTTP_11;
     let mut response = next.run(request).await;
     if has_header && stop.is_cancelled() {

@@ -38,7 +38,7 @@ pub async fn linger(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// A body. If it is dropped before its end, a task of its own reads the rest.
+/// A body. If it is dropped before its end, a separate task reads the rest.
 struct Lingering {
     /// `None` once the body has ended.
     rest: Option<BodyDataStream>,

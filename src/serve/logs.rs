@@ -31,7 +31,7 @@ pub struct Logs {
     write_side: WriteSide,
     /// The numbers of partitions, read at start.
     partitions: PartitionCounts,
-    /// The ids of the logs, as they were read before.
+    /// The ids of the logs, as the last check read them.
     seen: HashMap<TopicPartition, Hash>,
 }
 
@@ -105,7 +105,7 @@ impl Logs {
             topic: topic.name,
             partition,
         };
-        // This is read before the beginnings and the ends of the logs, so they can't be older than it.
+        // The proved records are read before the starts and the ends of the logs, so they can't be newer than those.
         let proved: Vec<Option<Proved>> = (0..partitions)
             .map(|partition| self.write_side.proved(log(partition)))
             .collect();
@@ -305,7 +305,7 @@ mod tests {
     fn a_replaced_or_lost_log_is_a_mismatch() {
         let compared = |log_id, known: &[Option<Hash>]| compare_id(&TOPICS[0], 2, log_id, known);
         assert!(compared(Some([1; 32]), &[Some([1; 32]), None]).is_ok());
-        // A new log has no first record yet; a known log must still have it.
+        // A new log has no first record yet; a known log must still have its first record.
         assert!(compared(None, &[None, None]).is_ok());
         is_mismatch(
             compared(None, &[Some([1; 32]), None]),

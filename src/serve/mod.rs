@@ -60,7 +60,7 @@ struct Service {
     state_health: Component,
     health: Health,
     write_side: WriteSideHandle,
-    /// Only with all roles.
+    /// `None` unless the process has all roles.
     read_side: Option<ReadSide>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -334,7 +334,7 @@ impl Service {
         Ok(())
     }
 
-    /// The journals' log, whose appender sends no record that a topic would refuse as too large.
+    /// The journals' log. Its appender sends no record that exceeds the topic's maximum size.
     fn log(&self, message_bytes_max: &[(&str, usize)]) -> anyhow::Result<Kafka> {
         let appender = Appender::new(&self.config.kafka)?;
         for (topic, bytes_max) in message_bytes_max {
@@ -412,12 +412,14 @@ pub(crate) async fn listen(
 ) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
     let address = config.http.listen;
     if !address.ip().is_loopback() {
-        bail!("http.listen is {address}; name a loopback address, because there is no sign-in yet");
+        bail!(
+            "http.listen is {address}; name a loopback address, because the service has no sign-in yet"
+        );
     }
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("can't listen on http.listen = {address}"))?;
-    // Small answers must not wait for the acknowledgement of earlier ones.
+    // Small answers must not wait for the acknowledgement of earlier answers.
     Ok(WriteTimeoutListener(listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set on a connection");

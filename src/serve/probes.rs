@@ -28,7 +28,7 @@ pub async fn run(
     for round in 0.. {
         let kafka_answers = async { source.admin.partitions(TOPICS[0].name).await.map(drop) };
         tokio::join!(
-            // An error about the topic also shows that the broker answers. Another component creates topics.
+            // An error about the topic also proves that the broker answers. Another component creates topics.
             probe(&kafka, async {
                 match kafka_answers.await {
                     Err(error) if error.is_transient() => Err(error),

@@ -56,14 +56,14 @@ pub struct ResultsEnd {
     pub topic: String,
     /// The topic's partition.
     pub partition: i32,
-    /// Every result of the job is before this offset.
+    /// The offset after the last record of the job's results.
     pub end: i64,
 }
 
 /// The progress of each view and job.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
     (status = 200, description = "The progress by reader and partition.", body = ProgressAnswer),
-    (status = 503, description = "KAFKA_UNAVAILABLE or DATABASE_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown; or a database does not, which has the progress of other processes. Send the request again later.", body = Problem)))]
+    (status = 503, description = "KAFKA_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown. DATABASE_UNAVAILABLE: the database with the progress of other processes does not answer. Send the request again later.", body = Problem)))]
 pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
     let Offsets { mut read, written } = sources.progress.all();
     let others = projections::of_other_processes(&sources.databases, &sources.progress);

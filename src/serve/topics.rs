@@ -1,5 +1,5 @@
 //! Compares the topics with their specifications at intervals, because a topic whose configuration was
-//! changed may lose records. The logs of the journals are compared, too.
+//! changed may lose records. The logs of the journals are compared as well.
 
 use super::logs::Logs;
 use commands::routing::assignment::MisconfiguredTopics;

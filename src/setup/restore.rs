@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
     /// File with known schemas of a node, daybook-schemas.json in its state directory; can be repeated [default: the
-    /// one in this node's state directory, if it has one]
+    /// file in this node's state directory, if it exists]
     #[arg(long = "known", value_name = "FILE")]
     files: Vec<PathBuf>,
 }

@@ -12,7 +12,7 @@ use projections::{
 use schemas::topics::TOPICS;
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
-/// Most comparisons. Both builds are projected meanwhile, so a row may differ because one of them is behind.
+/// Maximum number of comparisons. Both builds are still projected, so a row may differ because one build is behind.
 const COMPARISONS_MAX: u32 = 3;
 /// Time between two comparisons.
 const COMPARISON_INTERVAL: Duration = Duration::from_secs(2);
@@ -91,8 +91,8 @@ pub(super) async fn rebuild(servers: &Servers, view: &str, waits: bool) -> Resul
     if waits {
         follow(servers, view, build).await?;
         println!(
-            "build {build} has read every record: compare it by `daybook views diff {view}`, and let it answer \
-             queries by `daybook views switch {view}`"
+            "build {build} has read every record: compare it with `daybook views diff {view}`, and let it answer \
+             queries with `daybook views switch {view}`"
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -186,7 +186,7 @@ pub(super) async fn reset(servers: &Servers, view: &str, build: Option<i32>) -> 
     };
     let number = admin::reset(&servers.databases, view, build).await?;
     println!(
-        "build {number} of view {view} replaces build {build}, and is projected from the start"
+        "build {number} of view {view} replaces build {build} and is projected from the start"
     );
     Ok(ExitCode::SUCCESS)
 }

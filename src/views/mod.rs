@@ -1,7 +1,7 @@
 //! `daybook views`: the builds of views, and the aggregates that they can't apply.
 //!
-//! [`builds`] has the commands on builds, [`parked`] those on parked aggregates. They change the lists in Postgres only;
-//! the running projectors follow these lists every second.
+//! [`builds`] has the commands on builds, [`parked`] those on parked aggregates. They only change the lists in
+//! Postgres; the running projectors read these lists every second.
 
 mod builds;
 mod parked;
@@ -30,12 +30,12 @@ pub enum ViewsCommand {
     },
     /// Project a view again, into a new build beside the serving one
     ///
-    /// The running projectors project it. This command shows their progress until the build has read every journal to its
-    /// present end. It can be stopped without an effect on the build.
+    /// The running projectors project it. This command shows their progress until the build has read every journal to
+    /// its current end. Stopping the command does not affect the build.
     Rebuild {
         /// The view
         view: String,
-        /// Return at once
+        /// Return at once, without showing the progress
         #[arg(long)]
         no_wait: bool,
     },
@@ -48,7 +48,7 @@ pub enum ViewsCommand {
         /// The build to compare [default: the newest one that does not serve]
         #[arg(long)]
         build: Option<i32>,
-        /// Most differing rows of each table that are explained
+        /// Maximum number of differing rows per table that are explained
         #[arg(long, default_value_t = 10)]
         limit: u16,
     },
@@ -62,7 +62,7 @@ pub enum ViewsCommand {
         #[arg(long)]
         build: Option<i32>,
     },
-    /// Let the build that answered the queries before do so again
+    /// Switch back to the build that answered the queries of a view before the last switch
     Undo {
         /// The view
         view: String,
@@ -75,9 +75,10 @@ pub enum ViewsCommand {
         #[arg(long)]
         build: i32,
     },
-    /// Replace a build by an empty one in its state, which is projected from the start
+    /// Replace a build with an empty one in the same state, which is projected from the start
     ///
-    /// Queries of a serving build see it grow; `daybook views rebuild` and `switch` avoid this.
+    /// While a new serving build is projected, queries return only its rows so far; `daybook views rebuild` and
+    /// `switch` avoid this.
     Reset {
         /// The view
         view: String,
@@ -109,14 +110,14 @@ pub enum ViewsCommand {
     },
     /// Record that the waiting events of a parked aggregate will not be applied
     ///
-    /// The events stay recorded, also later ones of the aggregate. `daybook views retry` with the aggregate's key still
-    /// applies them.
+    /// The waiting events stay recorded, and later events of the aggregate are added to them. `daybook views retry`
+    /// with the aggregate's key still applies them.
     Discard {
         /// The view
         view: String,
         /// The aggregate, as `daybook views parked` shows it
         key: String,
-        /// Why they will not be applied
+        /// The reason why they will not be applied
         #[arg(long)]
         reason: String,
         /// The person who decided it [default: the value of USER]

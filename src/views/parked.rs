@@ -12,9 +12,9 @@ use projections::{
 use std::{process::ExitCode, time::Duration};
 use tokio::time::Instant;
 
-/// Most waiting commits of an aggregate that are shown.
+/// Maximum number of an aggregate's waiting commits that are shown.
 const COMMITS_SHOWN_MAX: i64 = 20;
-/// Longest wait for the projectors to try again. They read requests every second.
+/// Longest wait for the projectors to apply the events again. They check for requests every second.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two checks of the list.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -113,7 +113,7 @@ pub(super) async fn retry(
         if left.iter().any(|parked| parked.state == table::REQUESTED) {
             if started.elapsed() > RETRY_TIMEOUT {
                 bail!(
-                    "no projector has tried again: check that one runs, and `daybook views list`"
+                    "no projector has tried again: check that a projector is running, and see `daybook views list`"
                 );
             }
             tokio::time::sleep(RETRY_INTERVAL).await;

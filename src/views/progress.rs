@@ -1,4 +1,4 @@
-//! Shows the progress of a build until it has read every journal to its present end.
+//! Shows the progress of a build until it has read every journal to its current end.
 
 use super::Servers;
 use anyhow::{Context, Result};
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 /// Time between two messages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Prints the progress of a build, with an estimate of the time left. Returns once it has read every record that existed
-/// at the time of the last message.
+/// Prints the progress of a build, with an estimate of the time left. Returns once the build has read every record that
+/// existed at the time of the last message.
 pub(super) async fn follow(servers: &Servers, view: &str, build: i32) -> Result<()> {
     let known = admin::view(view)?;
     let counts = servers.source.admin.partition_counts(&TOPICS).await?;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two publications. All events that a window gets in this time cost one record.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
-/// Most records handed to the producer at once.
+/// Maximum number of records that are handed to the producer at once.
 const PUBLISH_RECORDS_MAX: usize = 10_000;
 /// The journal that the job reads.
 const JOURNAL: &str = Event::CONTEXT.topic;
@@ -155,7 +155,7 @@ impl Job {
             if error.is_transient() {
                 tracing::warn!(job = JOB, %error, "failed to read the journal, retrying");
             } else {
-                tracing::error!(job = JOB, %error, "failed to read the journal, which an operator must repair, retrying");
+                tracing::error!(job = JOB, %error, "failed to read the journal, an operator must repair it, retrying");
             }
             self.readiness.set_read_error(Some(error.to_string()));
             self.open_retry.postpone();
@@ -163,7 +163,7 @@ impl Job {
         }
     }
 
-    /// Starts reading at the position of the windows in memory, which is offset 0 if there are no windows.
+    /// Starts reading at the position of the windows in memory, which is offset 0 at the job's start.
     async fn open(&mut self) -> Result<(Subscription<Event>, Output), JobError> {
         let output = Output::open(&self.source.kafka, &self.source.registry).await?;
         let ends = journal_ends(&self.source.admin, self.partitions).await?;
@@ -310,7 +310,7 @@ async fn journal_ends(admin: &Admin, partitions: i32) -> Result<BTreeMap<i32, i6
 }
 
 /// Publishes every changed window, and stores the ends of the results. Windows that are not published stay marked
-/// as changed. Nothing is read meanwhile, so the loop ends.
+/// as changed. The job reads nothing during this call, so the loop ends.
 async fn publish_changed(
     series: &Series,
     output: &Output,

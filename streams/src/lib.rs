@@ -2,7 +2,7 @@
 //!
 //! The job reads the valid events of `journal.orders`, adds them up by country in tumbling windows of
 //! an hour and of a day (UTC, by event time), and publishes the windows of each size to an aggregate
-//! topic. Each currency has windows of its own, because the job does not convert money. The latest record of
+//! topic. Each currency has its own windows, because the job does not convert money. The latest record of
 //! a key has the window's whole value, so records may repeat.
 //!
 //! Limits:

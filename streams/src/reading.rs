@@ -39,7 +39,7 @@ impl ReadPosition {
         self.checkpoints.insert(checkpoint.partition, checkpoint);
     }
 
-    /// Whether all records that were in the journal at the start were read. Checkpoints also move over void records
+    /// Whether all records that were in the journal at the start were read. Checkpoints also advance over void records
     /// and announcements.
     pub(crate) fn has_caught_up(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| self.reached(ends))
@@ -68,7 +68,7 @@ pub(crate) struct ReadinessReasons {
 }
 
 impl ReadinessReasons {
-    /// The first reason: nothing is published yet.
+    /// Starts with one reason: nothing is published yet.
     pub(crate) fn new(component: Component) -> Self {
         Self {
             component,
@@ -167,7 +167,7 @@ mod tests {
         let mut position = ReadPosition::new("journal.orders", 2);
         assert!(!position.has_caught_up(), "the ends are not known yet");
         position.set_ends(BTreeMap::from([(0, 5), (1, 0)]));
-        // Fetched a second time after an error: the first ends stay.
+        // After an error the ends are fetched a second time; the first ones stay.
         position.set_ends(BTreeMap::from([(0, 9), (1, 9)]));
         position.advance(at(0, 4));
         assert!(!position.has_caught_up());

@@ -22,21 +22,21 @@ use std::{
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Most windows in one answer.
+/// Maximum number of windows in one answer.
 pub const LIMIT_MAX: usize = 1_000;
-/// Windows in one answer if the query has no `limit`.
+/// Number of windows in one answer if the query has no `limit`.
 pub const LIMIT_DEFAULT: usize = 100;
-/// First byte of a cursor: its layout's version. The hash of the list's filters follows, and the last window of the
-/// page as text; all of it is hex.
+/// First byte of a cursor: its layout's version. The hash of the list's filters and the last window of the page, as
+/// text, follow. The cursor is written in hexadecimal digits.
 const LAYOUT: u8 = 1;
-/// Bytes of the hash of a list's filters.
+/// Length of the hash of a list's filters, in bytes.
 const LIST_BYTES: usize = 8;
 
 /// The job's windows. The job updates them, and queries read them.
 #[derive(Debug, Clone, Default)]
 pub struct Series {
     state: Arc<RwLock<Shared>>,
-    /// The offsets before which the windows have everything: those that queries wait for.
+    /// The offsets before which the windows include all records. Queries wait for them.
     applied: Progress,
 }
 
@@ -49,12 +49,12 @@ struct Shared {
 /// The job's phase, which decides whether queries are answered.
 #[derive(Debug, Default)]
 enum Phase {
-    /// Not answered: the windows include only a part of the journal's history.
+    /// Queries are rejected: the windows include only a part of the journal's history.
     #[default]
     CatchingUp,
-    /// Answered: the windows follow the journal.
+    /// Queries are answered: the windows follow the journal.
     Following,
-    /// Not answered: the job has stopped permanently, for this reason.
+    /// Queries are rejected: the job has stopped permanently, for this reason.
     Stopped(String),
 }
 
@@ -78,7 +78,7 @@ pub struct SeriesParameters {
     /// Only windows that start before this time (RFC 3339).
     #[param(example = "2011-01-01T00:00:00Z")]
     to: Option<String>,
-    /// Most windows in the answer.
+    /// Maximum number of windows in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of the previous page.
@@ -103,10 +103,10 @@ pub struct SeriesAnswer {
 /// One country's sales in one currency in one window.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WindowAnswer {
-    /// Inclusive.
+    /// The start of the window, inclusive.
     #[schema(example = "2010-12-01T00:00:00Z")]
     window_start: String,
-    /// Exclusive.
+    /// The end of the window, exclusive.
     #[schema(example = "2010-12-02T00:00:00Z")]
     window_end: String,
     /// The country, spelled as in the sales.
@@ -147,7 +147,7 @@ impl Series {
         self.read().windows.count(window)
     }
 
-    /// The offsets before which the windows have everything.
+    /// The offsets before which the windows include all records.
     pub(crate) fn applied(&self) -> &Progress {
         &self.applied
     }
@@ -190,8 +190,8 @@ impl Series {
     }
 }
 
-/// The query's route. It waits for the positions of its requests, at most for `wait_max`. The windows are in this
-/// process's memory, so only its own job moves them.
+/// The query's route. A query waits until the windows include the positions in its request, for `wait_max` at most. The
+/// windows are in this process's memory, so only the job of this process advances them.
 pub fn routes(series: Series, wait_max: Duration) -> OpenApiRouter {
     let layer = PositionLayer::new(View {
         reader: JOB,
@@ -226,7 +226,7 @@ async fn get_series(
 ) -> Result<Json<SeriesAnswer>, Problem> {
     let (mut selection, limit) = parameters.selection()?;
     let (window, list) = (selection.window, list(&selection));
-    // One window more than the limit tells whether there is a next page.
+    // One window beyond the limit shows whether there is a next page.
     selection.count_max = limit + 1;
     let mut results = series.query(&selection)?;
     let is_last = results.len() <= limit;
@@ -288,8 +288,8 @@ fn time(text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| invalid("INVALID_TIME", error.to_string()))
 }
 
-/// The beginning of each cursor of a list. A cursor is valid only with the filters of its page, because it would
-/// skip windows with others.
+/// The beginning of each cursor of a list. A cursor is valid only with the filters of its page, because with other
+/// filters it would skip windows.
 fn list(selection: &Selection) -> String {
     let Selection {
         window,

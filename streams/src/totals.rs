@@ -1,6 +1,6 @@
 //! Totals of the aggregate topics: sums over the last record of every key, read from the brokers.
 //!
-//! The totals do not come from the job, so they are those that any other consumer gets. A window whose last
+//! The totals do not come from the job, so any other consumer computes the same ones. A window whose last
 //! publication is older than the topic's retention is missing from the topic and from the sum; a start of
 //! the job publishes every window.
 
@@ -15,7 +15,7 @@ use schemas::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// Most foreign records that are described one by one.
+/// Maximum number of foreign records that are described one by one.
 pub const FOREIGN_SHOWN_MAX: usize = 20;
 
 /// Offsets of the aggregate topics, by topic and partition.
@@ -172,7 +172,7 @@ impl Latest {
             return Ok(());
         };
         if kafka::partition::of_key(key, self.partitions) != partition {
-            // No reader looks for the key here.
+            // Consumers look for the key in its own partition only.
             let reason = "the record is not in the partition of its key";
             self.describe(partition, offset, reason);
             return Ok(());

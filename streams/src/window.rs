@@ -13,14 +13,14 @@ const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// The size of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// An hour of UTC.
+    /// One hour, UTC.
     Hour,
-    /// A day of UTC.
+    /// One day, UTC.
     Day,
 }
 
 impl Window {
-    /// Every size; to add one, add its line.
+    /// Every size.
     pub const ALL: [Self; 2] = [Self::Hour, Self::Day];
 
     /// The name in queries and metrics.

@@ -14,9 +14,9 @@ use std::{
     sync::Arc,
 };
 
-/// Most windows in memory, all sizes together. A window takes about 120 bytes, and 60 more while it waits to
-/// be published, so all take about a third of a gigabyte. 200 countries with sales in every hour of a year,
-/// in one currency each, need 1,825,000.
+/// Maximum number of windows in memory, all sizes together. A window takes about 120 bytes, and 60 more while it waits
+/// to be published, so all take about a third of a gigabyte. 200 countries with sales in every hour of a year, in one
+/// currency each, need 1,825,000.
 pub const WINDOWS_MAX: usize = 2_000_000;
 
 /// The reason why an event can't be added. It is permanent, unless the program or its input changes.
@@ -61,7 +61,7 @@ pub struct Windows {
 /// The windows that a query asks for.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// The size.
+    /// The size of the windows.
     pub window: Window,
     /// Only this country's windows.
     pub country: Option<String>,
@@ -71,7 +71,7 @@ pub struct Selection {
     pub to: Option<Timestamp>,
     /// Only windows after this start, country and currency.
     pub after: Option<(Timestamp, String, Currency)>,
-    /// Most windows.
+    /// Maximum number of windows.
     pub count_max: usize,
 }
 
@@ -112,7 +112,7 @@ impl Windows {
         }
     }
 
-    /// Adds an event to all of its windows; to none of them on an error.
+    /// Adds an event to all of its windows. Changes nothing on an error.
     pub fn apply(&mut self, event: &Event) -> Result<(), WindowsError> {
         let (time, country, currency, sums) = match event {
             Event::Order(OrderEvent::SaleImported(sale)) => {
@@ -149,7 +149,7 @@ impl Windows {
         taken
     }
 
-    /// Marks windows as changed, after they were taken and could not be published.
+    /// Marks windows as changed again, because they were taken and could not be published.
     pub fn mark_changed(&mut self, window: Window, taken: &[RevenueByCountry]) {
         for result in taken {
             let country = self.interned(&result.country);

@@ -78,8 +78,8 @@ def to_utc(local):
 
 
 def last_prices(lines):
-    """The last price of each stock code in pence: that of the sale with the latest time, then of the later line. Lines
-    without a price of at least a penny do not count, and neither do credit notes."""
+    """The last price of each stock code, in pence: the price in the sale with the latest time. Among sales of the same
+    time, the later line of the file counts. Credit notes and prices that round to less than a penny do not count."""
     prices = {}
     for line in lines:
         amount = int((line.price * 100).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Follows live updates with independent clients: `requests` for server-sent events, `websockets` for a WebSocket.
 
-Reads COUNT events behind the event LAST-EVENT-ID from both, and prints one line of JSON with the lists `sse` and
+Reads COUNT events after the event LAST-EVENT-ID with each client, and prints one line of JSON with the lists `sse` and
 `websocket`. With --until-end it then waits for the end of both streams, and prints a second line with `sse_end` and
 `websocket_end`, the reasons that the service gave.
 
@@ -77,7 +77,7 @@ def main():
             name, _, data = events.next()
             try:
                 socket.recv(timeout=TIMEOUT_S)
-                raise ValueError("a message instead of the end")
+                raise ValueError("the WebSocket has a message instead of its end")
             except ConnectionClosed as closed:
                 end = {"code": closed.rcvd.code, "reason": closed.rcvd.reason}
             print(json.dumps({"sse_end": {"name": name, **data}, "websocket_end": end}), flush=True)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Sends requests that schemathesis generates from the OpenAPI document of a running node.
 
-It fails if an answer is a failure of the server, or has a status, media type, header or body that the document does not
-describe. It calls the queries and the commands of one aggregate; not the batch, whose body is a stream, and not the pages
-for operators. The seed is fixed, so each run sends the same requests.
+It fails if an answer is a server error, or has a status, media type, header or body that the document does not
+describe. It calls the queries, and the commands of one aggregate. It does not call the batch, whose body is a stream,
+or the pages for operators. The seed is fixed, so each run generates the same requests.
 
     python3 tests/python/openapi.py URL EXAMPLES-MAX ORDER-ID
 """
@@ -16,7 +16,7 @@ import tempfile
 import urllib.request
 
 SEED = "1"
-# Most seconds for all requests; the requests that are left out then are the random ones.
+# Maximum time for all requests, in seconds. The random requests come last, so only they are left out when it is over.
 SECONDS_MAX = "60"
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -33,7 +33,7 @@ def main():
         document = answer.read().decode()
     if EXAMPLE not in document:
         raise SystemExit(f"the document has no example {EXAMPLE}")
-    # So the examples' order is found.
+    # The order of the examples does not exist on the node, so an existing order replaces it.
     document = document.replace(EXAMPLE, order)
     json.loads(document)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Folds the CSV file of Online Retail into the cells that the read models must have after an import.
 
-It shares no code with the service or the importer on purpose. Prints one JSON object with these members, each by a key:
+On purpose, it shares no code with the service or the importer. It prints one JSON object with these members:
 
-- `customers` by `<customer>/<currency>`, `countries` by `<country>/<currency>`, `products` by stock code: the entries of
-  the API's lists, without the time at which a product was created, which depends on the import;
-- `timelines` by invoice: the events of its order, without the times at which they were recorded.
+- `customers` (keys: `<customer>/<currency>`), `countries` (`<country>/<currency>`) and `products` (stock code): the
+  entries of the API's lists. A product's entry lacks `created_at`, which depends on the time of the import.
+- `timelines` (invoice): the events of the invoice's order, without the times at which they were recorded.
 
     python3 tests/python/read_models.py [FILE]
 """
@@ -50,7 +50,7 @@ class Sums:
             self.orders += 1
         self.lines += len(members)
         self.total += sum(map(pence, members))
-        # Texts of one form and zone sort like the times.
+        # Times in one format and time zone have the same order as their texts.
         self.times.append(rfc3339(members[0].local))
 
     def cells(self):
@@ -78,7 +78,7 @@ def fold_totals(invoices):
 
 
 def fold_products(lines):
-    """The entries of products: created once, then priced once if a sale has a price."""
+    """The entries of products. The importer creates each product once, and sets its price once if a sale has one."""
     prices = last_prices(lines)
     products = {}
     for sku, description in describe(lines).items():
@@ -92,7 +92,7 @@ def fold_products(lines):
 
 
 def fold_timelines(invoices):
-    """The events of each order: its import."""
+    """The events of each order. An imported order has one event, its import."""
     timelines = {}
     for number, members in invoices.items():
         first = members[0]

@@ -46,17 +46,17 @@ impl Client {
         self.http.request(method, url).timeout(ANSWER_TIMEOUT)
     }
 
-    /// GET
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Result<Answer> {
         send(self.request(Method::GET, path)).await
     }
 
-    /// GET; returns the JSON body of a 200.
+    /// Sends a GET request; returns the JSON body of a 200.
     pub async fn get_json(&self, path: &str) -> Result<Value> {
         self.get(path).await?.expect(200)?.json()
     }
 
-    /// POST of JSON, with an idempotency key if there is one.
+    /// Sends a POST request with a JSON body, and with the idempotency key if one is given.
     pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Answer> {
         let request = self.request(Method::POST, path).json(body);
         send(match key {
@@ -66,7 +66,7 @@ impl Client {
         .await
     }
 
-    /// POST of lines to the batch endpoint; returns the lines of the answer.
+    /// Sends lines to the batch endpoint; returns the lines of the answer.
     pub async fn post_lines(&self, body: impl Into<Body>) -> Result<Vec<Value>> {
         let request = self
             .request(Method::POST, "/api/v1/admin/commands")
@@ -79,7 +79,7 @@ impl Client {
             .collect()
     }
 
-    /// The sum of a metric over all its labels; 0 if there is none yet.
+    /// The sum of a metric over all its labels; 0 if the node has not exposed it yet.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let answer = self.get("/metrics").await?;
         let lines = answer.expect(200)?.text.lines();
@@ -128,7 +128,7 @@ impl Answer {
         serde_json::from_str(&self.text).with_context(|| format!("{}: {}", self.request, self.text))
     }
 
-    /// A header's text; empty if there is none.
+    /// A header's text; empty if the answer does not have the header.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default()

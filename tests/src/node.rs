@@ -29,7 +29,7 @@ const LOG_LINES_SHOWN: usize = 15;
 /// The output of a program that has ended.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Its exit code. If a signal ended the program, there is no output, but an error.
+    /// Its exit code. If a signal ends the program, running it is an error and returns no output.
     pub code: i32,
     /// Standard output.
     pub stdout: String,

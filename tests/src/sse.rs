@@ -21,16 +21,17 @@ pub struct Events {
 /// An event with data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseEvent {
-    /// Its name; `message` if it has none.
+    /// The event's name; `message` if the server sent no name.
     pub name: String,
-    /// The last id.
+    /// The id of the event, or of the last event before it that has one.
     pub id: String,
     /// Its data.
     pub data: Value,
 }
 
 impl Events {
-    /// Opens a stream behind an event, or for new events; returns once the stream is connected.
+    /// Opens a stream that begins after the event `last`, or with the next new event if `last` is `None`. Returns once
+    /// the stream is connected.
     pub async fn open(client: &Client, path: &str, last: Option<&str>) -> Result<Self> {
         let request = client.request(Method::GET, path);
         let request = match last {
@@ -51,7 +52,7 @@ impl Events {
         Ok(events)
     }
 
-    /// The next event; an error if the stream ends before.
+    /// The next event; an error if the stream ends first.
     pub async fn next(&mut self) -> Result<SseEvent> {
         loop {
             let block = timeout(EVENT_TIMEOUT, self.block()).await;
@@ -59,7 +60,7 @@ impl Events {
             match block {
                 Some(Some(event)) => return Ok(event),
                 Some(None) => {}
-                None => bail!("the stream has ended behind {}", self.last_id),
+                None => bail!("the stream has ended after event {}", self.last_id),
             }
         }
     }

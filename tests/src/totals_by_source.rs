@@ -66,7 +66,7 @@ pub async fn of_journal(deployment: &Deployment) -> Result<Totals> {
     Ok(totals)
 }
 
-/// The numbers of products that were created, and of price changes, in the journal of the catalog.
+/// The number of created products and the number of price changes in the journal of the catalog.
 pub async fn products_in_journal(deployment: &Deployment) -> Result<(i64, i64)> {
     let (mut created, mut price_changes) = (0, 0);
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
@@ -116,7 +116,7 @@ pub async fn of_postgres(deployment: &Deployment) -> Result<Totals> {
     })
 }
 
-/// The number of the build of a view that answers queries.
+/// The number of the view's build that answers queries.
 pub async fn serving_build(view: &str, pool: &PgPool) -> Result<i32> {
     let find = "SELECT build FROM view_builds WHERE view_name = $1 AND state = 'SERVING'";
     let query = sqlx::query_scalar(find).bind(view);

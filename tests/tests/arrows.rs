@@ -202,7 +202,7 @@ fn every_rust_file_begins_with_its_documentation() -> Result<()> {
         .iter()
         .filter(|file| file.path.ends_with(".rs"))
         .collect();
-    ensure!(!sources.is_empty(), "there are no sources at all");
+    ensure!(!sources.is_empty(), "no sources were found");
     for file in sources {
         ensure!(
             file.text.starts_with("//! "),

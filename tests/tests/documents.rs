@@ -152,7 +152,7 @@ fn every_setting_is_documented_and_every_documented_variable_exists() -> Result<
 fn every_documented_address_is_served() -> Result<()> {
     let files = files()?;
     let routes = routes(&files);
-    ensure!(!routes.is_empty(), "there are no routes at all");
+    ensure!(!routes.is_empty(), "no routes were found");
     let mut wrong = Vec::new();
     for (_, document) in documents(&files)? {
         for piece in document.pieces() {
@@ -240,7 +240,7 @@ fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     };
     for name in [GUIDE, "ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let is_there = files.iter().any(|file| file.path == name);
-        ensure!(is_there, "there is no {name}");
+        ensure!(is_there, "{name} does not exist");
     }
     let documents = files.iter().filter(|file| is_document(&file.path));
     documents

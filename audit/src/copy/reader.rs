@@ -3,10 +3,10 @@
 use crate::copy::line::{FORMAT, Header, Line, VERSION};
 use std::io::{self, BufRead, Read as _};
 
-/// Length limit of a line. Kafka's largest records are far shorter, even with two digits per byte.
+/// Maximum length of a line, in bytes. Kafka's largest records are far shorter, even with two digits per byte.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// Most partitions of a topic; a header with more is corrupt.
+/// Maximum number of partitions of a topic; a header with more is corrupt.
 const PARTITIONS_MAX: i32 = 10_000;
 
 /// The reason why a file can't be read as a copy.

@@ -30,7 +30,8 @@ impl Filter {
         self.partition.is_none_or(|wanted| wanted == partition)
     }
 
-    /// Whether a void record is printed. Conditions on times or events reject it, because its content does not count.
+    /// Whether a void record is printed. Conditions on times or events reject void records, because their content does
+    /// not count.
     pub fn accepts_void(&self, entry: Entry<'_>) -> bool {
         let has_conditions_on_content =
             self.event.is_some() || self.from_time.is_some() || self.to_time.is_some();

@@ -28,7 +28,7 @@ pub struct Journal {
     pub epoch: i64,
     pub seq: i64,
     pub term: [u8; 16],
-    /// Offset of this owner's clock.
+    /// Offset of this owner's clock from the correct time, in microseconds.
     pub clock_us: i64,
     commands: u8,
 }
@@ -46,7 +46,7 @@ impl Journal {
         }
     }
 
-    /// A log of three terms, one of them without a commit, with void records as an honest log has them.
+    /// A log of three terms, one of them without a commit, with the kinds of void records that a correct run has.
     pub fn with_every_kind() -> Self {
         let mut journal = Self::new();
         journal.announce();

@@ -22,10 +22,10 @@ pub struct Arguments {
     /// Number of connections.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Seconds before counting starts.
+    /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
-    /// Seconds counted.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// A file with one path per line. Each query takes a random one.

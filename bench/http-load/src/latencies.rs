@@ -12,7 +12,7 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// No latency yet.
+    /// Creates an empty histogram.
     ///
     /// # Errors
     /// Never: the bounds are constants.
@@ -34,7 +34,7 @@ impl Latencies {
         Ok(self.0.add(&other.0)?)
     }
 
-    /// How many there are.
+    /// The number of latencies.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
@@ -45,7 +45,7 @@ impl Latencies {
         self.0.value_at_quantile(quantile) as f64 / 1e3
     }
 
-    /// The figures under a name: the rate over `time`, and quantiles.
+    /// The figures with a name as prefix: the rate over `time`, and quantiles.
     #[expect(clippy::cast_precision_loss, reason = "a figure")]
     pub fn figures(&self, name: &str, time: Duration) -> Value {
         json!({

@@ -30,7 +30,7 @@ enum Load {
     Open(open::Arguments),
     /// Pairs of a command and a query that names the command's position.
     Pairs(pairs::Arguments),
-    /// The floor: one statement on the same rows, without the service.
+    /// The lower bound: one SQL statement on the same rows, without the service.
     Sql(sql::Arguments),
 }
 

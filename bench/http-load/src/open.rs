@@ -1,4 +1,4 @@
-//! Queries in an open loop: each is sent at its scheduled time, and its latency counts from there.
+//! Queries in an open loop: each is sent at its scheduled time, from which its latency is measured.
 
 use crate::{closed::query, latencies::Latencies, paths};
 use anyhow::{Result, bail, ensure};
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-/// Most queries in flight; with more the service can't keep up, and the benchmark fails.
+/// Maximum number of queries in flight. If there are more, the service can't keep up and the benchmark fails.
 const IN_FLIGHT_MAX: usize = 5_000;
 
 /// The load.
@@ -25,10 +25,10 @@ pub struct Arguments {
     /// Queries per second.
     #[arg(long, default_value_t = 100)]
     rate: u32,
-    /// Seconds before counting starts.
+    /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 2)]
     warm_up: u32,
-    /// Seconds counted.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// A file with one path per line. Each query takes a random one.

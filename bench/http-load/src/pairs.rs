@@ -1,5 +1,5 @@
-//! Pairs of a command and a query: each client creates a product, then asks for it with the command's position. An answer
-//! without the product must say that it is stale. Other clients send commands at a fixed rate meanwhile.
+//! Pairs of a command and a query: each client creates a product, then queries the product with the command's position.
+//! An answer without the product must say that it is stale. A background load of other commands runs at a fixed rate.
 
 use crate::latencies::Latencies;
 use anyhow::{Context, Result, ensure};
@@ -13,9 +13,10 @@ use std::{
 };
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Commands that each batch of the other load has.
+/// Number of commands per batch of the background load.
 const BATCH: u64 = 100;
-/// Most batches of the other load in flight; with more the service can't keep up, and the benchmark fails.
+/// Maximum number of batches of the background load in flight. If there are more, the service can't keep up and the
+/// benchmark fails.
 const BATCHES_MAX: usize = 300;
 
 /// The load.
@@ -30,17 +31,17 @@ pub struct Arguments {
     /// Number of connections.
     #[arg(long, default_value_t = 64)]
     connections: u64,
-    /// Commands per second of the other load; 0: none.
+    /// Commands per second of the background load; 0: no background load.
     #[arg(long, default_value_t = 3_000)]
     offered: u64,
-    /// Begins the ids of this run, which must be new.
+    /// Prefix of the ids of this run. The ids must be new.
     #[arg(long)]
     prefix: String,
 }
 
 /// The results of one client, or of all.
 struct Results {
-    /// From the command's sending to the query's answer that has the product.
+    /// Times from sending the command to receiving an answer with the product.
     visible: Latencies,
     stale: u64,
 }
@@ -48,7 +49,7 @@ struct Results {
 /// Runs the load; returns its figures.
 ///
 /// # Errors
-/// An answer is stale and does not say so, or a request fails.
+/// An answer lacks the product and does not say that it is stale, or a request fails.
 pub async fn run(arguments: Arguments) -> Result<Value> {
     let arguments = Arc::new(arguments);
     let sent = Arc::new(AtomicU64::new(0));
@@ -71,7 +72,7 @@ pub async fn run(arguments: Arguments) -> Result<Value> {
     let time = started.elapsed();
     let offered = sent.load(Ordering::Relaxed) - sent_before;
     if let Some(other) = other {
-        ensure!(!other.is_finished(), "the other load ended: {other:?}");
+        ensure!(!other.is_finished(), "the background load ended: {other:?}");
         other.abort();
     }
     ensure!(
@@ -115,7 +116,8 @@ async fn run_client(arguments: Arc<Arguments>, next: Arc<AtomicU64>) -> Result<R
     }
 }
 
-/// Creates a product, and asks for it. Returns whether the answer has it; else the answer says that it is stale.
+/// Creates a product and queries it. Returns `true` if the answer has the product, `false` if the answer says that it
+/// is stale.
 async fn pair(client: &reqwest::Client, url: &str, sku: &str) -> Result<bool> {
     let body = json!({"sku": sku, "description": "a product of a pair"});
     let created = client.post(format!("{url}/api/v1/products")).json(&body);
@@ -178,7 +180,7 @@ fn start_other_load(
             }
             ensure!(
                 batches.len() < BATCHES_MAX,
-                "{BATCHES_MAX} batches are in flight"
+                "{BATCHES_MAX} batches are in flight: the service can't keep up"
             );
         }
         Ok(())

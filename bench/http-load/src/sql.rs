@@ -1,4 +1,5 @@
-//! The floor of a query by key: the same rows by one prepared statement, without the service.
+//! The lower bound for the latency of a query by key: reads the same rows with one prepared statement, without the
+//! service.
 
 use crate::{latencies::Latencies, paths};
 use anyhow::{Result, ensure};
@@ -23,13 +24,13 @@ pub struct Arguments {
     /// Number of clients.
     #[arg(long, default_value_t = 64)]
     clients: usize,
-    /// Number of connections that they share: as many as the service has.
+    /// Number of connections that the clients share; the default is the service's number.
     #[arg(long, default_value_t = 16)]
     connections: u32,
-    /// Seconds before counting starts.
+    /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
-    /// Seconds counted.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// A statement with the key as its only parameter.

@@ -44,16 +44,16 @@ pub struct Arguments {
     /// Suffix of the figures' ids, such as `_fsync_off`.
     #[arg(long, default_value = "")]
     suffix: String,
-    /// Connections to Postgres.
+    /// Number of connections to Postgres.
     #[arg(long, default_value_t = 64)]
     connections: u32,
     /// Numbers of clients; each is measured in turn.
     #[arg(long, value_delimiter = ',', default_value = "4,16,64,256")]
     depths: Vec<u64>,
-    /// Seconds before counting starts, at each depth.
+    /// Duration of the warm-up at each number of clients, in seconds.
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
-    /// Seconds counted, at each depth.
+    /// Duration of the measurement at each number of clients, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }

@@ -16,14 +16,14 @@ pub struct Load {
 }
 
 struct Progress {
-    /// Most commands that all clients together may send; set to 0 to end the load.
+    /// Maximum number of commands that all clients together send; set to 0 to end the load.
     commands_max: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
 }
 
 impl Load {
-    /// Starts `clients_count` clients, each a task, like a connection's. Together they send `commands_max`
+    /// Starts `clients_count` clients, each in its own task, as a connection has. Together they send `commands_max`
     /// commands.
     pub fn start(owners: &Arc<Owners>, clients_count: u64, commands_max: u64) -> Self {
         let progress = Arc::new(Progress {

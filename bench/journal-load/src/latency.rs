@@ -13,11 +13,11 @@ use std::{
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-/// Most commands in flight; with more the owner can't keep up, and the benchmark fails.
+/// Maximum number of commands in flight. If there are more, the owners can't keep up and the benchmark fails.
 const IN_FLIGHT_MAX: usize = 100_000;
 /// The highest latency of the histogram, in microseconds.
 const LATENCY_US_MAX: u64 = 60_000_000;
-/// Clients that take turns.
+/// Number of clients. They send in turn.
 const CLIENTS: u64 = 1_000;
 
 /// The offered load.
@@ -29,10 +29,10 @@ pub struct Arguments {
     /// Commands per second.
     #[arg(long, default_value_t = 10_000)]
     rate: u64,
-    /// Seconds before counting starts.
+    /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 3)]
     warm_up: u64,
-    /// Seconds counted.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
 }
@@ -61,7 +61,7 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     };
     let tasks = pacer.tasks.clone();
     let (rate, warm_up, seconds) = (arguments.rate, arguments.warm_up, arguments.seconds);
-    // On a thread of its own, because the runtime's timers have a resolution of a millisecond.
+    // The pacer has its own thread, because the runtime's timers have a resolution of a millisecond.
     let sent = tokio::task::spawn_blocking(move || pacer.send(rate, warm_up, seconds));
     sent.await??;
     tasks.close();

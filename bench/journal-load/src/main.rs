@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
         &TelemetrySettings::default(),
         Reader::Person,
     )?;
-    // The service's owners pay for metrics, so these must pay too.
+    // The service's owners record metrics, so the figures must include this cost.
     let _metrics = init_metrics()?;
     let servers = Servers::load()?;
     let figures = match arguments.benchmark {

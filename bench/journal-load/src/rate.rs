@@ -15,10 +15,10 @@ pub struct Arguments {
     /// Number of commands in flight.
     #[arg(long)]
     depth: u64,
-    /// Seconds before counting starts.
+    /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 2)]
     warm_up: u64,
-    /// Seconds counted.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }

@@ -1,4 +1,4 @@
-//! A client: creates one command after the other, each with an id of its own, like a client that sends an
+//! A client: creates commands one after another, each with a unique id, like a client that sends an
 //! `Idempotency-Key`. Every run creates the same commands.
 
 use crate::workload::Command;
@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Products that commands are spread over.
+/// Number of products over which commands are spread.
 pub const PRODUCTS: u64 = 100_000;
 /// Opaque id of the principal.
 const ACTOR: &str = "service:bench";
@@ -18,7 +18,7 @@ const ACTOR: &str = "service:bench";
 const DESCRIPTION: &str = "white hanging heart t-light holder, cast metal, hand finished, with a \
                            cotton cord, for indoor and sheltered outdoor use, box of six, number";
 
-/// Most bytes of a space, two numbers and a slash.
+/// Maximum length of a space, two numbers and a slash, in bytes.
 const NUMBERS_BYTES_MAX: usize = 42;
 
 /// One client.

@@ -57,7 +57,7 @@ pub enum WorkloadEvent {
     },
 }
 
-/// No piece is left to sell.
+/// The rejection of a sale when no piece is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no piece is left")]
 pub struct SoldOut;
@@ -66,7 +66,7 @@ pub struct SoldOut;
 pub const SOLD_OUT: &str = "SOLD_OUT";
 
 impl State {
-    /// The event of a command; `None` if the state already is as the command asks.
+    /// The event of a command; `None` if the command changes nothing.
     pub fn decide(&self, command: &Command) -> Result<Option<WorkloadEvent>, SoldOut> {
         match command {
             Command::Describe { description, .. } if *description == self.description => Ok(None),
@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// The rules as an owner's machine.
+/// The rules as the state machine of an owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Products;
 

@@ -206,6 +206,9 @@ mod tests {
         let outcome = rejection_outcome(&rejection);
         assert_eq!(outcome.kind, schemas::OutcomeKind::NotFound);
         assert_eq!(outcome.code, "PRODUCT_NOT_FOUND");
-        assert_eq!(outcome.detail, br#"{"detail":"there is no such product"}"#);
+        assert_eq!(
+            outcome.detail,
+            br#"{"detail":"the product does not exist; create it before you set its price"}"#
+        );
     }
 }

@@ -4,7 +4,7 @@ use crate::metrics as names;
 use axum::http::StatusCode;
 use metrics::{Counter, counter};
 
-/// The counters of the commands and statuses in one batch, of which there are few.
+/// The counters of one batch, by command and status. A batch has few combinations of the two.
 #[derive(Default)]
 pub struct AnswerCounters {
     counters: Vec<((&'static str, StatusCode), Counter)>,

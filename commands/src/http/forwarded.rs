@@ -67,7 +67,8 @@ enum PendingReply {
 /// One stream of commands.
 struct CommandStream {
     write_side: WriteSide,
-    /// Whether a command was refused. Commands behind it must not be decided before it is sent again.
+    /// Whether a command was refused. Later commands of the stream must not be decided before the refused command is
+    /// sent again.
     is_broken: Arc<AtomicBool>,
 }
 
@@ -115,7 +116,8 @@ pub(super) fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
 /// Reads lines until the body, their receiver or the service ends. It never waits for an owner: unread bytes
 /// would use up the flow-control window of the connection, which all partitions share. The sender has at most
 /// [`FORWARDED_MAX`] lines without a reply, so there is always room for its next line. For the same reason a line
-/// does not wait for its share of the budget: without one it is dropped, and refused in its turn.
+/// does not wait for its share of the budget. A line that gets no share is dropped, and its reply, which comes in
+/// order, is a refusal.
 async fn read_lines(
     body: Body,
     read: mpsc::Sender<Result<ReadLine, Overloaded>>,

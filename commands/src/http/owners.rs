@@ -1,4 +1,4 @@
-//! Tells other nodes which partitions this one serves.
+//! Tells other nodes which partitions this node serves.
 
 use super::forwarded::refuse_browsers;
 use crate::{handle::WriteSideHandle, routing::node_protocol::ServedPartitions};

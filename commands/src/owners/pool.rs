@@ -24,15 +24,15 @@ pub trait OwnerPool: Send + Sync {
     /// that the journal does not have, which is a bug.
     fn submit(&self, command: TypedCommand) -> BoxFuture<'_, Result<AnswerReceiver, Refusal>>;
 
-    /// Watches the status of a partition's owner; `None` if there is no such partition.
+    /// Watches the status of a partition's owner; `None` if the journal does not have the partition.
     fn status(&self, partition: i32) -> Option<watch::Receiver<Status>>;
 
-    /// Watches the log of a partition as far as its owner has proved it; `None` if there is no such
+    /// Watches the log of a partition as far as its owner has proved it; `None` if the journal does not have the
     /// partition.
     fn proved(&self, partition: i32) -> Option<watch::Receiver<Option<Proved>>>;
 
-    /// The last valid record that a partition's owner knows; `None` if there is no such partition, or before
-    /// the owner has read one.
+    /// The last valid record that a partition's owner knows; `None` before the owner has read one, or if the
+    /// journal does not have the partition.
     fn proved_record(&self, partition: i32) -> Option<ProvedRecord>;
 }
 

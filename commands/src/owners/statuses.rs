@@ -48,7 +48,7 @@ impl OwnerStatuses {
     pub fn receiver(&self, partition: TopicPartition) -> &watch::Receiver<Status> {
         self.by_partition
             .get(&partition)
-            .unwrap_or_else(|| panic!("there is no owner of {partition}"))
+            .unwrap_or_else(|| panic!("this node has no owner of {partition}"))
     }
 
     /// Every partition and the status of its owner.

@@ -1,9 +1,10 @@
-//! Notices that an owner of this node was fenced, although no command has shown it.
+//! Notices that an owner of this node was fenced before a command shows it.
 //!
-//! An owner learns from its next record that another node announced itself after it. An owner without commands appends
-//! no record, so it would count as serving indefinitely. If the other node has ended since, nobody serves the partition:
-//! the directory names the node that ended. So an owner that is still assigned steps down once such an entry has had no
-//! serving owner for [`FENCED_AFTER`]; then it takes over again, behind the other node's announcement.
+//! An owner learns from its next record that another node announced itself after it. An owner without commands
+//! appends no record, so it would count as serving indefinitely. If the other node has ended since, no node serves
+//! the partition, because the directory still names the node that ended. So an owner that is still assigned steps
+//! down once such an entry has had no serving owner for [`FENCED_AFTER`]. Then it takes over again: it announces
+//! itself after the other node's announcement.
 
 use std::time::Duration;
 use tokio::time::Instant;

@@ -35,7 +35,7 @@ impl Meters {
     /// The metrics of one journal.
     pub fn of(&self, topic: &str) -> &TopicMeters {
         let found = self.by_topic.iter().find(|(known, _)| *known == topic);
-        let (_, meters) = found.expect("there are metrics for every journal");
+        let (_, meters) = found.expect("every journal has metrics");
         meters
     }
 }

@@ -90,7 +90,7 @@ struct StreamTask {
 }
 
 impl NodeClients {
-    /// No connections yet, for the partitions of all journals.
+    /// Clients without connections yet, for the partitions of all journals.
     ///
     /// # Errors
     /// The HTTP client can't be created.
@@ -127,7 +127,7 @@ impl NodeClients {
         self.open(url, partition).id
     }
 
-    /// Sends a line on a stream, and waits for room until `deadline`; `None` if there was none, or if the
+    /// Sends a line on a stream, and waits for room until `deadline`; `None` if room did not become free, or if the
     /// stream accepts no more commands.
     pub async fn send(
         &self,
@@ -178,7 +178,7 @@ impl StreamTask {
             .body(reqwest::Body::wrap_stream(pieces));
         let opened = match timeout(OPEN_TIMEOUT, request.send()).await {
             Ok(Ok(response)) if response.status().is_success() => Ok(response),
-            Ok(Ok(response)) => Err(format!("it answered {}", response.status())),
+            Ok(Ok(response)) => Err(format!("the node answered {}", response.status())),
             Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err(format!("no answer within {OPEN_TIMEOUT:?}")),
         };
@@ -208,7 +208,7 @@ impl StreamTask {
                             return reason;
                         }
                     }
-                    Ok(None) => return "it ended the stream".into(),
+                    Ok(None) => return "the node ended the stream".into(),
                     Err(error) => return with_causes(&error),
                 },
                 outgoing = self.queue.recv(), if has_room && body.is_some() => {
@@ -222,7 +222,7 @@ impl StreamTask {
                         None => false,
                     };
                     if !sent {
-                        return "the connection is gone".into();
+                        return "the connection was closed".into();
                     }
                 }
                 () = sleep(IDLE_TIMEOUT), if self.pending.is_empty() => {
@@ -235,7 +235,7 @@ impl StreamTask {
         }
     }
 
-    /// Joins the first command and some of those that wait behind it to one piece.
+    /// Joins the first waiting command and some of the next ones to one piece.
     fn next_piece(&mut self, first: Outgoing) -> Vec<u8> {
         let mut piece = first.line;
         self.pending.push_back(first.reply);
@@ -263,7 +263,7 @@ impl StreamTask {
             // A later command could overtake this one.
             self.queue.close();
             while let Ok(unsent) = self.queue.try_recv() {
-                let error = self.error("it does not own the partition", false);
+                let error = self.error("the node does not own the partition", false);
                 let _ = unsent.reply.send(Err(error));
             }
         }

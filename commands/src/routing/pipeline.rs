@@ -1,8 +1,8 @@
 //! Commands of one partition, in order, many in flight at once.
 //!
-//! A command is dispatched behind another one only on the same route. If a command needs another attempt, no
-//! new command is dispatched until every command in flight has its outcome; those that need another attempt
-//! are then dispatched first, in their order. The pipeline does not notice an owner that steps down and
+//! While a command is in flight, the next one is dispatched only on the same route. If a command needs another
+//! attempt, no new command is dispatched until every command in flight has its outcome. The commands that need
+//! another attempt are then dispatched first, in their order. The pipeline does not notice an owner that steps down and
 //! serves again between two commands of one route; each command is still decided only once.
 
 use super::{
@@ -43,7 +43,7 @@ struct PartitionPipeline {
 }
 
 impl PartitionPipelines {
-    /// No pipelines yet.
+    /// A set without pipelines.
     pub fn new(router: Router) -> Self {
         Self {
             router,
@@ -51,7 +51,7 @@ impl PartitionPipelines {
         }
     }
 
-    /// Queues a command behind all earlier ones of the same partition; waits while the partition's queue is
+    /// Queues a command after all earlier ones of the same partition; waits while the partition's queue is
     /// full.
     pub async fn enqueue(&mut self, command: InFlightCommand) -> AnswerReceiver {
         let (reply, answer) = oneshot::channel();

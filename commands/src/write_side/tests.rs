@@ -274,7 +274,7 @@ fn in_flight(write_side: &WriteSide) -> InFlightCommand {
 async fn dispatch(write_side: &WriteSide, command: &mut InFlightCommand) -> InFlight {
     match write_side.router.dispatch(command, None).await.unwrap() {
         DispatchOutcome::InFlight(in_flight) => in_flight,
-        DispatchOutcome::RouteChanged => panic!("no route was asked for"),
+        DispatchOutcome::RouteChanged => panic!("no route was requested"),
     }
 }
 
@@ -364,7 +364,7 @@ fn forwarded_line(write_side: &WriteSide) -> Vec<u8> {
     })
 }
 
-/// While their owner is stalled, lines from other nodes are kept only as long as the budget has room for them.
+/// Lines from other nodes wait for a stalled owner only while the budget has room for them.
 #[tokio::test(start_paused = true)]
 async fn forwarded_lines_beyond_the_budget_are_refused() {
     let (write_side, _owners) = silent();
@@ -418,7 +418,8 @@ async fn forwarded_to(handle: WriteSideHandle, body: Body) -> axum::response::Re
     response.unwrap()
 }
 
-/// The streams of all partitions share a connection, and the bytes of a stream that nobody reads use up its window.
+/// The streams of all partitions share a connection. If this node stops reading one stream, the unread bytes use up the
+/// flow-control window of the whole connection.
 #[tokio::test]
 async fn a_partition_whose_owner_is_stalled_delays_no_other_on_the_same_connection() {
     const LINE_BYTES: usize = 64 << 10;
@@ -457,7 +458,7 @@ async fn a_partition_whose_owner_is_stalled_delays_no_other_on_the_same_connecti
     let sent = node_clients.send((&url, other), stream, forward, deadline);
     let reply = sent.await.expect("the stream is open");
     let reply = tokio::time::timeout(ANSWER_TIMEOUT / 3, reply).await;
-    let reply = reply.expect("the stalled partition delays the other one");
+    let reply = reply.expect("the stalled partition delays the other partition");
     assert!(matches!(reply.unwrap(), Ok(Reply::OtherHashKey { .. })));
     assert!(replies.iter_mut().all(|reply| reply.try_recv().is_err()));
 }

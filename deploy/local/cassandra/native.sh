@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Cassandra, one node, from Maven's jars. It replaces Scylla, which is in no package registry; both have the driver and the
-# CQL that Daybook uses. The commit log is synced in groups of 2 ms, because the default, a sync every few seconds, loses
+# Cassandra, one node, from Maven's jars. It replaces Scylla, which is in no package registry; both support the driver and
+# the CQL that Daybook uses. The commit log is synced in groups of 2 ms, because the default, a sync every few seconds, loses
 # acknowledged rows on `kill -9`.
 
 cassandra_heap=${DEV_CASSANDRA_HEAP:-768m}
@@ -36,7 +36,7 @@ cassandra_start() {
   mapfile -t modules < <(cassandra_modules)
   # Since Java 18 the security manager that Cassandra installs must be allowed explicitly.
   if [ "$(java_major "$java")" -ge 18 ]; then modules+=(-Djava.security.manager=allow); fi
-  # As root it would lock all its memory, so it runs without that capability.
+  # As root, Cassandra would lock all its memory, so it runs without the capability to do so.
   if [ "$(id -u)" = 0 ]; then as=(setpriv --bounding-set -ipc_lock); fi
   ulimit -l 64 2> /dev/null || true
   launch cassandra "${as[@]}" "$java" "-Ddaybook.server=$directory" \

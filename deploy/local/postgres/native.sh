@@ -18,8 +18,8 @@ as_postgres() {
   if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
 }
 
-# The data folder: the state folder if the server's user can access it. Otherwise (root works on a checkout in a private
-# home) a folder of its own, whose path is in the file `elsewhere`.
+# Prints the data folder. It is the state folder if the server's user can access it. Otherwise, for example if root works on
+# a checkout in a private home, it is a folder of its own, whose path is in the file `elsewhere`.
 postgres_dir() {
   cat "$stack_dir/postgres/elsewhere" 2> /dev/null || echo "$stack_dir/postgres"
 }
@@ -37,7 +37,7 @@ postgres_fetch() { :; }
 postgres_prepare() {
   local directory=$stack_dir/postgres
   if [ "$(id -u)" = 0 ] && [ ! -f "$directory/elsewhere" ] && ! as_postgres test -x "$directory"; then
-    # A folder of an earlier checkout at this path belongs to a journal that no longer exists.
+    # If an earlier checkout at this path left a folder, its data belongs to a journal that no longer exists.
     postgres_forget_folder
     directory=$(postgres_folder_elsewhere)
     mkdir -m 755 "$directory" || fail "cannot create $directory for Postgres' data"
@@ -73,7 +73,7 @@ postgres_start() {
   local directory as=()
   directory=$(postgres_dir)
   if [ "$(id -u)" = 0 ]; then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
-  # No unix socket: its path is limited to 107 bytes, and the path of a checkout may be longer.
+  # The server has no unix socket: a socket's path is limited to 107 bytes, and the path of a checkout may be longer.
   launch postgres "${as[@]}" "$(postgres_tool postgres)" -D "$directory/db" -p "${port[postgres]}" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories=
 }

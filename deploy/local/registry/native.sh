@@ -6,7 +6,7 @@
 registry_heap=${DEV_REGISTRY_HEAP:-256m}
 
 registry_fetch() {
-  # Maven logs to this folder, which does not exist yet if `registry_spare` fetches first.
+  # Maven's log is in this folder, which does not exist yet if `registry_spare` fetches first.
   mkdir -p "$stack_dir/registry"
   fetch_jars registry
 }

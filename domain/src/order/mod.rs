@@ -1,4 +1,4 @@
-//! An order. So far: a sale of another system, imported unchanged.
+//! An order. So far, every order is a sale of another system, imported unchanged.
 
 use crate::{
     decider::Decider,

@@ -52,7 +52,7 @@ pub enum Rejection {
         description: String,
     },
     /// The product does not exist.
-    #[error("there is no such product")]
+    #[error("the product does not exist; create it before you set its price")]
     Unknown,
     /// The price is zero or below.
     #[error("a price must be above zero, not {price}")]
@@ -105,7 +105,8 @@ impl Decider for Product {
                     price: Some(changed.new),
                 }
             }
-            // No log of ours has a price before its product. Events are never refused, and a price creates no product.
+            // No log has a price before its product. Events are never refused, so a price without a product is
+            // ignored.
             (Event::ProductPriceChanged(_), State::Unknown) => State::Unknown,
         }
     }

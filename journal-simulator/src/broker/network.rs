@@ -31,10 +31,10 @@ pub(crate) struct Link {
     pub cut_until_ms: AtomicU64,
     /// How far the clock is off.
     pub clock_offset_us: AtomicI64,
-    /// The number of next readers that fail to start, as for lack of threads.
+    /// How many of the next readers fail to start, as they do if no thread is free.
     pub unstarted_readers: AtomicU64,
-    /// The number of next measurements of the log's end that return too low an end, as those of a broker that just
-    /// became the leader.
+    /// How many of the next measurements of the log's end return an end that is too low, as those of a broker that
+    /// just became the leader.
     pub short_ends: AtomicU64,
     /// Whether the node's producer rejects records because its queue is full.
     pub is_queue_full: AtomicBool,
@@ -168,7 +168,7 @@ impl State {
         }
     }
 
-    /// Reports a record as refused, behind the reports before it.
+    /// Reports a record as refused, after all earlier reports.
     fn refuse(&mut self, sim: &Sim, rule: BrokerRule, landing_ms: u64, report: &ReportPlan) {
         sim.count(match rule {
             BrokerRule::Size => CoveragePoint::RefusedSize,
@@ -205,7 +205,7 @@ impl State {
         self.plan(landing_ms, Due::Land { record, report });
     }
 
-    /// Lands a record out of order, behind all records that land before its time.
+    /// Lands a record out of order, after all records that land before its time.
     fn land_unreported(&mut self, at_ms: u64, record: StoredRecord) {
         let report = None;
         self.plan(at_ms, Due::Land { record, report });

@@ -9,7 +9,7 @@ use kafka::{ConsumerError, Fetched, Registry, admin::AdminError};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// Most records of a partition that a stream returns at once.
+/// Maximum number of records of a partition that a stream returns at once.
 pub(super) const RECORDS_AT_ONCE_MAX: u64 = 20;
 /// Longest silence of a stream.
 const SILENCE_MS_MAX: u64 = 8_000;

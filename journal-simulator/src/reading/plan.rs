@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub paces: Vec<Pace>,
     /// Bursts of the writer.
     pub bursts: u64,
-    /// Most records in a burst.
+    /// Maximum number of records in a burst.
     pub burst_max: u64,
     /// Longest time between two bursts.
     pub pause_ms_max: u64,

@@ -1,4 +1,4 @@
-//! Clocks that are wrong: that of a node, or that of one of several brokers.
+//! Wrong clocks: the clock of a node, or the clock of one of several brokers.
 
 use super::B;
 use crate::harness::{Harness, UnrulyStore};
@@ -8,7 +8,7 @@ use journal::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// More than an owner tolerates.
+/// A larger difference between two clocks than an owner tolerates.
 const CLOCK_OFFSET_MS: i64 = 20_000;
 
 #[tokio::test(start_paused = true)]
@@ -40,8 +40,8 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
     harness.set(&node, B, 2, 1).await;
 }
 
-/// Starts an owner of a partition whose broker's clock is wrong, in a node with these clocks. Returns the reason for
-/// which it declines.
+/// Starts an owner on a node that knows these broker clocks. The clock of the broker that leads the owner's partition
+/// is wrong. Returns the reason for which the owner declines the partition.
 async fn reason_of_owner(skewed: &Harness, clocks: BrokerClocks) -> Reason {
     let clock_offset_ms = &skewed.environment.broker.clock_offset_ms;
     clock_offset_ms.store(CLOCK_OFFSET_MS, Ordering::Relaxed);

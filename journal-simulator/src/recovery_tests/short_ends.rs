@@ -1,5 +1,5 @@
-//! A broker that just became a partition's leader may report an end before that of the log, until it has heard from its
-//! followers. Nobody declines a log for that.
+//! A broker that just became a partition's leader may report an end that is too low, until it has heard from its
+//! followers. An owner measures such an end again before it declines the log.
 
 use super::B;
 use crate::harness::{Harness, TestNode, is_serving};
@@ -9,7 +9,7 @@ use journal::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// A log with two commits, and the store of the owner that has written them and has ended.
+/// A log with two commits, and the store of the owner that wrote them and has ended.
 async fn written() -> (Harness, Arc<Memory>) {
     let (mut harness, store) = (Harness::new(), Arc::new(Memory::default()));
     let first = harness.start(0, store.clone());
@@ -20,7 +20,7 @@ async fn written() -> (Harness, Arc<Memory>) {
     (harness, store)
 }
 
-/// Asserts that an owner serves without declining the log before.
+/// Asserts that an owner serves without having declined the log first.
 async fn serves_at_once(node: &TestNode) {
     node.comes_to(|status| is_serving(status) || matches!(status, Status::Declined { .. }))
         .await;

@@ -12,9 +12,9 @@ use tokio::{sync::mpsc, time::timeout};
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A check that no record arrives waits for this time.
 const SILENCE: Duration = Duration::from_millis(200);
-/// Records that each check appends.
+/// Number of records that each check appends.
 const RECORDS: u64 = 20;
-/// Most unreported records of a check.
+/// Maximum number of unreported records of a check.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// A partition of a log.
@@ -108,7 +108,7 @@ impl<L: Log> Partition<'_, L> {
                     expected += 1;
                 }
             }
-            assert_eq!(expected, end, "nothing stands behind the end");
+            assert_eq!(expected, end, "the end has no record after it");
         }
     }
 

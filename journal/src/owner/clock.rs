@@ -30,7 +30,7 @@ const _: () = assert!(
 /// Wait of an owner with a wrong clock before it announces itself again, because each announcement ends
 /// the term of the serving owner.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
-/// Most partitions whose leaders are asked for, to find a broker that agrees with the machine's clock.
+/// Maximum number of partitions whose leaders the owner looks up to find a broker that agrees with the machine's clock.
 const LEADERS_ASKED_MAX: usize = 16;
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Most commands of one partition without an answer, and as many again in its queue.
+/// Maximum number of commands of one partition without an answer. As many more may wait in its queue.
 pub const UNANSWERED_MAX: usize = 4_096;
 /// Unsaved commits that start a write of the state store.
 const SAVE_COMMITS: usize = 5_000;
@@ -98,7 +98,7 @@ impl<M: Machine, L: Log> Owner<M, L> {
 }
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
-    /// As [`Owner::new`], with the protocol `P`.
+    /// Like [`Owner::new`], with the protocol `P`.
     pub fn with_protocol(
         machine: M,
         partition: i32,

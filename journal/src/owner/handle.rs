@@ -104,7 +104,7 @@ impl fmt::Display for Reason {
 pub struct Proved {
     /// h(1), which names the log.
     pub log_id: Hash,
-    /// The offset right behind the last record that was read or proved.
+    /// The offset after that of the last record that was read or proved.
     pub next_offset: i64,
 }
 

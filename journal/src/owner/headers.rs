@@ -6,7 +6,7 @@ use super::core::Outgoing;
 use schemas::{Context, Timestamp};
 use std::fmt::Write;
 
-/// Most headers of a record.
+/// Maximum number of headers of a record.
 const HEADERS_MAX: usize = 4;
 
 /// The last record's headers, as text.

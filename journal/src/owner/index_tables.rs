@@ -19,7 +19,7 @@ use crate::{
 use schemas::{Decision, Timestamp, ids::CommandId};
 use std::sync::Arc;
 
-/// Most unsaved commits; beyond that no command is taken.
+/// Maximum number of unsaved commits. At this number, the owner takes no command.
 pub(super) const UNSAVED_MAX: usize = 200_000;
 
 /// An entry, as far as memory has it.

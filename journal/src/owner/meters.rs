@@ -23,7 +23,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// All of them, at 0, registered with the recorder that is installed now.
+    /// All metrics, at 0, registered with the recorder that is installed now.
     pub fn new(topic: &'static str, partition: i32) -> Self {
         let labels = || {
             vec![

@@ -57,7 +57,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             Some(probed) if probed == published.offset => Some(start.hash),
             Some(_) | None => found,
         };
-        // A failed attempt has read on, so the next one would start behind the record.
+        // A failed attempt has read on, so the next one would start after the record.
         let is_contradicted = self.contradicted == Some(*published);
         if found == Some(published.hash) && !is_contradicted {
             return Ok(());
@@ -72,8 +72,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         let reason = format!(
             "the log of {topic}/{partition} was truncated or replaced: an owner published the log id \
              {log_id} and a proved record at offset {offset}, but the log {found}; restore the log, or, to \
-             go on without what is lost, stop every node and delete the topic journal.owners and the nodes' \
-             state directories"
+             continue without the lost records, stop every node and delete the topic journal.owners and the \
+             nodes' state directories"
         );
         Failure::Decline(DECLINED_RETRY, reason.into())
     }

@@ -67,7 +67,7 @@ pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
 pub const RECEIVED_AHEAD_US_MAX: i64 = 60 * 1_000_000;
 
 impl<C> Request<C> {
-    /// Logs a refusal with its trace; at level error if it is a bug of ours.
+    /// Logs a refusal with its trace; at level error if it is a bug.
     pub(super) fn log_refusal(&self, topic: &str, partition: i32, refusal: &Refusal) {
         let trace_id = self.trace_id.as_deref();
         match refusal {
@@ -141,7 +141,7 @@ pub struct Answer {
 /// Why a command has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The same id came with another command before.
+    /// An earlier command with the same id had other content.
     #[error("the idempotency key was used for another command before; send a new key")]
     KeyReused,
     /// `If-Match` named another version.

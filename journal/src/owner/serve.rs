@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Most commands or reports taken in one iteration.
+/// Maximum number of commands or reports taken in one iteration.
 const RUN_MAX: usize = 512;
 /// Longest time for the commits in flight to be proved when an owner steps down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);

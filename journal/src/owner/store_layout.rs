@@ -25,7 +25,8 @@ use std::sync::Arc;
 /// The version of this layout. Raise it with every change of an entry: stores of another version are
 /// rebuilt from the log.
 pub(super) const LAYOUT_VERSION: u32 = 3;
-/// Most earlier writes whose expired answers one write removes: more than one, so that the table can shrink.
+/// Maximum number of earlier writes whose expired answers one write removes: more than one, so that the table can
+/// shrink.
 const EXPIRED_WRITES_MAX: usize = 4;
 /// Expiry entries read at once.
 const ENTRIES_READ: usize = 256;
@@ -178,7 +179,7 @@ pub(super) async fn add_ids(
                 break;
             };
             start = last;
-            // The lowest key behind the last one.
+            // The lowest key after the last one that was read.
             start.push(0);
         }
     }
@@ -214,7 +215,7 @@ fn expired(lifetime: Lifetime, log_time: Timestamp, store: &dyn Entries) -> Vec<
     changes
 }
 
-/// Bytes of the time in an expiry entry's key, behind the one of the lifetime.
+/// Bytes of the time in an expiry entry's key. They follow the byte of the lifetime.
 const TIME_BYTES: std::ops::Range<usize> = 1..9;
 
 fn expiry_key(lifetime: Lifetime, time: Timestamp) -> Vec<u8> {
@@ -299,7 +300,8 @@ mod tests {
         assert_eq!(read, Ok(Some(checkpoint)));
     }
 
-    /// Also if this release would rebuild the store: the rebuilt one would not show the difference.
+    /// This holds even if this release would rebuild the store, because the rebuilt store would not show the
+    /// difference.
     #[tokio::test]
     async fn a_stamp_of_another_hash_key_is_an_error() {
         let checkpoint = Checkpoint::start(PROBE.topic, 3);

@@ -6,7 +6,7 @@ use kafka::{CodecError, ConsumerError, admin::AdminError};
 /// Why a journal can't be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The log that the checkpoint was taken from is not this one.
+    /// The checkpoint was taken from another log.
     #[error(transparent)]
     Probe(#[from] ProbeError),
     /// The log ends before the checkpoint, by two measurements: it was truncated or replaced.

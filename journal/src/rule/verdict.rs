@@ -15,13 +15,13 @@ pub enum Verdict {
 /// is for people and metrics, and nothing may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VoidReason {
-    /// Every record of ours has a key, though it may be empty.
+    /// Each of our records has a key, which may be empty.
     #[error("key is null")]
     NullKey,
     /// A tombstone; journals are never compacted and have none.
     #[error("value is null")]
     NullValue,
-    /// The value is not a record of ours.
+    /// The value does not have the format of our records.
     #[error("malformed: {0}")]
     Malformed(#[from] FrameError),
     /// An announcement or a no-op with a key.
@@ -52,7 +52,7 @@ pub enum VoidReason {
         /// The commit's epoch.
         found: i64,
     },
-    /// A commit that came twice, or one behind a lost commit.
+    /// A commit that came twice, or one after a lost commit.
     #[error("commit has seq {found} where {expected} comes next")]
     SeqOutOfOrder {
         /// The only valid seq here.
@@ -124,8 +124,8 @@ pub enum Breach {
         /// The announcement's.
         found: i64,
     },
-    /// The next announcement, by an owner that follows a later rule. The log is intact, but no record
-    /// behind this one can be judged by this rule.
+    /// The next announcement, by an owner that follows a later rule. The log is intact, but this rule
+    /// can't judge the records after this announcement.
     #[error("announcement follows version {found} of the rule, this program knows version {known}")]
     NewerRule {
         /// The version of the rule that this program follows.

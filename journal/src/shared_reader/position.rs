@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Position {
     /// The checkpoint of the last batch that the subscriber got; at first, the one to start from.
     pub checkpoint: Checkpoint,
-    /// All records before this offset were judged. After a start, void records behind it are judged again.
+    /// All records before this offset were judged. After a start, void records after it are judged again.
     pub judged: i64,
     /// The chain's hash at that offset.
     pub hash: Hash,
@@ -16,7 +16,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// The position behind a checkpoint.
+    /// The position after a checkpoint.
     pub fn at(start: Checkpoint) -> Self {
         Self {
             judged: start.resume_offset(),

@@ -30,7 +30,7 @@ impl<E: ContextEvent, L: ReadLog> SharedReader<E, L> {
 }
 
 impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> SharedReader<E, L, P> {
-    /// As [`SharedReader::new`], with other bounds and the protocol `P`.
+    /// Like [`SharedReader::new`], with other bounds and the protocol `P`.
     pub fn with_limits(log: L, limits: Limits) -> Self {
         Self {
             inner: Arc::new(Inner::new(log, limits)),

@@ -67,9 +67,9 @@ pub(super) struct State<E> {
 pub(super) struct Running<E> {
     pub generation: u64,
     pub window: Window<E>,
-    /// The positions behind all batches that were passed to the subscriptions.
+    /// The positions after all batches that were passed to the subscriptions.
     pub heads: BTreeMap<i32, Head>,
-    /// The positions behind all records that were read. Void records that were known before the start are not
+    /// The positions after all records that were read. Void records that were known before the start are not
     /// passed on.
     pub reached: BTreeMap<i32, i64>,
     pub halted: BTreeSet<i32>,
@@ -318,7 +318,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
 impl<E> Running<E> {
     /// Reports how many subscribers it keeps batches for.
     pub fn report_subscribers(&self, topic: &'static str) {
-        #[expect(clippy::cast_precision_loss, reason = "there are a few")]
+        #[expect(clippy::cast_precision_loss, reason = "a node has few readers")]
         metrics::gauge!(names::SHARED_SUBSCRIBERS, "topic" => topic)
             .set(self.window.subscribers() as f64);
     }

@@ -136,7 +136,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         matches!(self.upstream, Upstream::Shared)
     }
 
-    /// Opens a reader of its own behind the last checkpoints.
+    /// Opens a reader of its own after the last checkpoints.
     async fn open(&mut self) -> Result<Option<Update<E>>, ReadError> {
         let read = self.partitions.values().filter(|one| !one.is_halted);
         let starts: Vec<Checkpoint> = read.map(|one| one.checkpoint.clone()).collect();
@@ -320,7 +320,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
     }
 
     /// Returns the subscriber's registration in the window. Registers it if it has none, or again if entries
-    /// behind its cursor were dropped. Returns `None` if the shared reader is far ahead.
+    /// after its cursor were dropped. Returns `None` if the shared reader is far ahead.
     fn register(
         &self,
         running: &Running<E>,

@@ -348,7 +348,7 @@ async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_al
 }
 
 impl Reader {
-    /// As [`Reader::reaches_the_end_of`], where the last offsets have no record.
+    /// Like [`Reader::reaches_the_end_of`], where the last offsets have no record.
     async fn reaches_the_end_of_records(&mut self, log: &MemoryLog) {
         let has_all = |reader: &Self| {
             (0..PARTITIONS).all(|partition| {

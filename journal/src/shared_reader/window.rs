@@ -14,8 +14,8 @@ pub struct Limits {
     pub commits: usize,
     /// With commits of this many bytes in the log the window is full. It may exceed this by one batch.
     pub bytes: usize,
-    /// Most offsets, over all partitions, between a subscriber and the shared reader when they join, and
-    /// between the log's end and a subscriber that starts the shared reader.
+    /// Maximum distance in offsets, summed over all partitions, between a subscriber and the shared reader that it
+    /// joins, and between the log's end and a subscriber that starts the shared reader.
     pub join_distance: i64,
 }
 

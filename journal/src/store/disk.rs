@@ -9,8 +9,8 @@
 //! has another format, and even then it is only set aside. An error that time or an operator can remove is
 //! returned, and the next call makes another attempt.
 //!
-//! Only threads of the store touch the disk, and they are few. No lock that a reader or a caller takes is held while
-//! one writes, so a disk that hangs delays only the calls that need it, and those time out.
+//! Only the store's few threads touch the disk. While one of them writes, it holds no lock that a reader or a caller
+//! takes. So a disk that hangs delays only the calls that need the disk, and those calls time out.
 
 mod database;
 mod directory;

@@ -128,8 +128,8 @@ pub enum StoreError {
         /// The directory.
         path: String,
     },
-    /// It can't answer now: a missing right, no space, no file descriptor, an input or output error, a disk
-    /// that does not answer. Its entries are kept; another attempt may succeed.
+    /// The store can't answer now: a right is missing, the disk is full or does not answer, no file descriptor is
+    /// free, or an I/O error occurred. Its entries are kept; another attempt may succeed.
     #[error("the state store {path} is not available: {reason}")]
     Unavailable {
         /// Its directory.
@@ -137,7 +137,7 @@ pub enum StoreError {
         /// The message of the operating system or the library.
         reason: String,
     },
-    /// It had to be reopened and has lost the last writes: read its [`StateStore::stamp`] and resume from
+    /// The store had to be reopened and has lost the last writes: read its [`StateStore::stamp`] and resume from
     /// there.
     #[error("the state store of {partition} was reopened and has lost its last writes")]
     Reopened {
@@ -152,7 +152,7 @@ pub enum StoreError {
         /// The library's error.
         reason: String,
     },
-    /// A node whose commands are hashed with another key has written it.
+    /// A node that hashes commands with another key has written the store.
     #[error(
         "the state store of {partition} was written with another hash key (fingerprint {found}) than this node's \
          (fingerprint {own}); commands.hash_key_file must hold the same key on every node, permanently"

@@ -92,7 +92,7 @@ pub enum Serving {
 pub enum Reading {
     /// Every valid record.
     Everything,
-    /// The records of its own last term. Sufficient behind its own epoch + 1, and only there.
+    /// The records of its own last term. This is sufficient only if it announces its own epoch + 1.
     OwnTerm,
 }
 

@@ -64,7 +64,7 @@ pub enum VerdictKind {
 pub struct Landed {
     pub append: Arc<Append>,
     pub verdict: VerdictKind,
-    /// The chain's hash behind it.
+    /// The chain's hash after this record.
     pub hash: Hash,
 }
 
@@ -310,7 +310,7 @@ impl State {
                 valid.push(written);
             }
         }
-        // A copy right behind a removed record replaces it, so the valid records stay the same.
+        // A copy directly after a removed record replaces it, so the valid records stay the same.
         self.altered = Some(is_noticed || self.valid().map(|append| &append.written).eq(&valid));
     }
 

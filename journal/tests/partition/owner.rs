@@ -52,9 +52,9 @@ struct Held {
     term: Term,
     /// Its announcement's offset.
     since: i64,
-    /// The chain's hash behind its last commit, proved or not.
+    /// The chain's hash after its last commit, proved or not.
     hash: Hash,
-    /// The aggregate's version behind that commit.
+    /// The aggregate's version after that commit.
     version: i64,
 }
 
@@ -178,7 +178,7 @@ impl Owner {
         };
     }
 
-    /// The aggregate's version behind what was read, as this owner sees it.
+    /// The aggregate's version after all records that this owner has read, as the owner sees it.
     fn version(&self, design: Design, read: &[Landed]) -> i64 {
         let everything = count(decided(read).len());
         match (design.speculating, design.reading) {

@@ -27,7 +27,7 @@ pub enum AdminError {
         /// The brokers' message.
         reason: String,
     },
-    /// The brokers refuse.
+    /// The brokers refuse the request.
     #[error("topic {topic}: {reason}")]
     Refused {
         /// The topic.
@@ -73,8 +73,8 @@ pub(super) fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError
     }
 }
 
-/// A topic's configuration has no property, because the principal may not read them. The library drops the brokers'
-/// error code.
+/// The error for a topic whose configuration has no properties, because the principal may not read them. The client
+/// library drops the brokers' error code.
 pub(super) fn config_hidden(topic: &str) -> AdminError {
     let reason =
         "its configuration has no property that can be read; is DescribeConfigs authorized?";
@@ -95,7 +95,7 @@ pub(super) fn mismatch<T: ToString>(
     }
 }
 
-/// Whether the broker may not have learned of the topic or the leader yet.
+/// Whether the code can mean that the broker has not yet learned of the topic or its leader.
 pub(super) fn is_unsettled(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

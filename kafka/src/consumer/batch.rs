@@ -7,20 +7,20 @@ use bytes::Bytes;
 pub struct Record {
     /// The topic's partition.
     pub partition: i32,
-    /// Its offset in the partition.
+    /// The record's offset in the partition.
     pub offset: i64,
-    /// When the broker received it, in milliseconds since 1970; -1 if the broker does not say.
+    /// When the broker received the record, in milliseconds since 1970; -1 if the broker does not report it.
     pub timestamp_ms: i64,
-    /// `None` is not the same as empty.
+    /// `None` if the record has no key, which differs from an empty key.
     pub key: Option<Bytes>,
-    /// `None` is not the same as empty.
+    /// `None` if the record is a tombstone, which differs from an empty value.
     pub value: Option<Bytes>,
 }
 
 /// A batch of records and ends; not empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// Sorted by offset within each partition.
+    /// The records, sorted by offset within each partition.
     pub records: Vec<Record>,
     /// Partitions that were read to their ends after these records.
     pub ends: Vec<EndReached>,
@@ -31,21 +31,21 @@ pub struct Fetched {
 pub struct EndReached {
     /// The topic's partition.
     pub partition: i32,
-    /// The offset behind everything that was read, control records included; `None` if nothing was.
+    /// The next offset after everything that was read, including control records; `None` if nothing was read.
     pub position: Option<i64>,
 }
 
 /// The kinds of partition ends that are reported to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
-    /// All, for bounded reads.
+    /// All ends, for bounded reads.
     All,
-    /// Only ends behind offsets without a record, for readers that follow the log; the last record shows any
-    /// other end.
+    /// Only ends after offsets without a record, for readers that follow the log. Such a reader can tell any other end
+    /// from the last record.
     BehindRecords,
 }
 
-/// Why no batch came.
+/// Why the consumer returned no batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsumerError {
     /// The client retries by itself; the next call may succeed.

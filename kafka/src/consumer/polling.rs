@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Most records in one batch.
+/// Maximum number of records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 2_000;
 /// A batch ends once its values have this many bytes.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -20,7 +20,7 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Chooses the ends that are reported to the reader.
 pub(super) struct EndFilter {
     ends: Ends,
-    /// By partition: the offset behind the last record or end that was passed to the reader.
+    /// By partition: the next offset after the last record or end that was passed to the reader.
     reported: BTreeMap<i32, i64>,
 }
 
@@ -103,7 +103,7 @@ struct Polled {
 ///
 /// During an outage of the brokers the client queues an error for each of its attempts. A reader should learn
 /// of the outage once, and of no queued error after it has ended. So a transient error is reported only if no
-/// record came. A permanent error comes only once, so it is reported even behind records.
+/// record came. A permanent error comes only once, so it is reported even after records.
 fn poll_batch(
     mut poll: impl FnMut(Duration) -> Option<Result<Record, KafkaError>>,
     topic: &str,
@@ -167,9 +167,8 @@ fn classify(topic: &str, error: &KafkaError) -> Option<ConsumerError> {
             | Code::ClusterAuthorizationFailed,
         ) => Some(ConsumerError::Fatal { topic, reason }),
         Some(Code::PartitionEOF | Code::NoError) => None,
-        // A topic is unknown for a while if it is being created or deleted or if its broker restarts, and
-        // forbidden while its access rules are being changed. Such a state ends without help, or an operator
-        // ends it.
+        // A topic may be unknown while it is created or deleted or while its broker restarts, and forbidden
+        // while its access rules are changed. Such a state ends by itself, or an operator ends it.
         Some(_) | None => Some(ConsumerError::Unreachable { topic, reason }),
     }
 }
@@ -324,7 +323,8 @@ mod tests {
             let at = at(offset);
             Some(Ok(Record { partition, ..at }))
         };
-        // Partition 1 ends right behind its last record. Partitions 0 and 2 end with offsets without a record.
+        // Partition 1 ends directly after its last record. Partitions 0 and 2 end with offsets without a
+        // record.
         let polls = Polls::from([
             record(0, POSITION - 2),
             record(1, POSITION),

@@ -13,7 +13,7 @@ pub(super) const TIMEOUT: Duration = MEMBERS_TIMEOUT.saturating_add(LEAVE_TIMEOU
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for the group to register that a member has left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two checks whether the group has registered it.
+/// Time between two checks whether the group has registered that a member has left.
 const LEAVE_POLL_TIMEOUT: Duration = Duration::from_millis(20);
 /// Longest wait for the answer to one check.
 const LEFT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -23,11 +23,11 @@ const UUID_LENGTH: usize = 36;
 /// The members that remain when one leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherMembers {
-    /// None.
+    /// No other member remains.
     None,
-    /// At least one, which will be assigned the partitions.
+    /// At least one member remains, and gets the partitions.
     Some,
-    /// The brokers did not say.
+    /// The brokers did not list the members.
     Unknown,
 }
 
@@ -57,8 +57,8 @@ impl Leaver<'_> {
         others
     }
 
-    /// The ids of the group's members; `None` if no broker has them, as while the group's coordinator moves to another
-    /// broker.
+    /// The ids of the group's members; `None` if no broker can list them, for example while the group's coordinator
+    /// moves to another broker.
     fn listed<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
@@ -72,9 +72,9 @@ impl Leaver<'_> {
         Ok(ids.map(Iterator::collect))
     }
 
-    /// Closing a static member keeps its membership; only unsubscribing ends it. The client sends the request
-    /// some time after it reports that nothing is assigned to it, and never if it is closed before. So this
-    /// method waits until the brokers no longer list the member.
+    /// Leaves the group. Closing the client of a static member keeps the membership; only unsubscribing ends it. The
+    /// client sends the leave request some time after its assignment has become empty, and never if the client is
+    /// closed before. So this method waits until the brokers no longer list the member.
     pub(super) fn leave<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         consumer.unsubscribe();
         let begun = Instant::now();
@@ -105,8 +105,9 @@ impl Leaver<'_> {
     }
 }
 
-/// Whether a list has members other than the one with this name. An empty list does not prove that there are no others:
-/// the group may have evicted this member while it was suspended, and the others may join after the list was made.
+/// Whether a list has members other than the one with this name. An empty list does not prove that no other members
+/// exist: the group may have evicted this member while it was suspended, and the others may join after the list was
+/// made.
 fn others_of(name: &str, listed: Option<&[String]>) -> OtherMembers {
     let Some(listed) = listed else {
         return OtherMembers::Unknown;

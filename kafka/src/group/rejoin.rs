@@ -3,9 +3,9 @@
 use backoff::Backoff;
 use std::time::{Duration, Instant};
 
-/// First wait before a client that the brokers fenced is replaced; it doubles with every replacement.
+/// First wait before a client that the brokers fenced is replaced. The wait doubles with every replacement.
 const WAIT_MIN: Duration = Duration::from_secs(1);
-/// Longest such wait.
+/// Longest wait before a client that the brokers fenced is replaced.
 const WAIT_MAX: Duration = Duration::from_secs(64);
 /// After a client has lasted this long, the waits start again with the first one.
 const CALM_TIME: Duration = Duration::from_secs(300);

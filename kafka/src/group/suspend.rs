@@ -29,7 +29,7 @@ impl SuspendDetector {
         was_suspended
     }
 
-    /// Whether a session has passed since the last suspension; `true` once for each.
+    /// Whether a session timeout has passed since the last suspension. Returns `true` once per suspension.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let timeout = self.session_timeout;
         let is_over = |resumed: &mut Instant| now.saturating_duration_since(*resumed) >= timeout;

@@ -1,13 +1,13 @@
 //! A watchdog that shows the group's thread whether the rest of the process runs. The client library sends heartbeats
-//! even if the rest hangs, so heartbeats alone don't show it.
+//! even if the rest of the process hangs, so heartbeats do not prove that it runs.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-/// Longest time between two checks that counts in full. A process that was suspended as a whole could not feed
-/// the watchdog meanwhile.
+/// Maximum time that one interval between two checks adds to the time without a feeding. A process that was suspended
+/// as a whole could not feed the watchdog meanwhile.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 /// A watchdog that a process must feed to stay in its group. Clones share its state.
@@ -20,12 +20,12 @@ pub struct Watchdog {
 #[derive(Debug, Default)]
 struct State {
     feedings: u64,
-    /// The reason why the running process can't serve, since the last feeding.
+    /// The reason why the process runs but can't serve; `None` after a feeding.
     withheld: Option<String>,
 }
 
 impl Watchdog {
-    /// A watchdog that has to be fed more often than every `limit`.
+    /// Creates a watchdog that must be fed at least once per `limit`.
     pub fn new(limit: Duration) -> Self {
         Self {
             state: Arc::default(),

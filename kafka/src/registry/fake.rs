@@ -43,7 +43,7 @@ impl FakeRegistry {
     }
 }
 
-/// Answers the one request of a connection.
+/// Answers the only request of a connection.
 async fn serve_one(
     mut stream: TcpStream,
     answer: fn(&str) -> (u16, &'static str),

@@ -1,8 +1,8 @@
 //! Requests to the registry over HTTP. The meaning of an answer depends on its status, never on its text.
 //!
-//! The client library fetches and registers schemas. Its errors have the status as a number in their text,
-//! which [`Http::rejection`] parses. It has no call for a subject's compatibility and no call that finds a
-//! schema without registering it, so those requests are our own.
+//! The client library fetches and registers schemas. Its errors contain the status as a number in their text, which
+//! [`Http::rejection`] parses. The library can't read or set a subject's compatibility, and can't find a schema without
+//! registering it, so we send those requests ourselves.
 
 use super::error::RegistryError;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
@@ -97,7 +97,7 @@ impl Http {
         let request = self.client.post(format!("{server}{path}"));
         let request = request
             .header("content-type", "application/zip")
-            // Records contain content ids, so only those must be preserved.
+            // Records contain content ids, so only content ids must be preserved.
             .header("X-Registry-Preserve-ContentId", "true")
             .header("X-Registry-Preserve-GlobalId", "false")
             .body(archive);
@@ -114,7 +114,7 @@ impl Http {
         }
     }
 
-    /// The rejection that an error of the client library reports. Other errors are transient.
+    /// Converts an error of the client library to a rejection. An error that is not a rejection is transient.
     pub fn rejection(&self, error: &SRCError) -> Result<Rejection, RegistryError> {
         let text = match &error.cause {
             Some(cause) => format!("{}: {cause}", error.error),
@@ -182,7 +182,7 @@ fn status_of(message: &str) -> Option<StatusCode> {
     StatusCode::from_u16(number).ok()
 }
 
-/// Whether a status reports a transient error: of the registry or a proxy, or too many requests.
+/// Whether a status reports a transient error: a failure of the registry or a proxy, or too many requests.
 fn is_transient(status: StatusCode) -> bool {
     status.is_server_error()
         || status == StatusCode::REQUEST_TIMEOUT

@@ -72,7 +72,7 @@ pub(super) struct Known {
     files: Files,
 }
 
-/// Reads and writes the file. A test may let this hang as a disk does.
+/// Reads and writes the file. A test can replace it with a disk that hangs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Files {
     pub read: fn(&Path) -> Result<SchemaTable, RegistryError>,
@@ -163,8 +163,8 @@ impl Known {
         self.table().clone()
     }
 
-    /// Keeps the schema of an id, and returns once it is on disk. Returns the kept schema: that of an earlier call if
-    /// there was one.
+    /// Keeps the schema of an id, and returns once it is on disk. If an earlier call has kept a schema of this id,
+    /// returns that schema; otherwise returns `schema`.
     ///
     /// # Errors
     /// The file can't be read or written, or the disk does not answer.
@@ -183,7 +183,7 @@ impl Known {
         Ok(schema)
     }
 
-    /// The table in memory, after reading the file if no earlier access has.
+    /// Returns the table in memory. Reads the file first if no earlier access has read it.
     async fn read(
         &self,
         turn: OwnedSemaphorePermit,
@@ -206,7 +206,7 @@ impl Known {
         Ok(turn.expect("the semaphore is never closed"))
     }
 
-    /// Accesses the file on a thread that may wait. After the deadline the thread still keeps its turn until the disk
+    /// Accesses the file on a thread that may block. After the deadline, the thread keeps its turn until the disk
     /// answers.
     async fn on_disk<T: Send + 'static>(
         &self,

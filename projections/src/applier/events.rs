@@ -1,11 +1,12 @@
-//! Counts events, so that each one that was read is applied, parked or stale.
+//! Counts events: each event that was read counts as applied, parked or stale.
 
 use crate::{builds::Build, metrics as names, view::ViewEvent};
 use journal::Batch;
 use metrics::counter;
 use schemas::Body;
 
-/// The events of a batch that are not applied yet. Those that never are count as stale, also if the batch is dropped.
+/// The number of events of a batch that are neither applied nor parked yet. When this is dropped, the remaining events
+/// count as stale.
 pub(super) struct ReadEvents {
     labels: [(&'static str, String); 2],
     pub unapplied: u64,

@@ -1,7 +1,7 @@
 //! Finds the events that a database refuses.
 //!
-//! A database refuses a whole batch, and rarely says which row was the cause. So the batch's aggregates are
-//! applied in halves, until the refused ones are alone.
+//! A database refuses a whole batch, and its error rarely names the row. So the batch is bisected by aggregate until
+//! each refused aggregate is applied alone.
 
 use crate::{
     parking::{KEYS_MAX, Poison},
@@ -10,17 +10,18 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// If the database refuses each of this many aggregates, the table or the view is at fault, and no event.
+/// Number of aggregates that are applied alone first. If the database refuses all of them, the cause is the table or
+/// the view, not an event.
 const SAMPLES: usize = 10;
 
 /// An aggregate's events.
 type Aggregate<'a, 'e, E> = (&'a str, Vec<Recorded<'e, E>>);
 
-/// The first refused commit of each aggregate with one, at most [`KEYS_MAX`] + 1. It is empty if every aggregate
-/// can be applied on its own, or if each of the first [`SAMPLES`] is refused.
+/// Returns the first refused commit of each refused aggregate, at most [`KEYS_MAX`] + 1 commits. The list is empty if
+/// every aggregate can be applied on its own, or if each of the first [`SAMPLES`] aggregates is refused.
 ///
 /// # Errors
-/// A failure of the database that no event causes.
+/// A failure of the database that no event caused.
 pub async fn isolate<S: Store>(
     store: &S,
     events: &[Recorded<'_, S::Event>],
@@ -99,7 +100,7 @@ async fn first_refused<S: Store>(
     Ok(None)
 }
 
-/// The error of events that can't be applied; `None` if they can.
+/// Tries to apply events. Returns the error that one of them caused; `None` if they can be applied.
 async fn refusal<S: Store>(
     store: &S,
     events: &[Recorded<'_, S::Event>],

@@ -14,11 +14,11 @@ use journal::Source;
 use metrics::counter;
 use sqlx::PgPool;
 
-/// Most waiting commits that are applied at once when an aggregate is released.
+/// Maximum number of waiting commits that are applied at once when an aggregate is released.
 const RELEASED_COMMITS_MAX: i64 = 500;
 
 impl<S: Store> Applier<S> {
-    /// Applies the waiting commits of a parked aggregate, in order, until none wait or one can't be applied.
+    /// Applies the waiting commits of a parked aggregate, in order, until no commit waits or one can't be applied.
     ///
     /// # Errors
     /// [`ReleaseError`]: another attempt may succeed.
@@ -30,7 +30,8 @@ impl<S: Store> Applier<S> {
     ) -> Result<(), ReleaseError> {
         let build = self.store.build();
         let Build { view, number } = build;
-        // The request may be an old one: it was fulfilled, or refused and then discarded, while it waited here.
+        // The request may be outdated: while it waited here, an earlier attempt may have applied the commits or failed,
+        // or an operator may have discarded the aggregate.
         match parked::state(build, key, postgres).await? {
             Some(state) if state == parked::REQUESTED => {}
             Some(_) => return Ok(()),
@@ -82,8 +83,8 @@ impl<S: Store> Applier<S> {
         Ok(())
     }
 
-    /// Applies waiting commits: all at once, or one after the other if they are refused. Returns the offset and the
-    /// error of the first refused one.
+    /// Applies waiting commits: all at once, or one after the other if the database refuses them together. Returns the
+    /// offset and the error of the first refused commit.
     async fn release_commits(
         &self,
         key: &ParkedKey,
@@ -120,13 +121,13 @@ impl<S: Store> Applier<S> {
 /// The waiting commits of an aggregate can't be applied now.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReleaseError {
-    /// The table of parked commits.
+    /// The table of parked commits can't be read or changed.
     #[error("postgres: {0}")]
     Postgres(#[from] sqlx::Error),
-    /// The log.
+    /// The commits can't be read from the log.
     #[error(transparent)]
     Commits(#[from] CommitsError),
-    /// The build's database.
+    /// The build's database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

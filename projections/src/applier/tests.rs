@@ -1,4 +1,4 @@
-//! The applier with a store that refuses, or does not answer.
+//! Tests the applier with a store that refuses events or does not answer.
 
 use super::*;
 use crate::{
@@ -24,14 +24,14 @@ struct FakeStore {
     commits_max: Option<i64>,
     /// Keys whose values the database refuses.
     refused: Vec<&'static str>,
-    /// Key that the view can't apply.
+    /// Key whose events the view can't apply.
     unfolded: Option<&'static str>,
     is_table_missing: bool,
     /// First and next offset of each applied step.
     applied: Mutex<Vec<(i64, i64)>>,
     /// Keys and offsets of the applied events.
     events: Mutex<Vec<(String, i64)>>,
-    /// Keys and offsets of the parked commits, and whether they are a cause.
+    /// Keys and offsets of the parked commits, and whether each can't be applied itself.
     parked: Mutex<Vec<(String, i64, bool)>>,
     /// Number of offsets of each step that timed out.
     timed_out: Mutex<Vec<i64>>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The placeholder of a build's suffix in the statements that create its tables.
+/// The placeholder for a build's suffix in the statements that create its tables.
 const PLACEHOLDER: &str = "{build}";
 
 /// A build of a view.
@@ -10,20 +10,21 @@ const PLACEHOLDER: &str = "{build}";
 pub struct Build {
     /// The view.
     pub view: &'static str,
-    /// From 1; a number is never used again.
+    /// The number of the build within its view, from 1. A number is never reused.
     pub number: i32,
 }
 
 /// The state of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It is projected, and has not answered queries yet.
+    /// The build is projected, and has not answered queries yet.
     Building,
-    /// It answers queries.
+    /// The build answers queries.
     Serving,
-    /// It answered queries before another build, and is still projected, so that it can do so again.
+    /// The build answered queries until another build replaced it. It is still projected, so that it can
+    /// answer them again.
     Previous,
-    /// It is no longer projected, and its tables are dropped.
+    /// The build is no longer projected, and its tables are dropped.
     Dropped,
 }
 

@@ -1,7 +1,8 @@
 //! Builds: a build is a projection of a view into tables of its own.
 //!
-//! One build of a view answers its queries. Another one can be projected from offset 0 beside it, be compared
-//! with it, and take its place in one transaction. The list of builds is in Postgres, for the CQL store, too.
+//! One build of a view answers its queries. Another build can be projected from offset 0 at the same time, be
+//! compared with the serving build, and replace it in one transaction. The list of builds is in Postgres,
+//! also for views in the CQL store.
 
 mod build;
 pub mod registry;

@@ -5,13 +5,13 @@ use crate::shared_tables::begin_with_tables;
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
 
-/// Most builds of a view that exist at once, so that a forgotten one is noticed.
+/// Maximum number of builds of a view that exist at once, so that a forgotten build is noticed.
 pub const BUILDS_MAX: usize = 4;
 
 /// A build in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The view. The list may have views that this program does not know.
+    /// The view's name. The list may contain views that this program does not know.
     pub view: String,
     /// The build's number.
     pub build: i32,
@@ -19,11 +19,11 @@ pub struct Entry {
     pub state: State,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When its state changed last.
+    /// When its state last changed.
     pub changed_at: Timestamp,
 }
 
-/// The list can't be read or changed.
+/// The list of builds can't be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// Postgres refused the request, or did not answer.
@@ -39,21 +39,21 @@ pub enum RegistryError {
         /// The stored state.
         state: String,
     },
-    /// The view has no such build.
+    /// The view does not have a build with this number.
     #[error("view {view} has no build {build}: `daybook views describe {view}` lists its builds")]
     NoBuild {
         /// The view.
         view: String,
-        /// The number asked for.
+        /// The requested number.
         build: i32,
     },
-    /// The view has no build that served before.
+    /// The view does not have a build that served before the current one.
     #[error("view {view} has no previous build: there is nothing to undo")]
     NothingToUndo {
         /// The view.
         view: String,
     },
-    /// The build is in another state than the operation needs.
+    /// The operation is not possible in the build's state.
     #[error("build {build} of view {view} is {}: {advice}", state.as_str())]
     WrongState {
         /// The view.
@@ -108,7 +108,7 @@ impl Stored {
 /// All builds that are not dropped, in the order of their views and numbers.
 ///
 /// # Errors
-/// [`RegistryError`]; the error of a missing table or database if no projector has run yet.
+/// [`RegistryError`]. Postgres reports a missing table or database if no projector has run yet.
 pub async fn all(pool: &PgPool) -> Result<Vec<Entry>, RegistryError> {
     let statement = format!(
         "SELECT {COLUMNS} FROM view_builds WHERE state <> 'DROPPED' ORDER BY view_name, build"
@@ -119,7 +119,7 @@ pub async fn all(pool: &PgPool) -> Result<Vec<Entry>, RegistryError> {
     stored.into_iter().map(Stored::entry).collect()
 }
 
-/// Creates missing shared tables, and the first build of each view that has none.
+/// Creates the shared tables if they are missing, and a first build for each view without a build.
 ///
 /// # Errors
 /// [`RegistryError::Postgres`].
@@ -158,7 +158,7 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     Ok(number)
 }
 
-/// Makes a build the serving one. The serving one before it stays projected.
+/// Makes a build the serving build of its view. The build that served before stays projected.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -176,13 +176,13 @@ pub async fn switch(
     }
     let serving = entries.iter().filter(|one| one.state == State::Serving);
     let serving: Vec<i32> = serving.map(|one| one.build).collect();
-    // In this order, because at most one build serves.
+    // The order matters: a unique index allows at most one serving build.
     set_state(view, &serving, State::Previous, connection).await?;
     set_state(view, &[build], State::Serving, connection).await?;
     Ok(())
 }
 
-/// The build that served before the serving one.
+/// The number of the build that served before the current one.
 ///
 /// # Errors
 /// [`RegistryError::NothingToUndo`], or Postgres's error.
@@ -196,8 +196,8 @@ pub async fn previous(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
         .ok_or_else(|| RegistryError::NothingToUndo { view: view.into() })
 }
 
-/// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller drops its tables, and may do so
-/// again: an earlier attempt may have ended before that.
+/// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller then drops the build's tables.
+/// A dropped build may be dropped again, because an earlier attempt may have ended before its tables were dropped.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -239,9 +239,9 @@ async fn forget(view: &str, build: i32, connection: &mut PgConnection) -> Result
     Ok(())
 }
 
-/// Replaces a build by a new one in the same state, which is projected from the start. The old one counts as dropped, so
-/// no projector writes to it any more, also one that does not know yet that its tables are gone. Returns the new build's
-/// number. The caller drops the old tables.
+/// Replaces a build with a new build in the same state, which is projected from the start. Marks the old build as
+/// dropped, so that no projector writes to it, not even one that does not know yet that its tables are gone. Returns
+/// the new build's number. The caller drops the old tables.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -253,10 +253,10 @@ pub async fn replace(
     let entries = locked(view, connection).await?;
     let target = find(&entries, view, build)?;
     if target.state == State::Dropped {
-        return Err(target.wrong_state("it is replaced or dropped already"));
+        return Err(target.wrong_state("it is already replaced or dropped"));
     }
     let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
-    // In this order, because at most one build serves.
+    // The order matters: a unique index allows at most one serving build.
     set_state(view, &[build], State::Dropped, connection).await?;
     sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, $3)")
         .bind(view)
@@ -269,8 +269,8 @@ pub async fn replace(
 }
 
 /// Locks a build against being dropped, until the end of the transaction. Returns whether its tables were created;
-/// `None` for a build that is not projected. The lock is exclusive: two nodes that shared it could not both record that the
-/// tables exist, because each would wait for the other.
+/// `None` for a build that is not projected. The lock is exclusive: with shared locks, two nodes that both record that
+/// the tables exist would deadlock.
 ///
 /// # Errors
 /// Postgres's error.

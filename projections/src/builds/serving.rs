@@ -1,4 +1,4 @@
-//! The builds that answer queries, as this process knows them.
+//! The builds that answer queries, as far as this process knows them.
 
 use super::{Build, Entry, State};
 use std::{collections::BTreeMap, sync::Arc};
@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 /// The serving build of each view. Cheap to clone.
 ///
-/// After a switch, a process may answer from the former build for one interval of the supervisor. This build is
-/// still projected, so its answers are complete.
+/// After a switch, a process may answer from the previous build for one interval of the supervisor. The previous build
+/// is still projected, so its answers are complete.
 #[derive(Debug, Clone)]
 pub struct Serving {
     numbers: Arc<watch::Sender<BTreeMap<String, i32>>>,
@@ -36,7 +36,7 @@ impl Serving {
             if let Some(number) = numbers.borrow_and_update().get(view).copied() {
                 return Build { view, number };
             }
-            // Its sender lives as long as this value.
+            // Never happens, because `self` owns the sender.
             if numbers.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

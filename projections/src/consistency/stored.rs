@@ -25,7 +25,7 @@ impl Database {
     }
 }
 
-/// Reads the stored positions of the build of a view that answers queries; `None` for a database that is not known here.
+/// Returns a function that reads the stored positions of a view's serving build; `None` for an unknown database.
 pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadStored> {
     let (database, name) = (Database::of(view)?, view.name);
     let databases = databases.clone();
@@ -47,8 +47,7 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     }))
 }
 
-/// The stored next offset of each partition of a view that this process does not project, for views with such
-/// partitions: view, topic, partition and offset.
+/// Returns the stored next offset of each partition that other processes project, as view, topic, partition and offset.
 ///
 /// # Errors
 /// A database's error.

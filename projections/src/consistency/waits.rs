@@ -1,4 +1,4 @@
-//! The wait of queries for positions, for all views.
+//! Makes the queries of all views wait for positions.
 
 use super::stored;
 use crate::{databases::Databases, registration::Registration};
@@ -11,7 +11,7 @@ use service::{
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The parts that the queries of all views need to wait for positions.
+/// The progress and the setting that queries of all views need to wait for positions.
 #[derive(Clone)]
 pub struct Waits {
     /// The progress of this process's projectors.
@@ -21,7 +21,7 @@ pub struct Waits {
 }
 
 impl Default for Waits {
-    /// No projector runs in this process.
+    /// For a process without projectors.
     fn default() -> Self {
         Self {
             progress: Progress::default(),
@@ -31,7 +31,7 @@ impl Default for Waits {
 }
 
 impl Waits {
-    /// Lets the routes of a view wait for the positions of their requests.
+    /// Makes the routes of a view wait for the positions in their requests.
     pub(crate) fn wrap(
         &self,
         view: &Registration,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 /// Longest wait for a connection to one node.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for one request, with its retries.
+/// Longest time for one request, including its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Consistency of every read and write: an acknowledged write stays readable even if a replica is lost.
 const CONSISTENCY: Consistency = Consistency::LocalQuorum;
@@ -39,7 +39,7 @@ impl Cql {
     /// [`SettingsError`] for invalid settings.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub fn connect_lazily(settings: &CqlSettings) -> Result<Self, SettingsError> {
         settings.check()?;
         let reason = "no attempt yet".to_owned();
@@ -112,8 +112,8 @@ async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
     Ok(session)
 }
 
-/// Creates a missing keyspace. The check comes first, because a role that may read and write need not be
-/// allowed to create.
+/// Creates the keyspace if it is missing. Checks for it first, because a role that may read and write may lack the
+/// right to create a keyspace.
 async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<(), CqlError> {
     const FIND: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let found = session

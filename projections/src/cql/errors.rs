@@ -29,7 +29,7 @@ pub enum CqlError {
     /// A request for many rows failed part-way.
     #[error("{0}")]
     NextRow(Box<NextRowError>),
-    /// Values or rows of another shape than the statement's.
+    /// The values or rows do not have the shape that the statement requires.
     #[error("a row or a value has another shape than expected: {reason}")]
     Shape {
         /// The driver's message.
@@ -79,8 +79,8 @@ impl CqlError {
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
-    /// The kind of failure, which decides how the projector continues. An error that only an operator can remove,
-    /// such as a missing right, is transient: the view continues once it is removed.
+    /// The kind of failure, which decides how the projector continues. An error that only an operator can fix, such as
+    /// a missing right, counts as transient: the view continues once it is fixed.
     pub(super) fn failure(&self) -> Failure {
         if self.is_timeout() {
             Failure::Timeout
@@ -93,7 +93,8 @@ impl CqlError {
         }
     }
 
-    /// Whether a value can't be sent. Rows that can't be read are no value's fault: somebody altered the table.
+    /// Whether a value can't be sent. A row that can't be read does not count: its table was altered, and the values of
+    /// the request are not the cause.
     fn is_value_refused(&self) -> bool {
         match self {
             Self::Execution(error) => matches!(
@@ -122,8 +123,8 @@ impl CqlError {
         }
     }
 
-    /// Whether a query found no table, because no projector has created it yet. Our statements are
-    /// fixed, so nothing else in them can be invalid to the server.
+    /// Whether a table is missing, because no projector has created it yet. Our statements are fixed, so a missing
+    /// table is the only reason why the server calls one invalid.
     pub fn is_schema_missing(&self) -> bool {
         matches!(
             self.attempt(),

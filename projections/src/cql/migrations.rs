@@ -1,11 +1,11 @@
 //! The tables that all views in the CQL store share, with a version for each change.
 //!
-//! sqlx's migrations know no CQL. Each statement does nothing the second time, so a process that ends half-way is no
-//! special case.
+//! sqlx's migrations do not support CQL. Each statement is idempotent, so a process that ends half-way needs no special
+//! treatment.
 
 use super::{CqlError, Session};
 
-/// The statements of each version, in order. A version that was released is never altered.
+/// The statements of each version, in order. A released version is never altered.
 const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("migrations/0001_checkpoints.cql"))];
 /// The versions that were applied.
 const VERSIONS: &str = "schema_versions";

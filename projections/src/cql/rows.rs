@@ -24,12 +24,12 @@ use scylla::{
 };
 use std::collections::BTreeMap;
 
-/// Most rows in one request; all rows of a request have the same partition key.
+/// Maximum number of rows in one request; all rows of a request have the same partition key.
 const ROWS_PER_REQUEST_MAX: usize = 100;
-/// Most requests in flight at once.
+/// Maximum number of requests in flight at once.
 const REQUESTS_MAX: usize = 32;
 
-/// Placeholder of the table of a build's deleted rows.
+/// Placeholder for the name of the table of a build's deleted rows.
 const DELETIONS: &str = "{deletions}";
 const CREATE_DELETIONS: &str = include_str!("deletions.cql");
 const READ_DELETION: &str = "SELECT version, WRITETIME(version) FROM {keyspace}.{deletions} \
@@ -49,10 +49,10 @@ pub trait CqlKey: SerializeRow + serde::Serialize {}
 
 impl<Key: SerializeRow + serde::Serialize> CqlKey for Key {}
 
-/// The tables of a view in the CQL store, as a tuple. The feed of each must be [`RowFeed::Versioned`];
-/// another feed does not compile.
+/// The tables of a view in the CQL store, as a tuple. The feed of each table must be [`RowFeed::Versioned`];
+/// any other feed does not compile.
 pub trait CqlTables<Event>: Send + Sync + 'static {
-    /// Their names.
+    /// The names of the tables.
     const NAMES: &'static [&'static str];
 
     /// Loads, folds and writes the rows of a batch, one table after the other.
@@ -268,7 +268,8 @@ where
     Ok(())
 }
 
-/// Number of rows of a build, number of rows that differ in another build, and the first of these.
+/// The number of rows of a build, the number of rows that differ in another build, and the first differing
+/// rows.
 pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
 
 /// The store can't join tables, so each row of one build is looked up in the other.

@@ -14,7 +14,7 @@ use scylla::{
 };
 use std::collections::BTreeSet;
 
-/// Most prepared statements that are kept: more than all views together have.
+/// Maximum number of prepared statements that are kept: more than all views together use.
 const STATEMENTS_MAX: usize = 512;
 /// Placeholder of the keyspace in every statement. Names are always qualified: with `USE`, the meaning of
 /// a prepared statement would depend on the connection that it was prepared on.

@@ -1,9 +1,9 @@
-//! A build in the CQL store: rows, whose writes may be repeated or late, then the checkpoint.
+//! A build in the CQL store: first its rows are written, with writes that may be repeated or late, then its checkpoint.
 //!
-//! The store has no transactions; [`super::writes`] explains why rows need none. They are read and written at a quorum,
-//! and the checkpoint is written after they are acknowledged, so a stored checkpoint covers only rows that are stored. It
-//! is moved by a lightweight transaction, only from the offset at which the projector read it: of two concurrent
-//! projectors, one fails and continues after the other.
+//! The store has no transactions; [`super::writes`] explains why rows need none. Rows are read and written at a quorum,
+//! and the checkpoint is written after the rows are acknowledged, so a stored checkpoint covers only stored rows. A
+//! lightweight transaction moves the checkpoint, only from the offset at which the projector read it: of two concurrent
+//! projectors, one fails and resumes from the checkpoint of the other.
 //!
 //! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
@@ -74,7 +74,7 @@ impl<V: CqlView> CqlStore<V> {
         }
     }
 
-    /// Waits a moment for the connection to the store.
+    /// Waits a bounded time for the connection to the store.
     ///
     /// # Errors
     /// [`CqlError::NotConnected`].
@@ -82,7 +82,7 @@ impl<V: CqlView> CqlStore<V> {
         self.cql.session_within(CONNECT_TIMEOUT).await
     }
 
-    /// The names of the build's tables, with that of its deleted rows.
+    /// The names of the build's tables, including the table of its deleted rows.
     fn tables(&self) -> Vec<String> {
         let tables = V::Tables::NAMES.iter();
         let tables = tables.map(|table| self.build.table(table));
@@ -103,11 +103,12 @@ impl<V: CqlView> CqlStore<V> {
         Ok(())
     }
 
-    /// Creates the tables of a new build, and the shared ones. The check comes first, because a role that may read and
-    /// write need not be allowed to create. One node at a time creates tables.
+    /// Creates the tables of a new build and the shared tables, if any is missing. Checks for them first, because a
+    /// role that may read and write may lack the right to create tables. One node at a time creates tables.
     ///
     /// # Errors
-    /// [`StoreError::Dropped`], also for a build that lost a table: `transaction` then replaces it by a new one.
+    /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
+    /// build with a new one.
     async fn create_tables(
         &self,
         session: &Session,
@@ -116,7 +117,7 @@ impl<V: CqlView> CqlStore<V> {
         let build = self.build;
         let is_complete = self.missing_tables(session).await?.is_empty()
             && migrations::missing(session).await?.is_empty();
-        // The lock comes before that of the build, so that two nodes can't wait for each other.
+        // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !is_complete {
             lock_set_up(connection).await?;
         }
@@ -138,8 +139,8 @@ impl<V: CqlView> CqlStore<V> {
                 return Err(StoreError::Dropped { build: self.build });
             }
             if !missing.is_empty() {
-                // The list of builds was lost, but not its tables: their checkpoints would skip the rows of the
-                // missing ones.
+                // After a loss of the list of builds, tables of an earlier build with this number may exist. Its
+                // checkpoints would skip the rows of the missing tables.
                 self.delete_checkpoints(session).await?;
                 session.run_all(&build.fill(V::SCHEMA)).await?;
                 session.run_all(&create_deletions(build)).await?;
@@ -173,7 +174,7 @@ impl<V: CqlView> CqlStore<V> {
         }
         let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
         let (build, mut transaction) = (self.build, self.postgres.begin().await?);
-        // The lock prevents entries of a build that is being dropped, which nothing would remove.
+        // Locks the build, so that it can't be dropped meanwhile: nothing would remove its new entries.
         if registry::has_tables(build, &mut transaction)
             .await?
             .is_none()
@@ -183,7 +184,7 @@ impl<V: CqlView> CqlStore<V> {
         let inserted = parked::insert(self.build, partition, step.parked, &mut transaction).await;
         match inserted {
             Ok(()) => Ok(transaction.commit().await?),
-            // Another projector has applied the key's commits, so this one has old keys.
+            // Another projector has applied the key's commits, so the parked keys of this one are outdated.
             Err(error) if postgres::is_reference_missing(&error) => Err(self.stale(step)),
             Err(error) => Err(error.into()),
         }
@@ -198,7 +199,7 @@ impl<V: CqlView> CqlStore<V> {
         }
     }
 
-    /// Stores missing checkpoints, so that each can be moved.
+    /// Stores the missing checkpoints, so that each can be moved.
     async fn insert_checkpoints(
         &self,
         session: &Session,
@@ -218,8 +219,8 @@ impl<V: CqlView> CqlStore<V> {
         Ok(())
     }
 
-    /// Moves the checkpoint; `false` if it is not where the step begins. A repetition after an answer that was lost finds
-    /// it moved, and the projector then continues from the stored one.
+    /// Moves the checkpoint; `false` if the stored checkpoint is not at the beginning of the step. A retry after a lost
+    /// answer also gets `false`; the projector then continues from the stored checkpoint.
     async fn move_checkpoint(
         &self,
         session: &Session,
@@ -259,7 +260,7 @@ impl<V: CqlView> Store for CqlStore<V> {
         match self.create_tables(&session, &mut transaction).await {
             Ok(()) => {}
             Err(error @ StoreError::Dropped { .. }) => {
-                // It may have replaced the build, whose other tables no projector uses any more.
+                // The transaction may have replaced the build. No projector uses the remaining tables of the old build.
                 transaction.commit().await?;
                 self.drop_tables().await?;
                 return Err(error);
@@ -299,7 +300,8 @@ impl<V: CqlView> Store for CqlStore<V> {
         }
     }
 
-    /// Writes the rows: the store has no transactions, and each write is one that a later [`Store::apply`] repeats.
+    /// Writes the rows, because the store has no transactions to roll back. A later [`Store::apply`] repeats each of
+    /// these writes.
     async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
         let session = self.cql.session()?;
         V::Tables::apply(self.build, &session, events).await
@@ -328,9 +330,9 @@ impl<V> CqlStore<V> {
     }
 }
 
-/// Fails with [`CqlError::is_schema_missing`] if statements about a table can't be prepared. Cassandra lists a
-/// table in `system_schema` before it can use it, so a table that another node or a timed-out request has just
-/// created may be listed but not usable yet.
+/// Fails with an error for which [`CqlError::is_schema_missing`] is true if statements about a table can't be prepared.
+/// Cassandra lists a table in `system_schema` before it can use it, so a table that another node or a timed-out request
+/// has just created may be listed but not usable yet.
 async fn check_known(session: &Session, tables: &[String]) -> Result<(), CqlError> {
     for table in tables {
         let statement = session.statement(&format!("SELECT * FROM {{keyspace}}.{table} LIMIT 1"));
@@ -340,7 +342,8 @@ async fn check_known(session: &Session, tables: &[String]) -> Result<(), CqlErro
     Ok(())
 }
 
-/// The position up to which a build has applied a topic. Rows that are read afterwards include all events before it.
+/// The position up to which a build has applied a topic. Rows that are read afterwards include all events before this
+/// position.
 ///
 /// # Errors
 /// The store's error.

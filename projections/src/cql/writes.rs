@@ -1,12 +1,12 @@
 //! The writes of a change, with timestamps that make them safe to repeat and to delay.
 //!
-//! A write is a pure function of the row's aggregate up to an offset, and carries that offset. The write with
-//! the later offset wins, regardless of the order of arrival. So a replay, a retry or a zombie projector can
-//! only write values that are stored already, or that a later write replaces.
+//! A write is a pure function of the row's aggregate up to an offset, and carries that offset. The write with the
+//! greater offset wins, regardless of the order of arrival. So a replay, a retry or a zombie projector can only write
+//! values that are already stored, or that a write with a greater offset replaces.
 //!
-//! The fold therefore needs the row before the batch with its version. A stored row has one. A deleted
-//! row has none, so its deletion is stored with the version, in a table of the build, before the row is deleted.
-//! Otherwise a replay from before the deletion would find no row to apply its events to.
+//! The fold therefore needs the version of the row before the batch. A stored row contains its version. For a deleted
+//! row, the version is stored with the deletion, in a table of the build, before the row is deleted. Otherwise a replay
+//! from before the deletion would find no row to apply its events to.
 
 use crate::fold::Change;
 use scylla::{
@@ -49,8 +49,8 @@ pub struct Deletion<Key> {
     pub timestamp: i64,
 }
 
-/// Timestamp of a row written at an offset of the journal. At equal timestamps a deletion would win over
-/// the row, hence the 1.
+/// Timestamp of a row written at an offset of the journal. The 1 keeps timestamps of rows and deletions apart: at equal
+/// timestamps, a deletion would win over the row.
 pub fn write_timestamp(offset: i64) -> i64 {
     2 * offset + 1
 }
@@ -65,8 +65,8 @@ pub fn delete_timestamp(offset: i64) -> i64 {
     2 * offset
 }
 
-/// The writes of a batch's changes: first all deletions, then all rows. A deletion is written even if there
-/// was no row before the batch, because a zombie may still write a row that the batch created and deleted.
+/// The writes of a batch's changes: first all deletions, then all rows. A deletion is written even if no row existed
+/// before the batch, because a zombie may still write a row that the batch created and deleted.
 pub fn writes<Key: Clone, Row>(
     changes: Vec<Change<Key, Row>>,
 ) -> (Vec<Deletion<Key>>, Vec<Write<Key, Row>>) {

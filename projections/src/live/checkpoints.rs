@@ -1,11 +1,11 @@
-//! Checkpoints of the journal, some distance apart: where a reader for a client that comes back may start.
+//! Checkpoints of the journal, some distance apart, at which a reader for a returning client can start.
 
 use journal::Checkpoint;
 use std::collections::BTreeMap;
 
-/// Distance of the checkpoints of a new partition, in offsets.
+/// Initial distance between two checkpoints of a partition, in offsets.
 const DISTANCE_MIN: i64 = 1_024;
-/// Most checkpoints of a partition. Beyond this, every second one is dropped and the distance doubles.
+/// Maximum number of checkpoints per partition. Beyond it, every second checkpoint is dropped and the distance doubles.
 const CHECKPOINTS_MAX: usize = 256;
 
 /// The checkpoints of one partition.
@@ -26,7 +26,7 @@ impl Default for SparseCheckpoints {
 }
 
 impl SparseCheckpoints {
-    /// Keeps a checkpoint, unless another one is near.
+    /// Stores a checkpoint, unless another one is near.
     pub fn add(&mut self, checkpoint: &Checkpoint) {
         let offset = checkpoint.resume_offset();
         let near = offset.saturating_sub(self.distance - 1)..offset.saturating_add(self.distance);
@@ -71,7 +71,7 @@ mod tests {
         let found = |offset| checkpoints.before(offset).map(Checkpoint::resume_offset);
         assert_eq!(found(999), None);
         assert_eq!(found(1_000), Some(1_000));
-        assert_eq!(found(4_999), Some(1_000), "1,500 is too near to 1,000");
+        assert_eq!(found(4_999), Some(1_000), "1,500 is too close to 1,000");
         assert_eq!(found(5_000), Some(5_000));
     }
 

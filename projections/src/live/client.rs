@@ -1,4 +1,4 @@
-//! One client: what it missed, then each event as it is recorded, until its stream ends.
+//! One client's stream: the events that the client missed, then each event as it is recorded.
 
 use super::{
     cursor::Cursor,
@@ -14,19 +14,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for the hub to reach a client's last event: another node may have been ahead.
+/// Longest wait for the hub to reach a client's last event. The client's previous node may have been ahead of this one.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The next step of a client's stream.
 #[derive(Debug)]
 pub enum Output {
-    /// It is connected: the id from which it would resume now.
+    /// The client is connected. The text is the id from which it would resume now.
     Connected(String),
     /// An event.
     Event(Arc<Frame>),
-    /// Nothing was recorded for a while.
+    /// Tells the client that the connection is alive.
     Heartbeat,
-    /// Nothing more.
+    /// The end of the stream.
     End(End),
 }
 
@@ -34,7 +34,7 @@ pub enum Output {
 pub struct Sources<E> {
     pub hub: Arc<Hub<E>>,
     pub resumes: Resumes,
-    /// Changes at each heartbeat.
+    /// Changes with each heartbeat.
     pub heartbeats: watch::Receiver<u64>,
     pub stop: CancellationToken,
 }
@@ -47,11 +47,11 @@ pub struct Client<E: LiveEvent> {
     cursor: Option<Cursor>,
     heartbeats: watch::Receiver<u64>,
     missed: VecDeque<Arc<Frame>>,
-    /// The position behind the missed events.
+    /// The position after the missed events.
     behind_missed: Option<Cursor>,
-    /// The answer that will have the missed events.
+    /// Receives the missed events, if they were requested.
     asked: Option<oneshot::Receiver<Result<Chunk, ResumeFailed>>>,
-    /// When the hub must have reached the client's last event.
+    /// The deadline for the hub to reach the client's last event.
     ahead_until: Option<Instant>,
     joined: Option<Joined<E>>,
     is_connected: bool,
@@ -59,7 +59,7 @@ pub struct Client<E: LiveEvent> {
 }
 
 impl<E: LiveEvent> Client<E> {
-    /// A client that has got everything up to the cursor; without one, it gets new events only.
+    /// Creates a client that has received everything up to `cursor`. Without a cursor it gets new events only.
     pub fn new(sources: Arc<Sources<E>>, target: Target, cursor: Option<Cursor>) -> Self {
         let mut heartbeats = sources.heartbeats.clone();
         heartbeats.mark_unchanged();
@@ -98,7 +98,7 @@ impl<E: LiveEvent> Client<E> {
         Some(output)
     }
 
-    /// The next output but heartbeats. Cancel-safe: what was taken is kept.
+    /// The next output other than a heartbeat. Cancel-safe: `self` keeps each event and each answer that has arrived.
     async fn advance(&mut self) -> Output {
         loop {
             if let Some(frame) = self.missed.pop_front() {
@@ -117,7 +117,7 @@ impl<E: LiveEvent> Client<E> {
                         continue;
                     }
                     Some(Item::End(end)) => return Output::End(end),
-                    // The hub drops a client only after its end.
+                    // The hub sends the end before it drops a client, so this does not happen.
                     None => return Output::End(End::Stopping),
                 }
             }
@@ -129,7 +129,7 @@ impl<E: LiveEvent> Client<E> {
         }
     }
 
-    /// Takes a step towards the hub.
+    /// Joins the hub, or does one step that must happen before: reads missed events, or waits for the hub.
     async fn connect(&mut self) -> Result<Option<Output>, End> {
         let mut moves = self.sources.hub.moves();
         match self.sources.hub.join(&self.target, self.cursor.as_ref()) {
@@ -158,7 +158,7 @@ impl<E: LiveEvent> Client<E> {
         }
     }
 
-    /// Waits for the events that are no longer in memory. A heartbeat does not interrupt the work.
+    /// Reads missed events that are no longer in memory. A heartbeat does not cancel the request, which `self` keeps.
     async fn read_missed(&mut self) -> Result<Chunk, ResumeFailed> {
         let answer = match &mut self.asked {
             Some(answer) => answer,
@@ -171,10 +171,10 @@ impl<E: LiveEvent> Client<E> {
         answer.await.unwrap_or(Err(ResumeFailed))
     }
 
-    /// Waits until the hub has moved. A hub that follows the log and does not reach the client's last event within
-    /// [`AHEAD_TIMEOUT`] does not have it.
+    /// Waits until the hub has moved. The client's last event is unknown if a hub that follows the log does not reach
+    /// it within [`AHEAD_TIMEOUT`].
     async fn wait_for(&mut self, moves: &mut watch::Receiver<u64>) -> Result<(), End> {
-        // The hub lives as long as the client.
+        // This can't fail: the client keeps the hub alive.
         let moved = moves.changed();
         if !self.sources.hub.is_following() {
             let _ = moved.await;
@@ -189,7 +189,7 @@ impl<E: LiveEvent> Client<E> {
         }
     }
 
-    /// Whether an event was sent; if not, records it as sent.
+    /// Whether an event was sent already; otherwise records it as sent.
     fn is_sent(&mut self, frame: &Frame) -> bool {
         let (partition, offset, index) = frame.place;
         let cursor = self.cursor.get_or_insert_default();

@@ -1,4 +1,5 @@
-//! The position of a client: which events were sent to it. As text it is the id of an event, by which clients resume.
+//! The position of a client: the events that were sent to it. Its text form is the id of an event, from which clients
+//! resume.
 
 use axum::http::StatusCode;
 use service::problem::Problem;
@@ -8,12 +9,12 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(BTreeMap<i32, Sent>);
 
-/// Everything up to here is sent.
+/// A position in a partition up to which everything is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// The offset of a record; -1: nothing.
+    /// The offset of the last record that is sent; -1: no record is sent.
     pub offset: i64,
-    /// The last event of the record that is sent; `None`: all of them.
+    /// The index of the record's last event that is sent; `None`: all events are sent.
     pub index: Option<usize>,
 }
 
@@ -46,12 +47,12 @@ impl Cursor {
         Self(sent.into_iter().collect())
     }
 
-    /// Each partition and what is sent of it.
+    /// Each partition with the position up to which it is sent.
     pub fn iter(&self) -> impl Iterator<Item = (i32, Sent)> {
         self.0.iter().map(|(partition, sent)| (*partition, *sent))
     }
 
-    /// Whether an event is sent. A partition that the cursor does not have counts as sent.
+    /// Whether an event is sent. Events of a partition that the cursor lacks count as sent.
     pub fn includes(&self, partition: i32, offset: i64, index: usize) -> bool {
         let sent = self.0.get(&partition);
         sent.is_none_or(|sent| sent.includes(offset, index))
@@ -66,7 +67,7 @@ impl Cursor {
         self.0.insert(partition, sent);
     }
 
-    /// Records that everything before an offset is sent, unless more is.
+    /// Records that everything before an offset is sent, unless more is sent already.
     pub fn pass(&mut self, partition: i32, next_offset: i64) {
         if let Some(sent) = self.0.get_mut(&partition)
             && sent.from() < next_offset
@@ -75,8 +76,8 @@ impl Cursor {
         }
     }
 
-    /// The text of the cursor: `<topic>/<partition>@<offset>`, with `#<index>` of an event in its record, for each
-    /// partition, with commas between them.
+    /// The text of the cursor: `<topic>/<partition>@<offset>` for each partition, separated by commas. `#<index>` after
+    /// an offset is the index of the record's last event that is sent.
     pub fn id(&self, topic: &str) -> String {
         let parts = self.iter().map(|(partition, Sent { offset, index })| {
             let index = index.map(|index| format!("#{index}"));
@@ -183,6 +184,9 @@ mod tests {
         assert_eq!(found(&cursor), [true, true, false]);
         cursor.pass(3, 2);
         assert_eq!(found(&cursor), [true, true, false]);
-        assert!(cursor.includes(4, 5, 0), "it does not read this partition");
+        assert!(
+            cursor.includes(4, 5, 0),
+            "the cursor does not have this partition"
+        );
     }
 }

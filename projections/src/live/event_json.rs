@@ -4,7 +4,7 @@ use schemas::{ContextEvent, Timestamp};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, marker::PhantomData};
 
-/// Writes the events of a context.
+/// Writes the events of a context as JSON.
 pub struct EventJson<E> {
     /// The fields of each record in the schema, by the record's name.
     records: HashMap<String, Vec<(String, Value)>>,
@@ -27,7 +27,7 @@ impl<E: ContextEvent> EventJson<E> {
     pub fn data(&self, event: &E) -> Value {
         let mut data = serde_json::to_value(event).unwrap_or_default();
         if let Value::Object(fields) = &mut data {
-            // An enum that is not a union of records has its variant's name around the fields.
+            // A derived `Serialize` of an enum wraps the fields in the variant's name.
             if fields.len() == 1
                 && let Some(inner) = fields.get(event.name()).cloned()
             {
@@ -38,7 +38,7 @@ impl<E: ContextEvent> EventJson<E> {
         data
     }
 
-    /// Replaces the times in a value of a type of the schema.
+    /// Replaces the times in a value. `kind` is the value's type in the schema.
     fn write_times(&self, value: &mut Value, kind: &Value) {
         match (value, kind) {
             (Value::Array(items), Value::Object(kind)) => {
@@ -48,7 +48,7 @@ impl<E: ContextEvent> EventJson<E> {
                     .for_each(|item| self.write_times(item, kind));
             }
             (Value::Null, _) => {}
-            // Our unions are optional values.
+            // Every union in our schemas is an optional value.
             (value, Value::Array(branches)) => {
                 if let Some(kind) = branches.iter().find(|branch| **branch != "null") {
                     self.write_times(value, kind);

@@ -1,4 +1,4 @@
-//! Runs the hub: subscribes to the journal, and subscribes again if that ends.
+//! Runs the hub: subscribes to the journal, and subscribes again if the subscription ends.
 
 use super::{hub::Hub, target::LiveEvent};
 use journal::{Checkpoint, SharedReader, Update, log::ReadLog};
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The name of the subscription.
 const ROLE: &str = "live";
 
-/// Feeds the hub from the checkpoints on, one per partition, without end.
+/// Feeds the hub with all records from `starts` on, which has one checkpoint per partition. Runs without end.
 pub async fn follow<E: LiveEvent, L: ReadLog>(
     hub: Arc<Hub<E>>,
     journal: SharedReader<E, L>,

@@ -1,4 +1,4 @@
-//! An event as its clients get it.
+//! An event in the form in which clients receive it.
 
 use super::{cursor::Cursor, event_json::EventJson, target::LiveEvent};
 use axum::body::Bytes;
@@ -13,12 +13,12 @@ pub struct Frame {
     pub place: (i32, i64, usize),
     /// The SSE event.
     sse: Bytes,
-    /// The JSON in it.
+    /// The range of the JSON in `sse`.
     json: Range<usize>,
 }
 
 impl Frame {
-    /// The frame of the event at an index of a commit. `cursor` is the client's position behind it.
+    /// The frame of the event at an index of a commit. `cursor` is the client's position after it.
     pub fn new<E: LiveEvent>(
         json: &EventJson<E>,
         partition: i32,

@@ -17,17 +17,18 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// Most events that wait for one client. A client that has more is too slow, and its stream ends.
+/// Maximum number of events that wait for one client. If there are more, the client is too slow and its stream ends.
 pub const QUEUE_EVENTS_MAX: usize = 64;
 
 /// The reason why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// More than [`QUEUE_EVENTS_MAX`] events waited for the client.
+    /// More than [`QUEUE_EVENTS_MAX`] events were waiting for the client.
     TooSlow,
-    /// A partition that the client reads is halted.
+    /// A partition was halted. This ends every stream of the node; a client that does not read the partition can
+    /// connect again.
     Halted,
-    /// The events since the client's last one can't be read.
+    /// The events since the client's last event can't be read.
     ResumeFailed,
     /// The client's last event is not in the log.
     UnknownLastEvent,
@@ -40,22 +41,22 @@ pub enum End {
 pub enum Item {
     /// An event.
     Event(Arc<Frame>),
-    /// Nothing more.
+    /// The end of the stream.
     End(End),
 }
 
 /// The hub of a journal.
 pub struct Hub<E> {
     state: Mutex<State<E>>,
-    /// Counts the changes of the position and of the phase.
+    /// Counts the changes of the position, of the phase and of the halted partitions.
     moved: watch::Sender<u64>,
     json: EventJson<E>,
 }
 
 struct State<E> {
-    /// Whether it has read everything that was in the log at its start.
+    /// Whether the hub has read everything that was in the log when it started.
     is_following: bool,
-    /// The checkpoint behind everything that was read, by partition. Empty before the start.
+    /// The checkpoint after everything that was read, by partition. Empty before the start.
     heads: BTreeMap<i32, Checkpoint>,
     halted: BTreeMap<i32, String>,
     ring: Ring<E>,
@@ -67,29 +68,29 @@ struct State<E> {
 
 struct Client {
     number: u64,
-    /// One place more than [`QUEUE_EVENTS_MAX`], for the end.
+    /// The capacity is one more than [`QUEUE_EVENTS_MAX`], for the end.
     items: mpsc::Sender<Item>,
 }
 
 /// The result of [`Hub::join`].
 pub enum Join<E: LiveEvent> {
-    /// The client gets every event behind its cursor.
+    /// The client gets every event after its cursor.
     Joined(Joined<E>),
-    /// Events behind the cursor are no longer in memory: read them from the log.
+    /// Events after the cursor are no longer in memory: read them from the log.
     Behind,
-    /// The hub has not read so far, or not started: wait until it has moved.
+    /// The hub has not reached the cursor, or has not started: wait until it has moved.
     Early,
-    /// The client's partition is halted.
+    /// A partition that the client reads is halted.
     Halted,
 }
 
-/// A client that gets events as they are recorded. It leaves the hub when it is dropped.
+/// A client that gets events as they are recorded. Dropping it removes the client from the hub.
 pub struct Joined<E: LiveEvent> {
     /// The client's position before the first of these events.
     pub cursor: Cursor,
-    /// Events that were in memory.
+    /// The events after the client's position that were in memory.
     pub backlog: VecDeque<Arc<Frame>>,
-    /// The later ones.
+    /// Later events, and the end.
     pub items: mpsc::Receiver<Item>,
     hub: Arc<Hub<E>>,
     target: Target,
@@ -97,7 +98,7 @@ pub struct Joined<E: LiveEvent> {
 }
 
 impl<E: LiveEvent> Hub<E> {
-    /// A hub that has read nothing.
+    /// Creates a hub that has read nothing.
     pub fn new() -> Self {
         Self {
             state: Mutex::new(State {
@@ -120,7 +121,7 @@ impl<E: LiveEvent> Hub<E> {
         &self.json
     }
 
-    /// Starts it at checkpoints, one per partition.
+    /// Starts the hub at these checkpoints, one per partition.
     pub fn start(&self, starts: &[Checkpoint]) {
         let mut state = self.lock();
         for start in starts {
@@ -143,7 +144,7 @@ impl<E: LiveEvent> Hub<E> {
         self.lock().heads.values().cloned().collect()
     }
 
-    /// Whether it has read up to these offsets.
+    /// Whether the hub has read up to these offsets, by partition. A halted partition counts as read.
     pub fn has_read(&self, ends: &BTreeMap<i32, i64>) -> bool {
         let state = self.lock();
         ends.iter().all(|(partition, end)| {
@@ -153,7 +154,7 @@ impl<E: LiveEvent> Hub<E> {
         })
     }
 
-    /// Whether it has read everything that was in the log at its start.
+    /// Whether the hub has read everything that was in the log when it started.
     pub fn is_following(&self) -> bool {
         self.lock().is_following
     }
@@ -164,7 +165,7 @@ impl<E: LiveEvent> Hub<E> {
         self.changed();
     }
 
-    /// Keeps a batch, and passes its events on.
+    /// Stores a batch in the ring, and sends its events to their clients.
     pub fn take(&self, batch: Batch<E>) {
         let mut state = self.lock();
         state.pass_on(&batch, &self.json);
@@ -177,7 +178,8 @@ impl<E: LiveEvent> Hub<E> {
         self.changed();
     }
 
-    /// Ends the streams of a partition that is no longer read.
+    /// Marks a partition as halted, and ends every stream of the node. Clients that do not read the partition can
+    /// connect again.
     pub fn halt(&self, partition: i32, reason: String) {
         let mut state = self.lock();
         state.halted.insert(partition, reason);
@@ -186,10 +188,10 @@ impl<E: LiveEvent> Hub<E> {
             by_customer,
             ..
         } = &mut *state;
-        // The partition of a key is not known here, so each client that was not concerned joins again.
+        // The map has keys without their partitions, so the clients of this partition can't be told apart.
         for clients in by_key.values_mut().chain(by_customer.values_mut()) {
             for client in clients.drain(..) {
-                // A client that has gone needs no end.
+                // A disconnected client does not need the end.
                 let _ = client.items.try_send(Item::End(End::Halted));
             }
         }
@@ -199,7 +201,7 @@ impl<E: LiveEvent> Hub<E> {
         self.changed();
     }
 
-    /// Adds a client. Without a cursor it gets the events that are read from now on.
+    /// Adds a client. Without a cursor, the client gets the events that are read from now on.
     pub fn join(self: &Arc<Self>, target: &Target, cursor: Option<&Cursor>) -> Join<E> {
         let mut state = self.lock();
         let mut heads = state.heads.values();
@@ -245,7 +247,7 @@ impl<E: LiveEvent> Hub<E> {
         })
     }
 
-    /// Notices each change of the position.
+    /// A receiver that is notified when the position, the phase or the set of halted partitions changes.
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
@@ -255,7 +257,7 @@ impl<E: LiveEvent> Hub<E> {
         self.lock().ring.start(partition)
     }
 
-    /// The best known checkpoint from which a reader reads the record at an offset.
+    /// The last known checkpoint from which a reader reads the record at an offset; otherwise the log's start.
     pub fn checkpoint_before(&self, partition: i32, offset: i64) -> Checkpoint {
         let state = self.lock();
         let known = state.checkpoints.get(&partition);
@@ -263,7 +265,7 @@ impl<E: LiveEvent> Hub<E> {
         known.unwrap_or_else(|| Checkpoint::start(E::CONTEXT.topic, partition))
     }
 
-    /// Keeps a checkpoint of another reader.
+    /// Stores a checkpoint of another reader.
     pub fn note(&self, checkpoint: &Checkpoint) {
         let mut state = self.lock();
         let known = state.checkpoints.entry(checkpoint.partition).or_default();
@@ -280,14 +282,14 @@ impl<E: LiveEvent> Hub<E> {
 }
 
 impl<E: LiveEvent> State<E> {
-    /// The cursor behind everything that was read.
+    /// The cursor after everything that was read.
     fn now(&self, target: &Target) -> Cursor {
         let heads = self.heads.values();
         let heads = heads.filter(|head| target.reads(head.partition));
         Cursor::new(heads.map(|head| (head.partition, Sent::before(head.next_offset))))
     }
 
-    /// The events in memory behind a cursor.
+    /// The events in memory after a cursor.
     fn backlog(
         &self,
         target: &Target,
@@ -356,7 +358,7 @@ impl<E: LiveEvent> State<E> {
     }
 }
 
-/// Sends an event to the clients of a name. Removes those that are too slow.
+/// Sends an event to the clients of a key or a customer, and removes the clients that are too slow.
 fn send(
     clients: &mut HashMap<String, Vec<Client>>,
     name: &str,
@@ -375,7 +377,7 @@ fn send(
         if is_slow {
             counter!(names::LIVE_SLOW_CLIENTS).increment(1);
         }
-        // A client that has gone leaves by itself.
+        // A disconnected client removes itself from the hub.
         let _ = client.items.try_send(item);
         !is_slow
     });
@@ -384,8 +386,8 @@ fn send(
     }
 }
 
-/// The events of a batch for a target that a cursor does not include, at most `count_max`. Advances the cursor behind
-/// each.
+/// The events of a batch that concern a target and that its cursor does not include. Stops after the record with which
+/// there are `count_max` events. Advances the cursor past each event.
 pub fn frames_of<E: LiveEvent>(
     batch: &Batch<E>,
     target: &Target,

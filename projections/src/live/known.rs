@@ -1,4 +1,4 @@
-//! Which orders and customers exist, and where their view is: from the view of orders in Postgres.
+//! Looks up orders, customers and checkpoints in the view of orders in Postgres.
 
 use crate::{
     columns::Columns,
@@ -15,26 +15,29 @@ use std::time::Duration;
 
 use super::start::JOURNAL;
 
-/// The view whose rows and checkpoints are read, of the build that answers queries.
+/// The view whose rows and checkpoints are read, from the build that answers queries.
 pub const VIEW: &str = OrdersView::NAME;
 /// Longest time for reading checkpoints. Without them the hub reads the journal from its start.
 const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Checks that there is an order or credit note with this id.
+/// Checks that an order or credit note with this id exists.
 ///
 /// # Errors
 /// 404: no order or credit note has the id. 503: the database does not answer.
 pub async fn check_order(databases: &Databases, id: &str) -> Result<(), Problem> {
-    let detail = format!("no order or credit note has the id {id}: pass an id from the list");
+    let detail =
+        format!("no order or credit note has the id {id}: pass an id from GET /api/v1/orders");
     check(databases, "order_id", id, ("ORDER_NOT_FOUND", detail)).await
 }
 
-/// Checks that there is an order or credit note of this customer.
+/// Checks that this customer has an order or a credit note.
 ///
 /// # Errors
 /// 404: the customer has no order or credit note. 503: the database does not answer.
 pub async fn check_customer(databases: &Databases, id: &str) -> Result<(), Problem> {
-    let detail = format!("no order has the customer {id}: pass the customer of an order");
+    let detail = format!(
+        "no order or credit note has the customer {id}: pass an id from GET /api/v1/customers"
+    );
     check(databases, "customer_id", id, ("CUSTOMER_NOT_FOUND", detail)).await
 }
 
@@ -59,7 +62,7 @@ async fn check(
 /// The checkpoints of the view.
 ///
 /// # Errors
-/// The database's error, or a time-out, also if the view's build is not known in time.
+/// The database's error, or a timeout, which includes the wait for the number of the serving build.
 pub async fn checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx::Error> {
     let stored = tokio::time::timeout(CHECKPOINTS_TIMEOUT, read_checkpoints(databases)).await;
     stored.unwrap_or(Err(sqlx::Error::PoolTimedOut))

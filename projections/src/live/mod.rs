@@ -4,11 +4,11 @@
 //! customer. It keeps the newest batches in memory (`ring`), so a client that comes back soon continues from there. A
 //! client that comes back later gets its events from the log: `resume` reads the log once for all clients that wait for
 //! it, from the nearest known checkpoint (`checkpoints`), because only a reader that starts at a checkpoint judges void
-//! records rightly. [`client::Client`] is one client's way through these sources; it skips every event that its cursor
-//! has, so no event is sent twice, and it joins the hub only where no event is missing in between.
+//! records correctly. [`client::Client`] reads these sources for one client. It skips every event that its cursor
+//! includes, so no event is sent twice, and it joins the hub only at a position without a gap.
 //!
-//! `routes` has the HTTP handlers, `sse` and `websocket` the two forms, `frame` the JSON of an event, and `cursor` the
-//! ids by which clients resume. `following` runs the hub.
+//! `routes` has the HTTP handlers, `sse` and `websocket` the two transports, `frame` the JSON of an event, and `cursor`
+//! the ids by which clients resume. `following` runs the hub.
 
 mod checkpoints;
 mod client;

@@ -1,4 +1,4 @@
-//! Reads the events that clients have missed from the log: in passes, each for all clients that wait for one.
+//! Reads the events that clients have missed from the log. One pass over the log serves all clients that wait for it.
 //!
 //! A pass starts at the nearest checkpoint before the first missed offset of each partition, and ends where the hub's
 //! memory begins. It gives a client at most [`CHUNK_EVENTS_MAX`] events; a client that has missed more asks again.
@@ -16,11 +16,11 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Events that a client gets from one pass; it may exceed this by those of one record.
+/// Maximum number of events that a client gets from one pass. The last record's events may exceed it.
 const CHUNK_EVENTS_MAX: usize = 1_000;
-/// Most clients of one pass. The others wait for the next one.
+/// Maximum number of clients per pass. The others wait for the next pass.
 const CLIENTS_MAX: usize = 8_192;
-/// Most clients that wait for a pass.
+/// Maximum number of clients that wait for a pass.
 const WAITING_MAX: usize = 16_384;
 /// The name of the reader.
 const ROLE: &str = "live-resume";
@@ -28,13 +28,13 @@ const ROLE: &str = "live-resume";
 /// The events that a client has missed.
 #[derive(Debug)]
 pub struct Chunk {
-    /// In order, at most about [`CHUNK_EVENTS_MAX`].
+    /// The events in order, [`CHUNK_EVENTS_MAX`] or slightly more at most.
     pub events: VecDeque<Arc<Frame>>,
-    /// The client's position behind them.
+    /// The client's position after these events.
     pub cursor: Cursor,
 }
 
-/// The log can't be read any further.
+/// The missed events can't be read, or the node stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeFailed;
 
@@ -57,7 +57,7 @@ pub struct Passes<E: LiveEvent, L: ReadLog> {
 }
 
 impl Resumes {
-    /// Asks for the events of a target behind a cursor. The answer may have only some of them.
+    /// Requests the events of a target after a cursor. The answer may have only the first of them.
     ///
     /// # Errors
     /// The node stops.
@@ -82,14 +82,14 @@ impl Resumes {
 }
 
 impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
-    /// The passes over a log, and the way to ask for them.
+    /// The passes over a log, and the handle to request them.
     pub fn new(hub: Arc<Hub<E>>, log: L) -> (Resumes, Self) {
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
         let passes = Self { hub, log, waiting };
         (Resumes(sender), passes)
     }
 
-    /// Executes a pass whenever a client waits, until nobody can ask any more.
+    /// Executes a pass whenever a client waits, until every [`Resumes`] is dropped.
     pub async fn run(mut self) {
         let mut clients = Vec::new();
         while self.waiting.recv_many(&mut clients, CLIENTS_MAX).await > 0 {
@@ -99,7 +99,7 @@ impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
                 let topic = E::CONTEXT.topic;
                 tracing::error!(topic, %error, "failed to read missed events for live clients");
                 for client in pass {
-                    // A client that has gone needs no answer.
+                    // A disconnected client does not need an answer.
                     let _ = client.reply.send(Err(ResumeFailed));
                 }
                 continue;
@@ -137,7 +137,7 @@ impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
         Ok(())
     }
 
-    /// Where to start in each partition in which some client has missed events that are not in memory.
+    /// The checkpoint to start at, for each partition in which a client has missed events that are not in memory.
     fn starts(&self, clients: &[Waiting]) -> Vec<Checkpoint> {
         let mut missed: BTreeMap<i32, i64> = BTreeMap::new();
         for (partition, sent) in clients.iter().flat_map(|client| client.chunk.cursor.iter()) {

@@ -3,15 +3,15 @@
 use journal::Batch;
 use std::collections::{BTreeMap, VecDeque};
 
-/// With this many commits the ring is full; a batch without a commit counts as one.
+/// Maximum number of commits in the ring; a batch without commits counts as one.
 pub const RING_COMMITS_MAX: usize = 8_192;
-/// With commits of this many bytes in the log the ring is full.
+/// Maximum size of the commits in the ring, in bytes of the log.
 pub const RING_BYTES_MAX: usize = 4 << 20;
 
-/// Batches without a gap up to the hub's position.
+/// The newest batches, without a gap up to the hub's position.
 pub struct Ring<E> {
     batches: VecDeque<Batch<E>>,
-    /// By partition: the ring has every valid record from this offset on.
+    /// The first offset, by partition: the ring has every valid record from there on.
     starts: BTreeMap<i32, i64>,
     commits: usize,
     bytes: usize,
@@ -28,7 +28,7 @@ impl<E> Ring<E> {
         }
     }
 
-    /// Adds a batch, and drops the oldest ones until there is room.
+    /// Adds a batch, and drops the oldest batches until the ring is within its limits.
     pub fn push(&mut self, batch: Batch<E>) {
         self.commits += batch.commits.len().max(1);
         self.bytes += batch.bytes;
@@ -39,19 +39,19 @@ impl<E> Ring<E> {
             };
             self.commits -= oldest.commits.len().max(1);
             self.bytes -= oldest.bytes;
-            // Behind the last valid record: a reader that has only void records left to read gets no batch.
+            // The ring starts after the last valid record, because a reader gets no batch for trailing void records.
             let start = oldest.checkpoint.resume_offset();
             self.starts.insert(oldest.partition, start);
         }
     }
 
-    /// The first offset of a partition that it has; `None` for an unknown partition.
+    /// The first offset of a partition in the ring; `None` for an unknown partition.
     pub fn start(&self, partition: i32) -> Option<i64> {
         self.starts.get(&partition).copied()
     }
 
-    /// The batches that have records at an offset or behind it, in the order in which they were read. `from` gives the
-    /// offset for each partition, or `None` to leave the partition out.
+    /// The batches with records at or after an offset, in the order in which they were read. `from` returns the offset
+    /// for each partition, or `None` to leave the partition out.
     pub fn batches(&self, from: impl Fn(i32) -> Option<i64>) -> impl Iterator<Item = &Batch<E>> {
         self.batches.iter().filter(move |batch| {
             let from = from(batch.partition);

@@ -1,6 +1,6 @@
 //! `GET /api/v1/orders/{id}/events` and `GET /api/v1/customers/{id}/events`.
 //!
-//! A request with `Upgrade: websocket` gets a WebSocket, any other one server-sent events.
+//! A request with `Upgrade: websocket` gets a WebSocket, any other request gets server-sent events.
 
 use super::{
     cursor::Cursor,
@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The order or the customer.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct FollowedPath {
@@ -37,12 +37,12 @@ struct FollowedPath {
     id: String,
 }
 
-/// Where to begin.
+/// The position to resume from.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Beginning {
-    /// As the header `Last-Event-ID`, for clients that can't set headers. The header has precedence.
+    /// The same as the header `Last-Event-ID`, for clients that can't set headers. The header has precedence.
     last_event_id: Option<String>,
 }
 
@@ -81,13 +81,13 @@ pub(crate) fn routes(live: Live) -> OpenApiRouter {
 /// The events of an order or a credit note, as they are recorded: server-sent events, or a WebSocket if the request has
 /// `Upgrade: websocket`.
 ///
-/// Each event is a JSON object with `id`, `type`, `aggregate`, `version`, `position`, `recorded_at` and `data`. Pass the
-/// `id` of the last one in `Last-Event-ID` to continue behind it: nothing is missing, and nothing comes twice. The
-/// `Daybook-Position` of a command's answer is such an id, too. Without it, only events from now on are sent.
+/// Each event is a JSON object with `id`, `type`, `aggregate`, `version`, `position`, `recorded_at` and `data`. To
+/// resume a stream without gaps or duplicates, pass the `id` of the last event in `Last-Event-ID`. The
+/// `Daybook-Position` of a command's answer is also accepted there. Without `Last-Event-ID`, only new events are sent.
 ///
-/// Before a stream ends, its reason is sent: an SSE event `error` with `code` and `detail`, or the close code and reason
-/// of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN (4003) or
-/// NODE_STOPPING (1001).
+/// Before a stream ends, the node sends the reason: an SSE event `error` with `code` and `detail`, or the close code
+/// and reason of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN
+/// (4003) or NODE_STOPPING (1001).
 #[utoipa::path(get, path = "/orders/{id}/events", tag = "orders",
     params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
     responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
@@ -114,9 +114,10 @@ async fn follow_order(
     request.respond(&live, target, cursor).await
 }
 
-/// The events of all orders and credit notes of a customer, as they are recorded; otherwise as the events of one order.
+/// The events of all orders and credit notes of a customer, as they are recorded. The stream has the same format as the
+/// events of one order.
 ///
-/// The events of each order come in order. An `id` names a position in every partition of the journal.
+/// The events of each order arrive in their order. An `id` names a position in every partition of the journal.
 #[utoipa::path(get, path = "/customers/{id}/events", tag = "orders",
     params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
     responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
@@ -145,7 +146,7 @@ async fn follow_customer(
 }
 
 impl Request {
-    /// Where the client's last stream ended.
+    /// The position at which the client's last stream ended; `None` for new events only.
     fn cursor(&self, partitions: &[i32]) -> Result<Option<Cursor>, Problem> {
         let header = self.headers.get(LAST_EVENT_ID).map(|value| value.to_str());
         let text = match header {

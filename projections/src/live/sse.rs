@@ -22,7 +22,7 @@ pub fn respond(subscriber: Subscriber) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
-        // A proxy must not collect the events.
+        // Tells proxies not to buffer the events.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
@@ -31,7 +31,7 @@ pub fn respond(subscriber: Subscriber) -> Response {
 
 fn text(output: &Output) -> Bytes {
     match output {
-        // An event without data sets the client's last event id and is not shown to it.
+        // An event without data only sets the client's last event id.
         Output::Connected(id) => format!("retry: {RETRY_MS}\nid: {id}\n\n").into(),
         Output::Event(frame) => frame.sse(),
         Output::Heartbeat => Bytes::from_static(b":\n\n"),
@@ -54,11 +54,11 @@ impl End {
         }
     }
 
-    /// The reason in words.
+    /// The reason as text, with the client's next step.
     pub fn detail(self) -> &'static str {
         match self {
             Self::TooSlow => {
-                "more events waited than this node keeps for one client: connect again with the id of \
+                "more events were waiting than this node keeps for one client: connect again with the id of \
                 the last event, and read faster"
             }
             Self::Halted => {
@@ -66,15 +66,15 @@ impl End {
                 another node"
             }
             Self::ResumeFailed => {
-                "the events since the last one can't be read now: connect again later with the id \
+                "the events since the last event can't be read now: connect again later with the id \
                 of the last event"
             }
             Self::UnknownLastEvent => {
-                "the journal has no record at Last-Event-ID: connect again without it, and \
-                read the orders again"
+                "the journal has no record at Last-Event-ID: connect again without Last-Event-ID, \
+                and read the orders again"
             }
             Self::Stopping => {
-                "this node stops: connect again, to any node, with the id of the last event"
+                "this node is stopping: connect again, to any node, with the id of the last event"
             }
         }
     }

@@ -21,9 +21,9 @@ use std::{
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Time between two heartbeats, one timer for all clients.
+/// Time between two heartbeats. All clients share one timer.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Most clients of a process, unless the settings say otherwise.
+/// Default of the maximum number of live clients per process.
 pub const CLIENTS_MAX_DEFAULT: usize = 10_000;
 
 /// The journal that clients follow.
@@ -37,11 +37,11 @@ pub struct Live {
 
 struct Shared {
     databases: Databases,
-    /// A place for each client.
+    /// One permit per client.
     places: Arc<Semaphore>,
     clients_max: usize,
     journal: OnceLock<Journal>,
-    /// Started by the first client.
+    /// Initialised by the first client.
     sources: OnceCell<Arc<Sources<Event>>>,
 }
 
@@ -54,7 +54,7 @@ struct Journal {
     tasks: TaskTracker,
 }
 
-/// A client with its place.
+/// A client and its permit.
 pub(super) struct Subscriber {
     pub client: Client<Event>,
     _place: OwnedSemaphorePermit,
@@ -74,7 +74,7 @@ impl Live {
         }
     }
 
-    /// Accepts clients from now on. Nothing is read before the first one.
+    /// Accepts clients from now on. The hub reads nothing before the first client connects.
     pub fn start(
         &self,
         readers: Readers,
@@ -94,7 +94,7 @@ impl Live {
         let _ = self.shared.journal.set(journal);
     }
 
-    /// The databases, which know the orders and the customers.
+    /// The databases, which have the orders and the customers.
     pub(super) fn databases(&self) -> &Databases {
         &self.shared.databases
     }
@@ -110,7 +110,7 @@ impl Live {
     /// A client's stream.
     ///
     /// # Errors
-    /// 503: the node is starting, or has no place for another client.
+    /// 503: the node is starting, or has its maximum number of clients.
     pub(super) async fn subscribe(
         &self,
         target: Target,
@@ -119,7 +119,7 @@ impl Live {
         let place = self.shared.places.clone().try_acquire_owned();
         let place = place.map_err(|_| {
             let detail = format!(
-                "this node has its maximum of {} live clients: connect to another node, or again later",
+                "this node has its maximum of {} live clients: connect to another node, or try again later",
                 self.shared.clients_max
             );
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_LIVE_CLIENTS", detail)
@@ -143,7 +143,7 @@ impl Live {
         })
     }
 
-    /// Starts the hub, its passes over the log, and the heartbeats.
+    /// Starts the hub, the passes over the log, and the heartbeats.
     async fn begin(&self, journal: &Journal) -> Arc<Sources<Event>> {
         let hub = Arc::new(Hub::new());
         let (resumes, passes) = Passes::new(hub.clone(), journal.source.clone());
@@ -186,7 +186,8 @@ impl Journal {
     }
 }
 
-/// The hub's first checkpoints: those of the view of orders, which are near the log's end; else the log's start.
+/// The checkpoints at which the hub starts: those of the view of orders, which are near the log's end. A partition
+/// without a stored checkpoint is read from the log's start.
 async fn starts(databases: &Databases, partitions: i32) -> Vec<Checkpoint> {
     let stored = known::checkpoints(databases).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "failed to read checkpoints for live clients, reading the journal from its start");

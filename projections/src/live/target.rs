@@ -5,7 +5,7 @@ use schemas::{
     orders::{CreditNoteEvent, Event, OrderEvent},
 };
 
-/// An event that can be followed by its customer, too.
+/// An event that clients can also follow by its customer.
 pub trait LiveEvent: ContextEvent {
     /// The customer that the event belongs to, if it names one.
     fn customer(&self) -> Option<&str>;
@@ -21,7 +21,7 @@ pub enum Target {
         /// The partition of the key.
         partition: i32,
     },
-    /// The events of a customer's aggregates, which may be in every partition.
+    /// The events of a customer's aggregates, which may be in any partition.
     Customer(String),
 }
 
@@ -35,7 +35,7 @@ impl LiveEvent for Event {
 }
 
 impl Target {
-    /// The partition that has all its events; `None` if every partition may have some.
+    /// The partition with all events of the target; `None` if any partition may have some.
     pub fn partition(&self) -> Option<i32> {
         match self {
             Self::Aggregate { partition, .. } => Some(*partition),
@@ -43,12 +43,12 @@ impl Target {
         }
     }
 
-    /// Whether it has events in a partition.
+    /// Whether the target can have events in a partition.
     pub fn reads(&self, partition: i32) -> bool {
         self.partition().is_none_or(|own| own == partition)
     }
 
-    /// Whether it has an event of a record with this key.
+    /// Whether an event of a record with this key belongs to the target.
     pub fn takes<E: LiveEvent>(&self, key: &[u8], event: &E) -> bool {
         match self {
             Self::Aggregate { key: own, .. } => own.as_bytes() == key,

@@ -1,4 +1,4 @@
-//! Clients of a hub over a journal in memory, with paused time.
+//! Tests clients of a hub over a journal in memory, with a paused clock.
 
 use super::{
     client::{Client, Output, Sources},
@@ -59,7 +59,7 @@ impl Node {
         Self { sources, beat }
     }
 
-    /// A node that has read the log up to its end, and has none of it in memory.
+    /// Starts a node that has read the log to its end and keeps no record of it in memory.
     async fn restarted(log: &MemoryLog) -> Self {
         let earlier = Self::start(log, log_starts());
         earlier.reaches_the_end_of(log).await;
@@ -124,7 +124,7 @@ fn customer() -> Target {
 async fn output(client: &mut Client<Event>) -> Output {
     let output = timeout(TIMEOUT, client.next()).await;
     output
-        .expect("an output comes in time")
+        .expect("an output arrives in time")
         .expect("the stream has not ended")
 }
 
@@ -151,7 +151,7 @@ async fn texts(client: &mut Client<Event>, count: usize) -> Vec<String> {
     texts
 }
 
-/// Whether the client gets nothing more for now.
+/// Whether the client receives nothing at the moment.
 async fn is_quiet(client: &mut Client<Event>) -> bool {
     timeout(Duration::from_secs(1), client.next())
         .await
@@ -198,7 +198,7 @@ async fn a_client_that_resumes_at_any_event_misses_none_and_gets_none_twice() {
                 let mut client = node.client(&target, Some(last));
                 let rest = &expected[index + 1..];
                 for (_, text) in rest {
-                    assert_eq!(event(&mut client).await.1, *text, "behind {last}");
+                    assert_eq!(event(&mut client).await.1, *text, "after {last}");
                 }
                 if rest.is_empty() {
                     let connected = output(&mut client).await;
@@ -320,7 +320,7 @@ async fn a_client_that_does_not_read_is_dropped_with_the_reason_and_resumes_with
     assert!(matches!(end, Output::End(End::TooSlow)), "{end:?}");
     assert!(
         slow.next().await.is_none(),
-        "the stream goes on after its end"
+        "the stream continues after its end"
     );
     let mut again = node.client(&note(), Some(&last));
     let rest = texts(&mut again, 10).await;
@@ -384,7 +384,7 @@ async fn heartbeats_and_the_end_of_the_node_reach_an_idle_client() {
     node.beat.send_modify(|count| *count += 1);
     let beat = output(&mut client).await;
     assert!(matches!(beat, Output::Heartbeat), "{beat:?}");
-    assert!(is_quiet(&mut client).await, "one heartbeat comes once");
+    assert!(is_quiet(&mut client).await, "a heartbeat is delivered once");
     node.sources.stop.cancel();
     let end = output(&mut client).await;
     assert!(matches!(end, Output::End(End::Stopping)), "{end:?}");

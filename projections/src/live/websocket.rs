@@ -12,12 +12,12 @@ use axum::{
 use serde_json::json;
 use service::problem::Problem;
 
-/// Bytes of the buffer for a client's frames, which are short.
+/// Size of the buffer for a client's frames, in bytes. These frames are short.
 const READ_BUFFER_BYTES: usize = 1 << 10;
-/// Longest message of a client, which has nothing to say.
+/// Maximum length of a client's message, in bytes. Messages of clients are ignored.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
-/// The first close code of our own reasons; 4000 to 4999 are for applications.
+/// The close code of [`End::TooSlow`]. RFC 6455 reserves 4000 to 4999 for applications.
 const TOO_SLOW: CloseCode = 4_000;
 const HALTED: CloseCode = 4_001;
 const RESUME_FAILED: CloseCode = 4_002;
@@ -33,10 +33,10 @@ pub fn respond(upgrade: WebSocketUpgrade, subscriber: Subscriber) -> Response {
         .on_upgrade(|socket| serve(socket, subscriber))
 }
 
-/// Refuses a web page of another origin: a browser lets every page open a WebSocket and read from it.
+/// Rejects a web page of another origin, because browsers let every page open a WebSocket and read from it.
 ///
 /// # Errors
-/// 403: `Origin` is not the host that was called.
+/// 403: `Origin` is present and differs from `Host`.
 pub fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if !headers.contains_key(header::ORIGIN) {
@@ -64,7 +64,7 @@ async fn serve(mut socket: WebSocket, mut subscriber: Subscriber) {
         let output = tokio::select! {
             output = subscriber.client.next() => output,
             received = socket.recv() => match received {
-                // The client has nothing to say; the library answers its pings.
+                // The client's messages are ignored; the library answers its pings.
                 Some(Ok(_)) => continue,
                 Some(Err(_)) | None => return,
             },
@@ -84,7 +84,7 @@ fn message(output: Output) -> Message {
         }
         Output::Event(frame) => match Utf8Bytes::try_from(frame.json()) {
             Ok(text) => Message::Text(text),
-            // JSON is UTF-8.
+            // JSON is always UTF-8, so this does not happen.
             Err(_) => close(End::ResumeFailed),
         },
         Output::Heartbeat => Message::Ping(Bytes::new()),

@@ -67,7 +67,7 @@ pub(super) async fn compare_cql<V: CqlView>(
     })
 }
 
-/// Reads the log to its present end, and folds the differing rows.
+/// Reads the log to its current end, and folds the differing rows.
 async fn explain<E: ViewEvent>(
     mut tables: Vec<Explained<E>>,
     log: &LogToExplain,

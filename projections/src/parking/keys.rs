@@ -3,8 +3,8 @@
 use crate::recorded::Recorded;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most parked aggregates of a partition. If there are more, the view's code or its database is at fault, and
-/// not single events.
+/// Maximum number of parked aggregates of a partition. With more, the cause is the view's code or its
+/// database, not individual events.
 pub const KEYS_MAX: usize = 1_000;
 
 /// A parked aggregate.
@@ -29,7 +29,7 @@ pub struct ParkedCommit {
     pub version: i64,
     /// Number of events.
     pub events: i32,
-    /// Why it can't be applied; `None` if it waits behind another one.
+    /// Why it can't be applied; `None` if it waits behind another commit of its aggregate.
     pub error: Option<String>,
 }
 
@@ -47,9 +47,9 @@ pub struct Poison {
 /// The parked aggregates of one partition of a build.
 #[derive(Debug, Default)]
 pub struct ParkedKeys {
-    /// Those that the database has.
+    /// The keys that are stored as parked.
     stored: BTreeSet<String>,
-    /// Those that the next step adds.
+    /// The keys that the next step parks.
     found: BTreeMap<String, Poison>,
 }
 
@@ -62,10 +62,11 @@ impl ParkedKeys {
         }
     }
 
-    /// Adds an aggregate. Returns whether it is another poison than the known one of this aggregate.
+    /// Adds an aggregate. Returns `false` if this commit, or an earlier one of the aggregate, is already
+    /// known as its poison.
     pub fn add(&mut self, poison: Poison) -> bool {
         let known = self.found.get(&poison.key);
-        // An earlier poison of the aggregate covers a later one.
+        // An earlier poison commit of the aggregate covers a later one.
         let is_new = known.is_none_or(|known| known.offset > poison.offset);
         if is_new {
             self.found.insert(poison.key.clone(), poison);
@@ -73,7 +74,7 @@ impl ParkedKeys {
         is_new
     }
 
-    /// Notes that the database has the aggregates that were added. Returns them.
+    /// Records that the added aggregates are now stored. Returns them.
     pub fn stored(&mut self) -> Vec<Poison> {
         let found: Vec<Poison> = std::mem::take(&mut self.found).into_values().collect();
         self.stored
@@ -81,12 +82,12 @@ impl ParkedKeys {
         found
     }
 
-    /// Forgets the aggregates that were added, and that the database does not have.
+    /// Forgets the added aggregates that are not stored.
     pub fn forget_found(&mut self) {
         self.found.clear();
     }
 
-    /// Notes that an aggregate is no longer parked.
+    /// Removes an aggregate that is no longer parked.
     pub fn remove(&mut self, key: &str) {
         self.stored.remove(key);
     }

@@ -1,8 +1,8 @@
 //! Parking: an event that a build can't apply parks its aggregate.
 //!
 //! The aggregate's later commits wait behind it, in order, in a table; all other aggregates continue. An operator
-//! decides whether the commits are applied (`daybook views retry`) or never will be (`discard`). So of all valid
-//! events that were read, each is either applied or parked.
+//! decides whether the commits are applied (`daybook views retry`) or never will be (`discard`). So every valid event
+//! that was read is either applied or parked.
 
 mod keys;
 pub mod table;

@@ -5,9 +5,9 @@ use crate::{builds::Build, view::Partition};
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
 
-/// Most requests for a retry that are read at once.
+/// Maximum number of requests for a retry that are read at once.
 pub const REQUESTS_MAX: i64 = 100;
-/// The state of an aggregate whose commits an operator wants to be applied.
+/// The state of an aggregate for which an operator has requested a retry.
 pub const REQUESTED: &str = "RETRY";
 
 /// A parked aggregate, as an operator sees it.
@@ -37,7 +37,7 @@ pub struct Parked {
     pub discarded_by: Option<String>,
     /// Why the operator discarded it.
     pub reason: Option<String>,
-    /// Number of waiting commits, with the first one.
+    /// Number of waiting commits, including the first one.
     pub commits: i64,
     /// Number of their events.
     pub events: i64,
@@ -52,7 +52,7 @@ pub struct ParkedCount {
     pub build: i32,
     /// Number of aggregates, without the discarded ones.
     pub keys: i64,
-    /// Number of waiting events, also those of discarded aggregates: the build's rows lack them.
+    /// Number of waiting events, including those of discarded aggregates. The build's rows lack these events.
     pub events: i64,
 }
 
@@ -154,7 +154,8 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// An error's text without characters that Postgres refuses: a refused reason would be stuck, not parked.
+/// An error's text without characters that Postgres refuses. Otherwise Postgres would refuse to park the aggregate, and
+/// its partition would be stuck.
 fn storable(error: &str) -> String {
     error.replace('\0', "\u{fffd}")
 }
@@ -182,8 +183,8 @@ pub async fn waiting(
     .await
 }
 
-/// Removes applied commits of a key, and the key itself if none wait any more. Returns the number of removed commits,
-/// which is smaller if another process has removed some.
+/// Removes applied commits of a key, and the key itself if no commit waits any more. Returns the number of removed
+/// commits, which is smaller than the number of `offsets` if another process has removed some of them.
 pub(crate) async fn remove(
     build: Build,
     key: &ParkedKey,
@@ -237,8 +238,8 @@ pub(crate) async fn state(
     .await
 }
 
-/// Records a failed attempt to apply a parked key's commits; it is parked until the next request. A key that was
-/// discarded meanwhile stays so.
+/// Records a failed attempt to apply a parked key's commits. The key stays parked until the next request; a key that
+/// was discarded meanwhile stays discarded.
 pub(crate) async fn record_failure(
     build: Build,
     key: &ParkedKey,
@@ -263,7 +264,7 @@ pub(crate) async fn record_failure(
     Ok(())
 }
 
-/// The keys that operators want to be applied, with their views and builds, at most [`REQUESTS_MAX`].
+/// The keys for which operators have requested a retry, with their views and builds, at most [`REQUESTS_MAX`].
 pub(crate) async fn requested(pool: &PgPool) -> Result<Vec<(String, i32, ParkedKey)>, sqlx::Error> {
     let stored: Vec<(String, i32, String, i32, String)> = sqlx::query_as(
         "SELECT view_name, build, topic, partition, key FROM view_parked_keys \
@@ -314,7 +315,7 @@ pub async fn list(view: Option<&str>, pool: &PgPool) -> Result<Vec<Parked>, sqlx
     .await
 }
 
-/// Requests that a view's parked keys are applied, or one of them. Returns the number of keys.
+/// Requests a retry of one parked key of a view, or of all keys that are not discarded. Returns the number of keys.
 pub async fn request_retry(
     view: &str,
     key: Option<&str>,
@@ -331,8 +332,8 @@ pub async fn request_retry(
     Ok(requested.rows_affected())
 }
 
-/// Records that a parked key's commits will not be applied, and why. Returns the number of keys: one for each
-/// build in which it is parked.
+/// Records that a parked key's commits will not be applied, and why. Returns the number of keys: one for each build in
+/// which the key is parked.
 pub async fn discard(
     view: &str,
     key: &str,

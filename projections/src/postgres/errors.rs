@@ -15,8 +15,8 @@ const TRANSIENT_STATES: [&str; 9] = [
     "57P03", // the server starts up
     "57P05", // idle for too long
 ];
-/// Classes of transient SQLSTATEs: connections, authorization (an operator can repair it, and the batch is not
-/// the cause), and resources (memory, disk, connections).
+/// Classes of transient SQLSTATEs: connections, authorization (an operator can fix it, and the batch is not the cause),
+/// and resources (memory, disk, connections).
 const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
 /// Classes of SQLSTATEs that a value causes: data exceptions (a number out of range, a NUL in a text), and violated
 /// constraints.
@@ -41,8 +41,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The kind of failure, which decides how the projector continues. An error that only an operator can remove, such
-/// as a missing right or an altered table, is transient: the view continues once it is removed.
+/// The kind of failure, which decides how the projector continues. An error that only an operator can fix, such as a
+/// missing right or an altered table, counts as transient: the view continues once it is fixed.
 pub(super) fn failure(error: &sqlx::Error) -> Failure {
     if matches!(error, sqlx::Error::Encode(_)) {
         return Failure::Value;
@@ -60,7 +60,7 @@ fn is_value_refused(state: &str) -> bool {
     state == INDEX_ENTRY_TOO_LONG || classes.any(|class| state.starts_with(class))
 }
 
-/// Whether a query found no database or no table, because no projector has created it yet.
+/// Whether the database or a table is missing, because no projector has created it yet.
 pub fn is_schema_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| [NO_DATABASE, NO_TABLE].contains(&&*state))
 }

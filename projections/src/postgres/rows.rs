@@ -1,7 +1,7 @@
 //! Rows and keys in Postgres: read by name, written as one array per column.
 //!
 //! A statement's text does not depend on the number of rows, so each is prepared once. Crates that derive such
-//! statements (`sqlx-batch`, `sql-macros-derive`) only insert, or need a database at compile time.
+//! statements (`sqlx-batch`, `sql-macros-derive`) support only inserts, or need a database at compile time.
 
 use crate::{
     builds::Build,
@@ -109,9 +109,9 @@ composite_keys!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
 
 /// The tables of a view in Postgres, as a tuple.
 pub trait PostgresTables<Event>: Send + Sync + 'static {
-    /// Their names.
+    /// The names of the tables.
     const NAMES: &'static [&'static str];
-    /// Whether a row of one of them may be fed by several partitions.
+    /// Whether several partitions may feed one row of any of the tables.
     const IS_SHARED: bool;
 
     /// Loads, folds and writes the rows of a batch, one table after the other.
@@ -184,7 +184,7 @@ where
     let plan = Plan::<T>::new(events)?;
     let table = build.table(T::Row::TABLE);
     match T::FEED {
-        // An aggregate has one partition, and a partition one transaction at a time.
+        // An aggregate has one partition, and each partition has one transaction at a time.
         RowFeed::Versioned(_) | RowFeed::OneAggregate => {}
         RowFeed::SeveralAggregates => lock_rows(&table, connection).await?,
     }
@@ -194,8 +194,8 @@ where
     Ok(())
 }
 
-/// Waits until no other partition's transaction changes the table's rows. A row need not exist yet, so it can't be
-/// locked itself. All transactions lock a view's tables in one order, so two can't wait for each other.
+/// Waits until no other partition's transaction changes the table's rows. A row may not exist yet, so the lock is not
+/// on the row itself. All transactions lock a view's tables in the same order, so they can't deadlock.
 async fn lock_rows(table: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(table)
@@ -232,7 +232,7 @@ where
     Ok(rows.into_iter().map(stored).collect())
 }
 
-/// Writes the rows that differ from what is stored, in the order of their keys.
+/// Writes the rows that differ from the stored rows, in the order of their keys.
 async fn write<T>(
     table: &str,
     changes: &[Change<T::Key, T::Row>],
@@ -270,7 +270,7 @@ where
     Ok(())
 }
 
-/// Number of rows of a build, number of rows that differ in another build, and the first of these.
+/// The number of rows of a build, the number of rows that differ in another build, and the first differing rows.
 pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
 
 async fn compare<T>(

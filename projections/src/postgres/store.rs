@@ -1,8 +1,8 @@
-//! A build in Postgres: rows and checkpoint in one transaction.
+//! A build in Postgres: its rows and its checkpoint are written in one transaction.
 //!
-//! A projector moves a checkpoint only from the offset at which it read it, so one of two concurrent projectors
-//! fails before it reads a row. Partitions are applied side by side; a table whose rows several aggregates feed has
-//! one transaction at a time that loads, folds and writes.
+//! A projector moves a checkpoint only from the offset at which it has read the checkpoint, so one of two concurrent
+//! projectors fails before it reads a row. Partitions are applied concurrently. If several aggregates feed the rows of
+//! a table, only one transaction at a time loads, folds and writes these rows.
 
 use super::{
     errors::{failure, is_reference_missing},
@@ -28,19 +28,21 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// A view whose rows are in Postgres.
 pub trait PostgresView: View {
     /// Statements that create a build's tables and indexes; each does nothing if the table or index exists. `{build}`
-    /// ends the name of each table, and stands in the name of each index.
+    /// ends the name of each table, and is a part of the name of each index.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
     type Tables: PostgresTables<Self::Event>;
 }
 
-/// Most partitions of a build that are applied at once, so that a slow build does not use up the connections.
+/// Maximum number of partitions of a build that are applied at once, so that a slow build does not use up the
+/// connections.
 const APPLIES_MAX: usize = 2;
 
 /// A build of a view in Postgres.
 pub struct PostgresStore<V> {
     pool: PgPool,
-    /// A permit for each transaction. Those of a table with shared rows would wait for each other.
+    /// The permits for transactions. A view with shared rows has one permit, because its transactions would wait for
+    /// each other.
     applies: Semaphore,
     build: Build,
     view: PhantomData<V>,
@@ -96,21 +98,22 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
-    /// Creates the tables of a new build. If all exist, it runs no statement, because `CREATE INDEX IF NOT EXISTS`
+    /// Creates the tables of a new build. If all of them exist, no `CREATE` runs, because `CREATE INDEX IF NOT EXISTS`
     /// would wait for every writer of its table.
     ///
     /// # Errors
-    /// [`StoreError::Dropped`], also for a build that lost a table: `transaction` then replaces it by a new one.
+    /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
+    /// build with a new one.
     async fn create_tables(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let build = self.build;
         let tables = self.tables();
-        // The lock comes before that of the build, so that two nodes can't wait for each other.
+        // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !missing_tables(&tables, connection).await?.is_empty() {
             lock_set_up(connection).await?;
         }
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
-        // Another node may have created them meanwhile.
+        // Another node may have created the tables meanwhile.
         let missing = missing_tables(&tables, connection).await?;
         if missing.is_empty() {
             return Ok(());
@@ -134,7 +137,7 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
-    /// Stores missing checkpoints, so that each can be moved.
+    /// Stores the missing checkpoints, so that each can be moved.
     async fn insert_checkpoints(
         &self,
         checkpoints: &[Checkpoint],
@@ -171,7 +174,7 @@ impl<V: PostgresView> PostgresStore<V> {
         }
         match parked::insert(self.build, partition, step.parked, &mut transaction).await {
             Ok(()) => {}
-            // Another process has applied the key's commits, so this one has old keys.
+            // Another process has applied the key's commits, so the parked keys of this one are outdated.
             Err(error) if is_reference_missing(&error) => {
                 return Err(self.stale(partition, step.from));
             }
@@ -191,7 +194,7 @@ impl<V: PostgresView> PostgresStore<V> {
         }
     }
 
-    /// Moves the checkpoint; `false` if it is not where the step begins.
+    /// Moves the checkpoint; `false` if the stored checkpoint is not at the beginning of the step.
     async fn move_checkpoint(
         &self,
         step: &Step<'_, V::Event>,
@@ -222,7 +225,8 @@ impl<V: PostgresView> PostgresStore<V> {
         connection: &mut PgConnection,
     ) -> Result<(), StoreError> {
         let mut transaction = connection.begin().await?;
-        // This comes first: another process that applies them too waits here, and then finds none.
+        // The commits are removed first: another process that applies the same commits waits here, and then removes
+        // none.
         let removed = parked::remove(self.build, key, commits, &mut transaction).await?;
         if removed != commits.len() {
             transaction.rollback().await?;
@@ -262,7 +266,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         match self.create_tables(&mut transaction).await {
             Ok(()) => {}
             Err(error @ StoreError::Dropped { .. }) => {
-                // It may have replaced the build.
+                // The transaction may have replaced the build.
                 transaction.commit().await?;
                 return Err(error);
             }
@@ -315,8 +319,8 @@ impl<V: PostgresView> Store for PostgresStore<V> {
     }
 }
 
-/// Closes the connection after an error that no value caused. A connection keeps prepared statements, which fail for
-/// ever once somebody has altered their table.
+/// Closes the connection after an error that no value caused. A connection keeps its prepared statements, and these
+/// always fail after their table was altered.
 fn close_after(applied: &Result<(), StoreError>, mut connection: PoolConnection<Postgres>) {
     let failure = applied.as_ref().err().and_then(StoreError::failure);
     match failure {
@@ -370,7 +374,8 @@ pub async fn read_position(
     Ok(checkpoints.into_iter().collect())
 }
 
-/// The error of reading checkpoints. A checkpoint that can't be parsed is not the database's failure.
+/// Converts an error of reading checkpoints. A checkpoint that can't be parsed does not count as a failure of the
+/// database.
 fn unreadable(build: Build, error: sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::ColumnDecode { source, .. } => StoreError::Checkpoint {

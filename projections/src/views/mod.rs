@@ -1,4 +1,4 @@
-//! The views: each is a folder here, and one line of the list below.
+//! The views. Each view has a folder here and a line in the list below.
 
 use crate::registration::Registration;
 

@@ -41,7 +41,7 @@ pub fn credit_note(invoice: &str, customer: Option<&str>, lines: Vec<SaleLine>) 
     }))
 }
 
-/// The event at another time.
+/// Sets the event's time.
 pub fn at(time: Timestamp, mut event: Event) -> Event {
     match &mut event {
         Event::Order(OrderEvent::SaleImported(sale)) => sale.ordered_at = time,
@@ -50,7 +50,7 @@ pub fn at(time: Timestamp, mut event: Event) -> Event {
     event
 }
 
-/// The event in another country.
+/// Sets the event's country.
 pub fn of_country(country: &str, mut event: Event) -> Event {
     match &mut event {
         Event::Order(OrderEvent::SaleImported(sale)) => sale.country = country.into(),

@@ -17,7 +17,7 @@ pub fn from_example<E: ContextEvent>(context: &schemas::Context, example: Exampl
     serde_avro_fast::from_datum_slice(&bytes.unwrap(), &schema).unwrap()
 }
 
-/// An event's fields, without a type of ours.
+/// An event's fields, decoded without our own types.
 pub struct Example {
     pub name: &'static str,
     pub fields: serde_json::Value,

@@ -45,7 +45,7 @@ fn describe(query: &mut Operation) {
         .build();
     let lag = HeaderBuilder::new()
         .description(Some(
-            "Only of a stale answer: for each partition, the number of offsets up to the request's position that the \
+            "Only in a stale answer: for each partition, the number of offsets up to the request's position that the \
              view has not applied, such as `journal.orders/3=17`; `unknown` while the node starts.",
         ))
         .schema(Some(text()))

@@ -23,7 +23,8 @@ use tokio::time::timeout;
 
 /// Longest wait of a query in milliseconds, unless the settings say otherwise.
 pub const WAIT_MS_DEFAULT: u64 = 2_000;
-/// Most requests that wait for one view at once. Others are answered without a wait, as stale if necessary.
+/// Maximum number of requests that wait for one view at once. Further requests are answered without a wait, and marked
+/// as stale if necessary.
 pub const WAITS_MAX: usize = 10_000;
 
 /// A view or job whose queries wait for positions.
@@ -32,9 +33,9 @@ pub struct View {
     pub reader: &'static str,
     /// The progress of the readers of this process.
     pub progress: Progress,
-    /// The names of all journals. A position in any other topic is refused.
+    /// The names of all journals. A position in a topic that is not a journal is refused.
     pub journals: Vec<&'static str>,
-    /// Reads its positions that are stored with its rows; `None` if no other process changes what it answers.
+    /// Reads the positions that are stored with the view's rows; `None` if no other process writes these rows.
     pub stored: Option<ReadStored>,
     /// Longest wait of a query.
     pub wait_max: Duration,
@@ -52,8 +53,8 @@ struct Shared {
     waits: AtomicUsize,
 }
 
-/// The offsets between a view and the positions of a request, by topic and partition; `None` if the view's position
-/// is not known. Empty if the view has applied every position.
+/// The number of offsets by which a view is behind the positions of a request, by topic and partition; `None` if the
+/// view's position is not known. The map is empty if the view has applied every position.
 type Lag = BTreeMap<(String, i32), Option<i64>>;
 
 /// Counts a waiting request.
@@ -75,7 +76,7 @@ impl PositionLayer {
         }
     }
 
-    /// Waits until the view has applied the positions, at most for the time in the settings.
+    /// Waits until the view has applied the positions, at most for [`View::wait_max`].
     async fn wait(&self, positions: Positions) -> Result<Lag, Problem> {
         let Positions(mut wanted) = positions;
         let view = &self.shared.view;

@@ -6,9 +6,9 @@
 //! An answer that the view gives before that has `Daybook-Stale: true`, and `Daybook-Lag` says how far the view is
 //! behind.
 //!
-//! The reader of a view in this process ends waits by its progress. Another process may be the one that moves the
-//! view, so waits that last are ended by the positions that are stored with the view's rows: `polls` reads them, once
-//! for all waits of a view. `positions` parses the header, and `document` describes all this in the OpenAPI document.
+//! The progress of the view's reader in this process ends waits. If another process projects the view, the positions
+//! that are stored with the view's rows end them: `polls` reads these positions, once for all waits of a view.
+//! `positions` parses the header, and `document` describes all this in the OpenAPI document.
 
 mod document;
 mod layer;

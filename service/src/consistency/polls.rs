@@ -1,7 +1,7 @@
 //! Reads the stored positions of a view while requests wait for it: one read at a time for all of them.
 //!
-//! A process whose own reader moves the view ends its waits without a read. So the first read comes early only if
-//! the last wait was ended by a stored position.
+//! If the reader of this process advances the view, its progress ends the waits without a read. So the first read comes
+//! early only if a stored position ended the last wait.
 
 use crate::progress::Progress;
 use futures_util::future::BoxFuture;
@@ -18,9 +18,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Time from a wait's start to its first read, if another process moves the view.
+/// Time from a wait's start to its first read, if another process advances the view.
 pub(super) const INTERVAL_MIN: Duration = Duration::from_millis(5);
-/// Longest time between two reads; the time to the first one, if this process moves the view.
+/// Longest time between two reads; the time to the first read, if this process advances the view.
 pub(super) const INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// Longest time for one read.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,9 +38,9 @@ pub(super) struct Polls {
     progress: Progress,
     read: ReadStored,
     state: Mutex<State>,
-    /// A request begins to wait.
+    /// Notified when a request begins to wait.
     arrived: Notify,
-    /// Whether the last wait was ended by a stored position.
+    /// Whether a stored position ended the last wait.
     is_moved_elsewhere: AtomicBool,
 }
 
@@ -81,7 +81,7 @@ impl Polls {
         PolledWait(self)
     }
 
-    /// Records who has moved the view to the position that ended a wait.
+    /// Records whether another process advanced the view to the position that ended a wait.
     pub fn ended(&self, is_moved_elsewhere: bool) {
         self.is_moved_elsewhere
             .store(is_moved_elsewhere, Ordering::Relaxed);
@@ -129,7 +129,7 @@ impl Polls {
         }
     }
 
-    /// Ends the reads, if nothing waits.
+    /// Ends the reads if no request waits. Returns whether they have ended.
     fn ends(&self) -> bool {
         let mut state = self.lock();
         state.is_running = state.waits > 0;
@@ -154,7 +154,8 @@ impl Polls {
         self.lock().stored = stored;
     }
 
-    /// The waits go on, and their requests are answered as stale. Only the first of several failures is logged.
+    /// Handles a failed read. The waits continue; a query whose wait times out is answered as stale. Only the first of
+    /// several failures is logged.
     fn failed(&self, is_failing: &mut bool, reason: &str) {
         let view = self.reader;
         if !std::mem::replace(is_failing, true) {

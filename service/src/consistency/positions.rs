@@ -11,7 +11,7 @@ pub const DAYBOOK_STALE: HeaderName = HeaderName::from_static("daybook-stale");
 /// Response header of a stale answer: how far the view is behind.
 pub const DAYBOOK_LAG: HeaderName = HeaderName::from_static("daybook-lag");
 
-/// Most positions of one request: a client that passes on all that it has seen needs one per partition.
+/// Maximum number of positions of one request: a client that passes on all that it has seen needs one per partition.
 const POSITIONS_MAX: usize = 1_024;
 
 /// The greatest offset of each partition in a request, by topic and partition.
@@ -19,8 +19,8 @@ const POSITIONS_MAX: usize = 1_024;
 pub struct Positions(pub BTreeMap<(String, i32), i64>);
 
 impl Positions {
-    /// Reads the headers of a request, each with one or several positions separated by commas. If there are two
-    /// positions in one partition, the later one counts, because it includes the other.
+    /// Reads the headers of a request, each with one or several positions separated by commas. Of two positions in one
+    /// partition, the one with the greater offset counts, because it includes the earlier position.
     ///
     /// # Errors
     /// 400: a malformed position, or too many.
@@ -30,7 +30,7 @@ impl Positions {
         for value in headers.get_all(DAYBOOK_POSITION) {
             let text = value.to_str().map_err(|_| malformed("bytes"))?;
             for part in text.split(',').map(str::trim) {
-                // HTTP's lists may have empty members.
+                // A list in an HTTP header may have empty elements.
                 if part.is_empty() {
                     continue;
                 }
@@ -72,7 +72,7 @@ fn malformed(part: &str) -> Problem {
     ))
 }
 
-/// The problem of a header that can't be waited for.
+/// The problem for positions that the service can't wait for.
 pub(super) fn invalid(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "POSITION_INVALID", detail)
 }

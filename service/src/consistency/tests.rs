@@ -1,4 +1,4 @@
-//! Queries that wait, over a router with paused time.
+//! Tests queries that wait for positions, through a router and with paused time.
 
 use super::{
     layer::{PositionLayer, View, WAITS_MAX, wait_for_positions},
@@ -150,7 +150,7 @@ async fn a_query_wakes_at_the_stored_position_if_another_process_moves_the_view(
         let begun = Instant::now();
         let response = query(&router, &format!("journal.orders/0@{offset}")).await;
         assert_eq!(marks(&response), FRESH);
-        // At first nothing shows that another process moves the view.
+        // At first this process does not know that another process advances the view.
         let expected = match offset {
             7 => INTERVAL_MAX,
             _ => INTERVAL_MIN * 3,

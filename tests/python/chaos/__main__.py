@@ -49,7 +49,7 @@ def free_ports(count):
             ports.append(port)
         if len(ports) == count:
             return ports
-    raise SystemExit(f"there are fewer than {count} free ports")
+    raise SystemExit(f"fewer than {count} ports are free")
 
 
 def say(text):

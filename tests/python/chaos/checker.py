@@ -13,7 +13,7 @@ ANSWER_S_MAX = 15.0 + 5.0
 # system's clock during a run.
 CLOCK_TOLERANCE_S = 0.25
 SHOWN_MAX = 20
-# Namespace of command ids: uuid5 of principal, command with product, and idempotency key, each behind its length.
+# Namespace of command ids: uuid5 of principal, command with product, and idempotency key, each preceded by its length.
 COMMAND_NAMESPACE = uuid.UUID("6f1c56a4-2f0b-4d0e-9d8e-7a31c0d4b00c")
 PRINCIPAL, COMMAND = "service:import", "ChangePrice"
 # The log stores kinds of outcomes. This is the HTTP status that a client gets for each.

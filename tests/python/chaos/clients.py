@@ -61,7 +61,7 @@ class Command:
 
 
 class RetryDeadline:
-    """The time at which clients stop retrying. There is none until the last fault has ended."""
+    """The time at which clients stop retrying. It is infinity until all faults have ended."""
 
     def __init__(self):
         self.ends_at = float("inf")

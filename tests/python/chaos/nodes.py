@@ -126,7 +126,7 @@ class Node:
         self.process = None
 
     def kill(self):
-        """SIGKILL."""
+        """Kills the node with SIGKILL."""
         self.restart_if_ended()
         self.begin_disturbance()
         self.process.kill()
@@ -134,7 +134,7 @@ class Node:
         self.forget()
 
     def stop(self):
-        """SIGTERM. The node must end in time."""
+        """Stops the node with SIGTERM. The node must end in time."""
         if self.process is None:
             return
         self.begin_disturbance()
@@ -149,12 +149,12 @@ class Node:
         self.forget()
 
     def pause(self):
-        """SIGSTOP."""
+        """Suspends the node with SIGSTOP."""
         self.begin_disturbance()
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self):
-        """SIGCONT."""
+        """Resumes the node with SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
     def is_ready(self):
@@ -220,7 +220,7 @@ class Broker:
             raise SystemExit(f"{' '.join(script.args)}: {output}")
 
     def kill(self):
-        """SIGKILL."""
+        """Kills the broker with SIGKILL."""
         self.wait(self.run("kill"))
 
     def start(self):

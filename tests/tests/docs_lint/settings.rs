@@ -19,7 +19,7 @@ pub fn setting_names(files: &[File]) -> Result<Vec<String>> {
                 .map(|(field, _)| format!("{section}.{field}")),
         );
     }
-    ensure!(!names.is_empty(), "there are no settings");
+    ensure!(!names.is_empty(), "no settings were found");
     Ok(names)
 }
 
@@ -28,7 +28,7 @@ fn fields(files: &[File], name: &str) -> Result<Vec<(String, String)>> {
     let head = format!("pub struct {name} {{\n");
     let rust = files.iter().filter(|file| file.path.ends_with(".rs"));
     let body = rust.filter_map(|file| file.text.split_once(&head)).next();
-    let (_, body) = body.with_context(|| format!("there is no struct {name}"))?;
+    let (_, body) = body.with_context(|| format!("struct {name} was not found"))?;
     let body = body.split("\n}").next().unwrap_or_default();
     let lines = body
         .lines()

@@ -24,7 +24,7 @@ pub async fn a_copy_of_the_log_is_verified() -> Result<()> {
     );
     ensure!(
         output.stdout.contains(", 0 findings"),
-        "there are findings: {}",
+        "the copy has findings: {}",
         output.stdout
     );
     Ok(())

@@ -100,7 +100,7 @@ pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
         answers.len()
     );
     check_numbers(&answers)?;
-    let last = answers.last().context("there is no line")?;
+    let last = answers.last().context("the response has no lines")?;
     ensure!(last["code"] == "BATCH_STOPPED", "the last line is {last}");
     let mut decided = HashSet::new();
     audit_log::read(deployment, &["--context", "catalog"], |decision| {

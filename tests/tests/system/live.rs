@@ -1,4 +1,4 @@
-//! Live updates: nothing is missing and nothing comes twice, over restarts and at any node, and every end has a reason.
+//! Live updates: a client gets every event once, across restarts and at any node, and each stream ends with a reason.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -19,18 +19,18 @@ use tokio::{
 };
 
 const EVENTS: &str = "/api/v1/customers/eve/events";
-/// Sales of a stream that is resumed at each of its events.
+/// Number of sales of the followed customer. A test resumes its stream at the event of each sale.
 const SALES: usize = 12;
 /// Longest time until a stream ends.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from SIGTERM to the end of a node.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Large sales, together more than the buffers of a connection and a client's queue hold.
+/// Number of large sales. Together they exceed the buffers of a connection and the client's queue.
 const LARGE_SALES: usize = 400;
 /// Lines of a large sale.
 const LARGE_LINES: usize = 600;
 
-/// An answered command.
+/// An imported sale: the order's id, and the position of its commit.
 struct Sold {
     id: String,
     position: String,
@@ -61,7 +61,7 @@ pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_g
     node.kill().await?;
     let node = deployment.serve().await?;
     resumes_at_each(&node, &ids, &expected).await?;
-    // And new events follow behind those from the log.
+    // New events follow the events that are read from the log.
     let mut events = Events::open(node.client(), EVENTS, Some(&ids[SALES / 2])).await?;
     let missed = events.take(SALES - SALES / 2).await?;
     same_events(&missed, &expected[SALES / 2..])?;
@@ -93,7 +93,7 @@ pub async fn an_event_reaches_the_clients_of_every_node(deployment: &Deployment)
                 sold.id
             );
         }
-        // The next event comes to the other node's client.
+        // Each node resumes from the id that the other node sent.
         let (one, other) = (first.last_id.clone(), second.last_id.clone());
         first = Events::open(nodes[0].client(), EVENTS, Some(&other)).await?;
         second = Events::open(nodes[1].client(), EVENTS, Some(&one)).await?;
@@ -122,7 +122,7 @@ pub async fn an_order_is_followed_from_the_position_of_its_command(
         data["lines"].as_array().map(Vec::len) == Some(2),
         "{event:?}"
     );
-    // The order exists for a client that names the command's position, although its view may be behind.
+    // A client that names the command's position finds the order, even if the view has not applied the command yet.
     let request = node.client().request(reqwest::Method::GET, &path);
     let response = request
         .header("daybook-position", &sold.position)
@@ -183,7 +183,7 @@ pub async fn a_stream_that_can_not_begin_is_refused(deployment: &Deployment) -> 
     upgrade("http://page.example")
         .await?
         .problem(403, "ORIGIN_NOT_SERVED")?;
-    // The node notices a while later that an earlier client has gone.
+    // The node notices only after some time that an earlier client has disconnected.
     let second = until("a place for a second client", END_TIMEOUT, async || {
         Ok(match Events::open(client, EVENTS, None).await {
             Ok(second) => Poll::Ready(second),
@@ -205,7 +205,7 @@ pub async fn a_client_that_does_not_read_is_dropped_with_the_reason(
     let node = deployment.serve().await?;
     let last = followed(&node, "first").await?.last_id;
     let socket = TcpSocket::new_v4()?;
-    // The smallest buffer, so that few events are on their way.
+    // The buffer is as small as possible, so that few events are in flight.
     socket.set_recv_buffer_size(4 << 10)?;
     let mut stream = socket.connect(deployment.listen()).await?;
     let request = format!(
@@ -311,7 +311,7 @@ async fn json_line(
     Ok(serde_json::from_str(&line)?)
 }
 
-/// The stream of new events of the customer, who has a sale before.
+/// Imports a first sale of the customer; returns the stream of the customer's later events.
 async fn followed(node: &Node, sale: &str) -> Result<Events> {
     let sold = sell(node.client(), sale, "eve", 1).await?;
     let request = node.client().request(reqwest::Method::GET, EVENTS);
@@ -325,12 +325,12 @@ async fn followed(node: &Node, sale: &str) -> Result<Events> {
     Events::open(node.client(), EVENTS, None).await
 }
 
-/// Resumes behind each id, and compares the events with the expected ones.
+/// Opens a stream after each id, and compares its events with the expected ones.
 async fn resumes_at_each(node: &Node, ids: &[String], expected: &[SseEvent]) -> Result<()> {
     for (index, id) in ids.iter().enumerate() {
         let mut events = Events::open(node.client(), EVENTS, Some(id)).await?;
         let found = events.take(expected.len() - index).await?;
-        same_events(&found, &expected[index..]).with_context(|| format!("behind {id}"))?;
+        same_events(&found, &expected[index..]).with_context(|| format!("after {id}"))?;
     }
     Ok(())
 }
@@ -342,7 +342,7 @@ fn same_events(found: &[SseEvent], expected: &[SseEvent]) -> Result<()> {
             .iter()
             .map(|event| event.data["position"].to_string())
             .collect();
-        // There is no order between partitions.
+        // Events of different partitions come in any order.
         positions.sort();
         positions
     };

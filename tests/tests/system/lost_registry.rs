@@ -120,7 +120,8 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
     registry.has_foreign_only().await
 }
 
-/// The records were decoded with the schemas of the file, so those of the registry are wrong.
+/// The audit trusts the schemas in the node's file, because records were decoded with them. The test alters the file
+/// instead of the registry.
 pub async fn the_audit_compares_the_registry_with_the_known_schemas(
     deployment: &Deployment,
 ) -> Result<()> {

@@ -2,8 +2,8 @@
 //! starts the servers and sets the environment.
 //!
 //! Tests run at the same time, most with a deployment of their own. The tests of [`import`], [`read_models`] and
-//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each group shares a
-//! deployment. The program has a runner of its own, which stops the shared nodes at the end.
+//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each of
+//! these two groups shares a deployment. The program has a runner of its own, which stops the shared nodes at the end.
 
 mod audit_copies;
 mod batch_ends;
@@ -133,7 +133,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests
 }
 
-/// Tests with a deployment of their own, of the views' projectors.
+/// Tests of the views' projectors, each with a deployment of its own.
 fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, view_builds: [

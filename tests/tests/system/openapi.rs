@@ -1,5 +1,5 @@
-//! Requests that `schemathesis` generates from the served OpenAPI document. Every answer must be one that the document
-//! describes, and none may be a failure of the server.
+//! Requests that `schemathesis` generates from the served OpenAPI document. The document must describe every answer,
+//! and no answer may be a server error.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -8,7 +8,7 @@ use system_tests::{Deployment, Node, python::python};
 
 /// Longest time for all requests.
 const TIMEOUT: Duration = Duration::from_secs(240);
-/// Requests per operation in the phase of random ones.
+/// Maximum number of random requests per operation.
 const EXAMPLES_MAX: &str = "12";
 
 pub async fn no_generated_request_gets_an_answer_outside_of_the_document(

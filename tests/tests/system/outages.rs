@@ -19,8 +19,10 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The smallest budget that the settings accept, in bytes.
 const WAITING_BYTES_MAX: u32 = 32 << 20;
-/// So many long lines exceed the budget, but the requests that carry them do not.
+/// Number of requests with one long line each. The requests' own shares fit into the budget, but not together with the
+/// shares of their lines.
 const LONG_LINES: usize = 24;
+/// Length of a long line without its line feed, in bytes: one byte less than the maximum.
 const LONG_LINE_BYTES: usize = (1 << 20) - 1;
 
 const PRODUCTS: &str = "/api/v1/products";
@@ -121,7 +123,7 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
     let mut codes: HashMap<String, usize> = HashMap::new();
     for batch in batches {
         let Ok(answers) = &batch else {
-            // The budget was used up by the others before this request came.
+            // Other requests had used up the budget before this request came.
             ensure!(format!("{batch:?}").contains("OVERLOADED"), "{batch:?}");
             *codes.entry("OVERLOADED".to_owned()).or_default() += 1;
             continue;
@@ -140,7 +142,7 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
     create(&client, "AFTER", None).await?.expect(201).map(drop)
 }
 
-/// Waits until a single request is refused because the budget is used up. The node still reports its health.
+/// Waits until a single request is refused because the budget is used up. The node must still report that it is live.
 async fn used_up(client: &Client) -> Result<()> {
     until("a used-up budget", NOTICE_TIMEOUT, async || {
         // A command that comes before the budget is used up waits for Kafka.
@@ -159,7 +161,7 @@ async fn used_up(client: &Client) -> Result<()> {
     .await
 }
 
-/// A line of almost the greatest length.
+/// A line that creates a product, padded to [`LONG_LINE_BYTES`].
 fn long_line(number: usize) -> String {
     let sku = format!("LONG-{number}");
     let line = json!({"key": sku, "command": "CreateProduct", "body": body_of(&sku)}).to_string();
@@ -246,7 +248,7 @@ impl Outage {
         Ok(answer)
     }
 
-    /// Checks that the answer to a query is a 503 with this code, or a 200 if there is no code.
+    /// Checks that the answer to a query is a 503 with this code, or a 200 if no code is given.
     async fn expect(&self, path: &str, refusal: Option<&str>) -> Result<()> {
         let answer = self.node.client().get(path).await?;
         match refusal {

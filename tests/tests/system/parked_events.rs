@@ -1,4 +1,4 @@
-//! Events that a view can't apply: they park their aggregate, and nothing else.
+//! Events that a view can't apply: the view parks only the aggregate of such an event, and continues with all others.
 
 use crate::void_records::{SALES, sell};
 use anyhow::{Result, ensure};
@@ -10,7 +10,7 @@ use system_tests::{
     totals_by_source, until,
 };
 
-/// The view. Its database refuses one invoice.
+/// The view whose table refuses one invoice.
 const VIEW: &str = "orders_v2";
 /// Longest time until a view shows an order again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
     let warning = "1 events are parked, so the totals of view orders_v2 lack them";
     ensure!(compared.stderr.contains(warning), "{compared:?}");
 
-    // The cause is still there.
+    // The table still refuses the invoice, so a retry fails.
     let retried = deployment.run(&["views", "retry", VIEW, &order]).await?;
     ensure!(retried.code == 1, "{retried:?}");
     views(
@@ -107,7 +107,8 @@ async fn import(node: &Node, invoice: &str) -> Result<String> {
     Ok(answer["id"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Each event that was read is applied, parked or stale, and so many aggregates are parked, with one event each.
+/// Checks that the metrics count `parked` aggregates with one parked event each, and count each event that was read as
+/// applied, parked or stale.
 async fn check_metrics(node: &Node, parked: f64) -> Result<()> {
     until(
         "the number of parked aggregates",

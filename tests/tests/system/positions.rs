@@ -11,9 +11,9 @@ use system_tests::{
     sale::{import_sale, line},
 };
 
-/// Clients, each with a connection to every node.
+/// Number of clients. Each has a connection to every node.
 const CLIENTS: usize = 64;
-/// Writes of each client. Each is followed by one query of every view at every node.
+/// Number of writes of each client. After each write, the client queries every view at every node.
 const WRITES: usize = 20;
 /// A position that no test reaches.
 const FAR: &str = "journal.orders/0@1000000000";
@@ -31,7 +31,7 @@ pub async fn a_query_finds_the_write_of_its_position_at_every_node(
     let clients = (0..CLIENTS).map(|number| write_and_read(&nodes, number));
     let stale: usize = try_join_all(clients).await?.into_iter().sum();
     let queries = CLIENTS * WRITES * nodes.len() * 3;
-    // An answer may say that it is stale while a projector gives way to that of the other node.
+    // An answer may say that it is stale while the projector of one node hands partitions over to the other node's.
     println!("{stale} of {queries} answers were stale and said so");
     ensure!(
         stale < queries / 2,
@@ -89,7 +89,7 @@ pub async fn a_view_without_its_database_gives_no_old_answer_without_a_mark(
             let is_honest = answer.status == 503 || is_stale(&answer);
             ensure!(
                 is_honest,
-                "{path}: an old answer without a mark: {answer:?}"
+                "{path}: an old answer is not marked as stale: {answer:?}"
             );
         }
         proxy.open().await?;
@@ -109,8 +109,8 @@ async fn two_nodes(deployment: &Deployment) -> Result<Vec<Node>> {
     Ok(vec![first, second])
 }
 
-/// Writes, and reads each write from every view at every node. Returns the number of answers that said that they
-/// are stale.
+/// Writes as one client, and reads each write from every view at every node. Returns the number of answers that are
+/// marked as stale.
 async fn write_and_read(nodes: &[Node], number: usize) -> Result<usize> {
     let clients = nodes
         .iter()
@@ -127,7 +127,7 @@ async fn write_and_read(nodes: &[Node], number: usize) -> Result<usize> {
     Ok(stale)
 }
 
-/// Checks the answers of every view to a write. Returns the number of stale ones.
+/// Checks that every view has a write, or that its answer is marked as stale. Returns the number of stale answers.
 async fn check(client: &Client, written: &Write, number: usize, count: usize) -> Result<usize> {
     let Write { id, position } = written;
     let mut stale = 0;
@@ -173,7 +173,7 @@ async fn write(client: &Client, name: &str, count: usize) -> Result<Write> {
     })
 }
 
-/// Letters only.
+/// The name of a country for a client's sales, which has letters only.
 fn country(number: usize) -> String {
     let letter = |digit: usize| char::from(b'a' + u8::try_from(digit % 26).unwrap_or_default());
     format!("Land{}{}", letter(number / 26), letter(number))

@@ -44,7 +44,7 @@ pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
     find_own_write(&node).await?;
     sales += 1;
 
-    // The group divides the partitions of all journals by their number: one projector may have all those of a journal.
+    // The group divides the partitions of all journals together, so one projector may have all partitions of a journal.
     let (mut killed, mut left) = match opened(&second, ORDERS).await? {
         0 => (first, second),
         _ => (second, first),
@@ -56,7 +56,7 @@ pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
         "every event at the other projector",
         MOVE_TIMEOUT,
         async || {
-            // They read several tables one after the other, so they contradict each other while a projector writes.
+            // Both functions read several tables in turn, so they may fail or differ while a projector writes.
             let of_postgres = totals_by_source::of_postgres(deployment).await;
             let of_cql = totals_by_source::of_cql(deployment).await;
             let are_all =
@@ -78,7 +78,7 @@ async fn projector(deployment: &Deployment) -> Result<Node> {
     Node::start(command, "projector", address, &log).await
 }
 
-/// The number of partitions that a projector has opened, of the views with this text in their metrics.
+/// The number of partitions that a projector has opened. Only views whose metrics contain the text `view` count.
 async fn opened(projector: &Node, view: &str) -> Result<usize> {
     let metrics = projector.client().get("/metrics").await?;
     let metrics = metrics.expect(200)?.text.clone();
@@ -88,7 +88,7 @@ async fn opened(projector: &Node, view: &str) -> Result<usize> {
     Ok(lines.count())
 }
 
-/// A query at a node that projects nothing finds the write whose position it names.
+/// Checks that a query at a node that projects nothing finds the write whose position the query names.
 async fn find_own_write(node: &Node) -> Result<()> {
     let command = import_sale("own", &sale("own"));
     let answers = node.client().post_lines(format!("{command}\n")).await?;

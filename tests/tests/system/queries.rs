@@ -12,7 +12,7 @@ use system_tests::{
     totals_by_source::compare_windows,
 };
 
-/// Most pages of a list; every list here has fewer.
+/// Maximum number of pages of a list. Every list here has fewer.
 const PAGES_MAX: usize = 400;
 
 pub async fn a_filtered_list_has_the_matching_orders_newest_first() -> Result<()> {

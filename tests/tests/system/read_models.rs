@@ -12,9 +12,9 @@ use tokio::sync::OnceCell;
 
 /// Longest time for reading the CSV.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// Most pages of a list; every list here has fewer.
+/// Maximum number of pages of a list. Every list here has fewer.
 const PAGES_MAX: usize = 400;
-/// Timelines that are also read over HTTP.
+/// Number of timelines that are also read over HTTP.
 const TIMELINES_READ: usize = 20;
 /// The view of the timelines.
 const TIMELINES: &str = "order_timeline_v1";
@@ -53,7 +53,7 @@ pub async fn the_view_of_customers_has_every_cell_of_the_file() -> Result<()> {
     let sorted = "/api/v1/customers?sort=total&currency=GBP";
     let found = walk(&imported, sorted, "customers", key).await?;
     compare("customers by total", &found, expected)?;
-    // One customer alone has the same cells.
+    // The query for one customer returns the same cells.
     let (_, entry) = expected.first_key_value().context("no customers")?;
     let id = entry["id"].as_str().context("no id")?;
     let customer = imported.node.client();

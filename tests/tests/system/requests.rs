@@ -135,7 +135,7 @@ pub async fn an_unknown_path_method_or_resource_is_refused() -> Result<()> {
     }
     let price = r#"{"price":{"amount":1,"currency":"GBP"}}"#;
     let unknown = "/api/v1/products/NONE/price";
-    let expected = (404, "PRODUCT_NOT_FOUND", "no such product");
+    let expected = (404, "PRODUCT_NOT_FOUND", "create it before");
     refused(client, Method::PUT, unknown, price, expected).await?;
     refusing.check_unchanged().await
 }

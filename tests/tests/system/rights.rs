@@ -120,8 +120,8 @@ pub async fn a_node_without_one_of_the_documented_rights_is_not_ready(
     node.ready().await
 }
 
-/// Waits until a node that lacks a right says so: in the reason why it is not ready, or in its last words. A node that is
-/// ready sells something, because it notices some rights only then.
+/// Waits until a node that lacks a right reports it: in its readiness, or in its log if it has ended. While the node is
+/// ready, imports a sale, because the node notices some missing rights only when it writes.
 async fn names_a_missing_right(node: &Node, number: usize) -> Result<()> {
     let names_it = |text: &str| text.to_lowercase().contains("authoriz");
     let mut sales = 0;
@@ -132,7 +132,7 @@ async fn names_a_missing_right(node: &Node, number: usize) -> Result<()> {
         };
         if ready.status == 200 {
             sales += 1;
-            // A refusal shows in the readiness, too.
+            // If the node refuses the sale, its readiness has the reason.
             let _ = sell(node, &format!("{number} {sales}")).await;
         }
         let says_so = ready.status == 503 && names_it(&ready.text);

@@ -87,7 +87,7 @@ fn consumers(node: &Node) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.starts_with("consume-")).collect())
 }
 
-/// The numbers of views and jobs, each of which reads one journal, and of journals.
+/// The number of views and jobs, each of which reads one journal, and the number of journals that they read.
 async fn readers(node: &Node) -> Result<(usize, usize)> {
     let progress = node.client().get_json("/api/v1/admin/progress").await?;
     let readers = progress["readers"].as_array().context("no readers")?;

@@ -1,4 +1,4 @@
-//! `daybook views`: another build of a view beside the serving one, while queries are answered.
+//! `daybook views`: a view gets another build beside the serving one, and keeps answering queries.
 
 use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
@@ -62,7 +62,7 @@ async fn query(client: Client, stop: &AtomicBool, answers: &AtomicU32) -> Result
     while !stop.load(Ordering::Relaxed) {
         let page = client.get_json("/api/v1/orders?limit=100").await?;
         let found = page["orders"].as_array().context("no orders")?.len();
-        ensure!(found >= SALES, "{found} orders, of at least {SALES}");
+        ensure!(found >= SALES, "{found} orders instead of at least {SALES}");
         client.get_json("/api/v1/customers/1/orders").await?;
         answers.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ async fn serves(deployment: &Deployment, view: &str, expected: i32) -> Result<()
     Ok(())
 }
 
-/// The views have every sale in the builds that serve.
+/// Checks that the serving build of each view has every sale.
 async fn has_all(deployment: &Deployment, node: &mut Node, sales: usize) -> Result<()> {
     node.caught_up().await?;
     let sales = i64::try_from(sales)?;
@@ -119,7 +119,7 @@ pub async fn a_differing_row_is_shown_with_its_events(deployment: &Deployment) -
             compared.stdout
         );
     }
-    // A build that was reset is projected from the start, so the altered row is gone.
+    // A reset drops the build and starts a new one from the beginning of the log, so the altered row is gone.
     deployment
         .run_successfully(&["views", "reset", "orders_v2", "--build", "2"])
         .await?;

@@ -1,4 +1,5 @@
-//! Faults of a view's database that somebody else removes: readiness names each, and the view then continues by itself.
+//! Faults of a view's database: readiness names each fault, and the view continues by itself once the fault is
+//! removed.
 
 use crate::void_records::sell;
 use anyhow::{Result, ensure};
@@ -6,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use std::time::Duration;
 use system_tests::{Deployment, Node, Poll, totals_by_source, until};
 
-/// Longest time until readiness has a fault's reason.
+/// Longest time until readiness names a fault.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed(
@@ -77,7 +78,7 @@ async fn run_all(pool: &PgPool, statements: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the view's component has the reason.
+/// Waits until the view's component in the readiness contains the reason.
 async fn is_named(node: &Node, reason: &str) -> Result<()> {
     until("the reason in readiness", REPORT_TIMEOUT, async || {
         let ready = node.client().get("/health/ready").await?;

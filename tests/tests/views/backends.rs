@@ -35,7 +35,7 @@ pub trait Backend: Sized {
 pub trait StoreBackend: Backend {
     type Store: Store<Event = Event>;
 
-    /// Another handle to a build of the view; it has the builds of `view_builds` only.
+    /// Another handle to a build of the view. The build must be in the list.
     fn store_of(&self, build: i32) -> Self::Store;
 
     /// Another handle to the first build of the view.
@@ -43,14 +43,14 @@ pub trait StoreBackend: Backend {
         self.store_of(1)
     }
 
-    /// The list of builds.
+    /// The Postgres database that has the list of builds.
     fn list(&self) -> &PgPool;
 
     /// The view's products, each with a stamp that changes with every write of its row, unless the write repeats
     /// the stored one.
     async fn products_of(&self, build: i32) -> Vec<(ProductRow, i64)>;
 
-    /// Those of the first build.
+    /// The products of the first build.
     async fn products(&self) -> Vec<(ProductRow, i64)> {
         self.products_of(1).await
     }
@@ -58,7 +58,7 @@ pub trait StoreBackend: Backend {
     /// The view's prices: SKU, currency and amount.
     async fn prices_of(&self, build: i32) -> Vec<(String, String, i64)>;
 
-    /// Those of the first build.
+    /// The prices of the first build.
     async fn prices(&self) -> Vec<(String, String, i64)> {
         self.prices_of(1).await
     }
@@ -87,7 +87,7 @@ pub struct OnPostgres {
 pub struct OnCql {
     name: String,
     cql: Cql,
-    /// The list of builds.
+    /// The Postgres database that has the list of builds.
     pool: PgPool,
 }
 

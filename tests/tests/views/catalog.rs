@@ -1,4 +1,4 @@
-//! The catalog behind its queries: search, prices, suggestions, and the orders of the list.
+//! The queries of the catalog: search, filters by price, suggestions, and the sort orders of the list.
 
 use crate::{
     backends::{OnBoth, run},
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// SKU, description, and price in pence.
 type Product = (&'static str, &'static str, Option<i64>);
 
-/// Several products have one price and one name.
+/// Two of the products have the same price, and two have the same description.
 const PRODUCTS: [Product; 8] = [
     ("85123A", "WHITE HANGING HEART T-LIGHT HOLDER", Some(295)),
     ("21733", "RED HANGING HEART T-LIGHT HOLDER", Some(295)),
@@ -95,7 +95,7 @@ async fn words_find_their_products_and_the_best_match_comes_first() {
         let found = walk(&format!("{api}/products?q=lanterns")).await;
         assert_eq!(sorted(found), ["22224", "22464", "71053", "71053B"]);
         let found = walk(&format!("{api}/products?q=Metal%20lantern&limit=1")).await;
-        // The last one has a similar name only.
+        // The last product lacks a word, so only its similar description finds it.
         assert_eq!(found[3..], ["22224"]);
         assert_eq!(sorted(found[..3].to_vec()), ["22464", "71053", "71053B"]);
         let found = walk(&format!("{api}/products?q=caf%C3%89")).await;
@@ -155,7 +155,7 @@ async fn every_order_has_every_product_once_over_all_pages() {
             assert_eq!(found, rising, "{limit}");
             let found = walk(&format!("{url}&sort=price_desc&currency=GBP")).await;
             assert_eq!(found, falling, "{limit}");
-            // All products have one log time, so the SKU decides.
+            // All products have the same log time, so the SKU decides.
             let mut skus = PRODUCTS.map(|(sku, ..)| sku.to_owned());
             skus.sort();
             skus.reverse();
@@ -218,7 +218,7 @@ async fn a_prefix_suggests_the_names_that_begin_with_it() {
         );
         assert_eq!(suggested("prefix=white%20m&limit=1").await, ["71053"]);
         assert_eq!(suggested("prefix=Caf%C3%A9").await, ["79323P"]);
-        // These are no wild cards.
+        // `%` and `_` are not wildcards in a prefix.
         assert!(suggested("prefix=%25").await.is_empty());
         assert!(suggested("prefix=_hite").await.is_empty());
     })

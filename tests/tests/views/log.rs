@@ -15,7 +15,7 @@ use std::time::Duration;
 pub const PARTITION: i32 = 2;
 /// Partitions of each journal.
 pub const PARTITIONS: i32 = 4;
-/// Most attempts to open a store.
+/// Maximum number of attempts to open a store.
 const OPEN_ATTEMPTS_MAX: usize = 20;
 /// Time between two attempts to open a store.
 const OPEN_INTERVAL: Duration = Duration::from_millis(500);
@@ -78,7 +78,7 @@ pub fn partitions<E: ViewEvent>() -> Vec<Partition> {
         .collect()
 }
 
-/// Applies a batch as it is, with no parked aggregate.
+/// Applies a batch to a view without parked aggregates.
 pub async fn apply_batch<S: Store>(store: &S, batch: &Batch<S::Event>) -> Result<(), StoreError> {
     let events = recorded_events(&batch.commits)?;
     let step = Step {
@@ -90,7 +90,7 @@ pub async fn apply_batch<S: Store>(store: &S, batch: &Batch<S::Event>) -> Result
     store.apply(&step).await
 }
 
-/// Creates the first build of every view, as the first start of a node does, and lets it answer the queries.
+/// Creates the first build of every view, as the first start of a node does, and makes it answer the view's queries.
 pub async fn create_builds(databases: &Databases) {
     let names: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
     registry::create_first_builds(&databases.postgres, &names)

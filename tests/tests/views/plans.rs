@@ -1,4 +1,4 @@
-//! The plans of the list of orders over many rows: no combination of filters reads more than a few pages.
+//! The query plans of the list of orders over many rows: no combination of filters reads more than two pages of rows.
 
 use crate::{
     backends::{OnBoth, run},
@@ -13,17 +13,19 @@ use projections::{
 };
 use serde_json::Value;
 
-/// The build with the rows.
+/// The build whose table has the rows.
 const BUILD: Build = Build::first(OrdersView::NAME);
 /// Rows of the table.
 const ROWS: i64 = 60_000;
 /// Rows of a page in these queries.
 const LIMIT: u32 = 20;
-/// Most rows that a plan may read. A page has a part per kind, and each part reads one row more than the page.
+/// Maximum number of rows that a plan may read. A query has a part per kind, and each part reads one row more than a
+/// page.
 const ROWS_READ_MAX: u32 = 2 * (LIMIT + 1);
 
-/// Orders whose filters are as far apart as they can be: the customer `late` bought once, at the first of all times, in a
-/// country with most orders; the only credit notes are the oldest rows; and `Nowhere` has only the oldest orders.
+/// Fills the table with orders that are hard to find in a list that starts with the newest order. The customer `late`
+/// has one order, the oldest of all, in the country with the most orders. All credit notes are among the 300 oldest
+/// rows, and all orders of the country `Nowhere` are among the 100 oldest.
 async fn fill(pool: &sqlx::PgPool) {
     let table = BUILD.table(OrderRow::TABLE);
     let columns = "order_id, kind, invoice, customer_id, country, ordered_at, currency, total, line_count, version";
@@ -42,7 +44,7 @@ async fn fill(pool: &sqlx::PgPool) {
         .unwrap();
 }
 
-/// The rows that the scans of a plan return or remove.
+/// The number of rows that the scans of a plan return or filter out.
 fn rows_read(plan: &Value) -> f64 {
     let number = |name: &str| plan[name].as_f64().unwrap_or_default();
     let loops = number("Actual Loops").max(1.0);

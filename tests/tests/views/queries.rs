@@ -1,4 +1,4 @@
-//! The views of orders behind their queries, and their totals.
+//! The queries of the views of orders, and the views' totals.
 
 use crate::{
     backends::{OnBoth, run},
@@ -148,7 +148,7 @@ fn newest_first(wanted: impl Fn(&i64) -> bool) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_views_with_totals_have_the_same_ones() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
-        // The totals of a view include an order if its partition was read up to it.
+        // A view's totals include an order once the view has read the order's partition up to it.
         let is_here = |id: &str| of_key(id.as_bytes(), PARTITIONS) == PARTITION;
         let numbers = (0..).filter(|number| is_here(&id(*number))).take(40);
         let numbers: Vec<i64> = numbers.collect();
@@ -264,7 +264,7 @@ async fn an_unknown_customer_has_no_orders() {
     run(async |OnBoth { databases, .. }: &OnBoth| {
         apply(databases, sales(0..6)).await;
         let api = serve(databases).await;
-        // The second one is the partition of orders without a customer.
+        // The second id is the key under which the table keeps orders without a customer.
         for unknown in ["9", "none:2010-12-01", "0"] {
             let walked = walk(&format!("{api}/customers/{unknown}/orders?")).await;
             assert_eq!(walked, [], "customer {unknown}");

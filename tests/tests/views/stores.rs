@@ -343,7 +343,7 @@ async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(ba
                 matches!(opened, Err(StoreError::Dropped { .. })),
                 "{opened:?}"
             );
-            // A projector that does not know of it yet changes nothing.
+            // A projector that has not noticed the loss changes nothing.
             let third = batch(3, 4, vec![created(3, "B")]);
             assert!(apply_batch(&zombie, &third).await.is_err(), "{table}");
         }

@@ -1,4 +1,4 @@
-//! The timeline of an order behind its query.
+//! The query of an order's timeline.
 
 use crate::{
     backends::{OnBoth, run},
@@ -9,7 +9,7 @@ use projections::{Databases, cql::CqlStore, views::order_timeline_v1::OrderTimel
 use schemas::orders::{Event, OrderEvent, SaleImported};
 use serde_json::{Value, json};
 
-/// An order with this number of events; each doubles its total.
+/// Applies an order with this number of events. The total after each event is 100 times the event's version.
 async fn apply(databases: &Databases, events: i64) {
     let event = |version: i64| {
         let sale = SaleImported {

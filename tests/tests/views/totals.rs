@@ -1,4 +1,4 @@
-//! The views with totals per customer and per country behind their queries.
+//! The queries of the views with totals per customer and per country.
 
 use crate::{
     backends::{OnBoth, run},
@@ -71,7 +71,7 @@ async fn walk(url: &str, member: &str) -> Vec<Value> {
     }
 }
 
-/// The expected entries by a key and the currency.
+/// The expected entries, by key and currency.
 fn expected(
     numbers: impl IntoIterator<Item = i64>,
     member: &str,

@@ -88,7 +88,7 @@ async fn read(mut body: BodyDataStream) -> (Vec<Value>, bool) {
 #[track_caller]
 fn check_interrupted(lines: &[Value], is_whole: bool, code: &str) {
     assert!(!is_whole, "the body has a clean end");
-    let (last, answers) = lines.split_last().expect("there is no line");
+    let (last, answers) = lines.split_last().expect("the response has no lines");
     for (number, answer) in (1..).zip(answers) {
         assert_eq!(answer["line"], number, "{answer}");
         assert!(answer.get("code").is_none(), "{answer}");

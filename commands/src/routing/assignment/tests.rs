@@ -212,7 +212,7 @@ fn a_node_evicts_itself_if_another_node_serves_a_partition_that_it_declined() {
         !evicts(&everything(false)),
         "the group may have decided otherwise"
     );
-    // A log that lost records is the same for the other node.
+    // If the log lost records, the other node can't serve it either.
     node.set_statuses(&declined("the log ends before a proved record".into(), 5));
     assert!(!evicts(&share));
     node.set_statuses(&Status::Ended("chain broken: journal.orders/1@7".into()));

@@ -17,7 +17,7 @@ use foldhash::HashSet;
 use schemas::{BodyRef, CommitRef, DecisionRef, NoOp, Origin, Outcome, Timestamp};
 use std::sync::Arc;
 
-/// Most commands whose entries one read of the state store fetches.
+/// Maximum number of commands whose entries one read of the state store fetches.
 const FETCHED_FOR_MAX: usize = 1_024;
 
 impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
@@ -37,7 +37,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             Lookup::Unread => self.unread.push_back(command),
             Lookup::Answer(answer) => self.hold_until_proved(command, answer, true),
             Lookup::InFlight(seq) => self.join(seq, command),
-            // The log has no record of it, so a refusal is final.
+            // The log has no record of the command, so a refusal is final.
             Lookup::Aggregate(base) => match self.check_new(&command, now) {
                 Ok(()) => self.decide_on(command, base, now),
                 Err(refusal) => self.reply(command, Err(refusal)),

@@ -9,7 +9,7 @@ use crate::{
 use schemas::{Announcement, BodyRef, CommitRef, Timestamp};
 
 impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
-    /// The announcement of a new term behind all records read. The same announcement is returned until
+    /// The announcement of a new term, which follows all records read. The same announcement is returned until
     /// it was read as valid or can't become valid. `term` must be fresh.
     pub fn announce(
         &mut self,
@@ -114,7 +114,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
         self.in_flight.clear();
         self.unproved_bytes.clear();
-        // Records that were not handed over yet must not be sent, because they would land behind the end of the
+        // Records that were not handed over yet must not be sent, because they would land after the end of the
         // term.
         self.appends.clear();
         let unproved = self

@@ -1,4 +1,4 @@
-//! The limits at which an owner refuses commands, and that one hot aggregate does not use up all room.
+//! Limits at which an owner refuses commands. One hot aggregate must not use up the room of all others.
 
 use super::fixture::{Log, TestCore, core, deliver, request, submit, take_over};
 use crate::owner::{
@@ -42,7 +42,7 @@ fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
     let answered = replies(&mut core);
     assert_eq!(answered.len(), usize::try_from(HOT).unwrap());
     assert!(answered.iter().all(|(_, answer)| answer.is_ok()));
-    // There is room for it again.
+    // The hot aggregate has room again.
     submit(&mut core, HOT, about("note_A", HOT));
     deliver(&mut core, &mut log);
     let later = replies(&mut core);

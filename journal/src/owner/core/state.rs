@@ -18,13 +18,14 @@ use kafka::{Encoder, appender::RECORD_BYTES_MAX};
 use schemas::{Outcome, Timestamp, ids::CommandId};
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc};
 
-/// Most barriers after which a command is decided again. After one more barrier its client must retry.
+/// Maximum number of barriers after which a command is decided again. After one more barrier its client must retry.
 pub const ATTEMPTS_MAX: u32 = 3;
-/// Refusals of a command's record by the brokers after which the command is refused. After the first one, the record
-/// may have been refused for that of a neighbour in the same batch, or the cause may be gone.
+/// Number of times that the brokers refuse a command's record before the owner refuses the command. One time is not
+/// enough: the brokers may have refused the record because of another record in the same batch, or the cause may be
+/// gone.
 pub(super) const REFUSALS_MAX: u32 = 2;
-/// Most commands of one aggregate without an answer: half of a partition's, so that one hot aggregate
-/// leaves room for the others.
+/// Maximum number of commands of one aggregate without an answer: half of a partition's maximum, so that one hot
+/// aggregate leaves room for the others.
 pub const UNANSWERED_OF_AGGREGATE_MAX: usize = 2_048;
 
 /// A record to append.
@@ -51,7 +52,7 @@ pub struct Outgoing {
 pub struct Counts {
     /// No-ops appended.
     pub no_ops: u64,
-    /// Commands decided again behind a barrier.
+    /// Commands decided again after a barrier.
     pub decided_again: u64,
     /// Commands that joined the same command in flight.
     pub joined: u64,
@@ -61,7 +62,7 @@ pub struct Counts {
 pub struct Core<M: Machine, R, P: OwnerProtocol = CorrectProtocol> {
     pub(super) topic: &'static str,
     pub(super) encoder: Encoder,
-    /// Most bytes of a commit's key and value together.
+    /// Maximum size of a commit's key and value together, in bytes.
     pub(super) record_bytes_max: usize,
     pub(super) tables: IndexTables<M>,
     /// Why the state store can no longer be used, if so.
@@ -118,7 +119,7 @@ pub(super) struct PendingCommand<M: Machine, R> {
     pub(super) attempts: u32,
     /// Whether this owner appended a decision of it that a barrier left without proof.
     pub(super) was_appended: bool,
-    /// The brokers' refusals of its record, if there were any.
+    /// The brokers' refusals of the command's record; `None` if they have not refused it.
     pub(super) refusals: Option<Refusals>,
 }
 
@@ -197,7 +198,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// Sets the most bytes of a commit, key and value together.
+    /// Sets the maximum size of a commit's key and value together, in bytes.
     pub fn set_record_bytes_max(&mut self, bytes: usize) {
         self.record_bytes_max = bytes;
     }

@@ -390,7 +390,7 @@ fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
     assert_eq!(noted(&log), 0);
 }
 
-/// The limit is read again after the first such refusal, so the next attempt can succeed.
+/// The owner reads the limit again after the first refusal for size, so the next attempt can succeed.
 #[test]
 fn a_record_that_was_too_large_is_appended_again() {
     let (mut core, mut log) = refused_twice(BrokerRule::Size);

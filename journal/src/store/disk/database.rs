@@ -27,9 +27,9 @@ pub(super) const FORMAT: u32 = 1;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Bytes of new entries kept in memory before they are flushed.
 const MEMTABLE_BYTES: u64 = 16 << 20;
-/// Bytes of the library's write-ahead log; its minimum.
+/// Maximum size of the library's write-ahead log, in bytes. The library accepts no smaller value.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
-/// Most files that the library keeps open.
+/// Maximum number of files that the library keeps open.
 const FILES_MAX: usize = 256;
 /// The library's threads, which flush and compact.
 const WORKERS: usize = 1;
@@ -37,7 +37,7 @@ const WORKERS: usize = 1;
 const KEYSPACE: &str = "entries";
 /// The number at the beginning of the keys that belong to no partition.
 const NO_PARTITION: u32 = 0;
-/// Most entries of dead numbers that one write removes.
+/// Maximum number of entries of dead numbers that one write removes.
 const DEAD_REMOVED_MAX: usize = 10_000;
 /// Memtables that wait to be flushed, and tables that wait to be merged, before a write waits. Below the
 /// library's own limits (4 and 30), because the library waits forever once its worker has died.
@@ -54,12 +54,12 @@ pub(super) struct Open {
     entries: Keyspace,
     /// Counts openings within the process.
     pub number: u64,
-    /// Held from reading the next number until the write that takes it, so that no two partitions get the same
-    /// number. Only a partition's first write and its emptying take it. Other writers wait for a write that hangs in
-    /// any case, because the library has one write-ahead log.
+    /// Held from reading the next number until the write that takes the number, so that no two partitions get the
+    /// same number. Only a partition's first write and its emptying take this lock. The lock delays no other writer
+    /// further: the library has one write-ahead log, so every writer waits for a write that hangs.
     ///
-    /// Numbers that are reserved in memory would need no lock during the write. But then two writes could land in the
-    /// other order, the lower `next` would stay, and an earlier release would give a number twice.
+    /// If numbers were reserved in memory, no lock would be held during the write. But then two writes could land in
+    /// reverse order, the lower `next` would stay, and an earlier release would give a number twice.
     numbering: Mutex<()>,
     /// Numbers of partitions that were emptied, each with the key at which its remaining entries begin.
     dead: Mutex<Vec<(u32, Vec<u8>)>>,
@@ -208,7 +208,7 @@ impl Open {
         let Some(old) = self.id(name)? else {
             return Ok(None);
         };
-        // Every write has a stamp, so there is no entry without one.
+        // Every write has a stamp, so a store without a stamp has no entries.
         if self.get(old, Table::Meta, STAMP_KEY)?.is_none() {
             return Ok(Some(old));
         }
@@ -278,9 +278,9 @@ impl Open {
     fn give_number(&self, name: &str, batch: &mut fjall::OwnedWriteBatch) -> Result<u32, Failure> {
         let id = self.number_at(own_key(b"next", &[]))?;
         let id = id.unwrap_or(NO_PARTITION + 1);
-        let next = id.checked_add(1).ok_or_else(|| {
-            Failure::Damaged("all numbers of partitions have been given".to_owned())
-        })?;
+        let next = id
+            .checked_add(1)
+            .ok_or_else(|| Failure::Damaged("no partition number is left".to_owned()))?;
         batch.insert(&self.entries, own_key(b"next", &[]), next.to_be_bytes());
         let name = own_key(b"name", name.as_bytes());
         batch.insert(&self.entries, name, id.to_be_bytes());
@@ -292,8 +292,9 @@ impl Open {
             return Ok(None);
         };
         let bytes = found.as_ref().try_into();
-        let bytes =
-            bytes.map_err(|_| Failure::Damaged("a number has not four bytes".to_owned()))?;
+        let bytes = bytes.map_err(|_| {
+            Failure::Damaged("a partition number does not have four bytes".to_owned())
+        })?;
         Ok(Some(u32::from_be_bytes(bytes)))
     }
 

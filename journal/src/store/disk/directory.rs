@@ -18,13 +18,13 @@ const NAME: &str = "daybook-store";
 const MARKER: &str = "format";
 /// The beginning of its content; the number of the format follows.
 const MAGIC: &str = "daybook state store, format ";
-/// Most bytes of the marker that are read.
+/// Maximum number of bytes that are read of the marker.
 const MARKER_BYTES_MAX: u64 = 64;
 /// The library's directory in ours.
 const DATABASE: &str = "database";
-/// Between the name and the number of a directory that was set aside.
+/// The text between the name and the number of a directory that was set aside.
 const ASIDE: &str = ".aside-";
-/// Most directories that are kept after they were set aside; the oldest ones are removed.
+/// Maximum number of directories that are kept after they were set aside. The oldest ones are removed.
 const KEPT_MAX: usize = 2;
 
 /// Our directory, locked.

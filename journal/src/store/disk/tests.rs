@@ -47,7 +47,7 @@ async fn stamp(store: &Arc<dyn StateStore>) -> Option<Vec<u8>> {
     store.clone().stamp().await.unwrap()
 }
 
-/// As after a failed write, but with all earlier writes.
+/// Closes the database as a failed write does, but keeps all earlier writes.
 fn reopen(disk: &Disk) {
     let open = disk.shared.current().unwrap();
     disk.shared.close(&open, None);
@@ -341,7 +341,7 @@ async fn the_entries_of_an_emptied_partition_leave_the_disk_with_later_writes() 
     assert_eq!(disk.shared.current().unwrap().len(), 5);
 }
 
-/// Copies a store, with zeros in the library's write-ahead log behind `kept` bytes.
+/// Copies a store, with zeros in the library's write-ahead log after `kept` bytes.
 fn copy_cut_off(from: &Path, to: &Path, kept: usize) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Most jobs that wait for a thread. More come only from a disk that does not answer.
+/// Maximum number of jobs that wait for a thread. More jobs wait only if the disk does not answer.
 const WAITING_MAX: usize = 4_096;
 
 type Job = Box<dyn FnOnce() + Send>;

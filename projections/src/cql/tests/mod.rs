@@ -1,7 +1,7 @@
-//! Projectors that crash, replay, lag behind as zombies and write late leave the rows of the pure fold.
+//! Tests that projectors that crash, replay, lag behind as zombies or write late leave the rows of the pure
+//! fold.
 //!
-//! The store is a model. Everything between the events and the requests is the code that runs in
-//! production.
+//! The store is a model. All code between the events and the requests is production code.
 
 mod log;
 mod model;
@@ -13,9 +13,9 @@ use model::{Model, Request};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Most commits in a projector's batch.
+/// Maximum number of commits in a projector's batch.
 const BATCH_MAX: usize = 4;
-/// Projectors that run at once.
+/// Number of projectors that run at the same time.
 const PROJECTORS: usize = 3;
 
 #[derive(Debug, Clone, Default)]
@@ -129,7 +129,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// One read or one write of a projector.
+    /// Performs one read or one write of a projector.
     fn go(&mut self, projector: usize, choice: usize) {
         let mut at_work = self.projectors[projector].clone();
         at_work.phase = match at_work.phase {

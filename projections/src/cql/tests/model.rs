@@ -1,4 +1,4 @@
-//! A model of the store: the write of a row with the greatest timestamp wins.
+//! A model of the store: of the writes of a row, the one with the greatest timestamp wins.
 
 use super::log::Row;
 use crate::{

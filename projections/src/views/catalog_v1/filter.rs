@@ -1,4 +1,4 @@
-//! The parameters of the queries for products, and their checks.
+//! The parameters of the queries for products, and their validation.
 
 use super::{
     sort::{After, Sort},
@@ -10,20 +10,20 @@ use serde::Deserialize;
 use service::problem::Problem;
 use utoipa::IntoParams;
 
-/// Longest search text, in bytes.
+/// Maximum length of a search text, in bytes.
 pub const SEARCH_BYTES_MAX: usize = 200;
-/// Most suggestions.
+/// Maximum number of suggestions.
 pub const SUGGESTIONS_MAX: u16 = 20;
-/// Suggestions if the query has no `limit`.
+/// Number of suggestions if the query has no `limit`.
 const SUGGESTIONS_DEFAULT: u16 = 10;
 
-/// Filters, the order, and the page.
+/// The parameters of the list: filters, sort order and page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Words of the description, or a SKU. A misspelt word finds similar ones. Words in quotation marks must follow each
-    /// other; a word after a minus sign must be missing. At most 200 bytes.
+    /// Words of the description, or a SKU. A misspelt word finds similar ones. Words in quotation marks must follow
+    /// each other; a word after a minus sign must be missing. At most 200 bytes.
     #[param(example = "hanging heart", max_length = 200)]
     q: Option<String>,
     /// Only products with a price in this currency, ISO 4217.
@@ -38,11 +38,11 @@ pub(super) struct ListQuery {
     /// Only products with a price, or only products without one.
     #[param(example = true)]
     priced: Option<bool>,
-    /// The order: `relevance` by default if there is a `q`, else `name`. `relevance` needs `q`; `price_asc` and
+    /// The sort order. Default: `relevance` with `q`, `name` without it. `relevance` needs `q`; `price_asc` and
     /// `price_desc` need `currency`.
     #[param(inline, example = "name")]
     sort: Option<Sort>,
-    /// Whether the answer has the counts of all matching products by price.
+    /// Whether the answer has the numbers of all matching products by price.
     #[param(example = true)]
     facets: Option<bool>,
     /// Products per page, 1 to 100; 20 by default.
@@ -52,7 +52,7 @@ pub(super) struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The beginning of a name.
+/// The parameters of the suggestions.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -60,17 +60,17 @@ pub(super) struct SuggestionsQuery {
     /// The beginning of the description, in upper or lower case; 1 to 100 characters.
     #[param(example = "white hang", min_length = 1, max_length = 100)]
     prefix: String,
-    /// Most suggestions, 1 to 20; 10 by default.
+    /// Maximum number of suggestions, 1 to 20; 10 by default.
     #[param(example = 10, minimum = 1, maximum = 20)]
     limit: Option<u16>,
 }
 
-/// A checked [`ListQuery`].
+/// A validated [`ListQuery`].
 #[derive(Debug, PartialEq)]
 pub(super) struct Filter {
-    /// The name of the list with these filters and this order.
+    /// The name of the list with these filters and this sort order: cursors of another list are rejected.
     pub list: String,
-    /// In lower case, without blanks at either end.
+    /// The search text in lower case, trimmed.
     pub search: Option<String>,
     pub currency: Option<String>,
     pub price_min: Option<i64>,
@@ -82,10 +82,10 @@ pub(super) struct Filter {
     pub after: Option<After>,
 }
 
-/// A checked [`SuggestionsQuery`].
+/// A validated [`SuggestionsQuery`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
-    /// In lower case.
+    /// The prefix in lower case.
     pub text: String,
     pub limit: u16,
 }
@@ -165,25 +165,25 @@ fn check_needed(
     let sorts_by_price = match sort {
         Sort::PriceAsc | Sort::PriceDesc => true,
         Sort::Relevance if !has_search => {
-            let detail = "sort=relevance: pass the search text in q, or another order";
+            let detail = "sort=relevance: pass the search text in q, or another sort";
             return Err(refused("SEARCH_REQUIRED", detail));
         }
         Sort::Relevance | Sort::Name | Sort::Newest => false,
     };
     if !has_currency && (sorts_by_price || price_min.is_some() || price_max.is_some()) {
-        let detail = "price_min, price_max, sort=price_asc and sort=price_desc: pass the currency of the prices in currency";
+        let detail = "price_min, price_max, sort=price_asc and sort=price_desc: pass the prices' currency in currency";
         return Err(refused("CURRENCY_REQUIRED", detail));
     }
     if let (Some(min), Some(max)) = (price_min, price_max)
         && min > max
     {
-        let detail = "price_min is above price_max: pass a range";
+        let detail = "price_min is above price_max: pass a price_min that is at most price_max";
         return Err(refused("INVALID_PRICE_RANGE", detail));
     }
     Ok(())
 }
 
-/// Reads the cursor of a list in its order.
+/// Parses the cursor of a list with this sort order.
 fn after(sort: Sort, list: &str, cursor: Option<&str>) -> Result<Option<After>, Problem> {
     Ok(match sort {
         Sort::Relevance => paging::cursor(list, cursor)?.map(After::Relevance),

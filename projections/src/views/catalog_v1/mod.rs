@@ -1,7 +1,7 @@
-//! `catalog_v1`: products with their present prices, in Postgres, for full-text search and suggestions.
+//! `catalog_v1`: products with their current prices, in Postgres, for full-text search and suggestions.
 //!
-//! `query` has the HTTP handlers, `filter` checks their parameters, `sort` has the orders of the list with their cursors,
-//! and `statements` the SQL.
+//! `query` has the HTTP handlers, `filter` checks their parameters, `sort` has the orders of the list with their
+//! cursors, and `statements` the SQL.
 
 mod filter;
 mod query;

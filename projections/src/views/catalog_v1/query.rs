@@ -28,20 +28,20 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The headers of answers that a cache may keep: for 5 seconds, and not for a request that names a position, because the
-/// kept answer may be older.
+/// Headers of answers that a cache may store for 5 seconds. `Vary` keeps a stored answer from a request with another
+/// position, because the stored answer may be older than that position.
 const CACHED: [(HeaderName, &str); 2] = [
     (header::CACHE_CONTROL, "public, max-age=5"),
     (header::VARY, "daybook-position"),
 ];
-/// The filters that make the list read fewer rows.
+/// The filters that reduce the number of rows that the list reads.
 const NARROW: [&str; 4] = ["q", "currency", "price_min", "price_max"];
 
-/// The product.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct ProductPath {
-    /// The product's id. Case counts.
+    /// The product's id; case-sensitive.
     #[param(example = "85123A", min_length = 1, max_length = 64)]
     sku: String,
 }
@@ -52,12 +52,12 @@ pub struct Product {
     /// The product's id.
     #[schema(example = "85123A")]
     pub sku: String,
-    /// May be empty.
+    /// The description; may be empty.
     #[schema(example = "WHITE HANGING HEART T-LIGHT HOLDER")]
     pub description: String,
-    /// The present price; null until the product is priced for the first time.
+    /// The current price; null until the product is priced for the first time.
     pub price: Option<Amount>,
-    /// RFC 3339, in UTC.
+    /// The time at which the product was created: RFC 3339, in UTC.
     #[schema(example = "2026-01-31T08:26:00.000001Z")]
     pub created_at: String,
     /// The aggregate's version.
@@ -68,7 +68,7 @@ pub struct Product {
 /// One page of products.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ProductPage {
-    /// In the order that the query asks for.
+    /// The products, in the requested sort order.
     pub products: Vec<Product>,
     /// Counts of all matching products, on this page and others; null without `facets=true`.
     pub facets: Option<Facets>,
@@ -79,15 +79,15 @@ pub struct ProductPage {
 /// Counts of products by price.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Facets {
-    /// Products with a price.
+    /// Number of products with a price.
     #[schema(example = 3)]
     pub priced: i64,
-    /// Products without a price.
+    /// Number of products without a price.
     #[schema(example = 1)]
     pub unpriced: i64,
-    /// By currency.
+    /// Numbers of products with a price, by currency.
     pub currencies: Vec<CurrencyCount>,
-    /// By currency and price; bands without a product are left out.
+    /// Numbers of products by currency and price band; bands without a product are left out.
     pub price_bands: Vec<PriceBand>,
 }
 
@@ -111,7 +111,7 @@ pub struct PriceBand {
     /// The lowest price of the band, in minor units.
     #[schema(example = 100)]
     pub price_min: i64,
-    /// The highest price of the band, in minor units; null for the band without one.
+    /// The highest price of the band, in minor units; null for the highest band, which has no upper bound.
     #[schema(example = 499)]
     pub price_max: Option<i64>,
     /// Number of products.
@@ -122,7 +122,7 @@ pub struct PriceBand {
 /// Products whose descriptions begin with a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Suggestions {
-    /// By name, A to Z.
+    /// The suggestions by name, A to Z.
     pub suggestions: Vec<Suggestion>,
 }
 
@@ -146,7 +146,8 @@ pub(super) fn routes() -> OpenApiRouter<Databases> {
 
 /// Products, found by words, misspelt words and prices.
 ///
-/// A 400 has the code SEARCH_REQUIRED, CURRENCY_REQUIRED, INVALID_CURRENCY or INVALID_PRICE_RANGE, or one of those below.
+/// A 400 has the code SEARCH_REQUIRED, CURRENCY_REQUIRED, INVALID_CURRENCY or INVALID_PRICE_RANGE, or one of those
+/// below.
 #[utoipa::path(get, path = "/products", tag = "catalog", params(ListQuery), responses(
     (status = 200, description = "One page.", body = ProductPage,
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
@@ -179,7 +180,7 @@ async fn suggest_products(
     Ok((CACHED, Json(Suggestions { suggestions })))
 }
 
-/// One product with its present price.
+/// One product with its current price.
 ///
 /// A 400 has the code INVALID_SKU, a 404 the code PRODUCT_NOT_FOUND.
 #[utoipa::path(get, path = "/products/{sku}", tag = "catalog", params(ProductPath), responses(
@@ -196,7 +197,7 @@ async fn get_product(
     }
     let found = answer(statements::find_one(&databases, &sku)).await?;
     let body = found.map(product).ok_or_else(|| {
-        let detail = format!("no product has the SKU {sku}: pass a SKU from the list");
+        let detail = format!("no product has the SKU {sku}: pass a SKU from GET /api/v1/products");
         Problem::new(StatusCode::NOT_FOUND, "PRODUCT_NOT_FOUND", detail)
     })?;
     let version = body.version;
@@ -216,7 +217,7 @@ async fn find_page(databases: &Databases, filter: &Filter) -> Result<ProductPage
     })
 }
 
-/// The page, and the cursor of the next one in the filter's order.
+/// The matches of the page, and the cursor of the next page in the filter's sort order.
 fn cut(filter: &Filter, matches: Vec<Match>) -> (Vec<Match>, Option<String>) {
     let (list, limit) = (&filter.list, filter.limit);
     match filter.sort {
@@ -228,7 +229,7 @@ fn cut(filter: &Filter, matches: Vec<Match>) -> (Vec<Match>, Option<String>) {
             name: found.row.name.clone(),
             sku: found.row.sku.clone(),
         }),
-        // A list by price has no product without one, because it is in one currency.
+        // A list by price is limited to one currency, so each of its products has a price.
         Sort::PriceAsc | Sort::PriceDesc => paging::cut(list, matches, limit, |found| ByPrice {
             price: found.row.price.unwrap_or_default(),
             sku: found.row.sku.clone(),

@@ -1,4 +1,4 @@
--- Products, for search by words, misspelt words and prefixes. The similarity of words is pg_trgm's.
+-- Products, for search by words, misspelt words and prefixes. pg_trgm computes the similarity of words.
 DO $$
 BEGIN
   CREATE EXTENSION IF NOT EXISTS pg_trgm;
@@ -15,15 +15,15 @@ $$;
 CREATE TABLE IF NOT EXISTS catalog_v1{build} (
   sku         text        COLLATE "C" PRIMARY KEY,
   description text        NOT NULL,
-  -- The beginning of the description in lower case: the order of names, and what prefixes and misspelt words are
-  -- compared with.
+  -- The beginning of the description in lower case. Products are sorted by it, and prefixes and misspelt words are
+  -- compared with it.
   name        text        COLLATE "C" NOT NULL,
   -- Minor units; null until the product is priced for the first time.
   price       bigint,
   currency    text        COLLATE "C",
   created_at  timestamptz NOT NULL,
   version     bigint      NOT NULL,
-  -- A word counts in each form of its stem, and as it is written.
+  -- Each word is indexed as its stem and as it is written.
   words       tsvector    NOT NULL GENERATED ALWAYS AS (
     setweight(to_tsvector('simple', sku), 'A')
       || setweight(to_tsvector('english', description), 'B')
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS catalog_v1{build} (
 
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_words ON catalog_v1{build} USING gin (words);
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_trigrams ON catalog_v1{build} USING gin (name gin_trgm_ops);
--- Each order of the list: a page continues behind the last key of the one before.
+-- One index per sort order of the list: a page continues after the last key of the previous page.
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_name ON catalog_v1{build} (name, sku);
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_price ON catalog_v1{build} (currency, price, sku);
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_time ON catalog_v1{build} (created_at, sku);

@@ -1,4 +1,4 @@
-//! The orders of the list of products, each with the key of its cursors.
+//! The sort orders of the list of products, each with the key of its cursors.
 
 use super::tables::NAME_CHARS_MAX;
 use crate::{paging::SortKey, recorded::is_in_calendar};
@@ -6,32 +6,32 @@ use schemas::{Sku, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The order of the list.
+/// The sort order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
-    /// The best match of `q` first.
+    /// Best match of `q` first.
     Relevance,
     /// By name, A to Z.
     Name,
-    /// The cheapest first.
+    /// Lowest price first.
     PriceAsc,
-    /// The dearest first.
+    /// Highest price first.
     PriceDesc,
-    /// The newest product first.
+    /// Newest product first.
     Newest,
 }
 
-/// The key of [`Sort::Relevance`]; products of one relevance are sorted by SKU.
+/// The key of [`Sort::Relevance`]; products with equal relevance are sorted by SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByRelevance {
-    /// Millionths.
+    /// The relevance, in millionths.
     pub relevance: i64,
     /// The product.
     pub sku: String,
 }
 
-/// The key of [`Sort::Name`]; products of one name are sorted by SKU.
+/// The key of [`Sort::Name`]; products with equal names are sorted by SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByName {
     /// The name.
@@ -40,16 +40,16 @@ pub struct ByName {
     pub sku: String,
 }
 
-/// The key of [`Sort::PriceAsc`] and [`Sort::PriceDesc`]; products of one price are sorted by SKU.
+/// The key of [`Sort::PriceAsc`] and [`Sort::PriceDesc`]; products with equal prices are sorted by SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByPrice {
-    /// Minor units.
+    /// The price, in minor units.
     pub price: i64,
     /// The product.
     pub sku: String,
 }
 
-/// The key of [`Sort::Newest`]; products of one time are sorted by SKU, greatest first.
+/// The key of [`Sort::Newest`]; products with equal times are sorted by SKU, descending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Newest {
     /// Log time of the product's first event.
@@ -58,16 +58,16 @@ pub struct Newest {
     pub sku: String,
 }
 
-/// The last row of the page before, in the list's order.
+/// The sort key of the previous page's last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {
-    /// In [`Sort::Relevance`].
+    /// The key in [`Sort::Relevance`].
     Relevance(ByRelevance),
-    /// In [`Sort::Name`].
+    /// The key in [`Sort::Name`].
     Name(ByName),
-    /// In [`Sort::PriceAsc`] or [`Sort::PriceDesc`].
+    /// The key in [`Sort::PriceAsc`] or [`Sort::PriceDesc`].
     Price(ByPrice),
-    /// In [`Sort::Newest`].
+    /// The key in [`Sort::Newest`].
     Newest(Newest),
 }
 

@@ -13,10 +13,10 @@ use crate::{
 };
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder, Transaction};
 
-/// Least similarity of a search text with a part of a name, from 0 to 1. Two letters of `lantern` may be swapped, or one of
-/// them missing; higher values find fewer misspelt words.
+/// Minimum similarity between a search text and a part of a name, from 0 to 1. At this value, `lantern` is found with
+/// two letters swapped or one letter missing; higher values find fewer misspelt words.
 const SIMILARITY_MIN: &str = "0.45";
-/// The search text's words: as stems, and as they are written. The text is the statement's first parameter.
+/// The words of the search text, both as stems and as they are written. The text is the statement's first parameter.
 const WORDS: &str = "(plainto_tsquery('english', $1) || plainto_tsquery('simple', $1))";
 /// Lower bounds of the price bands after the first one, in minor units.
 pub(super) const PRICE_BANDS: [i64; 4] = [100, 500, 1_000, 5_000];
@@ -26,7 +26,7 @@ pub(super) const PRICE_BANDS: [i64; 4] = [100, 500, 1_000, 5_000];
 pub(super) struct Match {
     #[sqlx(flatten)]
     pub row: ProductRow,
-    /// Millionths; 0 without a search text.
+    /// The relevance, in millionths; 0 without a search text.
     pub relevance: i64,
 }
 
@@ -34,13 +34,13 @@ pub(super) struct Match {
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub(super) struct BandCount {
     pub currency: Option<String>,
-    /// The number of lower bounds in [`PRICE_BANDS`] that are not above the price.
+    /// The index of the price band: the number of lower bounds in [`PRICE_BANDS`] up to the price.
     pub band: Option<i32>,
     pub products: i64,
 }
 
-/// One row more than the page, to know whether there is a next page; and the counts of all matches, if the filter asks
-/// for them. Both are of one snapshot.
+/// Reads one row more than the page, to know whether there is a next page, and the counts of all matches if the filter
+/// asks for them. Both results come from the same snapshot.
 pub(super) async fn find_page(
     databases: &Databases,
     filter: &Filter,
@@ -71,7 +71,7 @@ pub(super) async fn find_one(
     Ok(query.fetch_optional(&databases.postgres).await?)
 }
 
-/// The first products by name whose name begins with a prefix.
+/// The first products, by name, whose names begin with a prefix.
 pub(super) async fn find_by_prefix(
     databases: &Databases,
     prefix: &Prefix,
@@ -91,7 +91,7 @@ fn table(databases: &Databases) -> Result<String, QueryError> {
     Ok(databases.build::<CatalogView>()?.table(ProductRow::TABLE))
 }
 
-/// Begins a transaction in which `<%` finds texts of [`SIMILARITY_MIN`].
+/// Begins a transaction in which `<%` matches texts with a similarity of at least [`SIMILARITY_MIN`].
 async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -120,7 +120,7 @@ fn push_page(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
         Sort::PriceDesc => "price DESC, sku DESC",
         Sort::Newest => "created_at DESC, sku DESC",
     };
-    // A literal, because the plan depends on it.
+    // The limit is a literal, because the plan depends on it.
     let count = filter.limit + 1;
     query.push(format!(" ORDER BY {order} LIMIT {count}"));
 }
@@ -135,12 +135,13 @@ fn push_band_counts(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Fi
     query.push(") AS matches GROUP BY currency, band ORDER BY currency, band");
 }
 
-/// Appends all products that match the filter. It must have the statement's first parameter.
+/// Appends a query for all products that match the filter. Call this before another parameter is bound: [`WORDS`]
+/// refers to the search text as the statement's first parameter.
 fn push_matches(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
     let columns = list(ProductRow::all());
     query.push(format!("SELECT {columns}, "));
     match &filter.search {
-        // All words in any form make a better match than similar letters.
+        // A product with all words of the search, in any form, ranks above one with merely similar letters.
         Some(search) => query
             .push("(1000000 * (word_similarity(")
             .push_bind(search.clone())
@@ -166,7 +167,7 @@ fn push_matches(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter
     };
 }
 
-/// Appends the condition of the rows behind the last one of the page before.
+/// Appends the condition that selects the rows after the previous page's last row.
 fn push_after(query: &mut QueryBuilder<Postgres>, sort: Sort, after: &After) {
     match after {
         After::Relevance(key) => query

@@ -7,7 +7,7 @@ use crate::{
 };
 use schemas::catalog::{Event, ProductEvent};
 
-/// Longest name, in characters. The description may be longer.
+/// Maximum length of a name, in characters. A description may be longer.
 pub const NAME_CHARS_MAX: usize = 100;
 
 /// The view.
@@ -21,9 +21,9 @@ pub struct Products;
 pub struct ProductRow {
     /// The product's id.
     pub sku: String,
-    /// May be empty.
+    /// The description; may be empty.
     pub description: String,
-    /// From [`name_of`].
+    /// The result of [`name_of`].
     pub name: String,
     /// Minor units; `None` until the product is first priced.
     pub price: Option<i64>,
@@ -39,7 +39,7 @@ postgres_row!(ProductRow in "catalog_v1" by [sku] with [
     description, name, price, currency, created_at, version,
 ]);
 
-/// The text that names and prefixes are sorted and compared by: the first [`NAME_CHARS_MAX`] characters of a
+/// The name by which products are sorted and matched with prefixes: the first [`NAME_CHARS_MAX`] characters of the
 /// description, in lower case.
 pub fn name_of(description: &str) -> String {
     let lower = description.to_lowercase();

@@ -18,10 +18,10 @@ use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The filters that make the list read fewer rows.
+/// The filters that reduce the number of rows that the list reads.
 const NARROW: [&str; 1] = ["currency"];
 
-/// The filter and the page.
+/// The parameters of the list: filter and page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -36,7 +36,7 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The sort key of the list: A to Z.
+/// The sort key of the list, ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ByCountry {
     /// The country.
@@ -45,10 +45,10 @@ pub(super) struct ByCountry {
     pub currency: String,
 }
 
-/// A checked [`ListQuery`].
+/// A validated [`ListQuery`].
 #[derive(Debug)]
 struct Filter {
-    /// The name of the list with this filter.
+    /// The name of the list with this filter: cursors of another list are rejected.
     list: String,
     currency: Option<String>,
     limit: u16,
@@ -67,7 +67,7 @@ pub struct CountrySales {
     /// Number of credit notes.
     #[schema(example = 3)]
     pub credit_notes: i64,
-    /// Lines of orders and credit notes.
+    /// Number of lines of orders and credit notes.
     #[schema(example = 1302)]
     pub lines: i64,
     /// Orders plus credit notes, which are below zero.
@@ -149,7 +149,7 @@ async fn find_page(databases: &Databases, filter: &Filter) -> Result<CountryPage
             .push_bind(after.currency.clone())
             .push(")");
     }
-    // A literal, because the plan depends on it.
+    // The limit is a literal, because the plan depends on it.
     let count = filter.limit + 1;
     query.push(format!(" ORDER BY country, currency LIMIT {count}"));
     let rows: Vec<CountryRow> = query
@@ -181,8 +181,8 @@ fn country_sales(row: CountryRow) -> CountrySales {
     }
 }
 
-/// The totals of the whole view. Rows and checkpoints are read in one snapshot, so the totals are exactly those at the
-/// position.
+/// The totals of the whole view. Rows and checkpoints are read in one snapshot, so the totals belong exactly to the
+/// returned position.
 pub(super) async fn totals(databases: &Databases) -> Result<TotalsAt, QueryError> {
     let build = databases.build::<CountrySalesView>()?;
     let (columns, table) = (list(CountryRow::all()), build.table(CountryRow::TABLE));

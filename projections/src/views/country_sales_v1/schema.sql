@@ -1,12 +1,13 @@
--- The totals of each country in each currency. All orders and credit notes feed the rows, so they have sums and extremes
--- only, which do not depend on the order of events. The primary key is the order of the list.
+-- The totals of each country in each currency. All orders and credit notes of a country update the same row, so the row
+-- has only sums, minimums and maximums, which do not depend on the sequence of events. The list is sorted by the
+-- primary key.
 CREATE TABLE IF NOT EXISTS country_sales_v1{build} (
   -- Spelled as in the source.
   country        text        COLLATE "C" NOT NULL,
   currency       text        COLLATE "C" NOT NULL,
   orders         bigint      NOT NULL,
   credit_notes   bigint      NOT NULL,
-  -- Of both.
+  -- Number of lines of orders and credit notes.
   lines          bigint      NOT NULL,
   -- Minor units: orders plus credit notes, which are below zero.
   total          bigint      NOT NULL,

@@ -1,5 +1,5 @@
-//! The fold of events into rows: one row per country and currency. It consists of sums and extremes, so the order
-//! between orders does not matter.
+//! The fold of events into rows: one row per country and currency. A row has only sums, minimums and maximums, so the
+//! sequence in which orders are applied does not matter.
 
 use crate::{
     postgres::{Instant, PostgresView},
@@ -26,7 +26,7 @@ pub struct CountryRow {
     pub orders: i64,
     /// Number of credit notes.
     pub credit_notes: i64,
-    /// Lines of both.
+    /// Number of lines of orders and credit notes.
     pub lines: i64,
     /// Minor units: orders plus credit notes, which are below zero.
     pub total: i64,

@@ -1,4 +1,4 @@
-//! Given events, then rows.
+//! Tests the rows that events produce.
 
 use super::{Countries, CountryRow, CountrySalesView, query::ByCountry};
 use crate::{

@@ -10,7 +10,7 @@ pub use tables::{CustomerRow, Customers, CustomersView};
 
 use crate::registration::Registration;
 
-/// This view in the registry. It has no totals of all orders, because it leaves out those without a customer.
+/// This view in the registry. It provides no totals of all orders, because it leaves out orders without a customer.
 pub(super) const REGISTRATION: Registration =
     Registration::postgres::<CustomersView>(|databases| {
         query::routes().with_state(databases.clone())

@@ -22,10 +22,10 @@ use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The filters that make the list read fewer rows.
+/// The filters that reduce the number of rows that the list reads.
 const NARROW: [&str; 1] = ["currency"];
 
-/// The filter, the order, and the page.
+/// The parameters of the list: filter, sort order and page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -33,7 +33,7 @@ struct ListQuery {
     /// Only totals in this currency, ISO 4217.
     #[param(example = "GBP", min_length = 3, max_length = 3)]
     currency: Option<String>,
-    /// The order: `last_order` by default. `total` needs `currency`.
+    /// The sort order: `last_order` by default. `total` needs `currency`.
     #[param(inline, example = "last_order")]
     sort: Option<Sort>,
     /// Entries per page, 1 to 100; 20 by default.
@@ -43,7 +43,7 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The customer.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct CustomerPath {
@@ -52,26 +52,26 @@ struct CustomerPath {
     id: String,
 }
 
-/// The order of the list.
+/// The sort order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Sort {
-    /// The greatest total first.
+    /// Greatest total first.
     Total,
-    /// The customer with the newest order or credit note first.
+    /// Customer with the newest order or credit note first.
     LastOrder,
 }
 
-/// The key of [`Sort::Total`], within one currency; customers of one total are sorted by id, greatest first.
+/// The key of [`Sort::Total`], within one currency; customers with equal totals are sorted by id, descending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ByTotal {
-    /// Minor units.
+    /// The total, in minor units.
     pub total: i64,
     /// The customer.
     pub customer_id: String,
 }
 
-/// The key of [`Sort::LastOrder`]; entries of one time are sorted by customer and currency, greatest first.
+/// The key of [`Sort::LastOrder`]; entries with equal times are sorted by customer and currency, descending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ByLastOrder {
     /// Time of the last order or credit note.
@@ -82,17 +82,17 @@ pub(super) struct ByLastOrder {
     pub currency: String,
 }
 
-/// The last row of the page before.
+/// The sort key of the previous page's last row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum After {
     Total(ByTotal),
     LastOrder(ByLastOrder),
 }
 
-/// A checked [`ListQuery`].
+/// A validated [`ListQuery`].
 #[derive(Debug)]
 struct Filter {
-    /// The name of the list with this filter and this order.
+    /// The name of the list with this filter and this sort order: cursors of another list are rejected.
     list: String,
     currency: Option<String>,
     sort: Sort,
@@ -109,7 +109,7 @@ pub struct CustomerTotals {
     /// Number of credit notes.
     #[schema(example = 1)]
     pub credit_notes: i64,
-    /// Lines of orders and credit notes.
+    /// Number of lines of orders and credit notes.
     #[schema(example = 312)]
     pub lines: i64,
     /// Orders plus credit notes, which are below zero.
@@ -136,7 +136,7 @@ pub struct CustomerEntry {
 /// One page of customers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CustomerPage {
-    /// One entry per customer and currency, in the order that the query asks for.
+    /// One entry per customer and currency, in the requested sort order.
     pub customers: Vec<CustomerEntry>,
     /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
@@ -148,7 +148,7 @@ pub struct Customer {
     /// Opaque id.
     #[schema(example = "17850")]
     pub id: String,
-    /// By currency, A to Z.
+    /// The totals by currency, A to Z.
     pub totals: Vec<CustomerTotals>,
 }
 
@@ -185,8 +185,9 @@ async fn get_customer(
     let id = paging::text("id", &id)?;
     let rows = answer(find_one(&databases, &id)).await?;
     if rows.is_empty() {
-        let detail =
-            format!("no order or credit note has the customer {id}: pass an id from the list");
+        let detail = format!(
+            "no order or credit note has the customer {id}: pass an id from GET /api/v1/customers"
+        );
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "CUSTOMER_NOT_FOUND",
@@ -208,7 +209,7 @@ impl Filter {
         let cursor = query.cursor.as_deref();
         let after = match sort {
             Sort::Total if currency.is_none() => {
-                let detail = "sort=total: pass the currency of the totals in currency";
+                let detail = "sort=total: pass the totals' currency in currency";
                 let status = StatusCode::BAD_REQUEST;
                 return Err(Problem::new(status, "CURRENCY_REQUIRED", detail));
             }
@@ -295,7 +296,7 @@ fn push_page(query: &mut QueryBuilder<Postgres>, select: &str, filter: &Filter) 
         Sort::Total => "total DESC, customer_id DESC",
         Sort::LastOrder => "last_order_at DESC, customer_id DESC, currency DESC",
     };
-    // A literal, because the plan depends on it.
+    // The limit is a literal, because the plan depends on it.
     let count = filter.limit + 1;
     query.push(format!(" ORDER BY {order} LIMIT {count}"));
 }

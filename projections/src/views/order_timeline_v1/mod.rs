@@ -1,4 +1,4 @@
-//! `order_timeline_v1`: the events of each order in their order, in the CQL store.
+//! `order_timeline_v1`: the events of each order, sorted by version, in the CQL store.
 
 mod query;
 mod tables;

@@ -21,7 +21,7 @@ use service::{
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The page.
+/// The parameters of the query string.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -33,7 +33,7 @@ struct TimelineQuery {
     cursor: Option<String>,
 }
 
-/// The order.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct OrderPath {
@@ -42,16 +42,16 @@ struct OrderPath {
     id: String,
 }
 
-/// The sort key of the list: the first event first.
+/// The sort key of the list, ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ByVersion {
     /// The order's version after the event, from 1.
     pub version: i64,
 }
 
-/// A checked request.
+/// A validated request.
 struct Timeline {
-    /// The name of this order's list.
+    /// The name of this order's list: cursors of another list are rejected.
     list: String,
     order_id: String,
     limit: u16,
@@ -82,7 +82,7 @@ pub struct TimelineEntry {
     /// The country, spelled as in the source.
     #[schema(example = "United Kingdom")]
     pub country: String,
-    /// The order's total after the event; negative if money is given back.
+    /// The order's total after the event; negative if money is refunded.
     pub total: Amount,
     /// Number of lines.
     #[schema(example = 7)]
@@ -92,7 +92,7 @@ pub struct TimelineEntry {
 /// One page of an order's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TimelinePage {
-    /// The first one first.
+    /// The events, oldest first.
     pub events: Vec<TimelineEntry>,
     /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
@@ -102,7 +102,7 @@ pub(super) fn routes() -> OpenApiRouter<Databases> {
     OpenApiRouter::new().routes(routes!(list_events_of_order))
 }
 
-/// The events of an order or a credit note, the first one first.
+/// The events of an order or a credit note, oldest first.
 ///
 /// A 400 has the code INVALID_ORDER_ID, or one of those below.
 #[utoipa::path(get, path = "/orders/{id}/timeline", tag = "orders", params(OrderPath, TimelineQuery),
@@ -124,7 +124,7 @@ async fn list_events_of_order(
         order_id: id,
     };
     let page = answer(find_page(&databases, &timeline)).await?;
-    // An order has at least one event. A page behind a cursor may be empty, if a client altered the cursor.
+    // An order has at least one event. A page after a cursor is empty only if the client altered the cursor.
     match page.events.is_empty() && timeline.after.is_none() {
         true => Err(order::not_found(&timeline.order_id)),
         false => Ok(Json(page)),
@@ -148,8 +148,8 @@ async fn find_page(databases: &Databases, timeline: &Timeline) -> Result<Timelin
     })
 }
 
-/// Reads one row more than the page, to know whether there is a next page. The driver gets them as one page of its own,
-/// so neither side holds the order's other events.
+/// Reads one row more than the page, to know whether there is a next page. The driver's page size is that number of
+/// rows, so neither the driver nor the store loads further events of the order.
 async fn find(databases: &Databases, timeline: &Timeline) -> Result<Vec<EntryRow>, QueryError> {
     let build = databases.build::<OrderTimeline>()?;
     let session = databases.cql.session()?;

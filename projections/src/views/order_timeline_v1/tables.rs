@@ -59,7 +59,7 @@ impl Table for Entries {
     type Event = Event;
     type Key = (String, i64);
     type Row = EntryRow;
-    // A row has one event, so its first event is its last one.
+    // Each row comes from one event, so the version of its last event is that event's version.
     const FEED: RowFeed<EntryRow> = RowFeed::Versioned(|row| row.version);
 
     fn keys(event: &Recorded<'_, Event>) -> Result<Vec<(String, i64)>, FoldError> {

@@ -27,13 +27,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of parts into which the token ring is divided for reading.
 const SCAN_PARTS: i32 = 16;
-/// Most parts read at once.
+/// Maximum number of parts that are read at the same time.
 const SCANS_MAX: usize = 4;
 
 const SCAN: &str = "SELECT order_id, kind, currency, line_count, total, WRITETIME(total) \
     FROM {keyspace}.orders_by_customer_v2{build} WHERE token(customer_id) >= ? AND token(customer_id) <= ?";
 
-/// The page.
+/// The parameters of the query string.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -44,7 +44,7 @@ struct HistoryQuery {
     cursor: Option<String>,
 }
 
-/// The customer.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct CustomerPath {
@@ -53,9 +53,9 @@ struct CustomerPath {
     id: String,
 }
 
-/// A checked request.
+/// A validated request.
 struct History {
-    /// The name of this customer's list.
+    /// The name of this customer's list: cursors of another list are rejected.
     list: String,
     customer: String,
     limit: u16,
@@ -142,11 +142,11 @@ fn summary(row: OrderRow, customer: &str) -> Result<OrderSummary, QueryError> {
     })
 }
 
-/// The totals of the whole view: the token ring is read from one end to the other, in parts.
+/// The totals of the whole view. Reads the token ring from one end to the other, in parts.
 ///
-/// The store has no snapshots, and rows are written meanwhile. But each row carries the offset of its write. The
-/// position is read first, and rows that were written after it are left out. An order that changes after the
-/// position is therefore missing; then the totals differ from the journal's, and another attempt gets a later
+/// The store has no snapshots, and rows are written during the scan. But each row carries the offset of its last write:
+/// the position is read first, and rows that were written after this position are left out. An order that changed
+/// during the scan is therefore missing. The totals then differ from the journal's, and the next attempt reads a later
 /// position.
 pub(super) async fn totals(databases: &Databases, partitions: i32) -> Result<TotalsAt, QueryError> {
     let build = databases.build::<OrdersByCustomer>()?;
@@ -186,7 +186,7 @@ impl Cut<'_> {
     }
 }
 
-/// The totals of the rows in a part of the ring that are before the cut.
+/// The totals of the rows in one part of the ring that were written before the cut.
 async fn scan(
     session: &Session,
     build: Build,
@@ -214,7 +214,7 @@ async fn scan(
     Ok(sums)
 }
 
-/// Both ends of each part of the token ring, which spans all 64-bit numbers.
+/// The first and the last token of each part of the ring. The ring spans all 64-bit numbers.
 fn parts_of_the_ring() -> impl Iterator<Item = (i64, i64)> {
     let width = (1_i128 << 64) / i128::from(SCAN_PARTS);
     (0..SCAN_PARTS).map(move |part| {

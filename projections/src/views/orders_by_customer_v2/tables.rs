@@ -13,7 +13,7 @@ use schemas::{
 
 /// Prefix of the partitions of orders without a customer.
 const NO_CUSTOMER: &str = "none:";
-/// Microseconds of a day.
+/// Microseconds per day.
 const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// The view.
@@ -53,9 +53,9 @@ crate::columns!(OrderRow in "orders_by_customer_v2" by [customer_id, ordered_at_
 
 /// The partition of a customer's orders.
 ///
-/// Orders without a customer are stored, too, because the totals over all partitions include them. They have
-/// one partition per day, so that no partition grows without a limit. If a customer's id begins like such a
-/// partition, the customer's partition has one more colon, with which no day begins.
+/// Orders without a customer are also stored, because the totals over all partitions include them. They have
+/// one partition per day, `none:<yyyy-mm-dd>`, so that no partition grows without a limit. A customer id that begins
+/// with `none:` gets a second colon (`none::`), so that it never equals the partition of a day.
 pub fn partition_of(customer: Option<&str>, ordered_at: Timestamp) -> String {
     // CQL has no empty keys, and an empty id does not identify a customer.
     match customer.filter(|customer| !customer.is_empty()) {
@@ -107,7 +107,7 @@ impl Table for Orders {
         )
     }
 
-    /// Each type of event has the whole order.
+    /// Every event contains the whole order.
     fn apply(
         (customer_id, ordered_at_us, order_id): &(String, i64, String),
         _row: Option<OrderRow>,

@@ -23,10 +23,10 @@ use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The filters that make the list read fewer rows.
+/// The filters that reduce the number of rows that the list reads.
 const NARROW: [&str; 4] = ["customer", "country", "from", "to"];
 
-/// Filters, and the page.
+/// The parameters of the list: filters and page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -40,7 +40,7 @@ struct ListQuery {
     /// Only sales, or only credit notes.
     #[param(inline)]
     kind: Option<Kind>,
-    /// Only orders at this time (RFC 3339) or later.
+    /// Only orders from this time (RFC 3339) on.
     #[param(example = "2010-12-01T00:00:00Z")]
     from: Option<String>,
     /// Only orders before this time (RFC 3339).
@@ -52,7 +52,7 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
-/// The order.
+/// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 struct OrderPath {
@@ -61,10 +61,10 @@ struct OrderPath {
     id: String,
 }
 
-/// A checked [`ListQuery`].
+/// A validated [`ListQuery`].
 #[derive(Debug)]
 struct Filter {
-    /// The name of the list with these filters.
+    /// The name of the list with these filters: cursors of another list are rejected.
     list: String,
     customer: Option<String>,
     country: Option<String>,
@@ -81,7 +81,7 @@ pub struct OrderDetail {
     /// The order without its lines.
     #[serde(flatten)]
     pub order: OrderSummary,
-    /// In the order of the source.
+    /// The lines, in the source's order.
     pub lines: Vec<OrderLine>,
 }
 
@@ -185,9 +185,9 @@ async fn find(databases: &Databases, filter: &Filter) -> Result<Vec<OrderRow>, Q
 
 /// Appends the statement of a page. It reads one row more than the page, to know whether there is a next page.
 ///
-/// It has one part per kind, each sorted and cut like the page. The index of a part begins with the kind and the
-/// query's other equal columns and ends with the list's order, so a part reads no row that it does not return. One
-/// statement over both kinds would need two more indexes for this.
+/// The statement is a union of one part per kind, each with the sort order and the limit of the page. The index of a
+/// part begins with the columns that the filters compare for equality (the kind included) and ends with the sort key,
+/// so a part reads only the rows that it returns. A statement over both kinds would need two more indexes for this.
 fn push_page(query: &mut QueryBuilder<Postgres>, build: Build, filter: &Filter) {
     const NEWEST_FIRST: &str = " ORDER BY ordered_at DESC, order_id DESC LIMIT ";
     let count = filter.limit + 1;
@@ -203,7 +203,7 @@ fn push_page(query: &mut QueryBuilder<Postgres>, build: Build, filter: &Filter) 
         }
         query.push("(");
         push_part(query, build, filter, kind);
-        // A literal, because the plan depends on it.
+        // The limit is a literal, because the plan depends on it.
         query.push(NEWEST_FIRST).push(count).push(")");
     }
     query.push(") AS parts").push(NEWEST_FIRST).push(count);
@@ -240,18 +240,18 @@ fn push_part(query: &mut QueryBuilder<Postgres>, build: Build, filter: &Filter, 
     }
 }
 
-/// The plan of the first page of a build with some filters, in the form of `EXPLAIN (ANALYZE, FORMAT JSON)`. `filters` is a query
-/// string, such as `country=France&kind=SALE`.
+/// The plan of a build's first page, as returned by `EXPLAIN (ANALYZE, FORMAT JSON)`. `filters` is a query string, such
+/// as `country=France&kind=SALE`.
 ///
 /// # Errors
-/// The problem of invalid filters, or of a failed query.
+/// The filters are invalid, or the query fails.
 pub async fn explain_page(
     pool: &PgPool,
     build: Build,
     filters: &str,
 ) -> Result<serde_json::Value, Problem> {
     let uri = format!("/orders?{filters}").parse().map_err(|_| {
-        let detail = "pass filters as in the query of a URL";
+        let detail = "pass filters in the form of a URL's query string";
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_TEXT", detail)
     })?;
     let query = axum::extract::Query::try_from_uri(&uri).map_err(|rejection| {
@@ -280,7 +280,7 @@ struct OrderAndLine {
     line: LineRow,
 }
 
-/// Reads with one statement, so that the order and its lines have the same version.
+/// Reads the order and its lines with one statement, so that both have the same version.
 async fn find_one(databases: &Databases, id: &str) -> Result<Option<OrderDetail>, QueryError> {
     let build = databases.build::<OrdersView>()?;
     let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));
@@ -331,8 +331,8 @@ fn order_line(row: LineRow, currency: &str) -> OrderLine {
     }
 }
 
-/// The totals of the whole view. The money is summed over the lines, which checks the orders' own totals. Rows and
-/// checkpoints are read in one snapshot, so the totals are exactly those at the position.
+/// The totals of the whole view. The amounts are summed over the lines, which checks the orders' own totals. Rows and
+/// checkpoints are read in one snapshot, so the totals belong exactly to the returned position.
 pub(super) async fn totals(databases: &Databases) -> Result<TotalsAt, QueryError> {
     let build = databases.build::<OrdersView>()?;
     let (orders, lines) = (build.table(OrderRow::TABLE), build.table(LineRow::TABLE));

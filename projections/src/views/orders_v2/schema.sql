@@ -28,9 +28,9 @@ CREATE TABLE IF NOT EXISTS orders_v2_lines{build} (
   PRIMARY KEY (order_id, line_number)
 );
 
--- Every list is sorted by (ordered_at, order_id), descending: a page continues behind the last key of the one before. A
--- list is read as one part per kind, so these indexes serve every combination of filters: a part reads only the rows that
--- it returns.
+-- Every list is sorted by (ordered_at, order_id), descending: a page continues after the last key of the previous page.
+-- A list is read as one part per kind, so these indexes serve every combination of filters: a part reads only the rows
+-- that it returns.
 CREATE INDEX IF NOT EXISTS orders_v2{build}_by_kind
   ON orders_v2{build} (kind, ordered_at DESC, order_id DESC);
 CREATE INDEX IF NOT EXISTS orders_v2{build}_by_customer_and_kind

@@ -51,15 +51,15 @@ postgres_row!(OrderRow in "orders_v2" by [order_id] with [
 pub struct LineRow {
     /// The order.
     pub order_id: String,
-    /// From 1.
+    /// The line's number in the order, from 1.
     pub line_number: i32,
     /// The product.
     pub sku: String,
     /// The source's description of the product.
     pub description: Option<String>,
-    /// Signed.
+    /// Pieces, signed.
     pub quantity: i64,
-    /// Millionths of the major unit.
+    /// Price of one piece, in millionths of the major unit.
     pub unit_price: i64,
     /// Minor units, signed.
     pub amount: i64,
@@ -93,7 +93,7 @@ impl Table for Orders {
         row.order_id.clone()
     }
 
-    /// Each type of event has the whole order.
+    /// Every event contains the whole order.
     fn apply(
         order_id: &String,
         _row: Option<OrderRow>,

@@ -189,7 +189,7 @@ pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_it
     };
     let mut node = deployment.commands_with(address[0], set).await?;
     not_ready(&node, "was written with another hash key").await?;
-    // With this key, the repeated command would look like another one under its idempotency key: 422.
+    // With this key, the repeated command would look like another command under the same idempotency key, and get 422.
     post(&node).await?.problem(503, "JOURNAL_UNAVAILABLE")?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
 
@@ -201,7 +201,7 @@ pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_it
     Ok(())
 }
 
-/// Starts a node with every role, whose hash key is not the deployment's.
+/// Starts a node with every role and with another hash key than the deployment's.
 async fn with_other_key(deployment: &Deployment, address: SocketAddr) -> Result<Node> {
     let mut command = deployment.command();
     command

@@ -217,7 +217,7 @@ async fn command(
             .json(&body);
         match request.send().await {
             Ok(response) => {
-                // A load balancer, too, leaves a node that closes its connections.
+                // Like a load balancer, the client leaves a node that closes its connections.
                 let is_closing = response
                     .headers()
                     .get("connection")

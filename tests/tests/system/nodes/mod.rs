@@ -91,7 +91,7 @@ pub async fn a_batch_repeated_at_another_node_gets_the_same_answers(
     for (first, again) in first.iter().zip(&again) {
         ensure!(
             first["status"] == 201 && first["replayed"] == false,
-            "not decided at first: {first}"
+            "the first attempt was not decided: {first}"
         );
         ensure!(
             again["replayed"] == true && again["position"] == first["position"],
@@ -184,7 +184,7 @@ async fn skus(deployment: &Deployment, prefix: &str) -> Result<Vec<String>> {
         let mut skus = (0..).map(|number| format!("{prefix}-{number}"));
         let found =
             skus.find(|sku| of_key(format!("product_{sku}").as_bytes(), partitions) == partition);
-        found.context("there is no end of SKUs")
+        found.context("the numbers ran out before a SKU for each partition was found")
     };
     (0..partitions).map(in_partition).collect()
 }

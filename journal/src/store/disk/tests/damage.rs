@@ -1,4 +1,4 @@
-//! The library's files were damaged, or the disk was full.
+//! The store on disk after the library's files were damaged, or after the disk was full.
 
 use super::*;
 use std::io::{Seek, SeekFrom};
@@ -52,13 +52,13 @@ async fn an_entry_that_is_damaged_makes_the_owners_rebuild_their_stores() {
     assert_eq!(stamp(&other).await, None);
 }
 
-/// Flips every byte of the blocks with entries.
+/// Flips all bits in the first 64 bytes of each table file, where the entries are.
 fn damage_tables(keyspace: &Path) {
     let mut damaged = 0;
     for entry in fs::read_dir(keyspace.join("tables")).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
-        // The end of the file says where its blocks are.
+        // The end of the file stays intact, because the library finds the file's blocks by it.
         for byte in bytes.iter_mut().take(64) {
             *byte = !*byte;
         }
@@ -68,7 +68,7 @@ fn damage_tables(keyspace: &Path) {
     assert!(damaged > 0, "{keyspace:?} has no table");
 }
 
-/// The library reserves space for its journal, so zeros follow the item that a full disk cut off.
+/// The library reserves space for its write-ahead log, so zeros follow the item that a full disk cut off.
 #[tokio::test]
 async fn a_batch_that_a_full_disk_cut_off_is_discarded_and_the_earlier_ones_stay() {
     let folder = tempfile::tempdir().unwrap();
@@ -90,7 +90,8 @@ async fn a_batch_that_a_full_disk_cut_off_is_discarded_and_the_earlier_ones_stay
     assert!(has(&store, b"a").await && has(&store, b"b").await);
 }
 
-/// Writes the beginning of a batch after the last one, up to the length of its item's value, in fjall's format.
+/// Appends the beginning of a batch, in fjall's format, to the library's write-ahead log. The batch is cut off after
+/// the length of its item's value.
 fn begin_batch(journal: &Path) {
     const START: u8 = 1;
     const ITEM: u8 = 2;
