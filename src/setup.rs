@@ -1,7 +1,7 @@
 //! Creates topics and schemas, which must exist before anything is read or written.
 
-mod held_ids;
 pub mod restore;
+mod schema_ids_in_use;
 
 use crate::{config::Config, describe};
 use journal::Source;
@@ -114,7 +114,7 @@ async fn check_registry(
         if !subjects.is_known(&subject, &schema).await? {
             // The log is read only if this node has not used this schema before: the node, its state directory or the
             // schema is new.
-            let held = held_ids::held_ids(admin, kafka).await;
+            let held = schema_ids_in_use::schema_ids_in_use(admin, kafka).await;
             subjects.check_held(&held.map_err(SetupError::Log)?).await?;
             break;
         }

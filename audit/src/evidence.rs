@@ -167,7 +167,7 @@ impl Evidence {
                 self.void_announcements.insert(frame.term, entry.offset);
             }
         }
-        if is_not_an_owners(void.reason) {
+        if is_never_written_by_an_owner(void.reason) {
             let reason = void.reason.to_string();
             return Some(Problem::NotAnOwners { reason });
         }
@@ -256,7 +256,7 @@ impl Evidence {
 }
 
 /// Whether a record with a readable frame is void for a reason that no log of a correct run has.
-fn is_not_an_owners(reason: VoidReason) -> bool {
+fn is_never_written_by_an_owner(reason: VoidReason) -> bool {
     match reason {
         VoidReason::KeyForbidden | VoidReason::KeyMissing | VoidReason::AnnouncementSeq { .. } => {
             true

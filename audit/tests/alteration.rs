@@ -46,7 +46,7 @@ fn for_each_altered_byte(records: &[RecordLine], mut check: impl FnMut(i64, &str
 }
 
 #[test]
-fn an_honest_log_has_no_findings() {
+fn a_log_of_a_correct_run_has_no_findings() {
     let journal = Journal::with_every_kind();
     let report = verify(&copy(&journal.records));
     assert_eq!(problems(&report), Vec::<&str>::new(), "{}", text(&report));

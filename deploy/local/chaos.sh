@@ -27,7 +27,7 @@ chaos() {
   await_servers || fail "the servers of chaos did not start"
   heading "chaos"
   export DEV_SERVER_CONTROL=$local_dir/server.sh
-  without_lock_in_child "$python" -B "$root/tests/python/chaos" --folder "$stack_dir/run" --seconds "$seconds" \
+  without_lock_in_subshell "$python" -B "$root/tests/python/chaos" --folder "$stack_dir/run" --seconds "$seconds" \
     --pause "$pause" ${seed:+--seed "$seed"} || code=$?
   stop_chaos
   trap - EXIT
@@ -39,7 +39,7 @@ chaos() {
   return $code
 }
 
-without_lock_in_child() { (without_lock "$@"); } # COMMAND...
+without_lock_in_subshell() { (without_lock "$@"); } # COMMAND...
 
 # ./dev test has built a binary already, and sets DEV_DAYBOOK.
 chaos_binary() {

@@ -47,7 +47,7 @@ install_tools() { # METHOD: native | docker
   if [ ${#packages[@]} -gt 0 ]; then
     heading "installing ${packages[*]}"
     install_packages "${packages[@]}"
-    if [ $had_postgres = no ]; then retire_new_cluster; fi
+    if [ $had_postgres = no ]; then disable_new_cluster; fi
   fi
   if ! has_tool cargo; then install_rust; fi
 }
@@ -81,7 +81,7 @@ install_packages() { # PACKAGE...
 
 # The package creates a cluster and starts it. Daybook does not use it, so it is stopped and not started at boot;
 # `pg_ctlcluster VERSION NAME start` starts it.
-retire_new_cluster() {
+disable_new_cluster() {
   local as=() version name rest
   command -v pg_lsclusters > /dev/null || return 0
   if [ "$(id -u)" != 0 ]; then as=(sudo); fi

@@ -44,7 +44,7 @@ choose_free_ports() {
   for name in "${port_names[@]}"; do
     candidate=${port[$name]}
     for ((attempts = 0; attempts < attempts_max; attempts++)); do
-      if ! is_taken "$candidate" && ! is_wanted_otherwise "$name" "$candidate"; then break; fi
+      if ! is_taken "$candidate" && ! is_assigned_to_other_service "$name" "$candidate"; then break; fi
       candidate=$((candidate + 1))
     done
     [ "$attempts" -lt "$attempts_max" ] || fail "no free port from ${port[$name]} on for $name"
@@ -55,7 +55,7 @@ choose_free_ports() {
   done
 }
 
-is_wanted_otherwise() { # NAME PORT
+is_assigned_to_other_service() { # NAME PORT
   local other
   for other in "${port_names[@]}"; do
     if [ "$other" != "$1" ] && [ "${port[$other]}" = "$2" ]; then return 0; fi

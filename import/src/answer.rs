@@ -36,7 +36,7 @@ pub enum Outcome {
     /// The command had been executed before, or had nothing to change.
     Already,
     /// The product exists with another description, which is kept.
-    DescribedOtherwise,
+    DescriptionDiffers,
     /// The command violates a rule or can't be read. A repetition will be refused as well.
     Refused {
         /// Stable code.
@@ -79,7 +79,7 @@ impl Answer {
             200 => Outcome::Already,
             201..=299 if self.replayed => Outcome::Already,
             201..=299 => Outcome::New,
-            409 if self.code.as_deref() == Some(PRODUCT_EXISTS) => Outcome::DescribedOtherwise,
+            409 if self.code.as_deref() == Some(PRODUCT_EXISTS) => Outcome::DescriptionDiffers,
             _ if self.is_about_the_command() => Outcome::Refused {
                 reason: self.reason(),
                 code: self.code.unwrap_or_else(|| OTHER_CODE.to_owned()),
@@ -119,7 +119,7 @@ impl OutcomeCounts {
         match outcome {
             Outcome::New => self.new += 1,
             Outcome::Already => self.already += 1,
-            Outcome::DescribedOtherwise => {
+            Outcome::DescriptionDiffers => {
                 self.already += 1;
                 self.described_otherwise += 1;
             }
@@ -164,7 +164,7 @@ mod tests {
         );
         assert_eq!(outcome(&accepted.replace("201", "200")), Outcome::Already);
         let exists = r#"{"line":1,"status":409,"code":"PRODUCT_EXISTS","title":"x"}"#;
-        assert_eq!(outcome(exists), Outcome::DescribedOtherwise);
+        assert_eq!(outcome(exists), Outcome::DescriptionDiffers);
         assert_eq!(
             outcome(
                 r#"{"line":7,"status":422,"code":"LINE_QUANTITY_ZERO","title":"t","detail":"d","replayed":true}"#
@@ -223,7 +223,7 @@ mod tests {
                 reason: String::new(),
             });
         }
-        counts.count(&Outcome::DescribedOtherwise);
+        counts.count(&Outcome::DescriptionDiffers);
         assert_eq!(counts.refused_by_code.len(), CODES_MAX + 1);
         assert_eq!(counts.refused_by_code[OTHER_CODE], 3);
         assert_eq!(counts.answered(), CODES_MAX as u64 + 4);

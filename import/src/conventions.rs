@@ -139,7 +139,7 @@ impl Survey {
             Some(PossibleOrders::MonthFirst) => self.month_first.add(line, fields.date),
             Some(PossibleOrders::DayFirst) => self.day_first.add(line, fields.date),
             Some(PossibleOrders::Either) => self.either.add(line, fields.date),
-            Some(PossibleOrders::SameEitherWay) | None => {}
+            Some(PossibleOrders::SameDay) | None => {}
         }
         let ids = [fields.invoice, fields.stock_code, fields.customer];
         for (rows, id) in self.ids.iter_mut().zip(ids) {
@@ -178,14 +178,14 @@ impl Survey {
             ("with c".into(), self.lower_case),
         )?;
         Ok(Conventions {
-            dates: judge_dates(self.month_first, self.day_first, self.either, dates)?,
+            dates: determine_date_order(self.month_first, self.day_first, self.either, dates)?,
             decimal_ids,
             lower_case_cancellations: lower_case == Some(true),
         })
     }
 }
 
-fn judge_dates(
+fn determine_date_order(
     month_first: Rows,
     day_first: Rows,
     either: Rows,

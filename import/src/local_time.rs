@@ -42,7 +42,7 @@ pub enum PossibleOrders {
     /// The date exists in both orders, as two different days.
     Either,
     /// The date exists in both orders, as the same day.
-    SameEitherWay,
+    SameDay,
 }
 
 /// The time zone in which local times are resolved.
@@ -91,7 +91,7 @@ pub fn possible_orders(text: &str) -> Option<PossibleOrders> {
     let DateParts { first, second, .. } = DateParts::of(text).ok()?;
     let is = |month: i8, day: i8| (1..=12).contains(&month) && (1..=31).contains(&day);
     match (is(first, second), is(second, first)) {
-        (true, true) if first == second => Some(PossibleOrders::SameEitherWay),
+        (true, true) if first == second => Some(PossibleOrders::SameDay),
         (true, true) => Some(PossibleOrders::Either),
         (true, false) => Some(PossibleOrders::MonthFirst),
         (false, true) => Some(PossibleOrders::DayFirst),
@@ -188,7 +188,7 @@ mod tests {
             ("12/13/2010 8:26", Some(PossibleOrders::MonthFirst)),
             ("13/12/2010 8:26", Some(PossibleOrders::DayFirst)),
             ("1/12/2010 8:26", Some(PossibleOrders::Either)),
-            ("12/12/2010 8:26", Some(PossibleOrders::SameEitherWay)),
+            ("12/12/2010 8:26", Some(PossibleOrders::SameDay)),
             ("13/13/2010 8:26", None),
             ("0/1/2010 8:26", None),
             ("2010-12-13 8:26", None),

@@ -172,7 +172,7 @@ impl Sender {
         while let Some(answered) = stream.next().await? {
             self.outcomes.count(&answered.outcome);
             match &answered.outcome {
-                Outcome::New | Outcome::Already | Outcome::DescribedOtherwise => {}
+                Outcome::New | Outcome::Already | Outcome::DescriptionDiffers => {}
                 Outcome::Refused { reason, .. } | Outcome::Failed { reason, .. } => {
                     let Answered { line, key, .. } = &answered;
                     self.rejects.add_command(*line, key, reason)?;

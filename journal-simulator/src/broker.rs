@@ -214,7 +214,7 @@ impl Broker {
     }
 
     /// Makes the broker unavailable until this time.
-    pub fn stop_until(&self, until_ms: u64) {
+    pub fn make_unavailable_until(&self, until_ms: u64) {
         self.state().away_until_ms = until_ms;
     }
 

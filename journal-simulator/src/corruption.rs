@@ -77,7 +77,7 @@ pub(super) async fn read_without_a_term<P: OwnerProtocol>(
     let (_, to) = announced[index + 1];
     let index = |offset: i64| usize::try_from(offset).expect("offsets are not below 0");
     records.drain(index(from)..index(to));
-    environment.sim.count(CoveragePoint::TermCutOut);
+    environment.sim.count(CoveragePoint::TermRemoved);
     let observed = read::<P>(environment, records).await;
     let later = observed
         .commits

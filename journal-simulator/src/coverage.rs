@@ -67,7 +67,7 @@ coverage_points! {
     /// An owner ended, because its store belongs to another log.
     StoreRefused "stores of other logs refused"
     /// An owner resumed from its store.
-    StoreKept "starts from a store"
+    StoreResumed "starts from a store"
     /// An owner emptied its store.
     StoreRebuilt "stores rebuilt"
     /// A node was killed.
@@ -113,7 +113,7 @@ coverage_points! {
     /// A stream returned no records for a while.
     ReadSilence "silences of streams"
     /// The broker was unavailable.
-    BrokerAway "brokers unavailable"
+    BrokerUnavailable "brokers unavailable"
     /// A node could not reach the broker.
     Isolation "nodes cut off"
     /// Many faults came together.
@@ -139,7 +139,7 @@ coverage_points! {
     /// An altered log was read.
     LogAltered "altered logs"
     /// A log without one of its terms was read.
-    TermCutOut "logs without a term"
+    TermRemoved "logs without a term"
     /// The broker did not report the end of a log.
     EndUnknown "ends not reported"
     /// A subscriber joined the shared reader.

@@ -98,7 +98,7 @@ impl<P: OwnerProtocol> FaultInjector<P> {
 
     async fn repair_all(mut self) {
         self.sim.end_faults();
-        self.broker.stop_until(0);
+        self.broker.make_unavailable_until(0);
         self.sim.storm_until(0);
         while let Some((_, repair)) = self.repairs.pop_first() {
             self.repair(repair).await;
@@ -191,8 +191,8 @@ impl<P: OwnerProtocol> FaultInjector<P> {
                     .store(until_ms, Ordering::Relaxed);
             }
             Action::StopBroker => {
-                self.sim.count(CoveragePoint::BrokerAway);
-                self.broker.stop_until(self.until(AWAY_MS_MAX));
+                self.sim.count(CoveragePoint::BrokerUnavailable);
+                self.broker.make_unavailable_until(self.until(AWAY_MS_MAX));
             }
             Action::Storm => {
                 self.sim.count(CoveragePoint::Storm);
@@ -238,7 +238,7 @@ impl<P: OwnerProtocol> FaultInjector<P> {
             StoreFault::Replace => {
                 node.kill().await;
                 let is_ahead = self.sim.rng().chance(500);
-                if node.store.make_foreign(is_ahead) {
+                if node.store.replace_with_other_log(is_ahead) {
                     self.sim.count(CoveragePoint::StoreForeign);
                 }
                 // Its owner must refuse it before the operator deletes it.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 /// A store in memory whose writes the test can delay, and whose reads of one entry the test can let fail.
-pub(crate) struct UnrulyStore {
+pub(crate) struct ControlledStore {
     store: Arc<Memory>,
     pub is_open: watch::Sender<bool>,
     /// Whether a write is waiting for `is_open`.
@@ -37,7 +37,7 @@ pub(crate) struct UnrulyStore {
     unreadable: Mutex<Option<&'static str>>,
 }
 
-impl UnrulyStore {
+impl ControlledStore {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             store: Arc::default(),
@@ -60,7 +60,7 @@ impl UnrulyStore {
     }
 }
 
-impl StateStore for UnrulyStore {
+impl StateStore for ControlledStore {
     fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
         self.store.clone().stamp()
     }
@@ -222,16 +222,16 @@ impl TestNode {
 
     /// Waits until its owner has this status.
     pub async fn is(&self, expected: Status) {
-        self.comes_to(|status| *status == expected).await;
+        self.reaches_status(|status| *status == expected).await;
     }
 
     /// Waits until its owner serves.
     pub async fn serves(&self) {
-        self.comes_to(is_serving).await;
+        self.reaches_status(is_serving).await;
     }
 
     /// Waits until its owner has an expected status.
-    pub async fn comes_to(&self, is_expected: impl FnMut(&Status) -> bool) {
+    pub async fn reaches_status(&self, is_expected: impl FnMut(&Status) -> bool) {
         let mut status = self.handle.status();
         let reached = status.wait_for(is_expected);
         let reached = tokio::time::timeout(LONG_ENOUGH, reached)

@@ -26,7 +26,7 @@ async fn an_owner_without_a_thread_retries_and_reports_the_reason() {
         Status::TakingOver(reason) => reason.contains("can't be started now"),
         _ => false,
     };
-    node.comes_to(says_why).await;
+    node.reaches_status(says_why).await;
     let mut status = node.handle.status();
     status.wait_for(is_serving).await.unwrap();
     assert_eq!(unstarted.load(Ordering::Relaxed), 0);
@@ -45,7 +45,7 @@ async fn an_owner_waits_for_a_slot_before_it_reads_the_log() {
         Status::TakingOver(reason) => reason.contains("other take-overs"),
         _ => false,
     };
-    node.comes_to(waits).await;
+    node.reaches_status(waits).await;
     node.does_not_serve_for_long().await;
     assert_eq!(
         harness.environment.broker.end(),

@@ -2,7 +2,7 @@
 //! written or that belongs to another log, an owner that steps down with a command in flight, a clock
 //! that is wrong for a while. No other faults happen.
 
-use crate::harness::{Harness, TestNode, UnrulyStore, every_task_waits};
+use crate::harness::{ControlledStore, Harness, TestNode, every_task_waits};
 use journal::owner::{Answer, Refusal, Status};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -20,8 +20,8 @@ const MANY: usize = 45;
 
 /// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
 /// an entry that can't be read; and a write of earlier changes is still in progress.
-async fn in_mid_recovery() -> (Harness, Arc<UnrulyStore>, TestNode) {
-    let (mut harness, store) = (Harness::new(), UnrulyStore::new());
+async fn in_mid_recovery() -> (Harness, Arc<ControlledStore>, TestNode) {
+    let (mut harness, store) = (Harness::new(), ControlledStore::new());
     let first = harness.start(0, store.clone());
     for key in [B, C, D] {
         harness.set(&first, key, 1, 0).await;
@@ -87,7 +87,7 @@ async fn a_partly_folded_batch_is_never_saved() {
 async fn stepping_down(
     harness: &mut Harness,
 ) -> (TestNode, oneshot::Receiver<Result<Answer, Refusal>>) {
-    let node = harness.start(0, UnrulyStore::new());
+    let node = harness.start(0, ControlledStore::new());
     harness.set(&node, B, 1, 0).await;
     let mut answer = harness.submit(&node, B, 2, 1).await;
     every_task_waits().await;

@@ -129,7 +129,7 @@ impl SimStore {
 
     /// Replaces the store with the store of another log, which is ahead or has other content. Returns `false` if the
     /// store has no entry that distinguishes logs.
-    pub fn make_foreign(&self, is_ahead: bool) -> bool {
+    pub fn replace_with_other_log(&self, is_ahead: bool) -> bool {
         let mut state = self.state();
         let entry_key = (Table::Meta, STAMP_KEY.to_vec());
         let Some(stamp) = state.entries.get_mut(&entry_key) else {
@@ -228,7 +228,7 @@ impl StateStore for SimStore {
         let stamp = state.entries.get(&entry_key).cloned();
         drop(state);
         if stamp.is_some() {
-            self.sim.count(CoveragePoint::StoreKept);
+            self.sim.count(CoveragePoint::StoreResumed);
         }
         Box::pin(ready(Ok(stamp)))
     }

@@ -109,7 +109,7 @@ async fn read(
     if spans.is_empty() {
         return Ok(());
     }
-    let mut reader = BoundedReader::start(&source.kafka, "genesis", topic, &spans, Fetch::Sparing)?;
+    let mut reader = BoundedReader::start(&source.kafka, "genesis", topic, &spans, Fetch::Small)?;
     let is_known = |reader: &BoundedReader, partition: i32, start: &PartitionStart| {
         // Control records may follow a partition's last record.
         start.is_known() || reader.position(partition) == Some(start.end)

@@ -37,9 +37,9 @@ const DESIGN: Design = Design {
     announcing: Announcing::AfterReading,
     serving: Serving::AfterReading,
     reading: Reading::Everything,
-    retrying: Retrying::BehindBarrier,
+    retrying: Retrying::AfterBarrier,
     speculating: Speculating::Dropped,
-    asking: Asking::BehindProof,
+    asking: Asking::AfterProof,
     naming: Naming::Fresh,
     bounds: Bounds {
         terms: [2, 1],

@@ -34,7 +34,7 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest wait until a new topic has settled. Brokers learn of a new topic one after the other, and a loaded
 /// broker becomes the leader of a partition late.
-const CREATION_SETTLES_WITHIN: Duration = Duration::from_secs(30);
+const TOPIC_READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait until a partition has another leader.
 const LEADER_SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two attempts while a topic has not settled.
@@ -110,7 +110,7 @@ impl Admin {
     /// Checks a topic that exists, and that each partition's leader answers. Repeats the check for a bounded time until
     /// the topic has settled. Returns the topic's number of partitions.
     async fn check_settled(&self, spec: &TopicSpec) -> Result<i32, AdminError> {
-        settled(CREATION_SETTLES_WITHIN, || async move {
+        settled(TOPIC_READY_TIMEOUT, || async move {
             let found = self.partitions(spec.name).await?;
             let expected = match spec.partitions {
                 Partitions::Fixed(partitions) => partitions,
@@ -439,7 +439,7 @@ mod tests {
             "{answer:?}"
         );
         let refused = async || Err::<(), _>(refused("journal.orders", &"not allowed"));
-        let answer = settled(CREATION_SETTLES_WITHIN, refused).await;
+        let answer = settled(TOPIC_READY_TIMEOUT, refused).await;
         assert!(
             matches!(answer, Err(AdminError::Refused { .. })),
             "{answer:?}"

@@ -26,9 +26,9 @@ pub use polling::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 
 /// Maximum number of batches that are read ahead of the reader.
 const BATCHES_AHEAD_MAX: usize = 2;
-/// Maximum size of a fetch with [`Fetch::Sparing`], in bytes. A broker sends at least one producer batch,
+/// Maximum size of a fetch with [`Fetch::Small`], in bytes. A broker sends at least one producer batch,
 /// even if it is larger.
-const SPARING_BYTES: usize = 64 << 10;
+const SMALL_FETCH_BYTES: usize = 64 << 10;
 
 /// How much is fetched ahead of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Fetch {
     /// Large batches, for a reader that needs all records.
     Ahead,
     /// Small batches, for a reader that needs the first records only.
-    Sparing,
+    Small,
 }
 
 /// A reader of some partitions of one topic. Dropping it stops its thread.
@@ -151,10 +151,10 @@ pub(crate) fn config(
     }
     match fetch {
         Fetch::Ahead => {}
-        Fetch::Sparing => {
+        Fetch::Small => {
             config
                 .set("queued.min.messages", "1")
-                .set("fetch.message.max.bytes", SPARING_BYTES.to_string());
+                .set("fetch.message.max.bytes", SMALL_FETCH_BYTES.to_string());
         }
     }
     config

@@ -12,7 +12,8 @@ mod watchdog;
 pub use self::{leaving::OtherMembers, watchdog::Watchdog};
 
 use self::{
-    leaving::Leaver, rejoin::RejoinBackoff, suspend::SuspendDetector, watchdog::StarvationDetector,
+    leaving::LeavingMember, rejoin::RejoinBackoff, suspend::SuspendDetector,
+    watchdog::StarvationDetector,
 };
 use crate::{
     prefix::TopicPrefix,
@@ -112,7 +113,7 @@ enum Phase {
     /// The brokers fenced the client, which will be replaced at this time.
     Fenced(Instant),
     /// The member has left the group until the watchdog is fed again.
-    Starved,
+    Stalled,
 }
 
 impl ClientContext for Hints {
@@ -345,9 +346,9 @@ impl Member {
             }
             let reason = starvation.reason_to_leave(&self.watchdog, Instant::now());
             phase = match (phase, reason) {
-                (Phase::Member, Some(reason)) => self.starved(&consumer, &reason),
-                (Phase::Starved, Some(_)) => Phase::Starved,
-                (Phase::Starved, None) => self.fed_again(&consumer),
+                (Phase::Member, Some(reason)) => self.leave_stalled(&consumer, &reason),
+                (Phase::Stalled, Some(_)) => Phase::Stalled,
+                (Phase::Stalled, None) => self.rejoin_after_stall(&consumer),
                 (Phase::Member, None) => match self.fenced(&consumer, &mut backoff) {
                     Some(at) => Phase::Fenced(at),
                     None => Phase::Member,
@@ -382,7 +383,7 @@ impl Member {
     }
 
     /// Leaves the group, because the process makes no progress.
-    fn starved(&self, consumer: &BaseConsumer<Hints>, reason: &str) -> Phase {
+    fn leave_stalled(&self, consumer: &BaseConsumer<Hints>, reason: &str) -> Phase {
         tracing::error!(
             member = self.name,
             group = self.group,
@@ -398,11 +399,11 @@ impl Member {
                 self.name, self.group
             ));
         });
-        Phase::Starved
+        Phase::Stalled
     }
 
-    fn leaver(&self) -> Leaver<'_> {
-        Leaver {
+    fn leaver(&self) -> LeavingMember<'_> {
+        LeavingMember {
             group: &self.group,
             name: &self.name,
             protocol: self.settings.group_protocol,
@@ -410,12 +411,12 @@ impl Member {
     }
 
     /// Joins the group again with the client that has left it.
-    fn fed_again(&self, consumer: &BaseConsumer<Hints>) -> Phase {
+    fn rejoin_after_stall(&self, consumer: &BaseConsumer<Hints>) -> Phase {
         match self.subscribe(consumer) {
             Ok(()) => Phase::Member,
             Err(error) => {
                 tracing::warn!(member = self.name, %error, "failed to join the group again, retrying");
-                Phase::Starved
+                Phase::Stalled
             }
         }
     }

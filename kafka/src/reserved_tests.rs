@@ -35,7 +35,7 @@ fn configs(settings: &KafkaSettings) -> Vec<ClientConfig> {
         appender::config(settings, 1_000),
         publisher::config(settings, "publisher"),
         consumer::config(settings, "reader", Fetch::Ahead, Ends::BehindRecords),
-        consumer::config(settings, "reader", Fetch::Sparing, Ends::All),
+        consumer::config(settings, "reader", Fetch::Small, Ends::All),
         group(GroupProtocol::Classic),
         group(GroupProtocol::Consumer),
     ]

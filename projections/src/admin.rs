@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Longest wait for a build to catch up with the serving build. While events arrive, either build may be ahead.
-const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two comparisons of the two builds' positions.
-const LEVEL_INTERVAL: Duration = Duration::from_millis(200);
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
 /// Time from the moment a build stops serving until its tables are dropped. A process reads the list of builds every
 /// second, then a query may wait 3 s for a connection and 10 s for its statement.
 const DRAIN_TIME: Duration = Duration::from_secs(15);
@@ -125,7 +125,7 @@ pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(),
     if let Some(serving) = entries.iter().find(|one| one.state == State::Serving) {
         let target = (known.operations)(databases, build);
         let serving = (known.operations)(databases, serving.build);
-        wait_until_level(&*target, &*serving).await?;
+        wait_until_caught_up(&*target, &*serving).await?;
     }
     let mut transaction = databases.postgres.begin().await?;
     registry::switch(name, build, &mut transaction).await?;
@@ -133,23 +133,23 @@ pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(),
     Ok(())
 }
 
-/// Waits until a build has read everything that the serving build has read, at most [`LEVEL_TIMEOUT`].
-async fn wait_until_level(
+/// Waits until a build has read everything that the serving build has read, at most [`CATCH_UP_TIMEOUT`].
+async fn wait_until_caught_up(
     target: &dyn BuildOperations,
     serving: &dyn BuildOperations,
 ) -> Result<(), AdminError> {
     let started = Instant::now();
     loop {
-        match check_level(target, serving).await {
-            Err(AdminError::Behind { .. }) if started.elapsed() < LEVEL_TIMEOUT => {
-                tokio::time::sleep(LEVEL_INTERVAL).await;
+        match check_caught_up(target, serving).await {
+            Err(AdminError::Behind { .. }) if started.elapsed() < CATCH_UP_TIMEOUT => {
+                tokio::time::sleep(CATCH_UP_INTERVAL).await;
             }
             checked => return checked,
         }
     }
 }
 
-async fn check_level(
+async fn check_caught_up(
     target: &dyn BuildOperations,
     serving: &dyn BuildOperations,
 ) -> Result<(), AdminError> {
@@ -188,9 +188,9 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
     let entry = entries
         .iter()
         .find(|entry| entry.view == name && entry.build == build);
-    let served_lately = entry.is_some_and(|entry| entry.state == State::Previous);
+    let was_serving = entry.is_some_and(|entry| entry.state == State::Previous);
     mark_as_dropped(&databases.postgres, name, build).await?;
-    if served_lately {
+    if was_serving {
         tokio::time::sleep(DRAIN_TIME).await;
     }
     (known.operations)(databases, build).drop_tables().await

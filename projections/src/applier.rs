@@ -49,18 +49,18 @@ pub(crate) struct Applier<S> {
     reports: Reports,
     checkpoint: Checkpoint,
     parked: ParkedKeys,
-    length: PartLength,
+    length: PartLimit,
 }
 
 /// Maximum number of commits that are applied at once. It is halved after a timeout, so that a batch that took too long
 /// is retried in smaller parts, and doubled again after successes.
 #[derive(Debug)]
-struct PartLength {
+struct PartLimit {
     commits_max: usize,
     successes: u32,
 }
 
-impl PartLength {
+impl PartLimit {
     fn new() -> Self {
         Self {
             commits_max: BATCH_COMMITS_MAX,
@@ -103,7 +103,7 @@ impl<S: Store> Applier<S> {
             reports,
             checkpoint,
             parked,
-            length: PartLength::new(),
+            length: PartLimit::new(),
         };
         // Every counter is exported from the start.
         let labels = labels(applier.store.build());
@@ -274,7 +274,7 @@ impl<S: Store> Applier<S> {
             has_new |= self.parked.add(poison);
         }
         if self.parked.is_over_limit() {
-            self.parked.forget_found();
+            self.parked.discard_found();
             return Ok(Next::Wait(StoreError::TooManyParked {
                 build: self.store.build(),
                 source: Box::new(error),

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_the_client_has_is_a_304() {
+    async fn a_conditional_get_of_an_unchanged_resource_returns_304() {
         let known = ["\"3\"", "W/\"3\"", "\"2\", \"3\"", "*"];
         for condition in known {
             let (status, tag, body) = answer("/order", Some(condition)).await;

@@ -278,7 +278,7 @@ impl<S: Store> Projector<S> {
                 finished = work.workers.join_next(), if !work.workers.is_empty() => {
                     let Some(finished) = finished else { continue };
                     match finished {
-                        Ok((applier, Ok(()))) => work.give_back(applier),
+                        Ok((applier, Ok(()))) => work.return_applier(applier),
                         Ok((_, Err(error))) => return Ended::Store(error),
                         Err(error) => return Ended::Worker(error),
                     }
@@ -376,7 +376,7 @@ impl<S: Store> Work<S> {
         }
     }
 
-    fn give_back(&mut self, applier: Applier<S>) {
+    fn return_applier(&mut self, applier: Applier<S>) {
         if let Some(queue) = self.queues.get_mut(&applier.partition()) {
             queue.applier = Some(applier);
         }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 const MAINTENANCE_DATABASE: &str = "postgres";
 /// Key of the advisory lock held while tables are created, in either database. Without the lock, one of two nodes that
 /// create the same table at once would fail, and some CQL stores would create two tables with one name.
-const SET_UP_LOCK: i64 = 0x6461_7962_6f6f_6b01;
+const SCHEMA_CREATION_LOCK: i64 = 0x6461_7962_6f6f_6b01;
 /// The tables that all views share, with a version for each change. sqlx's own lock belongs to a connection, which
 /// would keep the lock after a failure; our lock ends with the transaction.
 static SHARED_TABLES: LazyLock<Migrator> = LazyLock::new(|| {
@@ -33,7 +33,7 @@ pub(crate) async fn begin_with_tables(
     let mut transaction = begin_creating_database(pool).await?;
     // Checks for the tables first, because a role that may read and write may lack the right to create them.
     if !has_shared_tables(&mut transaction).await? {
-        lock_set_up(&mut transaction).await?;
+        lock_schema_creation(&mut transaction).await?;
         SHARED_TABLES
             .run_direct(None, &mut *transaction, false)
             .await
@@ -48,9 +48,9 @@ pub(crate) async fn begin_with_tables(
 ///
 /// # Errors
 /// Postgres's error.
-pub(crate) async fn lock_set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn lock_schema_creation(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(SET_UP_LOCK)
+        .bind(SCHEMA_CREATION_LOCK)
         .execute(connection)
         .await?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::{
     builds::{Build, RegistryError},
-    parking::{KEYS_MAX, ParkedCommit, ParkedKey},
+    parking::{PARKED_KEYS_MAX, ParkedCommit, ParkedKey},
     recorded::{FoldError, Recorded},
     view::{Partition, ViewEvent},
 };
@@ -138,7 +138,9 @@ pub enum StoreError {
         reason: String,
     },
     /// So many aggregates of a partition can't be applied that the view or its tables must be at fault.
-    #[error("more than {KEYS_MAX} aggregates of a partition can't be applied to {build}: {source}")]
+    #[error(
+        "more than {PARKED_KEYS_MAX} aggregates of a partition can't be applied to {build}: {source}"
+    )]
     TooManyParked {
         /// The build.
         build: Build,

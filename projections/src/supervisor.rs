@@ -143,7 +143,7 @@ impl Supervisor {
         let wanted = self.wanted(&entries);
         // The old projectors are stopped first: the progress of the previous build must not end the wait of a query
         // that the new build answers.
-        self.stop_others(&wanted).await;
+        self.stop_unwanted(&wanted).await;
         self.databases.serving.set(&entries);
         for (build, share) in wanted {
             if !self.running.contains_key(&build)
@@ -155,7 +155,7 @@ impl Supervisor {
                 self.running.insert(build, (share, running));
             }
         }
-        self.pass_requests_on().await?;
+        self.forward_retry_requests().await?;
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl Supervisor {
     }
 
     /// Stops the projectors of dropped builds and those whose share has changed, and removes those that have ended.
-    async fn stop_others(&mut self, wanted: &BTreeMap<Build, Share>) {
+    async fn stop_unwanted(&mut self, wanted: &BTreeMap<Build, Share>) {
         let is_stopped = |build: &Build, share: &Share, running: &Running| {
             wanted.get(build) != Some(share) || running.has_ended()
         };
@@ -220,7 +220,7 @@ impl Supervisor {
     }
 
     /// Passes requests for parked keys to their projectors, and counts the parked keys.
-    async fn pass_requests_on(&mut self) -> Result<(), sqlx::Error> {
+    async fn forward_retry_requests(&mut self) -> Result<(), sqlx::Error> {
         let pool = &self.databases.projectors;
         let counts = parked::counts(pool).await?;
         for build in self.running.keys() {

@@ -26,7 +26,7 @@ pub fn check(
     if more.is_some() || !is_ours(&media_type) {
         return Err(unsupported(other_type.0, other_type.1));
     }
-    if !parts.all(is_no_other_charset) {
+    if !parts.all(has_no_other_charset) {
         let detail = "Content-Type: send the body in UTF-8";
         return Err(unsupported(CHARSET_NOT_UTF_8, detail));
     }
@@ -44,7 +44,7 @@ pub fn check(
 }
 
 /// Whether a parameter of a media type is not `charset`, or is the charset UTF-8.
-fn is_no_other_charset(parameter: &str) -> bool {
+fn has_no_other_charset(parameter: &str) -> bool {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     !name.trim().eq_ignore_ascii_case("charset")
         || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")

@@ -3,7 +3,7 @@
 //! The schemas come from the nodes' files of known schemas. If no file has an id of the log, this program's own schema
 //! is registered under that id, provided that it decodes the records.
 
-use super::held_ids::samples;
+use super::schema_ids_in_use::samples;
 use crate::config::Config;
 use anyhow::{Context, bail, ensure};
 use kafka::{

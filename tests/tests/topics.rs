@@ -267,7 +267,7 @@ async fn a_bounded_read_ends_where_the_topic_did_at_its_start() {
     within(publisher.publish(OWNERS.name, &record("c")))
         .await
         .unwrap();
-    let reader = BoundedReader::start(&settings, "test", OWNERS.name, &[span], Fetch::Sparing);
+    let reader = BoundedReader::start(&settings, "test", OWNERS.name, &[span], Fetch::Small);
     let mut reader = reader.unwrap();
     let mut values = Vec::new();
     while let Some(records) = within(reader.next()).await.unwrap() {

@@ -53,7 +53,7 @@ struct Results {
 pub async fn run(arguments: Arguments) -> Result<Value> {
     let arguments = Arc::new(arguments);
     let sent = Arc::new(AtomicU64::new(0));
-    let other = start_other_load(&arguments, &sent);
+    let other = start_background_load(&arguments, &sent);
     let (started, sent_before) = (Instant::now(), sent.load(Ordering::Relaxed));
     let next = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
@@ -146,7 +146,7 @@ async fn pair(client: &reqwest::Client, url: &str, sku: &str) -> Result<bool> {
 }
 
 /// Sends batches of sales at the offered rate, until it is aborted.
-fn start_other_load(
+fn start_background_load(
     arguments: &Arc<Arguments>,
     sent: &Arc<AtomicU64>,
 ) -> Option<JoinHandle<Result<()>>> {

@@ -44,9 +44,9 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<Value> {
     let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
     let pieces = i64::from(arguments.pieces);
     // Its number follows the buyers' numbers.
-    let mut stocker = Client::new(arguments.buyers);
+    let mut restocker = Client::new(arguments.buyers);
     let answer = owners
-        .execute(stocker.request_for(SKU, Command::Stock { pieces }))
+        .execute(restocker.request_for(SKU, Command::Stock { pieces }))
         .await?;
     ensure!(answer.outcome.is_none(), "stocking got {answer:?}");
     let started = Instant::now();

@@ -48,7 +48,7 @@ impl Client {
         self.request_count += 1;
         let sku = format!(
             "STOCK-{:06}",
-            scramble(self.number, self.request_count) % PRODUCTS
+            mix(self.number, self.request_count) % PRODUCTS
         );
         let command = Command::Describe {
             sku: Sku::parse(&sku).expect("a short printable text without spaces is a valid SKU"),
@@ -108,7 +108,7 @@ impl Client {
 
     /// The id of the last command.
     fn id(&self) -> [u8; 16] {
-        let high = scramble(self.number, self.request_count);
+        let high = mix(self.number, self.request_count);
         ((u128::from(high) << 64)
             | (u128::from(self.number) << 40)
             | u128::from(self.request_count))
@@ -119,7 +119,7 @@ impl Client {
         let id = u128::from_be_bytes(self.id());
         format!(
             "00-{id:032x}-{:016x}-01",
-            scramble(self.request_count, self.number)
+            mix(self.request_count, self.number)
         )
     }
 }
@@ -133,7 +133,7 @@ fn now() -> Timestamp {
 }
 
 /// The finalizer of splitmix64: spreads numbers evenly, and equally in every run.
-fn scramble(number: u64, count: u64) -> u64 {
+fn mix(number: u64, count: u64) -> u64 {
     let mut mixed =
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count.wrapping_mul(0xd1b5_4a32_d192_ed03);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -209,7 +209,7 @@ async fn read_to_end(
 ) -> Result<i64, String> {
     let span = Span::measure(&source.admin, OWNERS.name, 0).await;
     let span = span.map_err(|error| error.to_string())?;
-    let fetch = Fetch::Sparing;
+    let fetch = Fetch::Small;
     let reader = BoundedReader::start(&source.kafka, "directory", OWNERS.name, &[span], fetch);
     let mut reader = reader.map_err(|error| error.to_string())?;
     while let Some(records) = reader.next().await.map_err(|error| error.to_string())? {

@@ -19,7 +19,7 @@ pub(super) struct Fencing {
     /// The epoch of that term, and the time since which it has had no owner.
     suspected: Option<(i64, Instant)>,
     /// The greatest epoch for which the owner has stepped down. A stale entry makes it step down only once.
-    yielded_to: i64,
+    stepped_down_for: i64,
 }
 
 impl Fencing {
@@ -30,11 +30,11 @@ impl Fencing {
             if let Some((epoch, since)) = self.suspected.take()
                 && now - since >= FENCED_AFTER
             {
-                self.yielded_to = epoch;
+                self.stepped_down_for = epoch;
             }
             return;
         }
-        let epoch = unserved.filter(|epoch| *epoch > self.yielded_to);
+        let epoch = unserved.filter(|epoch| *epoch > self.stepped_down_for);
         self.suspected = match (epoch, self.suspected) {
             (Some(epoch), Some((known, since))) if known == epoch => Some((epoch, since)),
             (Some(epoch), Some(_) | None) => Some((epoch, now)),

@@ -56,13 +56,13 @@ postgres_prepare() {
     touch "$directory/db/initialized"
   fi
   # After `kill -9` its child processes end with a delay; until then a new server rejects the folder.
-  wait_until "the processes of a killed Postgres to end" 20 - postgres_has_left "$directory/db" ||
+  wait_until "the processes of a killed Postgres to end" 20 - postgres_has_ended "$directory/db" ||
     fail "processes of an earlier Postgres still use $directory/db"
   # No process uses the folder, so this pid file is stale; after a reboot its pid may belong to another process.
   rm -f "$directory/db/postmaster.pid"
 }
 
-postgres_has_left() { # FOLDER; every process of Postgres has the data folder as its working directory
+postgres_has_ended() { # FOLDER; every process of Postgres has the data folder as its working directory
   local link
   for link in /proc/[0-9]*/cwd; do
     if [ "$(readlink "$link" 2> /dev/null)" = "$1" ]; then return 1; fi

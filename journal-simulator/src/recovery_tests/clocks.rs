@@ -1,7 +1,7 @@
 //! Wrong clocks: the clock of a node, or the clock of one of several brokers.
 
 use super::B;
-use crate::harness::{Harness, UnrulyStore};
+use crate::harness::{ControlledStore, Harness};
 use journal::{
     owner::{BrokerClocks, Reason, Status},
     store::Memory,
@@ -14,7 +14,7 @@ const CLOCK_OFFSET_MS: i64 = 20_000;
 #[tokio::test(start_paused = true)]
 async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() {
     let mut harness = Harness::new();
-    let node = harness.start(0, UnrulyStore::new());
+    let node = harness.start(0, ControlledStore::new());
     harness.set(&node, B, 1, 0).await;
     let mut status = node.handle.status();
     node.link
@@ -48,8 +48,10 @@ async fn reason_of_owner(skewed: &Harness, clocks: BrokerClocks) -> Reason {
     let node = skewed.start_with(0, Arc::new(Memory::default()), |settings| {
         settings.clocks = clocks;
     });
-    node.comes_to(|status| matches!(status, Status::Declined { .. } | Status::Serving { .. }))
-        .await;
+    node.reaches_status(|status| {
+        matches!(status, Status::Declined { .. } | Status::Serving { .. })
+    })
+    .await;
     match &*node.handle.status().borrow() {
         Status::Declined { reason, .. } => reason.clone(),
         other => panic!("{other:?}"),

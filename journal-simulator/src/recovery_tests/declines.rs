@@ -25,7 +25,7 @@ async fn an_owner_with_the_store_of_another_log_does_not_announce_itself() {
     }]);
     let end = harness.environment.broker.end();
     let next = harness.start(1, store);
-    next.comes_to(|status| matches!(status, Status::Declined { .. }))
+    next.reaches_status(|status| matches!(status, Status::Declined { .. }))
         .await;
     assert_eq!(harness.environment.broker.end(), end);
 }
@@ -46,7 +46,7 @@ async fn an_owner_with_a_store_ahead_of_the_log_waits_until_the_log_is_whole() {
         value: Some(ahead.to_string().into_bytes()),
     }]);
     let next = harness.start(1, store);
-    next.comes_to(
+    next.reaches_status(
         |status| matches!(status, Status::Declined { reason, .. } if reason.contains("before the checkpoint")),
     )
     .await;
@@ -153,7 +153,7 @@ async fn an_owner_with_another_hash_key_than_its_store_declines_and_announces_no
     first.stop().await;
     let end = harness.environment.broker.end();
     let next = start_with_key(&harness, &store, 1, "0011223344556677");
-    next.comes_to(|status| {
+    next.reaches_status(|status| {
         matches!(status, Status::Declined { reason, .. }
             if reason.suspects_this_node() && reason.contains("commands.hash_key_file"))
     })

@@ -1,13 +1,13 @@
 //! Owners of a store that can't be read while one of its writes hangs.
 
 use super::{B, C};
-use crate::harness::{Harness, LONG_ENOUGH, TestNode, UnrulyStore};
+use crate::harness::{ControlledStore, Harness, LONG_ENOUGH, TestNode};
 use journal::{owner::Status, store::Memory};
 use std::sync::Arc;
 
 /// Returns a node whose owner is taking over again, because its store failed to read while a write hung.
-async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNode) {
-    let (mut harness, store) = (Harness::new(), UnrulyStore::new());
+async fn serving_until_the_store_failed() -> (Harness, Arc<ControlledStore>, TestNode) {
+    let (mut harness, store) = (Harness::new(), ControlledStore::new());
     let first = harness.start(0, store.clone());
     for key in [B, C] {
         harness.set(&first, key, 1, 0).await;
@@ -19,7 +19,7 @@ async fn serving_until_the_store_failed() -> (Harness, Arc<UnrulyStore>, TestNod
     store.has_waiting_write().await;
     store.set_unreadable(Some(C));
     let unanswered = harness.submit(&node, C, 2, 1).await;
-    node.comes_to(|status| matches!(status, Status::TakingOver(_)))
+    node.reaches_status(|status| matches!(status, Status::TakingOver(_)))
         .await;
     drop(unanswered);
     (harness, store, node)

@@ -22,7 +22,7 @@ async fn written() -> (Harness, Arc<Memory>) {
 
 /// Asserts that an owner serves without having declined the log first.
 async fn serves_at_once(node: &TestNode) {
-    node.comes_to(|status| is_serving(status) || matches!(status, Status::Declined { .. }))
+    node.reaches_status(|status| is_serving(status) || matches!(status, Status::Declined { .. }))
         .await;
     let status = node.handle.status().borrow().clone();
     assert!(is_serving(&status), "{status:?}");
@@ -59,7 +59,7 @@ async fn an_end_that_stays_before_the_checkpoint_declines_the_log() {
     let (harness, store) = written().await;
     *harness.environment.published.lock().unwrap() = None;
     let node = start(&harness, store, 3);
-    node.comes_to(|status| {
+    node.reaches_status(|status| {
         matches!(status, Status::Declined { reason, .. } if reason.contains("before the checkpoint"))
     })
     .await;

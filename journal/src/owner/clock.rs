@@ -31,7 +31,7 @@ const _: () = assert!(
 /// the term of the serving owner.
 const CLOCK_RETRY: Duration = Duration::from_secs(60);
 /// Maximum number of partitions whose leaders the owner looks up to find a broker that agrees with the machine's clock.
-const LEADERS_ASKED_MAX: usize = 16;
+const LEADERS_QUERIED_MAX: usize = 16;
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     /// Adopts the broker's clock for this term, unless the machine's clock contradicts it: the broker
@@ -82,7 +82,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         );
         let leader = self.log.leader(target.topic, target.partition).await;
         let agreeing = self.settings.clocks.agreeing((self.settings.uptime)());
-        for other in agreeing.into_iter().take(LEADERS_ASKED_MAX) {
+        for other in agreeing.into_iter().take(LEADERS_QUERIED_MAX) {
             let agrees = self.log.leader(other.topic, other.partition).await;
             if let (Some(wrong), Some(right)) = (leader, agrees)
                 && wrong != right

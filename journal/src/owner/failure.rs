@@ -31,12 +31,12 @@ pub(super) enum Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::OtherHashKey { .. } => Self::Decline(
+            StoreError::HashKeyMismatch { .. } => Self::Decline(
                 DECLINED_RETRY,
                 Reason::suspecting_this_node(error.to_string()),
             ),
             StoreError::InUse { .. }
-            | StoreError::NotOurs { .. }
+            | StoreError::ForeignDirectory { .. }
             | StoreError::Unavailable { .. }
             | StoreError::Reopened { .. }
             | StoreError::Unreadable { .. }

@@ -65,7 +65,7 @@ pub(super) async fn checkpoint<M: Machine>(
         && let (Some(found), Some(own)) = (&stamp.hash_key, hash_key)
         && found != own
     {
-        return Err(StoreError::OtherHashKey {
+        return Err(StoreError::HashKeyMismatch {
             partition: format!("{topic}/{partition}"),
             found: found.clone(),
             own: own.to_owned(),

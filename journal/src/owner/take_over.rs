@@ -228,8 +228,8 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         let recovered = match error {
             StoreError::Unreadable { .. } => self.core.start_over().await,
             StoreError::InUse { .. }
-            | StoreError::NotOurs { .. }
-            | StoreError::OtherHashKey { .. }
+            | StoreError::ForeignDirectory { .. }
+            | StoreError::HashKeyMismatch { .. }
             | StoreError::Unavailable { .. }
             | StoreError::Reopened { .. }
             | StoreError::Unwritable { .. } => return,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// After this time without another error the log counts as readable again, if the brokers answer. A log to
 /// which nothing is appended has no new record that would show it.
-pub(super) const CALM_TIME: Duration = Duration::from_secs(5);
+pub(super) const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(5);
 
 /// A reader with its retries.
 pub(super) struct Follower<E: ContextEvent, L: ReadLog, P: RuleProtocol> {
@@ -86,7 +86,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
             DoubtReason::Brokers => true,
             DoubtReason::Record => false,
         });
-        doubt.map(|doubt| doubt.since + CALM_TIME)
+        doubt.map(|doubt| doubt.since + BACKOFF_RESET_AFTER)
     }
 
     /// Treats an error of another request to the log as the reader's own.

@@ -2,7 +2,7 @@
 
 use super::{
     Limits, SharedReader, Subscription, Update,
-    follower::{CALM_TIME, Step},
+    follower::{BACKOFF_RESET_AFTER, Step},
 };
 use crate::{
     batch::Batch, checkpoint::Checkpoint, memory_log::MemoryLog, probe::Event, reader::ReadError,
@@ -318,7 +318,10 @@ async fn a_subscriber_without_new_records_learns_that_the_log_can_be_read() {
             assert_eq!((again.recovered, again.offsets.len()), (1, 0));
             // The clock is paused. The broker reports its end with or without a record there.
             let waited = begun.elapsed();
-            assert!(waited < CALM_TIME, "{has_record_at_the_end}: {waited:?}");
+            assert!(
+                waited < BACKOFF_RESET_AFTER,
+                "{has_record_at_the_end}: {waited:?}"
+            );
         }
     }
 }

@@ -108,7 +108,7 @@ impl Disk {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if another attempt may succeed; [`StoreError::InUse`] if another process
-    /// has it open; [`StoreError::NotOurs`] if the directory has files of others.
+    /// has it open; [`StoreError::ForeignDirectory`] if the directory has files of others.
     pub async fn open(&self) -> Result<(), StoreError> {
         let shared = self.shared.clone();
         let opened = self

@@ -124,7 +124,7 @@ pub enum StoreError {
         "{path} is neither empty nor a state store: set commands.state_dir to another directory, or move \
          the files in {path} away"
     )]
-    NotOurs {
+    ForeignDirectory {
         /// The directory.
         path: String,
     },
@@ -157,7 +157,7 @@ pub enum StoreError {
         "the state store of {partition} was written with another hash key (fingerprint {found}) than this node's \
          (fingerprint {own}); commands.hash_key_file must hold the same key on every node, permanently"
     )]
-    OtherHashKey {
+    HashKeyMismatch {
         /// Topic and partition.
         partition: String,
         /// The fingerprint in the store.

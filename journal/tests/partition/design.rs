@@ -100,7 +100,7 @@ pub enum Reading {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Retrying {
     /// A barrier: it announces itself again, reads up to that, and decides void commands again.
-    BehindBarrier,
+    AfterBarrier,
     /// Wrong: it decides again at once, in the same term.
     InTerm,
 }
@@ -118,7 +118,7 @@ pub enum Speculating {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Asking {
     /// Once all commits that it depends on, and a record appended after it came, are proved.
-    BehindProof,
+    AfterProof,
     /// Wrong: at once, on all decided commits.
     OnOverlay,
     /// Wrong: at once, on all proved commits.

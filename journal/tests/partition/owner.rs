@@ -269,14 +269,14 @@ impl Owner {
             .iter()
             .filter_map(|(append, _)| append.decision);
         match design.asking {
-            Asking::BehindProof | Asking::OnOverlay => seen.extend(all.map(|(command, _)| command)),
+            Asking::AfterProof | Asking::OnOverlay => seen.extend(all.map(|(command, _)| command)),
             Asking::OnProved => seen.extend(proved),
         }
         self.question = Some(Question {
             seen,
             due,
             seq,
-            is_answered: design.asking != Asking::BehindProof,
+            is_answered: design.asking != Asking::AfterProof,
         });
     }
 

@@ -32,7 +32,7 @@ pub enum OtherMembers {
 }
 
 /// A member that leaves.
-pub(super) struct Leaver<'a> {
+pub(super) struct LeavingMember<'a> {
     /// The group's name at the brokers.
     pub group: &'a str,
     /// The member's name.
@@ -40,7 +40,7 @@ pub(super) struct Leaver<'a> {
     pub protocol: GroupProtocol,
 }
 
-impl Leaver<'_> {
+impl LeavingMember<'_> {
     /// Whether the group has other members. With the protocol `consumer` the answer is always
     /// unknown, because brokers don't list the members of such a group for this client.
     pub(super) fn others<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) -> OtherMembers {

@@ -8,7 +8,7 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Longest wait before a client that the brokers fenced is replaced.
 const WAIT_MAX: Duration = Duration::from_secs(64);
 /// After a client has lasted this long, the waits start again with the first one.
-const CALM_TIME: Duration = Duration::from_secs(300);
+const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(300);
 
 /// The waits before clients that the brokers fenced are replaced. If another node has this member's name, each
 /// replacement fences that node.
@@ -28,7 +28,7 @@ impl RejoinBackoff {
     /// The wait before the next replacement.
     pub(super) fn wait(&mut self, now: Instant) -> Duration {
         let lasted = self.last.map(|last| now.saturating_duration_since(last));
-        if lasted.is_some_and(|lasted| lasted >= CALM_TIME) {
+        if lasted.is_some_and(|lasted| lasted >= BACKOFF_RESET_AFTER) {
             self.backoff.reset();
         }
         let wait = self.backoff.wait();
@@ -51,7 +51,7 @@ mod tests {
             now += wait + Duration::from_secs(1);
         }
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 64]);
-        now += CALM_TIME;
+        now += BACKOFF_RESET_AFTER;
         assert_eq!(backoff.wait(now), WAIT_MIN);
     }
 }

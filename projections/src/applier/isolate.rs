@@ -4,7 +4,7 @@
 //! each refused aggregate is applied alone.
 
 use crate::{
-    parking::{KEYS_MAX, Poison},
+    parking::{PARKED_KEYS_MAX, Poison},
     recorded::Recorded,
     store::{Failure, Store, StoreError},
 };
@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 
 /// Number of aggregates that are applied alone first. If the database refuses all of them, the cause is the table or
 /// the view, not an event.
-const SAMPLES: usize = 10;
+const SAMPLED_AGGREGATES: usize = 10;
 
 /// An aggregate's events.
 type Aggregate<'a, 'e, E> = (&'a str, Vec<Recorded<'e, E>>);
 
-/// Returns the first refused commit of each refused aggregate, at most [`KEYS_MAX`] + 1 commits. The list is empty if
-/// every aggregate can be applied on its own, or if each of the first [`SAMPLES`] aggregates is refused.
+/// Returns the first refused commit of each refused aggregate, at most [`PARKED_KEYS_MAX`] + 1 commits. The list is empty
+/// if every aggregate can be applied on its own, or if each of the first [`SAMPLED_AGGREGATES`] aggregates is refused.
 ///
 /// # Errors
 /// A failure of the database that no event caused.
@@ -31,13 +31,15 @@ pub async fn isolate<S: Store>(
         by_key.entry(event.key).or_default().push(*event);
     }
     let aggregates: Vec<_> = by_key.into_iter().collect();
-    if aggregates.len() > SAMPLES && are_all_refused(store, &aggregates[..SAMPLES]).await? {
+    if aggregates.len() > SAMPLED_AGGREGATES
+        && are_all_refused(store, &aggregates[..SAMPLED_AGGREGATES]).await?
+    {
         return Ok(Vec::new());
     }
     let mut poisons = Vec::new();
     let mut suspected = vec![aggregates.as_slice()];
     while let Some(aggregates) = suspected.pop() {
-        if poisons.len() > KEYS_MAX {
+        if poisons.len() > PARKED_KEYS_MAX {
             break;
         }
         if refusal(store, &in_log_order(aggregates)).await?.is_none() {

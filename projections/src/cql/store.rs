@@ -16,7 +16,7 @@ use crate::{
     parking::{ParkedKey, table as parked},
     postgres,
     recorded::Recorded,
-    shared_tables::{begin_with_tables, lock_set_up},
+    shared_tables::{begin_with_tables, lock_schema_creation},
     store::{Opened, Step, Store, StoreError, complete_checkpoints},
     view::{Partition, View, ViewEvent},
 };
@@ -119,7 +119,7 @@ impl<V: CqlView> CqlStore<V> {
             && migrations::missing(session).await?.is_empty();
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !is_complete {
-            lock_set_up(connection).await?;
+            lock_schema_creation(connection).await?;
         }
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;

@@ -48,11 +48,11 @@ pub struct Client<E: LiveEvent> {
     heartbeats: watch::Receiver<u64>,
     missed: VecDeque<Arc<Frame>>,
     /// The position after the missed events.
-    behind_missed: Option<Cursor>,
+    cursor_after_missed: Option<Cursor>,
     /// Receives the missed events, if they were requested.
     asked: Option<oneshot::Receiver<Result<Chunk, ResumeFailed>>>,
     /// The deadline for the hub to reach the client's last event.
-    ahead_until: Option<Instant>,
+    ahead_deadline: Option<Instant>,
     joined: Option<Joined<E>>,
     is_connected: bool,
     is_ended: bool,
@@ -69,9 +69,9 @@ impl<E: LiveEvent> Client<E> {
             cursor,
             heartbeats,
             missed: VecDeque::new(),
-            behind_missed: None,
+            cursor_after_missed: None,
             asked: None,
-            ahead_until: None,
+            ahead_deadline: None,
             joined: None,
             is_connected: false,
             is_ended: false,
@@ -107,7 +107,7 @@ impl<E: LiveEvent> Client<E> {
                     false => return Output::Event(frame),
                 }
             }
-            if let Some(cursor) = self.behind_missed.take() {
+            if let Some(cursor) = self.cursor_after_missed.take() {
                 self.cursor = Some(cursor);
             }
             if let Some(joined) = &mut self.joined {
@@ -147,7 +147,7 @@ impl<E: LiveEvent> Client<E> {
                     self.read_missed().await.map_err(|_| End::ResumeFailed)?;
                 self.asked = None;
                 self.missed = events;
-                self.behind_missed = Some(cursor);
+                self.cursor_after_missed = Some(cursor);
                 Ok(None)
             }
             Join::Early => {
@@ -181,7 +181,7 @@ impl<E: LiveEvent> Client<E> {
             return Ok(());
         }
         let until = self
-            .ahead_until
+            .ahead_deadline
             .get_or_insert_with(|| Instant::now() + AHEAD_TIMEOUT);
         match timeout_at(*until, moved).await {
             Ok(_) => Ok(()),

@@ -32,7 +32,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-struct FollowedPath {
+struct StreamPath {
     /// TypeID of an order or a credit note, or opaque id of a customer.
     id: String,
 }
@@ -41,7 +41,7 @@ struct FollowedPath {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Beginning {
+struct ResumeQuery {
     /// The same as the header `Last-Event-ID`, for clients that can't set headers. The header has precedence.
     last_event_id: Option<String>,
 }
@@ -89,13 +89,17 @@ pub(crate) fn routes(live: Live) -> OpenApiRouter {
 /// and reason of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN
 /// (4003) or NODE_STOPPING (1001).
 #[utoipa::path(get, path = "/orders/{id}/events", tag = "orders",
-    params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
+    params(
+        StreamPath,
+        ResumeQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event."),
+    ),
     responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
         (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
 async fn follow_order(
     State(live): State<Live>,
-    ApiPath(FollowedPath { id }): ApiPath<FollowedPath>,
-    ApiQuery(Beginning { last_event_id }): ApiQuery<Beginning>,
+    ApiPath(StreamPath { id }): ApiPath<StreamPath>,
+    ApiQuery(ResumeQuery { last_event_id }): ApiQuery<ResumeQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -119,13 +123,17 @@ async fn follow_order(
 ///
 /// The events of each order arrive in their order. An `id` names a position in every partition of the journal.
 #[utoipa::path(get, path = "/customers/{id}/events", tag = "orders",
-    params(FollowedPath, Beginning, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.")),
+    params(
+        StreamPath,
+        ResumeQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event."),
+    ),
     responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
         (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
 async fn follow_customer(
     State(live): State<Live>,
-    ApiPath(FollowedPath { id }): ApiPath<FollowedPath>,
-    ApiQuery(Beginning { last_event_id }): ApiQuery<Beginning>,
+    ApiPath(StreamPath { id }): ApiPath<StreamPath>,
+    ApiQuery(ResumeQuery { last_event_id }): ApiQuery<ResumeQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of parked aggregates of a partition. With more, the cause is the view's code or its
 /// database, not individual events.
-pub const KEYS_MAX: usize = 1_000;
+pub const PARKED_KEYS_MAX: usize = 1_000;
 
 /// A parked aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +83,7 @@ impl ParkedKeys {
     }
 
     /// Forgets the added aggregates that are not stored.
-    pub fn forget_found(&mut self) {
+    pub fn discard_found(&mut self) {
         self.found.clear();
     }
 
@@ -92,9 +92,9 @@ impl ParkedKeys {
         self.stored.remove(key);
     }
 
-    /// Whether the number of aggregates exceeds [`KEYS_MAX`].
+    /// Whether the number of aggregates exceeds [`PARKED_KEYS_MAX`].
     pub fn is_over_limit(&self) -> bool {
-        self.stored.len() + self.found.len() > KEYS_MAX
+        self.stored.len() + self.found.len() > PARKED_KEYS_MAX
     }
 
     /// Divides events into those to apply and the commits to park. A commit is applied or parked as a whole.
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_number_of_keys_has_a_limit() {
-        let mut keys = ParkedKeys::new((0..KEYS_MAX).map(|number| number.to_string()));
+        let mut keys = ParkedKeys::new((0..PARKED_KEYS_MAX).map(|number| number.to_string()));
         assert!(!keys.is_over_limit());
         keys.add(poison("a", 5));
         assert!(keys.is_over_limit());

@@ -7,4 +7,4 @@
 mod keys;
 pub mod table;
 
-pub use keys::{KEYS_MAX, ParkedCommit, ParkedKey, ParkedKeys, Poison};
+pub use keys::{PARKED_KEYS_MAX, ParkedCommit, ParkedKey, ParkedKeys, Poison};

@@ -13,7 +13,7 @@ use crate::{
     columns::list,
     parking::{ParkedKey, table as parked},
     recorded::Recorded,
-    shared_tables::{begin_with_tables, lock_set_up},
+    shared_tables::{begin_with_tables, lock_schema_creation},
     store::{Failure, Opened, Step, Store, StoreError, complete_checkpoints},
     view::{Partition, View},
 };
@@ -109,7 +109,7 @@ impl<V: PostgresView> PostgresStore<V> {
         let tables = self.tables();
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !missing_tables(&tables, connection).await?.is_empty() {
-            lock_set_up(connection).await?;
+            lock_schema_creation(connection).await?;
         }
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
@@ -161,7 +161,7 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
-    async fn apply_on(
+    async fn apply_in(
         &self,
         step: &Step<'_, V::Event>,
         connection: &mut PgConnection,
@@ -217,7 +217,7 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(moved.rows_affected() > 0)
     }
 
-    async fn release_on(
+    async fn release_in(
         &self,
         key: &ParkedKey,
         commits: &[i64],
@@ -238,7 +238,7 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
-    async fn try_on(
+    async fn try_apply_in(
         &self,
         events: &[Recorded<'_, V::Event>],
         connection: &mut PgConnection,
@@ -294,14 +294,14 @@ impl<V: PostgresView> Store for PostgresStore<V> {
 
     async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = self.apply_on(step, &mut connection).await;
+        let applied = self.apply_in(step, &mut connection).await;
         close_after(&applied, connection);
         applied
     }
 
     async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = self.try_on(events, &mut connection).await;
+        let applied = self.try_apply_in(events, &mut connection).await;
         close_after(&applied, connection);
         applied
     }
@@ -313,7 +313,7 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         events: &[Recorded<'_, V::Event>],
     ) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = self.release_on(key, commits, events, &mut connection).await;
+        let applied = self.release_in(key, commits, events, &mut connection).await;
         close_after(&applied, connection);
         applied
     }

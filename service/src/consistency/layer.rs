@@ -92,7 +92,7 @@ impl PositionLayer {
         }
         let waited = timeout(view.wait_max, async {
             view.progress.started(view.reader).await;
-            self.keep_own(&mut wanted)?;
+            self.retain_known_journals(&mut wanted)?;
             Ok::<_, Problem>(self.reach(&wanted).await)
         });
         match waited.await {
@@ -103,7 +103,10 @@ impl PositionLayer {
     }
 
     /// Leaves out the positions of journals that the view does not read.
-    fn keep_own(&self, wanted: &mut BTreeMap<(String, i32), i64>) -> Result<(), Problem> {
+    fn retain_known_journals(
+        &self,
+        wanted: &mut BTreeMap<(String, i32), i64>,
+    ) -> Result<(), Problem> {
         let view = &self.shared.view;
         let known = view.progress.partitions(view.reader);
         wanted.retain(|(topic, _), _| known.iter().any(|(read, _)| read == topic));

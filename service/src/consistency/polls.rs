@@ -41,7 +41,7 @@ pub(super) struct Polls {
     /// Notified when a request begins to wait.
     arrived: Notify,
     /// Whether a stored position ended the last wait.
-    is_moved_elsewhere: AtomicBool,
+    is_advanced_elsewhere: AtomicBool,
 }
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl Polls {
             read,
             state: Mutex::default(),
             arrived: Notify::new(),
-            is_moved_elsewhere: AtomicBool::new(false),
+            is_advanced_elsewhere: AtomicBool::new(false),
         }
     }
 
@@ -82,9 +82,9 @@ impl Polls {
     }
 
     /// Records whether another process advanced the view to the position that ended a wait.
-    pub fn ended(&self, is_moved_elsewhere: bool) {
-        self.is_moved_elsewhere
-            .store(is_moved_elsewhere, Ordering::Relaxed);
+    pub fn ended(&self, is_advanced_elsewhere: bool) {
+        self.is_advanced_elsewhere
+            .store(is_advanced_elsewhere, Ordering::Relaxed);
     }
 
     /// The last stored position that was read.
@@ -123,7 +123,7 @@ impl Polls {
     }
 
     fn first_interval(&self) -> Duration {
-        match self.is_moved_elsewhere.load(Ordering::Relaxed) {
+        match self.is_advanced_elsewhere.load(Ordering::Relaxed) {
             true => INTERVAL_MIN,
             false => INTERVAL_MAX,
         }

@@ -31,7 +31,7 @@ const LARGE_SALES: usize = 400;
 const LARGE_LINES: usize = 600;
 
 /// An imported sale: the order's id, and the position of its commit.
-struct Sold {
+struct ImportedSale {
     id: String,
     position: String,
 }
@@ -56,11 +56,11 @@ pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_g
         ids.push(event.id.clone());
         expected.push(event);
     }
-    resumes_at_each(&node, &ids, &expected).await?;
+    check_resuming_at_each_event(&node, &ids, &expected).await?;
     drop(events);
     node.kill().await?;
     let node = deployment.serve().await?;
-    resumes_at_each(&node, &ids, &expected).await?;
+    check_resuming_at_each_event(&node, &ids, &expected).await?;
     // New events follow the events that are read from the log.
     let mut events = Events::open(node.client(), EVENTS, Some(&ids[SALES / 2])).await?;
     let missed = events.take(SALES - SALES / 2).await?;
@@ -326,7 +326,11 @@ async fn followed(node: &Node, sale: &str) -> Result<Events> {
 }
 
 /// Opens a stream after each id, and compares its events with the expected ones.
-async fn resumes_at_each(node: &Node, ids: &[String], expected: &[SseEvent]) -> Result<()> {
+async fn check_resuming_at_each_event(
+    node: &Node,
+    ids: &[String],
+    expected: &[SseEvent],
+) -> Result<()> {
     for (index, id) in ids.iter().enumerate() {
         let mut events = Events::open(node.client(), EVENTS, Some(id)).await?;
         let found = events.take(expected.len() - index).await?;
@@ -352,7 +356,7 @@ fn same_events(found: &[SseEvent], expected: &[SseEvent]) -> Result<()> {
 }
 
 /// Imports a sale with some lines.
-async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Result<Sold> {
+async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Result<ImportedSale> {
     let sale = json!({"invoice": name, "customer": customer, "country": "EIRE", "currency": "GBP",
         "ordered_at": "2010-12-01T08:26:00Z", "lines": vec![line("A"); lines]});
     let answers = client
@@ -364,7 +368,7 @@ async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Resu
         let text = answer[name].as_str().map(str::to_owned);
         text.with_context(|| format!("no {name}: {answer}"))
     };
-    Ok(Sold {
+    Ok(ImportedSale {
         id: text("id")?,
         position: text("position")?,
     })

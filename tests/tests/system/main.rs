@@ -105,7 +105,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, positions: [
         a_query_finds_the_write_of_its_position_at_every_node,
         an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
-        a_view_without_its_database_gives_no_old_answer_without_a_mark,
+        a_view_without_its_database_refuses_or_marks_its_answers_as_stale,
     ]));
     tests.extend(own!(runner, live: [
         a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_gets_none_twice,
@@ -207,7 +207,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
     ]));
     tests.extend(own!(runner, openapi: [
-        no_generated_request_gets_an_answer_outside_of_the_document,
+        the_document_describes_the_answer_to_every_generated_request,
     ]));
     tests.extend(own!(runner, describe: [
         describe_reports_owner_epoch_and_void_records_of_a_partition,
@@ -254,7 +254,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
         a_series_has_every_window,
-        an_answer_that_the_client_has_is_a_304,
+        a_conditional_get_of_an_unchanged_resource_returns_304,
         the_openapi_document_has_every_path,
         metrics_and_request_ids_are_served,
     ]));

@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(240);
 /// Maximum number of random requests per operation.
 const EXAMPLES_MAX: &str = "12";
 
-pub async fn no_generated_request_gets_an_answer_outside_of_the_document(
+pub async fn the_document_describes_the_answer_to_every_generated_request(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;

@@ -118,7 +118,7 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
     not_ready(&client, Server::Kafka).await?;
 
     let batches = (0..LONG_LINES).map(|number| client.post_lines(long_line(number)));
-    let (batches, used_up) = tokio::join!(join_all(batches), used_up(&client));
+    let (batches, used_up) = tokio::join!(join_all(batches), wait_until_budget_is_used_up(&client));
     used_up?;
     let mut codes: HashMap<String, usize> = HashMap::new();
     for batch in batches {
@@ -143,7 +143,7 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
 }
 
 /// Waits until a single request is refused because the budget is used up. The node must still report that it is live.
-async fn used_up(client: &Client) -> Result<()> {
+async fn wait_until_budget_is_used_up(client: &Client) -> Result<()> {
     until("a used-up budget", NOTICE_TIMEOUT, async || {
         // A command that comes before the budget is used up waits for Kafka.
         let Ok(refused) = timeout(REFUSAL_WAIT, create(client, "DURING", None)).await else {

@@ -69,7 +69,7 @@ pub async fn an_answer_that_lacks_a_position_says_how_far_its_view_is_behind(
     Ok(())
 }
 
-pub async fn a_view_without_its_database_gives_no_old_answer_without_a_mark(
+pub async fn a_view_without_its_database_refuses_or_marks_its_answers_as_stale(
     deployment: &Deployment,
 ) -> Result<()> {
     for (server, path) in [
@@ -86,9 +86,9 @@ pub async fn a_view_without_its_database_gives_no_old_answer_without_a_mark(
         let during = write(&client, &format!("during {server:?}"), 0).await?;
         for _ in 0..5 {
             let answer = read(&client, path, &during.position).await?;
-            let is_honest = answer.status == 503 || is_stale(&answer);
+            let is_marked_or_refused = answer.status == 503 || is_stale(&answer);
             ensure!(
-                is_honest,
+                is_marked_or_refused,
                 "{path}: an old answer is not marked as stale: {answer:?}"
             );
         }

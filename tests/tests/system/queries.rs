@@ -175,7 +175,7 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
     Ok(())
 }
 
-pub async fn an_answer_that_the_client_has_is_a_304() -> Result<()> {
+pub async fn a_conditional_get_of_an_unchanged_resource_returns_304() -> Result<()> {
     let imported = imported().await?;
     let client = imported.node.client();
     let series = "/api/v1/analytics/series?job=revenue_by_country&window=day&limit=10";

@@ -48,10 +48,10 @@ pub async fn the_view_of_customers_has_every_cell_of_the_file() -> Result<()> {
     let imported = imported().await?;
     let expected = &models(&imported).await?.customers;
     let key = |entry: &Value| key_of(entry, "id");
-    let found = walk(&imported, "/api/v1/customers", "customers", key).await?;
+    let found = read_all_pages(&imported, "/api/v1/customers", "customers", key).await?;
     compare("customers", &found, expected)?;
     let sorted = "/api/v1/customers?sort=total&currency=GBP";
-    let found = walk(&imported, sorted, "customers", key).await?;
+    let found = read_all_pages(&imported, sorted, "customers", key).await?;
     compare("customers by total", &found, expected)?;
     // The query for one customer returns the same cells.
     let (_, entry) = expected.first_key_value().context("no customers")?;
@@ -71,7 +71,7 @@ pub async fn the_view_of_countries_has_every_cell_of_the_file() -> Result<()> {
     let imported = imported().await?;
     let expected = &models(&imported).await?.countries;
     let key = |entry: &Value| key_of(entry, "country");
-    let found = walk(&imported, "/api/v1/countries", "countries", key).await?;
+    let found = read_all_pages(&imported, "/api/v1/countries", "countries", key).await?;
     compare("countries", &found, expected)
 }
 
@@ -81,7 +81,7 @@ pub async fn the_catalog_has_every_cell_of_the_file() -> Result<()> {
     let key = |entry: &Value| entry["sku"].as_str().map(str::to_owned);
     for sort in ["name", "newest"] {
         let path = format!("/api/v1/products?sort={sort}");
-        let mut found = walk(&imported, &path, "products", key).await?;
+        let mut found = read_all_pages(&imported, &path, "products", key).await?;
         for product in found.values_mut() {
             let product = product.as_object_mut().context("no object")?;
             let time = product.remove("created_at");
@@ -129,7 +129,7 @@ fn key_of(entry: &Value, member: &str) -> Option<String> {
 }
 
 /// The entries of a list, from its first page to its last.
-async fn walk(
+async fn read_all_pages(
     imported: &Imported,
     path: &str,
     member: &str,

@@ -123,20 +123,20 @@ pub async fn a_node_without_one_of_the_documented_rights_is_not_ready(
 /// Waits until a node that lacks a right reports it: in its readiness, or in its log if it has ended. While the node is
 /// ready, imports a sale, because the node notices some missing rights only when it writes.
 async fn names_a_missing_right(node: &Node, number: usize) -> Result<()> {
-    let names_it = |text: &str| text.to_lowercase().contains("authoriz");
+    let mentions_authorization = |text: &str| text.to_lowercase().contains("authoriz");
     let mut sales = 0;
     until("a reason that names a right", CHANGE_TIMEOUT, async || {
         let Ok(ready) = node.client().get("/health/ready").await else {
             let log = node.log_tail();
-            return Ok(Poll::of(names_it(&log), || log));
+            return Ok(Poll::of(mentions_authorization(&log), || log));
         };
         if ready.status == 200 {
             sales += 1;
             // If the node refuses the sale, its readiness has the reason.
             let _ = sell(node, &format!("{number} {sales}")).await;
         }
-        let says_so = ready.status == 503 && names_it(&ready.text);
-        Ok(Poll::of(says_so, || ready.text))
+        let reports_missing_right = ready.status == 503 && mentions_authorization(&ready.text);
+        Ok(Poll::of(reports_missing_right, || ready.text))
     })
     .await
 }

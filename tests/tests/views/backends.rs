@@ -78,13 +78,13 @@ pub async fn run<B: Backend>(test: impl AsyncFnOnce(&B)) {
 }
 
 /// A database in Postgres.
-pub struct OnPostgres {
+pub struct PostgresBackend {
     name: String,
     pool: PgPool,
 }
 
 /// A keyspace in the CQL store, and a database in Postgres with the list of builds.
-pub struct OnCql {
+pub struct CqlBackend {
     name: String,
     cql: Cql,
     /// The Postgres database that has the list of builds.
@@ -92,7 +92,7 @@ pub struct OnCql {
 }
 
 /// A database in Postgres and a keyspace in the CQL store.
-pub struct OnBoth {
+pub struct BothBackends {
     pub name: String,
     pub databases: Databases,
 }
@@ -156,7 +156,7 @@ async fn change_schema(statement: String, cql: &Cql) {
     changing.await.unwrap();
 }
 
-impl Backend for OnPostgres {
+impl Backend for PostgresBackend {
     async fn set_up() -> Self {
         let name = fresh_name();
         let pool = postgres::connect_lazily(&postgres_settings(&name)).unwrap();
@@ -169,7 +169,7 @@ impl Backend for OnPostgres {
     }
 }
 
-impl StoreBackend for OnPostgres {
+impl StoreBackend for PostgresBackend {
     type Store = PostgresStore<ProductsView>;
 
     fn store_of(&self, build: i32) -> Self::Store {
@@ -213,7 +213,7 @@ impl StoreBackend for OnPostgres {
     }
 }
 
-impl Backend for OnCql {
+impl Backend for CqlBackend {
     async fn set_up() -> Self {
         let name = fresh_name();
         let cql = Cql::connect_lazily(&cql_settings(&name)).unwrap();
@@ -229,7 +229,7 @@ impl Backend for OnCql {
     }
 }
 
-impl StoreBackend for OnCql {
+impl StoreBackend for CqlBackend {
     type Store = CqlStore<ProductsView>;
 
     fn store_of(&self, build: i32) -> Self::Store {
@@ -276,7 +276,7 @@ impl StoreBackend for OnCql {
     }
 }
 
-impl Backend for OnBoth {
+impl Backend for BothBackends {
     async fn set_up() -> Self {
         let name = fresh_name();
         let (postgres, cql) = (postgres_settings(&name), cql_settings(&name));

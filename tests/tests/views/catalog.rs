@@ -1,7 +1,7 @@
 //! The queries of the catalog: search, filters by price, suggestions, and the sort orders of the list.
 
 use crate::{
-    backends::{OnBoth, run},
+    backends::{BothBackends, run},
     log::{apply_batch, batch, commit, open},
     queries::{assert_problem, get, serve},
 };
@@ -68,7 +68,7 @@ async fn apply(databases: &Databases) {
 }
 
 /// The SKUs of a list, from its first page to its last.
-async fn walk(url: &str) -> Vec<String> {
+async fn read_all_pages(url: &str) -> Vec<String> {
     let (mut walked, mut cursor) = (Vec::new(), String::new());
     loop {
         let (status, page) = get(&format!("{url}{cursor}")).await;
@@ -89,27 +89,31 @@ fn sorted(mut skus: Vec<String>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn words_find_their_products_and_the_best_match_comes_first() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
-        let found = walk(&format!("{api}/products?q=lanterns")).await;
+        let found = read_all_pages(&format!("{api}/products?q=lanterns")).await;
         assert_eq!(sorted(found), ["22224", "22464", "71053", "71053B"]);
-        let found = walk(&format!("{api}/products?q=Metal%20lantern&limit=1")).await;
+        let found = read_all_pages(&format!("{api}/products?q=Metal%20lantern&limit=1")).await;
         // The last product lacks a word, so only its similar description finds it.
         assert_eq!(found[3..], ["22224"]);
         assert_eq!(sorted(found[..3].to_vec()), ["22464", "71053", "71053B"]);
-        let found = walk(&format!("{api}/products?q=caf%C3%89")).await;
+        let found = read_all_pages(&format!("{api}/products?q=caf%C3%89")).await;
         assert_eq!(found[0], "79323P", "{found:?}");
-        let found = walk(&format!("{api}/products?q=85123a")).await;
+        let found = read_all_pages(&format!("{api}/products?q=85123a")).await;
         assert_eq!(found, ["85123A"]);
-        assert!(walk(&format!("{api}/products?q=umbrella")).await.is_empty());
+        assert!(
+            read_all_pages(&format!("{api}/products?q=umbrella"))
+                .await
+                .is_empty()
+        );
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn misspelt_words_find_products_after_those_with_the_words() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
         for (misspelt, first) in [
@@ -122,7 +126,7 @@ async fn misspelt_words_find_products_after_those_with_the_words() {
             let description = description.unwrap_or_default().to_lowercase();
             assert!(description.contains(first), "{misspelt}: {page}");
         }
-        let found = walk(&format!("{api}/products?q=hanging%20heart&limit=1")).await;
+        let found = read_all_pages(&format!("{api}/products?q=hanging%20heart&limit=1")).await;
         let both = ["21733", "22464", "85123A"].map(str::to_owned);
         assert_eq!(sorted(found[..3].to_vec()), both, "{found:?}");
     })
@@ -131,7 +135,7 @@ async fn misspelt_words_find_products_after_those_with_the_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_order_has_every_product_once_over_all_pages() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
         let by = |mut products: Vec<Product>, key: fn(&Product) -> (i64, String)| {
@@ -150,16 +154,24 @@ async fn every_order_has_every_product_once_over_all_pages() {
         let falling: Vec<String> = rising.iter().rev().cloned().collect();
         for limit in [1, 3, 100] {
             let url = format!("{api}/products?limit={limit}");
-            assert_eq!(walk(&url).await, by(PRODUCTS.to_vec(), by_name), "{limit}");
-            let found = walk(&format!("{url}&sort=price_asc&currency=GBP")).await;
+            assert_eq!(
+                read_all_pages(&url).await,
+                by(PRODUCTS.to_vec(), by_name),
+                "{limit}"
+            );
+            let found = read_all_pages(&format!("{url}&sort=price_asc&currency=GBP")).await;
             assert_eq!(found, rising, "{limit}");
-            let found = walk(&format!("{url}&sort=price_desc&currency=GBP")).await;
+            let found = read_all_pages(&format!("{url}&sort=price_desc&currency=GBP")).await;
             assert_eq!(found, falling, "{limit}");
             // All products have the same log time, so the SKU decides.
             let mut skus = PRODUCTS.map(|(sku, ..)| sku.to_owned());
             skus.sort();
             skus.reverse();
-            assert_eq!(walk(&format!("{url}&sort=newest")).await, skus, "{limit}");
+            assert_eq!(
+                read_all_pages(&format!("{url}&sort=newest")).await,
+                skus,
+                "{limit}"
+            );
         }
     })
     .await;
@@ -167,14 +179,14 @@ async fn every_order_has_every_product_once_over_all_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn products_are_filtered_and_counted_by_price() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
         let range = "currency=GBP&price_min=165&price_max=295";
-        let found = walk(&format!("{api}/products?{range}")).await;
+        let found = read_all_pages(&format!("{api}/products?{range}")).await;
         assert_eq!(sorted(found), ["21733", "22464", "85123A"]);
-        assert_eq!(walk(&format!("{api}/products?priced=false")).await, ["79323P"]);
-        assert!(walk(&format!("{api}/products?currency=EUR")).await.is_empty());
+        assert_eq!(read_all_pages(&format!("{api}/products?priced=false")).await, ["79323P"]);
+        assert!(read_all_pages(&format!("{api}/products?currency=EUR")).await.is_empty());
 
         let (_, page) = get(&format!("{api}/products?facets=true&limit=1")).await;
         let band = |price_min, price_max: Option<i64>, products| {
@@ -202,7 +214,7 @@ async fn products_are_filtered_and_counted_by_price() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_suggests_the_names_that_begin_with_it() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
         let suggested = async |query: &str| {
@@ -227,7 +239,7 @@ async fn a_prefix_suggests_the_names_that_begin_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_product_is_shown_with_its_price_and_its_version_as_the_tag() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases).await;
         let api = serve(databases).await;
         let response = reqwest::get(format!("{api}/products/85123A"))
@@ -260,9 +272,9 @@ async fn a_product_is_shown_with_its_price_and_its_version_as_the_tag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_create_the_extension_gets_an_error_that_says_so() {
     run(
-        async |OnBoth {
+        async |BothBackends {
                    databases, name, ..
-               }: &OnBoth| {
+               }: &BothBackends| {
             apply(databases).await;
             let build = Build::first(CatalogView::NAME);
             let (table, role) = (build.table(ProductRow::TABLE), format!("{name}_role"));

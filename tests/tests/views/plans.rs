@@ -1,7 +1,7 @@
 //! The query plans of the list of orders over many rows: no combination of filters reads more than two pages of rows.
 
 use crate::{
-    backends::{OnBoth, run},
+    backends::{BothBackends, run},
     log::open,
 };
 use projections::{
@@ -61,7 +61,7 @@ fn rows_read(plan: &Value) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_combination_of_filters_reads_more_than_two_pages() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         let pool = &databases.postgres;
         open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
         fill(pool).await;
@@ -108,7 +108,7 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_the_server_cancels_is_not_called_an_outage() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         let pool = &databases.postgres;
         open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
         // Another transaction holds the table longer than a statement may take.

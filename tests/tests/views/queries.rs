@@ -1,7 +1,7 @@
 //! The queries of the views of orders, and the views' totals.
 
 use crate::{
-    backends::{OnBoth, run},
+    backends::{BothBackends, run},
     log::{PARTITION, PARTITIONS, apply_batch, batch, commit, open},
 };
 use journal::Valid;
@@ -119,7 +119,7 @@ pub async fn assert_problem(url: &str, status: u16, code: &str) {
 }
 
 /// Follows the cursors from the first page to the last: `(ordered_at, id)` of every order.
-async fn walk(url: &str) -> Vec<(String, String)> {
+async fn read_all_pages(url: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (mut walked, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -134,7 +134,7 @@ async fn walk(url: &str) -> Vec<(String, String)> {
     }
 }
 
-/// The expected result of [`walk`] for orders of numbers below 60.
+/// The expected result of [`read_all_pages`] for orders of numbers below 60.
 fn newest_first(wanted: impl Fn(&i64) -> bool) -> Vec<(String, String)> {
     let numbers = (0..60).filter(wanted);
     let mut orders: Vec<_> = numbers
@@ -146,8 +146,8 @@ fn newest_first(wanted: impl Fn(&i64) -> bool) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_views_with_totals_have_the_same_ones() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+async fn all_views_have_equal_totals() {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         // A view's totals include an order once the view has read the order's partition up to it.
         let is_here = |id: &str| of_key(id.as_bytes(), PARTITIONS) == PARTITION;
         let numbers = (0..).filter(|number| is_here(&id(*number))).take(40);
@@ -193,7 +193,7 @@ async fn all_views_with_totals_have_the_same_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_postgres_refuses_leaves_no_row() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         let store = PostgresStore::<OrdersView>::new(databases.postgres.clone(), 1);
         open(&store).await;
         // The orders are valid, but one of the lines is not: Postgres has no NUL in text.
@@ -221,13 +221,13 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_have_every_order_once_and_newest_first() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..60)).await;
         let api = serve(databases).await;
         for limit in [1, 7, 20, 100] {
-            let walked = walk(&format!("{api}/orders?limit={limit}")).await;
+            let walked = read_all_pages(&format!("{api}/orders?limit={limit}")).await;
             assert_eq!(walked, newest_first(|_| true), "limit {limit}");
-            let walked = walk(&format!("{api}/customers/2/orders?limit={limit}")).await;
+            let walked = read_all_pages(&format!("{api}/customers/2/orders?limit={limit}")).await;
             assert_eq!(walked, newest_first(|n| n % 3 == 2), "limit {limit}");
         }
     })
@@ -236,24 +236,27 @@ async fn pages_have_every_order_once_and_newest_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_are_filtered_by_customer_country_and_kind() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..60)).await;
         let api = serve(databases).await;
         let filter = "customer=1&country=Norway&kind=SALE&limit=7";
-        let walked = walk(&format!("{api}/orders?{filter}")).await;
+        let walked = read_all_pages(&format!("{api}/orders?{filter}")).await;
         assert_eq!(walked, newest_first(|n| n % 3 == 1 && n % 2 == 1));
-        assert_eq!(walk(&format!("{api}/orders?kind=CREDIT_NOTE")).await, []);
+        assert_eq!(
+            read_all_pages(&format!("{api}/orders?kind=CREDIT_NOTE")).await,
+            []
+        );
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_are_filtered_by_time() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..60)).await;
         let api = serve(databases).await;
         let (from, to) = (sale(8).ordered_at, sale(16).ordered_at);
-        let walked = walk(&format!("{api}/orders?from={from}&to={to}")).await;
+        let walked = read_all_pages(&format!("{api}/orders?from={from}&to={to}")).await;
         assert_eq!(walked, newest_first(|n| (8..16).contains(n)));
     })
     .await;
@@ -261,12 +264,12 @@ async fn orders_are_filtered_by_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_customer_has_no_orders() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..6)).await;
         let api = serve(databases).await;
         // The second id is the key under which the table keeps orders without a customer.
         for unknown in ["9", "none:2010-12-01", "0"] {
-            let walked = walk(&format!("{api}/customers/{unknown}/orders?")).await;
+            let walked = read_all_pages(&format!("{api}/customers/{unknown}/orders?")).await;
             assert_eq!(walked, [], "customer {unknown}");
         }
     })
@@ -275,7 +278,7 @@ async fn an_unknown_customer_has_no_orders() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_another_list_is_refused() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..6)).await;
         let api = serve(databases).await;
         let (_, page) = get(&format!("{api}/orders?limit=1")).await;
@@ -288,7 +291,7 @@ async fn a_cursor_of_another_list_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_shown_with_its_lines() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..6)).await;
         let api = serve(databases).await;
         let (status, order) = get(&format!("{api}/orders/{}", id(5))).await;
@@ -318,7 +321,7 @@ async fn an_order_is_shown_with_its_lines() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_order_is_not_found() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, sales(0..6)).await;
         let api = serve(databases).await;
         let url = format!("{api}/orders/{}", id(6));
@@ -329,7 +332,7 @@ async fn an_unknown_order_is_not_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_without_tables_is_unavailable() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         let api = serve(databases).await;
         let timeline = format!("orders/{}/timeline", id(1));
         for path in [

@@ -3,7 +3,7 @@
 //! In a product's history, version 1 creates the product, and each later version is a price. Its key is its SKU.
 
 use crate::{
-    backends::{OnCql, OnPostgres, StoreBackend, run},
+    backends::{CqlBackend, PostgresBackend, StoreBackend, run},
     log::{PARTITIONS, apply_batch, batch, commit, open, partitions, start},
     products::ProductRow,
 };
@@ -22,21 +22,21 @@ use schemas::{
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
         mod postgres {
-            use super::{OnPostgres, run};
+            use super::{PostgresBackend, run};
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
-                    run::<OnPostgres>(super::$test::<OnPostgres>).await;
+                    run::<PostgresBackend>(super::$test::<PostgresBackend>).await;
                 }
             )+
         }
 
         mod cql {
-            use super::{OnCql, run};
+            use super::{CqlBackend, run};
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
-                    run::<OnCql>(super::$test::<OnCql>).await;
+                    run::<CqlBackend>(super::$test::<CqlBackend>).await;
                 }
             )+
         }

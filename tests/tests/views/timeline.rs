@@ -1,7 +1,7 @@
 //! The query of an order's timeline.
 
 use crate::{
-    backends::{OnBoth, run},
+    backends::{BothBackends, run},
     log::{apply_batch, batch, commit, open},
     queries::{assert_problem, get, id, sale, serve},
 };
@@ -30,7 +30,7 @@ async fn apply(databases: &Databases, events: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_of_a_timeline_have_every_event_once_and_in_order() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, 25).await;
         let api = serve(databases).await;
         for limit in [1, 7, 25, 100] {
@@ -64,7 +64,7 @@ async fn the_pages_of_a_timeline_have_every_event_once_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_shown_with_its_times_and_the_order_after_it() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, 1).await;
         let api = serve(databases).await;
         let (status, page) = get(&format!("{api}/orders/{}/timeline", id(1))).await;

@@ -1,7 +1,7 @@
 //! The queries of the views with totals per customer and per country.
 
 use crate::{
-    backends::{OnBoth, run},
+    backends::{BothBackends, run},
     log::{apply_batch, batch, open},
     queries::{assert_problem, get, id, sale, sale_commit, serve},
 };
@@ -58,7 +58,7 @@ async fn apply(databases: &Databases, commits: Vec<Valid<Event>>) {
 }
 
 /// The entries of a list, from its first page to its last.
-async fn walk(url: &str, member: &str) -> Vec<Value> {
+async fn read_all_pages(url: &str, member: &str) -> Vec<Value> {
     let (mut walked, mut cursor) = (Vec::new(), String::new());
     loop {
         let (status, page) = get(&format!("{url}{cursor}")).await;
@@ -113,7 +113,7 @@ fn customer_of(order: &SaleImported) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn customers_are_sorted_by_last_order_or_by_total_over_all_pages() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, commits(0..80)).await;
         let api = serve(databases).await;
         let expected = expected(0..80, "id", customer_of);
@@ -137,15 +137,16 @@ async fn customers_are_sorted_by_last_order_or_by_total_over_all_pages() {
         by_total.reverse();
         for limit in [1, 3, 100] {
             let url = format!("{api}/customers?limit={limit}");
-            assert_eq!(walk(&url, "customers").await, by_time, "{limit}");
+            assert_eq!(read_all_pages(&url, "customers").await, by_time, "{limit}");
             let in_pounds: Vec<_> = by_time
                 .iter()
                 .filter(|entry| pounds(entry))
                 .cloned()
                 .collect();
-            let found = walk(&format!("{url}&currency=GBP"), "customers").await;
+            let found = read_all_pages(&format!("{url}&currency=GBP"), "customers").await;
             assert_eq!(found, in_pounds, "{limit}");
-            let found = walk(&format!("{url}&currency=GBP&sort=total"), "customers").await;
+            let found =
+                read_all_pages(&format!("{url}&currency=GBP&sort=total"), "customers").await;
             assert_eq!(found, by_total, "{limit}");
         }
         assert_problem(
@@ -160,7 +161,7 @@ async fn customers_are_sorted_by_last_order_or_by_total_over_all_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_has_totals_in_each_currency() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, commits(0..80)).await;
         let api = serve(databases).await;
         let (status, customer) = get(&format!("{api}/customers/3")).await;
@@ -183,16 +184,16 @@ async fn a_customer_has_totals_in_each_currency() {
 #[tokio::test(flavor = "multi_thread")]
 async fn countries_have_the_same_totals_whatever_the_order_of_events() {
     for numbers in [(0..80).collect::<Vec<_>>(), (0..80).rev().collect()] {
-        run(async |OnBoth { databases, .. }: &OnBoth| {
+        run(async |BothBackends { databases, .. }: &BothBackends| {
             apply(databases, commits(numbers.clone())).await;
             let api = serve(databases).await;
             let expected = expected(0..80, "country", |order| order.country.clone());
             let expected: Vec<Value> = expected.into_values().collect();
             for limit in [1, 100] {
                 let url = format!("{api}/countries?limit={limit}");
-                assert_eq!(walk(&url, "countries").await, expected, "{limit}");
+                assert_eq!(read_all_pages(&url, "countries").await, expected, "{limit}");
             }
-            let found = walk(&format!("{api}/countries?currency=EUR"), "countries").await;
+            let found = read_all_pages(&format!("{api}/countries?currency=EUR"), "countries").await;
             let in_euros = expected
                 .iter()
                 .filter(|entry| entry["total"]["currency"] == "EUR");
@@ -203,8 +204,8 @@ async fn countries_have_the_same_totals_whatever_the_order_of_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_the_client_has_is_a_304() {
-    run(async |OnBoth { databases, .. }: &OnBoth| {
+async fn a_conditional_get_of_an_unchanged_resource_returns_304() {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
         apply(databases, commits(0..80)).await;
         let api = serve(databases).await;
         let client = reqwest::Client::new();

@@ -29,7 +29,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     }
 
     /// Counts a definite refusal of the first unproved commit.
-    fn note_refusal(&mut self, error: &AppendError) {
+    fn count_refusal(&mut self, error: &AppendError) {
         let AppendError::Refused {
             rule: BrokerRule::Access,
             reason,
@@ -153,7 +153,7 @@ impl<M: Machine, R, P: OwnerProtocol> ReportSteps for Core<M, R, P> {
             }
             Ok(offset) => format!("reported offset {offset} instead of {expected}"),
             Err(error) => {
-                self.note_refusal(error);
+                self.count_refusal(error);
                 error.to_string()
             }
         };

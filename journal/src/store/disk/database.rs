@@ -188,7 +188,7 @@ impl Open {
             Some(id) => (id, None),
             None => {
                 let numbering = self.numbering();
-                (self.give_number(name, &mut batch)?, Some(numbering))
+                (self.allocate_number(name, &mut batch)?, Some(numbering))
             }
         };
         for change in changes {
@@ -215,7 +215,7 @@ impl Open {
         self.wait_for_room()?;
         let mut batch = self.database.batch();
         let _numbering = self.numbering();
-        let id = self.give_number(name, &mut batch)?;
+        let id = self.allocate_number(name, &mut batch)?;
         batch.insert(&self.entries, own_key(b"dead", &old.to_be_bytes()), []);
         batch.commit()?;
         self.dead().push((old, Vec::new()));
@@ -275,7 +275,11 @@ impl Open {
     }
 
     /// A number that no partition ever had, for `name`. The caller holds [`Open::numbering`] until the write.
-    fn give_number(&self, name: &str, batch: &mut fjall::OwnedWriteBatch) -> Result<u32, Failure> {
+    fn allocate_number(
+        &self,
+        name: &str,
+        batch: &mut fjall::OwnedWriteBatch,
+    ) -> Result<u32, Failure> {
         let id = self.number_at(own_key(b"next", &[]))?;
         let id = id.unwrap_or(NO_PARTITION + 1);
         let next = id

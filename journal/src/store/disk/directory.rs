@@ -43,7 +43,7 @@ impl Directory {
         let unavailable = |error: io::Error| unavailable(&own, &error);
         fs::create_dir_all(&own).map_err(unavailable)?;
         if !is_ours(&own).map_err(unavailable)? && !is_empty(&own).map_err(unavailable)? {
-            return Err(StoreError::NotOurs { path: text(&own) });
+            return Err(StoreError::ForeignDirectory { path: text(&own) });
         }
         let mut marker = lock_marker(&own)?;
         let written = read_marker(&mut marker).map_err(unavailable)?;
@@ -230,7 +230,10 @@ mod tests {
             }
             let before = names(&own);
             let refused = Directory::open(folder.path()).unwrap_err();
-            assert!(matches!(refused, StoreError::NotOurs { .. }), "{refused}");
+            assert!(
+                matches!(refused, StoreError::ForeignDirectory { .. }),
+                "{refused}"
+            );
             assert_eq!(names(&own), before, "{marker:?}");
             let letter = fs::read_to_string(own.join("letter.txt")).unwrap();
             assert_eq!(letter, "dear");

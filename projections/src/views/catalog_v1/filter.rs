@@ -102,7 +102,7 @@ impl Filter {
             None => Sort::Name,
         });
         let (price_min, price_max) = (query.price_min, query.price_max);
-        check_needed(
+        check_required(
             sort,
             search.is_some(),
             currency.is_some(),
@@ -155,7 +155,7 @@ fn search(text: &str) -> Result<String, Problem> {
 }
 
 /// Prices of different currencies can't be compared, and only a search has a relevance.
-fn check_needed(
+fn check_required(
     sort: Sort,
     has_search: bool,
     has_currency: bool,

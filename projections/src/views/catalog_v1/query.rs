@@ -35,7 +35,7 @@ const CACHED: [(HeaderName, &str); 2] = [
     (header::VARY, "daybook-position"),
 ];
 /// The filters that reduce the number of rows that the list reads.
-const NARROW: [&str; 4] = ["q", "currency", "price_min", "price_max"];
+const SELECTIVE_FILTERS: [&str; 4] = ["q", "currency", "price_min", "price_max"];
 
 /// The parameter in the path.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -157,7 +157,7 @@ async fn list_products(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<([(HeaderName, &'static str); 2], Json<ProductPage>), Problem> {
     let filter = Filter::check(query)?;
-    let page = answer_filtered(&NARROW, find_page(&databases, &filter)).await?;
+    let page = answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter)).await?;
     Ok((CACHED, Json(page)))
 }
 

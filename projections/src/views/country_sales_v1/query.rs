@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The filters that reduce the number of rows that the list reads.
-const NARROW: [&str; 1] = ["currency"];
+const SELECTIVE_FILTERS: [&str; 1] = ["currency"];
 
 /// The parameters of the list: filter and page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -103,7 +103,7 @@ async fn list_countries(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CountryPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&NARROW, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
         .await
         .map(Json)
 }

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The filters that reduce the number of rows that the list reads.
-const NARROW: [&str; 1] = ["currency"];
+const SELECTIVE_FILTERS: [&str; 1] = ["currency"];
 
 /// The parameters of the list: filter, sort order and page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -168,7 +168,7 @@ async fn list_customers(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CustomerPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&NARROW, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
         .await
         .map(Json)
 }

@@ -152,12 +152,12 @@ pub(super) async fn totals(databases: &Databases, partitions: i32) -> Result<Tot
     let build = databases.build::<OrdersByCustomer>()?;
     let session = &*databases.cql.session_within(CONNECT_TIMEOUT).await?;
     let position = read_position(session, build, ORDERS.topic).await?;
-    let cut = Cut {
+    let included = ScanPosition {
         position: &position,
         partitions,
     };
     let scans: Vec<_> = parts_of_the_ring()
-        .map(|ends| scan(session, build, ends, cut))
+        .map(|ends| scan(session, build, ends, included))
         .collect();
     let totals = stream::iter(scans)
         .buffer_unordered(SCANS_MAX)
@@ -171,13 +171,13 @@ pub(super) async fn totals(databases: &Databases, partitions: i32) -> Result<Tot
 
 /// The position up to which rows are counted.
 #[derive(Clone, Copy)]
-struct Cut<'a> {
+struct ScanPosition<'a> {
     position: &'a Position,
     /// The journal's number of partitions.
     partitions: i32,
 }
 
-impl Cut<'_> {
+impl ScanPosition<'_> {
     /// Whether an order was written at an offset before the position.
     fn includes(&self, order_id: &str, offset: i64) -> bool {
         let partition = kafka::partition::of_key(order_id.as_bytes(), self.partitions);
@@ -186,12 +186,12 @@ impl Cut<'_> {
     }
 }
 
-/// The totals of the rows in one part of the ring that were written before the cut.
+/// The totals of the rows in one part of the ring that were written before the position.
 async fn scan(
     session: &Session,
     build: Build,
     ends: (i64, i64),
-    cut: Cut<'_>,
+    included: ScanPosition<'_>,
 ) -> Result<TotalsByCurrency, QueryError> {
     let scan = session.statement(&build.fill(SCAN));
     let pager = session.driver().execute_iter(scan, ends).await;
@@ -202,7 +202,7 @@ async fn scan(
     let mut sums = TotalsByCurrency::default();
     while let Some(row) = rows.try_next().await.map_err(CqlError::from)? {
         let (order_id, kind, currency, line_count, total, written_at) = row;
-        if !cut.includes(&order_id, offset_of(written_at)) {
+        if !included.includes(&order_id, offset_of(written_at)) {
             continue;
         }
         let of_one = match Kind::stored(&kind)? {
@@ -237,11 +237,11 @@ mod tests {
         let others = (0..4).filter(|other| *other != partition);
         let mut position: Position = others.map(|other| (other, 100)).collect();
         let includes = |position: &Position, offset| {
-            let cut = Cut {
+            let scan = ScanPosition {
                 position,
                 partitions: 4,
             };
-            cut.includes(order, offset)
+            scan.includes(order, offset)
         };
         assert!(!includes(&position, 0));
         position.insert(partition, 7);

@@ -24,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The filters that reduce the number of rows that the list reads.
-const NARROW: [&str; 4] = ["customer", "country", "from", "to"];
+const SELECTIVE_FILTERS: [&str; 4] = ["customer", "country", "from", "to"];
 
 /// The parameters of the list: filters and page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -118,7 +118,7 @@ async fn list_orders(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer_filtered(&NARROW, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
         .await
         .map(Json)
 }

@@ -18,7 +18,7 @@ const SAMPLES_MAX: usize = 20;
 const ROLE: &str = "schema-ids";
 
 /// The ids, by the journal's subject. Journals that do not exist are left out.
-pub async fn held_ids(
+pub async fn schema_ids_in_use(
     admin: &Admin,
     kafka: &KafkaSettings,
 ) -> Result<BTreeMap<String, BTreeSet<u32>>, ReadError> {
@@ -48,7 +48,7 @@ pub async fn samples(
     }
     let mut samples: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
     for spans in [first, last] {
-        let mut reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Sparing)?;
+        let mut reader = BoundedReader::start(kafka, ROLE, topic, &spans, Fetch::Small)?;
         while let Some(records) = reader.next().await? {
             let values = records.iter().filter_map(|record| record.value.as_deref());
             for value in values.filter(|value| !is_journal || Frame::read(value).is_ok()) {
