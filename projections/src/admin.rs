@@ -9,7 +9,9 @@ use crate::{
     builds::{Entry, RegistryError, State, registry},
     databases::Databases,
     operations::mark_as_dropped,
+    problems::QUERY_TIMEOUT,
     registration::Registration,
+    supervisor::INTERVAL,
     views::VIEWS,
 };
 use schemas::topics::PartitionCounts;
@@ -20,9 +22,11 @@ use tokio::time::Instant;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two comparisons of the two builds' positions.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
-/// Time from the moment a build stops serving until its tables are dropped. A process reads the list of builds every
-/// second, then a query may wait 3 s for a connection and 10 s for its statement.
-const DRAIN_TIME: Duration = Duration::from_secs(15);
+/// Time from the moment a build stops serving until its tables are dropped: a process reads the list of builds after
+/// [`INTERVAL`], and a query that it began just before then may take [`QUERY_TIMEOUT`].
+const DRAIN_TIME: Duration = QUERY_TIMEOUT.saturating_add(INTERVAL).saturating_add(READ_TIME);
+/// Time that a process has for reading the list of builds.
+const READ_TIME: Duration = Duration::from_secs(1);
 
 /// A build with its progress.
 #[derive(Debug, Clone)]

@@ -77,7 +77,7 @@ pub enum OrderProblems {
     /// ORDER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE.
+    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE if the statement took longer than the database allows.
     #[response(status = 503)]
     Unavailable(Problem),
 }

@@ -61,7 +61,7 @@ pub enum ResourceProblems {
     /// The code ends with NOT_FOUND: no resource has this id.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE.
+    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE if the statement took longer than the database allows.
     #[response(status = 503)]
     Unavailable(Problem),
 }
