@@ -3,6 +3,7 @@
 use crate::{
     builds::{Build, Serving},
     cql::{Cql, CqlError},
+    parking::Marks,
     postgres,
     problems::QueryError,
     settings::{CqlSettings, PostgresSettings, SettingsError},
@@ -23,6 +24,8 @@ pub struct Databases {
     pub cql: Cql,
     /// The build of each view that answers queries.
     pub serving: Serving,
+    /// The parked aggregates of each build.
+    pub marks: Marks,
 }
 
 impl Databases {
@@ -42,6 +45,7 @@ impl Databases {
             projectors: postgres::connect_lazily(postgres)?,
             cql: Cql::connect_lazily(cql)?,
             serving: Serving::default(),
+            marks: Marks::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::{
     consistency::Waits,
     databases::Databases,
     live::{self, Live},
-    parking::table as parked,
+    parking::{mark_parked, table as parked},
     problems::QueryError,
     projector::Runtime,
     supervisor::{Assignment, Supervisor},
@@ -43,10 +43,12 @@ pub fn run(runtime: &Runtime, databases: &Databases, assignment: watch::Receiver
     ));
 }
 
-/// The queries of every view. They wait for the positions of their requests, and their answers are conditional.
+/// The queries of every view. They wait for the positions of their requests. Their answers are conditional, and marked if
+/// parked aggregates concern them.
 pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
         let routes = conditional((view.routes)(databases));
+        let routes = mark_parked(view.name, databases, routes);
         router.merge(waits.wrap(view, databases, routes))
     })
 }

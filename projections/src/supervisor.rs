@@ -5,7 +5,10 @@ use crate::{
     databases::Databases,
     lag::Lags,
     metrics as names,
-    parking::table::{self as parked, ParkedCount},
+    parking::{
+        KNOWN_MAX,
+        table::{self as parked, ParkedCount},
+    },
     postgres,
     projector::{Running, Runtime, Share, component},
     registration::Registration,
@@ -229,8 +232,11 @@ impl Supervisor {
             report_parked(*build, counts.iter().find(is_of_build));
         }
         if counts.is_empty() {
+            self.databases.marks.set(&[]);
             return Ok(());
         }
+        let aggregates = parked::aggregates(KNOWN_MAX + 1, pool).await?;
+        self.databases.marks.set(&aggregates);
         for (view, number, key) in parked::requested(pool).await? {
             let of_build = self
                 .running

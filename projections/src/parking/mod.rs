@@ -5,6 +5,8 @@
 //! that was read is either applied or parked.
 
 mod keys;
+mod marks;
 pub mod table;
 
 pub use keys::{PARKED_KEYS_MAX, ParkedCommit, ParkedKey, ParkedKeys, Poison};
+pub use marks::{KNOWN_MAX, Marks, mark_parked};

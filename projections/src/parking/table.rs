@@ -56,6 +56,17 @@ pub struct ParkedCount {
     pub events: i64,
 }
 
+/// A parked or discarded aggregate of a build.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ParkedAggregate {
+    /// The view.
+    pub view_name: String,
+    /// The build's number.
+    pub build: i32,
+    /// The record's key.
+    pub key: String,
+}
+
 /// A waiting commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Waiting {
@@ -296,6 +307,17 @@ pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<ParkedCount>, sqlx::Erro
     )
     .fetch_all(pool)
     .await
+}
+
+/// The parked and discarded aggregates of all builds, at most `limit`.
+pub(crate) async fn aggregates(
+    limit: i64,
+    pool: &PgPool,
+) -> Result<Vec<ParkedAggregate>, sqlx::Error> {
+    sqlx::query_as("SELECT view_name, build, key FROM view_parked_keys ORDER BY parked_at LIMIT $1")
+        .bind(limit)
+        .fetch_all(pool)
+        .await
 }
 
 /// The parked aggregates of a view, or of all views.

@@ -39,7 +39,8 @@ fn describe(query: &mut Operation) {
         .push(position.into());
     let stale = HeaderBuilder::new()
         .description(Some(
-            "`true` if the view has not applied every position of the request; otherwise the header is missing.",
+            "`true` if the view has not applied every position of the request; `parked` if the answer lacks events that wait \
+             for an operator; otherwise the header is missing.",
         ))
         .schema(Some(text()))
         .build();

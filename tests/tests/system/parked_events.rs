@@ -41,6 +41,7 @@ pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
     let shown = views(deployment, &["show", VIEW, &order]).await?.stdout;
     ensure!(shown.contains("\"invoice\":\"poison\""), "{shown}");
     check_metrics(&node, 1.0).await?;
+    check_marks(&node, &order).await?;
     let url = format!("http://{}", deployment.listen());
     let compared = deployment.run(&["reconcile", "--url", &url]).await?;
     ensure!(compared.code == 1, "{compared:?}");
@@ -82,6 +83,7 @@ pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
         Ok(Poll::of(answer.status == 200, || answer.text))
     })
     .await?;
+    await_marks(&node, &format!("/api/v1/orders/{order}"), ("", "")).await?;
     let totals = totals_by_source::of_postgres(deployment).await?;
     ensure!(totals.sales == 2 * sales()? + 1, "{totals:?}");
     let listed = views(deployment, &["parked"]).await?.stdout;
@@ -105,6 +107,37 @@ async fn import(node: &Node, invoice: &str) -> Result<String> {
     let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
     ensure!(answer["status"] == 201, "{answer}");
     Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Checks the marks of answers that lack one parked order.
+async fn check_marks(node: &Node, order: &str) -> Result<()> {
+    let path = format!("/api/v1/orders/{order}");
+    await_marks(node, &path, ("parked", "1")).await?;
+    let page = node.client().get_json("/api/v1/orders?limit=1").await?;
+    let other = page["orders"][0]["id"].as_str().unwrap_or_default();
+    for path in ["/api/v1/orders?limit=1", &format!("/api/v1/orders/{other}")] {
+        await_marks(node, path, ("", "1")).await?;
+    }
+    // The other views have the order.
+    let timeline = format!("/api/v1/orders/{order}/timeline");
+    for path in [&*timeline, "/api/v1/countries"] {
+        await_marks(node, path, ("", "")).await?;
+    }
+    Ok(())
+}
+
+/// Waits until an answer has these values of `Daybook-Stale` and `Daybook-Parked`; an empty value stands for a missing
+/// header. The node reads the parked aggregates every second.
+async fn await_marks(node: &Node, path: &str, expected: (&str, &str)) -> Result<()> {
+    until(&format!("the marks of {path}"), APPLY_TIMEOUT, async || {
+        let answer = node.client().get(path).await?;
+        let found = (
+            answer.header("daybook-stale"),
+            answer.header("daybook-parked"),
+        );
+        Ok(Poll::of(found == expected, || format!("{found:?}")))
+    })
+    .await
 }
 
 /// Checks that the metrics count `parked` aggregates with one parked event each, and count each event that was read as
