@@ -86,11 +86,13 @@ all_tests() {
   fi
   # Cassandra makes one schema change at a time, so only few of these tests run at once.
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
-  foreground_tests system --workspace --test system -- --skip many_partitions
+  foreground_tests system --workspace --test system -- --skip many_partitions --skip killed_databases
   await_tests servers
-  # This test runs alone, because three nodes with hundreds of partitions need all processors.
   if [ -n "${DEV_TEST_FULL:-}" ]; then
+    # Alone, because three nodes with hundreds of partitions need all processors.
     foreground_tests many_partitions --workspace --test system -- many_partitions
+    # Alone, because it kills the databases.
+    foreground_tests killed_databases --workspace --test system -- killed_databases
   fi
   # This test kills the servers, so no other test that needs them may run at the same time.
   foreground_tests power_cut --workspace --test power_cut

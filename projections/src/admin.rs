@@ -24,7 +24,9 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
 /// Time from the moment a build stops serving until its tables are dropped: a process reads the list of builds after
 /// [`INTERVAL`], and a query that it began just before then may take [`QUERY_TIMEOUT`].
-const DRAIN_TIME: Duration = QUERY_TIMEOUT.saturating_add(INTERVAL).saturating_add(READ_TIME);
+const DRAIN_TIME: Duration = QUERY_TIMEOUT
+    .saturating_add(INTERVAL)
+    .saturating_add(READ_TIME);
 /// Time that a process has for reading the list of builds.
 const READ_TIME: Duration = Duration::from_secs(1);
 

@@ -44,11 +44,18 @@ pub(crate) async fn begin_with_tables(
     Ok(transaction)
 }
 
+/// Postgres ends the transaction after this idle time. Tables are created in the CQL store while the transaction is idle, so
+/// the time is longer than one attempt to open a build.
+const SCHEMA_CREATION_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
 /// Locks the creation of tables in both databases until the end of the transaction. Waits for a node that has the lock.
 ///
 /// # Errors
 /// Postgres's error.
 pub(crate) async fn lock_schema_creation(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(SCHEMA_CREATION_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(SCHEMA_CREATION_LOCK)
         .execute(connection)

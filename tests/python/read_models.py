@@ -5,6 +5,8 @@ On purpose, it shares no code with the service or the importer. It prints one JS
 
 - `customers` (keys: `<customer>/<currency>`), `countries` (`<country>/<currency>`) and `products` (stock code): the
   entries of the API's lists. A product's entry lacks `created_at`, which depends on the time of the import.
+- `orders` (invoice): the columns of the invoice's order in both views of orders.
+- `lines` (invoice): the columns of the order's lines, in the order of the file.
 - `timelines` (invoice): the events of the invoice's order, without the times at which they were recorded.
 
     python3 tests/python/read_models.py [FILE]
@@ -91,6 +93,33 @@ def fold_products(lines):
     return products
 
 
+def fold_orders(invoices):
+    """The orders, and the lines of each."""
+    orders, lines = {}, {}
+    for number, members in invoices.items():
+        first = members[0]
+        orders[number] = {
+            "kind": "CREDIT_NOTE" if number.startswith("C") else "SALE",
+            "customer": first.customer or None,
+            "country": stored(first.country),
+            "ordered_at": rfc3339(first.local),
+            "total": money(sum(map(pence, members))),
+            "line_count": len(members),
+            "version": 1,
+        }
+        lines[number] = [
+            {
+                "sku": line.sku,
+                "description": stored(line.description) or None,
+                "quantity": line.quantity,
+                "unit_price": int(line.price * 1_000_000),
+                "amount": pence(line),
+            }
+            for line in members
+        ]
+    return orders, lines
+
+
 def fold_timelines(invoices):
     """The events of each order. An imported order has one event, its import."""
     timelines = {}
@@ -115,10 +144,13 @@ def main():
     lines = list(read_lines(sys.argv[1] if len(sys.argv) > 1 else SHIPPED))
     invoices = group_by_invoice(lines)
     customers, countries = fold_totals(invoices)
+    orders, order_lines = fold_orders(invoices)
     models = {
         "customers": customers,
         "countries": countries,
         "products": fold_products(lines),
+        "orders": orders,
+        "lines": order_lines,
         "timelines": fold_timelines(invoices),
     }
     json.dump(models, sys.stdout, ensure_ascii=False)

@@ -120,6 +120,23 @@ impl Deployment {
         Node::start(self.command(), "serve", self.listen, &self.log("serve")).await
     }
 
+    /// Starts `daybook serve` without projectors; returns once it answers over HTTP. It is ready once a projector has
+    /// created the views.
+    pub async fn serve_without_projectors(&self) -> Result<Node> {
+        let mut command = self.command();
+        command.env("DAYBOOK_VIEWS_PARTITIONS", "none");
+        Node::start(command, "serve", self.listen, &self.log("serve")).await
+    }
+
+    /// Starts `daybook projector` at an address, which is also its name in the group; returns once it answers over
+    /// HTTP.
+    pub async fn projector_at(&self, listen: SocketAddr) -> Result<Node> {
+        let mut command = self.command();
+        command.env("DAYBOOK_HTTP_LISTEN", listen.to_string());
+        let log = self.log(&format!("projector-{}", listen.port()));
+        Node::start(command, "projector", listen, &log).await
+    }
+
     /// Starts `daybook commands` at the deployment's address; returns once it is ready.
     pub async fn commands(&self) -> Result<Node> {
         let mut node = self.commands_at(self.listen).await?;

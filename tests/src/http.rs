@@ -81,11 +81,16 @@ impl Client {
 
     /// The sum of a metric over all its labels; 0 if the node has not exposed it yet.
     pub async fn metric(&self, name: &str) -> Result<f64> {
+        self.metric_with(name, "").await
+    }
+
+    /// The sum of a metric over its labels with this text, such as `view="orders_v2"`; 0 if there is none yet.
+    pub async fn metric_with(&self, name: &str, label: &str) -> Result<f64> {
         let answer = self.get("/metrics").await?;
         let lines = answer.expect(200)?.text.lines();
         let samples = lines.filter(|line| {
             let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         });
         let values = samples.map(|line| {
             let value = line.rsplit(' ').next().unwrap_or_default();

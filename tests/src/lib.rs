@@ -20,6 +20,7 @@ pub mod poll;
 pub mod python;
 pub mod sale;
 pub mod servers;
+pub mod signal;
 pub mod sse;
 pub mod totals_by_source;
 pub mod transaction;

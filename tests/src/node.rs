@@ -3,8 +3,9 @@
 use crate::{
     http::Client,
     poll::{Poll, until},
+    signal::signal,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -187,10 +188,7 @@ impl Node {
 
     /// Sends a signal, by its name for `kill`.
     pub async fn signal(&self, name: &str) -> Result<()> {
-        let (signal, pid) = (format!("-{name}"), self.pid()?.to_string());
-        let sent = Command::new("kill").args([&signal, &pid]).status().await?;
-        ensure!(sent.success(), "kill {signal} {pid}: {sent}");
-        Ok(())
+        signal(&self.child, name).await
     }
 
     fn pid(&self) -> Result<u32> {

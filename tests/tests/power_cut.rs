@@ -1,13 +1,20 @@
-//! All servers are killed at once while a node works, and started again: no acknowledged command is lost, and the
-//! node recovers by itself. This stops the servers of all other tests, so `./dev test` runs it alone.
+//! All servers are killed at once while a node works, and started again: no acknowledged command is lost, the node
+//! recovers by itself, and the views then have every event once. This stops the servers of all other tests, so
+//! `./dev test` runs it alone.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
 use std::collections::BTreeSet;
-use system_tests::{Deployment, Server, audit_log};
+use system_tests::{
+    Deployment, Node, Server, audit_log,
+    sale::{import_sale, sale},
+    totals_by_source,
+};
 
 const PRODUCTS: usize = 40;
+/// Sales of GBP 1 before the servers are killed, and as many afterwards.
+const SALES: usize = 400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_command_survives_a_kill_of_all_servers() -> Result<()> {
@@ -20,6 +27,8 @@ async fn every_acknowledged_command_survives_a_kill_of_all_servers() -> Result<(
         let answer = node.client().post("/api/v1/products", &body, None).await?;
         answer.expect(201)?;
     }
+    // The views have not necessarily applied them when the servers are killed.
+    sell(&node, "before").await?;
     try_join_all(Server::ALL.map(|server| server.kill(environment))).await?;
     try_join_all(Server::ALL.map(|server| server.start(environment))).await?;
     node.ready().await?;
@@ -34,5 +43,45 @@ async fn every_acknowledged_command_survives_a_kill_of_all_servers() -> Result<(
     let body = json!({"sku": "AFTER", "description": "a product"});
     let answer = node.client().post("/api/v1/products", &body, None).await?;
     answer.expect(201)?;
-    audit_log::verify(&deployment).await.map(drop)
+    audit_log::verify(&deployment).await?;
+    check_views(&deployment, &node, SALES).await?;
+    sell(&node, "after").await?;
+    node.caught_up().await?;
+    check_views(&deployment, &node, 2 * SALES).await
+}
+
+/// Imports sales, each of which must be accepted.
+async fn sell(node: &Node, batch: &str) -> Result<()> {
+    let command = |number: usize| {
+        let invoice = format!("{batch} {number}");
+        format!("{}\n", import_sale(&invoice, &sale(&invoice)))
+    };
+    let lines: String = (0..SALES).map(command).collect();
+    let answers = node.client().post_lines(lines).await?;
+    let accepted = answers.iter().filter(|answer| answer["status"] == 201);
+    let accepted = accepted.count();
+    ensure!(
+        accepted == SALES,
+        "{accepted} of {SALES} sales were accepted: {answers:?}"
+    );
+    Ok(())
+}
+
+/// Views in both databases have all sales: as rows of their own, and in sums over all of them.
+async fn check_views(deployment: &Deployment, node: &Node, sales: usize) -> Result<()> {
+    let expected = (i64::try_from(sales)?, 100 * i64::try_from(sales)?);
+    let postgres = totals_by_source::of_postgres(deployment).await?;
+    let cql = totals_by_source::of_cql(deployment).await?;
+    for (source, totals) in [("Postgres", postgres), ("CQL", cql)] {
+        let found = (totals.sales, totals.total_minor);
+        ensure!(found == expected, "{source}: {found:?}, not {expected:?}");
+    }
+    let countries = node.client().get_json("/api/v1/countries").await?;
+    let country = &countries["countries"][0];
+    let (orders, total) = (&country["orders"], &country["total"]["amount"]);
+    ensure!(
+        *orders == expected.0 && *total == expected.1,
+        "not {expected:?}: {countries}"
+    );
+    Ok(())
 }

@@ -5,8 +5,9 @@ use crate::store::Failure;
 /// SQLSTATE of a statement that took too long.
 const CANCELLED: &str = "57014";
 /// SQLSTATEs of transient errors, in addition to the classes below.
-const TRANSIENT_STATES: [&str; 9] = [
+const TRANSIENT_STATES: [&str; 10] = [
     "25006", // read-only: a standby that is about to be promoted
+    "25P03", // idle within a transaction for too long
     "40001", // serialization failure
     "40P01", // deadlock
     "55P03", // lock not available

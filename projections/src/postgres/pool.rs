@@ -8,11 +8,19 @@ use std::time::Duration;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time for one statement on the server, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
+/// Longest time between two statements of a transaction, in milliseconds: the server then ends the session. A process that
+/// is suspended, or whose machine is gone, must not keep its locks.
+const IDLE_TRANSACTION_TIMEOUT_MS: &str = "10000";
+
 /// A pool that connects when it is first used.
 pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsError> {
     settings.check()?;
     let options = settings.options()?.application_name("daybook").options([
         ("statement_timeout", STATEMENT_TIMEOUT_MS),
+        (
+            "idle_in_transaction_session_timeout",
+            IDLE_TRANSACTION_TIMEOUT_MS,
+        ),
         // "already exists, skipping" is not worth a log line.
         ("client_min_messages", "warning"),
     ]);

@@ -1,21 +1,16 @@
 //! A node that ends during an import: killed, and told to stop.
 
-use crate::import::{check_sources, import};
+use crate::{
+    import::{check_sources, import},
+    importer::{Importer, shortened},
+};
 use anyhow::{Context, Result, ensure};
-use flate2::read::GzDecoder;
 use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
-use system_tests::{Deployment, Expectation, Node, audit_log, environment::online_retail};
-use tokio::{process::Child, sync::mpsc, time::timeout};
+use std::{collections::HashMap, time::Duration};
+use system_tests::{Deployment, Expectation, Node, audit_log};
+use tokio::{sync::mpsc, time::timeout};
 
 /// Longest time from the start of an import to the expected number of answers.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,8 +18,6 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(60);
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time from SIGTERM to the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lines of the shortened file: about 2,900 products, almost as many prices, and 2,300 invoices.
-const LINES: usize = 50_000;
 /// Commands that are answered when the node is killed: among the products, and then among the invoices.
 const KILLED_AFTER: [f64; 2] = [1_000.0, 6_300.0];
 /// Commands that are answered when the node is told to stop, including those of the open batch.
@@ -39,7 +32,7 @@ pub async fn an_import_repeated_after_two_kills_of_the_node_is_complete_and_exac
     let expectation = Expectation::of(&file).await?;
     for count in KILLED_AFTER {
         let mut node = deployment.serve().await?;
-        let importer = begin_import(deployment, &file)?;
+        let importer = Importer::begin(deployment, &file)?;
         node.answered(count, ANSWERS_TIMEOUT).await?;
         node.kill().await?;
         check_end_of(importer).await?;
@@ -65,7 +58,7 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = deployment.serve().await?;
-    let importer = begin_import(deployment, &shortened(deployment)?)?;
+    let importer = Importer::begin(deployment, &shortened(deployment)?)?;
     let mut batch = Batch::begin(&node).await?;
     for number in 0..OPEN_BATCH {
         batch.send(number).await?;
@@ -93,34 +86,9 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
     audit_log::verify(deployment).await.map(drop)
 }
 
-/// The first lines of the data, without the last invoice, which may be cut off.
-fn shortened(deployment: &Deployment) -> Result<PathBuf> {
-    let mut text = String::new();
-    GzDecoder::new(File::open(online_retail())?).read_to_string(&mut text)?;
-    let mut lines: Vec<&str> = text.split_inclusive('\n').take(LINES).collect();
-    let invoice = |line: &str| line.split(',').next().map(str::to_owned);
-    let last = lines.last().and_then(|line| invoice(line));
-    lines.retain(|line| invoice(line) != last);
-    let path = deployment.folder.join("shortened.csv");
-    std::fs::write(&path, lines.concat()).with_context(|| path.display().to_string())?;
-    Ok(path)
-}
-
-fn begin_import(deployment: &Deployment, file: &Path) -> Result<Child> {
-    let mut command = deployment.import(file, &deployment.folder.join("interrupted.json"));
-    let command = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Ok(command.kill_on_drop(true).spawn()?)
-}
-
 /// Waits for an importer whose node has ended: its error must ask for another import.
-async fn check_end_of(importer: Child) -> Result<()> {
-    let output = timeout(NOTICE_TIMEOUT, importer.wait_with_output()).await;
-    let output = output.context("the importer has not noticed that the node has ended")??;
-    let error = String::from_utf8(output.stderr)?;
-    let status = output.status;
+async fn check_end_of(importer: Importer) -> Result<()> {
+    let (status, error) = importer.end(NOTICE_TIMEOUT).await?;
     ensure!(status.code() == Some(1), "{status} instead of 1: {error}");
     ensure!(error.contains("import again"), "no advice in: {error}");
     Ok(())

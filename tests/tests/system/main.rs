@@ -8,10 +8,13 @@
 mod audit_copies;
 mod batch_ends;
 mod batches;
+mod cells;
 mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod importer;
+mod killed_databases;
 mod live;
 mod lost_registry;
 mod missing_schema;
@@ -20,6 +23,7 @@ mod openapi;
 mod outages;
 mod parked_events;
 mod positions;
+mod projector_faults;
 mod projectors;
 mod queries;
 mod read_models;
@@ -55,6 +59,9 @@ fn tests(runner: &Runner) -> Vec<Trial> {
     if std::env::var_os(FULL).is_some() {
         tests.extend(own!(runner, many_partitions: [
             three_nodes_serve_hundreds_of_partitions_and_two_continue_after_the_third_is_killed,
+        ]));
+        tests.extend(own!(runner, killed_databases: [
+            databases_killed_at_random_points_of_an_import_leave_every_view_right,
         ]));
     }
     tests.extend(tests_of_outages_and_nodes(runner));
@@ -136,6 +143,12 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
 /// Tests of the views' projectors, each with a deployment of its own.
 fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
+    tests.extend(own!(runner, projector_faults: [
+        a_projector_killed_at_random_points_of_an_import_leaves_every_view_right,
+        a_projector_suspended_past_its_session_applies_no_event_that_another_has_applied,
+        a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor,
+        terminated_transactions_of_a_projector_leave_every_view_right,
+    ]));
     tests.extend(own!(runner, view_builds: [
         a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
         a_differing_row_is_shown_with_its_events,
@@ -145,6 +158,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, parked_events: [
         an_event_that_a_view_refuses_parks_its_order_only_until_a_retry,
+        a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,
     ]));
     tests.extend(own!(runner, projectors: [
         the_partitions_of_a_killed_projector_move_to_another_one,
@@ -244,6 +258,8 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         a_foreign_client_reads_the_same_totals,
     ]));
     tests.extend(shared!(runner, read_models: [
+        the_view_of_orders_has_every_cell_of_the_file,
+        the_history_of_orders_has_every_cell_of_the_file,
         the_view_of_customers_has_every_cell_of_the_file,
         the_view_of_countries_has_every_cell_of_the_file,
         the_catalog_has_every_cell_of_the_file,

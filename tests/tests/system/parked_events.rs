@@ -1,11 +1,19 @@
 //! Events that a view can't apply: the view parks only the aggregate of such an event, and continues with all others.
 
-use crate::void_records::{SALES, sell};
+use crate::{
+    FULL,
+    cells::{Cells, Views},
+    importer::{Importer, shortened},
+    projector_faults::end_import,
+    void_records::{SALES, sell},
+};
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use std::time::Duration;
 use system_tests::{
     Deployment, Node, Output, Poll,
+    environment::online_retail,
     sale::{import_sale, sale},
     totals_by_source, until,
 };
@@ -89,6 +97,49 @@ pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
     let listed = views(deployment, &["parked"]).await?.stdout;
     ensure!(listed.contains("no aggregate is parked"), "{listed}");
     Ok(())
+}
+
+pub async fn a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry(
+    deployment: &Deployment,
+) -> Result<()> {
+    let file = match std::env::var_os(FULL).is_some() {
+        true => online_retail(),
+        false => shortened(deployment)?,
+    };
+    let cells = Cells::of(&file).await?;
+    let invoice = cells.middle_invoice()?;
+    let mut node = deployment.serve().await?;
+    node.caught_up().await?;
+    let pool = deployment.postgres().await?;
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "ALTER TABLE orders_v2_b1 ADD CONSTRAINT poison CHECK (invoice <> '{invoice}')"
+    )))
+    .execute(&pool)
+    .await?;
+    end_import(Importer::begin(deployment, &file)?).await?;
+    node.caught_up().await?;
+    let of_node = Views {
+        deployment,
+        node: &node,
+    };
+    of_node
+        .check_orders(&cells.without_invoice(invoice))
+        .await?;
+    of_node.check_history(&cells).await?;
+    check_metrics(&node, 1.0).await?;
+
+    sqlx::raw_sql("ALTER TABLE orders_v2_b1 DROP CONSTRAINT poison")
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    views(deployment, &["retry", VIEW]).await?;
+    until("no parked aggregate", APPLY_TIMEOUT, async || {
+        let listed = views(deployment, &["parked"]).await?.stdout;
+        let is_empty = listed.contains("no aggregate is parked");
+        Ok(Poll::of(is_empty, || listed))
+    })
+    .await?;
+    of_node.check_all(&cells).await
 }
 
 fn sales() -> Result<i64> {

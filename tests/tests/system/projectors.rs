@@ -14,7 +14,7 @@ use system_tests::{
 };
 
 /// A view of the journal of orders, as its metrics name it.
-const ORDERS: &str = "\"orders_v2\"";
+pub const ORDERS: &str = "\"orders_v2\"";
 /// Longest time until two projectors have divided the partitions.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from the kill of a projector until another one has applied its partitions' events.
@@ -23,22 +23,7 @@ const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut command = deployment.command();
-    command.env("DAYBOOK_VIEWS_PARTITIONS", "none");
-    let (address, log) = (deployment.listen(), deployment.log("serve"));
-    let mut node = Node::start(command, "serve", address, &log).await?;
-    let (mut first, mut second) = (projector(deployment).await?, projector(deployment).await?);
-    node.ready().await?;
-    first.ready().await?;
-    second.ready().await?;
-    until("a share for both", SHARE_TIMEOUT, async || {
-        let (one, other) = (opened(&first, "").await?, opened(&second, "").await?);
-        let is_shared = one > 0 && other > 0;
-        Ok(Poll::of(is_shared, || {
-            format!("{one} and {other} partitions")
-        }))
-    })
-    .await?;
+    let (mut node, [first, second]) = node_and_two_projectors(deployment).await?;
     let mut sales = sell(&node, "both").await?;
     node.caught_up().await?;
     find_own_write(&node).await?;
@@ -70,16 +55,28 @@ pub async fn the_partitions_of_a_killed_projector_move_to_another_one(
     left.ready().await
 }
 
-async fn projector(deployment: &Deployment) -> Result<Node> {
-    let address = free_address()?;
-    let mut command = deployment.command();
-    command.env("DAYBOOK_HTTP_LISTEN", address.to_string());
-    let log = deployment.log(&format!("projector-{}", address.port()));
-    Node::start(command, "projector", address, &log).await
+/// A node without projectors, and two projectors that both have partitions.
+pub async fn node_and_two_projectors(deployment: &Deployment) -> Result<(Node, [Node; 2])> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut first = deployment.projector_at(free_address()?).await?;
+    let mut second = deployment.projector_at(free_address()?).await?;
+    node.ready().await?;
+    first.ready().await?;
+    second.ready().await?;
+    until("a share for both", SHARE_TIMEOUT, async || {
+        let (one, other) = (opened(&first, "").await?, opened(&second, "").await?);
+        let is_shared = one > 0 && other > 0;
+        Ok(Poll::of(is_shared, || {
+            format!("{one} and {other} partitions")
+        }))
+    })
+    .await?;
+    Ok((node, [first, second]))
 }
 
-/// The number of partitions that a projector has opened. Only views whose metrics contain the text `view` count.
-async fn opened(projector: &Node, view: &str) -> Result<usize> {
+/// The number of partitions that a projector has opened. Only views whose metrics contain the text `view` count. The
+/// projector may have lost some of the partitions since.
+pub async fn opened(projector: &Node, view: &str) -> Result<usize> {
     let metrics = projector.client().get("/metrics").await?;
     let metrics = metrics.expect(200)?.text.clone();
     let lines = metrics
@@ -88,7 +85,7 @@ async fn opened(projector: &Node, view: &str) -> Result<usize> {
     Ok(lines.count())
 }
 
-/// Checks that a query at a node that projects nothing finds the write whose position the query names.
+/// A query at a node that projects nothing finds the write whose position it names.
 async fn find_own_write(node: &Node) -> Result<()> {
     let command = import_sale("own", &sale("own"));
     let answers = node.client().post_lines(format!("{command}\n")).await?;

@@ -1,0 +1,344 @@
+//! Faults of a projector: kills, lost connections to Postgres, and suspensions. After those during an import, every view
+//! has the cells of the file, and a build that is projected without a fault has the same rows.
+
+use crate::{
+    FULL,
+    cells::{Cells, Views},
+    import::check_sources,
+    importer::{Importer, shortened},
+    projectors::{ORDERS, node_and_two_projectors, opened},
+    void_records::sell,
+};
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use sqlx::PgPool;
+use std::{path::Path, time::Duration};
+use system_tests::{
+    Deployment, Expectation, Node, Poll, environment::online_retail, free_address::free_address,
+    totals_by_source, until,
+};
+
+/// Kills during one import of the shortened file.
+const KILLS: usize = 5;
+/// Kills during one import of the whole file, which takes `./dev test --full`.
+const KILLS_FULL: usize = 50;
+/// The variable with the seed of the random points. Each run draws a new seed by default; a failure prints its seed.
+const SEED: &str = "DEV_TEST_SEED";
+/// Longest time until a projector has opened partitions, or applies events.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time from one point of the import to the next one.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest time until the import ends after that.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(240);
+/// Longest time until another projector has applied the remaining events of a suspended one.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time until a projector that was suspended has noticed that others have applied its events.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The views that are also rebuilt and compared: one in each database.
+const REBUILT: [&str; 2] = ["customers_v1", "order_timeline_v1"];
+/// The views of orders.
+const OF_ORDERS: [&str; 5] = [
+    "orders_v2",
+    "orders_by_customer_v2",
+    "customers_v1",
+    "country_sales_v1",
+    "order_timeline_v1",
+];
+
+pub async fn a_projector_killed_at_random_points_of_an_import_leaves_every_view_right(
+    deployment: &Deployment,
+) -> Result<()> {
+    let (file, kills) = match std::env::var_os(FULL).is_some() {
+        true => (online_retail(), KILLS_FULL),
+        false => (shortened(deployment)?, KILLS),
+    };
+    let seed = seed()?;
+    let killed = kill_during_import(deployment, &file, kills, Rng::with_seed(seed));
+    killed.await.with_context(|| of_seed(seed))
+}
+
+async fn kill_during_import(
+    deployment: &Deployment,
+    file: &Path,
+    kills: usize,
+    mut random: Rng,
+) -> Result<()> {
+    let expectation = Expectation::of(file).await?;
+    let mut points: Vec<i64> = (0..kills)
+        .map(|_| random.i64(1..commands(&expectation)))
+        .collect();
+    points.sort_unstable();
+    let mut node = deployment.serve_without_projectors().await?;
+    // The restarted projector has the address, and with it the name in the group.
+    let address = free_address()?;
+    let mut projector = deployment.projector_at(address).await?;
+    node.ready().await?;
+    has_opened_partitions(&projector).await?;
+
+    let importer = Importer::begin(deployment, file)?;
+    for (number, point) in points.iter().enumerate() {
+        let killed = async {
+            node.answered(*point as f64, ANSWERS_TIMEOUT).await?;
+            projector.kill().await?;
+            // Otherwise the import would end long before the last kill.
+            importer.suspend().await?;
+            projector = deployment.projector_at(address).await?;
+            // If this is left out, the next kill may hit the projector while it starts.
+            if random.bool() {
+                has_opened_partitions(&projector).await?;
+            }
+            importer.resume().await
+        };
+        let context = || format!("kill {} of {kills}, after {point} commands", number + 1);
+        killed.await.with_context(context)?;
+    }
+    end_import(importer).await?;
+    check_views(deployment, &mut node, file, &expectation).await?;
+    projector.ready().await
+}
+
+pub async fn terminated_transactions_of_a_projector_leave_every_view_right(
+    deployment: &Deployment,
+) -> Result<()> {
+    let seed = seed()?;
+    let terminated = terminate_during_import(deployment, Rng::with_seed(seed));
+    terminated.await.with_context(|| of_seed(seed))
+}
+
+async fn terminate_during_import(deployment: &Deployment, mut random: Rng) -> Result<()> {
+    let file = shortened(deployment)?;
+    let expectation = Expectation::of(&file).await?;
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut projector = deployment.projector_at(free_address()?).await?;
+    node.ready().await?;
+    has_opened_partitions(&projector).await?;
+
+    let pool = deployment.postgres().await?;
+    let mut importer = Importer::begin(deployment, &file)?;
+    let mut terminated = 0;
+    until("the end of the import", IMPORT_TIMEOUT, async || {
+        // Without pauses the projector might not commit before the import has ended.
+        if random.bool() {
+            terminated += terminate_writers(&pool).await?;
+        }
+        let has_ended = importer.has_ended()?;
+        Ok(Poll::of(has_ended, || {
+            format!("{terminated} transactions were terminated")
+        }))
+    })
+    .await?;
+    pool.close().await;
+    end_import(importer).await?;
+    ensure!(terminated > 0, "no transaction was terminated");
+    println!("{terminated} transactions were terminated");
+    check_views(deployment, &mut node, &file, &expectation).await?;
+    projector.ready().await
+}
+
+/// Terminates the sessions that have written in an open transaction. Only projectors write. Returns their number.
+async fn terminate_writers(pool: &PgPool) -> Result<usize> {
+    // The function is not in a condition, because it might then be called for sessions of other databases.
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND application_name = 'daybook' AND backend_xid IS NOT NULL";
+    let terminated: Vec<bool> = sqlx::query_scalar(terminate).fetch_all(pool).await?;
+    Ok(terminated.into_iter().filter(|is_done| *is_done).count())
+}
+
+/// The suspended projector still believes that it has its partitions when it resumes.
+pub async fn a_projector_suspended_past_its_session_applies_no_event_that_another_has_applied(
+    deployment: &Deployment,
+) -> Result<()> {
+    let seed = seed()?;
+    let suspended = suspend_during_import(deployment, Rng::with_seed(seed));
+    suspended.await.with_context(|| of_seed(seed))
+}
+
+async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Result<()> {
+    let file = shortened(deployment)?;
+    let expectation = Expectation::of(&file).await?;
+    let (mut node, [first, second]) = node_and_two_projectors(deployment).await?;
+    // The group divides the partitions of all journals together, so one projector may have all partitions of a journal.
+    let (mut suspended, mut successor) = match opened(&second, ORDERS).await? {
+        0 => (first, second),
+        _ => (second, first),
+    };
+    // Among the first half of the invoices, which are the last commands.
+    let invoices = expectation.totals.invoices;
+    let point = commands(&expectation) - random.i64(invoices / 2..invoices);
+    let importer = Importer::begin(deployment, &file)?;
+    node.answered(point as f64, ANSWERS_TIMEOUT).await?;
+    let stale_before = stale(&suspended).await?;
+    suspended.signal("STOP").await?;
+    end_import(importer).await?;
+    // A transaction of the suspended projector may hold locks in Postgres. The CQL store has none, so this view is
+    // complete once the other projector has the partitions.
+    until("the CQL view", MOVE_TIMEOUT, async || {
+        let totals = totals_by_source::of_cql(deployment).await;
+        let has_all = totals
+            .as_ref()
+            .is_ok_and(|found| *found == expectation.totals);
+        Ok(Poll::of(has_all, || format!("{totals:?}")))
+    })
+    .await?;
+    suspended.signal("CONT").await?;
+    until("events that are stale", NOTICE_TIMEOUT, async || {
+        let stale = stale(&suspended).await?;
+        Ok(Poll::of(stale > stale_before, || format!("{stale} events")))
+    })
+    .await?;
+    node.caught_up().await?;
+    check_applied(&suspended, &successor, &expectation).await?;
+    check_views(deployment, &mut node, &file, &expectation).await?;
+    suspended.ready().await?;
+    successor.ready().await
+}
+
+/// The transaction of a suspended process keeps its locks until the server ends it.
+pub async fn a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut suspended = deployment.projector_at(free_address()?).await?;
+    node.ready().await?;
+    has_opened_partitions(&suspended).await?;
+    let mut sales = sell(&node, "before").await?;
+    node.caught_up().await?;
+
+    // The projector has moved its checkpoint when it waits for this lock.
+    let pool = deployment.postgres().await?;
+    let mut transaction = pool.begin().await?;
+    sqlx::query("LOCK TABLE orders_v2_lines_b1 IN EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await?;
+    sales += sell(&node, "during").await?;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND wait_event_type = 'Lock' AND backend_xid IS NOT NULL";
+    until("a transaction that waits", OPEN_TIMEOUT, async || {
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await?;
+        Ok(Poll::of(waiting > 0, || format!("{waiting} transactions")))
+    })
+    .await?;
+    suspended.signal("STOP").await?;
+    transaction.rollback().await?;
+    pool.close().await;
+
+    let mut successor = deployment.projector_at(free_address()?).await?;
+    has_sales(deployment, sales).await?;
+    suspended.signal("CONT").await?;
+    sales += sell(&node, "after").await?;
+    has_sales(deployment, sales).await?;
+    node.caught_up().await?;
+    suspended.ready().await?;
+    successor.ready().await
+}
+
+/// Waits until the view in Postgres has all sales.
+async fn has_sales(deployment: &Deployment, sales: usize) -> Result<()> {
+    let expected = i64::try_from(sales)?;
+    until("every sale in Postgres", MOVE_TIMEOUT, async || {
+        let totals = totals_by_source::of_postgres(deployment).await;
+        let has_all = totals.as_ref().is_ok_and(|found| found.sales == expected);
+        Ok(Poll::of(has_all, || format!("{totals:?} of {sales}")))
+    })
+    .await
+}
+
+/// Two projectors together have applied no event twice, if each view has one build.
+async fn check_applied(first: &Node, second: &Node, expectation: &Expectation) -> Result<()> {
+    let invoices = expectation.totals.invoices;
+    let products = expectation.products + expectation.priced_products;
+    let of_orders = OF_ORDERS.map(|view| (view, invoices));
+    for (view, events) in of_orders.into_iter().chain([("catalog_v1", products)]) {
+        let (one, other) = (applied(first, view).await?, applied(second, view).await?);
+        // Neither counts an event whose commit was not confirmed.
+        ensure!(
+            one + other <= events as f64,
+            "{view}: {one} + {other} events were applied, of {events}"
+        );
+    }
+    Ok(())
+}
+
+/// The number of events that a projector has applied to a view.
+async fn applied(projector: &Node, view: &str) -> Result<f64> {
+    let client = projector.client();
+    let label = format!("view=\"{view}\"");
+    client
+        .metric_with("daybook_projections_events_applied_total", &label)
+        .await
+}
+
+/// The number of events that a projector has read and not applied.
+async fn stale(projector: &Node) -> Result<f64> {
+    let client = projector.client();
+    client
+        .metric("daybook_projections_events_stale_total")
+        .await
+}
+
+/// The seed of a test's random points.
+pub fn seed() -> Result<u64> {
+    match std::env::var(SEED) {
+        Ok(seed) => seed.parse().with_context(|| format!("{SEED}={seed}")),
+        Err(_) => Ok(fastrand::u64(..)),
+    }
+}
+
+/// Names the seed in the message of a failure.
+pub fn of_seed(seed: u64) -> String {
+    format!("{SEED}={seed}")
+}
+
+/// Commands that an import sends.
+pub fn commands(expectation: &Expectation) -> i64 {
+    expectation.products + expectation.priced_products + expectation.totals.invoices
+}
+
+async fn has_opened_partitions(projector: &Node) -> Result<()> {
+    until("partitions of orders", OPEN_TIMEOUT, async || {
+        let count = opened(projector, ORDERS).await?;
+        Ok(Poll::of(count > 0, || format!("{count} partitions")))
+    })
+    .await
+    .with_context(|| projector.log_tail())
+}
+
+pub async fn end_import(importer: Importer) -> Result<()> {
+    let (status, error) = importer.end(IMPORT_TIMEOUT).await?;
+    ensure!(status.success(), "the import ended with {status}: {error}");
+    Ok(())
+}
+
+/// Every view has the cells of the file, and a build that is projected now has the same rows as the one that serves.
+pub async fn check_views(
+    deployment: &Deployment,
+    node: &mut Node,
+    file: &Path,
+    expectation: &Expectation,
+) -> Result<()> {
+    node.caught_up().await?;
+    check_sources(deployment, expectation).await?;
+    let cells = Cells::of(file).await?;
+    let views = Views { deployment, node };
+    views.check_all(&cells).await?;
+    let parked = deployment.run_successfully(&["views", "parked"]).await?;
+    ensure!(
+        parked.stdout.contains("no aggregate is parked"),
+        "{}",
+        parked.stdout
+    );
+    for view in REBUILT {
+        deployment
+            .run_successfully(&["views", "rebuild", view])
+            .await?;
+        let compared = deployment
+            .run_successfully(&["views", "diff", view])
+            .await?;
+        ensure!(
+            compared.stdout.contains("; 0 rows differ"),
+            "{}",
+            compared.stdout
+        );
+    }
+    Ok(())
+}
