@@ -71,7 +71,8 @@ pub struct Time {
 #[schema(value_type = String, example = "GBP")]
 pub struct CurrencyCode(Currency);
 
-/// A whole number between `-MAX` and `MAX`.
+/// A whole number between `-MAX` and `MAX`. In a struct that derives `ToSchema`, the bound needs braces:
+/// `Within<{ QUANTITY_MAX }>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = i64)]
