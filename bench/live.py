@@ -52,10 +52,10 @@ def await_views(address):
         time.sleep(0.2)
 
 
-async def connect(address, number, form, places):
+async def connect(address, number, form, permits):
     """Returns the reader of a client that is connected."""
     host, port = address.split(":")
-    async with places:
+    async with permits:
         reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 14)
         upgrade = UPGRADE if form == "websocket" else ""
         head = f"GET /api/v1/customers/c{number}/events HTTP/1.1\r\nHost: {address}\r\n{upgrade}\r\n"
@@ -72,8 +72,8 @@ async def measure(node, address, form, clients):
     await_views(address)
     await asyncio.sleep(SETTLE_SECONDS)
     before = node.resident_mb()
-    places = asyncio.Semaphore(CONNECTING_MAX)
-    streams = await asyncio.gather(*(connect(address, number, form, places) for number in range(clients)))
+    permits = asyncio.Semaphore(CONNECTING_MAX)
+    streams = await asyncio.gather(*(connect(address, number, form, permits) for number in range(clients)))
     await asyncio.sleep(SETTLE_SECONDS)
     grown = node.resident_mb() - before
     waits = [asyncio.create_task(reader.readuntil(b"SaleImported")) for reader, _ in streams]

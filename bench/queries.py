@@ -157,14 +157,16 @@ def main():
     post_all(address, order_lines(sales, order_count, draw))
     sent = time.monotonic() - started
     behind = await_views(address)
-    print(json.dumps({"queries.send_s": round(sent), "queries.views_behind_s": round(behind)}), flush=True)
+    print(json.dumps({"query.send_s": round(sent), "query.views_behind_s": round(behind)}), flush=True)
 
     def load(kind, name, lines, *arguments):
         """Runs a load with a file of these lines."""
         file = folder / f"{name}.lines"
         file.write_text("".join(f"{line}\n" for line in lines))
-        command = [programs / "bench-http", kind, "--name", f"queries.{name}", *arguments, file]
-        print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+        command = [programs / "bench-http", kind, "--name", f"query.{name}", *arguments, file]
+        figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        print(json.dumps(figures), flush=True)
+        return figures[f"query.{name}.p99_ms"]
 
     url = f"http://{address}"
     ids, customers = order_ids(address, order_count, draw)
@@ -172,15 +174,22 @@ def main():
     database = environment["DAYBOOK_POSTGRES_URL"]
     # The stack is new, so the first build of each view answers.
     order_sql = "SELECT o.*, l.* FROM orders_v2_b1 o JOIN orders_v2_lines_b1 l USING (order_id) WHERE order_id = $1"
-    load("sql", "sql_order_by_key", ids, "--url", database, "--statement", order_sql)
-    load("closed", "order_by_key", [f"/api/v1/orders/{id}" for id in ids], "--url", url)
+    order_floor = load("sql", "sql_order_by_key", ids, "--url", database, "--statement", order_sql)
+    order = load("closed", "order_by_key", [f"/api/v1/orders/{id}" for id in ids], "--url", url)
     product_sql = "SELECT * FROM catalog_v1_b1 WHERE sku = $1"
-    load("sql", "sql_product_by_key", skus, "--url", database, "--statement", product_sql)
+    product_floor = load("sql", "sql_product_by_key", skus, "--url", database, "--statement", product_sql)
     paths = [f"/api/v1/products/{urllib.parse.quote(sku, safe='')}" for sku in skus]
-    load("closed", "product_by_key", paths, "--url", url)
-    load("closed", "orders_of_customer", customers, "--url", url)
-    load("closed", "timeline_of_order", [f"/api/v1/orders/{id}/timeline" for id in ids], "--url", url)
-    load("open", "search_with_facets", searches(products, draw), "--url", url)
+    product = load("closed", "product_by_key", paths, "--url", url)
+    history = load("closed", "orders_of_customer", customers, "--url", url)
+    timeline = load("closed", "timeline_of_order", [f"/api/v1/orders/{id}/timeline" for id in ids], "--url", url)
+    search = load("open", "search_with_facets", searches(products, draw), "--url", url)
+    figures = {
+        "query.key_p99_ms": max(order, product, history, timeline),
+        "query.search_p99_ms": search,
+        "query.order_vs_sql": round(order / order_floor, 2),
+        "query.product_vs_sql": round(product / product_floor, 2),
+    }
+    print(json.dumps(figures), flush=True)
     command = [programs / "bench-http", "pairs", "--url", url, "--prefix", "pair"]
     print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
     node.stop()
