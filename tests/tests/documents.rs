@@ -23,6 +23,12 @@ const MADE_LATER: [&str; 2] = [".daybook/", "target/"];
 const PLACEHOLDERS: [&str; 3] = ["<", "NAME", "FILE"];
 /// This document must mention every command and setting.
 const GUIDE: &str = "README.md";
+/// This document must link every ADR, and fit into [`ARCHITECTURE_WORDS_MAX`].
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+/// A reading of 20 minutes.
+const ARCHITECTURE_WORDS_MAX: usize = 4_500;
+/// The alerting rules.
+const ALERTS: &str = "deploy/prometheus/alerts.yml";
 /// Beginning of the interface's addresses.
 const API: &str = "/api/v1";
 /// Prefixes of paths that exist on one machine only, in two parts so that this file has none.
@@ -61,6 +67,28 @@ fn every_path_and_link_of_a_document_exists() -> Result<()> {
             if !is_path(&sources, path.trim_start_matches('/')) {
                 wrong.push(format!("{}: a link to {}", link.place, link.text));
             }
+        }
+    }
+    expect_none(&wrong)
+}
+
+#[test]
+fn the_architecture_is_short_and_links_every_adr() -> Result<()> {
+    let files = files()?;
+    let documents = documents(&files)?;
+    let (mut linked, mut wrong) = (HashSet::new(), Vec::new());
+    for (file, document) in &documents {
+        if file.path == ARCHITECTURE {
+            linked.extend(document.links.iter().map(|link| link.text.as_str()));
+            let count = file.text.split_whitespace().count();
+            if count > ARCHITECTURE_WORDS_MAX {
+                wrong.push(format!("{ARCHITECTURE} has {count} words"));
+            }
+        }
+    }
+    for (file, _) in &documents {
+        if is_adr(&file.path) && !linked.contains(file.path.as_str()) {
+            wrong.push(format!("{ARCHITECTURE} does not link {}", file.path));
         }
     }
     expect_none(&wrong)
@@ -194,6 +222,26 @@ fn every_other_documented_name_occurs_in_the_sources() -> Result<()> {
 }
 
 #[test]
+fn every_metric_of_an_alerting_rule_exists() -> Result<()> {
+    let files = files()?;
+    let rules = files.iter().find(|file| file.path == ALERTS);
+    let rules = rules.context(ALERTS)?;
+    let names: HashSet<&str> = words(&rules.text)
+        .filter(|word| word.starts_with("daybook_"))
+        .collect();
+    ensure!(!names.is_empty(), "{ALERTS} names no metric");
+    // The rules themselves are no source of names.
+    let is_defined = |name: &str| {
+        let literal = format!("\"{name}\"");
+        let mut code = files.iter().filter(|file| file.path.ends_with(".rs"));
+        code.any(|file| file.text.contains(&literal))
+    };
+    let unknown = names.into_iter().filter(|name| !is_defined(name));
+    let wrong: Vec<String> = unknown.map(|name| format!("{ALERTS}: {name}")).collect();
+    expect_none(&wrong)
+}
+
+#[test]
 fn no_source_or_document_has_a_banned_phrase() -> Result<()> {
     expect_none(&banned_phrases(&files()?))
 }
@@ -230,15 +278,13 @@ fn expect_none(wrong: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The Markdown files of the root, of `bench` and of decisions. Other Markdown files describe data.
+/// The Markdown files of the root and of `bench`, and every ADR. Other Markdown files describe data.
 fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     let is_document = |path: &str| {
-        let folders = ["bench/", "journal/adr/"];
-        let name = folders.iter().find_map(|folder| path.strip_prefix(folder));
-        let name = name.unwrap_or(path);
-        name.ends_with(".md") && !name.contains('/')
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        path.ends_with(".md") && (["", "bench"].contains(&folder) || is_adr(path))
     };
-    for name in [GUIDE, "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+    for name in [GUIDE, ARCHITECTURE, "CONTRIBUTING.md"] {
         let is_there = files.iter().any(|file| file.path == name);
         ensure!(is_there, "{name} does not exist");
     }
@@ -246,6 +292,12 @@ fn documents(files: &[File]) -> Result<Vec<(&File, Document)>> {
     documents
         .map(|file| Ok((file, Document::read(&file.path, &file.text)?)))
         .collect()
+}
+
+/// Whether a file is in the folder `adr` of a crate: the reasons and details of a decision.
+fn is_adr(path: &str) -> bool {
+    let folders = path.rsplit_once('/').map(|(folders, _)| folders);
+    path.ends_with(".md") && folders.is_some_and(|folders| folders.ends_with("/adr"))
 }
 
 /// Whether a path exists, up to the first placeholder.
