@@ -1,5 +1,5 @@
-//! One command in one HTTP request: its headers, its execution and its response. Command files depend on this
-//! module, not on owners or routes.
+//! One command in one HTTP request: its headers, its execution, its response and its problems. Command files depend
+//! on this module, not on owners or routes.
 
 use crate::{
     command::ErasedCommand,
@@ -33,6 +33,29 @@ pub struct CommandHeaders {
     /// W3C trace context; the commit joins that trace.
     #[param(rename = "traceparent", value_type = Option<String>)]
     pub traceparent: Option<String>,
+}
+
+/// The problems that every command can have, for the OpenAPI document. Each command documents the rest itself: 201,
+/// 200, the problems of its rejections, and 422, whose text names the command's own codes.
+#[derive(utoipa::IntoResponses)]
+pub enum CommandProblems {
+    /// The path, a header or the body is malformed.
+    #[response(status = 400)]
+    Malformed(Problem),
+    /// JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.
+    #[response(status = 403)]
+    Forbidden(Problem),
+    /// VERSION_MISMATCH: the problem has the current version; if the command still applies, send that version in
+    /// If-Match.
+    #[response(status = 412)]
+    VersionMismatch(Problem),
+    /// COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.
+    #[response(status = 413)]
+    TooLarge(Problem),
+    /// The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency
+    /// key.
+    #[response(status = 503)]
+    Unavailable(Problem),
 }
 
 /// A command of one request.

@@ -15,7 +15,7 @@ const KEYWORDS: [&str; 52] = [
 /// Names of types and traits that the code around an aggregate's or a command's type uses: names of Rust's
 /// prelude, names that the generated files import, and names that become the name of another trait with
 /// `Event` appended.
-const TAKEN_BY_CODE: [&str; 72] = [
+const TAKEN_BY_CODE: [&str; 73] = [
     "Aggregate",
     "ApiCommand",
     "ApiJson",
@@ -29,6 +29,7 @@ const TAKEN_BY_CODE: [&str; 72] = [
     "Clone",
     "Command",
     "CommandHeaders",
+    "CommandProblems",
     "Commands",
     "Context",
     "Copy",

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Maximum number of windows in one answer.
@@ -136,6 +136,19 @@ pub struct Revenue {
     currency: &'static str,
 }
 
+/// The errors of the query.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only documented")]
+enum SeriesProblems {
+    /// UNKNOWN_JOB, UNKNOWN_WINDOW, INVALID_TIME, INVALID_LIMIT, INVALID_CURSOR or UNKNOWN_OR_INVALID_PARAMETER.
+    #[response(status = 400)]
+    Refused(Problem),
+    /// JOB_NOT_READY: the job is still reading the journal's history; JOB_STOPPED: the job has stopped at an event that
+    /// it can't add up.
+    #[response(status = 503)]
+    Unavailable(Problem),
+}
+
 impl Series {
     /// Changes the windows. Only the job calls this.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Windows) -> T) -> T {
@@ -214,12 +227,7 @@ pub fn routes(series: Series, wait_max: Duration) -> OpenApiRouter {
 #[utoipa::path(get, path = "/analytics/series", tag = "analytics",
     params(SeriesParameters), responses(
         (status = 200, description = "The selected windows; the list may be empty.", body = SeriesAnswer),
-        (status = 400, description = "UNKNOWN_JOB, UNKNOWN_WINDOW, INVALID_TIME, INVALID_LIMIT, \
-            INVALID_CURSOR or UNKNOWN_OR_INVALID_PARAMETER.",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "JOB_NOT_READY: the job is still reading the journal's history; \
-            JOB_STOPPED: the job has stopped at an event that it can't add up.",
-            body = Problem, content_type = "application/problem+json")))]
+        SeriesProblems))]
 async fn get_series(
     State(series): State<Series>,
     ApiQuery(parameters): ApiQuery<SeriesParameters>,

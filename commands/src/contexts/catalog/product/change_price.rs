@@ -4,7 +4,7 @@ use crate::{
     api_command::ApiCommand,
     command::Target,
     fields::{MoneyField, Sku},
-    request::{CommandHeaders, Executor},
+    request::{CommandHeaders, CommandProblems, Executor},
 };
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
@@ -60,13 +60,9 @@ impl ApiCommand for ChangePrice {
     responses(
         (status = 201, description = "The price was changed."),
         (status = 200, description = "The product has this price already."),
-        (status = 400, description = "The body or a header is malformed.", body = Problem),
-        (status = 403, description = "JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.", body = Problem),
         (status = 404, description = "PRODUCT_NOT_FOUND", body = Problem),
-        (status = 412, description = "VERSION_MISMATCH: the problem has the current version; if the command still applies, send that version in If-Match.", body = Problem),
-        (status = 413, description = "COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.", body = Problem),
-        (status = 422, description = "A field is invalid, or PRICE_NOT_POSITIVE.", body = Problem),
-        (status = 503, description = "The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency key.", body = Problem)))]
+        (status = 422, description = "PRICE_NOT_POSITIVE, a field is invalid, or the idempotency key was used for another command.", body = Problem),
+        CommandProblems))]
 async fn handle(
     State(executor): State<Executor>,
     ApiPath(sku): ApiPath<String>,

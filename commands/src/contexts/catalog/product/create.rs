@@ -4,7 +4,7 @@ use crate::{
     api_command::ApiCommand,
     command::Target,
     fields::{Description, Sku},
-    request::{CommandHeaders, Executor},
+    request::{CommandHeaders, CommandProblems, Executor},
 };
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
@@ -53,13 +53,9 @@ impl ApiCommand for CreateProduct {
     responses(
         (status = 201, description = "The product was created."),
         (status = 200, description = "The product already exists with this description."),
-        (status = 400, description = "The body or a header is malformed.", body = Problem),
-        (status = 403, description = "JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.", body = Problem),
         (status = 409, description = "PRODUCT_EXISTS: the product exists with another description.", body = Problem),
-        (status = 412, description = "VERSION_MISMATCH: the problem has the current version; if the command still applies, send that version in If-Match.", body = Problem),
-        (status = 413, description = "COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.", body = Problem),
         (status = 422, description = "A field is invalid, or the idempotency key was used for another command.", body = Problem),
-        (status = 503, description = "The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency key.", body = Problem)))]
+        CommandProblems))]
 async fn handle(
     State(executor): State<Executor>,
     headers: CommandHeaders,
