@@ -30,7 +30,7 @@ use std::{
 /// Maximum number of commits in one batch.
 pub const BATCH_COMMITS_MAX: usize = 2_000;
 /// A log's end before the checkpoint is measured again after this time: a broker that just became the leader
-/// may report an early end until it has heard from the other brokers.
+/// may report an early end until it has received fetches from the other brokers.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// Reads some partitions of one journal.

@@ -27,7 +27,7 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
         self.current.read().expect("no holder panics").clone()
     }
 
-    /// Replaces the producer if it had a fatal error. Of several concurrent callers, only the first one
+    /// Replaces the producer if it had a fatal error. If several callers are concurrent, only the first one
     /// replaces it. The old producer still reports the records that it had in flight.
     pub fn heal<C: ProducerContext, E>(&self, new: impl FnOnce() -> Result<P, E>) -> Result<(), E>
     where

@@ -1,5 +1,5 @@
-//! A broker that just became a partition's leader may report an end that is too low, until it has heard from its
-//! followers. An owner measures such an end again before it declines the log.
+//! A broker that just became a partition's leader may report an end that is too low, until it has received
+//! fetches from its followers. An owner measures such an end again before it declines the log.
 
 use super::B;
 use crate::harness::{Harness, TestNode, is_serving};

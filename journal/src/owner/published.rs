@@ -11,7 +11,7 @@ use schemas::owners::ProvedRecord;
 use std::time::Duration;
 
 /// Time between two measurements of a log that seems to lack records: a broker that just became the leader may
-/// report an early end until it has heard from the other brokers.
+/// report an early end until it has received fetches from the other brokers.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
