@@ -15,7 +15,7 @@ use crate::{
     builds::Build,
     lag::Lags,
     metrics as names,
-    parking::{ParkedKeys, Poison},
+    parking::{Marks, ParkedKeys, Poison, table::ParkedAggregate},
     recorded::recorded_events,
     repeated_failure::RepeatedFailure,
     split::split,
@@ -41,6 +41,8 @@ pub(crate) struct Reports {
     pub reader: Arc<str>,
     /// The positions that lags are measured from.
     pub lags: Lags,
+    /// The parked aggregates, for the answers of queries.
+    pub marks: Marks,
 }
 
 /// Applies batches of one partition to a store, and reports the applied position.
@@ -230,6 +232,12 @@ impl<S: Store> Applier<S> {
                 error,
                 "parked an aggregate, because its event can't be applied"
             );
+            // Before the position is reported, which ends the waits of queries.
+            self.reports.marks.add(ParkedAggregate {
+                view_name: build.view.to_owned(),
+                build: build.number,
+                key,
+            });
         }
         self.report();
         Ok(())

@@ -20,6 +20,8 @@ pub mod cql;
 pub mod databases;
 pub mod difference;
 pub mod fold;
+#[cfg(test)]
+mod golden;
 pub mod group;
 mod lag;
 pub mod live;

@@ -159,26 +159,13 @@ pub fn cut<Row, Key: SortKey>(
     (rows, next)
 }
 
-/// Compares a list's cursor with its golden file, which must exist; `UPDATE_GOLDEN=1 cargo test -p projections` writes
-/// it.
+/// Compares a list's cursor with its golden file, and decodes it again.
 #[cfg(test)]
 #[track_caller]
 pub fn check_golden<Key: SortKey + PartialEq + std::fmt::Debug>(list: &str, key: &Key) {
-    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("golden/cursors")
-        .join(format!("v{LAYOUT}"))
-        .join(format!("{list}.hex"));
-    let content = format!("{}\n", encode(list, key));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &content).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    assert_eq!(
-        golden, content,
-        "{path:?} differs: cursors that clients hold become invalid"
-    );
-    assert_eq!(decode::<Key>(list, golden.trim()).as_ref(), Ok(key));
+    let text = encode(list, key);
+    crate::golden::check_file(&format!("cursors/v{LAYOUT}/{list}.hex"), &text);
+    assert_eq!(decode::<Key>(list, &text).as_ref(), Ok(key));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use crate::{
     applier::{Applier, Reports, within_timeout},
     lag::Lags,
-    parking::{ParkedKey, ParkedKeys},
+    parking::{Marks, ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
     store::{Opened, Store, StoreError},
@@ -85,6 +85,7 @@ impl Runtime {
         store: S,
         share: Share,
         postgres: PgPool,
+        marks: &Marks,
         lags: &Lags,
     ) -> Running {
         // Only the serving build counts for readiness, because clients don't use the other builds. While another build
@@ -105,6 +106,7 @@ impl Runtime {
                 progress: self.progress.clone(),
                 reader: share.reader.as_str().into(),
                 lags: lags.clone(),
+                marks: marks.clone(),
             },
             store: Arc::new(store),
             partitions: share.partitions,

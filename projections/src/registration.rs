@@ -45,7 +45,7 @@ impl Registration {
             project: |runtime, databases, number, share, lags| {
                 let pool = databases.projectors.clone();
                 let store = PostgresStore::<V>::new(pool.clone(), number);
-                runtime.project(store, share, pool, lags)
+                runtime.project(store, share, pool, &databases.marks, lags)
             },
             operations: |databases, number| {
                 let pool = databases.postgres.clone();
@@ -65,7 +65,7 @@ impl Registration {
             project: |runtime, databases, number, share, lags| {
                 let (cql, pool) = (databases.cql.clone(), databases.projectors.clone());
                 let store = CqlStore::<V>::new(cql, pool.clone(), number);
-                runtime.project(store, share, pool, lags)
+                runtime.project(store, share, pool, &databases.marks, lags)
             },
             operations: |databases, number| {
                 let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());

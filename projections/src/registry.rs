@@ -48,7 +48,7 @@ pub fn run(runtime: &Runtime, databases: &Databases, assignment: watch::Receiver
 pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     VIEWS.iter().fold(OpenApiRouter::new(), |router, view| {
         let routes = conditional((view.routes)(databases));
-        let routes = mark_parked(view.name, databases, routes);
+        let routes = mark_parked(view.name, &databases.serving, &databases.marks, routes);
         router.merge(waits.wrap(view, databases, routes))
     })
 }

@@ -27,6 +27,22 @@ pub struct CqlSettings {
     pub keyspace: String,
     /// Copies of each row per data centre in a keyspace that we create. Default 1; production needs 3.
     pub replication_factor: u16,
+    /// Replicas that acknowledge each read and each write: `local_quorum`, `quorum` or `all`. Default `local_quorum`. With
+    /// each of them, a read finds every acknowledged write.
+    pub consistency: CqlConsistency,
+}
+
+/// The replicas that acknowledge each read and each write of the CQL store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CqlConsistency {
+    /// Most replicas in the data centre of the contact points.
+    #[default]
+    LocalQuorum,
+    /// Most replicas of all data centres.
+    Quorum,
+    /// Every replica.
+    All,
 }
 
 /// Settings of the views' projectors.
@@ -129,6 +145,7 @@ impl Default for CqlSettings {
             nodes: "127.0.0.1:9042".into(),
             keyspace: "daybook".into(),
             replication_factor: 1,
+            consistency: CqlConsistency::default(),
         }
     }
 }
@@ -196,7 +213,7 @@ mod tests {
         let of = |nodes: &str, keyspace: &str| CqlSettings {
             nodes: nodes.into(),
             keyspace: keyspace.into(),
-            replication_factor: 1,
+            ..CqlSettings::default()
         };
         assert_eq!(of(" a:1, b:2 ,", "daybook_1").check(), Ok(()));
         assert_eq!(of(" , ", "daybook").check(), Err(SettingsError::NoNodes));

@@ -136,6 +136,10 @@ impl Supervisor {
             let names: Vec<&str> = self.views.iter().map(|view| view.name).collect();
             registry::create_first_builds(&pool, &names).await?;
             self.has_builds = true;
+            // Projectors that already run have lost their tables, and an idle projector does not notice that.
+            for (_, running) in std::mem::take(&mut self.running).into_values() {
+                running.stop().await;
+            }
         }
         let entries = registry::all(&pool).await;
         if let Err(RegistryError::Postgres(error)) = &entries {
@@ -225,6 +229,7 @@ impl Supervisor {
     /// Passes requests for parked keys to their projectors, and counts the parked keys.
     async fn forward_retry_requests(&mut self) -> Result<(), sqlx::Error> {
         let pool = &self.databases.projectors;
+        let reading = self.databases.marks.begin();
         let counts = parked::counts(pool).await?;
         for build in self.running.keys() {
             let is_of_build =
@@ -232,11 +237,11 @@ impl Supervisor {
             report_parked(*build, counts.iter().find(is_of_build));
         }
         if counts.is_empty() {
-            self.databases.marks.set(&[]);
+            self.databases.marks.set(&[], reading);
             return Ok(());
         }
         let aggregates = parked::aggregates(KNOWN_MAX + 1, pool).await?;
-        self.databases.marks.set(&aggregates);
+        self.databases.marks.set(&aggregates, reading);
         for (view, number, key) in parked::requested(pool).await? {
             let of_build = self
                 .running

@@ -66,8 +66,9 @@ pub enum RowFeed<Row> {
     /// Some events of one aggregate. Only the checkpoint prevents an event from being applied twice, so only
     /// views in Postgres can use this feed.
     OneAggregate,
-    /// Events of several aggregates. Only views in Postgres can use this feed. A row has one group of columns
-    /// per source, so that the order between sources does not matter.
+    /// Events of several aggregates. A row has sums, minimums and maximums, so that the sequence in which the
+    /// aggregates' events are applied does not matter. It stores no version: only the checkpoint, which the same
+    /// transaction moves, prevents an event from being applied twice. So only views in Postgres can use this feed.
     SeveralAggregates,
 }
 

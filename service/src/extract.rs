@@ -20,6 +20,11 @@ pub struct ApiJson<T>(pub T);
 #[derive(Debug, Clone, Copy)]
 pub struct ApiQuery<T>(pub T);
 
+/// The parameters of a query that has none: any parameter is a 400, like an unknown parameter of other queries.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParameters {}
+
 /// Path parameters. An invalid value is a 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiPath<T>(pub T);

@@ -117,6 +117,7 @@ fn applier(store: FakeStore) -> (Applier<FakeStore>, Arc<FakeStore>) {
         progress: Progress::default(),
         reader: "slow_v1".into(),
         lags: Lags::default(),
+        marks: Marks::default(),
     };
     let start = Checkpoint::start(TOPIC, 0);
     let applier = Applier::new(store.clone(), reports, start, ParkedKeys::default());

@@ -1,10 +1,10 @@
 //! The connection to the CQL store: opened in the background, once.
 
 use super::{CqlError, Session};
-use crate::settings::{CqlSettings, SettingsError};
+use crate::settings::{CqlConsistency, CqlSettings, SettingsError};
 use scylla::{
     client::{execution_profile::ExecutionProfile, session_builder::SessionBuilder},
-    statement::Consistency,
+    statement::{Consistency, SerialConsistency},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -13,8 +13,6 @@ use tokio::sync::watch;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time for one request, including its retries.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Consistency of every read and write: an acknowledged write stays readable even if a replica is lost.
-const CONSISTENCY: Consistency = Consistency::LocalQuorum;
 
 /// The store's session, once it is connected. Cheap to clone.
 ///
@@ -97,8 +95,15 @@ async fn connect(settings: CqlSettings, sender: watch::Sender<State>) {
 }
 
 async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
+    // Lightweight transactions agree among the replicas of one data centre, or of all of them.
+    let (consistency, serial) = match settings.consistency {
+        CqlConsistency::LocalQuorum => (Consistency::LocalQuorum, SerialConsistency::LocalSerial),
+        CqlConsistency::Quorum => (Consistency::Quorum, SerialConsistency::Serial),
+        CqlConsistency::All => (Consistency::All, SerialConsistency::Serial),
+    };
     let profile = ExecutionProfile::builder()
-        .consistency(CONSISTENCY)
+        .consistency(consistency)
+        .serial_consistency(Some(serial))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .build();
     let driver = SessionBuilder::new()
@@ -121,12 +126,25 @@ async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<()
         .await?;
     if found.is_empty() {
         tracing::info!(keyspace = settings.keyspace, "creating keyspace");
+        // Scylla has tablets by default, and many of its versions refuse lightweight transactions on them.
+        let without_tablets = match is_scylla(session).await? {
+            true => " AND tablets = {'enabled': false}",
+            false => "",
+        };
         let create = format!(
             "CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = \
-             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}",
+             {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}{without_tablets}",
             settings.replication_factor
         );
         session.run_all(&create).await?;
     }
     Ok(())
+}
+
+/// Whether the server is Scylla, which has system tables that Cassandra lacks.
+async fn is_scylla(session: &Session) -> Result<bool, CqlError> {
+    const FIND: &str = "SELECT keyspace_name FROM system_schema.tables \
+        WHERE keyspace_name = 'system_schema' AND table_name = 'scylla_tables'";
+    let found = session.fetch::<(String,)>(FIND, ()).await?;
+    Ok(!found.is_empty())
 }

@@ -35,8 +35,10 @@ const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_che
     WHERE view_name = ? AND build = ? AND topic = ?";
 const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
-const DELETE_CHECKPOINTS: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
-    WHERE view_name = ? AND build = ? AND topic = ?";
+/// A lightweight transaction, like all writes of checkpoints: with a plain deletion, the clocks would decide whether a
+/// checkpoint that is stored next is visible.
+const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
+    WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF EXISTS";
 const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
     (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
 const MOVE_CHECKPOINT: &str = "UPDATE {keyspace}.view_build_checkpoints SET next_offset = ?, checkpoint = ? \
@@ -139,15 +141,15 @@ impl<V: CqlView> CqlStore<V> {
                 return Err(StoreError::Dropped { build: self.build });
             }
             if !missing.is_empty() {
-                // After a loss of the list of builds, tables of an earlier build with this number may exist. Its
-                // checkpoints would skip the rows of the missing tables.
-                self.delete_checkpoints(session).await?;
                 session.run_all(&build.fill(V::SCHEMA)).await?;
                 session.run_all(&create_deletions(build)).await?;
             }
         }
         check_known(session, &self.tables()).await?;
         if !had_tables {
+            // After a loss of the list of builds, tables and checkpoints of an earlier build with this number may exist.
+            // The checkpoints would skip commits that were parked, because the list of parked commits is lost as well.
+            self.delete_checkpoints(session).await?;
             registry::set_has_tables(build, connection).await?;
         }
         Ok(())
@@ -161,9 +163,12 @@ impl<V: CqlView> CqlStore<V> {
     }
 
     async fn delete_checkpoints(&self, session: &Session) -> Result<(), CqlError> {
+        let Build { view, number } = self.build;
         for topic in V::Event::TOPICS {
-            let of_topic = (self.build.view, self.build.number, *topic);
-            session.execute(DELETE_CHECKPOINTS, of_topic).await?;
+            for partition in read_position(session, self.build, topic).await?.into_keys() {
+                let checkpoint = (view, number, *topic, partition);
+                session.execute(DELETE_CHECKPOINT, checkpoint).await?;
+            }
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub struct Live {
 struct Shared {
     databases: Databases,
     /// One permit per client.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     clients_max: usize,
     journal: OnceLock<Journal>,
     /// Initialised by the first client.
@@ -57,7 +57,7 @@ struct Journal {
 /// A client and its permit.
 pub(super) struct Subscriber {
     pub client: Client<Event>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Live {
@@ -66,7 +66,7 @@ impl Live {
         Self {
             shared: Arc::new(Shared {
                 databases,
-                places: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
+                permits: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
                 clients_max,
                 journal: OnceLock::new(),
                 sources: OnceCell::new(),
@@ -116,8 +116,8 @@ impl Live {
         target: Target,
         cursor: Option<Cursor>,
     ) -> Result<Subscriber, Problem> {
-        let place = self.shared.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| {
+        let permit = self.shared.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| {
             let detail = format!(
                 "this node has its maximum of {} live clients: connect to another node, or try again later",
                 self.shared.clients_max
@@ -132,7 +132,7 @@ impl Live {
             .await;
         Ok(Subscriber {
             client: Client::new(sources.clone(), target, cursor),
-            _place: place,
+            _permit: permit,
         })
     }
 

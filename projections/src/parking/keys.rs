@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const PARKED_KEYS_MAX: usize = 1_000;
 
 /// A parked aggregate.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
 pub struct ParkedKey {
     /// The journal.
     pub topic: String,

@@ -1,10 +1,11 @@
 //! Marks the answers of a view that lack the events of parked aggregates.
 //!
-//! The supervisor reads the parked aggregates every second. An answer about one of them has `Daybook-Stale: parked`. Every
+//! A projector adds an aggregate when it parks it, before queries that wait for the event's position continue. The
+//! supervisor reads the aggregates that other processes have parked every second. An answer about one of them has `Daybook-Stale: parked`. Every
 //! answer of a view with parked aggregates, such as a list or totals, has their number in `Daybook-Parked`.
 
 use super::table::ParkedAggregate;
-use crate::{builds::Build, databases::Databases};
+use crate::builds::{Build, Serving};
 use axum::{
     extract::{RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderName, HeaderValue},
@@ -13,9 +14,8 @@ use axum::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
 };
-use tokio::sync::watch;
 use utoipa::openapi::{HeaderBuilder, ObjectBuilder, RefOr, schema::Type};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -28,50 +28,85 @@ const PARKED: HeaderValue = HeaderValue::from_static("parked");
 pub const KNOWN_MAX: i64 = 10_000;
 
 /// The parked and discarded aggregates of each build, as this process knows them. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Marks {
-    builds: Arc<watch::Sender<BTreeMap<(String, i32), Parked>>>,
+    known: Arc<Mutex<Known>>,
 }
 
+/// The known aggregates.
+#[derive(Debug, Default)]
+struct Known {
+    builds: BTreeMap<(String, i32), Parked>,
+    /// Number of aggregates that were added so far.
+    added: u64,
+    /// The aggregates that were added since the last reading began, each with its number.
+    recent: Vec<(u64, ParkedAggregate)>,
+}
+
+/// The beginning of a reading of the parked aggregates.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading(u64);
+
 /// The parked aggregates of a build.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Parked {
     count: usize,
     /// Their keys, and their ids: a key without its aggregate type.
     names: BTreeSet<String>,
-    /// Whether every parked aggregate has its name here.
-    is_complete: bool,
+    /// Whether names of parked aggregates are missing here.
+    is_incomplete: bool,
 }
 
-impl Default for Marks {
-    /// No aggregate is parked.
-    fn default() -> Self {
-        Self {
-            builds: Arc::new(watch::Sender::new(BTreeMap::new())),
+impl Parked {
+    fn add(&mut self, key: &str) {
+        let is_new = self.names.insert(key.to_owned());
+        self.count += usize::from(is_new);
+        if let Some((_, id)) = key.split_once('_') {
+            self.names.insert(id.to_owned());
         }
     }
 }
 
+impl Known {
+    fn add(&mut self, aggregate: &ParkedAggregate) {
+        let build = (aggregate.view_name.clone(), aggregate.build);
+        self.builds.entry(build).or_default().add(&aggregate.key);
+    }
+}
+
 impl Marks {
-    /// Replaces the known aggregates. More than [`KNOWN_MAX`] aggregates are an incomplete list.
-    pub fn set(&self, aggregates: &[ParkedAggregate]) {
-        let is_complete = aggregates.len() <= usize::try_from(KNOWN_MAX).unwrap_or(usize::MAX);
-        let mut builds: BTreeMap<(String, i32), Parked> = BTreeMap::new();
-        for aggregate in aggregates {
-            let build = (aggregate.view_name.clone(), aggregate.build);
-            let parked = builds.entry(build).or_default();
-            parked.is_complete = is_complete;
-            parked.count += 1;
-            if let Some((_, id)) = aggregate.key.split_once('_') {
-                parked.names.insert(id.to_owned());
-            }
-            parked.names.insert(aggregate.key.clone());
+    /// Adds an aggregate that this process has parked.
+    pub fn add(&self, aggregate: ParkedAggregate) {
+        let mut known = self.lock();
+        known.add(&aggregate);
+        known.added += 1;
+        let number = known.added;
+        known.recent.push((number, aggregate));
+    }
+
+    /// Call this before the parked aggregates are read, and pass the result to [`Marks::set`].
+    pub fn begin(&self) -> Reading {
+        Reading(self.lock().added)
+    }
+
+    /// Replaces the known aggregates by those that were read and those that were added since the reading began. More than
+    /// [`KNOWN_MAX`] aggregates are an incomplete list.
+    pub fn set(&self, aggregates: &[ParkedAggregate], Reading(begun): Reading) {
+        let is_incomplete = aggregates.len() > usize::try_from(KNOWN_MAX).unwrap_or(usize::MAX);
+        let mut known = self.lock();
+        known.recent.retain(|(number, _)| *number > begun);
+        known.builds.clear();
+        let recent: Vec<_> = known.recent.iter().map(|(_, one)| one.clone()).collect();
+        for aggregate in aggregates.iter().chain(&recent) {
+            known.add(aggregate);
         }
-        self.builds.send_if_modified(|known| {
-            let is_changed = *known != builds;
-            *known = builds;
-            is_changed
-        });
+        for parked in known.builds.values_mut() {
+            parked.is_incomplete = is_incomplete;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder of this lock panics")
     }
 
     /// The number of parked aggregates of a build, and whether one of these names is among them; `None` if no aggregate is
@@ -81,9 +116,9 @@ impl Marks {
         build: Build,
         mut names: impl Iterator<Item = &'n str>,
     ) -> Option<(usize, bool)> {
-        let builds = self.builds.borrow();
-        let parked = builds.get(&(build.view.to_owned(), build.number))?;
-        let is_parked = names.any(|name| !parked.is_complete || parked.names.contains(name));
+        let known = self.lock();
+        let parked = known.builds.get(&(build.view.to_owned(), build.number))?;
+        let is_parked = names.any(|name| parked.is_incomplete || parked.names.contains(name));
         Some((parked.count, is_parked))
     }
 }
@@ -92,13 +127,15 @@ impl Marks {
 #[derive(Clone)]
 struct OfView {
     view: &'static str,
-    databases: Databases,
+    serving: Serving,
+    marks: Marks,
 }
 
 /// Marks the answers of a view's routes, and describes the marks in their OpenAPI document.
 pub fn mark_parked(
     view: &'static str,
-    databases: &Databases,
+    serving: &Serving,
+    marks: &Marks,
     mut routes: OpenApiRouter,
 ) -> OpenApiRouter {
     let paths = routes.get_openapi_mut().paths.paths.values_mut();
@@ -117,23 +154,24 @@ pub fn mark_parked(
     }
     let state = OfView {
         view,
-        databases: databases.clone(),
+        serving: serving.clone(),
+        marks: marks.clone(),
     };
     routes.layer(from_fn_with_state(state, mark))
 }
 
 async fn mark(
-    State(OfView { view, databases }): State<OfView>,
+    State(of_view): State<OfView>,
     parameters: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Response {
     let mut response = next.run(request).await;
-    let Some(build) = databases.serving.build(view) else {
+    let Some(build) = of_view.serving.build(of_view.view) else {
         return response;
     };
     let names = parameters.iter().flatten().map(|(_, value)| value);
-    if let Some((count, is_parked)) = databases.marks.find(build, names) {
+    if let Some((count, is_parked)) = of_view.marks.find(build, names) {
         let headers = response.headers_mut();
         headers.insert(DAYBOOK_PARKED, count.into());
         if is_parked {
@@ -165,13 +203,29 @@ mod tests {
         let marks = Marks::default();
         let find = |name: &str| marks.find(BUILD, [name].into_iter());
         assert_eq!(find("order_a"), None);
-        marks.set(&[aggregate(1, "order_a"), aggregate(2, "product_B_C")]);
+        let read = [aggregate(1, "order_a"), aggregate(2, "product_B_C")];
+        marks.set(&read, marks.begin());
         assert_eq!(find("order_a"), Some((1, false)));
         assert_eq!(find("product_B_C"), Some((1, true)));
         assert_eq!(find("B_C"), Some((1, true)));
         assert_eq!(find("C"), Some((1, false)));
-        marks.set(&[]);
+        marks.set(&[], marks.begin());
         assert_eq!(find("B_C"), None);
+    }
+
+    #[test]
+    fn an_aggregate_that_was_added_during_a_reading_stays_until_the_next_one() {
+        let marks = Marks::default();
+        let find = |name: &str| marks.find(BUILD, [name].into_iter());
+        let reading = marks.begin();
+        marks.add(aggregate(2, "order_a"));
+        marks.set(&[], reading);
+        assert_eq!(find("order_a"), Some((1, true)));
+        // The next reading finds it, and it counts once.
+        marks.set(&[aggregate(2, "order_a")], marks.begin());
+        assert_eq!(find("order_a"), Some((1, true)));
+        marks.set(&[], marks.begin());
+        assert_eq!(find("order_a"), None);
     }
 
     #[test]
@@ -181,7 +235,7 @@ mod tests {
         let many: Vec<_> = (0..count)
             .map(|number| aggregate(2, &format!("order_{number}")))
             .collect();
-        marks.set(&many);
+        marks.set(&many, marks.begin());
         assert_eq!(
             marks.find(BUILD, ["other"].into_iter()),
             Some((count, true))

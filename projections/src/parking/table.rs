@@ -67,6 +67,15 @@ pub struct ParkedAggregate {
     pub key: String,
 }
 
+/// A parked key for which an operator has requested a retry.
+#[derive(FromRow)]
+struct Request {
+    view_name: String,
+    build: i32,
+    #[sqlx(flatten)]
+    key: ParkedKey,
+}
+
 /// A waiting commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Waiting {
@@ -94,20 +103,15 @@ pub(crate) async fn keys(
     partitions: &[Partition],
     connection: &mut PgConnection,
 ) -> Result<Vec<ParkedKey>, sqlx::Error> {
-    let stored: Vec<(String, i32, String)> = sqlx::query_as(
+    let mut keys: Vec<ParkedKey> = sqlx::query_as(
         "SELECT topic, partition, key FROM view_parked_keys WHERE view_name = $1 AND build = $2",
     )
     .bind(build.view)
     .bind(build.number)
     .fetch_all(connection)
     .await?;
-    let keys = stored.into_iter().map(|(topic, partition, key)| ParkedKey {
-        topic,
-        partition,
-        key,
-    });
-    let is_wanted = |key: &ParkedKey| partitions.contains(&(key.topic.as_str(), key.partition));
-    Ok(keys.filter(is_wanted).collect())
+    keys.retain(|key| partitions.contains(&(key.topic.as_str(), key.partition)));
+    Ok(keys)
 }
 
 /// Records parked commits of a partition. Those that are recorded already stay unchanged.
@@ -277,22 +281,17 @@ pub(crate) async fn record_failure(
 
 /// The keys for which operators have requested a retry, with their views and builds, at most [`REQUESTS_MAX`].
 pub(crate) async fn requested(pool: &PgPool) -> Result<Vec<(String, i32, ParkedKey)>, sqlx::Error> {
-    let stored: Vec<(String, i32, String, i32, String)> = sqlx::query_as(
+    let requests: Vec<Request> = sqlx::query_as(
         "SELECT view_name, build, topic, partition, key FROM view_parked_keys \
          WHERE state = 'RETRY' ORDER BY parked_at LIMIT $1",
     )
     .bind(REQUESTS_MAX)
     .fetch_all(pool)
     .await?;
-    let request = |(view, build, topic, partition, key)| {
-        let key = ParkedKey {
-            topic,
-            partition,
-            key,
-        };
-        (view, build, key)
-    };
-    Ok(stored.into_iter().map(request).collect())
+    let requests = requests.into_iter();
+    Ok(requests
+        .map(|request| (request.view_name, request.build, request.key))
+        .collect())
 }
 
 /// The numbers of parked keys and their events, of each build that has any.

@@ -189,7 +189,9 @@ pub async fn wait_for_positions(
     let mut response = next.run(request).await;
     if !lag.is_empty() {
         let headers = response.headers_mut();
-        headers.insert(DAYBOOK_STALE, HeaderValue::from_static("true"));
+        // Another value names a more specific reason.
+        let stale = headers.entry(DAYBOOK_STALE);
+        stale.or_insert(HeaderValue::from_static("true"));
         headers.insert(DAYBOOK_LAG, lag_value(&lag));
     }
     response

@@ -4,6 +4,7 @@
 //! early only if a stored position ended the last wait.
 
 use crate::progress::Progress;
+use backoff::Backoff;
 use futures_util::future::BoxFuture;
 use std::{
     collections::BTreeMap,
@@ -94,15 +95,15 @@ impl Polls {
 
     async fn run(self: Arc<Self>) {
         let mut is_failing = false;
-        let mut interval = self.first_interval();
-        let mut next = Instant::now() + interval;
+        let mut intervals = self.intervals();
+        let mut next = Instant::now() + intervals.wait();
         loop {
             tokio::select! {
                 biased;
                 () = sleep_until(next) => {},
                 () = self.arrived.notified() => {
-                    interval = self.first_interval();
-                    next = next.min(Instant::now() + interval);
+                    intervals = self.intervals();
+                    next = next.min(Instant::now() + intervals.wait());
                     continue;
                 }
             }
@@ -117,16 +118,17 @@ impl Polls {
                 Ok(Err(reason)) => self.failed(&mut is_failing, &reason),
                 Err(_) => self.failed(&mut is_failing, "no answer in time"),
             }
-            interval = (interval * 2).min(INTERVAL_MAX);
-            next = Instant::now() + interval;
+            next = Instant::now() + intervals.wait();
         }
     }
 
-    fn first_interval(&self) -> Duration {
-        match self.is_advanced_elsewhere.load(Ordering::Relaxed) {
+    /// The times between reads, after a wait has begun.
+    fn intervals(&self) -> Backoff {
+        let first = match self.is_advanced_elsewhere.load(Ordering::Relaxed) {
             true => INTERVAL_MIN,
             false => INTERVAL_MAX,
-        }
+        };
+        Backoff::doubling(first, INTERVAL_MAX)
     }
 
     /// Ends the reads if no request waits. Returns whether they have ended.

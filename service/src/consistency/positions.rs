@@ -19,8 +19,8 @@ const POSITIONS_MAX: usize = 1_024;
 pub struct Positions(pub BTreeMap<(String, i32), i64>);
 
 impl Positions {
-    /// Reads the headers of a request, each with one or several positions separated by commas. Of two positions in one
-    /// partition, the one with the greater offset counts, because it includes the earlier position.
+    /// Reads the headers of a request, each with one or several positions separated by commas. If two positions
+    /// are in one partition, the one with the greater offset counts, because it includes the earlier position.
     ///
     /// # Errors
     /// 400: a malformed position, or too many.

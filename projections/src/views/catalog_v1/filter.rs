@@ -22,8 +22,8 @@ const SUGGESTIONS_DEFAULT: u16 = 10;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Words of the description, or a SKU. A misspelt word finds similar ones. Words in quotation marks must follow
-    /// each other; a word after a minus sign must be missing. At most 200 bytes.
+    /// Words of the description, or a SKU. A misspelt word finds similar ones. The search has no operators. At most 200
+    /// bytes.
     #[param(example = "hanging heart", max_length = 200)]
     q: Option<String>,
     /// Only products with a price in this currency, ISO 4217.

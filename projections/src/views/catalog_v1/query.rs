@@ -21,7 +21,7 @@ use axum::{
 use schemas::Sku;
 use serde::{Deserialize, Serialize};
 use service::{
-    extract::{ApiPath, ApiQuery},
+    extract::{ApiPath, ApiQuery, NoParameters},
     problem::Problem,
 };
 use std::collections::BTreeMap;
@@ -190,6 +190,7 @@ async fn suggest_products(
 async fn get_product(
     State(databases): State<Databases>,
     ApiPath(ProductPath { sku }): ApiPath<ProductPath>,
+    ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<([(HeaderName, &'static str); 2], Versioned<Product>), Problem> {
     if let Err(error) = Sku::parse(&sku) {
         let status = StatusCode::BAD_REQUEST;

@@ -15,7 +15,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use schemas::{Currency, Timestamp};
 use serde::{Deserialize, Serialize};
 use service::{
-    extract::{ApiPath, ApiQuery},
+    extract::{ApiPath, ApiQuery, NoParameters},
     problem::Problem,
 };
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
@@ -181,6 +181,7 @@ async fn list_customers(
 async fn get_customer(
     State(databases): State<Databases>,
     ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,
+    ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<Json<Customer>, Problem> {
     let id = paging::text("id", &id)?;
     let rows = answer(find_one(&databases, &id)).await?;

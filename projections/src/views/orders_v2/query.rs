@@ -16,7 +16,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use schemas::{Timestamp, Totals, TotalsAt, TotalsByCurrency, context::ORDERS};
 use serde::{Deserialize, Serialize};
 use service::{
-    extract::{ApiPath, ApiQuery},
+    extract::{ApiPath, ApiQuery, NoParameters},
     problem::Problem,
 };
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
@@ -129,6 +129,7 @@ async fn list_orders(
 async fn get_order(
     State(databases): State<Databases>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
+    ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<Versioned<OrderDetail>, Problem> {
     order::check_id(&id)?;
     let found = answer(find_one(&databases, &id)).await?;
