@@ -260,6 +260,11 @@ impl Deployment {
         session.with_context(|| self.environment.cql_nodes.clone())
     }
 
+    /// The name of its database in Postgres.
+    pub fn postgres_name(&self) -> &str {
+        &self.name
+    }
+
     /// The CQL keyspace.
     pub fn keyspace(&self) -> &str {
         &self.name

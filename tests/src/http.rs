@@ -84,7 +84,8 @@ impl Client {
         self.metric_with(name, "").await
     }
 
-    /// The sum of a metric over its labels with this text, such as `view="orders_v2"`; 0 if there is none yet.
+    /// The sum of a metric over its labels with this text, such as `view="orders_v2"`; 0 if the node has not exposed
+    /// such a label yet.
     pub async fn metric_with(&self, name: &str, label: &str) -> Result<f64> {
         let answer = self.get("/metrics").await?;
         let lines = answer.expect(200)?.text.lines();

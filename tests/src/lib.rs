@@ -10,6 +10,7 @@ pub mod binary;
 pub mod create_topics;
 pub mod deployment;
 pub mod environment;
+pub mod expect;
 pub mod expectation;
 pub mod fault_proxy;
 pub mod free_address;
@@ -27,6 +28,7 @@ pub mod transaction;
 
 pub use create_topics::create_topics;
 pub use deployment::Deployment;
+pub use expect::expect_eq;
 pub use expectation::{Expectation, Totals};
 pub use fault_proxy::FaultProxy;
 pub use hanging_disk::HangingDisk;

@@ -48,7 +48,7 @@ async fn outcomes(
         let report = timeout(TIMEOUT, reports.recv()).await.unwrap().unwrap();
         let number = report.number;
         let twice = outcomes.insert(number, report.result);
-        assert!(twice.is_none(), "{number} is reported twice");
+        assert!(twice.is_none(), "{number} is reported twice: {twice:?}");
     }
     outcomes
 }

@@ -55,6 +55,13 @@ impl SourceCopy {
         ))
     }
 
+    /// Checks that the hash key is the given one. The error shows neither, because both are secrets.
+    fn expect_key(&self, expected: &str) -> Result<()> {
+        let is_expected = self.read(HASH_KEY)? == expected;
+        ensure!(is_expected, "{HASH_KEY} has another key than before");
+        Ok(())
+    }
+
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
@@ -74,15 +81,16 @@ fn a_shell_with_the_settings_of_a_wiped_stack_starts_a_new_one() -> Result<()> {
     copy.run(&format!("cp .daybook/up/environment kept; {shell}"))?;
     let again = format!("{WIPE}; {UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\"");
     let output = copy.call(shell, &again)?;
-    ensure!(copy.read(HASH_KEY)? != key, "the wiped stack's key is used");
+    let is_new = copy.read(HASH_KEY)? != key;
+    ensure!(is_new, "{HASH_KEY} has the same key as before the wipe");
     // The port was chosen for that stack only.
-    ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
+    expect_text(&output, "kafka: 127.0.0.1:9092\n")?;
     // The same holds in a later shell.
     let output = copy.call(
         ". ./kept",
         &format!("{UP}; echo \"kafka: $DAYBOOK_KAFKA_BROKERS\""),
     )?;
-    ensure!(output.contains("kafka: 127.0.0.1:9092\n"), "{output}");
+    expect_text(&output, "kafka: 127.0.0.1:9092\n")?;
     Ok(())
 }
 
@@ -97,7 +105,7 @@ fn a_setting_of_the_user_is_kept() -> Result<()> {
             "DAYBOOK_KAFKA_BROKERS=elsewhere:1\n",
             "DAYBOOK_COMMANDS_HASH_KEY_FILE=own.key\n",
         ] {
-            ensure!(environment.contains(setting), "{setting}: {environment}");
+            expect_text(&environment, setting)?;
         }
     }
     Ok(())
@@ -114,8 +122,8 @@ fn a_wipe_keeps_the_key_and_the_schemas_of_journals_in_another_kafka() -> Result
     // A later start with a Kafka of the stack does not remove those journals.
     copy.call("true", UP)?;
     let output = copy.call("true", WIPE)?;
-    ensure!(output.contains("elsewhere:1"), "{output}");
-    ensure!(copy.read(HASH_KEY)? == key, "another key");
+    expect_text(&output, "elsewhere:1")?;
+    copy.expect_key(&key)?;
     copy.read(".daybook/up/registry/data/schemas")?;
     ensure!(!copy.path(".daybook/up/postgres").exists(), "rows are kept");
     Ok(())
@@ -128,10 +136,9 @@ fn an_interrupted_wipe_keeps_the_key_of_journals_in_another_kafka() -> Result<()
     let key = copy.read(HASH_KEY)?;
     copy.run("mkdir .daybook/up.kept; mv .daybook/up/secrets .daybook/up.kept; mv .daybook/up .daybook/up.dropped")?;
     copy.call("true", UP)?;
-    ensure!(copy.read(HASH_KEY)? == key, "another key");
+    copy.expect_key(&key)?;
     copy.call("true", WIPE)?;
-    ensure!(copy.read(HASH_KEY)? == key, "another key after a wipe");
-    Ok(())
+    copy.expect_key(&key).context("after a wipe")
 }
 
 #[test]
@@ -140,6 +147,11 @@ fn a_wipe_removes_the_key_together_with_the_journals() -> Result<()> {
     copy.call("true", UP)?;
     copy.call("true", WIPE)?;
     ensure!(!copy.path(".daybook/up").exists(), "the folder is kept");
+    Ok(())
+}
+
+fn expect_text(found: &str, expected: &str) -> Result<()> {
+    ensure!(found.contains(expected), "no {expected:?} in:\n{found}");
     Ok(())
 }
 

@@ -193,7 +193,7 @@ async fn a_subject_has_the_prefix_of_its_topic() {
     let topic = &TOPICS[0];
     let (subject, schema) = topic.subject().zip(topic.schema()).unwrap();
     let id = within(subjects.ensure(&subject, &schema)).await.unwrap();
-    assert!(within(registry.schema(id)).await.is_ok());
+    within(registry.schema(id)).await.unwrap();
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let prefixed = format!("{}{}-value", settings.topic_prefix, topic.name);
@@ -203,7 +203,8 @@ async fn a_subject_has_the_prefix_of_its_topic() {
     assert_eq!(versions.text().await.unwrap(), "[1]", "{address}");
     for address in [address.clone(), format!("{address}?permanent=true")] {
         let deleted = within(http.delete(&address).send()).await.unwrap();
-        assert!(deleted.status().is_success(), "{address}");
+        let status = deleted.status();
+        assert!(status.is_success(), "{address}: {status}");
     }
 }
 
@@ -237,7 +238,7 @@ async fn topics_have_the_partitions_that_they_were_created_with() {
         ..settings
     };
     let admin = Admin::new(&other).unwrap();
-    assert!(create(&admin, &TOPICS).await.is_empty());
+    assert_eq!(create(&admin, &TOPICS).await, Vec::<&str>::new());
     check(&admin).await;
     // A number that differs from the number at start is a mismatch.
     let orders = TOPICS.iter().find(|topic| topic.name == "journal.orders");
@@ -254,7 +255,8 @@ async fn a_bounded_read_ends_where_the_topic_did_at_its_start() {
     let settings = settings("bounded");
     let admin = Admin::new(&settings).unwrap();
     create(&admin, &[OWNERS]).await;
-    assert!(read_all(&settings, &admin, OWNERS.name).await.is_empty());
+    let read = read_all(&settings, &admin, OWNERS.name).await;
+    assert_eq!(read, Vec::<(i32, Vec<u8>)>::new());
 
     let publisher = Publisher::new(&settings, "test").unwrap();
     let record = |value: &str| [("key".to_owned(), value.as_bytes().to_vec())];

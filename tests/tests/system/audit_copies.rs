@@ -18,13 +18,13 @@ pub async fn a_copy_of_the_log_is_verified() -> Result<()> {
     let output = verify(&imported.deployment, &path).await?;
     ensure!(
         output.code == 0,
-        "exit code {}: {}",
+        "exit code {} instead of 0: {}",
         output.code,
         output.stderr
     );
     ensure!(
         output.stdout.contains(", 0 findings"),
-        "the copy has findings: {}",
+        "no \", 0 findings\" in: {}",
         output.stdout
     );
     Ok(())

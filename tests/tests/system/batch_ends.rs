@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
-use system_tests::{Deployment, audit_log};
+use system_tests::{Deployment, audit_log, expect_eq};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -56,8 +56,7 @@ pub async fn a_client_that_sends_every_line_before_it_reads_gets_every_answer(
         answers.len()
     );
     check_numbers(&answers)?;
-    ensure!(answers.len() == MANY_LINES, "{} answers", answers.len());
-    Ok(())
+    expect_eq("answers", &answers.len(), &MANY_LINES)
 }
 
 pub async fn a_client_that_reads_no_answers_does_not_delay_a_shutdown(
@@ -101,7 +100,10 @@ pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
     );
     check_numbers(&answers)?;
     let last = answers.last().context("the response has no lines")?;
-    ensure!(last["code"] == "BATCH_STOPPED", "the last line is {last}");
+    ensure!(
+        last["code"] == "BATCH_STOPPED",
+        "the last line does not have the code BATCH_STOPPED: {last}"
+    );
     let mut decided = HashSet::new();
     audit_log::read(deployment, &["--context", "catalog"], |decision| {
         decided.insert(decision.key);
@@ -113,7 +115,7 @@ pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
         let was_decided = decided.remove(&format!("product_{}", sku(number)));
         ensure!(
             was_decided || answer["status"] == 503,
-            "not in the log: {answer}"
+            "neither in the log nor refused with 503: {answer}"
         );
     }
     ensure!(decided.is_empty(), "decided without an answer: {decided:?}");
@@ -164,7 +166,7 @@ async fn read(mut answers: OwnedReadHalf) -> Result<(Vec<Value>, bool)> {
     let _ = read.context("the response does not end")?;
     let response = String::from_utf8(bytes)?;
     let (head, mut rest) = response.split_once("\r\n\r\n").context("no response")?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    ensure!(head.starts_with("HTTP/1.1 200"), "not a 200: {head}");
     let mut text = String::new();
     let is_whole = loop {
         let Some((size, chunk)) = rest.split_once("\r\n") else {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use system_tests::{
-    Deployment, audit_log,
+    Deployment, audit_log, expect_eq,
     http::check_problem,
     sale::{import_sale, sale},
 };
@@ -81,22 +81,20 @@ pub async fn a_bad_line_is_refused_and_the_lines_around_it_are_accepted(
     let lines = lines()?;
     let body: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     let answers = node.client().post_lines(body.join("\n")).await?;
-    ensure!(
-        answers.len() == lines.len(),
-        "{} answers to {} lines",
-        answers.len(),
-        lines.len()
-    );
+    expect_eq("answers", &answers.len(), &lines.len())?;
     for (number, (line, answer)) in (1..).zip(lines.iter().zip(&answers)) {
         let shown: String = line.text.chars().take(80).collect();
-        ensure!(answer["line"] == number, "answer {answer} to line {number}");
+        ensure!(
+            answer["line"] == number,
+            "{answer} instead of an answer to line {number}"
+        );
         line.check(answer)
             .with_context(|| format!("line {number}: {shown}"))?;
     }
     let good = lines.iter().filter(|line| line.status == 201).count();
     let decisions = audit_log::decisions(deployment, &[]).await?;
     let events: usize = decisions.iter().map(|decision| decision.events.len()).sum();
-    ensure!(events == good, "{events} events of {good} good lines");
+    expect_eq("events of the good lines", &events, &good)?;
     audit_log::verify(deployment).await.map(drop)
 }
 
@@ -183,7 +181,7 @@ impl Line {
         if self.status == 201 {
             ensure!(
                 answer["status"] == self.status,
-                "not {}: {answer}",
+                "status is not {}: {answer}",
                 self.status
             );
             return Ok(());

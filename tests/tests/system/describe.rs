@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use schemas::CONTEXTS;
 use serde_json::{Value, json};
 use std::time::Duration;
-use system_tests::{Deployment, Node, free_address::free_address, node::output_of};
+use system_tests::{Deployment, Node, expect_eq, free_address::free_address, node::output_of};
 
 /// Exit codes of `daybook journal describe`.
 const SUCCESS: i32 = 0;
@@ -12,14 +12,11 @@ const UNREADABLE: i32 = 2;
 /// Longest time until the command reports that Kafka does not answer.
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub async fn describe_reports_owner_epoch_and_void_records_of_a_partition(
+pub async fn describe_reports_owner_and_epoch_of_a_partition(
     deployment: &Deployment,
 ) -> Result<()> {
     let node = deployment.commands().await?;
-    let position = create_product(&node).await?;
-    let (partition, offset) = position.split_once('@').context("no offset")?;
-    let offset: i64 = offset.parse()?;
-
+    let (partition, offset) = create_product(&node).await?;
     let all = describe(deployment, &[]).await?;
     let described = all["partitions"].as_array().context("no partitions")?;
     let expected = partitions(deployment).await?;
@@ -27,45 +24,62 @@ pub async fn describe_reports_owner_epoch_and_void_records_of_a_partition(
         described.len() == expected && all["alarms"] == 0,
         "not {expected} partitions without alarms: {all}"
     );
-    let one = describe_one(deployment, partition).await?;
+    let one = describe_one(deployment, &partition).await?;
     let owner = format!("http://{}", deployment.listen());
     ensure!(one["owner_url"] == owner, "not owned by {owner}: {one}");
     ensure!(
         one["epoch"] == 1 && one["decisions"] == 1,
         "epoch or number of decisions is not 1: {one}"
     );
-    ensure!(one["last_offset"] == offset, "not {offset}: {one}");
-    ensure!(one["void"] == json!({}) && one["behind"] == 0, "{one}");
-    ensure!(one["directory_lag"] == 0, "{one}");
-    ensure!(one["directory"]["term"] == one["term"], "{one}");
+    ensure!(
+        one["last_offset"] == offset,
+        "last_offset is not {offset}: {one}"
+    );
+    ensure!(
+        one["void"] == json!({}) && one["behind"] == 0,
+        "void is not {{}}, or behind is not 0: {one}"
+    );
+    ensure!(one["directory_lag"] == 0, "directory_lag is not 0: {one}");
+    expect_eq("directory.term", &one["directory"]["term"], &one["term"])?;
     for hash in ["log_id", "last_hash"] {
         let length = one[hash].as_str().map(str::len);
-        ensure!(length == Some(64), "{hash} has {length:?} digits: {one}");
+        ensure!(
+            length == Some(64),
+            "{hash} has {length:?} digits instead of 64: {one}"
+        );
     }
+    Ok(())
+}
 
+pub async fn describe_counts_void_records_without_an_alarm(deployment: &Deployment) -> Result<()> {
+    let node = deployment.commands().await?;
+    let (partition, offset) = create_product(&node).await?;
     let (topic, number) = partition.split_once('/').context("no partition")?;
     let brokers = &deployment.environment.kafka_brokers;
     let arguments = [brokers, &deployment.topic(topic), number];
     let written = deployment.python("garbage.py", &arguments).await?;
     let written: u64 = written.trim().parse()?;
-    let one = describe_one(deployment, partition).await?;
+    let one = describe_one(deployment, &partition).await?;
     let reasons = one["void"].as_object().context("no reasons")?;
     let void: u64 = reasons.values().filter_map(Value::as_u64).sum();
     ensure!(
         void == written && one["behind"] == written,
-        "{void} void records of {written}: {one}"
+        "{void} void records instead of {written}, or behind is not {written}: {one}"
     );
-    ensure!(one["last_offset"] == offset, "not {offset}: {one}");
+    ensure!(
+        one["last_offset"] == offset,
+        "last_offset is not {offset}: {one}"
+    );
 
-    let text = deployment.run(&["journal", "describe", partition]).await?;
+    let text = deployment.run(&["journal", "describe", &partition]).await?;
     ensure!(
         text.code == SUCCESS,
-        "exit code {}: {}",
+        "exit code {} instead of {SUCCESS}: {}",
         text.code,
         text.stderr
     );
     let summary = "described 1 partitions, 0 alarms";
-    for words in [partition, summary] {
+    for words in [partition.as_str(), summary] {
         ensure!(text.stdout.contains(words), "no {words:?}: {}", text.stdout);
     }
     Ok(())
@@ -78,7 +92,7 @@ pub async fn describe_of_an_unknown_partition_fails(deployment: &Deployment) -> 
     let output = deployment.run(&["journal", "describe", &unknown]).await?;
     ensure!(
         output.code == UNREADABLE && output.stderr.contains("no such partition"),
-        "exit code {}: {}",
+        "exit code {} instead of {UNREADABLE}, or no \"no such partition\": {}",
         output.code,
         output.stderr
     );
@@ -94,19 +108,20 @@ pub async fn describe_without_kafka_fails_with_the_address(deployment: &Deployme
     let output = output_of(command, UNREACHABLE_TIMEOUT).await?;
     ensure!(
         output.code == UNREADABLE && output.stderr.contains(&nothing),
-        "exit code {}, without {nothing}: {}",
+        "exit code {} instead of {UNREADABLE}, or no {nothing}: {}",
         output.code,
         output.stderr
     );
-    ensure!(output.stdout.is_empty(), "{}", output.stdout);
-    Ok(())
+    expect_eq("standard output", &output.stdout.as_str(), &"")
 }
 
-/// Creates a product; returns its commit's position.
-async fn create_product(node: &Node) -> Result<String> {
+/// Creates a product; returns the partition and the offset of its commit.
+async fn create_product(node: &Node) -> Result<(String, i64)> {
     let body = json!({"sku": "D-1", "description": "a product"});
     let answer = node.client().post("/api/v1/products", &body, None).await?;
-    Ok(answer.expect(201)?.header("daybook-position").to_owned())
+    let position = answer.expect(201)?.header("daybook-position");
+    let (partition, offset) = position.split_once('@').context("no offset")?;
+    Ok((partition.to_owned(), offset.parse()?))
 }
 
 /// The number of partitions of all journals.

@@ -12,6 +12,7 @@ use system_tests::{
     Deployment, Expectation, Node, Totals, audit_log,
     deployment::COMMAND_TIMEOUT,
     environment::online_retail,
+    expect_eq,
     node::output_of,
     totals_by_source::{self, Aggregates, compare_windows},
 };
@@ -136,9 +137,10 @@ pub async fn a_foreign_client_reads_the_same_totals() -> Result<()> {
     arguments.extend(aggregate_topics().map(|topic| topic.name));
     let found = deployment.python("consumer.py", &arguments).await?;
     let found: BTreeMap<String, BTreeMap<String, Totals>> = serde_json::from_str(&found)?;
+    let expected = 1 + aggregate_topics().count();
     ensure!(
-        found.len() == 1 + aggregate_topics().count(),
-        "not the journal and every aggregate topic: {found:?}"
+        found.len() == expected,
+        "{found:?} instead of {expected} topics: the journal and every aggregate topic"
     );
     for (topic, by_currency) in found {
         let totals = by_currency.get("GBP").filter(|_| by_currency.len() == 1);
@@ -174,7 +176,7 @@ pub async fn import(deployment: &Deployment, file: &Path) -> Result<Value> {
     let output = output_of(deployment.import(file, &path), COMMAND_TIMEOUT).await?;
     ensure!(
         output.code == 0,
-        "the import ended with {}: {}",
+        "the import ended with {} instead of 0: {}",
         output.code,
         output.stderr
     );
@@ -203,14 +205,10 @@ fn check_report(report: &Value, expectation: &Expectation) -> Result<()> {
         expectation.priced_products
     );
     let found: BTreeMap<String, u64> = serde_json::from_value(report["data_quality"].clone())?;
-    ensure!(
-        found == expectation.data_quality,
-        "{found:?} instead of {:?}",
-        expectation.data_quality
-    );
+    expect_eq("data quality", &found, &expectation.data_quality)?;
     ensure!(
         report["rejected_rows"] == 0,
-        "{} rejected rows",
+        "{} rejected rows instead of 0",
         report["rejected_rows"]
     );
     check_answers(report, "refused", 0)
@@ -226,12 +224,7 @@ fn check_answers(report: &Value, kind: &str, expected: i64) -> Result<()> {
 }
 
 fn compare(source: &str, found: &Totals, expectation: &Expectation) -> Result<()> {
-    let expected = &expectation.totals;
-    ensure!(
-        found == expected,
-        "{source}: {found:?} instead of {expected:?}"
-    );
-    Ok(())
+    expect_eq(source, found, &expectation.totals)
 }
 
 async fn check_journal(deployment: &Deployment, expectation: &Expectation) -> Result<()> {
@@ -239,11 +232,7 @@ async fn check_journal(deployment: &Deployment, expectation: &Expectation) -> Re
     compare("the journal", &totals, expectation)?;
     let found = totals_by_source::products_in_journal(deployment).await?;
     let expected = (expectation.products, expectation.priced_products);
-    ensure!(
-        found == expected,
-        "{found:?} products and price changes instead of {expected:?}"
-    );
-    Ok(())
+    expect_eq("products and price changes", &found, &expected)
 }
 
 async fn check_aggregates(deployment: &Deployment, expectation: &Expectation) -> Result<()> {

@@ -43,11 +43,12 @@ pub async fn an_import_repeated_after_two_kills_of_the_node_is_complete_and_exac
     let (new, already) = (&report["answers"]["new"], &report["answers"]["already"]);
     ensure!(
         already.as_f64() >= Some(KILLED_AFTER[1]),
-        "only {already} commands were done before, {new} were new"
+        "only {already} of at least {} commands were done before, {new} were new",
+        KILLED_AFTER[1]
     );
     ensure!(
         new.as_u64() > Some(0),
-        "nothing was left to import: the node was killed too late"
+        "{new} commands were left to import instead of at least 1: the node was killed too late"
     );
     node.caught_up().await?;
     check_sources(deployment, &expectation).await?;
@@ -90,7 +91,10 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
 async fn check_end_of(importer: Importer) -> Result<()> {
     let (status, error) = importer.end(NOTICE_TIMEOUT).await?;
     ensure!(status.code() == Some(1), "{status} instead of 1: {error}");
-    ensure!(error.contains("import again"), "no advice in: {error}");
+    ensure!(
+        error.contains("import again"),
+        "no \"import again\" in: {error}"
+    );
     Ok(())
 }
 

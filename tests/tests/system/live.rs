@@ -6,6 +6,7 @@ use std::{process::Stdio, time::Duration};
 use system_tests::{
     Client, Deployment, Events, Node, Poll, SseEvent,
     environment::source_file,
+    expect_eq,
     free_address::free_address,
     http::send,
     sale::{import_sale, line},
@@ -52,7 +53,11 @@ pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_g
             "{event:?} instead of {}",
             sold.id
         );
-        ensure!(event.data["position"] == *sold.position, "{event:?}");
+        ensure!(
+            event.data["position"] == *sold.position,
+            "{event:?} instead of {}",
+            sold.position
+        );
         ids.push(event.id.clone());
         expected.push(event);
     }
@@ -111,25 +116,25 @@ pub async fn an_order_is_followed_from_the_position_of_its_command(
     let before = format!("{log}@{}", offset.parse::<i64>()? - 1);
     let mut events = Events::open(node.client(), &path, Some(&before)).await?;
     let event = events.next().await?;
-    ensure!(event.id == format!("{}#0", sold.position), "{event:?}");
+    expect_eq("the id", &event.id, &format!("{}#0", sold.position))?;
     let data = &event.data["data"];
     ensure!(
         event.data["type"] == "SaleImported" && event.data["version"] == 1,
-        "{event:?}"
+        "not SaleImported with version 1: {event:?}"
     );
-    ensure!(data["ordered_at"] == "2010-12-01T08:26:00Z", "{event:?}");
     ensure!(
-        data["lines"].as_array().map(Vec::len) == Some(2),
-        "{event:?}"
+        data["ordered_at"] == "2010-12-01T08:26:00Z",
+        "ordered_at is not 2010-12-01T08:26:00Z: {event:?}"
     );
+    let lines = data["lines"].as_array().map(Vec::len);
+    expect_eq("the number of lines", &lines, &Some(2))?;
     // A client that names the command's position finds the order, even if the view has not applied the command yet.
     let request = node.client().request(reqwest::Method::GET, &path);
     let response = request
         .header("daybook-position", &sold.position)
         .send()
         .await?;
-    ensure!(response.status() == 200, "{}", response.status());
-    Ok(())
+    expect_eq("the status", &response.status().as_u16(), &200)
 }
 
 pub async fn a_stream_that_can_not_begin_is_refused(deployment: &Deployment) -> Result<()> {
@@ -215,11 +220,8 @@ pub async fn a_client_that_does_not_read_is_dropped_with_the_reason(
     stream.write_all(request.as_bytes()).await?;
     let mut head = [0; 15];
     stream.read_exact(&mut head).await?;
-    ensure!(
-        head == *b"HTTP/1.1 200 OK",
-        "{:?}",
-        String::from_utf8_lossy(&head)
-    );
+    let head = String::from_utf8_lossy(&head).into_owned();
+    expect_eq("the status line", &head.as_str(), &"HTTP/1.1 200 OK")?;
     for number in 0..LARGE_SALES {
         sell(
             node.client(),
@@ -235,22 +237,17 @@ pub async fn a_client_that_does_not_read_is_dropped_with_the_reason(
     let text = String::from_utf8_lossy(&text);
     ensure!(
         text.contains("CLIENT_TOO_SLOW"),
-        "no reason at the end of {} bytes",
+        "no CLIENT_TOO_SLOW at the end of {} bytes",
         text.len()
     );
-    ensure!(
-        node.client()
-            .metric("daybook_projections_live_slow_clients_total")
-            .await?
-            >= 1.0
-    );
+    let metric = "daybook_projections_live_slow_clients_total";
+    let slow = node.client().metric(metric).await?;
+    ensure!(slow >= 1.0, "{metric} is {slow} instead of at least 1");
     Ok(())
 }
 
-pub async fn clients_in_another_language_read_both_forms_and_learn_why_they_end(
-    deployment: &Deployment,
-) -> Result<()> {
-    let mut node = deployment.serve().await?;
+pub async fn clients_in_another_language_read_both_forms(deployment: &Deployment) -> Result<()> {
+    let node = deployment.serve().await?;
     let mut events = followed(&node, "first").await?;
     let last = events.last_id.clone();
     for number in 0..SALES {
@@ -262,21 +259,10 @@ pub async fn clients_in_another_language_read_both_forms_and_learn_why_they_end(
         .into_iter()
         .map(|event| event.data)
         .collect();
-    let mut child = Command::new(&deployment.environment.python)
-        .arg(source_file("tests/python/live.py"))
-        .args([
-            node.client().base(),
-            EVENTS,
-            &last,
-            &SALES.to_string(),
-            "--until-end",
-        ])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let output = child.stdout.take().context("no output")?;
-    let mut lines = BufReader::new(output).lines();
-    let found = json_line(&mut lines).await?;
+    let url = node.client().base();
+    let arguments = [url, EVENTS, &last, &SALES.to_string()];
+    let found = deployment.python("live.py", &arguments).await?;
+    let found: Value = serde_json::from_str(&found)?;
     for form in ["sse", "websocket"] {
         ensure!(
             found[form] == json!(expected),
@@ -284,19 +270,40 @@ pub async fn clients_in_another_language_read_both_forms_and_learn_why_they_end(
             found[form]
         );
     }
+    Ok(())
+}
+
+pub async fn a_stream_of_a_stopping_node_ends_with_the_reason(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    let mut events = followed(&node, "first").await?;
+    let last = events.last_id.clone();
+    sell(node.client(), "second", "eve", 1).await?;
+    events.next().await?;
+    let mut child = Command::new(&deployment.environment.python)
+        .arg(source_file("tests/python/live.py"))
+        .args([node.client().base(), EVENTS, &last, "1", "--until-end"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.stdout.take().context("no output")?;
+    let mut lines = BufReader::new(output).lines();
+    // Both clients of the program are connected once it has printed their event.
+    json_line(&mut lines).await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let ends = json_line(&mut lines).await?;
     let sse = &ends["sse_end"];
     ensure!(
         sse["name"] == "error" && sse["code"] == "NODE_STOPPING",
-        "{ends}"
+        "not an error with the code NODE_STOPPING: {sse}"
     );
     let websocket = json!({"code": 1001, "reason": "NODE_STOPPING"});
-    ensure!(ends["websocket_end"] == websocket, "{ends}");
+    expect_eq("websocket_end", &ends["websocket_end"], &websocket)?;
     let end = events.next().await?;
     ensure!(
         end.name == "error" && end.data["code"] == "NODE_STOPPING",
-        "{end:?}"
+        "not an error with the code NODE_STOPPING: {end:?}"
     );
     Ok(())
 }
@@ -320,7 +327,7 @@ async fn followed(node: &Node, sale: &str) -> Result<Events> {
         .header("daybook-position", &sold.position)
         .send()
         .await?;
-    ensure!(response.status() == 200, "{}", response.status());
+    expect_eq("the status", &response.status().as_u16(), &200)?;
     drop(response);
     Events::open(node.client(), EVENTS, None).await
 }
@@ -350,9 +357,7 @@ fn same_events(found: &[SseEvent], expected: &[SseEvent]) -> Result<()> {
         positions.sort();
         positions
     };
-    let (found, expected) = (positions(found), positions(expected));
-    ensure!(found == expected, "{found:?} instead of {expected:?}");
-    Ok(())
+    expect_eq("positions", &positions(found), &positions(expected))
 }
 
 /// Imports a sale with some lines.
@@ -363,7 +368,7 @@ async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Resu
         .post_lines(format!("{}\n", import_sale(name, &sale)))
         .await?;
     let answer = answers.first().context("no answer")?;
-    ensure!(answer["status"] == 201, "{answer}");
+    ensure!(answer["status"] == 201, "status is not 201: {answer}");
     let text = |name: &str| {
         let text = answer[name].as_str().map(str::to_owned);
         text.with_context(|| format!("no {name}: {answer}"))

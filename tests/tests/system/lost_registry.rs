@@ -7,7 +7,7 @@ use schemas::topics::TOPICS;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use system_tests::{
-    Deployment, Node, Poll, audit_log, environment::spare_registry_url, servers, until,
+    Deployment, Node, Poll, audit_log, environment::spare_registry_url, expect_eq, servers, until,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -43,7 +43,7 @@ pub async fn no_schema_is_registered_while_the_registry_lacks_ids_of_the_log(
     let registered = deployment.run(&["schemas", "register"]).await?;
     ensure!(
         registered.code != 0 && registered.stderr.contains("has lost data"),
-        "{registered:?}"
+        "no failure with \"has lost data\": {registered:?}"
     );
     // Without its state directory, a node finds the ids only in the log.
     std::fs::remove_dir_all(deployment.folder.join(STATE))?;
@@ -107,15 +107,25 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
         audit_log::verify(&deployment).await?;
     }
 
+    Ok(())
+}
+
+pub async fn schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log(
+    deployment: &Deployment,
+) -> Result<()> {
+    let registry = SpareRegistry::empty(deployment).await?;
+    let deployment = registry.deployment(deployment);
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
     registry.lose_data(&deployment).await?;
-    registry.register_foreign(2 * FOREIGN_SCHEMAS).await?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
     let refused = deployment.run(&["schemas", "restore"]).await?;
+    let reason = "other schemas under ids of the log";
     ensure!(
-        refused.code != 0
-            && refused
-                .stderr
-                .contains("other schemas under ids of the log"),
-        "{refused:?}"
+        refused.code != 0 && refused.stderr.contains(reason),
+        "no failure with {reason:?}: {refused:?}"
     );
     registry.has_foreign_only().await
 }
@@ -141,10 +151,10 @@ pub async fn the_audit_compares_the_registry_with_the_known_schemas(
     let detail = report["findings"][0]["detail"].as_str();
     ensure!(
         detail.is_some_and(|detail| detail.contains("has another schema")),
-        "{report:#}"
+        "no \"has another schema\" in the detail: {report:#}"
     );
-    ensure!(std::fs::read(&file)? == known.to_string().as_bytes());
-    Ok(())
+    let left = std::fs::read_to_string(&file)?;
+    expect_eq("the file of known schemas", &left, &known.to_string())
 }
 
 /// Waits until the node is not ready and its component reports this reason.
@@ -168,7 +178,7 @@ async fn audit_names_the_loss(deployment: &Deployment) -> Result<Value> {
         output.code == 2
             && report["findings_total"] == 1
             && report["findings"][0]["problem"] == "registry_lost_data",
-        "exit code {}: {report:#}",
+        "exit code {} instead of 2, or not one finding registry_lost_data: {report:#}",
         output.code
     );
     Ok(report)
@@ -234,7 +244,10 @@ impl SpareRegistry {
         let subjects = self.get("/subjects").await?;
         let names = subjects.as_array().context("no list of subjects")?;
         let mut names = names.iter().filter_map(Value::as_str);
-        ensure!(names.all(|name| name.starts_with("strange")), "{subjects}");
+        ensure!(
+            names.all(|name| name.starts_with("strange")),
+            "not only strange subjects: {subjects}"
+        );
         Ok(())
     }
 }

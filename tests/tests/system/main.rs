@@ -2,8 +2,9 @@
 //! starts the servers and sets the environment.
 //!
 //! Tests run at the same time, most with a deployment of their own. The tests of [`import`], [`read_models`] and
-//! [`queries`] only read the results of one import, and one node refuses the requests of [`requests`], so each of
-//! these two groups shares a deployment. The program has a runner of its own, which stops the shared nodes at the end.
+//! [`queries`], and some of [`positions`], only read the results of one import, and one node refuses the requests of
+//! [`requests`], so each of these two groups shares a deployment. The program has a runner of its own, which stops the
+//! shared nodes at the end.
 
 mod audit_copies;
 mod batch_ends;
@@ -16,6 +17,7 @@ mod import_faults;
 mod importer;
 mod killed_databases;
 mod live;
+mod lost_database;
 mod lost_registry;
 mod missing_schema;
 mod nodes;
@@ -95,6 +97,7 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         no_schema_is_registered_while_the_registry_lacks_ids_of_the_log,
         another_schema_under_a_known_id_is_reported_and_not_used,
         schemas_restore_registers_lost_schemas_under_their_old_ids,
+        schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log,
         the_audit_compares_the_registry_with_the_known_schemas,
     ]));
     tests.extend(own!(runner, import_faults: [
@@ -120,7 +123,8 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         an_order_is_followed_from_the_position_of_its_command,
         a_stream_that_can_not_begin_is_refused,
         a_client_that_does_not_read_is_dropped_with_the_reason,
-        clients_in_another_language_read_both_forms_and_learn_why_they_end,
+        clients_in_another_language_read_both_forms,
+        a_stream_of_a_stopping_node_ends_with_the_reason,
     ]));
     tests.extend(own!(runner, membership: [
         a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,
@@ -150,18 +154,27 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         terminated_transactions_of_a_projector_leave_every_view_right,
     ]));
     tests.extend(own!(runner, view_builds: [
-        a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers,
-        a_differing_row_is_shown_with_its_events,
+        a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_undo,
+        diff_shows_the_rows_that_differ_with_their_events,
+        a_dropped_build_is_no_longer_described,
+        reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
     ]));
     tests.extend(own!(runner, view_faults: [
         a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,
     ]));
     tests.extend(own!(runner, parked_events: [
-        an_event_that_a_view_refuses_parks_its_order_only_until_a_retry,
+        an_event_that_a_view_refuses_parks_only_its_order,
+        answers_metrics_and_reconcile_say_that_an_order_is_parked,
+        a_retry_applies_a_parked_order_once_the_view_accepts_it,
+        a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,
     ]));
     tests.extend(own!(runner, projectors: [
         the_partitions_of_a_killed_projector_move_to_another_one,
+        a_query_at_a_node_without_projectors_finds_the_write_of_its_position,
+    ]));
+    tests.extend(own!(runner, lost_database: [
+        every_view_is_projected_again_after_the_database_of_postgres_is_lost,
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
@@ -211,6 +224,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, retries: [
         a_repeated_command_gets_the_same_answer,
         a_command_repeated_after_a_restart_gets_the_same_answer,
+        a_key_stands_for_one_command_also_after_a_restart,
     ]));
     tests.extend(own!(runner, batches: [
         a_bad_line_is_refused_and_the_lines_around_it_are_accepted,
@@ -224,7 +238,8 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         the_document_describes_the_answer_to_every_generated_request,
     ]));
     tests.extend(own!(runner, describe: [
-        describe_reports_owner_epoch_and_void_records_of_a_partition,
+        describe_reports_owner_and_epoch_of_a_partition,
+        describe_counts_void_records_without_an_alarm,
         describe_of_an_unknown_partition_fails,
         describe_without_kafka_fails_with_the_address,
     ]));
@@ -242,6 +257,7 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         another_media_type_charset_or_encoding_is_refused,
         a_query_with_an_invalid_parameter_is_refused,
         an_invalid_idempotency_key_is_refused,
+        an_invalid_if_match_is_refused,
         if_match_must_be_the_current_version,
         a_repeated_header_is_refused,
         a_request_to_a_host_name_that_is_not_served_is_refused,
@@ -266,13 +282,27 @@ fn sharing_tests(runner: &Runner) -> Vec<Trial> {
         the_timelines_have_every_cell_of_the_file,
     ]));
     tests.extend(shared!(runner, queries: [
-        a_filtered_list_has_the_matching_orders_newest_first,
+        the_list_of_a_country_has_its_orders_newest_first,
+        the_list_of_a_customer_has_its_orders_newest_first,
+        the_list_of_a_day_has_its_orders_newest_first,
+        the_list_of_credit_notes_has_every_credit_note_and_no_sale,
+        a_list_with_several_filters_has_the_orders_that_match_all,
         an_order_has_its_lines_and_their_sum,
         the_history_of_a_customer_has_all_its_orders,
+        the_history_of_an_unknown_customer_is_empty,
         a_series_has_every_window,
+        a_filtered_series_has_the_matching_windows,
         a_conditional_get_of_an_unchanged_resource_returns_304,
+        the_tag_of_an_order_is_its_version,
         the_openapi_document_has_every_path,
-        metrics_and_request_ids_are_served,
+        the_openapi_document_has_the_headers_of_positions,
+        the_page_with_the_documentation_is_served,
+        metrics_are_served,
+        an_answer_has_the_request_id_of_the_client_or_a_new_one,
+    ]));
+    tests.extend(shared!(runner, positions: [
+        an_invalid_position_is_refused,
+        a_position_of_a_journal_that_a_view_does_not_read_makes_no_answer_stale,
     ]));
     tests.extend(shared!(runner, audit_copies: [
         a_copy_of_the_log_is_verified,

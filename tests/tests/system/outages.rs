@@ -5,7 +5,9 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
-use system_tests::{Answer, Client, Deployment, FaultProxy, Node, Poll, Server, audit_log, until};
+use system_tests::{
+    Answer, Client, Deployment, FaultProxy, Node, Poll, Server, audit_log, expect_eq, until,
+};
 use tokio::time::{Instant, timeout};
 
 /// Longest time from the beginning of an outage to a readiness that names the server.
@@ -124,18 +126,22 @@ pub async fn a_node_whose_memory_budget_is_used_up_refuses_requests_and_stays_al
     for batch in batches {
         let Ok(answers) = &batch else {
             // Other requests had used up the budget before this request came.
-            ensure!(format!("{batch:?}").contains("OVERLOADED"), "{batch:?}");
+            ensure!(
+                format!("{batch:?}").contains("OVERLOADED"),
+                "not refused with OVERLOADED: {batch:?}"
+            );
             *codes.entry("OVERLOADED".to_owned()).or_default() += 1;
             continue;
         };
         for answer in answers {
-            ensure!(answer["status"] == 503, "{answer}");
+            ensure!(answer["status"] == 503, "status is not 503: {answer}");
             let code = answer["code"].as_str().context("no code")?;
             *codes.entry(code.to_owned()).or_default() += 1;
         }
     }
-    ensure!(codes.contains_key("OVERLOADED"), "{codes:?}");
-    ensure!(codes.contains_key("JOURNAL_UNAVAILABLE"), "{codes:?}");
+    for code in ["OVERLOADED", "JOURNAL_UNAVAILABLE"] {
+        ensure!(codes.contains_key(code), "no {code} among {codes:?}");
+    }
 
     proxy.open().await?;
     node.ready().await?;
@@ -154,7 +160,7 @@ async fn wait_until_budget_is_used_up(client: &Client) -> Result<()> {
             return Ok(Poll::Pending(refused.text));
         }
         let retry_after = refused.header("retry-after");
-        ensure!(retry_after == "1", "Retry-After: {retry_after:?}");
+        expect_eq("Retry-After", &retry_after, &"1")?;
         client.get("/health/live").await?.expect(200)?;
         Ok(Poll::Ready(()))
     })
@@ -280,7 +286,7 @@ impl Outage {
         }
         let expected = ["BEFORE", "DURING", "AFTER"];
         let expected = expected.map(|sku| (format!("product_{sku}"), 1)).into();
-        ensure!(events == expected, "{events:?} instead of {expected:?}");
+        expect_eq("events", &events, &expected)?;
         audit_log::verify(&self.deployment).await.map(drop)
     }
 }

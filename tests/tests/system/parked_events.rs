@@ -5,6 +5,7 @@ use crate::{
     cells::{Cells, Views},
     importer::{Importer, shortened},
     projector_faults::end_import,
+    view_builds::views,
     void_records::{SALES, sell},
 };
 use anyhow::{Result, ensure};
@@ -12,8 +13,9 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use std::time::Duration;
 use system_tests::{
-    Deployment, Node, Output, Poll,
+    Deployment, Node, Poll,
     environment::online_retail,
+    expect_eq,
     sale::{import_sale, sale},
     totals_by_source, until,
 };
@@ -22,80 +24,93 @@ use system_tests::{
 const VIEW: &str = "orders_v2";
 /// Longest time until a view shows an order again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The output of `daybook views parked` if it lists nothing.
+const NOTHING_PARKED: &str = "no aggregate is parked";
 
-pub async fn an_event_that_a_view_refuses_parks_its_order_only_until_a_retry(
+pub async fn an_event_that_a_view_refuses_parks_only_its_order(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
-    let pool = deployment.postgres().await?;
-    sqlx::raw_sql("ALTER TABLE orders_v2_b1 ADD CONSTRAINT poison CHECK (invoice <> 'poison')")
-        .execute(&pool)
-        .await?;
-    let order = import(&node, "poison").await?;
-    sell(&node, "after").await?;
-    node.caught_up().await?;
+    let ParkedOrder { mut node, order } = ParkedOrder::make(deployment).await?;
     node.ready().await?;
-    let totals = totals_by_source::of_postgres(deployment).await?;
-    ensure!(totals.sales == 2 * sales()?, "{totals:?}");
-    // The other views have the order.
-    let of_cql = totals_by_source::of_cql(deployment).await?;
-    ensure!(of_cql.sales == 2 * sales()? + 1, "{of_cql:?}");
+    check_sales(deployment, 2 * sales()?).await?;
+    let listed = views(deployment, &["parked"]).await?;
+    ensure!(listed.contains(&order), "no {order} in: {listed}");
+    let aggregates = listed.matches("  view ").count();
+    ensure!(
+        aggregates == 1,
+        "{aggregates} parked aggregates instead of 1: {listed}"
+    );
+    let shown = views(deployment, &["show", VIEW, &order]).await?;
+    let invoice = "\"invoice\":\"poison\"";
+    ensure!(shown.contains(invoice), "no {invoice} in: {shown}");
+    Ok(())
+}
 
-    let listed = views(deployment, &["parked"]).await?.stdout;
-    ensure!(listed.contains(&order), "{listed}");
-    ensure!(listed.matches("  view ").count() == 1, "{listed}");
-    let shown = views(deployment, &["show", VIEW, &order]).await?.stdout;
-    ensure!(shown.contains("\"invoice\":\"poison\""), "{shown}");
+pub async fn answers_metrics_and_reconcile_say_that_an_order_is_parked(
+    deployment: &Deployment,
+) -> Result<()> {
+    let ParkedOrder { node, order } = ParkedOrder::make(deployment).await?;
     check_metrics(&node, 1.0).await?;
     check_marks(&node, &order).await?;
     let url = format!("http://{}", deployment.listen());
     let compared = deployment.run(&["reconcile", "--url", &url]).await?;
-    ensure!(compared.code == 1, "{compared:?}");
     let warning = "1 events are parked, so the totals of view orders_v2 lack them";
-    ensure!(compared.stderr.contains(warning), "{compared:?}");
-
-    // The table still refuses the invoice, so a retry fails.
-    let retried = deployment.run(&["views", "retry", VIEW, &order]).await?;
-    ensure!(retried.code == 1, "{retried:?}");
-    views(
-        deployment,
-        &[
-            "discard",
-            VIEW,
-            &order,
-            "--reason",
-            "not an invoice",
-            "--by",
-            "tester",
-        ],
-    )
-    .await?;
-    let listed = views(deployment, &["parked", VIEW]).await?.stdout;
     ensure!(
-        listed.contains("discarded by tester: not an invoice"),
-        "{listed}"
+        compared.code == 1 && compared.stderr.contains(warning),
+        "not exit code 1 with {warning:?}: {compared:?}"
     );
+    Ok(())
+}
 
-    sqlx::raw_sql("ALTER TABLE orders_v2_b1 DROP CONSTRAINT poison")
-        .execute(&pool)
-        .await?;
-    pool.close().await;
+pub async fn a_retry_applies_a_parked_order_once_the_view_accepts_it(
+    deployment: &Deployment,
+) -> Result<()> {
+    let ParkedOrder { node, order } = ParkedOrder::make(deployment).await?;
+    let retried = deployment.run(&["views", "retry", VIEW, &order]).await?;
+    ensure!(
+        retried.code == 1,
+        "exit code {} instead of 1: {retried:?}",
+        retried.code
+    );
+    alter_orders(deployment, "DROP CONSTRAINT poison").await?;
     views(deployment, &["retry", VIEW, &order]).await?;
-    until("the parked order", APPLY_TIMEOUT, async || {
-        let answer = node
-            .client()
-            .get(&format!("/api/v1/orders/{order}"))
-            .await?;
-        Ok(Poll::of(answer.status == 200, || answer.text))
-    })
-    .await?;
-    await_marks(&node, &format!("/api/v1/orders/{order}"), ("", "")).await?;
-    let totals = totals_by_source::of_postgres(deployment).await?;
-    ensure!(totals.sales == 2 * sales()? + 1, "{totals:?}");
-    let listed = views(deployment, &["parked"]).await?.stdout;
-    ensure!(listed.contains("no aggregate is parked"), "{listed}");
+    let path = format!("/api/v1/orders/{order}");
+    is_found(&node, &path).await?;
+    await_marks(&node, &path, ("", "")).await?;
+    check_sales(deployment, 2 * sales()? + 1).await?;
+    let listed = views(deployment, &["parked"]).await?;
+    ensure!(
+        listed.contains(NOTHING_PARKED),
+        "no {NOTHING_PARKED:?} in: {listed}"
+    );
+    Ok(())
+}
+
+pub async fn a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it(
+    deployment: &Deployment,
+) -> Result<()> {
+    let ParkedOrder { node, order } = ParkedOrder::make(deployment).await?;
+    let discard = [
+        "discard",
+        VIEW,
+        &order,
+        "--reason",
+        "not an invoice",
+        "--by",
+        "tester",
+    ];
+    views(deployment, &discard).await?;
+    let listed = views(deployment, &["parked", VIEW]).await?;
+    let record = "discarded by tester: not an invoice";
+    ensure!(listed.contains(record), "no {record:?} in: {listed}");
+    alter_orders(deployment, "DROP CONSTRAINT poison").await?;
+    views(deployment, &["retry", VIEW, &order]).await?;
+    is_found(&node, &format!("/api/v1/orders/{order}")).await?;
+    let listed = views(deployment, &["parked"]).await?;
+    ensure!(
+        listed.contains(NOTHING_PARKED),
+        "no {NOTHING_PARKED:?} in: {listed}"
+    );
     Ok(())
 }
 
@@ -110,12 +125,8 @@ pub async fn a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry(
     let invoice = cells.middle_invoice()?;
     let mut node = deployment.serve().await?;
     node.caught_up().await?;
-    let pool = deployment.postgres().await?;
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "ALTER TABLE orders_v2_b1 ADD CONSTRAINT poison CHECK (invoice <> '{invoice}')"
-    )))
-    .execute(&pool)
-    .await?;
+    let refuse = format!("ADD CONSTRAINT poison CHECK (invoice <> '{invoice}')");
+    alter_orders(deployment, &refuse).await?;
     end_import(Importer::begin(deployment, &file)?).await?;
     node.caught_up().await?;
     let of_node = Views {
@@ -128,27 +139,69 @@ pub async fn a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry(
     of_node.check_history(&cells).await?;
     check_metrics(&node, 1.0).await?;
 
-    sqlx::raw_sql("ALTER TABLE orders_v2_b1 DROP CONSTRAINT poison")
-        .execute(&pool)
-        .await?;
-    pool.close().await;
+    alter_orders(deployment, "DROP CONSTRAINT poison").await?;
     views(deployment, &["retry", VIEW]).await?;
     until("no parked aggregate", APPLY_TIMEOUT, async || {
-        let listed = views(deployment, &["parked"]).await?.stdout;
-        let is_empty = listed.contains("no aggregate is parked");
+        let listed = views(deployment, &["parked"]).await?;
+        let is_empty = listed.contains(NOTHING_PARKED);
         Ok(Poll::of(is_empty, || listed))
     })
     .await?;
     of_node.check_all(&cells).await
 }
 
+/// A node whose view [`VIEW`] has parked one order, between two batches of sales. All other views have the order.
+struct ParkedOrder {
+    node: Node,
+    order: String,
+}
+
+impl ParkedOrder {
+    async fn make(deployment: &Deployment) -> Result<Self> {
+        let mut node = deployment.serve().await?;
+        sell(&node, "before").await?;
+        node.caught_up().await?;
+        let refuse = "ADD CONSTRAINT poison CHECK (invoice <> 'poison')";
+        alter_orders(deployment, refuse).await?;
+        let order = import(&node, "poison").await?;
+        sell(&node, "after").await?;
+        node.caught_up().await?;
+        Ok(Self { node, order })
+    }
+}
+
+/// Alters the table of orders of [`VIEW`].
+async fn alter_orders(deployment: &Deployment, change: &str) -> Result<()> {
+    let pool = deployment.postgres().await?;
+    let statement = format!("ALTER TABLE orders_v2_b1 {change}");
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// The sales of one batch.
 fn sales() -> Result<i64> {
     Ok(i64::try_from(SALES)?)
 }
 
-async fn views(deployment: &Deployment, arguments: &[&str]) -> Result<Output> {
-    let arguments: Vec<&str> = ["views"].iter().chain(arguments).copied().collect();
-    deployment.run_successfully(&arguments).await
+/// Checks the number of sales in [`VIEW`], and that the view in the CQL store has also the parked order.
+async fn check_sales(deployment: &Deployment, in_view: i64) -> Result<()> {
+    let of_postgres = totals_by_source::of_postgres(deployment).await?;
+    expect_eq("sales in Postgres", &of_postgres.sales, &in_view)?;
+    let of_cql = totals_by_source::of_cql(deployment).await?;
+    let expected = 2 * sales()? + 1;
+    expect_eq("sales in the CQL store", &of_cql.sales, &expected)
+}
+
+/// Waits until a path is found.
+async fn is_found(node: &Node, path: &str) -> Result<()> {
+    until(path, APPLY_TIMEOUT, async || {
+        let answer = node.client().get(path).await?;
+        Ok(Poll::of(answer.status == 200, || answer.text))
+    })
+    .await
 }
 
 /// Imports one sale; returns the order's id.
@@ -156,7 +209,7 @@ async fn import(node: &Node, invoice: &str) -> Result<String> {
     let command = import_sale(invoice, &sale(invoice));
     let answers = node.client().post_lines(format!("{command}\n")).await?;
     let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
-    ensure!(answer["status"] == 201, "{answer}");
+    ensure!(answer["status"] == 201, "status is not 201: {answer}");
     Ok(answer["id"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -186,7 +239,9 @@ async fn await_marks(node: &Node, path: &str, expected: (&str, &str)) -> Result<
             answer.header("daybook-stale"),
             answer.header("daybook-parked"),
         );
-        Ok(Poll::of(found == expected, || format!("{found:?}")))
+        Ok(Poll::of(found == expected, || {
+            format!("{found:?} instead of {expected:?}")
+        }))
     })
     .await
 }
@@ -203,7 +258,7 @@ async fn check_metrics(node: &Node, parked: f64) -> Result<()> {
             let events = metric("daybook_projections_parked_events").await?;
             let is_counted = keys == parked && events == parked;
             Ok(Poll::of(is_counted, || {
-                format!("{keys} keys, {events} events")
+                format!("{keys} keys and {events} events instead of {parked}")
             }))
         },
     )
@@ -216,7 +271,11 @@ async fn check_metrics(node: &Node, parked: f64) -> Result<()> {
     let [read, done @ ..] = counts.as_slice() else {
         anyhow::bail!("no counters");
     };
-    ensure!(*read > 0.0, "{counts:?}");
-    ensure!(*read == done.iter().sum::<f64>(), "{counts:?}");
+    ensure!(*read > 0.0, "{read} events were read instead of at least 1");
+    let done: f64 = done.iter().sum();
+    ensure!(
+        *read == done,
+        "{read} events were read, but {done} applied, parked or stale: {counts:?}"
+    );
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use system_tests::{
-    Client,
+    Client, expect_eq,
     expectation::{Group, Windows},
     http::send,
     totals_by_source::compare_windows,
@@ -15,54 +15,63 @@ use system_tests::{
 /// Maximum number of pages of a list. Every list here has fewer.
 const PAGES_MAX: usize = 400;
 
-pub async fn a_filtered_list_has_the_matching_orders_newest_first() -> Result<()> {
+pub async fn the_list_of_a_country_has_its_orders_newest_first() -> Result<()> {
     let imported = imported().await?;
-    let (client, expectation) = (imported.node.client(), &imported.expectation);
-    let french = orders(client, "country=France").await?;
-    let expected = expectation.countries.get("France").context("no France")?;
-    check_list(&french, expected, |order| order["country"] == "France")?;
+    let countries = &imported.expectation.countries;
+    let expected = countries.get("France").context("no France")?;
+    let french = orders(imported.node.client(), "country=France").await?;
+    check_list(&french, expected, |order| order["country"] == "France")
+}
 
+pub async fn the_list_of_a_customer_has_its_orders_newest_first() -> Result<()> {
+    let imported = imported().await?;
     let customer = "17850";
+    let customers = &imported.expectation.customers;
+    let expected = customers.get(customer).context(customer)?;
     let path = format!("/api/v1/orders?customer={customer}");
-    let expected = expectation.customers.get(customer).context(customer)?;
-    let of_customer = pages(client, &path, "orders", 7).await?;
+    let of_customer = pages(imported.node.client(), &path, "orders", 7).await?;
     check_list(&of_customer, expected, |order| {
         order["customer"] == customer
-    })?;
+    })
+}
 
+pub async fn the_list_of_a_day_has_its_orders_newest_first() -> Result<()> {
+    let imported = imported().await?;
     let (day, next_day) = ("2010-12-01", "2010-12-02");
-    let expected = expectation.days.get(day).context(day)?;
+    let expected = imported.expectation.days.get(day).context(day)?;
     let filter = format!("from={day}T00:00:00Z&to={next_day}T00:00:00Z");
-    let of_day = orders(client, &filter).await?;
+    let of_day = orders(imported.node.client(), &filter).await?;
     check_list(&of_day, expected, |order| {
         let time = order["ordered_at"].as_str();
         time.is_some_and(|time| time.starts_with(day))
-    })?;
+    })
+}
 
-    let credit_notes = orders(client, "kind=CREDIT_NOTE").await?;
-    let (found, expected) = (credit_notes.len(), expectation.totals.credit_notes);
-    ensure!(
-        i64::try_from(found)? == expected,
-        "{found} credit notes instead of {expected}"
-    );
+pub async fn the_list_of_credit_notes_has_every_credit_note_and_no_sale() -> Result<()> {
+    let imported = imported().await?;
+    let credit_notes = orders(imported.node.client(), "kind=CREDIT_NOTE").await?;
+    let found = i64::try_from(credit_notes.len())?;
+    let expected = imported.expectation.totals.credit_notes;
+    expect_eq("credit notes", &found, &expected)?;
     let sale = credit_notes
         .iter()
         .find(|note| note["kind"] != "CREDIT_NOTE");
     ensure!(sale.is_none(), "among credit notes: {sale:?}");
+    Ok(())
+}
 
+pub async fn a_list_with_several_filters_has_the_orders_that_match_all() -> Result<()> {
+    let imported = imported().await?;
+    let client = imported.node.client();
+    let french = orders(client, "country=France").await?;
     let begin = "2011-01-01T00:00:00Z";
     let filter = format!("country=France&kind=SALE&from={begin}");
     let filtered = orders(client, &filter).await?;
     let expected = french
         .iter()
         .filter(|order| order["kind"] == "SALE" && order["ordered_at"].as_str() >= Some(begin));
-    ensure!(
-        filtered.iter().eq(expected.clone()),
-        "{filter}: {} orders instead of {}",
-        filtered.len(),
-        expected.count()
-    );
-    Ok(())
+    let expected: Vec<Value> = expected.cloned().collect();
+    check_same(&filter, &filtered, &expected)
 }
 
 pub async fn an_order_has_its_lines_and_their_sum() -> Result<()> {
@@ -89,17 +98,16 @@ pub async fn the_history_of_a_customer_has_all_its_orders() -> Result<()> {
             order["customer"] == customer
         })?;
         let listed = orders(client, &format!("customer={customer}")).await?;
-        ensure!(
-            history == listed,
-            "{customer}: the history differs from the filtered list: {} and {} orders",
-            history.len(),
-            listed.len()
-        );
+        check_same(&path, &history, &listed)?;
     }
-    let path = "/api/v1/customers/unknown/orders";
-    let orders_found = pages(client, path, "orders", 100).await?;
-    ensure!(orders_found.is_empty(), "{path}: {orders_found:?}");
     Ok(())
+}
+
+pub async fn the_history_of_an_unknown_customer_is_empty() -> Result<()> {
+    let imported = imported().await?;
+    let path = "/api/v1/customers/unknown/orders";
+    let found = pages(imported.node.client(), path, "orders", 100).await?;
+    expect_eq(path, &found, &Vec::new())
 }
 
 pub async fn a_series_has_every_window() -> Result<()> {
@@ -110,6 +118,12 @@ pub async fn a_series_has_every_window() -> Result<()> {
         let found = windows(&pages(client, &path, "series", 1_000).await?)?;
         compare_windows(&path, &found, expectation.windows(size)?)?;
     }
+    Ok(())
+}
+
+pub async fn a_filtered_series_has_the_matching_windows() -> Result<()> {
+    let imported = imported().await?;
+    let (client, expectation) = (imported.node.client(), &imported.expectation);
     let path = "/api/v1/analytics/series?job=revenue_by_country&window=day&country=France\
                 &from=2011-01-01T00:00:00Z&to=2011-02-01T00:00:00Z";
     let found = windows(&pages(client, path, "series", 10).await?)?;
@@ -149,6 +163,12 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
     ]);
     let missing: Vec<&&str> = expected.difference(&paths).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}; found: {paths:?}");
+    Ok(())
+}
+
+pub async fn the_openapi_document_has_the_headers_of_positions() -> Result<()> {
+    let imported = imported().await?;
+    let document = imported.node.client().get_json("/openapi.json").await?;
     for path in [
         "/api/v1/orders",
         "/api/v1/customers/{id}/orders",
@@ -161,15 +181,23 @@ pub async fn the_openapi_document_has_every_path() -> Result<()> {
             .filter(|parameter| parameter["in"] == "header");
         ensure!(
             headers.any(|header| header["name"] == "Daybook-Position"),
-            "{path}: {query}"
+            "{path}: no Daybook-Position among the parameters: {query}"
         );
         let headers = &query["responses"]["200"]["headers"];
-        ensure!(headers["Daybook-Stale"].is_object(), "{path}: {query}");
+        ensure!(
+            headers["Daybook-Stale"].is_object(),
+            "{path}: no Daybook-Stale among the headers of the answer: {query}"
+        );
     }
-    let docs = client.get("/docs").await?;
+    Ok(())
+}
+
+pub async fn the_page_with_the_documentation_is_served() -> Result<()> {
+    let imported = imported().await?;
+    let docs = imported.node.client().get("/docs").await?;
     ensure!(
         docs.expect(200)?.text.contains("swagger-ui"),
-        "/docs: {}",
+        "no swagger-ui in /docs: {}",
         docs.text
     );
     Ok(())
@@ -194,18 +222,21 @@ pub async fn a_conditional_get_of_an_unchanged_resource_returns_304() -> Result<
         let request = client.request(reqwest::Method::GET, path);
         let again = send(request.header("if-none-match", &tag)).await?;
         let found = (again.expect(304)?.header("etag"), again.text.as_str());
-        ensure!(found == (&tag, ""), "{path}: {found:?}");
+        expect_eq(path, &found, &(tag.as_str(), ""))?;
     }
-    let tag = client.get(&order).await?;
-    let tag = tag.header("etag");
-    ensure!(
-        tag == "\"1\"",
-        "the tag of an order is {tag}, not its version"
-    );
     Ok(())
 }
 
-pub async fn metrics_and_request_ids_are_served() -> Result<()> {
+pub async fn the_tag_of_an_order_is_its_version() -> Result<()> {
+    let imported = imported().await?;
+    let client = imported.node.client();
+    let page = client.get_json("/api/v1/orders?limit=1").await?;
+    let id = page["orders"][0]["id"].as_str().context("no order")?;
+    let order = client.get(&format!("/api/v1/orders/{id}")).await?;
+    expect_eq("ETag", &order.expect(200)?.header("etag"), &"\"1\"")
+}
+
+pub async fn metrics_are_served() -> Result<()> {
     let imported = imported().await?;
     let client = imported.node.client();
     for metric in [
@@ -213,12 +244,18 @@ pub async fn metrics_and_request_ids_are_served() -> Result<()> {
         "daybook_http_requests_total",
     ] {
         let value = client.metric(metric).await?;
-        ensure!(value > 0.0, "{metric} is {value}");
+        ensure!(value > 0.0, "{metric} is {value} instead of above 0");
     }
+    Ok(())
+}
+
+pub async fn an_answer_has_the_request_id_of_the_client_or_a_new_one() -> Result<()> {
+    let imported = imported().await?;
+    let client = imported.node.client();
     let request = client.request(reqwest::Method::GET, "/health/live");
     let answer = send(request.header("x-request-id", "of-the-client")).await?;
     let id = answer.header("x-request-id");
-    ensure!(id == "of-the-client", "{id:?} instead of the client's");
+    expect_eq("X-Request-Id", &id, &"of-the-client")?;
     let answer = client.get("/health/live").await?;
     let id = answer.header("x-request-id");
     ensure!(!id.is_empty(), "no request id: {:?}", answer.headers);
@@ -255,7 +292,10 @@ async fn check_order(client: &Client, summary: &Value) -> Result<()> {
         let product = number("quantity")? * number("unit_price_millionths")?;
         let amount = line["amount"]["amount"].as_i64().context("no amount")?;
         let expected = half_even(product, 10_000);
-        ensure!(amount == expected, "{id}: not {expected}: {line}");
+        ensure!(
+            amount == expected,
+            "{id}: the amount is not {expected}: {line}"
+        );
         total += amount;
     }
     ensure!(
@@ -298,14 +338,18 @@ fn windows(series: &[Value]) -> Result<Windows> {
     Ok(windows)
 }
 
+/// Compares two lists of orders; the error has the first difference only, because whole lists are long.
+fn check_same(what: &str, found: &[Value], expected: &[Value]) -> Result<()> {
+    for (found, expected) in found.iter().zip(expected) {
+        expect_eq(what, found, expected)?;
+    }
+    expect_eq(&format!("orders of {what}"), &found.len(), &expected.len())
+}
+
 /// Checks that a list has the expected orders, each once, newest first.
 fn check_list(orders: &[Value], expected: &Group, matches: impl Fn(&Value) -> bool) -> Result<()> {
-    ensure!(
-        i64::try_from(orders.len())? == expected.invoices,
-        "{} orders instead of {}",
-        orders.len(),
-        expected.invoices
-    );
+    let found = i64::try_from(orders.len())?;
+    expect_eq("orders", &found, &expected.invoices)?;
     let other = orders.iter().find(|order| !matches(order));
     ensure!(other.is_none(), "it does not match: {other:?}");
     let ids: HashSet<&str> = orders
@@ -320,19 +364,15 @@ fn check_list(orders: &[Value], expected: &Group, matches: impl Fn(&Value) -> bo
     );
     let times = orders.iter().map(|order| order["ordered_at"].as_str());
     ensure!(
-        times.is_sorted_by(|newer, older| newer >= older),
-        "not newest first"
+        times.clone().is_sorted_by(|newer, older| newer >= older),
+        "not newest first: {:?}",
+        times.collect::<Vec<_>>()
     );
     let total: Option<i64> = orders
         .iter()
         .map(|order| order["total"]["amount"].as_i64())
         .sum();
-    ensure!(
-        total == Some(expected.total_minor),
-        "total {total:?} instead of {}",
-        expected.total_minor
-    );
-    Ok(())
+    expect_eq("the total", &total, &Some(expected.total_minor))
 }
 
 /// All rows of a list, page by page; `member` has the rows of a page.
@@ -348,7 +388,7 @@ async fn pages(client: &Client, path: &str, member: &str, limit: usize) -> Resul
             .with_context(|| format!("no {member}: {page}"))?;
         ensure!(
             rows.len() <= limit,
-            "{} rows on a page of {limit}",
+            "{} rows on a page instead of at most {limit}",
             rows.len()
         );
         all.extend_from_slice(rows);

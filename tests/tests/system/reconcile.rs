@@ -32,11 +32,15 @@ pub async fn sales_outside_the_file_and_other_currencies_are_not_a_difference(
     sell(node.client(), "extra", ["GBP", "EUR", "JPY"]).await?;
     node.caught_up().await?;
     let output = reconcile(deployment).await?;
-    ensure!(output.code == 0, "{output:?}");
+    ensure!(output.code == 0, "exit code is not 0: {output:?}");
     for total in ["GBP 1.50", "GBP 2.50", "EUR 1.00", "JPY 1"] {
         let rows = output.stdout.lines();
         let has_total = rows.filter(|row| row.trim_end().ends_with(total)).count();
-        ensure!(has_total >= 2, "{total}: {}", output.stdout);
+        ensure!(
+            has_total >= 2,
+            "{has_total} rows instead of at least 2 end with {total}: {}",
+            output.stdout
+        );
     }
     Ok(())
 }
@@ -50,16 +54,25 @@ pub async fn a_foreign_record_is_an_error_only_as_the_last_record_of_a_window(
     write_foreign_record(deployment).await?;
     let output = reconcile(deployment).await?;
     let names_window = output.stderr.contains(WINDOW);
-    ensure!(output.code == 1 && names_window, "{output:?}");
+    ensure!(
+        output.code == 1 && names_window,
+        "not exit code 1 with an error that names {WINDOW}: {output:?}"
+    );
 
     // The job publishes the window again.
     let sale = sale("again", "EIRE", "GBP");
     let answers = node.client().post_lines(format!("{sale}\n")).await?;
-    ensure!(answers[0]["status"] == 201, "{answers:?}");
+    ensure!(
+        answers[0]["status"] == 201,
+        "status is not 201: {answers:?}"
+    );
     node.caught_up().await?;
     let output = reconcile(deployment).await?;
     let names_record = output.stderr.contains(&format!("{WINDOWS_TOPIC}/"));
-    ensure!(output.code == 0 && names_record, "{output:?}");
+    ensure!(
+        output.code == 0 && names_record,
+        "not exit code 0 with a warning that names {WINDOWS_TOPIC}: {output:?}"
+    );
     Ok(())
 }
 
@@ -86,8 +99,11 @@ pub async fn totals_are_compared_while_sales_arrive(deployment: &Deployment) -> 
         let after = sold.load(Ordering::Relaxed);
         is_over.store(true, Ordering::Relaxed);
         let output = output?;
-        ensure!(output.code == 0, "{output:?}");
-        ensure!(after > before, "no sale arrived meanwhile");
+        ensure!(output.code == 0, "exit code is not 0: {output:?}");
+        ensure!(
+            after > before,
+            "{after} batches of sales after the comparison, {before} before it"
+        );
         Ok(())
     };
     let (sold, compared) = tokio::join!(selling, comparing);
@@ -128,7 +144,7 @@ async fn sell(
     });
     let answers = client.post_lines(lines.collect::<String>()).await?;
     let refused = answers.iter().find(|answer| answer["status"] != 201);
-    ensure!(refused.is_none(), "{batch}: {refused:?}");
+    ensure!(refused.is_none(), "{batch}: status is not 201: {refused:?}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use std::time::Duration;
 use system_tests::{
-    Deployment, Node, audit_log,
+    Deployment, Node, audit_log, expect_eq,
     sale::{import_sale, line},
 };
 
@@ -30,7 +30,7 @@ pub async fn a_command_too_large_for_the_topic_is_refused_and_its_neighbours_are
     let node = deployment.commands().await?;
     one_in_a_batch_is_refused(&node, "first").await?;
     let barriers = barriers(&node).await?;
-    ensure!(barriers == 0.0, "{barriers} barriers");
+    expect_eq("barriers", &barriers, &0.0)?;
     audit_log::verify(deployment).await.map(drop)
 }
 
@@ -44,7 +44,7 @@ pub async fn a_command_too_large_for_a_topic_that_was_changed_is_refused_and_its
     let before = barriers(&node).await?;
     one_in_a_batch_is_refused(&node, "second").await?;
     let after = barriers(&node).await?;
-    ensure!(before == after, "{after} barriers instead of {before}");
+    expect_eq("barriers", &after, &before)?;
     audit_log::verify(deployment).await.map(drop)
 }
 
@@ -89,22 +89,31 @@ async fn send_batch(node: &Node, batch: &str) -> Result<Vec<Value>> {
 
 /// The large sale is refused with the limit, and every small one is accepted.
 fn check_answers(answers: &[Value]) -> Result<()> {
-    ensure!(answers.len() == SMALL + 1, "{} answers", answers.len());
+    expect_eq("answers", &answers.len(), &(SMALL + 1))?;
     for (index, answer) in answers.iter().enumerate() {
         if index != LARGE {
-            ensure!(answer["status"] == 201, "line {index}: {answer}");
+            ensure!(
+                answer["status"] == 201,
+                "line {index}: status is not 201: {answer}"
+            );
             continue;
         }
-        ensure!(answer["status"] == 413, "line {index}: {answer}");
+        ensure!(
+            answer["status"] == 413,
+            "line {index}: status is not 413: {answer}"
+        );
         let text = answer.to_string();
         let bytes_max = answer["problem"]["bytes_max"].as_u64();
         let bytes_max = bytes_max
             .or(answer["bytes_max"].as_u64())
             .unwrap_or_default();
-        ensure!(text.contains("COMMIT_TOO_LARGE"), "line {index}: {answer}");
+        ensure!(
+            text.contains("COMMIT_TOO_LARGE"),
+            "line {index}: no COMMIT_TOO_LARGE in {answer}"
+        );
         ensure!(
             (1..BYTES_MAX as u64).contains(&bytes_max),
-            "line {index} does not name the limit: {answer}"
+            "line {index}: the limit is {bytes_max} instead of 1 to {BYTES_MAX} bytes: {answer}"
         );
     }
     Ok(())

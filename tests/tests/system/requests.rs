@@ -5,7 +5,7 @@ use crate::shared_deployment::Shared;
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{Answer, Client, Deployment, Node, audit_log, http::send};
+use system_tests::{Answer, Client, Deployment, Node, audit_log, expect_eq, http::send};
 use tokio::sync::RwLockReadGuard;
 
 /// Bytes of a body that is far too large.
@@ -158,7 +158,7 @@ pub async fn another_media_type_charset_or_encoding_is_refused() -> Result<()> {
         let encoded = send(request(media_type).header("content-encoding", "gzip")).await?;
         encoded.problem(415, "CONTENT_ENCODING_NOT_IDENTITY")?;
         let accepted = encoded.header("accept-encoding");
-        ensure!(accepted == "identity", "Accept-Encoding: {accepted:?}");
+        expect_eq("Accept-Encoding", &accepted, &"identity")?;
     }
     refusing.check_unchanged().await
 }
@@ -232,20 +232,24 @@ pub async fn an_invalid_idempotency_key_is_refused() -> Result<()> {
     refusing.check_unchanged().await
 }
 
-pub async fn if_match_must_be_the_current_version() -> Result<()> {
+pub async fn an_invalid_if_match_is_refused() -> Result<()> {
     let refusing = refusing().await?;
-    let client = refusing.client();
     for if_match in ["1", "*", "\"x\"", "\"+1\"", "\"01\"", "\"0\""] {
-        let answer = price_if_match(client, if_match).await?;
+        let answer = price_if_match(refusing.client(), if_match).await?;
         let problem = answer.problem(400, "IF_MATCH_INVALID");
         check_detail(&problem?, "If-Match").context(if_match)?;
     }
+    refusing.check_unchanged().await
+}
+
+pub async fn if_match_must_be_the_current_version() -> Result<()> {
+    let refusing = refusing().await?;
+    let client = refusing.client();
     let answer = price_if_match(client, "\"7\"").await?;
     let problem = answer.problem(412, "VERSION_MISMATCH")?;
-    ensure!(problem["version"] == 1, "no current version 1: {problem}");
+    ensure!(problem["version"] == 1, "version is not 1: {problem}");
     let answer = price_if_match(client, "\"1\"").await?;
-    let version = answer.expect(201)?.header("etag");
-    ensure!(version == "\"2\"", "version {version} instead of 2");
+    expect_eq("ETag", &answer.expect(201)?.header("etag"), &"\"2\"")?;
     refusing.check_unchanged().await
 }
 

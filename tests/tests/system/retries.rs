@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{Answer, Client, Deployment, audit_log, http::send};
+use system_tests::{Answer, Client, Deployment, audit_log, expect_eq, http::send};
 
 const PRODUCTS: &str = "/api/v1/products";
 
@@ -22,10 +22,27 @@ pub async fn a_command_repeated_after_a_restart_gets_the_same_answer(
     node.kill().await?;
     let node = deployment.commands().await?;
     first.check_repetition(node.client()).await?;
-    // With another key it is a new command, whose effect already exists.
-    let (client, product) = (node.client(), product());
-    let again = client.post(PRODUCTS, &product, Some("another")).await?;
-    again.expect(200)?;
+    check_decided_once(deployment).await
+}
+
+pub async fn a_key_stands_for_one_command_also_after_a_restart(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.commands().await?;
+    First::of(node.client()).await?;
+    for restarts in [false, true] {
+        if restarts {
+            node.kill().await?;
+            node = deployment.commands().await?;
+        }
+        let client = node.client();
+        let reused = client.post(PRODUCTS, &other_product(), Some("k")).await?;
+        reused.problem(422, "IDEMPOTENCY_KEY_REUSED")?;
+        // With another key it is a new command, whose effect already exists.
+        let key = format!("another/{restarts}");
+        let again = client.post(PRODUCTS, &product(), Some(&key)).await?;
+        again.expect(200)?;
+    }
     check_decided_once(deployment).await
 }
 
@@ -48,7 +65,7 @@ impl First {
     async fn of(client: &Client) -> Result<Self> {
         let accepted = client.post(PRODUCTS, &product(), Some("k")).await?;
         let replayed = accepted.expect(201)?.header("idempotent-replayed");
-        ensure!(replayed.is_empty(), "{:?}", accepted.headers);
+        expect_eq("Idempotent-Replayed", &replayed, &"")?;
         let refused = client
             .post(PRODUCTS, &other_product(), Some("refused"))
             .await?;
@@ -59,13 +76,8 @@ impl First {
     async fn check_repetition(&self, client: &Client) -> Result<()> {
         let again = client.post(PRODUCTS, &product(), Some("k")).await?;
         let replayed = again.expect(201)?.header("idempotent-replayed");
-        ensure!(replayed == "true", "{:?}", again.headers);
-        ensure!(
-            again.text == self.accepted.text,
-            "{} instead of {}",
-            again.text,
-            self.accepted.text
-        );
+        expect_eq("Idempotent-Replayed", &replayed, &"true")?;
+        expect_eq("the body", &again.text, &self.accepted.text)?;
         for name in ["etag", "daybook-position"] {
             let (now, before) = (again.header(name), self.accepted.header(name));
             ensure!(
@@ -78,25 +90,26 @@ impl First {
         let request = request.header("idempotency-key", "k");
         let newer = send(request.header("if-match", "\"1\"")).await?;
         let replayed = newer.expect(201)?.header("idempotent-replayed");
-        ensure!(replayed == "true", "{:?}", newer.headers);
-        let reused = client.post(PRODUCTS, &other_product(), Some("k")).await?;
-        reused.problem(422, "IDEMPOTENCY_KEY_REUSED")?;
+        expect_eq("Idempotent-Replayed", &replayed, &"true")?;
         let again = client
             .post(PRODUCTS, &other_product(), Some("refused"))
             .await?;
         let problem = again.problem(409, "PRODUCT_EXISTS")?;
-        ensure!(problem["replayed"] == true, "{problem}");
         ensure!(
-            problem["detail"] == self.refused.json()?["detail"],
-            "{problem} instead of {}",
-            self.refused.text
+            problem["replayed"] == true,
+            "replayed is not true: {problem}"
         );
-        Ok(())
+        let first = self.refused.json()?;
+        expect_eq("the detail", &problem["detail"], &first["detail"])
     }
 }
 
 async fn check_decided_once(deployment: &Deployment) -> Result<()> {
     let decisions = audit_log::decisions(deployment, &["--event", "ProductCreated"]).await?;
-    ensure!(decisions.len() == 1, "{decisions:?}");
+    ensure!(
+        decisions.len() == 1,
+        "{} decisions instead of 1: {decisions:?}",
+        decisions.len()
+    );
     audit_log::verify(deployment).await.map(drop)
 }

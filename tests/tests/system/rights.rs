@@ -163,7 +163,10 @@ async fn refuses_to_start(node: &mut Node) -> Result<()> {
     let error = node.ready().await.err();
     let error = error.context("a node without any right is ready")?;
     let text = format!("{error:#}").to_lowercase();
-    ensure!(text.contains("authorization failed"), "{text}");
+    ensure!(
+        text.contains("authorization failed"),
+        "no \"authorization failed\" in: {text}"
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::{net::TcpListener, time::Duration};
-use system_tests::{Deployment, Output, node::output_of};
+use system_tests::{Deployment, Output, expect_eq, node::output_of};
 use tokio::process::Command;
 
 /// Longest time until the node ends; the slowest case needs all servers.
@@ -68,7 +68,8 @@ pub async fn a_missing_hash_key_ends_the_node_with_the_name_of_the_setting(
     let mut command = serve(deployment);
     command.env_remove("DAYBOOK_COMMANDS_HASH_KEY_FILE");
     let error = error_at_start(command).await?;
-    ensure!(error.contains("commands.hash_key_file"), "{error}");
+    let part = "commands.hash_key_file";
+    ensure!(error.contains(part), "no {part:?} in: {error}");
     Ok(())
 }
 
@@ -97,11 +98,14 @@ pub async fn a_state_directory_with_foreign_files_ends_the_node_and_is_not_chang
     }
     for letter in &letters {
         let text = std::fs::read_to_string(letter);
-        ensure!(text.is_ok_and(|text| text == "dear"), "{letter:?} is gone");
+        ensure!(
+            matches!(text.as_deref(), Ok("dear")),
+            "{letter:?} has {text:?} instead of \"dear\""
+        );
     }
     for (directory, count) in [(&state, 2), (&own, 1)] {
         let found = std::fs::read_dir(directory)?.count();
-        ensure!(found == count, "{found} entries in {directory:?}");
+        expect_eq(&format!("entries in {directory:?}"), &found, &count)?;
     }
     Ok(())
 }

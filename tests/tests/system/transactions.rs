@@ -38,7 +38,7 @@ async fn stops_no_reader(deployment: &Deployment, end: End) -> Result<()> {
     compares_its_logs(deployment, &mut node).await?;
     // The owners' state stores are ahead of the transaction's beginning.
     let (ended, _) = node.terminate(READY_TIMEOUT).await?;
-    ensure!(ended.success(), "{ended}");
+    ensure!(ended.success(), "the node ended with {ended}");
     let mut node = deployment.serve().await?;
     sell(&node, "after a take-over").await?;
     node.caught_up().await?;
@@ -99,7 +99,10 @@ async fn readers_agree(deployment: &Deployment, sales: usize) -> Result<()> {
     let copied = ["audit", "verify", "--format", "json", "--from-file", file];
     let copied = deployment.run_successfully(&copied).await?;
     let copied: Value = serde_json::from_str(&copied.stdout)?;
-    ensure!(copied["findings_total"] == 0, "findings: {copied:#}");
+    ensure!(
+        copied["findings_total"] == 0,
+        "findings_total is not 0: {copied:#}"
+    );
     for report in [&audited, &copied] {
         let partitions = report["partitions"].as_array().context("no partitions")?;
         let same = partitions

@@ -3,21 +3,21 @@
 use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use system_tests::{Client, Deployment, Node, totals_by_source};
+use system_tests::{Client, Deployment, Node, expect_eq, totals_by_source};
 
 /// The views: one in each database.
 const VIEWS: [&str; 2] = ["orders_v2", "orders_by_customer_v2"];
+/// The state of the build that answered before the last switch.
+const PREVIOUS: &str = "PREVIOUS";
 
-pub async fn a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answers(
+pub async fn a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_undo(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    let mut sales = sell(&node, "first").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment).await?;
     let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
     let querying = query(node.client().clone(), &stop, &answers);
     let changing = async {
-        let changed = change_builds(deployment, &mut node, &mut sales).await;
+        let changed = switch_and_undo(deployment, &mut node).await;
         stop.store(true, Ordering::Relaxed);
         changed
     };
@@ -28,33 +28,121 @@ pub async fn a_view_is_rebuilt_compared_switched_and_switched_back_while_it_answ
     Ok(())
 }
 
-async fn change_builds(deployment: &Deployment, node: &mut Node, sales: &mut usize) -> Result<()> {
+async fn switch_and_undo(deployment: &Deployment, node: &mut Node) -> Result<()> {
+    let mut sales = SALES;
     for view in VIEWS {
-        let views = async |arguments: &[&str]| {
-            let arguments: Vec<&str> = ["views"].iter().chain(arguments).copied().collect();
-            deployment.run_successfully(&arguments).await
-        };
-        let rebuilt = views(&["rebuild", view]).await?.stdout;
-        ensure!(rebuilt.contains("100 %"), "{rebuilt}");
-        let compared = views(&["diff", view]).await?.stdout;
-        ensure!(compared.contains("; 0 rows differ"), "{compared}");
+        let rebuilt = views(deployment, &["rebuild", view]).await?;
+        ensure!(rebuilt.contains("100 %"), "no \"100 %\" in: {rebuilt}");
         serves(deployment, view, 1).await?;
-        views(&["switch", view]).await?;
+        views(deployment, &["switch", view]).await?;
         serves(deployment, view, 2).await?;
-        *sales += sell(node, &format!("{view} switched")).await?;
-        has_all(deployment, node, *sales).await?;
-        views(&["undo", view]).await?;
+        sales += sell(node, &format!("{view} switched")).await?;
+        has_all(deployment, node, sales).await?;
+        views(deployment, &["undo", view]).await?;
         serves(deployment, view, 1).await?;
-        *sales += sell(node, &format!("{view} undone")).await?;
-        has_all(deployment, node, *sales).await?;
-        let described = views(&["describe", view]).await?.stdout;
-        ensure!(described.contains("PREVIOUS"), "{described}");
-        views(&["drop", view, "--build", "2"]).await?;
-        let described = views(&["describe", view]).await?.stdout;
-        ensure!(!described.contains("PREVIOUS"), "{described}");
-        node.ready().await?;
+        sales += sell(node, &format!("{view} undone")).await?;
+        has_all(deployment, node, sales).await?;
+    }
+    node.ready().await
+}
+
+pub async fn a_dropped_build_is_no_longer_described(deployment: &Deployment) -> Result<()> {
+    let mut node = node_with_sales(deployment).await?;
+    for view in VIEWS {
+        for change in ["rebuild", "switch", "undo"] {
+            views(deployment, &[change, view]).await?;
+        }
+        let described = views(deployment, &["describe", view]).await?;
+        ensure!(described.contains(PREVIOUS), "no {PREVIOUS}: {described}");
+        views(deployment, &["drop", view, "--build", "2"]).await?;
+        let described = views(deployment, &["describe", view]).await?;
+        ensure!(
+            !described.contains(PREVIOUS),
+            "still {PREVIOUS}: {described}"
+        );
+    }
+    node.ready().await
+}
+
+pub async fn diff_shows_the_rows_that_differ_with_their_events(
+    deployment: &Deployment,
+) -> Result<()> {
+    let _node = node_with_sales(deployment).await?;
+    for view in VIEWS {
+        views(deployment, &["rebuild", view]).await?;
+        let compared = views(deployment, &["diff", view]).await?;
+        let none = "; 0 rows differ";
+        ensure!(compared.contains(none), "no {none:?} in: {compared}");
+    }
+    let order = alter_row(deployment).await?;
+    let compared = deployment.run(&["views", "diff", "orders_v2"]).await?;
+    ensure!(
+        compared.code == 1,
+        "exit code {} instead of 1: {compared:?}",
+        compared.code
+    );
+    for part in [
+        "1 rows differ in build 2",
+        order.as_str(),
+        "Nowhere",
+        "its events give",
+        "SaleImported",
+    ] {
+        ensure!(
+            compared.stdout.contains(part),
+            "no {part:?} in {}",
+            compared.stdout
+        );
     }
     Ok(())
+}
+
+pub async fn reset_replaces_a_build_by_one_from_the_beginning_of_the_log(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = node_with_sales(deployment).await?;
+    views(deployment, &["rebuild", "orders_v2"]).await?;
+    alter_row(deployment).await?;
+    views(deployment, &["reset", "orders_v2", "--build", "2"]).await?;
+    node.caught_up().await?;
+    let pool = deployment.postgres().await?;
+    let left: Option<String> = sqlx::query_scalar("SELECT to_regclass('orders_v2_b2')::text")
+        .fetch_one(&pool)
+        .await?;
+    expect_eq("the table of build 2", &left, &None)?;
+    let builds: Vec<(i32, String)> = sqlx::query_as(
+        "SELECT build, state FROM view_builds WHERE view_name = 'orders_v2' ORDER BY build",
+    )
+    .fetch_all(&pool)
+    .await?;
+    pool.close().await;
+    let expected = [(1, "SERVING"), (2, "DROPPED"), (3, "BUILDING")];
+    let expected = expected.map(|(build, state)| (build, state.to_owned()));
+    expect_eq("builds", &builds, &Vec::from(expected))
+}
+
+/// A node that has applied one batch of sales.
+async fn node_with_sales(deployment: &Deployment) -> Result<Node> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "first").await?;
+    node.caught_up().await?;
+    Ok(node)
+}
+
+/// Runs `daybook views`, which must end with exit code 0; returns its standard output.
+pub async fn views(deployment: &Deployment, arguments: &[&str]) -> Result<String> {
+    let arguments = [&["views"], arguments].concat();
+    Ok(deployment.run_successfully(&arguments).await?.stdout)
+}
+
+/// Alters one row of build 2; returns the id of its order.
+async fn alter_row(deployment: &Deployment) -> Result<String> {
+    let pool = deployment.postgres().await?;
+    let alter =
+        "UPDATE orders_v2_b2 SET country = 'Nowhere' WHERE invoice = 'first 7' RETURNING order_id";
+    let order = sqlx::query_scalar(alter).fetch_one(&pool).await?;
+    pool.close().await;
+    Ok(order)
 }
 
 /// Sends queries to both views without a pause; each must be answered with a full page.
@@ -73,11 +161,7 @@ async fn serves(deployment: &Deployment, view: &str, expected: i32) -> Result<()
     let pool = deployment.postgres().await?;
     let build = totals_by_source::serving_build(view, &pool).await?;
     pool.close().await;
-    ensure!(
-        build == expected,
-        "{view}: build {build} instead of {expected}"
-    );
-    Ok(())
+    expect_eq(&format!("the build of {view}"), &build, &expected)
 }
 
 /// Checks that the serving build of each view has every sale.
@@ -88,54 +172,7 @@ async fn has_all(deployment: &Deployment, node: &mut Node, sales: usize) -> Resu
         ("Postgres", totals_by_source::of_postgres(deployment).await?),
         ("CQL", totals_by_source::of_cql(deployment).await?),
     ] {
-        ensure!(totals.sales == sales, "{source}: {totals:?}, not {sales}");
+        expect_eq(&format!("sales in {source}"), &totals.sales, &sales)?;
     }
-    Ok(())
-}
-
-pub async fn a_differing_row_is_shown_with_its_events(deployment: &Deployment) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "first").await?;
-    node.caught_up().await?;
-    deployment
-        .run_successfully(&["views", "rebuild", "orders_v2"])
-        .await?;
-    let pool = deployment.postgres().await?;
-    let altered =
-        "UPDATE orders_v2_b2 SET country = 'Nowhere' WHERE invoice = 'first 7' RETURNING order_id";
-    let order: String = sqlx::query_scalar(altered).fetch_one(&pool).await?;
-    let compared = deployment.run(&["views", "diff", "orders_v2"]).await?;
-    ensure!(compared.code == 1, "{compared:?}");
-    for part in [
-        "1 rows differ in build 2",
-        order.as_str(),
-        "Nowhere",
-        "its events give",
-        "SaleImported",
-    ] {
-        ensure!(
-            compared.stdout.contains(part),
-            "no {part:?} in {}",
-            compared.stdout
-        );
-    }
-    // A reset drops the build and starts a new one from the beginning of the log, so the altered row is gone.
-    deployment
-        .run_successfully(&["views", "reset", "orders_v2", "--build", "2"])
-        .await?;
-    node.caught_up().await?;
-    let left: Option<String> = sqlx::query_scalar("SELECT to_regclass('orders_v2_b2')::text")
-        .fetch_one(&pool)
-        .await?;
-    ensure!(left.is_none(), "orders_v2_b2 still exists");
-    let builds: Vec<(i32, String)> = sqlx::query_as(
-        "SELECT build, state FROM view_builds WHERE view_name = 'orders_v2' ORDER BY build",
-    )
-    .fetch_all(&pool)
-    .await?;
-    pool.close().await;
-    let expected = [(1, "SERVING"), (2, "DROPPED"), (3, "BUILDING")];
-    let expected = expected.map(|(build, state)| (build, state.to_owned()));
-    ensure!(builds == expected, "{builds:?}");
     Ok(())
 }

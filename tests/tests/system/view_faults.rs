@@ -51,12 +51,12 @@ pub async fn a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_
         let totals = totals_by_source::of_postgres(deployment).await?;
         ensure!(
             totals.sales == i64::try_from(sales)?,
-            "{name}: {totals:?}, not {sales}"
+            "{name}: {totals:?} instead of {sales} sales"
         );
         let parked = deployment.run_successfully(&["views", "parked"]).await?;
         ensure!(
             parked.stdout.contains("no aggregate is parked"),
-            "{name}: {}",
+            "{name}: no \"no aggregate is parked\" in: {}",
             parked.stdout
         );
     }

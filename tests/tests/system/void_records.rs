@@ -100,7 +100,7 @@ async fn check_sources(deployment: &Deployment, sales: usize, written: f64) -> R
     let void: f64 = counts.filter_map(Value::as_f64).sum();
     ensure!(
         void >= written,
-        "{void} void records of {written} foreign ones: {report:#}"
+        "{void} void records instead of at least {written}: {report:#}"
     );
     Ok(())
 }

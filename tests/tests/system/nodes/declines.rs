@@ -1,13 +1,14 @@
 //! Nodes that can't serve their partitions: their commands are refused, and everything else keeps working.
 
 use super::{
-    CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create, journal_partitions, owned_partitions, sale, start,
+    CHANGE_TIMEOUT, SHUTDOWN_TIMEOUT, create, expect_status, journal_partitions, owned_partitions,
+    sale, start,
 };
 use anyhow::{Context, Result, ensure};
 use schemas::topics::{OWNERS, TOPICS};
 use serde_json::json;
 use std::{net::SocketAddr, path::PathBuf};
-use system_tests::{Deployment, Node, Poll, free_address::free_addresses, until};
+use system_tests::{Deployment, Node, Poll, expect_eq, free_address::free_addresses, until};
 use tokio::process::Command;
 
 const ORDERS: &str = "journal.orders";
@@ -70,15 +71,14 @@ pub async fn a_replaced_log_is_declined_by_every_node_with_or_without_a_store(
     for node in &nodes {
         not_ready(node, r#""journal.orders":"partition"#).await?;
         let answers = node.client().post_lines(format!("{}\n", sale(100))).await?;
-        ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
+        expect_status(&answers, 503)?;
     }
     // The other journal is intact.
     for (number, node) in nodes.iter().enumerate() {
         create(node.client(), &format!("P-{number}")).await?;
     }
     let end = end_of(deployment, ORDERS).await?;
-    ensure!(end == 0, "{end} records were written to the new log");
-    Ok(())
+    expect_eq("records in the new log", &end, &0)
 }
 
 pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners(
@@ -96,9 +96,10 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_th
     )
     .await?;
     let created = deployment.run(&["topics", "create"]).await?;
+    let reason = "journal.owners names";
     ensure!(
-        created.code != 0 && created.stderr.contains("journal.owners names"),
-        "{created:?}"
+        created.code != 0 && created.stderr.contains(reason),
+        "{created:?} instead of an error with {reason:?}"
     );
     let admin = deployment.admin()?;
     ensure!(
@@ -152,9 +153,10 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_a
         .post("/api/v1/products", &body, Some("f"))
         .await?;
     refused.problem(503, "JOURNAL_UNAVAILABLE")?;
+    let reason = "another hash key";
     ensure!(
-        refused.text.contains("another hash key"),
-        "{}",
+        refused.text.contains(reason),
+        "no {reason:?} in {}",
         refused.text
     );
     let client = misconfigured.client();
@@ -197,7 +199,10 @@ pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_it
     let nodes = start(deployment, &address).await?;
     let again = post(&nodes[0]).await?;
     let replayed = again.expect(201)?.header("idempotent-replayed");
-    ensure!(replayed == "true", "{again:?}");
+    ensure!(
+        replayed == "true",
+        "{replayed:?} instead of true: {again:?}"
+    );
     Ok(())
 }
 
@@ -224,7 +229,10 @@ async fn sell(node: &Node, numbers: std::ops::Range<usize>) -> Result<()> {
         .collect();
     let answers = node.client().post_lines(lines).await?;
     let is_sold = |answer: &serde_json::Value| answer["status"] == 201;
-    ensure!(answers.iter().all(is_sold), "{ORDERS}: {answers:?}");
+    ensure!(
+        answers.iter().all(is_sold),
+        "{answers:?} instead of status 201"
+    );
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub async fn a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_err
     println!("told to stop, it ended within {} ms", time.as_millis());
     ensure!(
         left.errors.is_empty(),
-        "clients got errors: {:?}",
+        "clients got errors instead of none: {:?}",
         left.errors
     );
 

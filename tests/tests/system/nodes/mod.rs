@@ -91,11 +91,11 @@ pub async fn a_batch_repeated_at_another_node_gets_the_same_answers(
     for (first, again) in first.iter().zip(&again) {
         ensure!(
             first["status"] == 201 && first["replayed"] == false,
-            "the first attempt was not decided: {first}"
+            "{first} instead of status 201, replayed: false"
         );
         ensure!(
             again["replayed"] == true && again["position"] == first["position"],
-            "{again} after {first}"
+            "{again} instead of a replayed {first}"
         );
         let position = first["position"].as_str().context("no position")?;
         let (partition, offset) = position.split_once('@').context("no offset")?;
@@ -109,7 +109,8 @@ pub async fn a_batch_repeated_at_another_node_gets_the_same_answers(
     let partitions = deployment.admin()?.partitions("journal.orders").await?;
     ensure!(
         i32::try_from(last.len())? == partitions,
-        "not in all {partitions} partitions: {last:?}"
+        "sales in {} partitions instead of {partitions}: {last:?}",
+        last.len()
     );
     audit_log::verify(deployment).await.map(drop)
 }
@@ -140,7 +141,7 @@ pub async fn several_nodes_own_every_partition_once(deployment: &Deployment) -> 
         let sent_on = client.metric("daybook_commands_sent_on_total").await?;
         ensure!(
             sent_on > 0.0,
-            "{} sent nothing on, {forwarded} forwarded",
+            "{} sent {sent_on} commands on, instead of 1 or more; it forwarded {forwarded}",
             client.base()
         );
         owned += owned_partitions(client).await?;
@@ -170,6 +171,15 @@ async fn owned_partitions(client: &Client) -> Result<f64> {
         .filter(|line| line.starts_with("daybook_journal_epoch{"));
     let owned = epochs.filter(|line| !line.ends_with(" 0"));
     Ok(owned.map(|_| 1.0).sum())
+}
+
+/// Checks the status of the answer to one line.
+fn expect_status(answers: &[Value], status: u16) -> Result<()> {
+    ensure!(
+        answers[0]["status"] == status,
+        "{answers:?} instead of status {status}"
+    );
+    Ok(())
 }
 
 fn sale(number: usize) -> Value {

@@ -1,7 +1,7 @@
 //! Topics whose configuration or log was changed: their owners stop writing to them.
 
-use super::{CHANGE_TIMEOUT, LINES, create, sale, start_with};
-use anyhow::{Result, ensure};
+use super::{CHANGE_TIMEOUT, LINES, create, expect_status, sale, start_with};
+use anyhow::Result;
 use kafka::admin::AdminError;
 use schemas::topics::TOPICS;
 use serde_json::json;
@@ -24,7 +24,7 @@ pub async fn a_journal_with_a_changed_configuration_is_not_written_to_until_it_i
     refused.problem(503, "JOURNAL_UNAVAILABLE")?;
     // The other journal is written to.
     let answers = client.post_lines(format!("{}\n", sale(LINES))).await?;
-    ensure!(answers[0]["status"] == 201, "{ORDERS}: {answers:?}");
+    expect_status(&answers, 201)?;
 
     set_retention(deployment, "-1").await?;
     until(
@@ -44,7 +44,7 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     let nodes = start_two(deployment).await?;
     let client = nodes[0].client();
     let answers = client.post_lines(format!("{}\n", sale(0))).await?;
-    ensure!(answers[0]["status"] == 201, "{ORDERS}: {answers:?}");
+    expect_status(&answers, 201)?;
     // The configuration of another topic is wrong at the same time.
     set_retention(deployment, "86400000").await?;
     not_ready(&nodes, "topic journal.catalog has retention.ms = 86400000").await?;
@@ -75,7 +75,7 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     .await?;
     not_ready(&nodes, "topic journal.orders has log id of partition").await?;
     let answers = client.post_lines(format!("{}\n", sale(1))).await?;
-    ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
+    expect_status(&answers, 503)?;
     // The other journal is written to once its configuration is right.
     set_retention(deployment, "-1").await?;
     until(
@@ -90,8 +90,7 @@ pub async fn a_recreated_journal_is_never_written_to(deployment: &Deployment) ->
     )
     .await?;
     let answers = client.post_lines(format!("{}\n", sale(2))).await?;
-    ensure!(answers[0]["status"] == 503, "{ORDERS}: {answers:?}");
-    Ok(())
+    expect_status(&answers, 503)
 }
 
 async fn start_two(deployment: &Deployment) -> Result<Vec<Node>> {

@@ -49,7 +49,7 @@ pub async fn check(deployment: &Deployment, nodes: &[Node]) -> Result<()> {
         let traceparent = traceparent(&found, &position)?;
         ensure!(
             traceparent.len() == TRACEPARENT_LENGTH,
-            "{position}: {traceparent}"
+            "{position}: {traceparent} instead of {TRACEPARENT_LENGTH} characters"
         );
     }
     Ok(())
