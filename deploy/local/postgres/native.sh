@@ -74,8 +74,9 @@ postgres_start() {
   directory=$(postgres_dir)
   if [ "$(id -u)" = 0 ]; then as=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
   # The server has no unix socket: a socket's path is limited to 107 bytes, and the path of a checkout may be longer.
+  # The system tests run many nodes at once, each with up to 20 connections.
   launch postgres "${as[@]}" "$(postgres_tool postgres)" -D "$directory/db" -p "${port[postgres]}" \
-    -c listen_addresses=127.0.0.1 -c unix_socket_directories=
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=400
 }
 
 postgres_query() { # SQL
