@@ -78,7 +78,7 @@ def main():
         check(address, answers, f"after the switch of {view}")
         daybook("views", "undo", view)
         check(address, answers, f"after the undo of {view}")
-        figures = {f"{name}.taken_s": round(taken, 1), f"{name}.rows": rows, f"{name}.per_second": round(rows / taken)}
+        figures = {f"{name}.taken_s": round(taken, 1), f"{name}.rows": rows, f"{name}.rows_s": round(rows / taken)}
         print(json.dumps(figures | json.loads(output)), flush=True)
         slowest = max(slowest, taken)
         fastest[databases[view]] = max(fastest[databases[view]], rows / taken)

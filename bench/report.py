@@ -17,6 +17,8 @@ RESULTS = pathlib.Path(__file__).parent / "RESULTS.md"
 
 
 def unit_of(name):
+    if name.endswith("rows_s"):
+        return "1/s"
     known = [UNITS[part] for part in re.split(r"[._]", name) if part in UNITS]
     return known[-1] if known else "1"
 
