@@ -1,8 +1,9 @@
 //! Marks the answers of a view that lack the events of parked aggregates.
 //!
-//! A projector adds an aggregate when it parks it, before queries that wait for the event's position continue. The
-//! supervisor reads the aggregates that other processes have parked every second. An answer about one of them has `Daybook-Stale: parked`. Every
-//! answer of a view with parked aggregates, such as a list or totals, has their number in `Daybook-Parked`.
+//! A projector adds an aggregate when it parks it, before queries that wait for the event's position continue. Every
+//! second, the supervisor reads the aggregates that other processes have parked. An answer about a parked aggregate has
+//! `Daybook-Stale: parked`. Every answer of a view with parked aggregates, such as a list or totals, has their number in
+//! `Daybook-Parked`.
 
 use super::table::ParkedAggregate;
 use crate::builds::{Build, Serving};
