@@ -156,6 +156,26 @@ coverage_points! {
     SubscriberHalted "subscribers halted"
     /// A process with all its subscribers crashed.
     ReadersCrash "crashes of all subscribers"
+    /// A projector crashed with a batch.
+    ProjectorCrash "projectors crashed"
+    /// A projector stalled between two requests.
+    ProjectorStalled "projectors stalled"
+    /// A projector found that another one had moved the checkpoint.
+    CheckpointStale "stale checkpoints of projectors"
+    /// A request of a projector got no answer.
+    RequestFailed "requests without an answer"
+    /// The driver sent a write twice.
+    WriteRepeated "writes sent twice"
+    /// A replica took a write late.
+    WriteLate "writes late"
+    /// A replica did not take a write.
+    WriteLost "writes lost"
+    /// A replica had a newer value than the write that it took.
+    WriteOutdated "writes that came too late"
+    /// A read stored the newest value at a replica that lacked it.
+    ReadRepaired "replicas repaired by reads"
+    /// A row was deleted.
+    RowDeleted "rows deleted"
 }
 
 /// How often each situation occurred.

@@ -1,8 +1,10 @@
-//! Runs simulations: `simulate --seed N [--runs M] [--reading] [--mutation NAME] [--trace]`. The last line is a
-//! summary; the exit code is 1 if a run violated an invariant.
+//! Runs simulations: `simulate --seed N [--runs M] [--reading | --view-writes] [--mutation NAME] [--trace]`. The last
+//! line is a summary; the exit code is 1 if a run violated an invariant.
 
 use clap::Parser;
-use journal_simulator::{CORRECT, CORRECT_READING, Coverage, MUTATIONS, Mutation, Run};
+use journal_simulator::{
+    CORRECT, CORRECT_READING, CORRECT_VIEW_WRITES, Coverage, MUTATIONS, Mutation, Run,
+};
 use std::process::ExitCode;
 
 /// Maximum number of trace lines that are shown without `--trace`: the last ones.
@@ -20,6 +22,9 @@ struct Arguments {
     /// Runs subscribers of a shared reader instead of owners.
     #[arg(long, conflicts_with = "mutation")]
     reading: bool,
+    /// Runs projectors of a view in the CQL store instead of owners.
+    #[arg(long, conflicts_with_all = ["mutation", "reading"])]
+    view_writes: bool,
     /// Runs this mutation of the protocol; an unknown name lists them.
     #[arg(long)]
     mutation: Option<String>,
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
 fn mutation(arguments: &Arguments) -> Option<Mutation> {
     match &arguments.mutation {
         None if arguments.reading => Some(CORRECT_READING),
+        None if arguments.view_writes => Some(CORRECT_VIEW_WRITES),
         None => Some(CORRECT),
         Some(name) => MUTATIONS
             .iter()

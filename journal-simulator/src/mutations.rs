@@ -1,4 +1,4 @@
-//! Mutations of the protocol: each overrides one step with a wrong one. A suite that does not catch one of them
+//! Mutations of the protocols: each overrides one step with a wrong one. A suite that does not catch one of them
 //! checks too little.
 //!
 //! A mutation is a type, and its wrong step is a method of this crate: see [`journal::protocol`] for the
@@ -7,6 +7,7 @@
 use crate::{
     reading,
     run::{Run, run},
+    view_writes::{self, CorrectWrites, WriteProtocol},
 };
 use journal::{
     Checkpoint,
@@ -40,6 +41,12 @@ pub static CORRECT_READING: Mutation = Mutation {
     run: reading::run::<CorrectProtocol>,
 };
 
+/// The steps of production for the writes of views, which have runs of their own.
+pub static CORRECT_VIEW_WRITES: Mutation = Mutation {
+    name: "correct-view-writes",
+    run: view_writes::run::<CorrectWrites>,
+};
+
 /// All mutations. This is a static, because each crate that uses a constant would compile every mutated owner once
 /// more.
 pub static MUTATIONS: &[Mutation] = &[
@@ -64,6 +71,16 @@ pub static MUTATIONS: &[Mutation] = &[
     sharing_mutation::<WaitsForTheSlowest>("waits-for-the-slowest"),
     sharing_mutation::<HoldsEverything>("holds-everything"),
     sharing_mutation::<KeepsHaltsBack>("keeps-halts-back"),
+    write_mutation::<TimestampsOfArrival>("timestamps-of-arrival"),
+    write_mutation::<OneAcknowledgement>("one-acknowledgement"),
+    write_mutation::<AsksOneReplica>("asks-one-replica"),
+    write_mutation::<ReadsWithoutRepair>("reads-without-repair"),
+    write_mutation::<FoldsFromNothing>("folds-from-nothing"),
+    write_mutation::<ForgetsDeletions>("forgets-deletions"),
+    write_mutation::<RecordsDeletionsLast>("records-deletions-last"),
+    write_mutation::<KeepsUnknownRows>("keeps-unknown-rows"),
+    write_mutation::<CheckpointFirst>("checkpoint-first"),
+    write_mutation::<CheckpointUncompared>("checkpoint-uncompared"),
 ];
 
 const fn mutation<P: OwnerProtocol>(name: &'static str) -> Mutation {
@@ -77,6 +94,13 @@ const fn sharing_mutation<P: SharingProtocol>(name: &'static str) -> Mutation {
     Mutation {
         name,
         run: reading::run::<P>,
+    }
+}
+
+const fn write_mutation<P: WriteProtocol>(name: &'static str) -> Mutation {
+    Mutation {
+        name,
+        run: view_writes::run::<P>,
     }
 }
 
@@ -116,6 +140,16 @@ macro_rules! sharing_mutations {
         impl RuleProtocol for $name {}
 
         impl SharingProtocol for $name { $($step)* }
+    )+};
+}
+
+/// Declares mutations of the writes of views.
+macro_rules! write_mutations {
+    ($($(#[$doc:meta])* $name:ident { $($step:tt)* })+) => {$(
+        $(#[$doc])*
+        enum $name {}
+
+        impl WriteProtocol for $name { $($step)* }
     )+};
 }
 
@@ -334,6 +368,78 @@ sharing_mutations! {
     /// Does not report to subscribers that a partition was altered.
     KeepsHaltsBack {
         fn passes_halts_on() -> bool {
+            false
+        }
+    }
+}
+
+write_mutations! {
+    /// Orders writes by their arrival instead of by the log.
+    TimestampsOfArrival {
+        fn timestamp(_: i64, by_arrival: i64) -> i64 {
+            by_arrival
+        }
+    }
+
+    /// Waits for the acknowledgement of one replica only.
+    OneAcknowledgement {
+        fn acknowledgements() -> usize {
+            1
+        }
+    }
+
+    /// Reads rows from one replica only.
+    AsksOneReplica {
+        fn asked_replicas() -> usize {
+            1
+        }
+    }
+
+    /// Finds a row that too few replicas have, and leaves it so.
+    ReadsWithoutRepair {
+        fn repairs_reads() -> bool {
+            false
+        }
+    }
+
+    /// Folds a batch without the rows before it.
+    FoldsFromNothing {
+        fn loads_rows() -> bool {
+            false
+        }
+    }
+
+    /// Does not record the version of a deleted row.
+    ForgetsDeletions {
+        fn records_deletions() -> bool {
+            false
+        }
+    }
+
+    /// Records the version of a deleted row after the row is deleted.
+    RecordsDeletionsLast {
+        fn records_deletions_last() -> bool {
+            true
+        }
+    }
+
+    /// Does not delete a row that it did not find, although a late write may bring the row back.
+    KeepsUnknownRows {
+        fn deletes_unknown_rows() -> bool {
+            false
+        }
+    }
+
+    /// Stores the checkpoint before the rows that it covers.
+    CheckpointFirst {
+        fn moves_checkpoint_first() -> bool {
+            true
+        }
+    }
+
+    /// Moves the checkpoint also if another projector has moved it.
+    CheckpointUncompared {
+        fn compares_checkpoint() -> bool {
             false
         }
     }

@@ -2,7 +2,8 @@
 //! `DEV_TEST_FULL=1`: twenty times as many runs.
 
 use journal_simulator::{
-    CORRECT, CORRECT_READING, Coverage, CoveragePoint, MUTATIONS, Mutation, Run,
+    CORRECT, CORRECT_READING, CORRECT_VIEW_WRITES, Coverage, CoveragePoint, MUTATIONS, Mutation,
+    Run,
 };
 use std::{
     io::Write,
@@ -14,7 +15,8 @@ use std::{
     time::Instant,
 };
 
-/// Runs of the correct protocol: with owners, and as many with subscribers of a shared reader.
+/// Runs of the correct protocol: with owners, as many with subscribers of a shared reader, and as many with projectors
+/// of a view.
 const RUNS: u64 = 10_000;
 const RUNS_FULL: u64 = 200_000;
 /// Each mutation must be caught within this number of runs.
@@ -64,7 +66,7 @@ fn no_run_violates_an_invariant_and_every_situation_occurs() {
     let (started, runs) = (Instant::now(), runs());
     let coverage = Mutex::new(Coverage::default());
     let violations = Mutex::new(Vec::new());
-    for correct in [CORRECT, CORRECT_READING] {
+    for correct in [CORRECT, CORRECT_READING, CORRECT_VIEW_WRITES] {
         over_seeds(correct, runs, |run| {
             coverage.lock().unwrap().add(&run.coverage);
             for violation in run.violations {
@@ -125,7 +127,7 @@ fn every_mutation_is_caught() {
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    for correct in [CORRECT, CORRECT_READING] {
+    for correct in [CORRECT, CORRECT_READING, CORRECT_VIEW_WRITES] {
         for seed in 0..RUNS_TWICE {
             let (first, second) = ((correct.run)(seed, true), (correct.run)(seed, true));
             assert!(!first.trace.is_empty());

@@ -27,6 +27,9 @@ const STAMP_MS: i64 = 1_767_225_600_000;
 /// Maximum number of records that a stream returns at once.
 const RECORDS_AT_ONCE_MAX: usize = 100;
 
+/// The key of notes.
+const NOTE_KEY: &str = "note_a";
+
 static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
     let schema = Event::CONTEXT.schema();
     let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");
@@ -82,35 +85,43 @@ impl MemoryLog {
             let epoch = rule.epoch() + 1;
             let mut term = [0; 16];
             term[..8].copy_from_slice(&epoch.to_be_bytes());
-            ("", commit([0; 32], (epoch, term, 0), body))
+            (String::new(), commit([0; 32], (epoch, term, 0), body))
         });
     }
 
     /// Appends a valid no-op.
     pub fn no_op(&self, partition: i32) {
         self.append_valid(partition, |_, rule| {
-            ("", next_commit(rule, Body::NoOp(NoOp {})))
+            (String::new(), next_commit(rule, Body::NoOp(NoOp {})))
         });
     }
 
     /// Appends a valid decision, a note of this text.
     pub fn note(&self, partition: i32, text: &str) {
         self.append_valid(partition, |_, rule| {
-            ("note_a", next_commit(rule, decision(text)))
+            (NOTE_KEY.to_owned(), next_commit(rule, note(text)))
         });
+    }
+
+    /// Appends a valid decision of an aggregate that had `version` events before. Returns its offset.
+    pub fn decide(&self, partition: i32, key: &str, version: i64, events: Vec<Event>) -> i64 {
+        self.append_valid(partition, |_, rule| {
+            (key.to_owned(), next_commit(rule, decision(version, events)))
+        });
+        self.end_of(partition) - 1
     }
 
     /// Appends a foreign record, which is void.
     pub fn append_void(&self, partition: i32) {
-        let verdict = self.append(partition, b"foreign", b"nothing of ours".to_vec());
+        let verdict = self.append(partition, "foreign", b"nothing of ours".to_vec());
         assert!(matches!(verdict, Some(Verdict::Void(_))), "{verdict:?}");
     }
 
     /// Appends a record that no correct run produces, so that readers halt.
     pub fn append_alarm(&self, partition: i32) {
         let epoch = self.partition(partition, |one| one.rule.epoch()) + 7;
-        let record = commit([0; 32], (epoch, [9; 16], 1), decision("an altered log"));
-        let verdict = self.append(partition, b"note_a", encode(&record));
+        let record = commit([0; 32], (epoch, [9; 16], 1), note("an altered log"));
+        let verdict = self.append(partition, NOTE_KEY, encode(&record));
         assert!(verdict.is_none(), "{verdict:?}");
     }
 
@@ -187,16 +198,17 @@ impl MemoryLog {
     fn append_valid(
         &self,
         partition: i32,
-        record: impl FnOnce(i32, &Rule) -> (&'static str, Commit<Event>),
+        record: impl FnOnce(i32, &Rule) -> (String, Commit<Event>),
     ) {
         let partitions = i32::try_from(self.lock().len()).expect("a few partitions");
         let (key, commit) = self.partition(partition, |one| record(partitions, &one.rule));
-        let verdict = self.append(partition, key.as_bytes(), encode(&commit));
+        let verdict = self.append(partition, &key, encode(&commit));
         assert!(matches!(verdict, Some(Verdict::Valid(_))), "{verdict:?}");
     }
 
     /// The verdict; `None` for an alarm, after which no record is judged.
-    fn append(&self, partition: i32, key: &'static [u8], value: Vec<u8>) -> Option<Verdict> {
+    fn append(&self, partition: i32, key: &str, value: Vec<u8>) -> Option<Verdict> {
+        let key = key.as_bytes();
         let verdict = self.partition(partition, |one| {
             let offset = one.end;
             let verdict = one.rule.judge(offset, Some(key), Some(&value)).ok();
@@ -207,7 +219,7 @@ impl MemoryLog {
                 partition,
                 offset,
                 timestamp_ms: STAMP_MS,
-                key: Some(key.into()),
+                key: Some(key.to_vec().into()),
                 value: Some(value.into()),
             });
             one.end += 1;
@@ -250,10 +262,15 @@ fn commit(
     }
 }
 
-fn decision(text: &str) -> Body<Event> {
+fn note(text: &str) -> Body<Event> {
+    decision(0, vec![Event::Noted(Noted { text: text.into() })])
+}
+
+fn decision(version: i64, events: Vec<Event>) -> Body<Event> {
+    let aggregate_type = events.first().map_or("note", Event::aggregate_type);
     Body::Decision(Decision {
-        aggregate_type: "note".into(),
-        version: 0,
+        aggregate_type: aggregate_type.into(),
+        version,
         command_id: [2; 16],
         command_hash: [3; 16],
         origin: Origin::Keyed,
@@ -262,7 +279,7 @@ fn decision(text: &str) -> Body<Event> {
         causation_id: None,
         traceparent: None,
         outcome: None,
-        events: vec![Event::Noted(Noted { text: text.into() })],
+        events,
     })
 }
 

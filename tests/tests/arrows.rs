@@ -18,7 +18,11 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("domain", &["schemas"]),
     ("kafka", &["schemas", "backoff"]),
     ("journal", &["schemas", "kafka", "backoff"]),
-    ("journal-simulator", &["schemas", "kafka", "journal"]),
+    // It runs the fold and the write order of views, which need no server.
+    (
+        "journal-simulator",
+        &["schemas", "kafka", "journal", "projections"],
+    ),
     ("audit", &["schemas", "kafka", "backoff"]),
     // A client of the HTTP API.
     ("import", &["schemas", "service"]),

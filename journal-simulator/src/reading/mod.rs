@@ -5,7 +5,6 @@
 //! partition, without a gap or a repetition. The shared reader must hold a bounded number of commits, a stalled
 //! subscriber must not delay the others, and in the end one stream must feed all subscribers.
 
-mod log;
 mod plan;
 mod run;
 mod subscriber;

@@ -1,12 +1,11 @@
 //! One run of subscribers, from a seed to the verdict.
 
 use super::{
-    log::FaultyLog,
     plan::{Pace, Plan},
     subscriber::Subscriber,
     writer,
 };
-use crate::{coverage::CoveragePoint, run::Run, sim::Sim};
+use crate::{coverage::CoveragePoint, faulty_log::FaultyLog, run::Run, sim::Sim};
 use journal::{SharedReader, memory_log::MemoryLog, probe::Event, protocol::SharingProtocol};
 use std::{
     sync::{Arc, Mutex},

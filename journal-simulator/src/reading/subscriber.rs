@@ -1,10 +1,11 @@
 //! A subscriber: applies batches, stores its checkpoint with them, crashes, and begins again from there.
 
-use super::{
-    log::{FaultyLog, RECORDS_AT_ONCE_MAX},
-    plan::{Pace, Plan},
+use super::plan::{Pace, Plan};
+use crate::{
+    coverage::CoveragePoint,
+    faulty_log::{FaultyLog, RECORDS_AT_ONCE_MAX},
+    sim::Sim,
 };
-use crate::{coverage::CoveragePoint, sim::Sim};
 use journal::{
     Batch, Checkpoint, SharedReader, Update,
     probe::Event,

@@ -2,14 +2,13 @@
 //!
 //! The code uses only features that both support: no tablets, no materialized views, no `USING TIMEOUT`.
 
+pub mod apply;
 mod connection;
 mod errors;
 mod migrations;
 mod rows;
 mod session;
 pub mod store;
-#[cfg(test)]
-mod tests;
 pub mod writes;
 
 pub use connection::Cql;

@@ -2,16 +2,17 @@
 
 use super::{
     CqlError, Session,
-    writes::{Deletion, Write, offset_of, writes},
+    apply::{REQUESTS_MAX, TableRequests, apply},
+    writes::{Deletion, Write, offset_of},
 };
 use crate::{
     builds::Build,
     columns::{Columns, join, list},
     difference::{Differing, Explained},
-    fold::{DeletedAt, Plan, Stored},
+    fold::DeletedAt,
     recorded::Recorded,
     store::StoreError,
-    view::{RowFeed, Table},
+    view::Table,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::{
@@ -22,12 +23,10 @@ use scylla::{
         prepared::PreparedStatement,
     },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, marker::PhantomData};
 
 /// Maximum number of rows in one request; all rows of a request have the same partition key.
 const ROWS_PER_REQUEST_MAX: usize = 100;
-/// Maximum number of requests in flight at once.
-const REQUESTS_MAX: usize = 32;
 
 /// Placeholder for the name of the table of a build's deleted rows.
 const DELETIONS: &str = "{deletions}";
@@ -49,7 +48,7 @@ pub trait CqlKey: SerializeRow + serde::Serialize {}
 
 impl<Key: SerializeRow + serde::Serialize> CqlKey for Key {}
 
-/// The tables of a view in the CQL store, as a tuple. The feed of each table must be [`RowFeed::Versioned`];
+/// The tables of a view in the CQL store, as a tuple. The feed of each table must be [`RowFeed::Versioned`](crate::RowFeed::Versioned);
 /// any other feed does not compile.
 pub trait CqlTables<Event>: Send + Sync + 'static {
     /// The names of the tables.
@@ -87,8 +86,8 @@ macro_rules! tables {
                 session: &Session,
                 events: &[Recorded<'_, $first::Event>],
             ) -> Result<(), StoreError> {
-                apply::<$first>(build, session, events).await?;
-                $(apply::<$table>(build, session, events).await?;)*
+                apply::<$first, _>(&TableSession::new(build, session), events).await?;
+                $(apply::<$table, _>(&TableSession::new(build, session), events).await?;)*
                 Ok(())
             }
 
@@ -108,74 +107,56 @@ macro_rules! tables {
 }
 tables!((A), (A, B), (A, B, C), (A, B, C, D));
 
-/// Applies events to one table.
-async fn apply<T>(
+/// The requests about one table of a build, with the statements that each row needs.
+struct TableSession<'s, T> {
     build: Build,
-    session: &Session,
-    events: &[Recorded<'_, T::Event>],
-) -> Result<(), StoreError>
-where
-    T: Table<Key: CqlKey, Row: CqlRow>,
-{
-    const {
-        assert!(
-            matches!(T::FEED, RowFeed::Versioned(_)),
-            "a table in the CQL store needs RowFeed::Versioned: its rows store their aggregate's version"
-        );
-    }
-    let plan = Plan::<T>::new(events)?;
-    let stored = load::<T>(build, session, plan.keys_to_load()).await?;
-    let changes = plan.fold(stored)?;
-    let (deletions, rows) = writes(changes);
-    write_deletions::<T>(build, session, &deletions).await?;
-    write_rows::<T>(build, session, &rows).await?;
-    Ok(())
+    session: &'s Session,
+    load_row: String,
+    load_deletion: String,
+    table: PhantomData<T>,
 }
 
-async fn load<T>(
-    build: Build,
-    session: &Session,
-    keys: Vec<T::Key>,
-) -> Result<BTreeMap<T::Key, Stored<T::Row>>, CqlError>
-where
-    T: Table<Key: CqlKey, Row: CqlRow>,
-{
-    let statement = load_statement::<T::Row>(build);
-    let of_deletion = about_deletions(READ_DELETION, build);
-    let statements = (statement.as_str(), of_deletion.as_str());
-    let loads = keys
-        .iter()
-        .map(|key| load_row::<T>(session, statements, key));
-    let loads: Vec<_> = loads.collect();
-    let stored: Vec<_> = stream::iter(loads)
-        .buffered(REQUESTS_MAX)
-        .try_collect()
-        .await?;
-    Ok(keys.into_iter().zip(stored).collect())
-}
-
-/// Loads a row. If the row is missing, loads its deletion, which is stored before the row is deleted.
-async fn load_row<T>(
-    session: &Session,
-    (of_row, of_deletion): (&str, &str),
-    key: &T::Key,
-) -> Result<Stored<T::Row>, CqlError>
-where
-    T: Table<Key: CqlKey, Row: CqlRow>,
-{
-    let row = session.fetch::<T::Row>(of_row, key).await?.pop();
-    let deleted_at = match row {
-        Some(_) => None,
-        None => {
-            let values = (T::Row::TABLE, row_key(key)?);
-            let found = session.fetch::<(i64, i64)>(of_deletion, values).await?;
-            found.first().map(|(version, timestamp)| DeletedAt {
-                version: *version,
-                offset: offset_of(*timestamp),
-            })
+impl<'s, T: Table<Row: CqlRow>> TableSession<'s, T> {
+    fn new(build: Build, session: &'s Session) -> Self {
+        Self {
+            build,
+            session,
+            load_row: load_statement::<T::Row>(build),
+            load_deletion: about_deletions(READ_DELETION, build),
+            table: PhantomData,
         }
-    };
-    Ok(Stored { row, deleted_at })
+    }
+}
+
+impl<T> TableRequests<T> for TableSession<'_, T>
+where
+    T: Table<Key: CqlKey, Row: CqlRow>,
+{
+    type Error = StoreError;
+
+    async fn load_row(&self, key: &T::Key) -> Result<Option<T::Row>, StoreError> {
+        let mut rows = self.session.fetch::<T::Row>(&self.load_row, key).await?;
+        Ok(rows.pop())
+    }
+
+    async fn load_deletion(&self, key: &T::Key) -> Result<Option<DeletedAt>, StoreError> {
+        let values = (T::Row::TABLE, row_key(key)?);
+        let found = self
+            .session
+            .fetch::<(i64, i64)>(&self.load_deletion, values);
+        Ok(found.await?.first().map(|(version, timestamp)| DeletedAt {
+            version: *version,
+            offset: offset_of(*timestamp),
+        }))
+    }
+
+    async fn write_deletions(&self, deletions: &[Deletion<T::Key>]) -> Result<(), StoreError> {
+        Ok(write_deletions::<T>(self.build, self.session, deletions).await?)
+    }
+
+    async fn write_rows(&self, rows: &[Write<T::Key, T::Row>]) -> Result<(), StoreError> {
+        Ok(write_rows::<T>(self.build, self.session, rows).await?)
+    }
 }
 
 async fn write_deletions<T>(

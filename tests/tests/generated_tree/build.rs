@@ -10,7 +10,7 @@
 use super::{Copy, files_below, target, write};
 use crate::source_tree::root;
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{MetadataCommand, Package};
 use std::{
     collections::BTreeMap,
     fs,
@@ -36,6 +36,8 @@ const PARTS: [&str; 3] = [".fingerprint", "build", "deps"];
 pub struct Build {
     tree: PathBuf,
     target: PathBuf,
+    /// The names of our packages.
+    packages: Vec<String>,
 }
 
 impl Build {
@@ -45,6 +47,10 @@ impl Build {
         let build = Self {
             tree: folder.join("tree"),
             target: folder.join("target"),
+            packages: our_packages()?
+                .into_iter()
+                .map(|package| package.name.to_string())
+                .collect(),
         };
         fs::create_dir_all(&build.tree)?;
         let (old, new) = (build.files()?, copy.files()?);
@@ -100,6 +106,14 @@ impl Build {
             .env_remove("UPDATE_GOLDEN");
         for name in GENERATED.iter().chain(&FOR_FEATURES) {
             command.args(["-p", name]);
+        }
+        // Compiling takes longer than the tests, so our crates are compiled as fast as possible. The libraries keep their
+        // profile, because they are copied.
+        for name in &self.packages {
+            for setting in ["opt-level=0", "debug=false"] {
+                let setting = format!("profile.dev.package.{name}.{setting}");
+                command.args(["--config", &setting]);
+            }
         }
         command
     }
@@ -175,13 +189,17 @@ fn take(from: &Path, to: &Path) -> Result<()> {
 
 /// The names of our packages and libraries, with underscores.
 fn our_crates() -> Result<Vec<String>> {
-    let mut command = MetadataCommand::new();
-    let metadata = command.manifest_path(root().join("Cargo.toml")).no_deps();
-    let packages = metadata.exec()?.packages;
+    let packages = our_packages()?;
     let targets = packages.iter().flat_map(|package| &package.targets);
     let targets = targets.map(|target| target.name.replace('-', "_"));
     let names = packages
         .iter()
         .map(|package| package.name.replace('-', "_"));
     Ok(names.chain(targets).collect())
+}
+
+fn our_packages() -> Result<Vec<Package>> {
+    let mut command = MetadataCommand::new();
+    let metadata = command.manifest_path(root().join("Cargo.toml")).no_deps();
+    Ok(metadata.exec()?.packages)
 }

@@ -1,4 +1,4 @@
-//! The log of a run of subscribers: streams that are slow, silent or fail for a moment.
+//! The log of a run without owners: streams that are slow, silent or fail for a moment.
 
 use crate::{coverage::CoveragePoint, sim::Sim};
 use journal::{
@@ -10,13 +10,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Maximum number of records of a partition that a stream returns at once.
-pub(super) const RECORDS_AT_ONCE_MAX: u64 = 20;
+pub(crate) const RECORDS_AT_ONCE_MAX: u64 = 20;
 /// Longest silence of a stream.
 const SILENCE_MS_MAX: u64 = 8_000;
 
 /// A log with faults.
 #[derive(Clone)]
-pub(super) struct FaultyLog {
+pub(crate) struct FaultyLog {
     pub log: MemoryLog,
     pub sim: Arc<Sim>,
 }
@@ -57,7 +57,7 @@ impl ReadLog for FaultyLog {
 }
 
 /// A stream that returns records late, and sometimes fails.
-pub(super) struct FaultyRecords {
+pub(crate) struct FaultyRecords {
     records: MemoryRecords,
     sim: Arc<Sim>,
     /// Records that are kept if the reader cancels its wait.
