@@ -214,14 +214,14 @@ impl SimStore {
 
     fn take<V: Versioned>(&self, number: usize, value: &V) {
         let taken = self.replica(number).take(value);
+        self.sim
+            .note(|| format!("replica {number}: {value:?}: {taken:?}"));
         match taken {
             Ok(Taken::Stored) => self.check_stored(number, value.key()),
             Ok(Taken::Outdated) => self.sim.count(CoveragePoint::WriteOutdated),
             Ok(Taken::Repeated) => {}
             Err(violation) => self.sim.violate(violation),
         }
-        self.sim
-            .note(|| format!("replica {number}: {value:?}: {taken:?}"));
     }
 
     fn check_stored(&self, number: usize, key: &str) {
