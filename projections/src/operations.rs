@@ -1,12 +1,14 @@
 //! An operator's operations on one build, in either database.
 
 mod compare;
+mod error;
+
+pub use self::{compare::LogToExplain, error::AdminError};
 
 use self::compare::{compare_cql, compare_postgres};
 use crate::{
-    builds::{Build, RegistryError, registry},
-    commits::CommitsError,
-    cql::{CqlError, CqlStore, CqlView, store as cql_store},
+    builds::{Build, registry},
+    cql::{CqlStore, CqlView, store as cql_store},
     difference::{Comparison, EventOfRow},
     parking::ParkedKey,
     postgres::{PostgresStore, PostgresView, read_position},
@@ -15,64 +17,8 @@ use crate::{
     view::{EventReader, ViewEvent},
 };
 use futures_util::future::BoxFuture;
-use journal::{ReadError, Readers, Source};
-use schemas::topics::PartitionCounts;
+use journal::Source;
 use std::collections::BTreeMap;
-
-/// An operation on a view or a build failed.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The list of builds can't be read or changed.
-    #[error(transparent)]
-    Builds(#[from] RegistryError),
-    /// Postgres failed.
-    #[error("postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
-    /// The CQL store failed.
-    #[error("cql: {0}")]
-    Cql(#[from] CqlError),
-    /// The database of a build failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The commits of a parked aggregate can't be read.
-    #[error(transparent)]
-    Commits(#[from] CommitsError),
-    /// The log can't be read.
-    #[error("failed to read the log: {0}")]
-    Log(#[from] ReadError),
-    /// Kafka does not answer.
-    #[error("kafka: {0}")]
-    Kafka(#[from] kafka::admin::AdminError),
-    /// The journals were not read to their ends.
-    #[error("the log was not read to its end within {seconds} s of the last record")]
-    Stalled {
-        /// Seconds without a record.
-        seconds: u64,
-    },
-    /// This program does not have a view with this name.
-    #[error("unknown view {name}: `daybook views list` lists the views")]
-    NoView {
-        /// The requested name.
-        name: String,
-    },
-    /// The build has read less than the serving build.
-    #[error(
-        "{build} is at {topic}/{partition}@{next_offset}, before the serving build's {serving}: \
-         wait until `daybook views describe` shows that it has caught up"
-    )]
-    Behind {
-        /// The build.
-        build: Build,
-        /// The journal.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The build's next offset.
-        next_offset: i64,
-        /// The serving build's next offset.
-        serving: i64,
-    },
-}
 
 /// A position by topic and partition: the next offset.
 pub type Positions = BTreeMap<(String, i32), i64>;
@@ -104,16 +50,6 @@ pub trait BuildOperations: Send + Sync {
         limit: usize,
         log: &'a LogToExplain,
     ) -> BoxFuture<'a, Result<Comparison, AdminError>>;
-}
-
-/// The log from which differences are explained.
-pub struct LogToExplain {
-    /// The journals.
-    pub readers: Readers,
-    /// Measures the ends of the journals.
-    pub source: Source,
-    /// The partitions of each journal.
-    pub partitions: PartitionCounts,
 }
 
 /// The operations on a build in a store.

@@ -1,8 +1,9 @@
 //! `daybook new aggregate`, and the files of a context's first aggregate.
 
 use super::{
-    avro, context, edit,
+    avro, edit,
     names::{AggregateName, ContextName},
+    registry::{self, REGISTRY, REGISTRY_ANCHORS},
     template::Values,
     tree::Changes,
 };
@@ -19,7 +20,7 @@ pub fn add(
     context: &ContextName,
     name: &AggregateName,
 ) -> Result<String> {
-    let exists = context::find(changes, context, name)?;
+    let exists = registry::find(changes, context, name)?;
     ensure!(!exists, "the aggregate {} already exists", name.type_name());
     check_stored_type(changes, context, name)?;
     let values = Values::of_context(context).with_aggregate(name);
@@ -27,8 +28,8 @@ pub fn add(
     let events = avro::path(context);
     changes.edit(&events, |text| avro::append(text, &values.fill(EVENT)))?;
     let word = values.fill("@aggregate@::@Aggregate@");
-    changes.edit(context::REGISTRY, |text| {
-        edit::append_word(text, &context::REGISTRY_ANCHORS, context.as_str(), &word)
+    changes.edit(REGISTRY, |text| {
+        edit::append_word(text, &REGISTRY_ANCHORS, context.as_str(), &word)
     })?;
     let commands = format!("commands/src/contexts/{}/mod.rs", context.as_str());
     let line = values.fill("    @aggregate@ { create::Create@Aggregate@ }");

@@ -1,9 +1,10 @@
 //! `daybook new command`.
 
 use super::{
-    aggregate, context,
+    aggregate,
     edit::{self, EditError},
     names::{AggregateName, CommandName, ContextName},
+    registry,
     template::Values,
     tree::Changes,
 };
@@ -22,7 +23,7 @@ pub fn add(
     aggregate: &AggregateName,
     name: &CommandName,
 ) -> Result<String> {
-    let exists = context::find(changes, context, aggregate)?;
+    let exists = registry::find(changes, context, aggregate)?;
     let (type_name, module) = (aggregate.type_name(), aggregate.module());
     ensure!(exists, "{} has no aggregate {type_name}", context.as_str());
     aggregate::check_command_name(changes, name.type_name())?;

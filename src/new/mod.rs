@@ -10,6 +10,7 @@ mod context;
 mod edit;
 mod format;
 mod names;
+mod registry;
 mod template;
 mod tree;
 mod view;

@@ -1,6 +1,9 @@
 //! The commands on builds.
 
-use super::{Servers, candidate, progress::follow, serving};
+use super::{
+    progress::follow,
+    servers::{Servers, candidate, serving},
+};
 use anyhow::Result;
 use journal::Readers;
 use projections::{

@@ -6,16 +6,15 @@
 mod builds;
 mod parked;
 mod progress;
+mod servers;
 
+use self::servers::Servers;
 use crate::{config::Config, setup};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use journal::Source;
 use kafka::Admin;
-use projections::{
-    Databases,
-    builds::{Entry, State, registry},
-};
+use projections::Databases;
 use std::process::ExitCode;
 
 /// The commands.
@@ -126,12 +125,6 @@ pub enum ViewsCommand {
     },
 }
 
-/// The servers that the commands use.
-struct Servers {
-    databases: Databases,
-    source: Source,
-}
-
 /// Runs a command.
 pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
     let servers = Servers {
@@ -169,33 +162,4 @@ pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
             parked::discard(&servers, &view, &key, (&by, &reason)).await
         }
     }
-}
-
-impl Servers {
-    /// The builds of a view that are not dropped.
-    async fn builds_of(&self, view: &str) -> Result<Vec<Entry>> {
-        projections::admin::view(view)?;
-        let mut builds = registry::all(&self.databases.postgres).await?;
-        builds.retain(|entry| entry.view == view);
-        if builds.is_empty() {
-            bail!("view {view} has no build yet: start a projector, which creates the first one");
-        }
-        Ok(builds)
-    }
-}
-
-/// The number of the build that answers queries.
-fn serving(builds: &[Entry]) -> Result<i32> {
-    let serving = builds.iter().find(|entry| entry.state == State::Serving);
-    let entry = serving.context("the view has no build that answers queries")?;
-    Ok(entry.build)
-}
-
-/// The given build, or the newest one that does not serve.
-fn candidate(builds: &[Entry], wanted: Option<i32>) -> Result<i32> {
-    let others = builds.iter().filter(|entry| entry.state != State::Serving);
-    let newest = others.map(|entry| entry.build).max();
-    wanted.or(newest).context(
-        "the view has no build beside the serving one: `daybook views rebuild` creates one",
-    )
 }

@@ -1,6 +1,6 @@
 //! The commands on parked aggregates.
 
-use super::Servers;
+use super::servers::Servers;
 use anyhow::{Result, bail, ensure};
 use projections::{
     admin,

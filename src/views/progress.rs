@@ -1,6 +1,6 @@
 //! Shows the progress of a build until it has read every journal to its current end.
 
-use super::Servers;
+use super::servers::Servers;
 use anyhow::{Context, Result};
 use projections::admin::{self, Progress};
 use schemas::topics::TOPICS;

@@ -4,9 +4,9 @@
 //! unless another broker agrees with the machine: then the first broker's clock is.
 
 use super::{
-    driver::{Owner, topic},
     failure::Failure,
     handle::Reason,
+    partition_owner::{Owner, topic},
     request::Machine,
 };
 use crate::{

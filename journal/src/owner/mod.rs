@@ -16,6 +16,7 @@ mod handle;
 mod headers;
 mod index_tables;
 mod meters;
+mod partition_owner;
 mod process_limits;
 mod published;
 mod request;
@@ -27,8 +28,8 @@ mod two_generation_cache;
 pub use self::{
     broker_clocks::BrokerClocks,
     core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
-    driver::{Owner, UNANSWERED_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
+    partition_owner::{Owner, UNANSWERED_MAX},
     process_limits::{ProcessLimits, TakeOverSlot},
     request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
 };

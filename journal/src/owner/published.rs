@@ -2,8 +2,8 @@
 //! a node without a state store would accept a log that has lost its end or was replaced.
 
 use super::{
-    driver::{Owner, topic},
     failure::{DECLINED_RETRY, Failure},
+    partition_owner::{Owner, topic},
     request::Machine,
 };
 use crate::{checkpoint::Checkpoint, log::Log, protocol::OwnerProtocol, rule::Hash};

@@ -2,13 +2,14 @@
 
 use super::{
     core::Barrier,
-    driver::{Owner, Served, UNANSWERED_MAX, next_answer},
     handle::{Status, Submission},
+    partition_owner::{Owner, UNANSWERED_MAX, next_answer},
     request::{Machine, Refusal},
 };
 use crate::{
     log::{Log, PartitionAppender},
     protocol::OwnerProtocol,
+    store::StoreError,
 };
 use kafka::{BrokerRule, Report, appender::AppendError};
 use std::time::Duration;
@@ -30,6 +31,18 @@ const TICK: Duration = Duration::from_millis(200);
 /// Interval at which an owner without work checks its clock. All owners of a process do so at the same time, so that
 /// an idle process wakes up once.
 const IDLE_TICK: Duration = Duration::from_secs(5);
+
+/// Why serving ended.
+pub(super) enum Served {
+    /// The node shuts down.
+    Stopped,
+    /// The partition is assigned to another node.
+    Unassigned,
+    /// An outcome is unknown.
+    Barrier(Barrier),
+    /// The state store can't be read.
+    StoreFailed(StoreError),
+}
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     /// Serves until `stop` or until the partition is no longer `assigned` (and then until no commit is

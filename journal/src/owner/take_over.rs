@@ -2,9 +2,9 @@
 //! itself, and reads its announcement.
 
 use super::{
-    driver::{Owner, UNANSWERED_MAX, next_answer, topic},
     failure::{DECLINED_RETRY, Failure},
     handle::{Reason, Status},
+    partition_owner::{Owner, UNANSWERED_MAX, next_answer, topic},
     process_limits::TakeOverSlot,
     request::{Machine, Refusal},
 };
@@ -25,18 +25,10 @@ use tokio::time::Instant;
 const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest time without a record where the log is known to continue.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// First and longest wait of an owner that was fenced, without jitter.
-const FENCED_WAIT_MIN: Duration = Duration::from_millis(250);
-const FENCED_WAIT_MAX: Duration = Duration::from_secs(8);
 /// After serving for this long, an owner that is fenced starts with the first wait again.
 const STABLE_TERM: Duration = Duration::from_secs(60);
 /// Offsets between two progress messages while the log is read.
 const PROGRESS_OFFSETS: i64 = 100_000;
-
-/// The waits of an owner that was fenced, without the jitter, which the owner adds.
-pub(super) fn fenced_waits() -> Backoff {
-    Backoff::doubling(FENCED_WAIT_MIN, FENCED_WAIT_MAX)
-}
 
 type LogReader<M, L, P> = Reader<<M as Machine>::Event, L, P>;
 

@@ -20,10 +20,9 @@ mod threads;
 use self::{
     database::{Failure, Open},
     directory::{Directory, unavailable},
-    partition::DiskPartition,
     threads::{NoAnswer, Threads},
 };
-use super::state_store::{StateStore, StoreError};
+use super::state_store::StoreError;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -115,14 +114,6 @@ impl Disk {
             .writers
             .run(OPEN_TIMEOUT, move |_| shared.current().map(drop));
         opened.await.map_err(|error| self.no_answer(error))?
-    }
-
-    /// One partition's store.
-    pub fn partition(&self, topic: &str, partition: i32) -> Arc<dyn StateStore> {
-        Arc::new(DiskPartition::new(
-            self.clone(),
-            format!("{topic}-{partition}"),
-        ))
     }
 
     /// Returns a handle that shows whether the store answers.

@@ -1,5 +1,6 @@
 //! Looks up orders, customers and checkpoints in the view of orders in Postgres.
 
+use super::target::JOURNAL;
 use crate::{
     columns::Columns,
     databases::Databases,
@@ -12,8 +13,6 @@ use journal::Checkpoint;
 use service::problem::Problem;
 use sqlx::{AssertSqlSafe, types::Json};
 use std::time::Duration;
-
-use super::start::JOURNAL;
 
 /// The view whose rows and checkpoints are read, from the build that answers queries.
 pub const VIEW: &str = OrdersView::NAME;

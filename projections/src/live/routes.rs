@@ -5,8 +5,8 @@
 use super::{
     cursor::Cursor,
     known, sse,
-    start::{JOURNAL, Live},
-    target::Target,
+    start::Live,
+    target::{JOURNAL, Target},
     websocket,
 };
 use crate::{order, paging};

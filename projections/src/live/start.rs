@@ -7,12 +7,12 @@ use super::{
     hub::Hub,
     known,
     resume::Passes,
-    target::Target,
+    target::{JOURNAL, Target},
 };
 use crate::databases::Databases;
 use axum::http::StatusCode;
 use journal::{Checkpoint, Readers, Source};
-use schemas::{ContextEvent, orders::Event, topics::PartitionCounts};
+use schemas::{orders::Event, topics::PartitionCounts};
 use service::problem::Problem;
 use std::{
     sync::{Arc, OnceLock},
@@ -25,9 +25,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Default of the maximum number of live clients per process.
 pub const CLIENTS_MAX_DEFAULT: usize = 10_000;
-
-/// The journal that clients follow.
-pub(super) const JOURNAL: &str = Event::CONTEXT.topic;
 
 /// The live updates of a node. Cheap to clone.
 #[derive(Clone)]

@@ -1,9 +1,12 @@
-//! The target of a client: an aggregate or a customer.
+//! The target of a client: an aggregate or a customer, in the journal of orders.
 
 use schemas::{
     ContextEvent,
     orders::{CreditNoteEvent, Event, OrderEvent},
 };
+
+/// The journal that clients follow.
+pub const JOURNAL: &str = Event::CONTEXT.topic;
 
 /// An event that clients can also follow by its customer.
 pub trait LiveEvent: ContextEvent {

@@ -1,6 +1,6 @@
 //! Compares two builds of a view row by row, and explains each difference by the events of the log.
 
-use super::{AdminError, LogToExplain};
+use super::error::AdminError;
 use crate::{
     builds::Build,
     cql::{CqlTables, CqlView, Session},
@@ -9,7 +9,8 @@ use crate::{
     recorded::recorded_events,
     view::{EventReader, ViewEvent},
 };
-use journal::{Checkpoint, Update};
+use journal::{Checkpoint, Readers, Source, Update};
+use schemas::topics::PartitionCounts;
 use sqlx::PgPool;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,6 +18,16 @@ use std::{collections::BTreeMap, time::Duration};
 const COMPARE_TIMEOUT: &str = "SET LOCAL statement_timeout = '10min'";
 /// Longest time without a record while the log is read.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The log from which differences are explained.
+pub struct LogToExplain {
+    /// The journals.
+    pub readers: Readers,
+    /// Measures the ends of the journals.
+    pub source: Source,
+    /// The partitions of each journal.
+    pub partitions: PartitionCounts,
+}
 
 pub(super) async fn compare_postgres<V: PostgresView>(
     pool: &PgPool,

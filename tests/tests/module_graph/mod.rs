@@ -1,35 +1,35 @@
 //! The dependencies among the modules of a crate, read from its sources with `syn`.
 //!
+//! The rule holds at each level of the module tree: the children of a module and the module's own file name each
+//! other in one direction.
+//! - A name counts as a use of the file that defines it, and of every module that contains this file. If a file
+//!   imports a name from its own children, the name leads on to the child; any other import is the file's own item.
+//! - A file that declares its children and re-exports their items does not use them. So the children may use what
+//!   this file defines.
+//! - No module may name an item of the crate's root file, because this file composes the crate.
+//! - A call of a method names no file. So the `impl` blocks of a type may be in several files.
+//!
 //! Modules are found by their files, because macros declare some of them. Tests are left out, because they may
 //! depend on everything.
 
+mod level;
+mod module_path;
 mod names;
 mod scope;
 
 use crate::source_tree::File;
 use anyhow::{Context, Result};
+use level::{Example, Level};
+use module_path::ModulePath;
+use names::{Kind, Name};
 use scope::Scope;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// A module's path from the crate's root; the root's is empty.
-type ModulePath = Vec<String>;
-
-/// The graph's name for the crate's root file.
-const ROOT: &str = "(crate root)";
-
-/// The dependencies among the top-level modules of a crate.
+/// The dependencies among the modules of a crate.
 #[derive(Debug, Default)]
 pub struct ModuleGraph {
-    edges: BTreeMap<String, BTreeMap<String, Example>>,
-}
-
-/// One place where a module names another.
-#[derive(Debug, Clone)]
-struct Example {
-    /// File and line.
-    place: String,
-    /// The name as it is written, without leading `crate::` or `super::`.
-    name: String,
+    /// By the module whose children and own file are on the level.
+    levels: BTreeMap<ModulePath, Level>,
 }
 
 impl ModuleGraph {
@@ -41,115 +41,55 @@ impl ModuleGraph {
         let sources = files.iter().filter_map(|file| {
             let path = file.path.strip_prefix(folder)?.strip_suffix(".rs")?;
             let is_program = path.starts_with("bin/");
-            (!is_program).then(|| (module_path(path), file))
+            (!is_program).then(|| (module_path::of_file(path), file))
         });
         let mut parsed = BTreeMap::new();
         for (module, file) in sources {
             let syntax = syn::parse_file(&file.text).with_context(|| file.path.clone())?;
             parsed.insert(module, (file.path.clone(), syntax));
         }
-        let scope = Scope::of(parsed.iter().map(|(path, (_, syntax))| (path, syntax)));
+        let scope = Scope::of(parsed.iter().map(|(module, (_, syntax))| (module, syntax)));
         let mut graph = Self::default();
         for (module, (path, syntax)) in &parsed {
             if scope.is_for_tests(module) {
                 continue;
             }
-            for found in names::of(module, syntax) {
-                let place = format!("{path}:{}", found.line);
-                graph.add(&scope, &found, place);
+            for name in names::of(module, syntax) {
+                graph.add(&scope, module, path, &name);
             }
         }
         Ok(graph)
     }
 
-    /// Adds the edge of a name, unless it stays within its own top-level module.
-    fn add(&mut self, scope: &Scope, found: &names::Name, place: String) {
-        let target = scope.top_level_of(&found.path);
-        let source = found.module.first().map_or(ROOT, String::as_str);
-        // The root declares its modules and exports their items, which is no dependency.
-        let Some(target) = target.filter(|target| *target != source && source != ROOT) else {
+    /// Adds the edge of a name in the file of the module `source`, on the level where the two modules are apart.
+    fn add(&mut self, scope: &Scope, source: &[String], file: &str, name: &Name) {
+        let Some(path) = scope.path_of(name) else {
             return;
         };
-        let example = Example {
-            place,
-            name: found.path.join("::"),
+        let target = scope.module_of(&path);
+        let re_exports = name.kind == Kind::Export && target.starts_with(source);
+        // The root composes its modules.
+        if target == source || re_exports || source.is_empty() {
+            return;
+        }
+        let both = source.iter().zip(&target);
+        let shared = both.take_while(|(one, other)| one == other).count();
+        let on_level = |module: &[String]| {
+            let length = module.len().min(shared + 1);
+            module_path::text(&module[..length])
         };
-        self.edges
-            .entry(source.to_owned())
-            .or_default()
-            .entry(target.to_owned())
-            .or_insert(example);
+        let example = Example {
+            place: format!("{file}:{}", name.line),
+            name: module_path::text(&path),
+        };
+        let level = self.levels.entry(source[..shared].to_vec()).or_default();
+        level.add(on_level(source), on_level(&target), example);
     }
 
-    /// The cycles: for each module that is in a cycle, a shortest one. A module that names an item of the crate's
-    /// root counts as a cycle, because the root composes its modules.
+    /// The cycles of every level.
     pub fn cycles(&self) -> Vec<String> {
-        let mut cycles = Vec::new();
-        let mut seen: BTreeSet<BTreeSet<&str>> = BTreeSet::new();
-        for start in self.edges.keys() {
-            if let Some(cycle) = self.shortest_cycle(start)
-                && seen.insert(cycle.iter().copied().collect())
-            {
-                cycles.push(self.describe(&cycle));
-            }
-        }
-        let users_of_root = self.edges.iter().filter_map(|(module, targets)| {
-            let example = targets.get(ROOT)?;
-            Some(format!("{module} -> {ROOT}: {}", example.text()))
-        });
-        cycles.extend(users_of_root);
-        cycles
+        self.levels.values().flat_map(Level::cycles).collect()
     }
-
-    /// The modules of a shortest path from a module back to itself.
-    fn shortest_cycle<'a>(&'a self, start: &'a str) -> Option<Vec<&'a str>> {
-        let mut before: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut next = std::collections::VecDeque::from([start]);
-        while let Some(module) = next.pop_front() {
-            for target in self.edges.get(module)?.keys().map(String::as_str) {
-                if target == start {
-                    let mut cycle = vec![module];
-                    while let Some(previous) = before.get(cycle[cycle.len() - 1]) {
-                        cycle.push(previous);
-                    }
-                    cycle.reverse();
-                    return Some(cycle);
-                }
-                if self.edges.contains_key(target) && !before.contains_key(target) {
-                    before.insert(target, module);
-                    next.push_back(target);
-                }
-            }
-        }
-        None
-    }
-
-    fn describe(&self, cycle: &[&str]) -> String {
-        let steps = cycle.iter().enumerate().map(|(index, module)| {
-            let target = cycle[(index + 1) % cycle.len()];
-            format!(
-                "{module} -> {target}: {}",
-                self.edges[*module][target].text()
-            )
-        });
-        steps.collect::<Vec<_>>().join("\n    ")
-    }
-}
-
-impl Example {
-    fn text(&self) -> String {
-        format!("{} names {}", self.place, self.name)
-    }
-}
-
-/// The module of a file, from its path without the ending.
-fn module_path(path: &str) -> ModulePath {
-    let mut parts: ModulePath = path.split('/').map(str::to_owned).collect();
-    let is_root = matches!(parts.as_slice(), [only] if only == "lib" || only == "main");
-    if is_root || parts.last().is_some_and(|last| last == "mod") {
-        parts.pop();
-    }
-    parts
 }
 
 #[cfg(test)]
@@ -219,5 +159,90 @@ mod tests {
             ("b.rs", "use crate::a;"),
         ];
         assert_eq!(cycles(&with_cycle).len(), 1);
+    }
+
+    #[test]
+    fn a_cycle_below_the_top_level_is_found() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a/mod.rs", "mod b; mod c;"),
+            ("a/b.rs", "use super::c::C; pub struct B;"),
+            ("a/c.rs", "use crate::a::b::B; pub struct C;"),
+        ];
+        let expected = "a::b -> a::c: c/src/a/b.rs:1 names a::c::C\n    \
+                        a::c -> a::b: c/src/a/c.rs:1 names a::b::B";
+        assert_eq!(cycles(&files), [expected]);
+    }
+
+    #[test]
+    fn a_file_and_its_child_that_use_each_other_are_a_cycle() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; pub struct A; fn f() { b::g() }"),
+            ("a/b.rs", "use super::A; pub fn g() {}"),
+        ];
+        let expected = "a -> a::b: c/src/a.rs:1 names a::b::g\n    \
+                        a::b -> a: c/src/a/b.rs:1 names a::A";
+        assert_eq!(cycles(&files), [expected]);
+    }
+
+    #[test]
+    fn a_file_that_declares_and_re_exports_its_child_does_not_use_it() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; pub use self::b::B; pub struct A;"),
+            ("a/b.rs", "use super::A; pub struct B;"),
+        ];
+        assert_eq!(cycles(&files), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_re_exported_name_in_code_is_a_use() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; pub use b::B; pub struct A(B);"),
+            ("a/b.rs", "use super::A; pub struct B;"),
+        ];
+        let expected = "a -> a::b: c/src/a.rs:1 names a::b::B\n    \
+                        a::b -> a: c/src/a/b.rs:1 names a::A";
+        assert_eq!(cycles(&files), [expected]);
+    }
+
+    #[test]
+    fn a_name_that_the_parent_imports_from_a_child_is_the_child_s() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; mod c; use b::B; use c::C;"),
+            ("a/b.rs", "use super::C; pub struct B;"),
+            ("a/c.rs", "use super::B; pub struct C;"),
+        ];
+        let expected = "a::b -> a::c: c/src/a/b.rs:1 names a::C\n    \
+                        a::c -> a::b: c/src/a/c.rs:1 names a::B";
+        assert_eq!(cycles(&files), [expected]);
+    }
+
+    #[test]
+    fn a_file_uses_the_children_that_a_macro_declares_from_its_list() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "views! { b } pub struct A;"),
+            ("a/b.rs", "use super::A;"),
+        ];
+        let expected = "a -> a::b: c/src/a.rs:1 names a::b\n    \
+                        a::b -> a: c/src/a/b.rs:1 names a::A";
+        assert_eq!(cycles(&files), [expected]);
+    }
+
+    #[test]
+    fn a_variable_with_the_name_of_a_child_is_no_use() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            (
+                "a.rs",
+                "mod b; pub struct A; fn f(b: i32) { println!(\"{}\", b); drop(b) }",
+            ),
+            ("a/b.rs", "use super::A;"),
+        ];
+        assert_eq!(cycles(&files), Vec::<String>::new());
     }
 }

@@ -1,24 +1,47 @@
-//! The paths that a file names from its crate's root: those that begin with `crate`, `self` or `super`,
-//! in imports, in code and within macros.
+//! The names in a file that may lead to another module of its crate: in imports, in code and within macros.
+//! `Scope` decides where they lead.
 
-use super::{
-    ModulePath,
-    scope::{is_for_tests, is_relative},
-};
+use super::module_path::ModulePath;
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
-    ItemMod, UseTree,
+    ItemMod, UseTree, Visibility,
     spanned::Spanned,
     visit::{self, Visit},
 };
 
-/// A name of something in the same crate.
+/// A name in a file.
 #[derive(Debug)]
 pub struct Name {
-    /// The module that names it.
+    /// The module that has it, which may be a `mod` with braces in a file.
     pub module: ModulePath,
-    /// From the crate's root.
+    /// The name as it is written.
+    pub segments: Vec<String>,
+    /// The name's line.
+    pub line: usize,
+    /// Where it is written.
+    pub kind: Kind,
+}
+
+/// Where a name is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// In a `use`.
+    Import,
+    /// In a `use` with a visibility, such as `pub use`.
+    Export,
+    /// In code.
+    Code,
+    /// In the call of a macro that is an item. Such a macro may declare the modules that its call lists.
+    List,
+}
+
+/// One name that a `use` brings into scope.
+#[derive(Debug)]
+pub struct Import {
+    /// The path as it is written. With `*` it is the path of the module.
     pub path: Vec<String>,
+    /// The name in scope; `None` for `*`.
+    pub name: Option<String>,
     /// The name's line.
     pub line: usize,
 }
@@ -33,6 +56,45 @@ pub fn of(module: &[String], file: &syn::File) -> Vec<Name> {
     reader.names
 }
 
+/// The names of a `use`.
+pub fn imports(tree: &UseTree) -> Vec<Import> {
+    let mut imports = Vec::new();
+    add_imports(tree, &[], &mut imports);
+    imports
+}
+
+fn add_imports(tree: &UseTree, before: &[String], imports: &mut Vec<Import>) {
+    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+    let (path, name) = match tree {
+        UseTree::Path(path) => return add_imports(&path.tree, &with(&path.ident), imports),
+        UseTree::Group(group) => {
+            for tree in &group.items {
+                add_imports(tree, before, imports);
+            }
+            return;
+        }
+        UseTree::Name(name) if name.ident == "self" => (before.to_vec(), before.last().cloned()),
+        UseTree::Name(name) => (with(&name.ident), Some(name.ident.to_string())),
+        UseTree::Rename(rename) if rename.ident == "self" => {
+            (before.to_vec(), Some(rename.rename.to_string()))
+        }
+        UseTree::Rename(rename) => (with(&rename.ident), Some(rename.rename.to_string())),
+        UseTree::Glob(_) => (before.to_vec(), None),
+    };
+    let line = tree.span().start().line;
+    imports.push(Import { path, name, line });
+}
+
+/// Whether an item has the attribute `#[cfg(test)]`.
+pub fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute
+                .parse_args::<syn::Path>()
+                .is_ok_and(|condition| condition.is_ident("test"))
+    })
+}
+
 struct Reader {
     /// The module that is being read.
     module: ModulePath,
@@ -40,39 +102,27 @@ struct Reader {
 }
 
 impl Reader {
-    fn add(&mut self, segments: &[String], line: usize) {
-        if let Some(path) = from_root(&self.module, segments) {
-            let module = self.module.clone();
-            self.names.push(Name { module, path, line });
-        }
-    }
-
-    fn add_tree(&mut self, tree: &UseTree, before: &[String]) {
-        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
-        let line = tree.span().start().line;
-        match tree {
-            UseTree::Path(path) => self.add_tree(&path.tree, &with(&path.ident)),
-            UseTree::Name(name) if name.ident == "self" => self.add(before, line),
-            UseTree::Name(name) => self.add(&with(&name.ident), line),
-            UseTree::Rename(rename) => self.add(&with(&rename.ident), line),
-            UseTree::Glob(_) => self.add(before, line),
-            UseTree::Group(group) => {
-                for tree in &group.items {
-                    self.add_tree(tree, before);
-                }
-            }
-        }
+    fn add(&mut self, segments: Vec<String>, line: usize, kind: Kind) {
+        let module = self.module.clone();
+        self.names.push(Name {
+            module,
+            segments,
+            line,
+            kind,
+        });
     }
 
     /// Adds the paths within a macro's tokens, which `syn` does not parse.
-    fn add_tokens(&mut self, tokens: TokenStream) {
+    fn add_tokens(&mut self, tokens: TokenStream, kind: Kind) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut rest = tokens.as_slice();
+        // The punctuation directly before a token.
+        let mut before = String::new();
         while let Some((first, after)) = rest.split_first() {
             rest = after;
             match first {
-                TokenTree::Group(group) => self.add_tokens(group.stream()),
-                TokenTree::Ident(ident) if is_relative(&ident.to_string()) => {
+                TokenTree::Group(group) => self.add_tokens(group.stream(), kind),
+                TokenTree::Ident(ident) => {
                     let line = ident.span().start().line;
                     let mut segments = vec![ident.to_string()];
                     while let [
@@ -86,12 +136,27 @@ impl Reader {
                         segments.push(next.to_string());
                         rest = after;
                     }
-                    self.add(&segments, line);
+                    if begins_path(&before, &segments[0]) {
+                        self.add(segments, line, kind);
+                    }
                 }
-                TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+                TokenTree::Punct(punct) => {
+                    before.push(punct.as_char());
+                    continue;
+                }
+                TokenTree::Literal(_) => {}
             }
+            before.clear();
         }
     }
+}
+
+/// Whether a word in a macro begins a path. It does not if it ends one, or is a field, a method, a lifetime or a
+/// variable of the macro; but `$crate` begins one.
+fn begins_path(before: &str, word: &str) -> bool {
+    let is_field = before.ends_with('.') && !before.ends_with("..");
+    let is_variable = before.ends_with('$') && word != "crate";
+    !(is_field || is_variable || before.ends_with("::") || before.ends_with('\''))
 }
 
 impl<'ast> Visit<'ast> for Reader {
@@ -104,8 +169,15 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        if !is_for_tests(&item.attrs) {
-            self.add_tree(&item.tree, &[]);
+        if is_for_tests(&item.attrs) {
+            return;
+        }
+        let kind = match item.vis {
+            Visibility::Inherited => Kind::Import,
+            Visibility::Public(_) | Visibility::Restricted(_) => Kind::Export,
+        };
+        for Import { path, line, .. } in imports(&item.tree) {
+            self.add(path, line, kind);
         }
     }
 
@@ -121,35 +193,38 @@ impl<'ast> Visit<'ast> for Reader {
         }
     }
 
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        if !is_for_tests(&item.attrs) {
+            visit::visit_impl_item_fn(self, item);
+        }
+    }
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments = path.segments.iter().map(|one| one.ident.to_string());
-        self.add(&segments.collect::<Vec<_>>(), path.span().start().line);
+        let line = path.span().start().line;
+        self.add(segments.collect(), line, Kind::Code);
         visit::visit_path(self, path);
     }
 
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        if is_for_tests(&item.attrs) {
+            return;
+        }
+        // `macro_rules!` has a name, and its tokens are code.
+        let kind = match item.ident {
+            Some(_) => Kind::Code,
+            None => Kind::List,
+        };
+        self.add_tokens(item.mac.tokens.clone(), kind);
+        self.visit_path(&item.mac.path);
+    }
+
     fn visit_macro(&mut self, one: &'ast syn::Macro) {
-        self.add_tokens(one.tokens.clone());
+        self.add_tokens(one.tokens.clone(), Kind::Code);
         visit::visit_macro(self, one);
     }
 
-    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {
+    fn visit_visibility(&mut self, _: &'ast Visibility) {
         // `pub(crate)` and `pub(super)` name nothing.
     }
-}
-
-/// A path from the crate's root; `None` if it begins elsewhere, or names nothing below a module.
-fn from_root(module: &[String], segments: &[String]) -> Option<Vec<String>> {
-    let depth = segments.iter().take_while(|one| is_relative(one)).count();
-    let (beginning, rest) = segments.split_at(depth);
-    let mut base = match beginning.first()?.as_str() {
-        "crate" => Vec::new(),
-        _ => module.to_owned(),
-    };
-    for segment in beginning {
-        if segment == "super" {
-            base.pop()?;
-        }
-    }
-    base.extend_from_slice(rest);
-    (!rest.is_empty()).then_some(base)
 }

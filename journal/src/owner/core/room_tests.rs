@@ -2,7 +2,7 @@
 
 use super::fixture::{Log, TestCore, core, deliver, request, submit, take_over};
 use crate::owner::{
-    driver::UNANSWERED_MAX,
+    partition_owner::UNANSWERED_MAX,
     process_limits::OWNER_BYTES_MAX,
     request::{Answer, Refusal, Request},
 };

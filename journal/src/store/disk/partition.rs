@@ -19,8 +19,19 @@ use std::{
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for a write; the library may merge files first.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Disk {
+    /// One partition's store.
+    pub fn partition(&self, topic: &str, partition: i32) -> Arc<dyn StateStore> {
+        Arc::new(DiskPartition::new(
+            self.clone(),
+            format!("{topic}-{partition}"),
+        ))
+    }
+}
+
 /// One partition's store.
-pub(super) struct DiskPartition {
+struct DiskPartition {
     disk: Disk,
     name: String,
     state: Mutex<State>,
@@ -91,7 +102,7 @@ impl Drop for Writing<'_> {
 }
 
 impl DiskPartition {
-    pub fn new(disk: Disk, name: String) -> Self {
+    fn new(disk: Disk, name: String) -> Self {
         Self {
             disk,
             name,

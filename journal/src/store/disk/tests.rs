@@ -3,7 +3,7 @@
 mod damage;
 
 use super::{database::FORMAT, *};
-use crate::store::{Change, MakeChanges, STAMP_KEY, Table};
+use crate::store::{Change, MakeChanges, STAMP_KEY, StateStore, Table};
 use std::{
     fs,
     io::{self, Read, Write},

@@ -1,0 +1,64 @@
+//! The error of the operations.
+
+use crate::{
+    builds::{Build, RegistryError},
+    commits::CommitsError,
+    cql::CqlError,
+    store::StoreError,
+};
+use journal::ReadError;
+
+/// An operation on a view or a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The list of builds can't be read or changed.
+    #[error(transparent)]
+    Builds(#[from] RegistryError),
+    /// Postgres failed.
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The CQL store failed.
+    #[error("cql: {0}")]
+    Cql(#[from] CqlError),
+    /// The database of a build failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The commits of a parked aggregate can't be read.
+    #[error(transparent)]
+    Commits(#[from] CommitsError),
+    /// The log can't be read.
+    #[error("failed to read the log: {0}")]
+    Log(#[from] ReadError),
+    /// Kafka does not answer.
+    #[error("kafka: {0}")]
+    Kafka(#[from] kafka::admin::AdminError),
+    /// The journals were not read to their ends.
+    #[error("the log was not read to its end within {seconds} s of the last record")]
+    Stalled {
+        /// Seconds without a record.
+        seconds: u64,
+    },
+    /// This program does not have a view with this name.
+    #[error("unknown view {name}: `daybook views list` lists the views")]
+    NoView {
+        /// The requested name.
+        name: String,
+    },
+    /// The build has read less than the serving build.
+    #[error(
+        "{build} is at {topic}/{partition}@{next_offset}, before the serving build's {serving}: \
+         wait until `daybook views describe` shows that it has caught up"
+    )]
+    Behind {
+        /// The build.
+        build: Build,
+        /// The journal.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The build's next offset.
+        next_offset: i64,
+        /// The serving build's next offset.
+        serving: i64,
+    },
+}
