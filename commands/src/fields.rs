@@ -327,7 +327,10 @@ mod tests {
                 Ok(amount)
             );
             let beyond = money(amount + amount.signum()).unwrap_err();
-            assert!(beyond.contains("amount: must be between"), "{beyond}");
+            assert!(
+                beyond.contains("amount: must be between"),
+                "no \"amount: must be between\" in: {beyond}"
+            );
         }
         let hash = |amount| {
             Hasher::new([7; 32])
@@ -384,10 +387,16 @@ mod tests {
         );
         for blank in [" ", "\u{a0}\n"] {
             let error = read(blank).unwrap_err().to_string();
-            assert!(error.contains("must not be empty"), "{blank:?}: {error}");
+            assert!(
+                error.contains("must not be empty"),
+                "{blank:?}: no \"must not be empty\" in: {error}"
+            );
         }
         let inner = read("A\nB").unwrap_err().to_string();
-        assert!(inner.contains("control character"), "{inner}");
+        assert!(
+            inner.contains("control character"),
+            "no \"control character\" in: {inner}"
+        );
     }
 
     #[test]
@@ -403,7 +412,10 @@ mod tests {
             "9998-12-31T23:59:59-01:00",
         ] {
             let error = read(bad).unwrap_err().to_string();
-            assert!(error.contains("must be from 1970 on"), "{bad}: {error}");
+            assert!(
+                error.contains("must be from 1970 on"),
+                "{bad}: no \"must be from 1970 on\" in: {error}"
+            );
         }
         assert_eq!(TIME_END, Timestamp::parse("9999-01-01T00:00:00Z").unwrap());
     }

@@ -265,7 +265,10 @@ mod tests {
             headers.append(name.clone(), value);
             let problem = CommandHeaders::read(&headers).unwrap_err();
             assert_eq!((problem.status.as_u16(), problem.code), (400, code));
-            assert!(problem.detail.contains(name.as_str()), "{problem:?}");
+            assert!(
+                problem.detail.contains(name.as_str()),
+                "no {name:?} in: {problem:?}"
+            );
         }
     }
 }

@@ -405,7 +405,10 @@ mod tests {
         let incomplete = "{\"line\":10,\"status\":201}";
         let (answered, error) = error_of(Behaviour::SendAfter(9, incomplete)).await;
         assert_eq!(answered, 9);
-        assert!(error.contains("after 9 of 10 invoices"), "{error}");
+        assert!(
+            error.contains("after 9 of 10 invoices"),
+            "no \"after 9 of 10 invoices\" in: {error}"
+        );
     }
 
     #[tokio::test]
@@ -422,11 +425,20 @@ mod tests {
     async fn a_stalled_service_is_an_error() {
         let (answered, error) = error_of(Behaviour::StallAfter(3)).await;
         assert_eq!(answered, 3);
-        assert!(error.starts_with("the service has stalled"), "{error}");
-        assert!(error.contains("after 3 of 10 invoices"), "{error}");
+        assert!(
+            error.starts_with("the service has stalled"),
+            "no \"the service has stalled\" at the start of: {error}"
+        );
+        assert!(
+            error.contains("after 3 of 10 invoices"),
+            "no \"after 3 of 10 invoices\" in: {error}"
+        );
         let (answered, error) = error_of(Behaviour::StallAfter(0)).await;
         assert_eq!(answered, 0);
-        assert!(error.contains("after 0 of 10 invoices"), "{error}");
+        assert!(
+            error.contains("after 0 of 10 invoices"),
+            "no \"after 0 of 10 invoices\" in: {error}"
+        );
     }
 
     #[tokio::test]
@@ -434,7 +446,10 @@ mod tests {
         let other = "{\"line\":7,\"status\":201}\n";
         let (answered, error) = error_of(Behaviour::SendAfter(2, other)).await;
         assert_eq!(answered, 2);
-        assert!(error.contains("answered line 7"), "{error}");
+        assert!(
+            error.contains("answered line 7"),
+            "no \"answered line 7\" in: {error}"
+        );
 
         let (answered, error) = error_of(Behaviour::SendAfter(2, "what?\n")).await;
         assert_eq!(answered, 2);
@@ -444,6 +459,9 @@ mod tests {
         let surplus = "{\"line\":10,\"status\":201}\n{\"line\":11,\"status\":201}\n";
         let (answered, error) = error_of(Behaviour::SendAfter(9, surplus)).await;
         assert_eq!(answered, 10);
-        assert!(error.contains("answered line 11"), "{error}");
+        assert!(
+            error.contains("answered line 11"),
+            "no \"answered line 11\" in: {error}"
+        );
     }
 }

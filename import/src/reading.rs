@@ -307,7 +307,7 @@ mod tests {
             let (result, rejected, _) = read_bytes([HEADER, rows].concat().into_bytes());
             let error = result.unwrap_err().to_string();
             for part in ["line 2", "line 3"] {
-                assert!(error.contains(part), "{error}");
+                assert!(error.contains(part), "no {part:?} in: {error}");
             }
             assert_eq!(rejected, 0);
         }
@@ -347,7 +347,7 @@ mod tests {
             let (result, ..) = read_bytes(format!("{header}{valid}{row}").into_bytes());
             assert!(
                 matches!(result, Err(Error::InvoiceUnknown { line: 3, .. })),
-                "{malformed}: {result:?}"
+                "{malformed}: {result:?} instead of Err(Error::InvoiceUnknown {{ line: 3, .. }})"
             );
         }
     }
@@ -355,14 +355,17 @@ mod tests {
     #[test]
     fn a_file_without_the_header_is_an_error() {
         let result = read_bytes(vec![]).0;
-        assert!(matches!(result, Err(Error::Empty)), "{result:?}");
+        assert!(
+            matches!(result, Err(Error::Empty)),
+            "{result:?} instead of Err(Error::Empty)"
+        );
         let result = read_bytes(b"a,b\n1,2\n".to_vec()).0;
         assert!(
             matches!(
                 result,
                 Err(Error::Header(HeaderError::MissingColumn { .. }))
             ),
-            "{result:?}"
+            "{result:?} instead of Err(Error::Header(HeaderError::MissingColumn))"
         );
         let (dataset, rejected, _) = read_bytes(HEADER.as_bytes().to_vec());
         assert_eq!((dataset.unwrap().lines, rejected), (0, 0));

@@ -223,7 +223,7 @@ mod tests {
             "day-first",
             "customer: whole numbers",
         ] {
-            assert!(text.contains(figure), "{figure}: {text}");
+            assert!(text.contains(figure), "no {figure:?} in: {text}");
         }
         assert!(text.lines().all(|line| line.len() < 80), "{text}");
     }

@@ -227,7 +227,7 @@ mod tests {
         };
         assert!(
             error.starts_with("cannot read the file after line"),
-            "{error}"
+            "no \"cannot read the file after line\" at the start of: {error}"
         );
     }
 

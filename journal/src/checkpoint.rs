@@ -283,7 +283,11 @@ mod tests {
             ..taken()
         };
         let text = |version| serde_json::to_string(&of_version(version)).unwrap();
-        assert!(!text(1).contains("rule_version"), "{}", text(1));
+        assert!(
+            !text(1).contains("rule_version"),
+            "\"rule_version\" in: {}",
+            text(1)
+        );
         let read: Checkpoint = serde_json::from_str(&text(2)).unwrap();
         assert_eq!(read, of_version(2));
     }

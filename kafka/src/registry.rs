@@ -318,7 +318,7 @@ mod tests {
         let fault = tool.fault(7, None, &[]).await.unwrap();
         assert!(
             matches!(fault, Some(SchemaFault::Other { id: 7, .. })),
-            "{fault:?}"
+            "{fault:?} instead of Some(SchemaFault::Other {{ id: 7, .. }})"
         );
         REPLACED.store(false, Ordering::Relaxed);
         tool.expected_text(7).await.unwrap();

@@ -408,8 +408,11 @@ mod tests {
             ..RegistrySettings::default()
         };
         let printed = format!("{settings:?}{settings:#?}{registry:?}");
-        assert!(printed.contains("sasl.password"), "{printed}");
-        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(
+            printed.contains("sasl.password"),
+            "no \"sasl.password\" in: {printed}"
+        );
+        assert!(!printed.contains("hunter2"), "\"hunter2\" in: {printed}");
     }
 
     #[test]
@@ -424,7 +427,10 @@ mod tests {
         }
         for illegal in ["us west", "a/", "\u{fc}", &format!("{longest}x")] {
             let error = prefixed(illegal).check().unwrap_err().to_string();
-            assert!(error.starts_with("kafka.topic_prefix is"), "{error}");
+            assert!(
+                error.starts_with("kafka.topic_prefix is"),
+                "no \"kafka.topic_prefix is\" at the start of: {error}"
+            );
         }
         for topic in TOPICS {
             let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
@@ -480,7 +486,10 @@ mod tests {
             ),
         ] {
             let error = settings.check().unwrap_err().to_string();
-            assert!(error.starts_with(name), "{error}");
+            assert!(
+                error.starts_with(name),
+                "no {name:?} at the start of: {error}"
+            );
         }
     }
 }

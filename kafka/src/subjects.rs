@@ -297,19 +297,19 @@ mod tests {
         let refused = of_id(1).await;
         assert!(
             matches!(refused, RegistryError::Refused { .. }),
-            "{refused}"
+            "{refused:?} instead of RegistryError::Refused"
         );
         for id in [2, 3] {
             let unknown = of_id(id).await;
             assert!(
                 matches!(unknown, RegistryError::UnknownId { .. }),
-                "{unknown}"
+                "{unknown:?} instead of RegistryError::UnknownId"
             );
         }
         let refused = subjects.ensure(SUBJECT, SCHEMA).await.unwrap_err();
         assert!(
             matches!(refused, RegistryError::Refused { .. }),
-            "{refused}"
+            "{refused:?} instead of RegistryError::Refused"
         );
     }
 

@@ -188,7 +188,7 @@ mod tests {
             let verdict = rule.judge(offset, Some(b""), Some(&value(&commit)));
             assert!(
                 matches!(verdict, Ok(Verdict::Valid(_))),
-                "{offset}: {verdict:?}"
+                "{offset}: {verdict:?} instead of Ok(Verdict::Valid)"
             );
             log.states.push(rule.checkpoint());
             log.commits.push(Valid {

@@ -126,7 +126,7 @@ mod tests {
             jail.clear_env();
             jail.set_env("DAYBOOK_HTTP_LISTN", "b:2");
             let error = load::<Sections>(None).unwrap_err().to_string();
-            assert!(error.contains("listn"), "{error}");
+            assert!(error.contains("listn"), "no \"listn\" in: {error}");
             jail.set_env("DAYBOOK_HTTP_LISTN", "");
             assert!(load::<Sections>(Some(Path::new("none.toml"))).is_err());
             Ok(())
@@ -158,7 +158,7 @@ mod tests {
             jail.clear_env();
             jail.set_env("DAYBOOK_PORT", "8080");
             let error = load::<Sections>(None).unwrap_err().to_string();
-            assert!(error.contains("port"), "{error}");
+            assert!(error.contains("port"), "no \"port\" in: {error}");
             Ok(())
         });
     }

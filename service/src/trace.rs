@@ -212,7 +212,10 @@ mod tests {
             text.starts_with(&format!("00-{TRACE}-")) && text.ends_with("-01"),
             "{text}"
         );
-        assert!(!text.contains("b7ad6b7169203331"), "{text}");
+        assert!(
+            !text.contains("b7ad6b7169203331"),
+            "\"b7ad6b7169203331\" in: {text}"
+        );
         assert_eq!(TraceContext::parse(&text), Some(one));
     }
 

@@ -297,8 +297,14 @@ mod tests {
 
     fn is_mismatch(compared: Result<(), AdminError>, message: &str) {
         let error = compared.unwrap_err();
-        assert!(matches!(error, AdminError::Mismatch { .. }), "{error}");
-        assert!(error.to_string().contains(message), "{error}");
+        assert!(
+            matches!(error, AdminError::Mismatch { .. }),
+            "{error:?} instead of AdminError::Mismatch"
+        );
+        assert!(
+            error.to_string().contains(message),
+            "no {message:?} in: {error}"
+        );
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     let refused = append(REFUSED);
     assert!(
         matches!(refused, Err(AppendError::Unknown { .. })),
-        "{refused:?}"
+        "{refused:?} instead of Err(AppendError::Unknown)"
     );
     // The appends in flight are reported nevertheless, as delivered or unknown.
     let mut reported = outcomes(&mut reports, APPENDS).await;

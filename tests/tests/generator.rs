@@ -223,7 +223,11 @@ async fn run(copy: &Copy, step: &Step) -> Result<()> {
     let written: Vec<String> = created.chain(changed).collect();
     let (next, paths) = printed.split_last().unwrap_or((&"", &[]));
     assert_eq!(paths, written);
-    ensure!(next.starts_with("next: "), "{}: {next}", step.call);
+    ensure!(
+        next.starts_with("next: "),
+        "{}: no \"next: \" at the start of: {next}",
+        step.call
+    );
     Ok(())
 }
 

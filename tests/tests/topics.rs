@@ -169,7 +169,7 @@ fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_other_members() {
         let hint = hints.borrow_and_update().clone();
         assert_eq!(hint.assignment.len(), 0, "{hint:?}");
         let error = hint.error.unwrap();
-        assert!(error.contains("stalled"), "{error}");
+        assert!(error.contains("stalled"), "no \"stalled\" in: {error}");
         // The member continues, and gets partitions again.
         within(hints.wait_for(|hint| has(hint, all / 2)))
             .await

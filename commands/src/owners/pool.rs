@@ -157,7 +157,10 @@ mod tests {
         let catalog_pool = Pool::<catalog::Context>::new(Vec::new());
         for pool in [&orders_pool as &dyn OwnerPool, &catalog_pool] {
             let refusal = pool.submit(create_product(1)).await.unwrap_err();
-            assert!(matches!(refusal, Refusal::Unencodable(_)), "{refusal}");
+            assert!(
+                matches!(refusal, Refusal::Unencodable(_)),
+                "{refusal:?} instead of Refusal::Unencodable"
+            );
         }
     }
 }

@@ -372,7 +372,13 @@ mod tests {
         let Err(Refusal::Unavailable(reason)) = reply.into_result() else {
             panic!("not a refusal");
         };
-        assert!(reason.contains("8899aabbccddeeff"), "{reason}");
-        assert!(reason.contains("commands.hash_key_file"), "{reason}");
+        assert!(
+            reason.contains("8899aabbccddeeff"),
+            "no \"8899aabbccddeeff\" in: {reason}"
+        );
+        assert!(
+            reason.contains("commands.hash_key_file"),
+            "no \"commands.hash_key_file\" in: {reason}"
+        );
     }
 }

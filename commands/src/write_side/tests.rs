@@ -176,7 +176,7 @@ fn assert_is_unavailable(problem: &Value, reason: &str) {
     assert_eq!(problem["status"], 503, "{problem}");
     assert_eq!(problem["code"], "JOURNAL_UNAVAILABLE", "{problem}");
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(reason), "{problem}");
+    assert!(detail.contains(reason), "no {reason:?} in: {problem}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,10 @@ async fn a_submission_waits_for_room_until_its_deadline() {
     let submitted = write_side.router.submit(create(&write_side), deadline);
     let submitted = tokio::time::timeout(TEST_TIMEOUT, submitted).await;
     let refusal = submitted.expect("it never returned").unwrap_err();
-    assert!(refusal.to_string().contains("is full"), "{refusal}");
+    assert!(
+        refusal.to_string().contains("is full"),
+        "no \"is full\" in: {refusal}"
+    );
     assert_eq!(begun.elapsed(), Duration::from_secs(3));
 }
 
@@ -318,7 +321,7 @@ async fn a_node_that_gives_up_answers_commands_in_flight() {
     };
     assert!(
         refusal.to_string().contains("outcome is unknown"),
-        "{refusal}"
+        "no \"outcome is unknown\" in: {refusal}"
     );
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }

@@ -32,7 +32,10 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
         match &*status.borrow_and_update() {
             Status::Serving { .. } => break,
             Status::TakingOver(reason) | Status::Declined { reason, .. } => {
-                assert!(!reason.starts_with("fenced"), "{reason}");
+                assert!(
+                    !reason.starts_with("fenced"),
+                    "\"fenced\" at the start of: {reason}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -68,7 +71,7 @@ async fn a_broker_whose_clock_differs_from_that_of_another_broker_and_the_node_i
     let reason = reason_of_owner(&harness.beside(1), clocks).await;
     assert!(!reason.suspects_this_node(), "{reason}");
     let named = "broker 100 agrees with this machine, so the clock of broker 101 must be set";
-    assert!(reason.contains(named), "{reason}");
+    assert!(reason.contains(named), "no {named:?} in: {reason}");
 }
 
 #[tokio::test(start_paused = true)]

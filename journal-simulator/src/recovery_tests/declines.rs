@@ -80,7 +80,10 @@ async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (St
 #[tokio::test(start_paused = true)]
 async fn an_owner_serves_a_log_with_the_record_that_another_one_published() {
     let (status, has_appended) = status_after(|published| published).await;
-    assert!(matches!(status, Status::Serving { .. }), "{status:?}");
+    assert!(
+        matches!(status, Status::Serving { .. }),
+        "{status:?} instead of Status::Serving"
+    );
     assert!(has_appended);
 }
 
@@ -106,7 +109,7 @@ async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record()
         let Status::Declined { reason, .. } = &status else {
             panic!("{status:?}");
         };
-        assert!(reason.contains(expected), "{reason}");
+        assert!(reason.contains(expected), "no {expected:?} in: {reason}");
         assert!(!reason.suspects_this_node(), "{reason}");
         assert!(!has_appended, "it announced itself: {reason}");
     }

@@ -321,7 +321,10 @@ mod tests {
             let store: Arc<dyn StateStore> = store;
             let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, Some("own")).await;
             let refused = read.unwrap_err().to_string();
-            assert!(refused.contains("commands.hash_key_file"), "{refused}");
+            assert!(
+                refused.contains("commands.hash_key_file"),
+                "no \"commands.hash_key_file\" in: {refused}"
+            );
             for accepted in [Some("other"), None] {
                 let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, accepted).await;
                 assert!(read.is_ok(), "{accepted:?}: {read:?}");

@@ -245,7 +245,10 @@ async fn a_checkpoint_of_another_log_is_refused_although_the_shared_reader_runs(
     reader.joins().await;
     let foreign = of_other.checkpoints.into_values().collect();
     let refused = shared.subscribe("foreign", foreign).next().await;
-    assert!(matches!(refused, Err(ReadError::Probe(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ReadError::Probe(_))),
+        "{refused:?} instead of Err(ReadError::Probe)"
+    );
     log.note(1, "the others go on");
     reader.reaches_the_end_of(&log).await;
 }
@@ -271,7 +274,10 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
         reasons.iter().all(|reason| *reason == reasons[0]),
         "{reasons:?}"
     );
-    assert!(reasons[0].contains("journal.probe/1"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("journal.probe/1"),
+        "no \"journal.probe/1\" in: {reasons:?}"
+    );
     log.note(1, "behind the alarm");
     log.note(2, "in another partition");
     for reader in &mut readers {
@@ -342,7 +348,10 @@ async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_al
     assert!(reader.halted.contains_key(&1));
     shared.inner.publish(Step::Failing(unreadable.clone()));
     let failing = timeout(TIMEOUT, reader.subscription.next()).await;
-    assert!(matches!(failing, Ok(Ok(Update::Failing(_)))), "{failing:?}");
+    assert!(
+        matches!(failing, Ok(Ok(Update::Failing(_)))),
+        "{failing:?} instead of Ok(Ok(Update::Failing))"
+    );
     let recovered = reader.recovered;
     shared.inner.publish(Step::Halted(1, unreadable));
     shared.inner.publish(Step::Recovered);

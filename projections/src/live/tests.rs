@@ -202,7 +202,10 @@ async fn a_client_that_resumes_at_any_event_misses_none_and_gets_none_twice() {
                 }
                 if rest.is_empty() {
                     let connected = output(&mut client).await;
-                    assert!(matches!(connected, Output::Connected(_)), "{connected:?}");
+                    assert!(
+                        matches!(connected, Output::Connected(_)),
+                        "{connected:?} instead of Output::Connected"
+                    );
                 }
             }
         }
@@ -317,7 +320,10 @@ async fn a_client_that_does_not_read_is_dropped_with_the_reason_and_resumes_with
         last = id;
     }
     let end = output(&mut slow).await;
-    assert!(matches!(end, Output::End(End::TooSlow)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::TooSlow)),
+        "{end:?} instead of Output::End(End::TooSlow)"
+    );
     assert!(
         slow.next().await.is_none(),
         "the stream continues after its end"
@@ -359,7 +365,10 @@ async fn an_id_that_the_log_never_had_ends_the_stream() {
     });
     let begun = Instant::now();
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::UnknownLastEvent)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::UnknownLastEvent)),
+        "{end:?} instead of Output::End(End::UnknownLastEvent)"
+    );
     assert_eq!(begun.elapsed(), Duration::from_secs(10));
 }
 
@@ -370,10 +379,16 @@ async fn a_halted_partition_ends_the_streams_that_read_it() {
     let (mut client, _) = node.connected(&note(), None).await;
     log.append_alarm(1);
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::Halted)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Halted)),
+        "{end:?} instead of Output::End(End::Halted)"
+    );
     let mut again = node.client(&note(), None);
     let end = output(&mut again).await;
-    assert!(matches!(end, Output::End(End::Halted)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Halted)),
+        "{end:?} instead of Output::End(End::Halted)"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,9 +398,15 @@ async fn heartbeats_and_the_end_of_the_node_reach_an_idle_client() {
     let (mut client, _) = node.connected(&note(), None).await;
     node.beat.send_modify(|count| *count += 1);
     let beat = output(&mut client).await;
-    assert!(matches!(beat, Output::Heartbeat), "{beat:?}");
+    assert!(
+        matches!(beat, Output::Heartbeat),
+        "{beat:?} instead of Output::Heartbeat"
+    );
     assert!(is_quiet(&mut client).await, "a heartbeat is delivered once");
     node.sources.stop.cancel();
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::Stopping)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Stopping)),
+        "{end:?} instead of Output::End(End::Stopping)"
+    );
 }

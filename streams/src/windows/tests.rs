@@ -195,7 +195,10 @@ fn a_time_without_a_window_is_an_error() {
     let mut windows = Windows::default();
     for time in [Timestamp(i64::MIN), Timestamp(i64::MAX)] {
         let error = windows.apply(&sale_at(time, "France", 1, 1)).unwrap_err();
-        assert!(matches!(error, WindowsError::NoWindow { .. }), "{error}");
+        assert!(
+            matches!(error, WindowsError::NoWindow { .. }),
+            "{error:?} instead of WindowsError::NoWindow"
+        );
     }
 }
 

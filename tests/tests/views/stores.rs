@@ -110,7 +110,7 @@ async fn rows(backend: &impl StoreBackend) -> Vec<ProductRow> {
 fn assert_without_effect(applied: &Result<(), StoreError>) {
     assert!(
         matches!(applied, Ok(()) | Err(StoreError::StaleCheckpoint { .. })),
-        "{applied:?}"
+        "{applied:?} instead of Ok(()) | Err(StoreError::StaleCheckpoint)"
     );
 }
 
@@ -342,7 +342,7 @@ async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(ba
             let opened = before.open(&partitions::<Event>()).await;
             assert!(
                 matches!(opened, Err(StoreError::Dropped { .. })),
-                "{opened:?}"
+                "{opened:?} instead of Err(StoreError::Dropped)"
             );
             // A projector that has not noticed the loss changes nothing.
             let third = batch(3, 4, vec![created(3, "B")]);

@@ -148,7 +148,7 @@ mod tests {
             ("/colour", json!(1), "unknown field `colour`"),
         ] {
             let error = with(pointer, value).unwrap_err();
-            assert!(error.contains(part), "{pointer}: {error}");
+            assert!(error.contains(part), "{pointer}: no {part:?} in: {error}");
         }
     }
 

@@ -100,7 +100,7 @@ fn check_interrupted(lines: &[Value], is_whole: bool, code: &str) {
         answers.len() + 1
     );
     let detail = last["detail"].as_str().unwrap();
-    assert!(detail.contains(&advice), "{detail}");
+    assert!(detail.contains(&advice), "no {advice:?} in: {detail}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
     let refused = replies(&mut core);
     assert!(
         matches!(&refused[..], [(HOT, Err(Refusal::Busy(_)))]),
-        "{refused:?}"
+        "{refused:?} instead of [(HOT, Err(Refusal::Busy))]"
     );
     assert!(core.has_room(UNANSWERED_MAX), "for others");
     submit(&mut core, HOT + 1, about("note_B", HOT + 1));
@@ -46,7 +46,10 @@ fn commands_of_a_hot_aggregate_are_refused_and_the_others_are_not() {
     submit(&mut core, HOT, about("note_A", HOT));
     deliver(&mut core, &mut log);
     let later = replies(&mut core);
-    assert!(matches!(&later[..], [(HOT, Ok(_))]), "{later:?}");
+    assert!(
+        matches!(&later[..], [(HOT, Ok(_))]),
+        "{later:?} instead of [(HOT, Ok)]"
+    );
 }
 
 #[test]

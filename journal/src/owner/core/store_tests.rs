@@ -255,7 +255,7 @@ async fn a_store_of_another_fold_or_layout_is_rebuilt() {
         ("{", ""),
     ] {
         let stamp = String::from_utf8(finish(store.clone().stamp()).unwrap().unwrap()).unwrap();
-        assert!(stamp.contains(from), "{stamp}");
+        assert!(stamp.contains(from), "no {from:?} in: {stamp}");
         store.apply(vec![crate::store::Change {
             table: crate::store::Table::Meta,
             key: crate::store::STAMP_KEY.to_vec(),

@@ -385,7 +385,10 @@ fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
     let Refusal::Forbidden(reason) = refusal else {
         panic!("{refusal:?}");
     };
-    assert!(reason.contains("no such right"), "{reason}");
+    assert!(
+        reason.contains("no such right"),
+        "no \"no such right\" in: {reason}"
+    );
     assert!(core.take_appends().is_empty());
     assert_eq!(noted(&log), 0);
 }

@@ -372,7 +372,7 @@ mod tests {
             };
             assert!(
                 reason.starts_with("no answer from the disk within"),
-                "{reason}"
+                "no \"no answer from the disk within\" at the start of: {reason}"
             );
         }
         assert!(disk.pulse().unanswered_for().is_some());

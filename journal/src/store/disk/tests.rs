@@ -82,7 +82,10 @@ async fn entries_survive_a_restart_and_belong_to_their_partition() {
     assert!(!has(&other, b"a").await);
     let second = Disk::new(folder.path()).unwrap();
     let taken = second.open().await.unwrap_err();
-    assert!(matches!(taken, StoreError::InUse { .. }), "{taken}");
+    assert!(
+        matches!(taken, StoreError::InUse { .. }),
+        "{taken:?} instead of StoreError::InUse"
+    );
     write(&other, b"2", b"b").await;
     drop((disk, store, other));
     let disk = Disk::new(folder.path()).unwrap();
@@ -130,7 +133,7 @@ async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     ] {
         assert!(
             matches!(error, Some(StoreError::Reopened { .. })),
-            "{error:?}"
+            "{error:?} instead of Some(StoreError::Reopened)"
         );
     }
     assert_eq!(stamp(&store).await, None);
@@ -198,7 +201,10 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
     let early = store.clone().stamp().await.unwrap_err();
-    assert!(matches!(early, StoreError::Unavailable { .. }), "{early}");
+    assert!(
+        matches!(early, StoreError::Unavailable { .. }),
+        "{early:?} instead of StoreError::Unavailable"
+    );
     drop(release);
     // It has begun, so it ends.
     while store.clone().stamp().await.is_err() {}
@@ -283,7 +289,7 @@ async fn a_refusal_of_the_operating_system_sets_nothing_aside() {
         let refused = get(&store, Table::Answers, b"a").await.unwrap_err();
         assert!(
             matches!(refused, StoreError::Unavailable { .. }),
-            "{refusal}: {refused}"
+            "{refusal}: {refused:?} instead of StoreError::Unavailable"
         );
     }
     assert!(has(&store, b"a").await, "another attempt succeeds");
@@ -307,7 +313,10 @@ async fn a_write_fails_if_the_worker_of_the_library_has_died() {
     open.fill_with_sealed_memtables();
     let entry = change(Table::Answers, b"b", Some(b""));
     let failed = store.clone().write(stamped(b"2", entry)).await.unwrap_err();
-    assert!(matches!(failed, StoreError::Unwritable { .. }), "{failed}");
+    assert!(
+        matches!(failed, StoreError::Unwritable { .. }),
+        "{failed:?} instead of StoreError::Unwritable"
+    );
     drop(open);
     fs::remove_file(&tables).unwrap();
     fs::rename(folder.path().join("away"), &tables).unwrap();

@@ -38,12 +38,12 @@ async fn an_entry_that_is_damaged_makes_the_owners_rebuild_their_stores() {
     let damaged = get(&store, Table::Answers, b"a").await.unwrap_err();
     assert!(
         matches!(damaged, StoreError::Unreadable { .. }),
-        "{damaged}"
+        "{damaged:?} instead of StoreError::Unreadable"
     );
     let reopened = get(&other, Table::Answers, b"a").await.unwrap_err();
     assert!(
         matches!(reopened, StoreError::Reopened { .. }),
-        "{reopened}"
+        "{reopened:?} instead of StoreError::Reopened"
     );
     assert_eq!(aside(folder.path()).len(), 1);
     store.clone().clear().await.unwrap();
