@@ -344,12 +344,8 @@ mod tests {
     fn a_list_is_bounded() {
         let read = |value: Value| serde_json::from_value::<AtMost<2, i64>>(value);
         assert_eq!(read(json!([1, 2])).unwrap().as_slice(), [1, 2]);
-        assert!(
-            read(json!([1, 2, 3]))
-                .unwrap_err()
-                .to_string()
-                .contains("at most 2")
-        );
+        let error = read(json!([1, 2, 3])).unwrap_err().to_string();
+        assert!(error.contains("at most 2"), "no \"at most 2\" in: {error}");
     }
 
     #[test]
@@ -367,8 +363,10 @@ mod tests {
             "..",
             &"x".repeat(NAME_CHARS_MAX + 1),
         ] {
-            assert!(Id::parse_path("id", bad).is_err(), "{bad:?}");
-            assert!(serde_json::from_value::<Id>(json!(bad)).is_err(), "{bad:?}");
+            let parsed = Id::parse_path("id", bad);
+            assert!(parsed.is_err(), "no error from {bad:?}: {parsed:?}");
+            let read = serde_json::from_value::<Id>(json!(bad));
+            assert!(read.is_err(), "no error from {bad:?}: {read:?}");
         }
     }
 
@@ -403,7 +401,8 @@ mod tests {
     fn an_imported_time_is_from_1970_on_and_before_9999() {
         let read = |text: &str| serde_json::from_value::<Time>(json!(text));
         for good in ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"] {
-            assert!(read(good).is_ok(), "{good}");
+            let time = read(good);
+            assert!(time.is_ok(), "an error from {good}: {time:?}");
         }
         for bad in [
             "1969-12-31T23:59:59.999999Z",

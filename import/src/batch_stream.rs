@@ -362,7 +362,7 @@ mod tests {
         let count = 10 * UNANSWERED_MAX as u64;
         let commands = (1..=count).map(|number| command(number, 4_000)).collect();
         let (answered, error) = send(Behaviour::Accept, Duration::from_secs(30), commands).await;
-        assert!(error.is_none(), "{error:?}");
+        assert!(error.is_none(), "{error:?} instead of no error");
         assert_eq!(answered.len() as u64, count);
         for (number, next) in (1..).zip(answered) {
             let expected = Answered {
@@ -378,7 +378,7 @@ mod tests {
     async fn a_command_that_is_too_long_is_refused_without_being_sent() {
         let commands = vec![command(1, 0), command(2, COMMAND_BYTES_MAX), command(3, 0)];
         let (answered, error) = send(Behaviour::Accept, Duration::from_secs(30), commands).await;
-        assert!(error.is_none(), "{error:?}");
+        assert!(error.is_none(), "{error:?} instead of no error");
         let outcomes: Vec<_> = answered.into_iter().map(|one| one.outcome).collect();
         let too_long = Outcome::Refused {
             code: COMMAND_TOO_LONG.to_owned(),

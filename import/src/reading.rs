@@ -380,7 +380,11 @@ mod tests {
         let (dataset, rejected, written) = read_bytes(format!("{HEADER}{row}").into_bytes());
         assert_eq!((dataset.unwrap().lines, rejected), (0, 1));
         let length = written.len();
-        assert!(length < ROW_BYTES_MAX + 500, "{length} bytes");
+        let bound = ROW_BYTES_MAX + 500;
+        assert!(
+            length < bound,
+            "{length} bytes instead of less than {bound}"
+        );
     }
 
     fn shipped() -> Rows {
@@ -464,7 +468,7 @@ mod tests {
                 // The invoice number is the first column, so the fault is in it.
                 Err(Error::InvoiceUnknown { line, .. }) => {
                     let row = &rows[usize::try_from(line).unwrap() - 2];
-                    prop_assert!(row.starts_with(b"\""), "{row:?}");
+                    prop_assert!(row.starts_with(b"\""), "no quote at the start of {row:?}");
                 }
                 Err(error) => prop_assert!(false, "{error}"),
             }

@@ -322,7 +322,7 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
             text.contains("--dates day-first"),
             "no \"--dates day-first\" in: {text}"
         );
-        assert!(service.keys().is_empty(), "{:?}", service.keys());
+        assert_eq!(service.keys(), [] as [String; 0]);
     }
 
     #[tokio::test]

@@ -221,7 +221,7 @@ mod tests {
         let error = loop {
             match rows.next_row() {
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("the end of the file is missing"),
+                Ok(None) => panic!("the end of the rows instead of an error"),
                 Err(error) => break error.to_string(),
             }
         };

@@ -56,7 +56,9 @@ impl ControlledStore {
         let mut is_waiting = self.is_write_waiting.subscribe();
         let is_waiting = is_waiting.wait_for(|is_waiting| *is_waiting);
         let is_waiting = tokio::time::timeout(LONG_ENOUGH, is_waiting).await;
-        assert!(is_waiting.is_ok(), "the owner wrote nothing");
+        is_waiting
+            .expect("the owner wrote nothing")
+            .expect("the sender lives");
     }
 }
 

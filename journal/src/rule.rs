@@ -347,8 +347,8 @@ mod tests {
         assert_eq!(rule.next_offset(), 7);
         rule.pass_over(5);
         assert_eq!(rule.next_offset(), 7);
-        assert!(rule.judge(6, None, None).is_err());
-        assert!(rule.judge(7, None, None).is_ok());
+        rule.judge(6, None, None).unwrap_err();
+        rule.judge(7, None, None).unwrap();
     }
 
     #[test]

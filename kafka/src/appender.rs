@@ -432,7 +432,7 @@ mod tests {
             let error = append_error("journal.orders", 3, &KafkaError::MessageProduction(code));
             assert!(
                 matches!(error, AppendError::Refused { rule: found, .. } if found == rule),
-                "{error}"
+                "{error:?} instead of Refused with {rule:?}"
             );
         }
     }

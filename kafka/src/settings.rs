@@ -385,19 +385,23 @@ mod tests {
 
     #[test]
     fn properties_that_guarantees_depend_on_are_refused() {
-        assert!(matches!(
-            with("acks", "1").check(),
-            Err(SettingsError::Reserved { .. })
-        ));
+        let checked = with("acks", "1").check();
+        assert!(
+            matches!(checked, Err(SettingsError::Reserved { .. })),
+            "{checked:?} instead of Reserved"
+        );
         assert_eq!(with("sasl.username", "me").check(), Ok(()));
         for protocol in ["PLAINTEXT", "sasl_plaintext"] {
             assert_eq!(with("security.protocol", protocol).check(), Ok(()));
         }
         #[cfg(not(feature = "tls"))]
-        assert!(matches!(
-            with("security.protocol", "ssl").check(),
-            Err(SettingsError::NoTls { .. })
-        ));
+        {
+            let checked = with("security.protocol", "ssl").check();
+            assert!(
+                matches!(checked, Err(SettingsError::NoTls { .. })),
+                "{checked:?} instead of NoTls"
+            );
+        }
     }
 
     #[test]
@@ -434,7 +438,11 @@ mod tests {
         }
         for topic in TOPICS {
             let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
-            assert!(length <= 249, "{} is too long", topic.name);
+            assert!(
+                length <= 249,
+                "{} has {length} characters instead of at most 249",
+                topic.name
+            );
         }
     }
 

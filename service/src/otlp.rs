@@ -127,7 +127,7 @@ mod tests {
         let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
         loop {
             let count = stream.read(&mut chunk).unwrap();
-            assert!(count > 0, "the request ends early");
+            assert!(count > 0, "the request ends after {} bytes", bytes.len());
             bytes.extend_from_slice(&chunk[..count]);
             let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
                 continue;

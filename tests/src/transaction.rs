@@ -65,7 +65,10 @@ impl OpenTransaction {
         let mut output = BufReader::new(program.stdout.take().context("no standard output")?);
         let mut line = String::new();
         timeout(STEP_TIMEOUT, output.read_line(&mut line)).await??;
-        ensure!(line == "open\n", "the transaction is not open: {line:?}");
+        ensure!(
+            line == "open\n",
+            "the transaction is not open: {line:?} instead of \"open\\n\""
+        );
         Ok(Self {
             program,
             _output: output,

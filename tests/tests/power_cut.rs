@@ -74,7 +74,10 @@ async fn check_views(deployment: &Deployment, node: &Node, sales: usize) -> Resu
     let cql = totals_by_source::of_cql(deployment).await?;
     for (source, totals) in [("Postgres", postgres), ("CQL", cql)] {
         let found = (totals.sales, totals.total_minor);
-        ensure!(found == expected, "{source}: {found:?}, not {expected:?}");
+        ensure!(
+            found == expected,
+            "{source}: {found:?} instead of {expected:?}"
+        );
     }
     let countries = node.client().get_json("/api/v1/countries").await?;
     let country = &countries["countries"][0];

@@ -200,7 +200,11 @@ async fn a_subscriber_that_lags_falls_back_and_joins_again_without_a_gap() {
         log.note(number % PARTITIONS, "more than the window holds");
         quick.reaches_the_end_of(&log).await;
         let status = shared.status();
-        assert!(status.commits <= LIMITS.commits, "{status:?}");
+        assert!(
+            status.commits <= LIMITS.commits,
+            "more than {} commits: {status:?}",
+            LIMITS.commits
+        );
     }
     assert_eq!(shared.status().lagged, 0, "it does not know yet");
     slow.reaches_the_end_of(&log).await;
@@ -225,7 +229,11 @@ async fn the_shared_reader_waits_for_an_only_subscriber() {
         // Lets the task run.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let status = shared.status();
-        assert!(status.commits <= LIMITS.commits + 1, "{status:?}");
+        let bound = LIMITS.commits + 1;
+        assert!(
+            status.commits <= bound,
+            "more than {bound} commits: {status:?}"
+        );
     }
     reader.reaches_the_end_of(&log).await;
     assert_eq!(shared.status().lagged, 0);
@@ -284,7 +292,11 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
         while reader.offsets.get(&2) != Some(&log.valid(2)) {
             reader.update().await;
         }
-        assert!(reader.offsets[&1].len() < log.valid(1).len());
+        let (read, all) = (reader.offsets[&1].len(), log.valid(1).len());
+        assert!(
+            read < all,
+            "{read} records were read, instead of less than {all}"
+        );
         reader.joins().await;
     }
     assert_eq!(log.open_streams(), 1);
@@ -326,7 +338,7 @@ async fn a_subscriber_without_new_records_learns_that_the_log_can_be_read() {
             let waited = begun.elapsed();
             assert!(
                 waited < BACKOFF_RESET_AFTER,
-                "{has_record_at_the_end}: {waited:?}"
+                "{has_record_at_the_end}: {waited:?} instead of less than {BACKOFF_RESET_AFTER:?}"
             );
         }
     }
@@ -345,7 +357,11 @@ async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_al
     });
     shared.inner.publish(Step::Halted(1, unreadable.clone()));
     reader.update().await;
-    assert!(reader.halted.contains_key(&1));
+    let halted = &reader.halted;
+    assert!(
+        halted.contains_key(&1),
+        "partition 1 is not halted: {halted:?}"
+    );
     shared.inner.publish(Step::Failing(unreadable.clone()));
     let failing = timeout(TIMEOUT, reader.subscription.next()).await;
     assert!(

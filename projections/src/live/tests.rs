@@ -259,7 +259,10 @@ async fn many_clients_that_come_back_share_a_reader() {
         assert_eq!(text, "eve/0");
     }
     let opened = log.open_streams() - streams;
-    assert!(opened <= 1, "{opened} readers are open");
+    assert!(
+        opened <= 1,
+        "{opened} readers are open instead of at most 1"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,11 +295,10 @@ async fn the_memory_of_the_hub_is_bounded_and_older_events_come_from_the_log() {
         log.note(1, format!("eve/{number}").leak());
     }
     node.reaches_the_end_of(&log).await;
+    let start = node.sources.hub.ring_start(1);
     assert!(
-        node.sources
-            .hub
-            .ring_start(1)
-            .is_some_and(|start| start > 0)
+        start > Some(0),
+        "the ring starts at {start:?} instead of above 0"
     );
     let mut client = node.client(&note(), Some("journal.probe/1@0"));
     assert_eq!(texts(&mut client, 3).await, ["eve/0", "eve/1", "eve/2"]);
@@ -324,10 +326,8 @@ async fn a_client_that_does_not_read_is_dropped_with_the_reason_and_resumes_with
         matches!(end, Output::End(End::TooSlow)),
         "{end:?} instead of Output::End(End::TooSlow)"
     );
-    assert!(
-        slow.next().await.is_none(),
-        "the stream continues after its end"
-    );
+    let after = slow.next().await;
+    assert!(after.is_none(), "{after:?} after the end of the stream");
     let mut again = node.client(&note(), Some(&last));
     let rest = texts(&mut again, 10).await;
     let expected: Vec<_> = (QUEUE_EVENTS_MAX..count)

@@ -185,7 +185,10 @@ async fn the_query_is_unavailable_until_the_history_is_read_and_after_a_stop() {
     series.stop("journal.orders/1@7: an overflow".into());
     let (status, body) = ask(&series, DAYS).await;
     assert_eq!((status, &body["code"]), (503, &json!("JOB_STOPPED")));
-    assert!(body["detail"].as_str().unwrap().contains("@7"), "{body}");
+    assert!(
+        body["detail"].as_str().unwrap().contains("@7"),
+        "no \"@7\" in the detail of {body}"
+    );
 }
 
 #[tokio::test]

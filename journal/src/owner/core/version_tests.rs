@@ -79,8 +79,9 @@ fn announcements_of_the_second_release_are_valid_for_the_first_release_only() {
         Err(Alarm::ChainBroken { breach, .. }) => breach,
         other => panic!("{other:?}"),
     };
+    let expected = (RULE_VERSION_KNOWN, NEXT);
     assert!(
-        matches!(breach, Breach::NewerRule { known, found } if (known, found) == (RULE_VERSION_KNOWN, NEXT)),
-        "{breach:?}"
+        matches!(breach, Breach::NewerRule { known, found } if (known, found) == expected),
+        "{breach:?} instead of NewerRule with {expected:?}"
     );
 }

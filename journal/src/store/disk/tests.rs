@@ -150,7 +150,8 @@ async fn a_write_succeeds_after_the_database_was_reopened_with_all_writes() {
     reopen(&disk);
     write(&store, b"2", b"b").await;
     assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
-    assert!(has(&store, b"a").await && has(&store, b"b").await);
+    let found = [has(&store, b"a").await, has(&store, b"b").await];
+    assert_eq!(found, [true, true]);
 }
 
 /// A write that waits for the test.
@@ -322,7 +323,8 @@ async fn a_write_fails_if_the_worker_of_the_library_has_died() {
     fs::rename(folder.path().join("away"), &tables).unwrap();
     let entry = change(Table::Answers, b"b", Some(b""));
     store.clone().write(stamped(b"2", entry)).await.unwrap();
-    assert!(has(&store, b"a").await && has(&store, b"b").await);
+    let found = [has(&store, b"a").await, has(&store, b"b").await];
+    assert_eq!(found, [true, true]);
 }
 
 #[tokio::test]
@@ -342,7 +344,11 @@ async fn the_entries_of_an_emptied_partition_leave_the_disk_with_later_writes() 
     store.clone().clear().await.unwrap();
     // The store still knows after a restart that it must remove these entries.
     reopen(&disk);
-    assert!(disk.shared.current().unwrap().len() > 25_000);
+    let entries = disk.shared.current().unwrap().len();
+    assert!(
+        entries > 25_000,
+        "{entries} entries instead of more than 25,000"
+    );
     for _ in 0..5 {
         write(&other, b"1", b"a").await;
     }
@@ -400,7 +406,7 @@ async fn after_a_power_cut_within_clear_the_store_has_all_entries_or_none() {
     let before = log_bytes(folder.path());
     store.clone().clear().await.unwrap();
     let after = log_bytes(folder.path());
-    assert!(before < after, "{before} {after}");
+    assert!(before < after, "{after} instead of more than {before}");
     let mut seen = [0; 2];
     for kept in before..=after {
         let copy = tempfile::tempdir().unwrap();
@@ -414,7 +420,10 @@ async fn after_a_power_cut_within_clear_the_store_has_all_entries_or_none() {
         }
         seen[usize::from(stamp.is_none())] += 1;
     }
-    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    assert!(
+        seen[0] > 0 && seen[1] > 0,
+        "{seen:?} instead of above 0 each"
+    );
 }
 
 #[test]

@@ -47,9 +47,10 @@ pub async fn nodes_told_to_stop_during_a_kafka_outage_end_in_time(
         ensure!(status.success(), "it ended with {status} after {time:?}");
     }
     while let Some(waited) = waiting.join_next().await {
+        let answer = waited?;
         ensure!(
-            waited?.is_err(),
-            "a command was acknowledged without a broker"
+            answer.is_err(),
+            "a command was acknowledged without a broker: {answer:?}"
         );
     }
     Ok(())
