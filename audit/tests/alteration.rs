@@ -101,7 +101,11 @@ fn each_altered_byte_is_found_and_named_even_if_the_check_is_recomputed() {
     for_each_altered_byte(&journal.records, |offset, what, altered| {
         let altered = with_new_checks(altered);
         let report = verify(&copy_altered(&journal.records, &altered));
-        assert!(names(&report, offset), "{what}\n{}", text(&report));
+        assert!(
+            names(&report, offset),
+            "{what}: offset {offset} is not named in:\n{}",
+            text(&report)
+        );
         let problems = problems(&report);
         assert!(
             problems.contains(&"copy_differs"),
@@ -119,7 +123,11 @@ fn the_rule_alone_finds_each_altered_byte_except_in_the_last_record() {
         let report = verify(&copy(altered));
         if offset != last {
             assert_ne!(report.findings_total(), 0, "{what}");
-            assert!(names(&report, offset), "{what}\n{}", text(&report));
+            assert!(
+                names(&report, offset),
+                "{what}: offset {offset} is not named in:\n{}",
+                text(&report)
+            );
         }
     });
 }
@@ -148,13 +156,22 @@ fn the_rule_halts_after_an_announcement_with_any_altered_byte() {
     for_each_altered_byte(&journal.records, |offset, what, altered| {
         if announcements.contains(&offset) {
             let report = verify(&copy(altered));
-            assert!(has_alarm(&report), "{what}\n{}", text(&report));
+            assert!(
+                has_alarm(&report),
+                "{what}: no alarm in:\n{}",
+                text(&report)
+            );
         }
     });
     for offset in announcements {
         let mut altered = journal.records.clone();
         altered.retain(|record| record.offset != offset);
-        assert!(has_alarm(&verify(&copy(&altered))), "{offset} removed");
+        let report = verify(&copy(&altered));
+        assert!(
+            has_alarm(&report),
+            "{offset} removed: no alarm in:\n{}",
+            text(&report)
+        );
     }
 }
 
@@ -202,7 +219,11 @@ fn each_pair_of_swapped_records_is_found() {
         let mut lines_swapped = journal.records.clone();
         lines_swapped.swap(index - 1, index);
         let report = verify(&copy_altered(&journal.records, &lines_swapped));
-        assert!(has_alarm(&report), "{index}");
+        assert!(
+            has_alarm(&report),
+            "{index}: no alarm in:\n{}",
+            text(&report)
+        );
 
         let mut contents_swapped = lines_swapped;
         contents_swapped[index - 1].offset -= 1;
@@ -298,7 +319,7 @@ fn each_altered_byte_of_the_file_is_found_unless_the_lines_parse_the_same() {
             let parses_the_same = parsed(&altered) == parsed(&whole);
             assert!(
                 report.findings_total() > 0 || parses_the_same,
-                "byte {at} ^ {mask:#04x}"
+                "byte {at} ^ {mask:#04x}: other lines, but no finding"
             );
         }
     }

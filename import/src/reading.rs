@@ -479,7 +479,7 @@ mod tests {
             let header = if has_header { HEADER } else { "" };
             let (dataset, ..) = read_bytes([header.as_bytes(), &bytes].concat());
             let is_read = matches!(dataset, Ok(_) | Err(Error::InvoiceUnknown { .. }));
-            prop_assert!(is_read || !has_header, "{dataset:?}");
+            prop_assert!(is_read || !has_header, "{dataset:?} of a file with a header");
         }
     }
 }

@@ -251,7 +251,10 @@ impl TestNode {
     pub async fn does_not_serve_for_long(&self) {
         let mut status = self.handle.status();
         let served = tokio::time::timeout(LONG_ENOUGH, status.wait_for(is_serving)).await;
-        assert!(served.is_err(), "the owner serves");
+        assert!(
+            served.is_err(),
+            "{served:?}, although the owner must not serve"
+        );
     }
 }
 

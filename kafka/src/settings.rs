@@ -438,11 +438,8 @@ mod tests {
         }
         for topic in TOPICS {
             let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
-            assert!(
-                length <= 249,
-                "{} has {length} characters instead of at most 249",
-                topic.name
-            );
+            let name = topic.name;
+            assert!(length <= 249, "{name}: {length} instead of at most 249");
         }
     }
 

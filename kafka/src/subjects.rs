@@ -331,7 +331,7 @@ mod tests {
         .await;
         let held = BTreeMap::from([(SUBJECT.to_owned(), BTreeSet::from([1, 2, 3]))]);
         let lost = subjects(&registry).check_held(&held).await.unwrap_err();
-        assert!(lost.is_transient(), "{lost}");
+        assert!(lost.is_transient(), "not transient: {lost}");
         let RegistryError::LostData { faults, .. } = lost else {
             panic!("{lost}")
         };

@@ -208,9 +208,10 @@ mod tests {
         assert_ne!(one, other);
         let text = one.to_string();
         assert_eq!(text.len(), CALLER.len());
+        let (beginning, end) = (format!("00-{TRACE}-"), "-01");
         assert!(
-            text.starts_with(&format!("00-{TRACE}-")) && text.ends_with("-01"),
-            "{text}"
+            text.starts_with(&beginning) && text.ends_with(end),
+            "{text} instead of {beginning}...{end}"
         );
         assert!(
             !text.contains("b7ad6b7169203331"),

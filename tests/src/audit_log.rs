@@ -86,7 +86,7 @@ pub async fn read(
     let status = status.context("daybook audit log did not end in time")??;
     ensure!(
         status.success(),
-        "daybook audit log {arguments:?}: {status}"
+        "daybook audit log {arguments:?} ended with {status} instead of 0"
     );
     Ok(())
 }

@@ -84,7 +84,10 @@ impl OpenTransaction {
         let before = self.log_end().await?;
         drop(self.program.stdin.take());
         let ended = timeout(STEP_TIMEOUT, self.program.wait()).await??;
-        ensure!(ended.success(), "transaction.py: {ended}");
+        ensure!(
+            ended.success(),
+            "transaction.py ended with {ended} instead of 0"
+        );
         // The coordinator answers before it has written the control record.
         until("the control record", STEP_TIMEOUT, async || {
             let end = self.log_end().await?;

@@ -147,7 +147,10 @@ mod tests {
         for partitions in 1..20 {
             let target = create_product(partitions).target();
             assert_eq!(target.topic, "journal.catalog");
-            assert!((0..partitions).contains(&target.partition), "{target}");
+            assert!(
+                (0..partitions).contains(&target.partition),
+                "{target} instead of a partition of {partitions}"
+            );
         }
     }
 

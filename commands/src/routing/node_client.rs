@@ -393,7 +393,7 @@ mod tests {
             let is_shared = streams
                 .iter()
                 .all(|count| (1..=STREAMS_MAX).contains(count));
-            assert!(is_shared, "{streams:?}");
+            assert!(is_shared, "not each from 1 to {STREAMS_MAX}: {streams:?}");
         }
     }
 }

@@ -69,7 +69,7 @@ async fn a_broker_whose_clock_differs_from_that_of_another_broker_and_the_node_i
     });
     node.serves().await;
     let reason = reason_of_owner(&harness.beside(1), clocks).await;
-    assert!(!reason.suspects_this_node(), "{reason}");
+    assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
     let named = "broker 100 agrees with this machine, so the clock of broker 101 must be set";
     assert!(reason.contains(named), "no {named:?} in: {reason}");
 }
@@ -77,5 +77,8 @@ async fn a_broker_whose_clock_differs_from_that_of_another_broker_and_the_node_i
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_clock_no_broker_confirms_may_be_wrong_itself() {
     let reason = reason_of_owner(&Harness::new().beside(1), BrokerClocks::default()).await;
-    assert!(reason.suspects_this_node(), "{reason}");
+    assert!(
+        reason.suspects_this_node(),
+        "does not suspect this node: {reason}"
+    );
 }

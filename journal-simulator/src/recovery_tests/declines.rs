@@ -110,7 +110,7 @@ async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record()
             panic!("{status:?}");
         };
         assert!(reason.contains(expected), "no {expected:?} in: {reason}");
-        assert!(!reason.suspects_this_node(), "{reason}");
+        assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
         assert!(!has_appended, "it announced itself: {reason}");
     }
 }
@@ -126,7 +126,10 @@ async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
     let Status::Declined { reason, .. } = &status else {
         panic!("{status:?}");
     };
-    assert!(reason.suspects_this_node(), "{reason}");
+    assert!(
+        reason.suspects_this_node(),
+        "does not suspect this node: {reason}"
+    );
     assert_eq!(harness.environment.broker.end(), 0);
 }
 

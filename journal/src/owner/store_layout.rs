@@ -353,7 +353,10 @@ mod tests {
         add_ids(&store, log_time, &mut filter).await.unwrap();
         for write in 0..writes {
             for id in [id(write, 0), id(write, 1)] {
-                assert!(filter.may_contain(CommandId(id)), "{id:?}");
+                assert!(
+                    filter.may_contain(CommandId(id)),
+                    "the filter has no {id:?}"
+                );
             }
         }
     }

@@ -280,7 +280,7 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
     let reasons: Vec<&String> = readers.iter().map(|reader| &reader.halted[&1]).collect();
     assert!(
         reasons.iter().all(|reason| *reason == reasons[0]),
-        "{reasons:?}"
+        "not all the same: {reasons:?}"
     );
     assert!(
         reasons[0].contains("journal.probe/1"),
@@ -310,10 +310,12 @@ async fn the_shared_reader_ends_with_its_last_subscription_and_starts_again() {
         let mut reader = Reader::new(&shared, starts());
         reader.reaches_the_end_of(&log).await;
         reader.joins().await;
-        assert!(shared.status().is_running);
+        let status = shared.status();
+        assert!(status.is_running, "not running: {status:?}");
         drop(reader);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!shared.status().is_running);
+        let status = shared.status();
+        assert!(!status.is_running, "still running: {status:?}");
         assert_eq!(log.open_streams(), 0);
     }
 }

@@ -251,7 +251,7 @@ mod tests {
                 panic!("{code:?}: {received:?}");
             };
             assert_eq!(offsets, &[4, 5], "{code:?}");
-            assert!(!error.is_transient(), "{error}");
+            assert!(!error.is_transient(), "transient: {error}");
         }
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let [Err(error), Ok(first), Ok(second)] = &received[..] else {
             panic!("{received:?}");
         };
-        assert!(error.is_transient(), "{error}");
+        assert!(error.is_transient(), "not transient: {error}");
         assert_eq!((&first[..], &second[..]), (&[4][..], &[5][..]));
     }
 
@@ -289,7 +289,7 @@ mod tests {
             let [Err(error), Ok(offsets)] = &received[..] else {
                 panic!("{code:?}: {received:?}");
             };
-            assert!(error.is_transient(), "{error}");
+            assert!(error.is_transient(), "not transient: {error}");
             assert_eq!(offsets, &[4], "{code:?}");
         }
     }

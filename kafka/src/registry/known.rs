@@ -355,7 +355,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let refused = SchemaTable::read(&path).unwrap_err();
             // The operator may act while the node runs.
-            assert!(refused.is_transient(), "{refused}");
+            assert!(refused.is_transient(), "not transient: {refused}");
             let (text, part) = (refused.to_string(), "or delete it");
             assert!(text.contains(part), "no {part:?} in: {text}");
         }
@@ -425,7 +425,7 @@ mod tests {
                 refused.to_string().contains("has not answered"),
                 "no \"has not answered\" in: {refused}"
             );
-            assert!(refused.is_transient(), "{refused}");
+            assert!(refused.is_transient(), "not transient: {refused}");
         }
         assert_eq!(DISK.accesses.load(Ordering::Relaxed), 1);
         DISK.answer();
@@ -493,8 +493,8 @@ mod tests {
             (time("micros"), time("millis")),
             (amount(2), amount(3)),
         ] {
-            assert!(differs(&known, &found), "{known} {found}");
-            assert!(!differs(&known, &known), "{known}");
+            assert!(differs(&known, &found), "no difference: {known} {found}");
+            assert!(!differs(&known, &known), "differs from itself: {known}");
         }
     }
 }

@@ -252,11 +252,7 @@ pub async fn clients_in_another_language_read_both_forms(deployment: &Deployment
     let found = deployment.python("live.py", &arguments).await?;
     let found: Value = serde_json::from_str(&found)?;
     for form in ["sse", "websocket"] {
-        ensure!(
-            found[form] == json!(expected),
-            "{form}: {} instead of {expected:?}",
-            found[form]
-        );
+        expect_eq(form, &found[form], &json!(expected))?;
     }
     Ok(())
 }

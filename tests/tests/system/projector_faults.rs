@@ -315,7 +315,10 @@ async fn has_opened_partitions(projector: &Node) -> Result<()> {
 
 pub async fn end_import(importer: Importer) -> Result<()> {
     let (status, error) = importer.end(IMPORT_TIMEOUT).await?;
-    ensure!(status.success(), "the import ended with {status}: {error}");
+    ensure!(
+        status.success(),
+        "the import ended with {status} instead of 0: {error}"
+    );
     Ok(())
 }
 

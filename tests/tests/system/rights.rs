@@ -215,6 +215,9 @@ async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Resu
     input.write_all(rights.to_string().as_bytes()).await?;
     drop(input);
     let ended = timeout(GRANT_TIMEOUT, program.wait()).await??;
-    ensure!(ended.success(), "rights.py {change}: {ended}");
+    ensure!(
+        ended.success(),
+        "rights.py {change} ended with {ended} instead of 0"
+    );
     Ok(())
 }

@@ -38,7 +38,7 @@ async fn stops_no_reader(deployment: &Deployment, end: End) -> Result<()> {
     compares_its_logs(deployment, &mut node).await?;
     // The owners' state stores are ahead of the transaction's beginning.
     let (ended, _) = node.terminate(READY_TIMEOUT).await?;
-    ensure!(ended.success(), "the node ended with {ended}");
+    ensure!(ended.success(), "the node ended with {ended} instead of 0");
     let mut node = deployment.serve().await?;
     sell(&node, "after a take-over").await?;
     node.caught_up().await?;

@@ -59,7 +59,7 @@ fn there_is_no_room_after_too_many_commands_or_bytes() {
     take_over(&mut core, &mut log, 1);
     let most = u32::try_from(UNANSWERED_MAX).unwrap();
     for number in 1..=most {
-        assert!(core.has_room(UNANSWERED_MAX), "{number}");
+        assert!(core.has_room(UNANSWERED_MAX), "no room for {number}");
         submit(&mut core, number, about(&format!("note_{number}"), number));
     }
     assert!(!core.has_room(UNANSWERED_MAX));

@@ -177,7 +177,10 @@ async fn the_write_after_a_failed_one_includes_its_changes() {
     submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     drop(first.save().unwrap());
-    assert!(first.save().is_none(), "one write at a time");
+    assert!(
+        first.save().is_none(),
+        "a second write, but one at a time is allowed"
+    );
     first.finish_save(false);
     assert_eq!(first.unsaved(), 1);
     submit(&mut first, 2, request(2, Origin::Keyed, "bad"));

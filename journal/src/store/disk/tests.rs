@@ -200,7 +200,8 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
         .await
         .unwrap();
     given_up.abort();
-    assert!(given_up.await.unwrap_err().is_cancelled());
+    let ended = given_up.await.unwrap_err();
+    assert!(ended.is_cancelled(), "not cancelled: {ended:?}");
     let early = store.clone().stamp().await.unwrap_err();
     assert!(
         matches!(early, StoreError::Unavailable { .. }),

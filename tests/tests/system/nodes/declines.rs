@@ -239,7 +239,10 @@ async fn sell(node: &Node, numbers: std::ops::Range<usize>) -> Result<()> {
 async fn stop(nodes: Vec<Node>) -> Result<()> {
     for mut node in nodes {
         let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
-        ensure!(status.success(), "it ended with {status} after {time:?}");
+        ensure!(
+            status.success(),
+            "it ended with {status} instead of 0 after {time:?}"
+        );
     }
     Ok(())
 }
