@@ -95,6 +95,8 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, lost_registry: [
         no_schema_is_registered_while_the_registry_lacks_ids_of_the_log,
+        a_node_without_its_state_directory_finds_lost_ids_in_the_log,
+        the_audit_reports_ids_of_the_log_that_the_registry_lacks,
         another_schema_under_a_known_id_is_reported_and_not_used,
         schemas_restore_registers_lost_schemas_under_their_old_ids,
         schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log,
@@ -160,11 +162,14 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
     ]));
     tests.extend(own!(runner, view_faults: [
-        a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,
+        an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
+        a_read_only_database_is_named_and_the_view_continues_once_it_is_writable,
     ]));
     tests.extend(own!(runner, parked_events: [
         an_event_that_a_view_refuses_parks_only_its_order,
-        answers_metrics_and_reconcile_say_that_an_order_is_parked,
+        metrics_count_the_events_of_a_parked_order,
+        answers_without_a_parked_order_say_that_it_is_parked,
+        reconcile_says_that_an_order_is_parked,
         a_retry_applies_a_parked_order_once_the_view_accepts_it,
         a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,

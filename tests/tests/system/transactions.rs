@@ -1,11 +1,13 @@
 //! Another program's transaction on a partition of a journal: while it is open and after its end, owners and
 //! readers continue as before, and every reader finds the same records.
 
-use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use system_tests::{
-    Deployment, Node, OpenTransaction, Poll, audit_log, node::READY_TIMEOUT, transaction::End,
+    Deployment, Node, OpenTransaction, Poll, audit_log,
+    node::READY_TIMEOUT,
+    sale::{SALES, sell},
+    transaction::End,
     until,
 };
 
