@@ -64,6 +64,7 @@ async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (St
     let first = harness.start(0, Arc::new(Memory::default()));
     harness.set(&first, B, 1, 0).await;
     harness.set(&first, B, 2, 1).await;
+    // Time is virtual in these tests. No event marks the owner's last proof, or that an owner will not append.
     tokio::time::sleep(LONG_ENOUGH).await;
     let published = publish(first.handle.proved_record().unwrap());
     first.stop().await;
@@ -121,6 +122,7 @@ async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
     let node = harness.start_with(0, Arc::new(Memory::default()), |settings| {
         settings.objection = Arc::new(|| Some("another hash key".into()));
     });
+    // In this virtual time, an owner without an objection would announce itself.
     tokio::time::sleep(LONG_ENOUGH).await;
     let status = node.handle.status().borrow().clone();
     let Status::Declined { reason, .. } = &status else {
