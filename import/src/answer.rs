@@ -188,7 +188,7 @@ mod tests {
         let is_refusal = |json: &str| match outcome(json) {
             Outcome::Refused { .. } => true,
             Outcome::Failed { .. } => false,
-            outcome => panic!("{outcome:?}"),
+            outcome => panic!("{outcome:?} instead of Refused or Failed"),
         };
         for refused in [
             r#"{"line":1,"status":404,"code":"PRODUCT_NOT_FOUND","version":0}"#,

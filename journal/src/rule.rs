@@ -356,7 +356,7 @@ mod tests {
         let mut rule = Rule::new("journal.probe", 3);
         let reason = match rule.judge(7, None, None) {
             Ok(Verdict::Void(reason)) => reason,
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of Void"),
         };
         assert_eq!(reason.to_string(), "key is null");
         let alarm = rule.judge(7, None, None).unwrap_err();

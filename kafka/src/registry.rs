@@ -303,7 +303,7 @@ mod tests {
         for _ in 0..2 {
             let refused = restarted.schema(7).await.unwrap_err();
             let RegistryError::LostData { faults, .. } = &refused else {
-                panic!("{refused}")
+                panic!("{refused:?} instead of LostData")
             };
             assert!(
                 matches!(faults[..], [SchemaFault::Other { id: 7, .. }]),

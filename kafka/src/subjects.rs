@@ -333,7 +333,7 @@ mod tests {
         let lost = subjects(&registry).check_held(&held).await.unwrap_err();
         assert!(lost.is_transient(), "not transient: {lost}");
         let RegistryError::LostData { faults, .. } = lost else {
-            panic!("{lost}")
+            panic!("{lost:?} instead of LostData")
         };
         let subject = SUBJECT.to_owned();
         let expected = [

@@ -37,7 +37,7 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
                     "\"fenced\" at the start of: {reason}"
                 );
             }
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of Serving, TakingOver or Declined"),
         }
     }
     harness.set(&node, B, 2, 1).await;
@@ -57,7 +57,7 @@ async fn reason_of_owner(skewed: &Harness, clocks: BrokerClocks) -> Reason {
     .await;
     match &*node.handle.status().borrow() {
         Status::Declined { reason, .. } => reason.clone(),
-        other => panic!("{other:?}"),
+        other => panic!("{other:?} instead of Declined"),
     }
 }
 

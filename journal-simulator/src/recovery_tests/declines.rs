@@ -108,7 +108,7 @@ async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record()
     for (expected, change) in changes {
         let (status, has_appended) = status_after(change).await;
         let Status::Declined { reason, .. } = &status else {
-            panic!("{status:?}");
+            panic!("{status:?} instead of Declined");
         };
         assert!(reason.contains(expected), "no {expected:?} in: {reason}");
         assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
@@ -126,7 +126,7 @@ async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
     tokio::time::sleep(LONG_ENOUGH).await;
     let status = node.handle.status().borrow().clone();
     let Status::Declined { reason, .. } = &status else {
-        panic!("{status:?}");
+        panic!("{status:?} instead of Declined");
     };
     assert!(
         reason.suspects_this_node(),

@@ -175,7 +175,7 @@ async fn subscribers_get_the_same_commits_in_memory() {
     for reader in &mut readers {
         match reader.subscription.next().await.unwrap() {
             Update::Batch(batch) => commits.push(batch.commits),
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of a batch"),
         }
     }
     assert!(std::ptr::eq(

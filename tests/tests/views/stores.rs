@@ -303,7 +303,7 @@ async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
         .unwrap();
     let applied = apply_batch(&store, &batch(1, 2, vec![priced(1, "A", 3, 1)])).await;
     let Err(StoreError::Fold(error)) = applied else {
-        panic!("{applied:?}");
+        panic!("{applied:?} instead of an error of the fold");
     };
     let gap = FoldError::Gap {
         key: "A".into(),

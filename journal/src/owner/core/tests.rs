@@ -392,7 +392,7 @@ fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
     let (mut core, log) = refused_twice(BrokerRule::Access);
     let refusal = core.take_replies().remove(0).1.unwrap_err();
     let Refusal::Forbidden(reason) = refusal else {
-        panic!("{refusal:?}");
+        panic!("{refusal:?} instead of Forbidden");
     };
     assert!(
         reason.contains("no such right"),

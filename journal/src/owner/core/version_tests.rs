@@ -77,7 +77,7 @@ fn announcements_of_the_second_release_are_valid_for_the_first_release_only() {
     let (verdict, _) = judged::<Announces, CorrectProtocol>();
     let breach = match verdict {
         Err(Alarm::ChainBroken { breach, .. }) => breach,
-        other => panic!("{other:?}"),
+        other => panic!("{other:?} instead of ChainBroken"),
     };
     let expected = (RULE_VERSION_KNOWN, NEXT);
     assert!(

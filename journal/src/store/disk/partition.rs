@@ -368,7 +368,7 @@ mod tests {
             other.clone().clear().await.err(),
         ] {
             let Some(StoreError::Unavailable { reason, .. }) = error else {
-                panic!("{error:?}");
+                panic!("{error:?} instead of Unavailable");
             };
             assert!(
                 reason.starts_with("no answer from the disk within"),
