@@ -327,7 +327,7 @@ mod tests {
             );
             for accepted in [Some("other"), None] {
                 let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, accepted).await;
-                assert!(read.is_ok(), "{accepted:?}: {read:?}");
+                assert!(read.is_ok(), "an error from {accepted:?}: {read:?}");
             }
         }
     }
