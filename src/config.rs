@@ -133,6 +133,9 @@ mod tests {
         };
         check("127.0.0.1:8080").unwrap();
         let error = check("127.0.0.1:0").unwrap_err().to_string();
-        assert!(error.contains("http.listen is 127.0.0.1:0"), "{error}");
+        assert!(
+            error.contains("http.listen is 127.0.0.1:0"),
+            "no \"http.listen is 127.0.0.1:0\" in: {error}"
+        );
     }
 }

@@ -106,6 +106,7 @@ mod tests {
             // One id per second of log time, so a day holds 86,400.
             ids.insert(id, "KEYED", Timestamp(number * 1_000_000), number);
         }
-        assert!(ids.decided.len() <= 2 * 86_400, "{}", ids.decided.len());
+        let (kept, bound) = (ids.decided.len(), 2 * 86_400);
+        assert!(kept <= bound, "{kept} ids instead of at most {bound}");
     }
 }

@@ -275,11 +275,11 @@ mod tests {
             event("SaleImported", "1", "GBP", 1, i64::MAX),
             event("SaleImported", "2", "GBP", 1, 1),
         ];
-        assert!(totals(all, &events).is_err());
+        totals(all, &events).unwrap_err();
         let bare = Event {
             name: "SaleImported".into(),
             fields: Vec::new(),
         };
-        assert!(totals(all, &[bare]).is_err());
+        totals(all, &[bare]).unwrap_err();
     }
 }

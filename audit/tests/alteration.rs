@@ -87,7 +87,11 @@ fn each_altered_byte_of_a_copy_is_found_and_its_record_named() {
         let is_named = report.findings().any(|finding| {
             finding.problem.name() == "record_altered" && finding.offset == Some(offset)
         });
-        assert!(is_named, "{what}\n{}", text(&report));
+        assert!(
+            is_named,
+            "{what}: no record_altered at offset {offset} in:\n{}",
+            text(&report)
+        );
     });
 }
 
@@ -97,8 +101,16 @@ fn each_altered_byte_is_found_and_named_even_if_the_check_is_recomputed() {
     for_each_altered_byte(&journal.records, |offset, what, altered| {
         let altered = with_new_checks(altered);
         let report = verify(&copy_altered(&journal.records, &altered));
-        assert!(names(&report, offset), "{what}\n{}", text(&report));
-        assert!(problems(&report).contains(&"copy_differs"), "{what}");
+        assert!(
+            names(&report, offset),
+            "{what}: offset {offset} is not named in:\n{}",
+            text(&report)
+        );
+        let problems = problems(&report);
+        assert!(
+            problems.contains(&"copy_differs"),
+            "{what}: no copy_differs in {problems:?}"
+        );
     });
 }
 
@@ -111,7 +123,11 @@ fn the_rule_alone_finds_each_altered_byte_except_in_the_last_record() {
         let report = verify(&copy(altered));
         if offset != last {
             assert_ne!(report.findings_total(), 0, "{what}");
-            assert!(names(&report, offset), "{what}\n{}", text(&report));
+            assert!(
+                names(&report, offset),
+                "{what}: offset {offset} is not named in:\n{}",
+                text(&report)
+            );
         }
     });
 }
@@ -140,13 +156,22 @@ fn the_rule_halts_after_an_announcement_with_any_altered_byte() {
     for_each_altered_byte(&journal.records, |offset, what, altered| {
         if announcements.contains(&offset) {
             let report = verify(&copy(altered));
-            assert!(has_alarm(&report), "{what}\n{}", text(&report));
+            assert!(
+                has_alarm(&report),
+                "{what}: no alarm in:\n{}",
+                text(&report)
+            );
         }
     });
     for offset in announcements {
         let mut altered = journal.records.clone();
         altered.retain(|record| record.offset != offset);
-        assert!(has_alarm(&verify(&copy(&altered))), "{offset} removed");
+        let report = verify(&copy(&altered));
+        assert!(
+            has_alarm(&report),
+            "{offset} removed: no alarm in:\n{}",
+            text(&report)
+        );
     }
 }
 
@@ -181,7 +206,7 @@ fn each_removed_record_is_found() {
         let problems = problems(&report);
         assert!(
             problems.contains(&"copy_differs"),
-            "{}: {problems:?}",
+            "{}: no copy_differs in {problems:?}",
             removed.offset
         );
     }
@@ -194,7 +219,11 @@ fn each_pair_of_swapped_records_is_found() {
         let mut lines_swapped = journal.records.clone();
         lines_swapped.swap(index - 1, index);
         let report = verify(&copy_altered(&journal.records, &lines_swapped));
-        assert!(has_alarm(&report), "{index}");
+        assert!(
+            has_alarm(&report),
+            "{index}: no alarm in:\n{}",
+            text(&report)
+        );
 
         let mut contents_swapped = lines_swapped;
         contents_swapped[index - 1].offset -= 1;
@@ -204,7 +233,11 @@ fn each_pair_of_swapped_records_is_found() {
             continue; // A duplicate next to its original.
         }
         let report = verify(&copy_altered(&journal.records, &contents_swapped));
-        assert!(problems(&report).contains(&"copy_differs"), "{index}");
+        let problems = problems(&report);
+        assert!(
+            problems.contains(&"copy_differs"),
+            "{index}: no copy_differs in {problems:?}"
+        );
     }
 }
 
@@ -228,7 +261,11 @@ fn each_added_record_of_the_current_term_is_found() {
             }
             let report = verify(&copy_altered(&original.records, &journal.records));
             let case = format!("position {position}, seq ahead by {seq_ahead}");
-            assert!(problems(&report).contains(&"copy_differs"), "{case}");
+            let problems = problems(&report);
+            assert!(
+                problems.contains(&"copy_differs"),
+                "{case}: no copy_differs in {problems:?}"
+            );
         }
     }
 }
@@ -240,9 +277,10 @@ fn a_copy_without_its_end_lines_is_truncated() {
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     for kept in 1..lines.len() {
         let report = verify(&lines[..kept].concat());
+        let problems = problems(&report);
         assert!(
-            problems(&report).contains(&"truncated_copy"),
-            "{kept} lines"
+            problems.contains(&"truncated_copy"),
+            "{kept} lines: no truncated_copy in {problems:?}"
         );
     }
     let cut_in_a_line = &whole[..whole.len() - 10];
@@ -281,7 +319,7 @@ fn each_altered_byte_of_the_file_is_found_unless_the_lines_parse_the_same() {
             let parses_the_same = parsed(&altered) == parsed(&whole);
             assert!(
                 report.findings_total() > 0 || parses_the_same,
-                "byte {at} ^ {mask:#04x}"
+                "byte {at} ^ {mask:#04x}: other lines, but no finding"
             );
         }
     }
@@ -314,12 +352,10 @@ fn unexpected_lines_are_found() {
 #[test]
 fn a_file_that_is_not_a_copy_is_an_error() {
     for text in ["", "hello\n", "{\"topic\":\"journal.orders\"}\n"] {
-        assert!(
-            audit::verify::verify_copy(text.as_bytes(), &[]).is_err(),
-            "{text}"
-        );
+        let verified = audit::verify::verify_copy(text.as_bytes(), &[]);
+        assert!(verified.is_err(), "no error from {text:?}: {verified:?}");
     }
     let huge = "{\"format\":\"daybook-log-copy\",\"version\":1,\
                 \"topics\":[{\"topic\":\"journal.orders\",\"partitions\":2000000000}]}\n";
-    assert!(audit::verify::verify_copy(huge.as_bytes(), &[]).is_err());
+    audit::verify::verify_copy(huge.as_bytes(), &[]).unwrap_err();
 }

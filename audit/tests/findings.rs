@@ -254,9 +254,12 @@ fn a_broken_chain_names_all_records_that_may_have_been_altered() {
     let text = text(&report);
     assert!(
         text.contains("the record, or a valid record from offset 1 on, was altered"),
-        "{text}"
+        "no \"the record, or a valid record from offset 1 on, was altered\" in: {text}"
     );
-    assert!(text.contains("not judged 2"), "{text}");
+    assert!(
+        text.contains("not judged 2"),
+        "no \"not judged 2\" in: {text}"
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn lines(copy: &str) -> Result<Vec<Line>, String> {
 /// Exports the records and schemas of a copy a second time. Header, checks and end lines are computed.
 fn exported_again(lines: &[Line]) -> String {
     let Some(Line::Header(header)) = lines.first() else {
-        panic!("no header");
+        panic!("{:?} instead of a header", lines.first());
     };
     let mut writer = CopyWriter::new(Vec::new(), header.topics.clone()).unwrap();
     let mut partition_end = None;
@@ -89,7 +89,7 @@ fn exported_again(lines: &[Line]) -> String {
                     .end(&partition_end.take().unwrap_or_else(empty))
                     .unwrap();
             }
-            Line::Header(_) => panic!("a second header"),
+            Line::Header(_) => panic!("a second header: {line:?}"),
         }
     }
     String::from_utf8(writer.into_inner()).unwrap()

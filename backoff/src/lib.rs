@@ -93,8 +93,15 @@ mod tests {
             let wait = backoff.wait();
             // The `backon` crate computes with 32-bit floats.
             let tolerance = Duration::from_micros(1);
-            assert!(wait + tolerance >= base, "{attempt}: {wait:?} < {base:?}");
-            assert!(wait <= base * 2 + tolerance, "{attempt}: {wait:?}");
+            assert!(
+                wait + tolerance >= base,
+                "{attempt}: {wait:?} instead of at least {base:?}"
+            );
+            let bound = base * 2;
+            assert!(
+                wait <= bound + tolerance,
+                "{attempt}: {wait:?} instead of at most {bound:?}"
+            );
         }
     }
 }

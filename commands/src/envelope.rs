@@ -231,7 +231,7 @@ mod tests {
         let error = serde_json::from_str::<CommandBody>(line).unwrap_err();
         assert!(
             error.to_string().contains("unknown command \"NoSuch\""),
-            "{error}"
+            "no \"unknown command \"NoSuch\"\" in: {error}"
         );
     }
 }

@@ -327,7 +327,10 @@ mod tests {
                 Ok(amount)
             );
             let beyond = money(amount + amount.signum()).unwrap_err();
-            assert!(beyond.contains("amount: must be between"), "{beyond}");
+            assert!(
+                beyond.contains("amount: must be between"),
+                "no \"amount: must be between\" in: {beyond}"
+            );
         }
         let hash = |amount| {
             Hasher::new([7; 32])
@@ -341,12 +344,8 @@ mod tests {
     fn a_list_is_bounded() {
         let read = |value: Value| serde_json::from_value::<AtMost<2, i64>>(value);
         assert_eq!(read(json!([1, 2])).unwrap().as_slice(), [1, 2]);
-        assert!(
-            read(json!([1, 2, 3]))
-                .unwrap_err()
-                .to_string()
-                .contains("at most 2")
-        );
+        let error = read(json!([1, 2, 3])).unwrap_err().to_string();
+        assert!(error.contains("at most 2"), "no \"at most 2\" in: {error}");
     }
 
     #[test]
@@ -364,8 +363,10 @@ mod tests {
             "..",
             &"x".repeat(NAME_CHARS_MAX + 1),
         ] {
-            assert!(Id::parse_path("id", bad).is_err(), "{bad:?}");
-            assert!(serde_json::from_value::<Id>(json!(bad)).is_err(), "{bad:?}");
+            let parsed = Id::parse_path("id", bad);
+            assert!(parsed.is_err(), "no error from {bad:?}: {parsed:?}");
+            let read = serde_json::from_value::<Id>(json!(bad));
+            assert!(read.is_err(), "no error from {bad:?}: {read:?}");
         }
     }
 
@@ -384,17 +385,24 @@ mod tests {
         );
         for blank in [" ", "\u{a0}\n"] {
             let error = read(blank).unwrap_err().to_string();
-            assert!(error.contains("must not be empty"), "{blank:?}: {error}");
+            assert!(
+                error.contains("must not be empty"),
+                "{blank:?}: no \"must not be empty\" in: {error}"
+            );
         }
         let inner = read("A\nB").unwrap_err().to_string();
-        assert!(inner.contains("control character"), "{inner}");
+        assert!(
+            inner.contains("control character"),
+            "no \"control character\" in: {inner}"
+        );
     }
 
     #[test]
     fn an_imported_time_is_from_1970_on_and_before_9999() {
         let read = |text: &str| serde_json::from_value::<Time>(json!(text));
         for good in ["1970-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"] {
-            assert!(read(good).is_ok(), "{good}");
+            let time = read(good);
+            assert!(time.is_ok(), "an error from {good}: {time:?}");
         }
         for bad in [
             "1969-12-31T23:59:59.999999Z",
@@ -403,7 +411,10 @@ mod tests {
             "9998-12-31T23:59:59-01:00",
         ] {
             let error = read(bad).unwrap_err().to_string();
-            assert!(error.contains("must be from 1970 on"), "{bad}: {error}");
+            assert!(
+                error.contains("must be from 1970 on"),
+                "{bad}: no \"must be from 1970 on\" in: {error}"
+            );
         }
         assert_eq!(TIME_END, Timestamp::parse("9999-01-01T00:00:00Z").unwrap());
     }

@@ -188,7 +188,7 @@ mod tests {
         let is_refusal = |json: &str| match outcome(json) {
             Outcome::Refused { .. } => true,
             Outcome::Failed { .. } => false,
-            outcome => panic!("{outcome:?}"),
+            outcome => panic!("{outcome:?} instead of Refused or Failed"),
         };
         for refused in [
             r#"{"line":1,"status":404,"code":"PRODUCT_NOT_FOUND","version":0}"#,
@@ -198,7 +198,7 @@ mod tests {
             r#"{"line":1,"status":422,"code":"FIELD_INVALID","field":"lines[3].sku"}"#,
             r#"{"line":1,"status":422,"code":"IDEMPOTENCY_KEY_REUSED"}"#,
         ] {
-            assert!(is_refusal(refused), "{refused}");
+            assert!(is_refusal(refused), "not a refusal: {refused}");
         }
         for failed in [
             r#"{"line":1,"status":403,"code":"JOURNAL_FORBIDDEN"}"#,
@@ -210,7 +210,7 @@ mod tests {
             r#"{"line":1,"status":500,"code":"COMMIT_UNENCODABLE"}"#,
             r#"{"line":1,"status":503,"code":"BUSY"}"#,
         ] {
-            assert!(!is_refusal(failed), "{failed}");
+            assert!(!is_refusal(failed), "a refusal: {failed}");
         }
     }
 

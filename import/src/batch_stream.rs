@@ -362,7 +362,7 @@ mod tests {
         let count = 10 * UNANSWERED_MAX as u64;
         let commands = (1..=count).map(|number| command(number, 4_000)).collect();
         let (answered, error) = send(Behaviour::Accept, Duration::from_secs(30), commands).await;
-        assert!(error.is_none(), "{error:?}");
+        assert!(error.is_none(), "{error:?} instead of no error");
         assert_eq!(answered.len() as u64, count);
         for (number, next) in (1..).zip(answered) {
             let expected = Answered {
@@ -378,7 +378,7 @@ mod tests {
     async fn a_command_that_is_too_long_is_refused_without_being_sent() {
         let commands = vec![command(1, 0), command(2, COMMAND_BYTES_MAX), command(3, 0)];
         let (answered, error) = send(Behaviour::Accept, Duration::from_secs(30), commands).await;
-        assert!(error.is_none(), "{error:?}");
+        assert!(error.is_none(), "{error:?} instead of no error");
         let outcomes: Vec<_> = answered.into_iter().map(|one| one.outcome).collect();
         let too_long = Outcome::Refused {
             code: COMMAND_TOO_LONG.to_owned(),
@@ -405,7 +405,10 @@ mod tests {
         let incomplete = "{\"line\":10,\"status\":201}";
         let (answered, error) = error_of(Behaviour::SendAfter(9, incomplete)).await;
         assert_eq!(answered, 9);
-        assert!(error.contains("after 9 of 10 invoices"), "{error}");
+        assert!(
+            error.contains("after 9 of 10 invoices"),
+            "no \"after 9 of 10 invoices\" in: {error}"
+        );
     }
 
     #[tokio::test]
@@ -422,11 +425,20 @@ mod tests {
     async fn a_stalled_service_is_an_error() {
         let (answered, error) = error_of(Behaviour::StallAfter(3)).await;
         assert_eq!(answered, 3);
-        assert!(error.starts_with("the service has stalled"), "{error}");
-        assert!(error.contains("after 3 of 10 invoices"), "{error}");
+        assert!(
+            error.starts_with("the service has stalled"),
+            "no \"the service has stalled\" at the start of: {error}"
+        );
+        assert!(
+            error.contains("after 3 of 10 invoices"),
+            "no \"after 3 of 10 invoices\" in: {error}"
+        );
         let (answered, error) = error_of(Behaviour::StallAfter(0)).await;
         assert_eq!(answered, 0);
-        assert!(error.contains("after 0 of 10 invoices"), "{error}");
+        assert!(
+            error.contains("after 0 of 10 invoices"),
+            "no \"after 0 of 10 invoices\" in: {error}"
+        );
     }
 
     #[tokio::test]
@@ -434,7 +446,10 @@ mod tests {
         let other = "{\"line\":7,\"status\":201}\n";
         let (answered, error) = error_of(Behaviour::SendAfter(2, other)).await;
         assert_eq!(answered, 2);
-        assert!(error.contains("answered line 7"), "{error}");
+        assert!(
+            error.contains("answered line 7"),
+            "no \"answered line 7\" in: {error}"
+        );
 
         let (answered, error) = error_of(Behaviour::SendAfter(2, "what?\n")).await;
         assert_eq!(answered, 2);
@@ -444,6 +459,9 @@ mod tests {
         let surplus = "{\"line\":10,\"status\":201}\n{\"line\":11,\"status\":201}\n";
         let (answered, error) = error_of(Behaviour::SendAfter(9, surplus)).await;
         assert_eq!(answered, 10);
-        assert!(error.contains("answered line 11"), "{error}");
+        assert!(
+            error.contains("answered line 11"),
+            "no \"answered line 11\" in: {error}"
+        );
     }
 }

@@ -226,7 +226,10 @@ mod tests {
             "http://",
         ] {
             let error = Client::new(url, TIMEOUTS).err();
-            assert!(matches!(error, Some(Error::Url { .. })), "{url}: {error:?}");
+            assert!(
+                matches!(error, Some(Error::Url { .. })),
+                "{url}: {error:?} instead of Some(Error::Url)"
+            );
         }
         let client = Client::new("http://host:1/folder/", TIMEOUTS).unwrap();
         let url = client.url(READY_PATH);
@@ -254,7 +257,10 @@ mod tests {
         let url = format!("http://{}", socket.local_addr().unwrap());
         let client = Client::new(&url, TIMEOUTS).unwrap();
         let error = client.wait_until_ready().await.unwrap_err();
-        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert!(
+            matches!(error, Error::Unreachable { .. }),
+            "{error:?} instead of Error::Unreachable"
+        );
     }
 
     #[tokio::test]
@@ -263,7 +269,7 @@ mod tests {
         let client = Client::new(service.url(), TIMEOUTS).unwrap();
         let error = client.wait_until_ready().await.unwrap_err().to_string();
         for part in ["503", "STARTING"] {
-            assert!(error.contains(part), "{part}: {error}");
+            assert!(error.contains(part), "no {part:?} in: {error}");
         }
     }
 
@@ -279,7 +285,7 @@ mod tests {
         let opened = client.send("invoices", vec![command].into_iter()).await;
         let error = opened.err().unwrap().to_string();
         for part in ["refused the invoices: 503", "NO_JOURNAL"] {
-            assert!(error.contains(part), "{part}: {error}");
+            assert!(error.contains(part), "no {part:?} in: {error}");
         }
     }
 }

@@ -259,7 +259,10 @@ mod tests {
             .collect();
         assert_ne!(keys[0], keys[1]);
         for key in keys {
-            assert!(key.starts_with("product/A/"), "{key}");
+            assert!(
+                key.starts_with("product/A/"),
+                "no \"product/A/\" at the start of: {key}"
+            );
         }
     }
 

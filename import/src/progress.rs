@@ -116,6 +116,9 @@ mod tests {
         let mut progress = Progress::start(Mode::Silent, "invoices", 25_900);
         progress.advance();
         let line = progress.line();
-        assert!(line.starts_with("invoices: 1 of 25,900, "), "{line}");
+        assert!(
+            line.starts_with("invoices: 1 of 25,900, "),
+            "no \"invoices: 1 of 25,900, \" at the start of: {line}"
+        );
     }
 }

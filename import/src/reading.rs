@@ -307,7 +307,7 @@ mod tests {
             let (result, rejected, _) = read_bytes([HEADER, rows].concat().into_bytes());
             let error = result.unwrap_err().to_string();
             for part in ["line 2", "line 3"] {
-                assert!(error.contains(part), "{error}");
+                assert!(error.contains(part), "no {part:?} in: {error}");
             }
             assert_eq!(rejected, 0);
         }
@@ -347,7 +347,7 @@ mod tests {
             let (result, ..) = read_bytes(format!("{header}{valid}{row}").into_bytes());
             assert!(
                 matches!(result, Err(Error::InvoiceUnknown { line: 3, .. })),
-                "{malformed}: {result:?}"
+                "{malformed}: {result:?} instead of Err(Error::InvoiceUnknown {{ line: 3, .. }})"
             );
         }
     }
@@ -355,14 +355,17 @@ mod tests {
     #[test]
     fn a_file_without_the_header_is_an_error() {
         let result = read_bytes(vec![]).0;
-        assert!(matches!(result, Err(Error::Empty)), "{result:?}");
+        assert!(
+            matches!(result, Err(Error::Empty)),
+            "{result:?} instead of Err(Error::Empty)"
+        );
         let result = read_bytes(b"a,b\n1,2\n".to_vec()).0;
         assert!(
             matches!(
                 result,
                 Err(Error::Header(HeaderError::MissingColumn { .. }))
             ),
-            "{result:?}"
+            "{result:?} instead of Err(Error::Header(HeaderError::MissingColumn))"
         );
         let (dataset, rejected, _) = read_bytes(HEADER.as_bytes().to_vec());
         assert_eq!((dataset.unwrap().lines, rejected), (0, 0));
@@ -377,7 +380,11 @@ mod tests {
         let (dataset, rejected, written) = read_bytes(format!("{HEADER}{row}").into_bytes());
         assert_eq!((dataset.unwrap().lines, rejected), (0, 1));
         let length = written.len();
-        assert!(length < ROW_BYTES_MAX + 500, "{length} bytes");
+        let bound = ROW_BYTES_MAX + 500;
+        assert!(
+            length < bound,
+            "{length} bytes instead of less than {bound}"
+        );
     }
 
     fn shipped() -> Rows {
@@ -461,7 +468,7 @@ mod tests {
                 // The invoice number is the first column, so the fault is in it.
                 Err(Error::InvoiceUnknown { line, .. }) => {
                     let row = &rows[usize::try_from(line).unwrap() - 2];
-                    prop_assert!(row.starts_with(b"\""), "{row:?}");
+                    prop_assert!(row.starts_with(b"\""), "no quote at the start of {row:?}");
                 }
                 Err(error) => prop_assert!(false, "{error}"),
             }
@@ -472,7 +479,7 @@ mod tests {
             let header = if has_header { HEADER } else { "" };
             let (dataset, ..) = read_bytes([header.as_bytes(), &bytes].concat());
             let is_read = matches!(dataset, Ok(_) | Err(Error::InvoiceUnknown { .. }));
-            prop_assert!(is_read || !has_header, "{dataset:?}");
+            prop_assert!(is_read || !has_header, "{dataset:?} of a file with a header");
         }
     }
 }

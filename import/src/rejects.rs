@@ -113,6 +113,9 @@ mod tests {
             .err()
             .unwrap()
             .to_string();
-        assert!(error.contains("none/x.csv"), "{error}");
+        assert!(
+            error.contains("none/x.csv"),
+            "no \"none/x.csv\" in: {error}"
+        );
     }
 }

@@ -195,14 +195,19 @@ mod tests {
             "seconds",
             "commands_per_second",
         ] {
-            assert!(value[name].is_number(), "{name}: {value}");
+            assert!(value[name].is_number(), "{name} is not a number: {value}");
         }
         for name in ["invoices", "sales", "credit_notes", "lines", "total_minor"] {
-            assert!(value["totals"]["GBP"][name].is_number(), "{name}: {value}");
+            let totals = &value["totals"]["GBP"];
+            assert!(totals[name].is_number(), "{name} is not a number: {totals}");
         }
         assert_eq!(value["invoice_numbers"], serde_json::json!(["1"]));
         for name in ["new", "already", "refused"] {
-            assert!(value["answers"][name].is_number(), "{name}: {value}");
+            let answers = &value["answers"];
+            assert!(
+                answers[name].is_number(),
+                "{name} is not a number: {answers}"
+            );
         }
         assert_eq!(value["conventions"]["dates"], "month-first");
         assert_eq!(value["data_quality"]["zero_prices"], 0);
@@ -223,8 +228,11 @@ mod tests {
             "day-first",
             "customer: whole numbers",
         ] {
-            assert!(text.contains(figure), "{figure}: {text}");
+            assert!(text.contains(figure), "no {figure:?} in: {text}");
         }
-        assert!(text.lines().all(|line| line.len() < 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.len() < 80),
+            "a line of 80 or more characters in:\n{text}"
+        );
     }
 }

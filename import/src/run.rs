@@ -281,7 +281,7 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         let error = error.to_string();
         assert!(
             error.starts_with("the service failed to execute 1 commands"),
-            "{error}"
+            "no \"the service failed to execute 1 commands\" at the start of: {error}"
         );
     }
 
@@ -293,11 +293,14 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         let text = format!("{error:#}");
         assert!(
             text.contains("sales.csv: the file is not Online Retail"),
-            "{text}"
+            "no \"sales.csv: the file is not Online Retail\" in: {text}"
         );
         args.file = folder.path().join("none.csv");
         let text = format!("{:#}", run(args).await.unwrap_err());
-        assert!(text.contains("none.csv: cannot open the file"), "{text}");
+        assert!(
+            text.contains("none.csv: cannot open the file"),
+            "no \"none.csv: cannot open the file\" in: {text}"
+        );
     }
 
     #[tokio::test]
@@ -307,13 +310,19 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         let contradiction = "3,A,cup,1,13/12/2010 8:26,1.00,7,France\n";
         let mut args = args(&folder, service.url(), &format!("{CSV}{contradiction}"));
         let text = format!("{:#}", run(args.clone()).await.unwrap_err());
-        assert!(text.contains("line 5: 13/12/2010 8:26"), "{text}");
+        assert!(
+            text.contains("line 5: 13/12/2010 8:26"),
+            "no \"line 5: 13/12/2010 8:26\" in: {text}"
+        );
         // Without that row no date shows its order.
         args.dates = None;
         std::fs::write(&args.file, CSV).unwrap();
         let text = format!("{:#}", run(args).await.unwrap_err());
-        assert!(text.contains("--dates day-first"), "{text}");
-        assert!(service.keys().is_empty(), "{:?}", service.keys());
+        assert!(
+            text.contains("--dates day-first"),
+            "no \"--dates day-first\" in: {text}"
+        );
+        assert_eq!(service.keys(), [] as [String; 0]);
     }
 
     #[tokio::test]
@@ -322,7 +331,10 @@ C2,B,tea,-1,12/1/2010 8:27,0.50,,Spain
         let mut args = args(&folder, "http://127.0.0.1:1", CSV);
         args.rejects = folder.path().join(".").join("sales.csv");
         let text = run(args.clone()).await.unwrap_err().to_string();
-        assert!(text.contains("would be overwritten"), "{text}");
+        assert!(
+            text.contains("would be overwritten"),
+            "no \"would be overwritten\" in: {text}"
+        );
         assert_eq!(std::fs::read_to_string(&args.file).unwrap(), CSV);
     }
 }

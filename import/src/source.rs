@@ -221,13 +221,13 @@ mod tests {
         let error = loop {
             match rows.next_row() {
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("the end of the file is missing"),
+                Ok(None) => panic!("the end of the rows instead of an error"),
                 Err(error) => break error.to_string(),
             }
         };
         assert!(
             error.starts_with("cannot read the file after line"),
-            "{error}"
+            "no \"cannot read the file after line\" at the start of: {error}"
         );
     }
 

@@ -56,7 +56,9 @@ impl ControlledStore {
         let mut is_waiting = self.is_write_waiting.subscribe();
         let is_waiting = is_waiting.wait_for(|is_waiting| *is_waiting);
         let is_waiting = tokio::time::timeout(LONG_ENOUGH, is_waiting).await;
-        assert!(is_waiting.is_ok(), "the owner wrote nothing");
+        is_waiting
+            .expect("the owner wrote nothing")
+            .expect("the sender lives");
     }
 }
 
@@ -249,7 +251,10 @@ impl TestNode {
     pub async fn does_not_serve_for_long(&self) {
         let mut status = self.handle.status();
         let served = tokio::time::timeout(LONG_ENOUGH, status.wait_for(is_serving)).await;
-        assert!(served.is_err(), "the owner serves");
+        assert!(
+            served.is_err(),
+            "{served:?}, although the owner must not serve"
+        );
     }
 }
 

@@ -66,7 +66,7 @@ async fn records_wait_within_their_term_while_the_producers_queue_is_full() {
     let node = harness.start_with(0, Arc::new(Memory::default()), |_| ());
     harness.set(&node, KEY, 1, 0).await;
     let serving = node.handle.status().borrow().clone();
-    assert!(is_serving(&serving), "{serving:?}");
+    assert!(is_serving(&serving), "{serving:?} instead of Serving");
     let end = harness.environment.broker.end();
     node.link.is_queue_full.store(true, Ordering::Relaxed);
     let answers = [

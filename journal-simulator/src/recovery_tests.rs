@@ -93,9 +93,10 @@ async fn stepping_down(
     every_task_waits().await;
     node.assigned.send_replace(false);
     node.is(Status::SteppingDown).await;
+    let early = answer.try_recv();
     assert!(
-        answer.try_recv().is_err(),
-        "no command is in flight any longer"
+        early.is_err(),
+        "no command is in flight any longer: {early:?}"
     );
     (node, answer)
 }

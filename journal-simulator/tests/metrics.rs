@@ -81,8 +81,18 @@ fn every_metric_of_owners_and_readers_counts() {
     ];
     for name in moved {
         let value = highest.get(name).copied();
-        assert!(value > Some(0.0), "{name}: {value:?}, {highest:?}");
+        assert!(
+            value > Some(0.0),
+            "{name}: {value:?} instead of above 0, {highest:?}"
+        );
     }
     // Every take-over appended an announcement, and every no-op is an append.
-    assert!(highest[names::APPENDS] >= highest[names::TAKEOVERS] + highest[names::NO_OPS]);
+    let (appends, least) = (
+        highest[names::APPENDS],
+        highest[names::TAKEOVERS] + highest[names::NO_OPS],
+    );
+    assert!(
+        appends >= least,
+        "{appends} appends instead of at least {least}"
+    );
 }

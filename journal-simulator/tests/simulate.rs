@@ -22,8 +22,14 @@ fn runs_without_a_violation_exit_with_0() {
     let output = simulate(&["--seed", "7", "--runs", "20"]);
     let last = last_line(&output);
     assert_eq!(output.status.code(), Some(0), "{last}");
-    assert!(last.starts_with("20 runs from seed 7: "), "{last}");
-    assert!(last.ends_with("; 0 violations"), "{last}");
+    assert!(
+        last.starts_with("20 runs from seed 7: "),
+        "no \"20 runs from seed 7: \" at the start of: {last}"
+    );
+    assert!(
+        last.ends_with("; 0 violations"),
+        "no \"; 0 violations\" at the end of: {last}"
+    );
 }
 
 #[test]
@@ -37,7 +43,7 @@ fn a_violation_exits_with_1_and_its_seed_repeats_it() {
     let again = simulate(&[&["--seed", seed], &mutation[..]].concat());
     assert_eq!(again.status.code(), Some(1));
     let again = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.contains(violation), "{violation}: {again}");
+    assert!(again.contains(violation), "no {violation:?} in: {again}");
 }
 
 #[test]
@@ -45,5 +51,8 @@ fn an_unknown_mutation_is_refused_with_the_known_ones() {
     let output = simulate(&["--seed", "0", "--mutation", "nothing"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("answers-on-bare-delivery"), "{text}");
+    assert!(
+        text.contains("answers-on-bare-delivery"),
+        "no \"answers-on-bare-delivery\" in: {text}"
+    );
 }

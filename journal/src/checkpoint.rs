@@ -241,23 +241,32 @@ mod tests {
             (Some(&b""[..]), None),
         ] {
             let probed = taken().probe(5, key, value);
-            assert!(matches!(probed, Err(ProbeError::OtherRecord { .. })));
+            assert!(
+                matches!(probed, Err(ProbeError::OtherRecord { .. })),
+                "{probed:?} instead of OtherRecord"
+            );
         }
     }
 
     #[test]
     fn a_probe_of_another_offset_is_an_error() {
         let probed = taken().probe(6, Some(b""), Some(b"value"));
-        assert!(matches!(
-            probed,
-            Err(ProbeError::OtherOffset {
-                expected: 5,
-                found: 6,
-                ..
-            })
-        ));
+        assert!(
+            matches!(
+                probed,
+                Err(ProbeError::OtherOffset {
+                    expected: 5,
+                    found: 6,
+                    ..
+                })
+            ),
+            "{probed:?} instead of OtherOffset, 6 instead of 5"
+        );
         let probed = Checkpoint::start("journal.probe", 2).probe(0, Some(b""), Some(b"value"));
-        assert!(matches!(probed, Err(ProbeError::NothingToProbe { .. })));
+        assert!(
+            matches!(probed, Err(ProbeError::NothingToProbe { .. })),
+            "{probed:?} instead of NothingToProbe"
+        );
     }
 
     #[test]
@@ -283,7 +292,11 @@ mod tests {
             ..taken()
         };
         let text = |version| serde_json::to_string(&of_version(version)).unwrap();
-        assert!(!text(1).contains("rule_version"), "{}", text(1));
+        assert!(
+            !text(1).contains("rule_version"),
+            "\"rule_version\" in: {}",
+            text(1)
+        );
         let read: Checkpoint = serde_json::from_str(&text(2)).unwrap();
         assert_eq!(read, of_version(2));
     }
@@ -292,6 +305,6 @@ mod tests {
     fn text_with_a_truncated_hash_is_an_error() {
         let text = serde_json::to_string(&taken()).unwrap();
         let torn = text.replace(&hex::encode(taken().hash), "00");
-        assert!(serde_json::from_str::<Checkpoint>(&torn).is_err());
+        serde_json::from_str::<Checkpoint>(&torn).unwrap_err();
     }
 }

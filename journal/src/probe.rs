@@ -81,7 +81,13 @@ mod tests {
 
     #[test]
     fn the_probe_is_not_a_registered_context() {
-        assert!(CONTEXTS.iter().all(|context| context.name != PROBE.name));
-        assert!(CONTEXTS.iter().all(|context| context.topic != PROBE.topic));
+        let names: Vec<_> = CONTEXTS.iter().map(|context| context.name).collect();
+        assert!(!names.contains(&PROBE.name), "{} in {names:?}", PROBE.name);
+        let topics: Vec<_> = CONTEXTS.iter().map(|context| context.topic).collect();
+        assert!(
+            !topics.contains(&PROBE.topic),
+            "{} in {topics:?}",
+            PROBE.topic
+        );
     }
 }

@@ -347,8 +347,8 @@ mod tests {
         assert_eq!(rule.next_offset(), 7);
         rule.pass_over(5);
         assert_eq!(rule.next_offset(), 7);
-        assert!(rule.judge(6, None, None).is_err());
-        assert!(rule.judge(7, None, None).is_ok());
+        rule.judge(6, None, None).unwrap_err();
+        rule.judge(7, None, None).unwrap();
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         let mut rule = Rule::new("journal.probe", 3);
         let reason = match rule.judge(7, None, None) {
             Ok(Verdict::Void(reason)) => reason,
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of Void"),
         };
         assert_eq!(reason.to_string(), "key is null");
         let alarm = rule.judge(7, None, None).unwrap_err();

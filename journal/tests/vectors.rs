@@ -202,7 +202,7 @@ fn the_readme_names_every_vector_and_every_reason() {
     let named = in_code(words);
     for record in vectors.iter().flat_map(|vector| &vector.records) {
         if let Some(reason) = &record.reason {
-            assert!(named.contains(reason), "{reason}");
+            assert!(named.contains(reason), "no {reason:?} in {named:?}");
         }
     }
 }

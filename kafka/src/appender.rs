@@ -432,7 +432,7 @@ mod tests {
             let error = append_error("journal.orders", 3, &KafkaError::MessageProduction(code));
             assert!(
                 matches!(error, AppendError::Refused { rule: found, .. } if found == rule),
-                "{error}"
+                "{error:?} instead of Refused with {rule:?}"
             );
         }
     }
@@ -454,7 +454,10 @@ mod tests {
         ] {
             assert_eq!(BrokerRule::of(code), None, "{code}");
             let error = append_error("journal.orders", 3, &KafkaError::MessageProduction(code));
-            assert!(matches!(error, AppendError::Unknown { .. }), "{error}");
+            assert!(
+                matches!(error, AppendError::Unknown { .. }),
+                "{error:?} instead of AppendError::Unknown"
+            );
         }
     }
 }

@@ -358,7 +358,11 @@ mod tests {
     fn a_journal_that_ends_before_the_measured_end_is_never_read_to_it() {
         assert!(is_compacted("journal.owners"));
         for context in schemas::CONTEXTS {
-            assert!(!is_compacted(context.topic), "{}", context.topic);
+            assert!(
+                !is_compacted(context.topic),
+                "{} is compacted",
+                context.topic
+            );
         }
         let mut progress = BTreeMap::from([(SPAN.partition, Progress::new(SPAN, false))]);
         let now = Instant::now();

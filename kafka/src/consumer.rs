@@ -214,7 +214,7 @@ mod tests {
     fn a_lack_of_threads_for_a_client_is_a_transient_error() {
         let no_thread = KafkaError::ClientCreation("Failed to create thread".into());
         let error = start_error("journal.orders", &no_thread);
-        assert!(error.is_transient(), "{error}");
+        assert!(error.is_transient(), "not transient: {error}");
     }
 
     #[test]
@@ -228,6 +228,6 @@ mod tests {
         config.set("fetch.wait.max.ms", "soon");
         let created = consumer(&config, "journal.orders", &[]);
         let error = start_error("journal.orders", &created.err().unwrap());
-        assert!(!error.is_transient(), "{error}");
+        assert!(!error.is_transient(), "transient: {error}");
     }
 }

@@ -303,22 +303,22 @@ mod tests {
         for _ in 0..2 {
             let refused = restarted.schema(7).await.unwrap_err();
             let RegistryError::LostData { faults, .. } = &refused else {
-                panic!("{refused}")
+                panic!("{refused:?} instead of LostData")
             };
             assert!(
                 matches!(faults[..], [SchemaFault::Other { id: 7, .. }]),
-                "{refused}"
+                "{faults:?} instead of [Other] with id 7"
             );
         }
-        assert!(restarted.check_known().await.is_err());
+        restarted.check_known().await.unwrap_err();
         let table = SchemaTable::read(&folder.path().join(KNOWN_SCHEMAS_FILE)).unwrap();
         let tool = registry.registry().expecting(table);
-        assert!(tool.schema(7).await.is_err());
-        assert!(tool.expected_text(7).await.is_err());
+        tool.schema(7).await.map(drop).unwrap_err();
+        tool.expected_text(7).await.unwrap_err();
         let fault = tool.fault(7, None, &[]).await.unwrap();
         assert!(
             matches!(fault, Some(SchemaFault::Other { id: 7, .. })),
-            "{fault:?}"
+            "{fault:?} instead of Some(SchemaFault::Other {{ id: 7, .. }})"
         );
         REPLACED.store(false, Ordering::Relaxed);
         tool.expected_text(7).await.unwrap();

@@ -385,19 +385,23 @@ mod tests {
 
     #[test]
     fn properties_that_guarantees_depend_on_are_refused() {
-        assert!(matches!(
-            with("acks", "1").check(),
-            Err(SettingsError::Reserved { .. })
-        ));
+        let checked = with("acks", "1").check();
+        assert!(
+            matches!(checked, Err(SettingsError::Reserved { .. })),
+            "{checked:?} instead of Reserved"
+        );
+        #[cfg(not(feature = "tls"))]
+        {
+            let checked = with("security.protocol", "ssl").check();
+            assert!(
+                matches!(checked, Err(SettingsError::NoTls { .. })),
+                "{checked:?} instead of NoTls"
+            );
+        }
         assert_eq!(with("sasl.username", "me").check(), Ok(()));
         for protocol in ["PLAINTEXT", "sasl_plaintext"] {
             assert_eq!(with("security.protocol", protocol).check(), Ok(()));
         }
-        #[cfg(not(feature = "tls"))]
-        assert!(matches!(
-            with("security.protocol", "ssl").check(),
-            Err(SettingsError::NoTls { .. })
-        ));
     }
 
     #[test]
@@ -408,8 +412,11 @@ mod tests {
             ..RegistrySettings::default()
         };
         let printed = format!("{settings:?}{settings:#?}{registry:?}");
-        assert!(printed.contains("sasl.password"), "{printed}");
-        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(
+            printed.contains("sasl.password"),
+            "no \"sasl.password\" in: {printed}"
+        );
+        assert!(!printed.contains("hunter2"), "\"hunter2\" in: {printed}");
     }
 
     #[test]
@@ -424,11 +431,15 @@ mod tests {
         }
         for illegal in ["us west", "a/", "\u{fc}", &format!("{longest}x")] {
             let error = prefixed(illegal).check().unwrap_err().to_string();
-            assert!(error.starts_with("kafka.topic_prefix is"), "{error}");
+            assert!(
+                error.starts_with("kafka.topic_prefix is"),
+                "no \"kafka.topic_prefix is\" at the start of: {error}"
+            );
         }
         for topic in TOPICS {
             let length = TOPIC_PREFIX_LENGTH_MAX + topic.name.len();
-            assert!(length <= 249, "{} is too long", topic.name);
+            let name = topic.name;
+            assert!(length <= 249, "{name}: {length} instead of at most 249");
         }
     }
 
@@ -480,7 +491,10 @@ mod tests {
             ),
         ] {
             let error = settings.check().unwrap_err().to_string();
-            assert!(error.starts_with(name), "{error}");
+            assert!(
+                error.starts_with(name),
+                "no {name:?} at the start of: {error}"
+            );
         }
     }
 }

@@ -297,19 +297,19 @@ mod tests {
         let refused = of_id(1).await;
         assert!(
             matches!(refused, RegistryError::Refused { .. }),
-            "{refused}"
+            "{refused:?} instead of RegistryError::Refused"
         );
         for id in [2, 3] {
             let unknown = of_id(id).await;
             assert!(
                 matches!(unknown, RegistryError::UnknownId { .. }),
-                "{unknown}"
+                "{unknown:?} instead of RegistryError::UnknownId"
             );
         }
         let refused = subjects.ensure(SUBJECT, SCHEMA).await.unwrap_err();
         assert!(
             matches!(refused, RegistryError::Refused { .. }),
-            "{refused}"
+            "{refused:?} instead of RegistryError::Refused"
         );
     }
 
@@ -331,9 +331,9 @@ mod tests {
         .await;
         let held = BTreeMap::from([(SUBJECT.to_owned(), BTreeSet::from([1, 2, 3]))]);
         let lost = subjects(&registry).check_held(&held).await.unwrap_err();
-        assert!(lost.is_transient(), "{lost}");
+        assert!(lost.is_transient(), "not transient: {lost}");
         let RegistryError::LostData { faults, .. } = lost else {
-            panic!("{lost}")
+            panic!("{lost:?} instead of LostData")
         };
         let subject = SUBJECT.to_owned();
         let expected = [

@@ -188,7 +188,8 @@ mod tests {
         assert_eq!(body, r#"["a","b"]"#);
         assert_eq!(answer("/list", None).await.1, list);
         assert_ne!(answer("/other", None).await.1, list);
-        assert!(list.is_some_and(|tag| tag.starts_with('"') && tag.len() == 34));
+        let list = list.unwrap();
+        assert_eq!((list.starts_with('"'), list.len()), (true, 34), "{list}");
     }
 
     #[tokio::test]

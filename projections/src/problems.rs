@@ -219,7 +219,11 @@ mod tests {
             (refused.status.as_u16(), refused.code),
             (503, "QUERY_TOO_EXPENSIVE")
         );
-        assert!(refused.detail.contains("from, to"), "{}", refused.detail);
+        assert!(
+            refused.detail.contains("from, to"),
+            "no \"from, to\" in: {}",
+            refused.detail
+        );
         assert_eq!(refused.members["narrow"], serde_json::json!(["from", "to"]));
         assert_eq!(code_of(error("57P01")).await.1, "DATABASE_UNAVAILABLE");
     }

@@ -198,10 +198,11 @@ mod tests {
             url: url.into(),
             connections_max,
         };
-        assert!(matches!(
-            of("127.0.0.1:5432", 1).check(),
-            Err(SettingsError::PostgresUrl { .. })
-        ));
+        let checked = of("127.0.0.1:5432", 1).check();
+        assert!(
+            matches!(checked, Err(SettingsError::PostgresUrl { .. })),
+            "{checked:?} instead of PostgresUrl"
+        );
         assert_eq!(
             of("postgres://localhost/a", 0).check(),
             Err(SettingsError::NoConnections)
@@ -218,10 +219,11 @@ mod tests {
         assert_eq!(of(" a:1, b:2 ,", "daybook_1").check(), Ok(()));
         assert_eq!(of(" , ", "daybook").check(), Err(SettingsError::NoNodes));
         for keyspace in ["", "1a", "Daybook", "a; DROP", &"a".repeat(49)] {
-            assert!(matches!(
-                of("a:1", keyspace).check(),
-                Err(SettingsError::Keyspace { .. })
-            ));
+            let checked = of("a:1", keyspace).check();
+            assert!(
+                matches!(checked, Err(SettingsError::Keyspace { .. })),
+                "{keyspace:?}: {checked:?} instead of Keyspace"
+            );
         }
     }
 
@@ -231,6 +233,7 @@ mod tests {
             url: "postgres://me:secret@localhost/a".into(),
             connections_max: 1,
         };
-        assert!(!format!("{settings:?}").contains("secret"));
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("secret"), "\"secret\" in: {printed}");
     }
 }

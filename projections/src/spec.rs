@@ -93,8 +93,9 @@ fn apply<T: Table>(
     for change in plan.fold(stored)? {
         match change.after {
             Some(row) => {
-                assert!(
-                    T::key(&row) == change.key,
+                assert_eq!(
+                    T::key(&row),
+                    change.key,
                     "a row is stored under another key than its own"
                 );
                 rows.insert(change.key, row)

@@ -157,10 +157,11 @@ mod tests {
         ];
         for (offset, record) in (0..).zip(records) {
             let Some((epoch, seq)): Option<(i64, i64)> = record else {
-                assert!(matches!(
-                    rule.judge(offset, None, None),
-                    Ok(Verdict::Void(_))
-                ));
+                let verdict = rule.judge(offset, None, None);
+                assert!(
+                    matches!(verdict, Ok(Verdict::Void(_))),
+                    "{offset}: {verdict:?} instead of Ok(Verdict::Void)"
+                );
                 log.void += 1;
                 continue;
             };
@@ -188,7 +189,7 @@ mod tests {
             let verdict = rule.judge(offset, Some(b""), Some(&value(&commit)));
             assert!(
                 matches!(verdict, Ok(Verdict::Valid(_))),
-                "{offset}: {verdict:?}"
+                "{offset}: {verdict:?} instead of Ok(Verdict::Valid)"
             );
             log.states.push(rule.checkpoint());
             log.commits.push(Valid {

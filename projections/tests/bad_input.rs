@@ -88,6 +88,6 @@ async fn clients_are_told_to_retry_while_the_databases_are_unavailable() {
         let (status, has_retry_after, problem) = get(&router, path).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {problem}");
         assert_eq!(problem["code"], "DATABASE_UNAVAILABLE", "{path}");
-        assert!(has_retry_after, "{path}");
+        assert!(has_retry_after, "{path}: no Retry-After");
     }
 }

@@ -93,7 +93,8 @@ mod tests {
             (parsed.type_prefix(), parsed.uuid().get_version_num()),
             ("order", 8)
         );
-        assert!(is_type_id(&id, "order") && !is_type_id(&id, "product"));
+        let types = ["order", "product"].map(|name| is_type_id(&id, name));
+        assert_eq!(types, [true, false], "{id}");
     }
 
     #[test]

@@ -196,8 +196,8 @@ mod tests {
             currency: Currency::GBP,
         };
         assert_eq!(total.to_string(), "GBP 9,747,747.93");
-        assert!(Currency::parse("gbp").is_err());
-        assert!(Currency::parse("XXX").is_err());
+        Currency::parse("gbp").unwrap_err();
+        Currency::parse("XXX").unwrap_err();
         assert_eq!(
             Money {
                 amount: -5,
@@ -236,10 +236,13 @@ mod tests {
             amount: 1,
             currency: Currency::parse("JPY").unwrap(),
         };
-        assert!(matches!(
+        assert_eq!(
             pound.checked_add(yen),
-            Err(MoneyError::CurrenciesDiffer { .. })
-        ));
+            Err(MoneyError::CurrenciesDiffer {
+                left: pound.currency,
+                right: yen.currency
+            })
+        );
         let most = Money {
             amount: i64::MAX,
             currency: Currency::GBP,
@@ -251,7 +254,8 @@ mod tests {
         #[test]
         fn rounding_is_odd_and_within_half(dividend in -10_i128.pow(24)..10_i128.pow(24)) {
             let rounded = divide_half_even(dividend, 10_000);
-            prop_assert!((rounded * 10_000 - dividend).abs() <= 5_000);
+            let error = (rounded * 10_000 - dividend).abs();
+            prop_assert!(error <= 5_000, "an error of {error} instead of at most 5,000");
             prop_assert_eq!(divide_half_even(-dividend, 10_000), -rounded);
         }
     }

@@ -243,7 +243,7 @@ mod tests {
         ] {
             let refused = Timestamp::parse(text);
             let is_refused = matches!(refused, Err(TimestampError::NotRfc3339 { .. }));
-            assert!(is_refused, "{text}: {refused:?}");
+            assert!(is_refused, "not refused: {text}: {refused:?}");
         }
     }
 

@@ -127,7 +127,10 @@ mod tests {
         let expected = [(euro, Totals::sale(1, 7)), (Currency::GBP, pounds)];
         assert_eq!(totals.iter().collect::<Vec<_>>(), expected);
         let json = serde_json::to_string(&totals).unwrap();
-        assert!(json.starts_with(r#"{"EUR":{"invoices":1"#), "{json}");
+        assert!(
+            json.starts_with(r#"{"EUR":{"invoices":1"#),
+            "no {{\"EUR\":{{\"invoices\":1 at the start of: {json}"
+        );
         assert_eq!(
             serde_json::from_str::<TotalsByCurrency>(&json).unwrap(),
             totals

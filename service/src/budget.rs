@@ -316,14 +316,14 @@ mod tests {
         let limit = Duration::from_secs(1);
         let mut taken = one.take(70, limit).await.unwrap();
         assert_eq!(other.take(40, limit).await.unwrap_err(), Overloaded);
-        assert!(one.try_take(20).is_err(), "a part has a bound of its own");
+        one.try_take(20).expect_err("a part has a bound of its own");
         taken.keep(60);
         let rest = taken.split(50);
         drop(taken);
-        assert!(other.take(50, limit).await.is_ok());
-        assert!(other.take(51, limit).await.is_err());
+        other.take(50, limit).await.unwrap();
+        other.take(51, limit).await.unwrap_err();
         drop(rest);
         // A request for more than the whole part takes all of it.
-        assert!(other.take(1_000, limit).await.is_ok());
+        other.take(1_000, limit).await.unwrap();
     }
 }

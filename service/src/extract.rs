@@ -145,7 +145,10 @@ mod tests {
         ] {
             let (found, text) = send(query, content_type, body).await;
             assert_eq!(found.as_u16(), status, "{query} {body}: {text}");
-            assert!(text.contains(part), "{query} {body}: {text}");
+            assert!(
+                text.contains(part),
+                "{query} {body}: no {part:?} in: {text}"
+            );
         }
     }
 }

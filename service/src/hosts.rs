@@ -135,8 +135,11 @@ mod tests {
             "SHOP.example:443",
             "[fd00::1]:80",
         ] {
-            assert!(served("/", &[host]), "{host}");
-            assert!(served(&format!("http://{host}/"), &[]), "{host}");
+            assert!(served("/", &[host]), "not served: {host}");
+            assert!(
+                served(&format!("http://{host}/"), &[]),
+                "not served: {host}"
+            );
         }
     }
 
@@ -153,7 +156,7 @@ mod tests {
             "10.0.0.8:8080",
             "a b",
         ] {
-            assert!(!served("/", &[host]), "{host}");
+            assert!(!served("/", &[host]), "served: {host}");
         }
         assert!(!served("http://page.example/", &[]));
     }

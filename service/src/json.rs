@@ -127,7 +127,11 @@ mod tests {
         ] {
             let problem = Problem::from(read::<Order>(text.as_bytes()).unwrap_err());
             assert_eq!(problem.code, code, "{text}: {}", problem.detail);
-            assert!(problem.detail.contains(part), "{text}: {}", problem.detail);
+            assert!(
+                problem.detail.contains(part),
+                "{text}: no {part:?} in: {}",
+                problem.detail
+            );
         }
     }
 }

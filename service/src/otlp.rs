@@ -127,7 +127,7 @@ mod tests {
         let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
         loop {
             let count = stream.read(&mut chunk).unwrap();
-            assert!(count > 0, "the request ends early");
+            assert!(count > 0, "the request ends after {} bytes", bytes.len());
             bytes.extend_from_slice(&chunk[..count]);
             let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
                 continue;
@@ -157,8 +157,14 @@ mod tests {
         });
         drop(export);
         let (head, body) = collector.join().unwrap();
-        assert!(head.starts_with("post /v1/traces "), "{head}");
-        assert!(head.contains("application/x-protobuf"), "{head}");
+        assert!(
+            head.starts_with("post /v1/traces "),
+            "no \"post /v1/traces \" at the start of: {head}"
+        );
+        assert!(
+            head.contains("application/x-protobuf"),
+            "no \"application/x-protobuf\" in: {head}"
+        );
         let contains = |hex: &str| {
             let bytes = hex::decode(hex).unwrap();
             body.windows(bytes.len()).any(|window| window == bytes)
@@ -175,6 +181,9 @@ mod tests {
     fn an_endpoint_without_http_is_refused_with_the_settings_name() {
         let error = SpanExport::start("127.0.0.1:4318").err().unwrap();
         let text = error.to_string();
-        assert!(text.contains("telemetry.otlp_endpoint"), "{text}");
+        assert!(
+            text.contains("telemetry.otlp_endpoint"),
+            "no \"telemetry.otlp_endpoint\" in: {text}"
+        );
     }
 }

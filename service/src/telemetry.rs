@@ -133,10 +133,17 @@ mod tests {
         metrics::with_local_recorder(&recorder, || metrics::histogram!("seconds").record(1.0));
         // Rendering folds samples, so the test must look at the recorder's debug output.
         let nothing_folded = "distributions: RwLock { data: {}";
-        assert!(format!("{handle:?}").contains(nothing_folded), "{handle:?}");
+        assert!(
+            format!("{handle:?}").contains(nothing_folded),
+            "no {nothing_folded:?} in: {handle:?}"
+        );
         let upkeep = tokio::spawn(keep_metrics(handle.clone(), stop.clone()));
         tokio::time::sleep(UPKEEP_INTERVAL * 2).await;
-        assert!(!format!("{handle:?}").contains(nothing_folded));
+        let folded = format!("{handle:?}");
+        assert!(
+            !folded.contains(nothing_folded),
+            "{nothing_folded:?} in: {folded}"
+        );
         stop.cancel();
         upkeep.await.unwrap();
     }

@@ -208,11 +208,15 @@ mod tests {
         assert_ne!(one, other);
         let text = one.to_string();
         assert_eq!(text.len(), CALLER.len());
+        let (beginning, end) = (format!("00-{TRACE}-"), "-01");
         assert!(
-            text.starts_with(&format!("00-{TRACE}-")) && text.ends_with("-01"),
-            "{text}"
+            text.starts_with(&beginning) && text.ends_with(end),
+            "{text} instead of {beginning}...{end}"
         );
-        assert!(!text.contains("b7ad6b7169203331"), "{text}");
+        assert!(
+            !text.contains("b7ad6b7169203331"),
+            "\"b7ad6b7169203331\" in: {text}"
+        );
         assert_eq!(TraceContext::parse(&text), Some(one));
     }
 

@@ -221,7 +221,11 @@ mod tests {
         assert_eq!(log.announce(3), ControlFlow::Break(()));
         let alarm = log.description.alarm.as_ref().unwrap();
         assert_eq!(alarm.name, "announcement_skips_epoch");
-        assert!(alarm.text.contains("journal.catalog/1@1"), "{}", alarm.text);
+        assert!(
+            alarm.text.contains("journal.catalog/1@1"),
+            "no \"journal.catalog/1@1\" in: {}",
+            alarm.text
+        );
         assert_eq!(log.description.rule.next_offset(), 1);
     }
 

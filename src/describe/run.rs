@@ -181,7 +181,8 @@ mod tests {
         for bad in ["journal.catalog", "catalog/0", ""] {
             let error = parse_name(bad).unwrap_err();
             for context in schemas::CONTEXTS {
-                assert!(error.contains(context.topic), "{error}");
+                let topic = context.topic;
+                assert!(error.contains(topic), "no {topic} in: {error}");
             }
         }
     }

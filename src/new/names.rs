@@ -430,12 +430,18 @@ mod tests {
             let (imports, _) = template.split_once("\n/// ").unwrap();
             let names = imports.split(|c: char| !c.is_ascii_alphanumeric() && c != '@');
             let imported: Vec<&str> = names.filter(|name| is_camel_case(name)).collect();
-            assert!(imported.contains(&"Serialize"), "{imported:?}");
+            assert!(
+                imported.contains(&"Serialize"),
+                "no Serialize in {imported:?}"
+            );
             for name in imported
                 .iter()
                 .filter(|name| **name != "A" && **name != "Create")
             {
-                assert!(TAKEN_BY_CODE.contains(name), "{name}");
+                assert!(
+                    TAKEN_BY_CODE.contains(name),
+                    "{name} is not in TAKEN_BY_CODE"
+                );
             }
         }
     }

@@ -230,6 +230,9 @@ mod tests {
         let body = to_bytes(response.into_body(), 1 << 10).await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["code"], "INTERNAL_ERROR");
-        assert!(!body.to_string().contains("password"), "{body}");
+        assert!(
+            !body.to_string().contains("password"),
+            "\"password\" in: {body}"
+        );
     }
 }

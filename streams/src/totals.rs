@@ -354,9 +354,10 @@ mod tests {
             )
             .totals()
             .unwrap_err();
+            let expected = france.key();
             assert!(
-                matches!(&error, TotalsError::Window { key, .. } if *key == france.key()),
-                "{error}"
+                matches!(&error, TotalsError::Window { key, .. } if *key == expected),
+                "{error:?} instead of Window with the key {expected}"
             );
         }
         let deleted = with(latest(std::slice::from_ref(&france)), &france.key(), None);
@@ -397,6 +398,9 @@ mod tests {
     #[test]
     fn a_sum_beyond_64_bits_is_an_error() {
         let large = latest(&[window("France", 1, i64::MAX), window("EIRE", 1, 1)]).totals();
-        assert!(matches!(large, Err(TotalsError::Overflow { .. })));
+        assert!(
+            matches!(large, Err(TotalsError::Overflow { .. })),
+            "{large:?} instead of Err(TotalsError::Overflow)"
+        );
     }
 }

@@ -86,7 +86,7 @@ pub async fn read(
     let status = status.context("daybook audit log did not end in time")??;
     ensure!(
         status.success(),
-        "daybook audit log {arguments:?}: {status}"
+        "daybook audit log {arguments:?} ended with {status} instead of 0"
     );
     Ok(())
 }
@@ -107,6 +107,9 @@ pub async fn verify(deployment: &Deployment) -> Result<Value> {
     let arguments = ["audit", "verify", "--format", "json"];
     let output = deployment.run_successfully(&arguments).await?;
     let report: Value = serde_json::from_str(&output.stdout)?;
-    ensure!(report["findings_total"] == 0, "findings: {report:#}");
+    ensure!(
+        report["findings_total"] == 0,
+        "findings_total is not 0: {report:#}"
+    );
     Ok(report)
 }

@@ -39,7 +39,8 @@ fn build() -> Result<PathBuf> {
             executable = Some(path.into_std_path_buf());
         }
     }
-    ensure!(child.wait()?.success(), "cargo could not build the binary");
+    let status = child.wait()?;
+    ensure!(status.success(), "cargo ended with {status} instead of 0");
     let Some(executable) = executable else {
         bail!("cargo did not print the path of the binary")
     };

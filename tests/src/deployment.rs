@@ -197,7 +197,7 @@ impl Deployment {
         } = &output;
         ensure!(
             *code == 0,
-            "daybook {arguments:?} ended with {code}:\n{stdout}\n{stderr}"
+            "daybook {arguments:?} ended with {code} instead of 0:\n{stdout}\n{stderr}"
         );
         Ok(output)
     }

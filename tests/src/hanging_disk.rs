@@ -37,7 +37,12 @@ impl HangingDisk {
             .arg(source_file("tests/src/hanging_disk.c"))
             .arg("-ldl");
         let compiled = output_of(compiler, COMPILE_TIMEOUT).await?;
-        ensure!(compiled.code == 0, "cc: {}", compiled.stderr);
+        ensure!(
+            compiled.code == 0,
+            "cc ended with {} instead of 0: {}",
+            compiled.code,
+            compiled.stderr
+        );
         Ok(disk)
     }
 

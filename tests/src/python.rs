@@ -24,6 +24,9 @@ pub async fn python(
         stdout,
         stderr,
     } = output_of(command, limit).await?;
-    ensure!(code == 0, "{program} ended with {code}: {stderr}");
+    ensure!(
+        code == 0,
+        "{program} ended with {code} instead of 0: {stderr}"
+    );
     Ok(stdout)
 }

@@ -104,7 +104,7 @@ async fn control(environment: &Environment, action: &str, name: &str) -> Result<
     } = output;
     ensure!(
         code == 0,
-        "{action} {name} ended with {code}: {stdout}{stderr}"
+        "{action} {name} ended with {code} instead of 0: {stdout}{stderr}"
     );
     Ok(())
 }

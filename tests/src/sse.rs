@@ -39,7 +39,11 @@ impl Events {
             None => request,
         };
         let response = request.send().await?;
-        ensure!(response.status() == 200, "{path}: {}", response.status());
+        ensure!(
+            response.status() == 200,
+            "{path}: {} instead of 200",
+            response.status()
+        );
         let mut events = Self {
             response,
             unread: String::new(),
@@ -70,7 +74,7 @@ impl Events {
         let mut events = Vec::new();
         while events.len() < count {
             let event = self.next().await?;
-            ensure!(event.name == "message", "{event:?}");
+            ensure!(event.name == "message", "{event:?} instead of a message");
             events.push(event);
         }
         Ok(events)

@@ -25,7 +25,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub fn of_report(report: &Value) -> Result<Totals> {
     let by_currency: BTreeMap<String, Totals> = serde_json::from_value(report["totals"].clone())?;
     let only = by_currency.values().next().copied();
-    ensure!(by_currency.len() == 1, "{by_currency:?}");
+    ensure!(
+        by_currency.len() == 1,
+        "{} currencies instead of 1: {by_currency:?}",
+        by_currency.len()
+    );
     only.context("no totals")
 }
 
@@ -54,7 +58,8 @@ pub async fn of_journal(deployment: &Deployment) -> Result<Totals> {
             let sum: i64 = event.lines.iter().map(|line| line.amount).sum();
             ensure!(
                 event.total == Some(sum),
-                "{position}: the lines add up to {sum}"
+                "{position}: the total is {:?}, but the lines add up to {sum}",
+                event.total
             );
             totals.invoices += 1;
             totals.lines += i64::try_from(event.lines.len())?;
@@ -176,9 +181,10 @@ impl Aggregates {
                     let (lines, offset) = (value.lines, record.offset);
                     let before = aggregates.latest.insert(key.clone(), value);
                     ensure!(
-                        before.is_none_or(|before| before.lines <= lines),
-                        "{} at offset {offset}: {key} has fewer lines than before",
-                        topic.name
+                        before.as_ref().is_none_or(|before| before.lines <= lines),
+                        "{} at offset {offset}: {key} has {lines} lines after {:?}",
+                        topic.name,
+                        before.map(|before| before.lines)
                     );
                 }
             }

@@ -65,7 +65,10 @@ impl OpenTransaction {
         let mut output = BufReader::new(program.stdout.take().context("no standard output")?);
         let mut line = String::new();
         timeout(STEP_TIMEOUT, output.read_line(&mut line)).await??;
-        ensure!(line == "open\n", "the transaction is not open: {line:?}");
+        ensure!(
+            line == "open\n",
+            "the transaction is not open: {line:?} instead of \"open\\n\""
+        );
         Ok(Self {
             program,
             _output: output,
@@ -81,7 +84,10 @@ impl OpenTransaction {
         let before = self.log_end().await?;
         drop(self.program.stdin.take());
         let ended = timeout(STEP_TIMEOUT, self.program.wait()).await??;
-        ensure!(ended.success(), "transaction.py: {ended}");
+        ensure!(
+            ended.success(),
+            "transaction.py ended with {ended} instead of 0"
+        );
         // The coordinator answers before it has written the control record.
         until("the control record", STEP_TIMEOUT, async || {
             let end = self.log_end().await?;

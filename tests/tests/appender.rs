@@ -76,7 +76,7 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
     let refused = append(REFUSED);
     assert!(
         matches!(refused, Err(AppendError::Unknown { .. })),
-        "{refused:?}"
+        "{refused:?} instead of Err(AppendError::Unknown)"
     );
     // The appends in flight are reported nevertheless, as delivered or unknown.
     let mut reported = outcomes(&mut reports, APPENDS).await;
@@ -86,7 +86,10 @@ async fn a_producer_with_a_fatal_error_is_replaced_and_every_report_is_right() {
         append(number).unwrap();
     }
     let after = outcomes(&mut reports, APPENDS).await;
-    assert!(after.values().all(Result::is_ok), "{after:?}");
+    assert!(
+        after.values().all(Result::is_ok),
+        "an error among the reports: {after:?}"
+    );
     // A healthy producer is not replaced.
     producer.heal().unwrap();
     reported.extend(after);

@@ -160,7 +160,11 @@ async fn a_refused_call_changes_nothing() -> Result<()> {
     let before = copy.files()?;
     for (call, reason) in refused {
         let output = copy.daybook_new(call).await?;
-        ensure!(output.code != 0, "`daybook new {call}` did not fail");
+        ensure!(
+            output.code != 0,
+            "`daybook new {call}` ended with 0 instead of an error: {}",
+            output.stdout
+        );
         let stderr = output.stderr;
         ensure!(
             stderr.contains(reason),
@@ -206,7 +210,13 @@ async fn the_result_builds_and_passes_its_tests() -> Result<()> {
 async fn run(copy: &Copy, step: &Step) -> Result<()> {
     let before = copy.files()?;
     let output = copy.daybook_new(step.call).await?;
-    ensure!(output.code == 0, "{}: {}", step.call, output.stderr);
+    ensure!(
+        output.code == 0,
+        "{}: exit code {} instead of 0: {}",
+        step.call,
+        output.code,
+        output.stderr
+    );
     let after = copy.files()?;
     assert_eq!(created(&before, &after), step.created, "{}", step.call);
     let paths: Vec<&str> = step.changed.iter().map(|(path, _)| *path).collect();
@@ -223,7 +233,11 @@ async fn run(copy: &Copy, step: &Step) -> Result<()> {
     let written: Vec<String> = created.chain(changed).collect();
     let (next, paths) = printed.split_last().unwrap_or((&"", &[]));
     assert_eq!(paths, written);
-    ensure!(next.starts_with("next: "), "{}: {next}", step.call);
+    ensure!(
+        next.starts_with("next: "),
+        "{}: no \"next: \" at the start of: {next}",
+        step.call
+    );
     Ok(())
 }
 

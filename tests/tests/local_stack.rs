@@ -44,7 +44,11 @@ impl SourceCopy {
             .args(["-euc", script])
             .output()?;
         let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{script}: {error}");
+        ensure!(
+            output.status.success(),
+            "{script} ended with {} instead of 0: {error}",
+            output.status
+        );
         Ok(String::from_utf8(output.stdout)?)
     }
 

@@ -6,11 +6,7 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
 use std::collections::BTreeSet;
-use system_tests::{
-    Deployment, Node, Server, audit_log,
-    sale::{import_sale, sale},
-    totals_by_source,
-};
+use system_tests::{Deployment, Node, Server, audit_log, sale::sell_many, totals_by_source};
 
 const PRODUCTS: usize = 40;
 /// Sales of GBP 1 before the servers are killed, and as many afterwards.
@@ -28,7 +24,7 @@ async fn every_acknowledged_command_survives_a_kill_of_all_servers() -> Result<(
         answer.expect(201)?;
     }
     // The views have not necessarily applied them when the servers are killed.
-    sell(&node, "before").await?;
+    sell_many(&node, "before", SALES).await?;
     try_join_all(Server::ALL.map(|server| server.kill(environment))).await?;
     try_join_all(Server::ALL.map(|server| server.start(environment))).await?;
     node.ready().await?;
@@ -45,26 +41,9 @@ async fn every_acknowledged_command_survives_a_kill_of_all_servers() -> Result<(
     answer.expect(201)?;
     audit_log::verify(&deployment).await?;
     check_views(&deployment, &node, SALES).await?;
-    sell(&node, "after").await?;
+    sell_many(&node, "after", SALES).await?;
     node.caught_up().await?;
     check_views(&deployment, &node, 2 * SALES).await
-}
-
-/// Imports sales, each of which must be accepted.
-async fn sell(node: &Node, batch: &str) -> Result<()> {
-    let command = |number: usize| {
-        let invoice = format!("{batch} {number}");
-        format!("{}\n", import_sale(&invoice, &sale(&invoice)))
-    };
-    let lines: String = (0..SALES).map(command).collect();
-    let answers = node.client().post_lines(lines).await?;
-    let accepted = answers.iter().filter(|answer| answer["status"] == 201);
-    let accepted = accepted.count();
-    ensure!(
-        accepted == SALES,
-        "{accepted} of {SALES} sales were accepted: {answers:?}"
-    );
-    Ok(())
 }
 
 /// Views in both databases have all sales: as rows of their own, and in sums over all of them.
@@ -74,7 +53,10 @@ async fn check_views(deployment: &Deployment, node: &Node, sales: usize) -> Resu
     let cql = totals_by_source::of_cql(deployment).await?;
     for (source, totals) in [("Postgres", postgres), ("CQL", cql)] {
         let found = (totals.sales, totals.total_minor);
-        ensure!(found == expected, "{source}: {found:?}, not {expected:?}");
+        ensure!(
+            found == expected,
+            "{source}: {found:?} instead of {expected:?}"
+        );
     }
     let countries = node.client().get_json("/api/v1/countries").await?;
     let country = &countries["countries"][0];

@@ -169,7 +169,7 @@ fn a_member_whose_runtime_is_blocked_leaves_its_partitions_to_other_members() {
         let hint = hints.borrow_and_update().clone();
         assert_eq!(hint.assignment.len(), 0, "{hint:?}");
         let error = hint.error.unwrap();
-        assert!(error.contains("stalled"), "{error}");
+        assert!(error.contains("stalled"), "no \"stalled\" in: {error}");
         // The member continues, and gets partitions again.
         within(hints.wait_for(|hint| has(hint, all / 2)))
             .await
@@ -204,7 +204,10 @@ async fn a_subject_has_the_prefix_of_its_topic() {
     for address in [address.clone(), format!("{address}?permanent=true")] {
         let deleted = within(http.delete(&address).send()).await.unwrap();
         let status = deleted.status();
-        assert!(status.is_success(), "{address}: {status}");
+        assert!(
+            status.is_success(),
+            "{address}: {status} instead of a success"
+        );
     }
 }
 
@@ -336,7 +339,7 @@ async fn a_topic_is_measured_and_read_to_its_end_while_a_transaction_is_open_and
         transaction.end().await.unwrap();
         assert_eq!(log_end().await, 4, "{end:?}");
         let Fetched { records, ends } = within(follower.next_fetched()).await.unwrap();
-        assert!(records.is_empty(), "{records:?}");
+        assert!(records.is_empty(), "{records:?} instead of no records");
         let positions: Vec<_> = ends
             .iter()
             .map(|end| (end.partition, end.position))

@@ -152,7 +152,8 @@ mod tests {
         for number in 0..100 {
             let mut client = Client::new(number);
             for _ in 0..100 {
-                assert!(ids.insert(client.next_request().id.0));
+                let id = client.next_request().id.0;
+                assert!(ids.insert(id), "{id:?} twice");
             }
         }
     }
@@ -167,6 +168,9 @@ mod tests {
             *counts.entry(partition).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 4);
-        assert!(counts.values().all(|count| *count > 800), "{counts:?}");
+        assert!(
+            counts.values().all(|count| *count > 800),
+            "not each count is above 800: {counts:?}"
+        );
     }
 }

@@ -185,7 +185,11 @@ mod tests {
             description: "red".into(),
         };
         let mut state = State::default();
-        assert!(matches!(state.decide(&command), Ok(Some(_))));
+        let decided = state.decide(&command);
+        assert!(
+            matches!(decided, Ok(Some(_))),
+            "{decided:?} instead of an event"
+        );
         state.describe("red");
         assert_eq!(state.decide(&command), Ok(None));
     }

@@ -197,7 +197,8 @@ mod tests {
         let machine = machines::orders::Context;
         assert!(machine.blank("order").is_some());
         assert!(machine.blank("creditnote").is_some());
-        assert!(machine.blank("product").is_none());
+        let blank = machine.blank("product");
+        assert!(blank.is_none(), "{blank:?} instead of no state");
     }
 
     #[test]

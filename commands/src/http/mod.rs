@@ -64,10 +64,17 @@ mod tests {
             names.any(|name| name == "If-Match")
         };
         let conditional: Vec<&Value> = operations.filter(takes_condition).collect();
-        assert!(conditional.len() >= 2, "{paths:?}");
+        assert!(
+            conditional.len() >= 2,
+            "{} operations with If-Match instead of at least 2: {paths:?}",
+            conditional.len()
+        );
         for operation in conditional {
             let (responses, id) = (&operation["responses"], &operation["operationId"]);
-            assert!(responses.get("412").is_some(), "{id}: {responses}");
+            assert!(
+                responses.get("412").is_some(),
+                "{id}: no 412 in {responses}"
+            );
         }
     }
 }

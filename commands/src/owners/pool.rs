@@ -147,7 +147,10 @@ mod tests {
         for partitions in 1..20 {
             let target = create_product(partitions).target();
             assert_eq!(target.topic, "journal.catalog");
-            assert!((0..partitions).contains(&target.partition), "{target}");
+            assert!(
+                (0..partitions).contains(&target.partition),
+                "{target} instead of a partition of {partitions}"
+            );
         }
     }
 
@@ -157,7 +160,10 @@ mod tests {
         let catalog_pool = Pool::<catalog::Context>::new(Vec::new());
         for pool in [&orders_pool as &dyn OwnerPool, &catalog_pool] {
             let refusal = pool.submit(create_product(1)).await.unwrap_err();
-            assert!(matches!(refusal, Refusal::Unencodable(_)), "{refusal}");
+            assert!(
+                matches!(refusal, Refusal::Unencodable(_)),
+                "{refusal:?} instead of Refusal::Unencodable"
+            );
         }
     }
 }

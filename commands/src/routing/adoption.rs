@@ -93,7 +93,8 @@ mod tests {
         adoption.update(Some(&declined()), &Status::Standby, OWN, begun);
         assert!(!adoption.is_due(begun));
         let due = adoption.due_after(begun).unwrap();
-        assert!((PAUSE_MIN..=PAUSE_MIN + PAUSE_JITTER_MAX).contains(&(due - begun)));
+        let (pause, pauses) = (due - begun, PAUSE_MIN..=PAUSE_MIN + PAUSE_JITTER_MAX);
+        assert!(pauses.contains(&pause), "{pause:?} instead of {pauses:?}");
         // The pause does not begin again while the entry stays.
         adoption.update(Some(&declined()), &Status::Standby, OWN, due);
         assert!(adoption.is_due(due));
@@ -121,7 +122,8 @@ mod tests {
         assert!(!adoption.is_due(due), "it announces itself in a loop");
         adoption.update(Some(&declined()), &Status::Standby, OWN, due);
         let next = adoption.due_after(due).unwrap();
-        assert!(next >= due + RETRY, "{:?}", next - due);
+        let wait = next - due;
+        assert!(wait >= RETRY, "{wait:?} instead of at least {RETRY:?}");
         adoption.update(Some(&declined()), &Status::Standby, OWN, next);
         assert!(adoption.is_due(next));
     }

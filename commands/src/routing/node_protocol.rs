@@ -369,10 +369,17 @@ mod tests {
             text,
             "{\"other_hash_key\":{\"hash_key\":\"8899aabbccddeeff\"}}\n"
         );
-        let Err(Refusal::Unavailable(reason)) = reply.into_result() else {
-            panic!("not a refusal");
+        let result = reply.into_result();
+        let Err(Refusal::Unavailable(reason)) = &result else {
+            panic!("{result:?} instead of Unavailable");
         };
-        assert!(reason.contains("8899aabbccddeeff"), "{reason}");
-        assert!(reason.contains("commands.hash_key_file"), "{reason}");
+        assert!(
+            reason.contains("8899aabbccddeeff"),
+            "no \"8899aabbccddeeff\" in: {reason}"
+        );
+        assert!(
+            reason.contains("commands.hash_key_file"),
+            "no \"commands.hash_key_file\" in: {reason}"
+        );
     }
 }

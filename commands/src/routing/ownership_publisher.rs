@@ -341,7 +341,7 @@ mod tests {
             assert_eq!((entry.epoch, entry.url.as_str()), (3, OWN_URL));
             entries.put(entry);
         }
-        assert!(due().is_empty());
+        assert_eq!(due(), []);
     }
 
     #[tokio::test(start_paused = true)]
@@ -356,9 +356,11 @@ mod tests {
         entries.put(&first);
         let now = Instant::now();
         published.extend(partitions().journal_partitions().map(|one| (one, (3, now))));
-        assert!(entries_to_publish(&statuses, &directory, &node(8), &published).is_empty());
+        let due = entries_to_publish(&statuses, &directory, &node(8), &published);
+        assert_eq!(due, [], "too early");
         advance(PROVED_INTERVAL).await;
-        assert!(entries_to_publish(&statuses, &directory, &node(7), &published).is_empty());
+        let due = entries_to_publish(&statuses, &directory, &node(7), &published);
+        assert_eq!(due, [], "no new offset");
         let due = entries_to_publish(&statuses, &directory, &node(8), &published);
         assert_eq!(due.len(), partitions().journal_partitions().count());
         assert_eq!(offset_of(&due[0].1), Some(8));
@@ -397,8 +399,8 @@ mod tests {
         let due = || entries_to_publish(&statuses, &directory, &node(7), &published);
         let count = partitions().journal_partitions().count();
         entries.put_all(9, "http://stale:1");
-        assert!(due().is_empty());
-        assert!(contested().is_empty());
+        assert_eq!(due(), []);
+        assert_eq!(contested(), []);
         advance(CONTEST_AFTER).await;
         let stale = contested();
         assert_eq!(stale.len(), count);
@@ -406,17 +408,17 @@ mod tests {
         let mut contested = || entries_to_contest(&statuses, &directory, &mut contests);
         // After its tombstone the owner publishes its own entry.
         entries.remove_all();
-        assert!(contested().is_empty());
+        assert_eq!(contested(), []);
         assert_eq!(due().len(), count);
         // The contested entry appears again, so its owner exists.
         entries.put_all(9, "http://stale:1");
         advance(CONTEST_AFTER * 3).await;
-        assert!(contested().is_empty());
+        assert_eq!(contested(), []);
         advance(CONTEST_AFTER).await;
-        assert!(contested().is_empty());
+        assert_eq!(contested(), []);
         // Another entry is contested again.
         entries.put_all(10, "http://other:1");
-        assert!(contested().is_empty());
+        assert_eq!(contested(), []);
         advance(CONTEST_AFTER).await;
         assert_eq!(contested().len(), count);
     }
@@ -427,12 +429,12 @@ mod tests {
         let (entries, directory) = Directory::of_entries(partitions());
         let mut contests = Contests::new();
         entries.put_all(4, "http://b:1");
-        assert!(entries_to_contest(&statuses, &directory, &mut contests).is_empty());
+        assert_eq!(entries_to_contest(&statuses, &directory, &mut contests), []);
         for sender in &senders {
             sender.send_replace(Status::Standby);
         }
         advance(CONTEST_AFTER).await;
-        assert!(entries_to_contest(&statuses, &directory, &mut contests).is_empty());
-        assert!(contests.is_empty());
+        assert_eq!(entries_to_contest(&statuses, &directory, &mut contests), []);
+        assert_eq!(contests.len(), 0);
     }
 }

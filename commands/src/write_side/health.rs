@@ -220,7 +220,10 @@ mod tests {
         assert_eq!(node.unready(), None);
         node.entries.put(&entry("8899"));
         let reason = node.unready().unwrap();
-        assert!(reason.contains("commands.hash_key_file"), "{reason}");
+        assert!(
+            reason.contains("commands.hash_key_file"),
+            "no \"commands.hash_key_file\" in: {reason}"
+        );
     }
 
     #[test]

@@ -32,9 +32,12 @@ async fn an_owner_whose_clock_was_wrong_is_not_fenced_by_its_own_announcement() 
         match &*status.borrow_and_update() {
             Status::Serving { .. } => break,
             Status::TakingOver(reason) | Status::Declined { reason, .. } => {
-                assert!(!reason.starts_with("fenced"), "{reason}");
+                assert!(
+                    !reason.starts_with("fenced"),
+                    "\"fenced\" at the start of: {reason}"
+                );
             }
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of Serving, TakingOver or Declined"),
         }
     }
     harness.set(&node, B, 2, 1).await;
@@ -54,7 +57,7 @@ async fn reason_of_owner(skewed: &Harness, clocks: BrokerClocks) -> Reason {
     .await;
     match &*node.handle.status().borrow() {
         Status::Declined { reason, .. } => reason.clone(),
-        other => panic!("{other:?}"),
+        other => panic!("{other:?} instead of Declined"),
     }
 }
 
@@ -66,13 +69,16 @@ async fn a_broker_whose_clock_differs_from_that_of_another_broker_and_the_node_i
     });
     node.serves().await;
     let reason = reason_of_owner(&harness.beside(1), clocks).await;
-    assert!(!reason.suspects_this_node(), "{reason}");
+    assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
     let named = "broker 100 agrees with this machine, so the clock of broker 101 must be set";
-    assert!(reason.contains(named), "{reason}");
+    assert!(reason.contains(named), "no {named:?} in: {reason}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_clock_no_broker_confirms_may_be_wrong_itself() {
     let reason = reason_of_owner(&Harness::new().beside(1), BrokerClocks::default()).await;
-    assert!(reason.suspects_this_node(), "{reason}");
+    assert!(
+        reason.suspects_this_node(),
+        "does not suspect this node: {reason}"
+    );
 }

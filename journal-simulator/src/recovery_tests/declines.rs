@@ -64,6 +64,7 @@ async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (St
     let first = harness.start(0, Arc::new(Memory::default()));
     harness.set(&first, B, 1, 0).await;
     harness.set(&first, B, 2, 1).await;
+    // Time is virtual in these tests. No event marks the owner's last proof, or that an owner will not append.
     tokio::time::sleep(LONG_ENOUGH).await;
     let published = publish(first.handle.proved_record().unwrap());
     first.stop().await;
@@ -80,7 +81,10 @@ async fn status_after(publish: impl FnOnce(ProvedRecord) -> ProvedRecord) -> (St
 #[tokio::test(start_paused = true)]
 async fn an_owner_serves_a_log_with_the_record_that_another_one_published() {
     let (status, has_appended) = status_after(|published| published).await;
-    assert!(matches!(status, Status::Serving { .. }), "{status:?}");
+    assert!(
+        matches!(status, Status::Serving { .. }),
+        "{status:?} instead of Status::Serving"
+    );
     assert!(has_appended);
 }
 
@@ -104,10 +108,10 @@ async fn an_owner_without_a_store_declines_a_log_that_lacks_a_published_record()
     for (expected, change) in changes {
         let (status, has_appended) = status_after(change).await;
         let Status::Declined { reason, .. } = &status else {
-            panic!("{status:?}");
+            panic!("{status:?} instead of Declined");
         };
-        assert!(reason.contains(expected), "{reason}");
-        assert!(!reason.suspects_this_node(), "{reason}");
+        assert!(reason.contains(expected), "no {expected:?} in: {reason}");
+        assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
         assert!(!has_appended, "it announced itself: {reason}");
     }
 }
@@ -118,12 +122,16 @@ async fn a_node_with_an_objection_announces_nothing_and_refuses_commands() {
     let node = harness.start_with(0, Arc::new(Memory::default()), |settings| {
         settings.objection = Arc::new(|| Some("another hash key".into()));
     });
+    // In this virtual time, an owner without an objection would announce itself.
     tokio::time::sleep(LONG_ENOUGH).await;
     let status = node.handle.status().borrow().clone();
     let Status::Declined { reason, .. } = &status else {
-        panic!("{status:?}");
+        panic!("{status:?} instead of Declined");
     };
-    assert!(reason.suspects_this_node(), "{reason}");
+    assert!(
+        reason.suspects_this_node(),
+        "does not suspect this node: {reason}"
+    );
     assert_eq!(harness.environment.broker.end(), 0);
 }
 

@@ -45,5 +45,5 @@ async fn an_owner_whose_store_hangs_leaves_its_partition_to_another() {
 async fn an_owner_whose_store_hangs_ends_when_it_is_stopped() {
     let (_harness, _store, node) = serving_until_the_store_failed().await;
     let ended = tokio::time::timeout(LONG_ENOUGH, node.stop()).await;
-    assert!(ended.is_ok(), "the owner still waits for its store");
+    ended.expect("the owner still waits for its store");
 }

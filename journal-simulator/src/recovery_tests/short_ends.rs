@@ -25,7 +25,7 @@ async fn serves_at_once(node: &TestNode) {
     node.reaches_status(|status| is_serving(status) || matches!(status, Status::Declined { .. }))
         .await;
     let status = node.handle.status().borrow().clone();
-    assert!(is_serving(&status), "{status:?}");
+    assert!(is_serving(&status), "{status:?} instead of Serving");
 }
 
 /// Starts an owner for which the next `short_ends` measurements of the log's end are too low.

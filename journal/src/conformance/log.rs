@@ -104,7 +104,8 @@ impl<L: Log> Partition<'_, L> {
                     let text = format!("record {}", expected - (end - appended));
                     assert_eq!(record.value.as_deref(), Some(text.as_bytes()));
                     assert_eq!(record.key.as_deref(), Some(&b"key"[..]));
-                    assert!(record.timestamp_ms > 0, "the broker stamps records");
+                    let time = record.timestamp_ms;
+                    assert!(time > 0, "the timestamp is {time} instead of above 0");
                     expected += 1;
                 }
             }
@@ -119,7 +120,10 @@ impl<L: Log> Partition<'_, L> {
         for number in 0..3 {
             // A cancelled wait must not lose later records.
             let early = timeout(SILENCE, stream.next()).await;
-            assert!(!matches!(early, Ok(Ok(_))), "no record was appended yet");
+            assert!(
+                !matches!(early, Ok(Ok(_))),
+                "{early:?}, although no record was appended yet"
+            );
             Self::append(&appender, "later", number);
             let report = next_report(&mut reports).await;
             let offset = report.result.expect("a healthy log keeps records");
@@ -144,7 +148,10 @@ impl<L: Log> Partition<'_, L> {
                 let report = next_report(reports).await;
                 assert_eq!(report.number, number, "an appender gets its own reports");
                 let offset = report.result.expect("a healthy log keeps records");
-                assert!(offset > last, "one appender's records keep their order");
+                assert!(
+                    offset > last,
+                    "{offset} after {last}: one appender's records keep their order"
+                );
                 last = offset;
                 offsets.push(offset);
             }
@@ -180,7 +187,11 @@ async fn next_records(stream: &mut impl RecordStream) -> Vec<Record> {
         loop {
             match stream.next().await {
                 Ok(fetched) => {
-                    assert!(fetched.ends.is_empty(), "every offset has a record");
+                    let ends = &fetched.ends;
+                    assert!(
+                        ends.is_empty(),
+                        "{ends:?}, although every offset has a record"
+                    );
                     return fetched.records;
                 }
                 Err(error) if error.is_transient() => {}

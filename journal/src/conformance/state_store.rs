@@ -65,7 +65,7 @@ async fn assert_empty(store: &Arc<dyn StateStore>) {
     for table in TABLES {
         assert_eq!(get(store, table, b"a").await, None, "{table:?}");
         let keys = first_keys(store, table, b"", &[u8::MAX], 9).await;
-        assert!(keys.is_empty(), "{table:?} has {keys:?}");
+        assert!(keys.is_empty(), "{table:?} has {keys:?} instead of no keys");
     }
 }
 

@@ -228,19 +228,22 @@ mod tests {
             let lifetime = Lifetime::ALL[number as usize % 3];
             filter.insert(id(number), lifetime, Timestamp(0));
         }
-        assert!((0..100_000).all(|number| filter.may_contain(id(number))));
+        let missing = (0..100_000).find(|number| !filter.may_contain(id(*number)));
+        assert_eq!(missing, None);
         // The others have a week to expire.
         for lifetime in Lifetime::ALL {
             filter.insert(id(1 << 90), lifetime, Timestamp(7 * 24 * HOUR_US));
         }
         let kept = (0..100_000).filter(|number| filter.may_contain(id(*number)));
         let kept: Vec<_> = kept.filter(|number| number % 3 != 0).collect();
-        assert!(kept.len() < 2_000, "{} expired ids are found", kept.len());
         assert!(
-            (0..100_000)
-                .step_by(3)
-                .all(|number| filter.may_contain(id(number)))
+            kept.len() < 2_000,
+            "{} expired ids are found instead of less than 2,000",
+            kept.len()
         );
+        let mut of_clients = (0..100_000).step_by(3);
+        let missing = of_clients.find(|number| !filter.may_contain(id(*number)));
+        assert_eq!(missing, None);
     }
 
     #[test]
@@ -253,7 +256,10 @@ mod tests {
         for others in [1 << 64, 1_000_000, 1 << 120] {
             let ids = (0..100_000_u128).map(|number| id(number + others));
             let maybe = ids.filter(|id| filter.may_contain(*id)).count();
-            assert!(maybe < 2_000, "{maybe} of 100,000 above {others}");
+            assert!(
+                maybe < 2_000,
+                "{maybe} of 100,000 above {others} instead of less than 2,000"
+            );
         }
     }
 
@@ -276,9 +282,16 @@ mod tests {
                 }
             }
             let maybe = false_positives(&filter);
-            assert!(maybe < 2_000, "{maybe} of 100,000 after day {day}");
+            assert!(
+                maybe < 2_000,
+                "{maybe} of 100,000 after day {day} instead of less than 2,000"
+            );
             let used = budget.used.load(Ordering::Relaxed);
-            assert!(used < 4 << 20, "{used} bytes after day {day}");
+            let bound = 4 << 20;
+            assert!(
+                used < bound,
+                "{used} bytes after day {day} instead of less than {bound}"
+            );
         }
         drop(filter);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
@@ -291,11 +304,15 @@ mod tests {
         for number in 0..all {
             filter.insert(id(number), Lifetime::Server, Timestamp(0));
         }
-        assert!((0..all).all(|number| filter.may_contain(id(number))));
+        let missing = (0..all).find(|number| !filter.may_contain(id(*number)));
+        assert_eq!(missing, None);
         assert_eq!(false_positives(&filter), 100_000);
         filter.insert(id(all), Lifetime::Server, Timestamp(HOUR_US));
         assert!(filter.may_contain(id(all)));
         let maybe = false_positives(&filter);
-        assert!(maybe < 1_000, "{maybe} of 100,000");
+        assert!(
+            maybe < 1_000,
+            "{maybe} of 100,000 instead of less than 1,000"
+        );
     }
 }

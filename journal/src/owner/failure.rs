@@ -13,6 +13,7 @@ use std::time::Duration;
 pub(super) const DECLINED_RETRY: Duration = Duration::from_secs(10);
 
 /// The reason for a failed take-over, by its consequence.
+#[derive(Debug)]
 pub(super) enum Failure {
     /// Another attempt may succeed.
     Retry(String),
@@ -94,10 +95,14 @@ mod tests {
             offset: 7,
             reason: "unknown event".into(),
         };
-        let Failure::Decline(_, reason) = Failure::from(error) else {
-            panic!("the owner would end, or retry without declining");
+        let failure = Failure::from(error);
+        let Failure::Decline(_, reason) = &failure else {
+            panic!("{failure:?} instead of Decline");
         };
-        assert!(reason.suspects_this_node(), "{reason}");
+        assert!(
+            reason.suspects_this_node(),
+            "does not suspect this node: {reason}"
+        );
     }
 
     /// Clients fail for lack of threads or descriptors, for example.
@@ -117,14 +122,21 @@ mod tests {
             }),
         ];
         for error in errors {
-            let text = error.to_string();
-            assert!(matches!(Failure::from(error), Failure::Retry(_)), "{text}");
+            let failure = Failure::from(error);
+            assert!(
+                matches!(failure, Failure::Retry(_)),
+                "{failure:?} instead of Retry"
+            );
         }
         let lost = ReadError::Consumer(ConsumerError::OffsetOutOfRange {
             topic: on,
             reason: because,
         });
-        assert!(matches!(Failure::from(lost), Failure::Decline(..)));
+        let failure = Failure::from(lost);
+        assert!(
+            matches!(failure, Failure::Decline(..)),
+            "{failure:?} instead of Decline"
+        );
     }
 
     #[test]
@@ -135,9 +147,10 @@ mod tests {
             end: 7,
             next_offset: 8,
         };
-        let Failure::Decline(_, reason) = Failure::from(error) else {
-            panic!("the owner would end, or retry without declining");
+        let failure = Failure::from(error);
+        let Failure::Decline(_, reason) = &failure else {
+            panic!("{failure:?} instead of Decline");
         };
-        assert!(!reason.suspects_this_node(), "{reason}");
+        assert!(!reason.suspects_this_node(), "suspects this node: {reason}");
     }
 }

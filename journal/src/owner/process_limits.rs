@@ -152,8 +152,15 @@ mod tests {
             let mut owners = owners(&limits);
             fill(&mut owners, bytes);
             let all: usize = owners.iter().map(|owner| owner.own).sum();
-            assert!(all < QUEUE_BYTES_MAX, "{all} bytes of records of {bytes}");
-            assert!(owners.iter().all(|owner| owner.own >= bytes), "{bytes}");
+            assert!(
+                all < QUEUE_BYTES_MAX,
+                "{all} bytes of records of {bytes} instead of less than {QUEUE_BYTES_MAX}"
+            );
+            let least = owners.iter().map(|owner| owner.own).min().unwrap();
+            assert!(
+                least >= bytes,
+                "an owner has {least} bytes instead of at least {bytes}"
+            );
             drop(owners);
             assert_eq!(limits.bytes_in_flight.load(Ordering::Relaxed), 0);
         }
@@ -186,7 +193,8 @@ mod tests {
     async fn recoveries_do_not_wait_for_take_overs() {
         let limits = ProcessLimits::new(1, 1);
         let held = limits.free_slot(false);
-        assert!(held.is_some() && limits.free_slot(false).is_none());
+        let taken = [held.is_some(), limits.free_slot(false).is_some()];
+        assert_eq!(taken, [true, false]);
         assert!(limits.free_slot(true).is_some());
         drop(held);
         let _taken = limits.slot(false).await;

@@ -321,10 +321,13 @@ mod tests {
             let store: Arc<dyn StateStore> = store;
             let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, Some("own")).await;
             let refused = read.unwrap_err().to_string();
-            assert!(refused.contains("commands.hash_key_file"), "{refused}");
+            assert!(
+                refused.contains("commands.hash_key_file"),
+                "no \"commands.hash_key_file\" in: {refused}"
+            );
             for accepted in [Some("other"), None] {
                 let read = super::checkpoint::<NoCommands>(&store, PROBE.topic, 3, accepted).await;
-                assert!(read.is_ok(), "{accepted:?}: {read:?}");
+                assert!(read.is_ok(), "an error from {accepted:?}: {read:?}");
             }
         }
     }
@@ -350,7 +353,10 @@ mod tests {
         add_ids(&store, log_time, &mut filter).await.unwrap();
         for write in 0..writes {
             for id in [id(write, 0), id(write, 1)] {
-                assert!(filter.may_contain(CommandId(id)), "{id:?}");
+                assert!(
+                    filter.may_contain(CommandId(id)),
+                    "the filter has no {id:?}"
+                );
             }
         }
     }

@@ -110,7 +110,8 @@ mod tests {
         let mut cache = TwoGenerationCache::default();
         for key in 0..5 * GENERATION_MAX {
             cache.remember(key, key, 0);
-            assert!(cache.young.len() + cache.old.len() <= 2 * GENERATION_MAX);
+            let (held, bound) = (cache.young.len() + cache.old.len(), 2 * GENERATION_MAX);
+            assert!(held <= bound, "{held} entries instead of at most {bound}");
         }
         let last = 5 * GENERATION_MAX - 1;
         assert_eq!(cache.get(&last), Some(&last));

@@ -59,7 +59,7 @@ async fn a_checkpoint_with_a_later_rule_version_halts_only_its_own_partition() {
             ..
         })
     );
-    assert!(is_newer, "{error}");
+    assert!(is_newer, "{error:?} instead of NewerRule in partition 0");
     let batch = reader.next().await.unwrap();
     assert_eq!((batch.partition, batch.commits.len()), (1, 1));
 
@@ -68,7 +68,7 @@ async fn a_checkpoint_with_a_later_rule_version_halts_only_its_own_partition() {
     let confirmed = reader.confirm().await;
     assert!(
         matches!(confirmed, Err(ReadError::Alarm(_))),
-        "{confirmed:?}"
+        "{confirmed:?} instead of Err(ReadError::Alarm)"
     );
 }
 

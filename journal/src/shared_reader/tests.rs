@@ -175,7 +175,7 @@ async fn subscribers_get_the_same_commits_in_memory() {
     for reader in &mut readers {
         match reader.subscription.next().await.unwrap() {
             Update::Batch(batch) => commits.push(batch.commits),
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of a batch"),
         }
     }
     assert!(std::ptr::eq(
@@ -200,7 +200,11 @@ async fn a_subscriber_that_lags_falls_back_and_joins_again_without_a_gap() {
         log.note(number % PARTITIONS, "more than the window holds");
         quick.reaches_the_end_of(&log).await;
         let status = shared.status();
-        assert!(status.commits <= LIMITS.commits, "{status:?}");
+        assert!(
+            status.commits <= LIMITS.commits,
+            "more than {} commits: {status:?}",
+            LIMITS.commits
+        );
     }
     assert_eq!(shared.status().lagged, 0, "it does not know yet");
     slow.reaches_the_end_of(&log).await;
@@ -225,7 +229,11 @@ async fn the_shared_reader_waits_for_an_only_subscriber() {
         // Lets the task run.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let status = shared.status();
-        assert!(status.commits <= LIMITS.commits + 1, "{status:?}");
+        let bound = LIMITS.commits + 1;
+        assert!(
+            status.commits <= bound,
+            "more than {bound} commits: {status:?}"
+        );
     }
     reader.reaches_the_end_of(&log).await;
     assert_eq!(shared.status().lagged, 0);
@@ -245,7 +253,10 @@ async fn a_checkpoint_of_another_log_is_refused_although_the_shared_reader_runs(
     reader.joins().await;
     let foreign = of_other.checkpoints.into_values().collect();
     let refused = shared.subscribe("foreign", foreign).next().await;
-    assert!(matches!(refused, Err(ReadError::Probe(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ReadError::Probe(_))),
+        "{refused:?} instead of Err(ReadError::Probe)"
+    );
     log.note(1, "the others go on");
     reader.reaches_the_end_of(&log).await;
 }
@@ -269,16 +280,23 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
     let reasons: Vec<&String> = readers.iter().map(|reader| &reader.halted[&1]).collect();
     assert!(
         reasons.iter().all(|reason| *reason == reasons[0]),
-        "{reasons:?}"
+        "not all the same: {reasons:?}"
     );
-    assert!(reasons[0].contains("journal.probe/1"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("journal.probe/1"),
+        "no \"journal.probe/1\" in: {reasons:?}"
+    );
     log.note(1, "behind the alarm");
     log.note(2, "in another partition");
     for reader in &mut readers {
         while reader.offsets.get(&2) != Some(&log.valid(2)) {
             reader.update().await;
         }
-        assert!(reader.offsets[&1].len() < log.valid(1).len());
+        let (read, all) = (reader.offsets[&1].len(), log.valid(1).len());
+        assert!(
+            read < all,
+            "{read} records were read, instead of less than {all}"
+        );
         reader.joins().await;
     }
     assert_eq!(log.open_streams(), 1);
@@ -292,10 +310,12 @@ async fn the_shared_reader_ends_with_its_last_subscription_and_starts_again() {
         let mut reader = Reader::new(&shared, starts());
         reader.reaches_the_end_of(&log).await;
         reader.joins().await;
-        assert!(shared.status().is_running);
+        let status = shared.status();
+        assert!(status.is_running, "not running: {status:?}");
         drop(reader);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!shared.status().is_running);
+        let status = shared.status();
+        assert!(!status.is_running, "still running: {status:?}");
         assert_eq!(log.open_streams(), 0);
     }
 }
@@ -320,7 +340,7 @@ async fn a_subscriber_without_new_records_learns_that_the_log_can_be_read() {
             let waited = begun.elapsed();
             assert!(
                 waited < BACKOFF_RESET_AFTER,
-                "{has_record_at_the_end}: {waited:?}"
+                "{has_record_at_the_end}: {waited:?} instead of less than {BACKOFF_RESET_AFTER:?}"
             );
         }
     }
@@ -339,10 +359,17 @@ async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_al
     });
     shared.inner.publish(Step::Halted(1, unreadable.clone()));
     reader.update().await;
-    assert!(reader.halted.contains_key(&1));
+    let halted = &reader.halted;
+    assert!(
+        halted.contains_key(&1),
+        "partition 1 is not halted: {halted:?}"
+    );
     shared.inner.publish(Step::Failing(unreadable.clone()));
     let failing = timeout(TIMEOUT, reader.subscription.next()).await;
-    assert!(matches!(failing, Ok(Ok(Update::Failing(_)))), "{failing:?}");
+    assert!(
+        matches!(failing, Ok(Ok(Update::Failing(_)))),
+        "{failing:?} instead of Ok(Ok(Update::Failing))"
+    );
     let recovered = reader.recovered;
     shared.inner.publish(Step::Halted(1, unreadable));
     shared.inner.publish(Step::Recovered);

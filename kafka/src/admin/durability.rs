@@ -18,11 +18,14 @@ mod tests {
     #[test]
     fn a_topic_with_several_replicas_keeps_acknowledged_records_on_two_brokers() {
         // A second in-sync replica would never exist.
-        assert!(durability(1).is_empty());
+        assert_eq!(durability(1), []);
         for replication_factor in [2, 3] {
             let settings = durability(replication_factor);
-            assert!(settings.contains(&("min.insync.replicas", "2")));
-            assert!(settings.contains(&("unclean.leader.election.enable", "false")));
+            let expected = [
+                ("min.insync.replicas", "2"),
+                ("unclean.leader.election.enable", "false"),
+            ];
+            assert_eq!(settings, expected);
         }
     }
 }

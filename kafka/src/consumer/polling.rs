@@ -248,10 +248,10 @@ mod tests {
                 Some(Ok(at(6))),
             ]));
             let [Ok(offsets), Err(error)] = &received[..] else {
-                panic!("{code:?}: {received:?}");
+                panic!("{code:?}: {received:?} instead of offsets and an error");
             };
             assert_eq!(offsets, &[4, 5], "{code:?}");
-            assert!(!error.is_transient(), "{error}");
+            assert!(!error.is_transient(), "transient: {error}");
         }
     }
 
@@ -269,9 +269,9 @@ mod tests {
             None,
         ]));
         let [Err(error), Ok(first), Ok(second)] = &received[..] else {
-            panic!("{received:?}");
+            panic!("{received:?} instead of an error and two batches");
         };
-        assert!(error.is_transient(), "{error}");
+        assert!(error.is_transient(), "not transient: {error}");
         assert_eq!((&first[..], &second[..]), (&[4][..], &[5][..]));
     }
 
@@ -287,9 +287,9 @@ mod tests {
         ] {
             let received = received(Polls::from([error(code), None, Some(Ok(at(4))), None]));
             let [Err(error), Ok(offsets)] = &received[..] else {
-                panic!("{code:?}: {received:?}");
+                panic!("{code:?}: {received:?} instead of an error and offsets");
             };
-            assert!(error.is_transient(), "{error}");
+            assert!(error.is_transient(), "not transient: {error}");
             assert_eq!(offsets, &[4], "{code:?}");
         }
     }
@@ -304,7 +304,7 @@ mod tests {
             position: Some(POSITION + i64::from(partition)),
         };
         let [first, second] = &found[..] else {
-            panic!("{found:?}");
+            panic!("{found:?} instead of two batches");
         };
         assert_eq!(
             (first.records.len(), &first.ends[..]),

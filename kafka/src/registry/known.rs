@@ -355,8 +355,9 @@ mod tests {
             fs::write(&path, text).unwrap();
             let refused = SchemaTable::read(&path).unwrap_err();
             // The operator may act while the node runs.
-            assert!(refused.is_transient(), "{refused}");
-            assert!(refused.to_string().contains("or delete it"), "{refused}");
+            assert!(refused.is_transient(), "not transient: {refused}");
+            let (text, part) = (refused.to_string(), "or delete it");
+            assert!(text.contains(part), "no {part:?} in: {text}");
         }
     }
 
@@ -422,9 +423,9 @@ mod tests {
             let refused = known.all().await.unwrap_err();
             assert!(
                 refused.to_string().contains("has not answered"),
-                "{refused}"
+                "no \"has not answered\" in: {refused}"
             );
-            assert!(refused.is_transient(), "{refused}");
+            assert!(refused.is_transient(), "not transient: {refused}");
         }
         assert_eq!(DISK.accesses.load(Ordering::Relaxed), 1);
         DISK.answer();
@@ -448,7 +449,7 @@ mod tests {
         let refused = known.keep(7, long()).await.unwrap_err();
         assert!(
             refused.to_string().contains("has not answered"),
-            "{refused}"
+            "no \"has not answered\" in: {refused}"
         );
         // The schema is not on disk, so it does not count as known.
         assert_eq!(known.all().await.unwrap(), SchemaTable::default());
@@ -459,8 +460,8 @@ mod tests {
     async fn schemas_that_are_kept_at_the_same_time_are_all_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let known = known(folder.path(), Files::default());
-        let kept = futures_util::future::join_all((1..=8).map(|id| known.keep(id, long())));
-        assert!(kept.await.iter().all(Result::is_ok));
+        let kept = futures_util::future::try_join_all((1..=8).map(|id| known.keep(id, long())));
+        kept.await.unwrap();
         let file = SchemaTable::read(&folder.path().join(FILE)).unwrap();
         assert_eq!(file.schemas.len(), 8);
         let other = KnownSchema {
@@ -492,8 +493,8 @@ mod tests {
             (time("micros"), time("millis")),
             (amount(2), amount(3)),
         ] {
-            assert!(differs(&known, &found), "{known} {found}");
-            assert!(!differs(&known, &known), "{known}");
+            assert!(differs(&known, &found), "no difference: {known} {found}");
+            assert!(!differs(&known, &known), "differs from itself: {known}");
         }
     }
 }

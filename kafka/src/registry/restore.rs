@@ -131,7 +131,10 @@ mod tests {
         })
         .await;
         let refused = registry.registry().restore(&lost()).await.unwrap_err();
-        assert!(refused.to_string().contains("422"), "{refused}");
+        assert!(
+            refused.to_string().contains("422"),
+            "no \"422\" in: {refused}"
+        );
         let expected = [
             "GET /mode",
             "PUT /mode/orders-value?force=true",
@@ -148,7 +151,7 @@ mod tests {
         let refused = refused.to_string();
         assert!(
             refused.contains("can't be registered under given ids"),
-            "{refused}"
+            "no \"can't be registered under given ids\" in: {refused}"
         );
     }
 

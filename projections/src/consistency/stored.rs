@@ -106,7 +106,7 @@ mod tests {
         for view in VIEWS {
             assert!(
                 Database::of(view).is_some(),
-                "{}: {}",
+                "{}: no database is called {}",
                 view.name,
                 view.database
             );

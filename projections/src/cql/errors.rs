@@ -220,8 +220,8 @@ mod tests {
                 reason: "refused".into(),
             },
         ] {
-            assert!(error.is_transient(), "{error}");
-            assert!(!error.is_schema_missing(), "{error}");
+            assert!(error.is_transient(), "not transient: {error}");
+            assert!(!error.is_schema_missing(), "the schema is missing: {error}");
             let is_timeout = matches!(&error, CqlError::Execution(error) if matches!(**error, ExecutionError::RequestTimeout(_)));
             let expected = match is_timeout {
                 true => Failure::Timeout,
@@ -239,17 +239,18 @@ mod tests {
             answered(DbError::Invalid),
             CqlError::shape("two columns"),
         ] {
-            assert!(!error.is_transient(), "{error}");
+            assert!(!error.is_transient(), "transient: {error}");
         }
     }
 
     #[test]
     fn an_invalid_statement_means_that_the_table_is_missing() {
-        assert!(answered(DbError::Invalid).is_schema_missing());
+        let error = answered(DbError::Invalid);
+        assert!(error.is_schema_missing(), "no schema is missing: {error}");
         let first_attempt = RequestAttemptError::DbError(DbError::Invalid, "no table".into());
         let preparing = PrepareError::AllAttemptsFailed { first_attempt };
         let error = CqlError::from(ExecutionError::from(preparing));
-        assert!(error.is_schema_missing());
+        assert!(error.is_schema_missing(), "no schema is missing: {error}");
         assert_eq!(error.failure(), Failure::TableMissing);
     }
 }

@@ -141,10 +141,14 @@ mod tests {
 
     #[test]
     fn a_later_offset_always_wins() {
-        assert!(write_timestamp(0) > 0);
+        let first = write_timestamp(0);
+        assert!(first > 0, "{first} instead of above 0");
         assert_eq!(offset_of(write_timestamp(8)), 8);
-        assert!(delete_timestamp(8) > write_timestamp(7));
-        assert!(write_timestamp(8) > delete_timestamp(8));
+        let times = [write_timestamp(7), delete_timestamp(8), write_timestamp(8)];
+        assert!(
+            times.is_sorted_by(|earlier, later| earlier < later),
+            "{times:?} do not ascend"
+        );
     }
 
     #[test]

@@ -82,15 +82,13 @@ mod tests {
             checkpoints.add(&checkpoint(offset));
         }
         let kept = checkpoints.kept.len();
-        assert!(
-            (CHECKPOINTS_MAX / 2..=CHECKPOINTS_MAX).contains(&kept),
-            "{kept}"
-        );
+        let expected = CHECKPOINTS_MAX / 2..=CHECKPOINTS_MAX;
+        assert!(expected.contains(&kept), "{kept} instead of {expected:?}");
         let farthest = checkpoints.kept.keys().zip(checkpoints.kept.keys().skip(1));
         let farthest = farthest.map(|(one, next)| next - one).max();
         assert!(
             farthest.is_some_and(|distance| distance <= 20_000),
-            "{farthest:?}"
+            "{farthest:?} instead of at most 20,000"
         );
     }
 }

@@ -92,7 +92,7 @@ impl Node {
         let mut client = self.client(target, last);
         match output(&mut client).await {
             Output::Connected(id) => (client, id),
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of Connected"),
         }
     }
 }
@@ -138,7 +138,7 @@ async fn event(client: &mut Client<Event>) -> (String, String) {
                 return (text(&json["id"]), text(&json["data"]["text"]));
             }
             Output::Connected(_) => {}
-            other => panic!("{other:?}"),
+            other => panic!("{other:?} instead of an event"),
         }
     }
 }
@@ -202,7 +202,10 @@ async fn a_client_that_resumes_at_any_event_misses_none_and_gets_none_twice() {
                 }
                 if rest.is_empty() {
                     let connected = output(&mut client).await;
-                    assert!(matches!(connected, Output::Connected(_)), "{connected:?}");
+                    assert!(
+                        matches!(connected, Output::Connected(_)),
+                        "{connected:?} instead of Output::Connected"
+                    );
                 }
             }
         }
@@ -256,7 +259,10 @@ async fn many_clients_that_come_back_share_a_reader() {
         assert_eq!(text, "eve/0");
     }
     let opened = log.open_streams() - streams;
-    assert!(opened <= 1, "{opened} readers are open");
+    assert!(
+        opened <= 1,
+        "{opened} readers are open instead of at most 1"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,14 +275,9 @@ async fn a_client_that_missed_more_than_a_pass_gives_gets_all_of_it() {
     let mut client = node.client(&note(), Some("journal.probe/1@0"));
     let found = texts(&mut client, 2_500).await;
     let expected: Vec<_> = (0..2_500).map(|number| format!("eve/{number}")).collect();
-    assert!(
-        found == expected,
-        "{:?}",
-        found
-            .iter()
-            .zip(&expected)
-            .find(|(one, other)| one != other)
-    );
+    let mut pairs = found.iter().zip(&expected);
+    assert_eq!(pairs.find(|(one, other)| one != other), None);
+    assert_eq!(found.len(), expected.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,11 +290,10 @@ async fn the_memory_of_the_hub_is_bounded_and_older_events_come_from_the_log() {
         log.note(1, format!("eve/{number}").leak());
     }
     node.reaches_the_end_of(&log).await;
+    let start = node.sources.hub.ring_start(1);
     assert!(
-        node.sources
-            .hub
-            .ring_start(1)
-            .is_some_and(|start| start > 0)
+        start > Some(0),
+        "the ring starts at {start:?} instead of above 0"
     );
     let mut client = node.client(&note(), Some("journal.probe/1@0"));
     assert_eq!(texts(&mut client, 3).await, ["eve/0", "eve/1", "eve/2"]);
@@ -317,11 +317,12 @@ async fn a_client_that_does_not_read_is_dropped_with_the_reason_and_resumes_with
         last = id;
     }
     let end = output(&mut slow).await;
-    assert!(matches!(end, Output::End(End::TooSlow)), "{end:?}");
     assert!(
-        slow.next().await.is_none(),
-        "the stream continues after its end"
+        matches!(end, Output::End(End::TooSlow)),
+        "{end:?} instead of Output::End(End::TooSlow)"
     );
+    let after = slow.next().await;
+    assert!(after.is_none(), "{after:?} after the end of the stream");
     let mut again = node.client(&note(), Some(&last));
     let rest = texts(&mut again, 10).await;
     let expected: Vec<_> = (QUEUE_EVENTS_MAX..count)
@@ -359,7 +360,10 @@ async fn an_id_that_the_log_never_had_ends_the_stream() {
     });
     let begun = Instant::now();
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::UnknownLastEvent)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::UnknownLastEvent)),
+        "{end:?} instead of Output::End(End::UnknownLastEvent)"
+    );
     assert_eq!(begun.elapsed(), Duration::from_secs(10));
 }
 
@@ -370,10 +374,16 @@ async fn a_halted_partition_ends_the_streams_that_read_it() {
     let (mut client, _) = node.connected(&note(), None).await;
     log.append_alarm(1);
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::Halted)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Halted)),
+        "{end:?} instead of Output::End(End::Halted)"
+    );
     let mut again = node.client(&note(), None);
     let end = output(&mut again).await;
-    assert!(matches!(end, Output::End(End::Halted)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Halted)),
+        "{end:?} instead of Output::End(End::Halted)"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,9 +393,15 @@ async fn heartbeats_and_the_end_of_the_node_reach_an_idle_client() {
     let (mut client, _) = node.connected(&note(), None).await;
     node.beat.send_modify(|count| *count += 1);
     let beat = output(&mut client).await;
-    assert!(matches!(beat, Output::Heartbeat), "{beat:?}");
+    assert!(
+        matches!(beat, Output::Heartbeat),
+        "{beat:?} instead of Output::Heartbeat"
+    );
     assert!(is_quiet(&mut client).await, "a heartbeat is delivered once");
     node.sources.stop.cancel();
     let end = output(&mut client).await;
-    assert!(matches!(end, Output::End(End::Stopping)), "{end:?}");
+    assert!(
+        matches!(end, Output::End(End::Stopping)),
+        "{end:?} instead of Output::End(End::Stopping)"
+    );
 }

@@ -96,7 +96,7 @@ mod tests {
             "57P01", "57P02", "57P03", "53300", "53100", "40001", "40P01", "57014", "08006",
             "28P01", "25006",
         ] {
-            assert!(is_transient_state(state), "{state}");
+            assert!(is_transient_state(state), "not transient: {state}");
         }
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert!(is_transient(&sqlx::Error::Io(reset)));
@@ -108,7 +108,7 @@ mod tests {
         for state in [
             "22021", "22003", "22008", "23502", "23505", "42P01", "42501", "3D000", "XX000",
         ] {
-            assert!(!is_transient_state(state), "{state}");
+            assert!(!is_transient_state(state), "transient: {state}");
         }
         assert!(!is_transient(&sqlx::Error::RowNotFound));
         assert!(!is_transient(&sqlx::Error::PoolClosed));
@@ -118,13 +118,13 @@ mod tests {
     #[test]
     fn only_values_are_refused_for_good() {
         for state in ["22003", "22021", "23502", "23514", "54000"] {
-            assert!(is_value_refused(state), "{state}");
+            assert!(is_value_refused(state), "not a refused value: {state}");
         }
         // Missing rights, altered tables, a broken disk, a changed statement.
         for state in [
             "42501", "42703", "42804", "58030", "XX001", "0A000", "57P01",
         ] {
-            assert!(!is_value_refused(state), "{state}");
+            assert!(!is_value_refused(state), "a refused value: {state}");
         }
         assert_eq!(failure(&sqlx::Error::PoolTimedOut), Failure::Transient);
         assert_eq!(failure(&sqlx::Error::Encode("no".into())), Failure::Value);

@@ -136,14 +136,18 @@ mod tests {
                 (400, "POSITION_INVALID"),
                 "{bad}"
             );
-            assert!(problem.detail.contains("journal.orders/3@1234"), "{bad}");
+            assert!(
+                problem.detail.contains("journal.orders/3@1234"),
+                "{bad}: no \"journal.orders/3@1234\" in: {}",
+                problem.detail
+            );
         }
     }
 
     #[test]
     fn too_many_positions_are_refused() {
         let line = |count: usize| vec!["journal.orders/0@1"; count].join(",");
-        assert!(read(&[&line(POSITIONS_MAX)]).is_ok());
+        read(&[&line(POSITIONS_MAX)]).unwrap();
         let problem = read(&[&line(POSITIONS_MAX), "journal.orders/0@1"]).unwrap_err();
         assert_eq!(problem.code, "POSITION_INVALID");
     }

@@ -72,7 +72,11 @@ impl Program {
             let output = command
                 .output()
                 .with_context(|| self.executable.display().to_string())?;
-            ensure!(output.status.success(), "`daybook {path} --help` fails");
+            ensure!(
+                output.status.success(),
+                "`daybook {path} --help` ended with {} instead of 0",
+                output.status
+            );
             self.helps
                 .insert(path.to_owned(), String::from_utf8(output.stdout)?);
         }

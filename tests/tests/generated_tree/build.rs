@@ -123,7 +123,11 @@ impl Build {
 async fn log_of(command: Command) -> Result<String> {
     let output = output_of(command, BUILD_TIMEOUT).await?;
     let log = output.stdout + &output.stderr;
-    ensure!(output.code == 0, "the generated tree fails:\n{log}");
+    ensure!(
+        output.code == 0,
+        "the generated tree fails with {} instead of 0:\n{log}",
+        output.code
+    );
     Ok(log)
 }
 

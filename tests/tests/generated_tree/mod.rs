@@ -51,7 +51,13 @@ impl Copy {
             .args(paths)
             .current_dir(self.folder.path());
         let output = output_of(command, CALL_TIMEOUT).await?;
-        ensure!(output.code == 0, "{}{}", output.stdout, output.stderr);
+        ensure!(
+            output.code == 0,
+            "exit code {} instead of 0: {}{}",
+            output.code,
+            output.stdout,
+            output.stderr
+        );
         Ok(())
     }
 

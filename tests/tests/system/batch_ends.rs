@@ -67,7 +67,10 @@ pub async fn a_client_that_reads_no_answers_does_not_delay_a_shutdown(
     send(&mut lines, &format!("{BAD_LINE}\n").repeat(MANY_LINES)).await?;
     node.answered(MANY_ANSWERED, BATCH_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
-    ensure!(status.success(), "it ended with {status} after {time:?}");
+    ensure!(
+        status.success(),
+        "it ended with {status} instead of 0 after {time:?}"
+    );
     Ok(())
 }
 
@@ -89,7 +92,10 @@ pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
     let reading = tokio::spawn(read(answers));
     node.answered(STOPPED_AFTER, BATCH_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
-    ensure!(status.success(), "it ended with {status} after {time:?}");
+    ensure!(
+        status.success(),
+        "it ended with {status} instead of 0 after {time:?}"
+    );
     sending.await?;
 
     let (answers, is_whole) = reading.await??;

@@ -1,9 +1,12 @@
 //! Tables of views that are dropped while a node serves: the views are projected again from the start.
 
-use crate::void_records::{SALES, sell};
 use anyhow::Result;
 use std::time::Duration;
-use system_tests::{Deployment, Poll, Totals, totals_by_source, until};
+use system_tests::{
+    Deployment, Poll, Totals,
+    sale::{SALES, node_with_sales, sell},
+    totals_by_source, until,
+};
 
 /// Longest time until a view has every sale.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -11,9 +14,7 @@ const PROJECTION_TIMEOUT: Duration = Duration::from_secs(60);
 pub async fn views_whose_tables_are_dropped_are_projected_again(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     let pool = deployment.postgres().await?;
     sqlx::query("DROP TABLE orders_v2_lines_b1")
         .execute(&pool)

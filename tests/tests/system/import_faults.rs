@@ -66,7 +66,10 @@ pub async fn a_node_told_to_stop_during_an_import_keeps_every_acknowledged_comma
     }
     node.answered(STOPPED_AFTER, ANSWERS_TIMEOUT).await?;
     let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
-    ensure!(status.success(), "it ended with {status} after {time:?}");
+    ensure!(
+        status.success(),
+        "it ended with {status} instead of 0 after {time:?}"
+    );
 
     check_end_of(importer).await?;
     let acknowledged = batch.acknowledged().await?;

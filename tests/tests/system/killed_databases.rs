@@ -3,7 +3,7 @@
 
 use crate::{
     importer::{Importer, shortened},
-    projector_faults::{check_views, commands, end_import, of_seed, seed},
+    projector_faults::{check_views, commands, end_import, with_seed},
 };
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -16,9 +16,7 @@ const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
 pub async fn databases_killed_at_random_points_of_an_import_leave_every_view_right(
     deployment: &Deployment,
 ) -> Result<()> {
-    let seed = seed()?;
-    let killed = kill_during_import(deployment, Rng::with_seed(seed));
-    killed.await.with_context(|| of_seed(seed))
+    with_seed(|random| kill_during_import(deployment, random)).await
 }
 
 async fn kill_during_import(deployment: &Deployment, mut random: Rng) -> Result<()> {

@@ -48,16 +48,12 @@ pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_g
         let sold = sell(node.client(), &format!("sale {number}"), "eve", 1).await?;
         sell(node.client(), &format!("other {number}"), "bob", 1).await?;
         let event = events.next().await?;
-        ensure!(
-            event.data["aggregate"] == *sold.id,
-            "{event:?} instead of {}",
-            sold.id
-        );
-        ensure!(
-            event.data["position"] == *sold.position,
-            "{event:?} instead of {}",
-            sold.position
-        );
+        expect_eq("the aggregate", &event.data["aggregate"], &json!(sold.id))?;
+        expect_eq(
+            "the position",
+            &event.data["position"],
+            &json!(sold.position),
+        )?;
         ids.push(event.id.clone());
         expected.push(event);
     }
@@ -72,11 +68,7 @@ pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_g
     same_events(&missed, &expected[SALES / 2..])?;
     let sold = sell(node.client(), "after the restart", "eve", 1).await?;
     let event = events.next().await?;
-    ensure!(
-        event.data["aggregate"] == *sold.id,
-        "{event:?} instead of {}",
-        sold.id
-    );
+    expect_eq("the aggregate", &event.data["aggregate"], &json!(sold.id))?;
     Ok(())
 }
 
@@ -92,11 +84,7 @@ pub async fn an_event_reaches_the_clients_of_every_node(deployment: &Deployment)
         let sold = sell(writer, &format!("sale {number}"), "eve", 1).await?;
         for events in [&mut first, &mut second] {
             let event = events.next().await?;
-            ensure!(
-                event.data["aggregate"] == *sold.id,
-                "{event:?} instead of {}",
-                sold.id
-            );
+            expect_eq("the aggregate", &event.data["aggregate"], &json!(sold.id))?;
         }
         // Each node resumes from the id that the other node sent.
         let (one, other) = (first.last_id.clone(), second.last_id.clone());
@@ -264,11 +252,7 @@ pub async fn clients_in_another_language_read_both_forms(deployment: &Deployment
     let found = deployment.python("live.py", &arguments).await?;
     let found: Value = serde_json::from_str(&found)?;
     for form in ["sse", "websocket"] {
-        ensure!(
-            found[form] == json!(expected),
-            "{form}: {} instead of {expected:?}",
-            found[form]
-        );
+        expect_eq(form, &found[form], &json!(expected))?;
     }
     Ok(())
 }

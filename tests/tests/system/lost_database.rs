@@ -1,10 +1,13 @@
 //! A lost database of Postgres: the list of builds and the parked commits are lost with it, so every view is projected again.
 
-use crate::void_records::{SALES, sell};
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::time::Duration;
-use system_tests::{Deployment, Poll, totals_by_source, until};
+use system_tests::{
+    Deployment, Poll,
+    sale::{SALES, node_with_sales},
+    totals_by_source, until,
+};
 
 /// A view in the CQL store, as its metrics name it.
 const CQL_VIEW: &str = "view=\"orders_by_customer_v2\"";
@@ -16,11 +19,9 @@ const PROJECTION_TIMEOUT: Duration = Duration::from_secs(90);
 pub async fn every_view_is_projected_again_after_the_database_of_postgres_is_lost(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    let sales = sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     let read = node.client().metric_with(READ, CQL_VIEW).await?;
-    ensure!(read >= sales as f64, "{read} of {sales} events were read");
+    ensure!(read >= SALES as f64, "{read} of {SALES} events were read");
     let environment = &deployment.environment;
     let server = PgPool::connect(&environment.postgres_database("postgres")).await?;
     let name = deployment.postgres_name();

@@ -1,13 +1,16 @@
 //! A registry that lost its data, or has other schemas under the ids of the log. A node registers no schema and decodes
 //! no body until the registry has the old schemas under their old ids.
 
-use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
 use schemas::topics::TOPICS;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 use system_tests::{
-    Deployment, Node, Poll, audit_log, environment::spare_registry_url, expect_eq, servers, until,
+    Deployment, Node, Poll, audit_log,
+    environment::spare_registry_url,
+    expect_eq,
+    sale::{node_with_sales, sell},
+    servers, until,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -28,33 +31,39 @@ static SPARE: Mutex<()> = Mutex::const_new(());
 pub async fn no_schema_is_registered_while_the_registry_lacks_ids_of_the_log(
     deployment: &Deployment,
 ) -> Result<()> {
-    let registry = SpareRegistry::empty(deployment).await?;
-    let deployment = registry.deployment(deployment);
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
-    node.terminate(SHUTDOWN_TIMEOUT).await?;
-    registry.lose_data(&deployment).await?;
-
-    let mut node = deployment.serve_unready().await?;
+    let (registry, deployment) = lost_registry(deployment).await?;
+    let node = deployment.serve_unready().await?;
     waits(&node, STARTING, "is missing").await?;
-    node.kill().await?;
-    audit_names_the_loss(&deployment).await?;
     let registered = deployment.run(&["schemas", "register"]).await?;
     ensure!(
         registered.code != 0 && registered.stderr.contains("has lost data"),
         "no failure with \"has lost data\": {registered:?}"
     );
-    // Without its state directory, a node finds the ids only in the log.
+    registry.has_foreign_only().await
+}
+
+pub async fn a_node_without_its_state_directory_finds_lost_ids_in_the_log(
+    deployment: &Deployment,
+) -> Result<()> {
+    let (registry, deployment) = lost_registry(deployment).await?;
     std::fs::remove_dir_all(deployment.folder.join(STATE))?;
-    let mut node = deployment.serve_unready().await?;
+    let node = deployment.serve_unready().await?;
     waits(&node, STARTING, "is missing").await?;
     // Other schemas have the ids now.
     registry.register_foreign(FOREIGN_SCHEMAS).await?;
     waits(&node, STARTING, "is not registered under subject").await?;
-    node.kill().await?;
-    audit_names_the_loss(&deployment).await?;
     registry.has_foreign_only().await
+}
+
+pub async fn the_audit_reports_ids_of_the_log_that_the_registry_lacks(
+    deployment: &Deployment,
+) -> Result<()> {
+    let (registry, deployment) = lost_registry(deployment).await?;
+    audit_names_the_loss(&deployment).await?;
+    // Without the node's file, the audit finds the ids only in the log.
+    std::fs::remove_dir_all(deployment.folder.join(STATE))?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
+    audit_names_the_loss(&deployment).await.map(drop)
 }
 
 pub async fn another_schema_under_a_known_id_is_reported_and_not_used(
@@ -62,9 +71,7 @@ pub async fn another_schema_under_a_known_id_is_reported_and_not_used(
 ) -> Result<()> {
     let registry = SpareRegistry::empty(deployment).await?;
     let deployment = registry.deployment(deployment);
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(&deployment, "before").await?;
     registry.lose_data(&deployment).await?;
     // The running node continues, because it has its schemas in memory.
     waits(&node, REGISTRY, "is missing").await?;
@@ -83,9 +90,7 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
     // These schemas take the first ids, so a new registration in an empty registry would get other ids.
     registry.register_foreign(FOREIGN_SCHEMAS).await?;
     let deployment = registry.deployment(deployment);
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(&deployment, "before").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let before = registry.schemas_of(&deployment).await?;
 
@@ -113,13 +118,7 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
 pub async fn schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log(
     deployment: &Deployment,
 ) -> Result<()> {
-    let registry = SpareRegistry::empty(deployment).await?;
-    let deployment = registry.deployment(deployment);
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
-    node.terminate(SHUTDOWN_TIMEOUT).await?;
-    registry.lose_data(&deployment).await?;
+    let (registry, deployment) = lost_registry(deployment).await?;
     registry.register_foreign(FOREIGN_SCHEMAS).await?;
     let refused = deployment.run(&["schemas", "restore"]).await?;
     let reason = "other schemas under ids of the log";
@@ -135,9 +134,7 @@ pub async fn schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log(
 pub async fn the_audit_compares_the_registry_with_the_known_schemas(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     audit_log::verify(deployment).await?;
     let file = deployment.folder.join(STATE).join("daybook-schemas.json");
@@ -155,6 +152,16 @@ pub async fn the_audit_compares_the_registry_with_the_known_schemas(
     );
     let left = std::fs::read_to_string(&file)?;
     expect_eq("the file of known schemas", &left, &known.to_string())
+}
+
+/// A registry that has lost the schemas of a log, and the deployment of the log. Its node has ended.
+async fn lost_registry(deployment: &Deployment) -> Result<(SpareRegistry, Deployment)> {
+    let registry = SpareRegistry::empty(deployment).await?;
+    let deployment = registry.deployment(deployment);
+    let mut node = node_with_sales(&deployment, "before").await?;
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    registry.lose_data(&deployment).await?;
+    Ok((registry, deployment))
 }
 
 /// Waits until the node is not ready and its component reports this reason.

@@ -66,15 +66,16 @@ fn tests(runner: &Runner) -> Vec<Trial> {
             databases_killed_at_random_points_of_an_import_leave_every_view_right,
         ]));
     }
-    tests.extend(tests_of_outages_and_nodes(runner));
+    tests.extend(tests_of_outages(runner));
+    tests.extend(tests_of_nodes(runner));
     tests.extend(tests_of_projectors(runner));
     tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests
 }
 
-/// Tests with a deployment of their own, in which servers or nodes fail or several nodes work together.
-fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
+/// Tests with a deployment of their own, in which servers or nodes fail.
+fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, faults: [
         a_suspended_node_takes_no_partition_from_its_successor,
@@ -88,13 +89,17 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
-        a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running,
+        a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes,
+        the_commands_of_a_node_with_another_hash_key_are_refused_by_the_owners,
+        a_node_with_another_hash_key_keeps_answering_queries,
         a_node_that_starts_with_another_hash_key_than_its_store_declines_its_partitions,
         a_deleted_journal_is_not_created_again_until_an_operator_deletes_the_topic_of_owners,
         a_partition_of_a_killed_node_is_not_ready_until_another_node_serves_it,
     ]));
     tests.extend(own!(runner, lost_registry: [
         no_schema_is_registered_while_the_registry_lacks_ids_of_the_log,
+        a_node_without_its_state_directory_finds_lost_ids_in_the_log,
+        the_audit_reports_ids_of_the_log_that_the_registry_lacks,
         another_schema_under_a_known_id_is_reported_and_not_used,
         schemas_restore_registers_lost_schemas_under_their_old_ids,
         schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log,
@@ -112,6 +117,12 @@ fn tests_of_outages_and_nodes(runner: &Runner) -> Vec<Trial> {
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
     ]));
+    tests
+}
+
+/// Tests of clients and of several nodes that work together, each with a deployment of its own.
+fn tests_of_nodes(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
     tests.extend(own!(runner, positions: [
         a_query_finds_the_write_of_its_position_at_every_node,
         an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
@@ -160,11 +171,14 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
     ]));
     tests.extend(own!(runner, view_faults: [
-        a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,
+        an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
+        a_read_only_database_is_named_and_the_view_continues_once_it_is_writable,
     ]));
     tests.extend(own!(runner, parked_events: [
         an_event_that_a_view_refuses_parks_only_its_order,
-        answers_metrics_and_reconcile_say_that_an_order_is_parked,
+        metrics_count_the_events_of_a_parked_order,
+        answers_without_a_parked_order_say_that_it_is_parked,
+        reconcile_says_that_an_order_is_parked,
         a_retry_applies_a_parked_order_once_the_view_accepts_it,
         a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,

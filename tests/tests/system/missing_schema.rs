@@ -1,7 +1,6 @@
 //! A registry that answers but refuses requests for schemas. A node waits for the schemas of the log, and loses no
 //! record.
 
-use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
 use axum::{
     Json, Router, body::to_bytes, extract::Request, http::StatusCode, response::IntoResponse,
@@ -17,6 +16,7 @@ use std::{
 };
 use system_tests::{
     Deployment, Node, Poll, audit_log,
+    sale::{SALES, node_with_sales, sell},
     totals_by_source::{self, Aggregates},
     until,
 };
@@ -35,9 +35,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub async fn a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    let sales = i64::try_from(sell(&node, "before").await?)?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
+    let sales = i64::try_from(SALES)?;
     node.kill().await?;
     // Without their state stores the owners read the journals from the beginning, as the job does.
     std::fs::remove_dir_all(deployment.folder.join("daybook-state"))?;

@@ -37,7 +37,7 @@ async fn fill(node: &Node) -> Result<String> {
     let body = lines.map(|line| format!("{line}\n")).concat();
     let answers = client.post_lines(body).await?;
     let refused = answers.iter().find(|answer| answer["status"] != 201);
-    ensure!(refused.is_none(), "status is not 201: {refused:?}");
+    ensure!(refused.is_none(), "{refused:?} instead of status 201");
     let ids = answers.iter().filter_map(|answer| answer["id"].as_str());
     let mut orders = ids.filter(|id| id.starts_with("order_"));
     Ok(orders.next().context("no order")?.to_owned())

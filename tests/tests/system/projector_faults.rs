@@ -7,17 +7,16 @@ use crate::{
     import::check_sources,
     importer::{Importer, shortened},
     projectors::{ORDERS, node_and_two_projectors, opened},
-    void_records::sell,
 };
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use projections::views::VIEWS;
 use schemas::context;
 use sqlx::PgPool;
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 use system_tests::{
     Deployment, Expectation, Node, Poll, environment::online_retail, free_address::free_address,
-    totals_by_source, until,
+    sale::sell, totals_by_source, until,
 };
 
 /// Kills during one import of the shortened file.
@@ -46,9 +45,7 @@ pub async fn a_projector_killed_at_random_points_of_an_import_leaves_every_view_
         true => (online_retail(), KILLS_FULL),
         false => (shortened(deployment)?, KILLS),
     };
-    let seed = seed()?;
-    let killed = kill_during_import(deployment, &file, kills, Rng::with_seed(seed));
-    killed.await.with_context(|| of_seed(seed))
+    with_seed(|random| kill_during_import(deployment, &file, kills, random)).await
 }
 
 async fn kill_during_import(
@@ -62,12 +59,9 @@ async fn kill_during_import(
         .map(|_| random.i64(1..commands(&expectation)))
         .collect();
     points.sort_unstable();
-    let mut node = deployment.serve_without_projectors().await?;
     // The restarted projector has the address, and with it the name in the group.
     let address = free_address()?;
-    let mut projector = deployment.projector_at(address).await?;
-    node.ready().await?;
-    has_opened_partitions(&projector).await?;
+    let (mut node, mut projector) = node_and_projector(deployment, address).await?;
 
     let importer = Importer::begin(deployment, file)?;
     for (number, point) in points.iter().enumerate() {
@@ -94,18 +88,13 @@ async fn kill_during_import(
 pub async fn terminated_transactions_of_a_projector_leave_every_view_right(
     deployment: &Deployment,
 ) -> Result<()> {
-    let seed = seed()?;
-    let terminated = terminate_during_import(deployment, Rng::with_seed(seed));
-    terminated.await.with_context(|| of_seed(seed))
+    with_seed(|random| terminate_during_import(deployment, random)).await
 }
 
 async fn terminate_during_import(deployment: &Deployment, mut random: Rng) -> Result<()> {
     let file = shortened(deployment)?;
     let expectation = Expectation::of(&file).await?;
-    let mut node = deployment.serve_without_projectors().await?;
-    let mut projector = deployment.projector_at(free_address()?).await?;
-    node.ready().await?;
-    has_opened_partitions(&projector).await?;
+    let (mut node, mut projector) = node_and_projector(deployment, free_address()?).await?;
 
     let pool = deployment.postgres().await?;
     let mut importer = Importer::begin(deployment, &file)?;
@@ -145,9 +134,7 @@ async fn terminate_writers(pool: &PgPool) -> Result<usize> {
 pub async fn a_projector_suspended_past_its_session_applies_no_event_that_another_has_applied(
     deployment: &Deployment,
 ) -> Result<()> {
-    let seed = seed()?;
-    let suspended = suspend_during_import(deployment, Rng::with_seed(seed));
-    suspended.await.with_context(|| of_seed(seed))
+    with_seed(|random| suspend_during_import(deployment, random)).await
 }
 
 async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Result<()> {
@@ -194,10 +181,7 @@ async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Resu
 pub async fn a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve_without_projectors().await?;
-    let mut suspended = deployment.projector_at(free_address()?).await?;
-    node.ready().await?;
-    has_opened_partitions(&suspended).await?;
+    let (mut node, mut suspended) = node_and_projector(deployment, free_address()?).await?;
     let mut sales = sell(&node, "before").await?;
     node.caught_up().await?;
 
@@ -286,17 +270,25 @@ async fn stale(projector: &Node) -> Result<f64> {
         .await
 }
 
-/// The seed of a test's random points.
-pub fn seed() -> Result<u64> {
-    match std::env::var(SEED) {
-        Ok(seed) => seed.parse().with_context(|| format!("{SEED}={seed}")),
-        Err(_) => Ok(fastrand::u64(..)),
-    }
+/// Runs a test with random points. A failure names the seed.
+pub async fn with_seed<Running: Future<Output = Result<()>>>(
+    test: impl FnOnce(Rng) -> Running,
+) -> Result<()> {
+    let seed: u64 = match std::env::var(SEED) {
+        Ok(seed) => seed.parse().with_context(|| format!("{SEED}={seed}"))?,
+        Err(_) => fastrand::u64(..),
+    };
+    let running = test(Rng::with_seed(seed));
+    running.await.with_context(|| format!("{SEED}={seed}"))
 }
 
-/// Names the seed in the message of a failure.
-pub fn of_seed(seed: u64) -> String {
-    format!("{SEED}={seed}")
+/// A node without projectors, and a projector that has opened partitions.
+async fn node_and_projector(deployment: &Deployment, address: SocketAddr) -> Result<(Node, Node)> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let projector = deployment.projector_at(address).await?;
+    node.ready().await?;
+    has_opened_partitions(&projector).await?;
+    Ok((node, projector))
 }
 
 /// Commands that an import sends.
@@ -315,7 +307,10 @@ async fn has_opened_partitions(projector: &Node) -> Result<()> {
 
 pub async fn end_import(importer: Importer) -> Result<()> {
     let (status, error) = importer.end(IMPORT_TIMEOUT).await?;
-    ensure!(status.success(), "the import ended with {status}: {error}");
+    ensure!(
+        status.success(),
+        "the import ended with {status} instead of 0: {error}"
+    );
     Ok(())
 }
 

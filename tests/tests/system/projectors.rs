@@ -1,6 +1,5 @@
 //! `daybook projector`: processes that divide the views' partitions among them.
 
-use crate::void_records::sell;
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::json;
@@ -9,7 +8,7 @@ use system_tests::{
     Deployment, Node, Poll, Totals, expect_eq,
     free_address::free_address,
     http::send,
-    sale::{import_sale, sale},
+    sale::{import_sale, sale, sell},
     totals_by_source, until,
 };
 

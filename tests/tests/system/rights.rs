@@ -1,13 +1,13 @@
 //! A broker that checks rights: a node with the rights in `deploy/RIGHTS.md` serves, and a node that may not write
 //! to a journal reports this at once.
 
-use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{process::Stdio, time::Duration};
 use system_tests::{
     Deployment, Node, Poll,
     environment::{kafka_sasl_brokers, source_file},
+    sale::sell,
     until,
 };
 use tokio::{
@@ -215,6 +215,9 @@ async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Resu
     input.write_all(rights.to_string().as_bytes()).await?;
     drop(input);
     let ended = timeout(GRANT_TIMEOUT, program.wait()).await??;
-    ensure!(ended.success(), "rights.py {change}: {ended}");
+    ensure!(
+        ended.success(),
+        "rights.py {change} ended with {ended} instead of 0"
+    );
     Ok(())
 }

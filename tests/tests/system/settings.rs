@@ -147,6 +147,10 @@ async fn register(deployment: &Deployment, subject: &str, schema: &str) -> Resul
     let request = http.post(url).json(&json!({"schema": schema}));
     let answer = request.send().await?;
     let status = answer.status();
-    ensure!(status.is_success(), "{status}: {}", answer.text().await?);
+    ensure!(
+        status.is_success(),
+        "{status} instead of a success: {}",
+        answer.text().await?
+    );
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! Views and jobs share one reader of a journal, and a stalled view delays no other reader.
 
-use crate::void_records::sell;
 use anyhow::{Context, Result, ensure};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use system_tests::{Deployment, Node, Poll, totals_by_source, until};
+use system_tests::{
+    Deployment, Node, Poll,
+    sale::{node_with_sales, sell},
+    totals_by_source, until,
+};
 
 /// Longest time until all views and jobs share a reader.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,9 +22,7 @@ const OTHER_CONSUMERS: [&str; 2] = ["consume-owner", "consume-directo"];
 const STALLED: &str = "orders_v2";
 
 pub async fn views_and_jobs_share_one_reader_of_a_journal(deployment: &Deployment) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "first").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "first").await?;
     share_one_reader(&node).await?;
     let sales = i64::try_from(sell(&node, "second").await?)?;
     node.caught_up().await?;
@@ -30,9 +31,7 @@ pub async fn views_and_jobs_share_one_reader_of_a_journal(deployment: &Deploymen
 }
 
 pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     share_one_reader(&node).await?;
 
     let pool = deployment.postgres().await?;

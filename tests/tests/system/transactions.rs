@@ -1,11 +1,13 @@
 //! Another program's transaction on a partition of a journal: while it is open and after its end, owners and
 //! readers continue as before, and every reader finds the same records.
 
-use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use system_tests::{
-    Deployment, Node, OpenTransaction, Poll, audit_log, node::READY_TIMEOUT, transaction::End,
+    Deployment, Node, OpenTransaction, Poll, audit_log,
+    node::READY_TIMEOUT,
+    sale::{SALES, sell},
+    transaction::End,
     until,
 };
 
@@ -38,7 +40,7 @@ async fn stops_no_reader(deployment: &Deployment, end: End) -> Result<()> {
     compares_its_logs(deployment, &mut node).await?;
     // The owners' state stores are ahead of the transaction's beginning.
     let (ended, _) = node.terminate(READY_TIMEOUT).await?;
-    ensure!(ended.success(), "the node ended with {ended}");
+    ensure!(ended.success(), "the node ended with {ended} instead of 0");
     let mut node = deployment.serve().await?;
     sell(&node, "after a take-over").await?;
     node.caught_up().await?;

@@ -1,9 +1,12 @@
 //! `daybook views`: a view gets another build beside the serving one, and keeps answering queries.
 
-use crate::void_records::{SALES, sell};
 use anyhow::{Context, Result, ensure};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use system_tests::{Client, Deployment, Node, expect_eq, totals_by_source};
+use system_tests::{
+    Client, Deployment, Node, expect_eq,
+    sale::{SALES, node_with_sales, sell},
+    totals_by_source,
+};
 
 /// The views: one in each database.
 const VIEWS: [&str; 2] = ["orders_v2", "orders_by_customer_v2"];
@@ -13,7 +16,7 @@ const PREVIOUS: &str = "PREVIOUS";
 pub async fn a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_undo(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = node_with_sales(deployment).await?;
+    let mut node = node_with_sales(deployment, "first").await?;
     let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
     let querying = query(node.client().clone(), &stop, &answers);
     let changing = async {
@@ -47,7 +50,7 @@ async fn switch_and_undo(deployment: &Deployment, node: &mut Node) -> Result<()>
 }
 
 pub async fn a_dropped_build_is_no_longer_described(deployment: &Deployment) -> Result<()> {
-    let mut node = node_with_sales(deployment).await?;
+    let mut node = node_with_sales(deployment, "first").await?;
     for view in VIEWS {
         for change in ["rebuild", "switch", "undo"] {
             views(deployment, &[change, view]).await?;
@@ -67,7 +70,7 @@ pub async fn a_dropped_build_is_no_longer_described(deployment: &Deployment) -> 
 pub async fn diff_shows_the_rows_that_differ_with_their_events(
     deployment: &Deployment,
 ) -> Result<()> {
-    let _node = node_with_sales(deployment).await?;
+    let _node = node_with_sales(deployment, "first").await?;
     for view in VIEWS {
         views(deployment, &["rebuild", view]).await?;
         let compared = views(deployment, &["diff", view]).await?;
@@ -100,7 +103,7 @@ pub async fn diff_shows_the_rows_that_differ_with_their_events(
 pub async fn reset_replaces_a_build_by_one_from_the_beginning_of_the_log(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = node_with_sales(deployment).await?;
+    let mut node = node_with_sales(deployment, "first").await?;
     views(deployment, &["rebuild", "orders_v2"]).await?;
     alter_row(deployment).await?;
     views(deployment, &["reset", "orders_v2", "--build", "2"]).await?;
@@ -119,14 +122,6 @@ pub async fn reset_replaces_a_build_by_one_from_the_beginning_of_the_log(
     let expected = [(1, "SERVING"), (2, "DROPPED"), (3, "BUILDING")];
     let expected = expected.map(|(build, state)| (build, state.to_owned()));
     expect_eq("builds", &builds, &Vec::from(expected))
-}
-
-/// A node that has applied one batch of sales.
-async fn node_with_sales(deployment: &Deployment) -> Result<Node> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "first").await?;
-    node.caught_up().await?;
-    Ok(node)
 }
 
 /// Runs `daybook views`, which must end with exit code 0; returns its standard output.

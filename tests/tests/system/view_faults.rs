@@ -1,67 +1,85 @@
 //! Faults of a view's database: readiness names each fault, and the view continues by itself once the fault is
 //! removed.
 
-use crate::void_records::sell;
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::time::Duration;
-use system_tests::{Deployment, Node, Poll, totals_by_source, until};
+use system_tests::{
+    Deployment, Node, Poll, expect_eq,
+    sale::{SALES, node_with_sales, sell},
+    totals_by_source, until,
+};
 
 /// Longest time until readiness names a fault.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed(
+pub async fn an_altered_table_is_named_and_the_view_continues_once_it_is_restored(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    let mut sales = sell(&node, "before").await?;
-    node.caught_up().await?;
-    let pool = deployment.postgres().await?;
-    let database: String = sqlx::query_scalar("SELECT current_database()")
-        .fetch_one(&pool)
-        .await?;
+    let rename =
+        |from: &str, to: &str| format!("ALTER TABLE orders_v2_b1 RENAME COLUMN {from} TO {to}");
+    let fault = Fault {
+        breaks: vec![rename("country", "land")],
+        repairs: vec![rename("land", "country")],
+        reason: "country",
+    };
+    fault.is_named_until_it_is_removed(deployment).await
+}
+
+pub async fn a_read_only_database_is_named_and_the_view_continues_once_it_is_writable(
+    deployment: &Deployment,
+) -> Result<()> {
+    let read_only = |value: &str| {
+        let database = deployment.postgres_name();
+        format!("ALTER DATABASE {database} SET default_transaction_read_only = {value}")
+    };
     // Sessions keep the setting with which they began.
     let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let read_only = |value: &str| {
-        format!("ALTER DATABASE {database} SET default_transaction_read_only = {value}")
+    let fault = Fault {
+        breaks: vec![read_only("on"), end_sessions.to_owned()],
+        repairs: vec![read_only("off")],
+        reason: "read-only",
     };
-    let rename =
-        |from: &str, to: &str| format!("ALTER TABLE orders_v2_b1 RENAME COLUMN {from} TO {to}");
-    for (name, breaks, repairs, reason) in [
-        (
-            "an altered table",
-            vec![rename("country", "land")],
-            vec![rename("land", "country")],
-            "country",
-        ),
-        (
-            "a read-only database",
-            vec![read_only("on"), end_sessions.to_owned()],
-            vec![read_only("off")],
-            "read-only",
-        ),
-    ] {
-        run_all(&pool, &breaks).await?;
-        sales += sell(&node, name).await?;
-        is_named(&node, reason).await?;
-        run_all(&pool, &repairs).await?;
+    fault.is_named_until_it_is_removed(deployment).await
+}
+
+/// A fault of the database of a view.
+struct Fault {
+    /// The statements that make it.
+    breaks: Vec<String>,
+    /// The statements that remove it.
+    repairs: Vec<String>,
+    /// The text that readiness must contain meanwhile.
+    reason: &'static str,
+}
+
+impl Fault {
+    async fn is_named_until_it_is_removed(&self, deployment: &Deployment) -> Result<()> {
+        let mut node = node_with_sales(deployment, "before").await?;
+        let pool = deployment.postgres().await?;
+        run_all(&pool, &self.breaks).await?;
+        sell(&node, "during").await?;
+        is_named(&node, self.reason).await?;
+        run_all(&pool, &self.repairs).await?;
+        pool.close().await;
         node.ready().await?;
         node.caught_up().await?;
         let totals = totals_by_source::of_postgres(deployment).await?;
-        ensure!(
-            totals.sales == i64::try_from(sales)?,
-            "{name}: {totals:?} instead of {sales} sales"
-        );
+        expect_eq(
+            "sales in Postgres",
+            &totals.sales,
+            &i64::try_from(2 * SALES)?,
+        )?;
         let parked = deployment.run_successfully(&["views", "parked"]).await?;
+        let nothing = "no aggregate is parked";
         ensure!(
-            parked.stdout.contains("no aggregate is parked"),
-            "{name}: no \"no aggregate is parked\" in: {}",
+            parked.stdout.contains(nothing),
+            "no {nothing:?} in: {}",
             parked.stdout
         );
+        Ok(())
     }
-    pool.close().await;
-    Ok(())
 }
 
 /// Runs statements in a session that may write.

@@ -1,17 +1,19 @@
 //! Records in a journal that none of our owners wrote: they are counted as void, and change nothing else.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
-use system_tests::{Deployment, Node, Poll, audit_log, totals_by_source, until};
+use system_tests::{
+    Deployment, Poll, audit_log,
+    sale::{SALES, sell},
+    totals_by_source, until,
+};
 
 const TOPIC: &str = "journal.orders";
 /// The partition that gets the foreign records; sales go to every partition.
 const PARTITION: &str = "1";
 /// Longest time from the writing of foreign records to their count in the metrics.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Sales of each batch.
-pub const SALES: usize = 40;
 
 pub async fn foreign_records_are_counted_as_void_and_stop_no_reader(
     deployment: &Deployment,
@@ -45,27 +47,6 @@ pub async fn foreign_records_written_while_the_node_is_down_stop_no_reader(
     sell(&node, "after a restart").await?;
     node.caught_up().await?;
     check_sources(deployment, 2 * SALES, written).await
-}
-
-/// Imports sales, or repeats their import; each must be accepted. Returns their number.
-pub async fn sell(node: &Node, batch: &str) -> Result<usize> {
-    let sale = |number: usize| {
-        let body = json!({"invoice": format!("{batch} {number}"), "country": "EIRE",
-            "currency": "GBP", "ordered_at": "2010-12-01T08:26:00Z",
-            "lines": [{"sku": "A", "quantity": 1, "unit_price": 1_000_000}]});
-        json!({"key": format!("{batch}/{number}"), "command": "ImportSale", "body": body})
-    };
-    let body: String = (0..SALES)
-        .map(|number| format!("{}\n", sale(number)))
-        .collect();
-    let answers = node.client().post_lines(body).await?;
-    let taken = answers.iter().filter(|answer| answer["status"] == 201);
-    let taken = taken.count();
-    ensure!(
-        taken == SALES,
-        "{batch}: {taken} of {SALES} sales were accepted: {answers:?}"
-    );
-    Ok(SALES)
 }
 
 /// Writes foreign records; returns their number.

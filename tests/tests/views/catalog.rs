@@ -305,7 +305,7 @@ async fn a_role_that_may_not_create_the_extension_gets_an_error_that_says_so() {
             .unwrap();
             assert!(
                 message.contains("run CREATE EXTENSION pg_trgm"),
-                "{message}"
+                "no \"run CREATE EXTENSION pg_trgm\" in: {message}"
             );
         },
     )

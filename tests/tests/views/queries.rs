@@ -204,7 +204,10 @@ async fn a_batch_that_postgres_refuses_leaves_no_row() {
         let error = apply_batch(&store, &batch(0, 6, commits))
             .await
             .unwrap_err();
-        assert!(matches!(error, StoreError::Database { .. }), "{error}");
+        assert!(
+            matches!(error, StoreError::Database { .. }),
+            "{error:?} instead of StoreError::Database"
+        );
         assert_eq!(error.failure(), Some(Failure::Value), "{error}");
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders_v2_b1")
             .fetch_one(&databases.postgres)

@@ -110,7 +110,7 @@ async fn rows(backend: &impl StoreBackend) -> Vec<ProductRow> {
 fn assert_without_effect(applied: &Result<(), StoreError>) {
     assert!(
         matches!(applied, Ok(()) | Err(StoreError::StaleCheckpoint { .. })),
-        "{applied:?}"
+        "{applied:?} instead of Ok(()) | Err(StoreError::StaleCheckpoint)"
     );
 }
 
@@ -303,7 +303,7 @@ async fn a_gap_is_an_error<B: StoreBackend>(backend: &B) {
         .unwrap();
     let applied = apply_batch(&store, &batch(1, 2, vec![priced(1, "A", 3, 1)])).await;
     let Err(StoreError::Fold(error)) = applied else {
-        panic!("{applied:?}");
+        panic!("{applied:?} instead of an error of the fold");
     };
     let gap = FoldError::Gap {
         key: "A".into(),
@@ -325,7 +325,7 @@ async fn a_refused_batch_changes_neither_rows_nor_checkpoint<B: StoreBackend>(ba
     let applied = apply_batch(&store, &batch(1, 4, commits)).await;
     assert!(
         matches!(&applied, Err(StoreError::Fold(FoldError::MissingRow { key, .. })) if key == "C"),
-        "{applied:?}"
+        "{applied:?} instead of MissingRow with the key C"
     );
     assert_eq!(backend.products().await, before);
     assert_eq!(open(&store).await.next_offset, 1);
@@ -342,11 +342,12 @@ async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(ba
             let opened = before.open(&partitions::<Event>()).await;
             assert!(
                 matches!(opened, Err(StoreError::Dropped { .. })),
-                "{opened:?}"
+                "{opened:?} instead of Err(StoreError::Dropped)"
             );
             // A projector that has not noticed the loss changes nothing.
             let third = batch(3, 4, vec![created(3, "B")]);
-            assert!(apply_batch(&zombie, &third).await.is_err(), "{table}");
+            let applied = apply_batch(&zombie, &third).await;
+            assert!(applied.is_err(), "{table}: {applied:?} instead of an error");
         }
         let store = backend.store_of(build);
         assert_eq!(open(&store).await, start::<Event>(), "{lost:?}");

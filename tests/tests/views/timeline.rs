@@ -42,7 +42,7 @@ async fn the_pages_of_a_timeline_have_every_event_once_and_in_order() {
                 let events = page["events"].as_array().unwrap();
                 assert!(
                     events.len() <= limit,
-                    "{} on a page of {limit}",
+                    "{} events on a page of at most {limit}",
                     events.len()
                 );
                 found.extend(

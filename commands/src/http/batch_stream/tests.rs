@@ -91,7 +91,7 @@ fn check_interrupted(lines: &[Value], is_whole: bool, code: &str) {
     let (last, answers) = lines.split_last().expect("the response has no lines");
     for (number, answer) in (1..).zip(answers) {
         assert_eq!(answer["line"], number, "{answer}");
-        assert!(answer.get("code").is_none(), "{answer}");
+        assert_eq!(answer.get("code"), None, "{answer}");
     }
     assert_eq!(last["code"], code, "{last}");
     assert_eq!(last["line"], answers.len() + 1, "{last}");
@@ -100,7 +100,7 @@ fn check_interrupted(lines: &[Value], is_whole: bool, code: &str) {
         answers.len() + 1
     );
     let detail = last["detail"].as_str().unwrap();
-    assert!(detail.contains(&advice), "{detail}");
+    assert!(detail.contains(&advice), "no {advice:?} in: {detail}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn a_client_may_send_every_line_before_it_reads_an_answer() {
     });
     let body = begin(lines(LINES).chain(end), Echo, &CancellationToken::new());
     let sent = timeout(IDLE_TIMEOUT, sent).await;
-    assert!(sent.is_ok(), "the lines are not read");
+    sent.expect("the lines are not read").unwrap();
     let (answers, is_whole) = read(body).await;
     assert_eq!((answers.len(), is_whole), (LINES, true));
     assert_eq!(answers[LINES - 1]["line"], LINES);
@@ -213,13 +213,12 @@ async fn unread_answers_are_bounded_and_are_dropped_with_their_response() {
     sleep(2 * IDLE_TIMEOUT).await;
     let all = service::budget::BYTES_DEFAULT as usize;
     let unread = LONG_ANSWERS_MAX * ANSWER_BYTES;
-    assert!(
-        budget.try_take(all - unread + 1).is_err(),
-        "unread answers don't count"
-    );
-    assert!(budget.try_take(all - unread).is_ok(), "more waits than may");
+    budget
+        .try_take(all - unread + 1)
+        .expect_err("unread answers don't count");
+    budget.try_take(all - unread).expect("more waits than may");
     assert!(!response.body().is_end_stream());
     drop(response);
     tokio::task::yield_now().await;
-    assert!(budget.try_take(all).is_ok(), "shares outlive their answers");
+    budget.try_take(all).expect("shares outlive their answers");
 }

@@ -86,10 +86,8 @@ async fn answers_that_never_expire_are_found_again() {
         take_over(&mut next, &mut log, 2);
         submit(&mut next, 2, request(1, origin, "lamp"));
         deliver(&mut next, &mut log);
-        assert!(
-            next.take_replies().remove(0).1.unwrap().replayed,
-            "{origin:?}"
-        );
+        let answer = next.take_replies().remove(0).1.unwrap();
+        assert!(answer.replayed, "{origin:?}: not replayed: {answer:?}");
     }
 }
 
@@ -110,7 +108,7 @@ async fn the_answers_of_many_writes_are_found_again() {
         submit(&mut next, 1, request(id, Origin::Keyed, "lamp"));
         deliver(&mut next, &mut log);
         let answer = next.take_replies().remove(0).1.unwrap();
-        assert!(answer.replayed, "{id}");
+        assert!(answer.replayed, "{id}: not replayed: {answer:?}");
     }
 }
 
@@ -133,7 +131,8 @@ async fn commands_that_wait_for_the_store_are_decided_in_their_order() {
     // No command is decided while the store is being read, not even one that needs no entry.
     next.submit(about(3, "note_B"), 3, Timestamp(1_000_000));
     next.submit(about(4, "note_A"), 4, Timestamp(1_000_000));
-    assert!(next.take_appends().is_empty());
+    let appends = next.take_appends();
+    assert!(appends.is_empty(), "{appends:?} instead of no record");
     next.decide_unread(fetching.await, Timestamp(1_000_000));
     while let Some(fetching) = next.fetch_unread(Timestamp(1_000_000)) {
         next.decide_unread(fetching.await, Timestamp(1_000_000));
@@ -178,7 +177,10 @@ async fn the_write_after_a_failed_one_includes_its_changes() {
     submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut first, &mut log);
     drop(first.save().unwrap());
-    assert!(first.save().is_none(), "one write at a time");
+    assert!(
+        first.save().is_none(),
+        "a second write, but one at a time is allowed"
+    );
     first.finish_save(false);
     assert_eq!(first.unsaved(), 1);
     submit(&mut first, 2, request(2, Origin::Keyed, "bad"));
@@ -190,7 +192,8 @@ async fn the_write_after_a_failed_one_includes_its_changes() {
     take_over(&mut next, &mut log, 2);
     submit(&mut next, 3, request(1, Origin::Keyed, "lamp"));
     deliver(&mut next, &mut log);
-    assert!(next.take_replies().remove(0).1.unwrap().replayed);
+    let answer = next.take_replies().remove(0).1.unwrap();
+    assert!(answer.replayed, "not replayed: {answer:?}");
 }
 
 #[tokio::test]
@@ -236,7 +239,8 @@ async fn answers_expire_by_log_time_and_leave_the_store() {
     };
     submit_at(&mut core, 10, again, later);
     deliver(&mut core, &mut log);
-    assert!(!core.take_replies().remove(0).1.unwrap().replayed);
+    let answer = core.take_replies().remove(0).1.unwrap();
+    assert!(!answer.replayed, "replayed: {answer:?}");
     save(&mut core).await;
     assert_eq!(kept(&store), [true, false, true]);
 }
@@ -255,7 +259,7 @@ async fn a_store_of_another_fold_or_layout_is_rebuilt() {
         ("{", ""),
     ] {
         let stamp = String::from_utf8(finish(store.clone().stamp()).unwrap().unwrap()).unwrap();
-        assert!(stamp.contains(from), "{stamp}");
+        assert!(stamp.contains(from), "no {from:?} in: {stamp}");
         store.apply(vec![crate::store::Change {
             table: crate::store::Table::Meta,
             key: crate::store::STAMP_KEY.to_vec(),

@@ -16,7 +16,7 @@ fn only_proved_commits_are_answered() {
     let (mut log, mut core) = (Log::new(), core());
     take_over(&mut core, &mut log, 1);
     submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
-    assert!(core.take_replies().is_empty());
+    assert_eq!(core.take_replies(), []);
     deliver(&mut core, &mut log);
     let replies = core.take_replies();
     let answer = replies[0].1.as_ref().unwrap();
@@ -40,10 +40,9 @@ fn a_retry_gets_the_same_answer_and_another_command_with_its_id_is_refused() {
     submit(&mut core, 3, request(1, Origin::Keyed, "chair"));
     deliver(&mut core, &mut log);
     submit(&mut core, 4, request(1, Origin::Keyed, "lamp"));
-    assert!(
-        core.take_replies().iter().all(|(reply, _)| *reply < 4),
-        "not without a proof"
-    );
+    let replies = core.take_replies();
+    let early = replies.iter().find(|(reply, _)| *reply >= 4);
+    assert_eq!(early, None, "not without a proof");
     deliver(&mut core, &mut log);
     submit(&mut core, 5, request(1, Origin::Keyed, "chair"));
     deliver(&mut core, &mut log);
@@ -69,7 +68,7 @@ fn rejections_wait_for_one_shared_no_op() {
         );
     }
     decide_unread_and_prove(&mut core, NOW);
-    assert!(core.take_replies().is_empty());
+    assert_eq!(core.take_replies(), []);
     deliver(&mut core, &mut log);
     assert_eq!(core.take_replies().len(), 3);
     assert_eq!(log.records.len(), 2, "the announcement and one no-op");
@@ -190,9 +189,10 @@ fn offsets_of_duplicates_prove_nothing() {
             result: Ok(offset),
         });
         assert!(
-            barrier.is_err() && core.take_replies().is_empty(),
-            "{offset}"
+            barrier.is_err(),
+            "{offset}: {barrier:?} instead of an error"
         );
+        assert_eq!(core.take_replies(), [], "{offset}");
     }
 }
 
@@ -234,7 +234,7 @@ fn a_fenced_owner_answers_nothing() {
             core.stop_serving();
         }
     }
-    assert!(core.take_replies().is_empty());
+    assert_eq!(core.take_replies(), []);
     assert_eq!(noted(&log), 0);
     read(&mut core, &log);
     assert_eq!(core.checkpoint().term, [2; 16]);
@@ -247,7 +247,10 @@ fn the_first_of_two_announcements_is_valid_and_the_other_owner_gets_a_new_epoch(
     log.append(&first);
     log.append(&second);
     read(&mut core, &log);
-    assert!(!core.has_read_announcement() && core.drop_lost_announcement());
+    assert_eq!(
+        (core.has_read_announcement(), core.drop_lost_announcement()),
+        (false, true)
+    );
     let third = announce(&mut core, 3);
     log.append(&third);
     // Sent again, the same announcement is void.
@@ -270,7 +273,10 @@ fn an_unread_announcement_in_the_log_is_used_by_the_next_attempt() {
     let announcement = announce(&mut core, 2);
     log.append(&announcement);
     read(&mut core, &log);
-    assert!(core.has_read_announcement() && !core.drop_lost_announcement());
+    assert_eq!(
+        (core.has_read_announcement(), core.drop_lost_announcement()),
+        (true, false)
+    );
     core.start_serving(NOW);
     submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     deliver(&mut core, &mut log);
@@ -291,7 +297,10 @@ fn a_command_is_refused_after_too_many_attempts() {
         take_over(&mut core, &mut log, term);
     }
     let replies = core.take_replies();
-    assert!(matches!(replies[..], [(1, Err(Refusal::Unavailable(_)))]));
+    assert!(
+        matches!(replies[..], [(1, Err(Refusal::Unavailable(_)))]),
+        "{replies:?} instead of Unavailable to reply 1"
+    );
     assert_eq!((core.unanswered(), noted(&log)), (0, 0));
 }
 
@@ -320,12 +329,16 @@ fn refuses_only_a_commit_larger_than(bytes_max: usize) {
     too_large.command = large;
     core.submit(too_large, 2, NOW);
     decide_unread_and_prove(&mut core, NOW);
-    assert!(core.take_replies().is_empty(), "nothing is proved yet");
+    assert_eq!(core.take_replies(), [], "nothing is proved yet");
     deliver(&mut core, &mut log);
-    assert!(matches!(
-        core.take_replies()[..],
-        [(1, Ok(_)), (2, Err(Refusal::TooLarge { .. }))]
-    ));
+    let replies = core.take_replies();
+    assert!(
+        matches!(
+            replies[..],
+            [(1, Ok(_)), (2, Err(Refusal::TooLarge { .. }))]
+        ),
+        "{replies:?} instead of an answer to 1 and TooLarge to 2"
+    );
 }
 
 #[test]
@@ -356,11 +369,7 @@ fn refused_twice(rule: BrokerRule) -> (TestCore, Log) {
     take_over(&mut core, &mut log, 1);
     submit(&mut core, 1, request(1, Origin::Keyed, "lamp"));
     for term in 2..=3 {
-        assert!(
-            core.take_replies().is_empty(),
-            "after {} refusals",
-            term - 2
-        );
+        assert_eq!(core.take_replies(), [], "after {} refusals", term - 2);
         let outgoing = core.take_appends().remove(0);
         let refused = Report {
             number: outgoing.number,
@@ -383,10 +392,14 @@ fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
     let (mut core, log) = refused_twice(BrokerRule::Access);
     let refusal = core.take_replies().remove(0).1.unwrap_err();
     let Refusal::Forbidden(reason) = refusal else {
-        panic!("{refusal:?}");
+        panic!("{refusal:?} instead of Forbidden");
     };
-    assert!(reason.contains("no such right"), "{reason}");
-    assert!(core.take_appends().is_empty());
+    assert!(
+        reason.contains("no such right"),
+        "no \"no such right\" in: {reason}"
+    );
+    let appends = core.take_appends();
+    assert!(appends.is_empty(), "{appends:?} instead of no record");
     assert_eq!(noted(&log), 0);
 }
 
@@ -395,6 +408,6 @@ fn a_command_whose_record_the_brokers_refuse_twice_is_forbidden() {
 fn a_record_that_was_too_large_is_appended_again() {
     let (mut core, mut log) = refused_twice(BrokerRule::Size);
     deliver(&mut core, &mut log);
-    assert!(core.take_replies().remove(0).1.is_ok());
+    core.take_replies().remove(0).1.unwrap();
     assert_eq!(noted(&log), 1);
 }

@@ -60,7 +60,10 @@ fn new_commands_are_decided_while_log_time_is_ahead() {
         core.take_replies().remove(0).1
     };
     let early = answer(&mut core, &mut log, 2, RECEIVED_AHEAD_US_MAX - 1);
-    assert!(matches!(early, Err(Refusal::Unavailable(_))), "{early:?}");
+    assert!(
+        matches!(early, Err(Refusal::Unavailable(_))),
+        "{early:?} instead of Err(Refusal::Unavailable)"
+    );
     let late = answer(&mut core, &mut log, 3, RECEIVED_AHEAD_US_MAX);
     assert_eq!(late.unwrap().version, 1);
 }
@@ -86,7 +89,10 @@ fn a_command_that_was_received_long_ago_is_not_decided() {
     let replies = core.take_replies();
     assert_eq!(replies.len(), 2);
     for (_, reply) in replies {
-        assert!(matches!(reply, Err(Refusal::Unavailable(_))), "{reply:?}");
+        assert!(
+            matches!(reply, Err(Refusal::Unavailable(_))),
+            "{reply:?} instead of Err(Refusal::Unavailable)"
+        );
     }
     // A command that comes in time is decided, and its answer is available while it is kept.
     submit_at(&mut core, 3, received_at(NOW.0), Timestamp(late - 1));

@@ -59,22 +59,29 @@ fn judged<P: OwnerProtocol, R: RuleProtocol>() -> (Result<Verdict, Alarm>, i32) 
 #[test]
 fn announcements_of_the_first_release_are_valid_for_older_readers() {
     let (verdict, version) = judged::<Knows, CorrectProtocol>();
-    assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
+    assert!(
+        matches!(verdict, Ok(Verdict::Valid(_))),
+        "{verdict:?} instead of Ok(Verdict::Valid)"
+    );
     assert_eq!(version, RULE_VERSION_ANNOUNCED);
 }
 
 #[test]
 fn announcements_of_the_second_release_are_valid_for_the_first_release_only() {
     let (verdict, version) = judged::<Announces, Knows>();
-    assert!(matches!(verdict, Ok(Verdict::Valid(_))), "{verdict:?}");
+    assert!(
+        matches!(verdict, Ok(Verdict::Valid(_))),
+        "{verdict:?} instead of Ok(Verdict::Valid)"
+    );
     assert_eq!(version, NEXT);
     let (verdict, _) = judged::<Announces, CorrectProtocol>();
     let breach = match verdict {
         Err(Alarm::ChainBroken { breach, .. }) => breach,
-        other => panic!("{other:?}"),
+        other => panic!("{other:?} instead of ChainBroken"),
     };
+    let expected = (RULE_VERSION_KNOWN, NEXT);
     assert!(
-        matches!(breach, Breach::NewerRule { known, found } if (known, found) == (RULE_VERSION_KNOWN, NEXT)),
-        "{breach:?}"
+        matches!(breach, Breach::NewerRule { known, found } if (known, found) == expected),
+        "{breach:?} instead of NewerRule with {expected:?}"
     );
 }

@@ -213,7 +213,10 @@ mod tests {
         let marker = fs::read_to_string(parent.join(NAME).join(MARKER)).unwrap();
         assert_eq!(marker, format!("{MAGIC}{FORMAT}\n"));
         let second = Directory::open(&parent).unwrap_err();
-        assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+        assert!(
+            matches!(second, StoreError::InUse { .. }),
+            "{second:?} instead of StoreError::InUse"
+        );
         drop(directory);
         Directory::open(&parent).unwrap();
     }
@@ -232,7 +235,7 @@ mod tests {
             let refused = Directory::open(folder.path()).unwrap_err();
             assert!(
                 matches!(refused, StoreError::ForeignDirectory { .. }),
-                "{refused}"
+                "{refused:?} instead of StoreError::ForeignDirectory"
             );
             assert_eq!(names(&own), before, "{marker:?}");
             let letter = fs::read_to_string(own.join("letter.txt")).unwrap();
@@ -262,7 +265,10 @@ mod tests {
         let other = format!("{MAGIC}{}\n", FORMAT + 1);
         fs::write(own.join(MARKER), &other).unwrap();
         let used = Directory::open(folder.path()).unwrap_err();
-        assert!(matches!(used, StoreError::InUse { .. }), "{used}");
+        assert!(
+            matches!(used, StoreError::InUse { .. }),
+            "{used:?} instead of StoreError::InUse"
+        );
         drop(directory);
         Directory::open(folder.path()).unwrap();
         let kept = folder.path().join(format!("{NAME}{ASIDE}1"));

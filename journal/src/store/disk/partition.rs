@@ -379,11 +379,11 @@ mod tests {
             other.clone().clear().await.err(),
         ] {
             let Some(StoreError::Unavailable { reason, .. }) = error else {
-                panic!("{error:?}");
+                panic!("{error:?} instead of Unavailable");
             };
             assert!(
                 reason.starts_with("no answer from the disk within"),
-                "{reason}"
+                "no \"no answer from the disk within\" at the start of: {reason}"
             );
         }
         assert!(disk.pulse().unanswered_for().is_some());

@@ -82,7 +82,10 @@ async fn entries_survive_a_restart_and_belong_to_their_partition() {
     assert!(!has(&other, b"a").await);
     let second = Disk::new(folder.path()).unwrap();
     let taken = second.open().await.unwrap_err();
-    assert!(matches!(taken, StoreError::InUse { .. }), "{taken}");
+    assert!(
+        matches!(taken, StoreError::InUse { .. }),
+        "{taken:?} instead of StoreError::InUse"
+    );
     write(&other, b"2", b"b").await;
     drop((disk, store, other));
     let disk = Disk::new(folder.path()).unwrap();
@@ -130,7 +133,7 @@ async fn a_user_of_a_store_that_lost_its_last_writes_gets_an_error() {
     ] {
         assert!(
             matches!(error, Some(StoreError::Reopened { .. })),
-            "{error:?}"
+            "{error:?} instead of Some(StoreError::Reopened)"
         );
     }
     assert_eq!(stamp(&store).await, None);
@@ -147,7 +150,8 @@ async fn a_write_succeeds_after_the_database_was_reopened_with_all_writes() {
     reopen(&disk);
     write(&store, b"2", b"b").await;
     assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
-    assert!(has(&store, b"a").await && has(&store, b"b").await);
+    let found = [has(&store, b"a").await, has(&store, b"b").await];
+    assert_eq!(found, [true, true]);
 }
 
 /// A write that waits for the test.
@@ -196,9 +200,13 @@ async fn a_write_that_was_given_up_does_not_land_behind_the_next_read_of_the_sta
         .await
         .unwrap();
     given_up.abort();
-    assert!(given_up.await.unwrap_err().is_cancelled());
+    let ended = given_up.await.unwrap_err();
+    assert!(ended.is_cancelled(), "not cancelled: {ended:?}");
     let early = store.clone().stamp().await.unwrap_err();
-    assert!(matches!(early, StoreError::Unavailable { .. }), "{early}");
+    assert!(
+        matches!(early, StoreError::Unavailable { .. }),
+        "{early:?} instead of StoreError::Unavailable"
+    );
     drop(release);
     // It has begun, so it ends.
     while store.clone().stamp().await.is_err() {}
@@ -283,7 +291,7 @@ async fn a_refusal_of_the_operating_system_sets_nothing_aside() {
         let refused = get(&store, Table::Answers, b"a").await.unwrap_err();
         assert!(
             matches!(refused, StoreError::Unavailable { .. }),
-            "{refusal}: {refused}"
+            "{refusal}: {refused:?} instead of StoreError::Unavailable"
         );
     }
     assert!(has(&store, b"a").await, "another attempt succeeds");
@@ -307,13 +315,17 @@ async fn a_write_fails_if_the_worker_of_the_library_has_died() {
     open.fill_with_sealed_memtables();
     let entry = change(Table::Answers, b"b", Some(b""));
     let failed = store.clone().write(stamped(b"2", entry)).await.unwrap_err();
-    assert!(matches!(failed, StoreError::Unwritable { .. }), "{failed}");
+    assert!(
+        matches!(failed, StoreError::Unwritable { .. }),
+        "{failed:?} instead of StoreError::Unwritable"
+    );
     drop(open);
     fs::remove_file(&tables).unwrap();
     fs::rename(folder.path().join("away"), &tables).unwrap();
     let entry = change(Table::Answers, b"b", Some(b""));
     store.clone().write(stamped(b"2", entry)).await.unwrap();
-    assert!(has(&store, b"a").await && has(&store, b"b").await);
+    let found = [has(&store, b"a").await, has(&store, b"b").await];
+    assert_eq!(found, [true, true]);
 }
 
 #[tokio::test]
@@ -333,7 +345,11 @@ async fn the_entries_of_an_emptied_partition_leave_the_disk_with_later_writes() 
     store.clone().clear().await.unwrap();
     // The store still knows after a restart that it must remove these entries.
     reopen(&disk);
-    assert!(disk.shared.current().unwrap().len() > 25_000);
+    let entries = disk.shared.current().unwrap().len();
+    assert!(
+        entries > 25_000,
+        "{entries} entries instead of more than 25,000"
+    );
     for _ in 0..5 {
         write(&other, b"1", b"a").await;
     }
@@ -391,7 +407,7 @@ async fn after_a_power_cut_within_clear_the_store_has_all_entries_or_none() {
     let before = log_bytes(folder.path());
     store.clone().clear().await.unwrap();
     let after = log_bytes(folder.path());
-    assert!(before < after, "{before} {after}");
+    assert!(before < after, "{after} instead of more than {before}");
     let mut seen = [0; 2];
     for kept in before..=after {
         let copy = tempfile::tempdir().unwrap();
@@ -405,7 +421,10 @@ async fn after_a_power_cut_within_clear_the_store_has_all_entries_or_none() {
         }
         seen[usize::from(stamp.is_none())] += 1;
     }
-    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    assert!(
+        seen[0] > 0 && seen[1] > 0,
+        "{seen:?} instead of above 0 each"
+    );
 }
 
 #[test]

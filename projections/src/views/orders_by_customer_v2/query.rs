@@ -254,6 +254,8 @@ mod tests {
         let parts: Vec<_> = parts_of_the_ring().collect();
         assert_eq!(parts[0].0, i64::MIN);
         assert_eq!(parts.last().unwrap().1, i64::MAX);
-        assert!(parts.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0));
+        for pair in parts.windows(2) {
+            assert_eq!(pair[0].1 + 1, pair[1].0);
+        }
     }
 }

@@ -118,35 +118,27 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_th
     sell(&node[0], 0..20).await
 }
 
-pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_and_keeps_running(
+pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes(
     deployment: &Deployment,
 ) -> Result<()> {
-    let addresses = free_addresses(3)?;
-    let mut nodes = start(deployment, &addresses[..2]).await?;
-    let misconfigured = with_other_key(deployment, addresses[2]).await?;
-    not_ready(&misconfigured, "this node left the group").await?;
-    not_ready(
-        &misconfigured,
-        "commands.hash_key_file must hold the same key",
-    )
-    .await?;
-    let partitions = journal_partitions(deployment).await?;
-    until("owners of every partition", CHANGE_TIMEOUT, async || {
-        let mut owned = 0.0;
-        for node in &nodes {
-            owned += owned_partitions(node.client()).await?;
-        }
-        Ok(Poll::of(owned == partitions, || {
-            format!("{owned} of {partitions}")
-        }))
-    })
-    .await?;
+    let (mut nodes, _misconfigured) = two_nodes_and_one_with_another_key(deployment).await?;
+    own_every_partition(deployment, &nodes).await?;
     for node in &mut nodes {
         node.ready().await?;
         let address = node.client().base().replace([':', '/'], "-");
         create(node.client(), &format!("P{address}")).await?;
     }
-    // The misconfigured node accepts commands, but the owners refuse them.
+    Ok(())
+}
+
+pub async fn the_commands_of_a_node_with_another_hash_key_are_refused_by_the_owners(
+    deployment: &Deployment,
+) -> Result<()> {
+    let (mut nodes, misconfigured) = two_nodes_and_one_with_another_key(deployment).await?;
+    own_every_partition(deployment, &nodes).await?;
+    for node in &mut nodes {
+        node.ready().await?;
+    }
     let body = json!({"sku": "FORWARDED", "description": "a product"});
     let refused = misconfigured
         .client()
@@ -159,14 +151,50 @@ pub async fn a_node_with_another_hash_key_leaves_its_partitions_to_other_nodes_a
         "no {reason:?} in {}",
         refused.text
     );
+    Ok(())
+}
+
+/// Queries do not depend on the group.
+pub async fn a_node_with_another_hash_key_keeps_answering_queries(
+    deployment: &Deployment,
+) -> Result<()> {
+    let (_nodes, misconfigured) = two_nodes_and_one_with_another_key(deployment).await?;
     let client = misconfigured.client();
     client.get("/health/live").await?.expect(200)?;
-    // Queries do not depend on the group.
     until("an answer to a query", CHANGE_TIMEOUT, async || {
         let answer = client.get("/api/v1/orders").await?;
         Ok(Poll::of(answer.status == 200, || answer.text))
     })
     .await
+}
+
+/// Waits until these nodes own every partition.
+async fn own_every_partition(deployment: &Deployment, nodes: &[Node]) -> Result<()> {
+    let partitions = journal_partitions(deployment).await?;
+    until("owners of every partition", CHANGE_TIMEOUT, async || {
+        let mut owned = 0.0;
+        for node in nodes {
+            owned += owned_partitions(node.client()).await?;
+        }
+        Ok(Poll::of(owned == partitions, || {
+            format!("{owned} of {partitions}")
+        }))
+    })
+    .await
+}
+
+/// Two nodes, and a node with another hash key, which has left the group.
+async fn two_nodes_and_one_with_another_key(deployment: &Deployment) -> Result<(Vec<Node>, Node)> {
+    let addresses = free_addresses(3)?;
+    let nodes = start(deployment, &addresses[..2]).await?;
+    let misconfigured = with_other_key(deployment, addresses[2]).await?;
+    not_ready(&misconfigured, "this node left the group").await?;
+    not_ready(
+        &misconfigured,
+        "commands.hash_key_file must hold the same key",
+    )
+    .await?;
+    Ok((nodes, misconfigured))
 }
 
 pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_its_partitions(
@@ -239,7 +267,10 @@ async fn sell(node: &Node, numbers: std::ops::Range<usize>) -> Result<()> {
 async fn stop(nodes: Vec<Node>) -> Result<()> {
     for mut node in nodes {
         let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
-        ensure!(status.success(), "it ended with {status} after {time:?}");
+        ensure!(
+            status.success(),
+            "it ended with {status} instead of 0 after {time:?}"
+        );
     }
     Ok(())
 }

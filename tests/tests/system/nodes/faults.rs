@@ -44,12 +44,16 @@ pub async fn nodes_told_to_stop_during_a_kafka_outage_end_in_time(
         .map(|node| node.terminate(SHUTDOWN_TIMEOUT));
     for (status, time) in futures_util::future::try_join_all(ends).await? {
         println!("told to stop, it ended within {} ms", time.as_millis());
-        ensure!(status.success(), "it ended with {status} after {time:?}");
+        ensure!(
+            status.success(),
+            "it ended with {status} instead of 0 after {time:?}"
+        );
     }
     while let Some(waited) = waiting.join_next().await {
+        let answer = waited?;
         ensure!(
-            waited?.is_err(),
-            "a command was acknowledged without a broker"
+            answer.is_err(),
+            "a command was acknowledged without a broker: {answer:?}"
         );
     }
     Ok(())

@@ -234,7 +234,7 @@ async fn command(
                         return Ok(usize::try_from(version)?);
                     }
                     500.. => shared.failed(&text),
-                    _ => bail!("{sku}: {status} {text}"),
+                    _ => bail!("{sku}: {status} instead of 201: {text}"),
                 }
             }
             // Nothing was sent, so the next attempt goes to another node.

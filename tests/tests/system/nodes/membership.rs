@@ -28,7 +28,10 @@ pub async fn a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_err
     let joined = load.pause_of_every_client().await?;
 
     let (status, time) = joining.terminate(SHUTDOWN_TIMEOUT).await?;
-    ensure!(status.success(), "it ended with {status} after {time:?}");
+    ensure!(
+        status.success(),
+        "it ended with {status} instead of 0 after {time:?}"
+    );
     let left = load.pause_of_every_client().await?;
     println!("told to stop, it ended within {} ms", time.as_millis());
     ensure!(

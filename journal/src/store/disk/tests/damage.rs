@@ -38,12 +38,12 @@ async fn an_entry_that_is_damaged_makes_the_owners_rebuild_their_stores() {
     let damaged = get(&store, Table::Answers, b"a").await.unwrap_err();
     assert!(
         matches!(damaged, StoreError::Unreadable { .. }),
-        "{damaged}"
+        "{damaged:?} instead of StoreError::Unreadable"
     );
     let reopened = get(&other, Table::Answers, b"a").await.unwrap_err();
     assert!(
         matches!(reopened, StoreError::Reopened { .. }),
-        "{reopened}"
+        "{reopened:?} instead of StoreError::Reopened"
     );
     assert_eq!(aside(folder.path()).len(), 1);
     store.clone().clear().await.unwrap();
@@ -87,7 +87,8 @@ async fn a_batch_that_a_full_disk_cut_off_is_discarded_and_the_earlier_ones_stay
     let disk = Disk::new(folder.path()).unwrap();
     let store = disk.partition("journal.x", 0);
     assert_eq!(stamp(&store).await, Some(b"2".to_vec()));
-    assert!(has(&store, b"a").await && has(&store, b"b").await);
+    let found = [has(&store, b"a").await, has(&store, b"b").await];
+    assert_eq!(found, [true, true]);
 }
 
 /// Appends the beginning of a batch, in fjall's format, to the library's write-ahead log. The batch is cut off after
@@ -98,7 +99,8 @@ fn begin_batch(journal: &Path) {
     const BATCH_END: &[u8] = b"FJL\x03";
     let written = fs::read(journal).unwrap();
     let end = written.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    assert!(written[..end].ends_with(BATCH_END), "a whole batch");
+    let last = &written[end - BATCH_END.len()..end];
+    assert_eq!(last, BATCH_END, "a whole batch");
     let mut batch = vec![START];
     batch.extend(1_u32.to_le_bytes()); // Items.
     batch.extend(1_000_000_u64.to_le_bytes()); // Sequence number.
