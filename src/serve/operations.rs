@@ -14,9 +14,9 @@ pub fn router(health: Health, metrics: PrometheusHandle, hosts: Hosts, sources: 
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(health);
+    let (progress, _) = progress::routes(sources).split_for_parts();
     Router::new()
-        .route("/api/v1/admin/progress", get(progress::progress))
-        .with_state(sources)
+        .nest("/api/v1", progress)
         .merge(of_health)
         .route("/metrics", get(move || async move { metrics.render() }))
         .layer(middleware::from_fn_with_state(hosts, check_host))
