@@ -109,11 +109,12 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let health = Health::default();
     let starting = health.component("topics and schemas");
     let state_health = health.component("state store");
+    let budget = Budget::new(config.http.waiting_bytes_max);
     let read_side = match roles {
-        Roles::All => Some(ReadSide::new(&config, &health)?),
+        Roles::All => Some(ReadSide::new(&config, &health, &budget)?),
         Roles::Commands => None,
     };
-    let write_side = WriteSideHandle::new(Budget::new(config.http.waiting_bytes_max));
+    let write_side = WriteSideHandle::new(budget);
     let hosts = config.http.hosts()?;
     let service = Service {
         config,
@@ -134,10 +135,10 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
 }
 
 impl ReadSide {
-    fn new(config: &Config, health: &Health) -> anyhow::Result<Self> {
+    fn new(config: &Config, health: &Health, budget: &Budget) -> anyhow::Result<Self> {
         let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
         Ok(Self {
-            live: Live::new(databases.clone(), config.http.live_clients_max),
+            live: Live::new(databases.clone(), config.http.live_clients_max, budget),
             databases,
             progress: Progress::default(),
             series: streams::Series::default(),

@@ -61,7 +61,8 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY or TOO_MANY_LIVE_CLIENTS.
+    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if the node has no memory for the
+    /// events since the client's last one.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -89,7 +90,7 @@ pub(crate) fn routes(live: Live) -> OpenApiRouter {
 ///
 /// Before a stream ends, the node sends the reason: an SSE event `error` with `code` and `detail`, or the close code
 /// and reason of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN
-/// (4003) or NODE_STOPPING (1001).
+/// (4003), OVERLOADED (4004) or NODE_STOPPING (1001).
 #[utoipa::path(get, path = "/orders/{id}/events", tag = "orders",
     params(
         StreamPath,

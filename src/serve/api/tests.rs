@@ -48,8 +48,9 @@ impl Served {
             ..KafkaSettings::default()
         };
         let databases = Databases::connect_lazily(&postgres, &cql).unwrap();
+        let budget = Budget::default();
         let read_side = ReadSide {
-            live: Live::new(databases.clone(), 1),
+            live: Live::new(databases.clone(), 1, &budget),
             databases,
             series: streams::Series::default(),
             progress: Progress::default(),
@@ -58,7 +59,7 @@ impl Served {
         };
         let localhost = Ipv4Addr::LOCALHOST;
         let router = router(ApiState {
-            write_side: WriteSideHandle::new(Budget::default()),
+            write_side: WriteSideHandle::new(budget),
             read_side: Some(read_side),
             health: Health::default(),
             metrics: PrometheusBuilder::new().build_recorder().handle(),
