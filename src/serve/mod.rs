@@ -12,6 +12,7 @@ pub mod probes;
 pub mod progress;
 mod topics;
 
+pub use logs::{CountError, check_partition_counts};
 pub use progress::ProgressAnswer;
 #[cfg(test)]
 pub use progress::ReaderProgress;
@@ -400,10 +401,10 @@ impl Service {
             }
             Err(error) => return Err(PrepareError::Final(error.into())),
         };
-        match logs::check_partition_counts(source, &prepared.partitions).await {
+        match check_partition_counts(source, &prepared.partitions).await {
             Ok(()) => Ok(prepared),
-            Err(logs::CountError::Mismatch(error)) => Err(PrepareError::Final(error.into())),
-            Err(logs::CountError::Unread(error)) => Err(PrepareError::Transient(error.to_string())),
+            Err(CountError::Mismatch(error)) => Err(PrepareError::Final(error.into())),
+            Err(CountError::Unread(error)) => Err(PrepareError::Transient(error.to_string())),
         }
     }
 }
