@@ -1,15 +1,15 @@
 //! `daybook projector`: projects a share of the views' partitions, in parallel with other processes.
 //!
 //! The process answers no queries: its HTTP server has health, metrics and progress. It creates no topics and no
-//! schemas.
+//! schemas. Like `daybook serve`, it ends if a journal has another number of partitions than it was created with.
 
 use crate::{
     config::Config,
-    serve::{self, operations},
+    serve::{self, CountError, check_partition_counts, operations},
     setup,
 };
 use journal::{Readers, Source};
-use kafka::Admin;
+use kafka::{Admin, admin::AdminError};
 use projections::{Databases, Runtime};
 use schemas::topics::{PartitionCounts, TOPICS};
 use service::{
@@ -60,11 +60,12 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         stop.clone(),
     );
     tasks.spawn(supervise("probes", stop.clone(), probes));
-    if let Some(partitions) = counts(&source.admin, &starting, &stop).await {
+    let counted = counts(&source, &starting, &stop).await;
+    if let Ok(Some(partitions)) = &counted {
         let runtime = Runtime {
             readers: Readers::new(source.clone()),
             source,
-            partitions,
+            partitions: partitions.clone(),
             health: health.clone(),
             progress,
             shutdown: stop.clone(),
@@ -78,27 +79,64 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     stop.cancel();
     let ended = shutdown::wait_for(&tasks).await;
     tracing::info!(ended, "the process ends");
-    Ok(match ended {
+    counted.map(|_| match ended {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-/// Waits until all topics exist; `None` if the process must stop first.
+/// Waits until all topics exist and the beginnings of the journals confirm their numbers of partitions; `None` if the
+/// process must stop first.
+///
+/// # Errors
+/// A journal has another number of partitions than it was created with.
 async fn counts(
-    admin: &Admin,
+    source: &Source,
     component: &Component,
     stop: &CancellationToken,
-) -> Option<PartitionCounts> {
+) -> anyhow::Result<Option<PartitionCounts>> {
     for wait in service::Backoff::for_server() {
-        match stop
-            .run_until_cancelled(admin.partition_counts(&TOPICS))
-            .await?
+        let reason = match stop.run_until_cancelled(read_counts(source)).await {
+            Some(Ok(counts)) => return Ok(Some(counts)),
+            Some(Err(CountsError::Final(error))) => return Err(error.into()),
+            Some(Err(CountsError::Transient(reason))) => reason,
+            None => break,
+        };
+        component.not_ready(reason);
+        if stop
+            .run_until_cancelled(tokio::time::sleep(wait))
+            .await
+            .is_none()
         {
-            Ok(counts) => return Some(counts),
-            Err(error) => component.not_ready(format!("{error}; `daybook serve` creates topics")),
+            break;
         }
-        stop.run_until_cancelled(tokio::time::sleep(wait)).await?;
     }
-    None
+    Ok(None)
+}
+
+/// Why the numbers of partitions are unknown.
+#[derive(Debug)]
+enum CountsError {
+    /// Another attempt may help.
+    Transient(String),
+    /// An operator must act.
+    Final(AdminError),
+}
+
+async fn read_counts(source: &Source) -> Result<PartitionCounts, CountsError> {
+    let counts = source.admin.partition_counts(&TOPICS).await;
+    let counts = counts.map_err(|error| {
+        CountsError::Transient(format!("{error}; `daybook serve` creates topics"))
+    })?;
+    check_partition_counts(source, &counts).await?;
+    Ok(counts)
+}
+
+impl From<CountError> for CountsError {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Mismatch(error) => Self::Final(error),
+            CountError::Unread(error) => Self::Transient(error.to_string()),
+        }
+    }
 }

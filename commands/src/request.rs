@@ -11,8 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use service::{problem::Problem, trace::TraceContext};
 use std::{convert::Infallible, sync::Arc};
+use utoipa::ToSchema;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -24,14 +26,15 @@ const DAYBOOK_POSITION: HeaderName = HeaderName::from_static("daybook-position")
 pub struct CommandHeaders {
     /// A retry with the same key gets the answer of the first request. Send the same body again; `If-Match`
     /// may name a newer version.
-    #[param(rename = "Idempotency-Key", value_type = Option<String>)]
+    #[param(rename = "Idempotency-Key", value_type = Option<String>, example = "e0a4c7f2-6d5b-4d0e-9d2c-7c1f4a9b8e33")]
     pub key: Option<IdempotencyKey>,
     /// The version that the aggregate must have: the ETag of an earlier answer. Without this header, any
     /// version is accepted.
     #[param(rename = "If-Match", value_type = Option<String>, example = "\"3\"")]
     pub expected_version: Option<i64>,
     /// W3C trace context; the commit joins that trace.
-    #[param(rename = "traceparent", value_type = Option<String>)]
+    #[param(rename = "traceparent", value_type = Option<String>,
+        example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
     pub traceparent: Option<String>,
 }
 
@@ -39,7 +42,8 @@ pub struct CommandHeaders {
 /// 200, the problems of its rejections, and 422, whose text names the command's own codes.
 #[derive(utoipa::IntoResponses)]
 pub enum CommandProblems {
-    /// The path, a header or the body is malformed.
+    /// BODY_MALFORMED, PATH_INVALID, IDEMPOTENCY_KEY_INVALID or IF_MATCH_INVALID: the body, the path or a header is
+    /// malformed. UNKNOWN_OR_INVALID_PARAMETER: commands have no parameters in the query string.
     #[response(status = 400)]
     Malformed(Problem),
     /// JOURNAL_FORBIDDEN: an operator must allow the node to write to the journal.
@@ -49,13 +53,29 @@ pub enum CommandProblems {
     /// If-Match.
     #[response(status = 412)]
     VersionMismatch(Problem),
-    /// COMMIT_TOO_LARGE: send a smaller command; the problem has the limit.
+    /// BODY_TOO_LARGE: the request's body exceeds 1 MiB. COMMIT_TOO_LARGE: the command's record would exceed the
+    /// journal's limit, which the problem has. Send a smaller command.
     #[response(status = 413)]
     TooLarge(Problem),
-    /// The journal is unavailable, or too many requests wait: send the command again later, with the same idempotency
-    /// key.
+    /// CONTENT_TYPE_NOT_JSON, CHARSET_NOT_UTF_8 or CONTENT_ENCODING_NOT_IDENTITY: send the body as application/json in
+    /// UTF-8, without an encoding.
+    #[response(status = 415)]
+    OtherMediaType(Problem),
+    /// JOURNAL_UNAVAILABLE, or BUSY or OVERLOADED if too many requests wait: send the command again later, with the
+    /// same idempotency key.
     #[response(status = 503)]
     Unavailable(Problem),
+}
+
+/// The body of the answer to a command for an aggregate that has an `id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AggregateAnswer {
+    /// The id of the aggregate.
+    #[schema(example = "A-1")]
+    pub id: String,
+    /// The aggregate's version after the command.
+    #[schema(example = 1)]
+    pub version: i64,
 }
 
 /// A command of one request.
@@ -194,7 +214,7 @@ fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
 
 impl Accepted {
     /// The response: status, body, `ETag`, `Daybook-Position` and `Idempotent-Replayed`.
-    pub fn into_response(self, body: serde_json::Value) -> Response {
+    pub fn into_response(self, body: impl Serialize) -> Response {
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         for (name, text) in [

@@ -54,8 +54,10 @@ pub struct OrderSummary {
     /// The sum of the lines; negative if money is given back.
     pub total: Amount,
     /// Number of lines.
+    #[schema(example = 7)]
     pub line_count: i32,
     /// The aggregate's version.
+    #[schema(example = 1)]
     pub version: i64,
 }
 
@@ -65,13 +67,14 @@ pub struct OrderPage {
     /// Newest first.
     pub orders: Vec<OrderSummary>,
     /// The `cursor` of the next page; null on the last page.
+    #[schema(example = "02126f72646572735f76322f62c1a5")]
     pub next_cursor: Option<String>,
 }
 
 /// The errors of a query for one order.
 #[derive(IntoResponses)]
 pub enum OrderProblems {
-    /// INVALID_ORDER_ID.
+    /// UNKNOWN_OR_INVALID_PARAMETER or INVALID_ORDER_ID.
     #[response(status = 400)]
     Refused(Problem),
     /// ORDER_NOT_FOUND.

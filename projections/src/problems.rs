@@ -47,21 +47,21 @@ pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, or OVERLOADED if too many
+    /// requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
 
-/// The errors of a query for one resource.
+/// The errors of a query for one resource. Each query documents the 404 itself, with its own code.
 #[derive(IntoResponses)]
 pub enum ResourceProblems {
-    /// The id does not have the form of this resource's ids, which `detail` names.
+    /// UNKNOWN_OR_INVALID_PARAMETER: the query has no parameters. PATH_INVALID, or the code that the description names:
+    /// the id does not have the form of this resource's ids.
     #[response(status = 400)]
     Refused(Problem),
-    /// The code ends with NOT_FOUND: no resource has this id.
-    #[response(status = 404)]
-    NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE if the statement took longer than the database allows.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, or OVERLOADED if
+    /// too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }

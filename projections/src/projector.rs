@@ -291,9 +291,10 @@ impl<S: Store> Projector<S> {
                         health.recovered();
                         work.add(batch);
                     }
-                    Ok(Update::Halted { partition, error }) => {
-                        tracing::error!(reader = self.name, partition, %error, "stopped reading a partition");
-                        self.reports.status.set(Cause::Halted(partition), error.to_string());
+                    Ok(Update::Halted { topic, partition, error }) => {
+                        tracing::error!(reader = self.name, topic, partition, %error, "stopped reading a partition");
+                        let cause = Cause::Halted(topic.to_owned(), partition);
+                        self.reports.status.set(cause, error.to_string());
                     }
                     Ok(Update::Failing(error)) => health.failing(&error),
                     Ok(Update::Recovered) => health.recovered(),

@@ -12,8 +12,8 @@ pub(crate) enum Cause {
     Reader,
     /// Partition of a topic whose batches are not applied.
     Partition(String, i32),
-    /// Partition that is no longer read.
-    Halted(i32),
+    /// Partition of a topic that is no longer read.
+    Halted(String, i32),
 }
 
 /// Reports a build as ready while none of its parts fails.
@@ -53,7 +53,7 @@ impl Status {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.retain(|cause, _| match cause {
             Cause::Store | Cause::Reader => true,
-            Cause::Partition(..) | Cause::Halted(_) => false,
+            Cause::Partition(..) | Cause::Halted(..) => false,
         });
     }
 
@@ -72,6 +72,23 @@ impl Status {
 mod tests {
     use super::*;
     use service::health::Health;
+
+    #[test]
+    fn the_halts_of_two_journals_are_two_reasons() {
+        let health = Health::default();
+        let status = Status::new(Some(health.component("view.a")));
+        let [first, second] =
+            ["journal.a", "journal.b"].map(|topic| Cause::Halted(topic.to_owned(), 0));
+        status.set(first.clone(), "the log of a was altered");
+        status.set(second.clone(), "the log of b was altered");
+        status.clear(&second);
+        assert_eq!(
+            health.readiness().components["view.a"],
+            "the log of a was altered"
+        );
+        status.clear(&first);
+        assert!(health.readiness().ready);
+    }
 
     #[test]
     fn a_build_is_ready_once_no_part_fails() {

@@ -1,6 +1,6 @@
-//! One budget in bytes for everything that waits in this process: requests, lines of batches, and answers that clients
-//! have not read yet. If the budget is used up, a request is refused with 503 and `Retry-After`, so an outage of a
-//! server behind this process can't exhaust its memory.
+//! One budget in bytes for everything that waits in this process: requests, lines of batches, answers that clients have
+//! not read yet, and events that live clients have missed. If the budget is used up, a request is refused with 503 and
+//! `Retry-After`, so an outage of a server behind this process can't exhaust its memory.
 
 use crate::problem::Problem;
 use axum::{

@@ -8,6 +8,8 @@ use axum::{
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, request::Parts},
+    middleware::Next,
+    response::Response,
 };
 use serde::de::DeserializeOwned;
 
@@ -24,6 +26,16 @@ pub struct ApiQuery<T>(pub T);
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParameters {}
+
+/// A middleware for commands, which have no parameters in the query string: any parameter is a 400. Otherwise a client
+/// would not notice that the service ignores a parameter such as `dry_run`.
+pub async fn refuse_parameters(
+    ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
+    request: Request,
+    next: Next,
+) -> Response {
+    next.run(request).await
+}
 
 /// Path parameters. An invalid value is a 400.
 #[derive(Debug, Clone, Copy)]

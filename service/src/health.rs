@@ -41,8 +41,10 @@ pub struct Component {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
     /// Whether every component is ready. It is false until the process has added a component.
+    #[schema(example = true)]
     pub ready: bool,
     /// By name: `ready`, or the reason why the component is not ready.
+    #[schema(example = json!({"topics and schemas": "ready"}))]
     pub components: BTreeMap<String, String>,
 }
 
@@ -159,7 +161,8 @@ impl ComponentState {
 
 /// Tells whether the process runs and answers.
 #[utoipa::path(get, path = "/health/live", tag = "operations",
-    responses((status = 200, description = "The process runs and answers.")))]
+    responses((status = 200, description = "The process runs and answers.", body = String,
+        content_type = "text/plain", example = "alive")))]
 pub async fn live() -> &'static str {
     "alive"
 }

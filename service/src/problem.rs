@@ -15,6 +15,8 @@ use utoipa::{
 pub const MEDIA_TYPE: &str = "application/problem+json";
 /// The media type of other bodies.
 const JSON: &str = "application/json";
+/// Shortest code of a problem, in characters. Abbreviations in descriptions are shorter.
+const CODE_LENGTH_MIN: usize = 8;
 /// The code of a problem about `Content-Encoding`.
 pub const ENCODING_NOT_IDENTITY: &str = "CONTENT_ENCODING_NOT_IDENTITY";
 
@@ -56,13 +58,7 @@ impl Problem {
 
     /// The body: `type`, `title`, `status`, `code`, `detail`, then the further members.
     pub fn body(&self) -> Value {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-        });
+        let mut body = body(self.status, self.code, &self.detail);
         if let Some(object) = body.as_object_mut() {
             object.extend(self.members.clone());
         }
@@ -70,9 +66,10 @@ impl Problem {
     }
 }
 
-/// Gives every problem in an OpenAPI document its media type. The macros declare `application/json` for the body of a
-/// response unless each use of them names another media type.
-pub fn name_media_type(document: &mut OpenApi) {
+/// Completes every problem in an OpenAPI document. It gets its media type, because the macros declare
+/// `application/json` for the body of a response, and an example, whose `code` is the first one that the response's
+/// description names. If the description names no code, the problem gets no example.
+pub fn describe_problems(document: &mut OpenApi) {
     let problem = format!("#/components/schemas/{}", Problem::name());
     let paths = document.paths.paths.values_mut();
     let operations = paths.flat_map(|path| {
@@ -85,7 +82,7 @@ pub fn name_media_type(document: &mut OpenApi) {
         methods.into_iter().flatten()
     });
     for operation in operations {
-        for response in operation.responses.responses.values_mut() {
+        for (status, response) in &mut operation.responses.responses {
             let RefOr::T(response) = response else {
                 continue;
             };
@@ -95,11 +92,42 @@ pub fn name_media_type(document: &mut OpenApi) {
                 };
                 matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location == problem)
             });
-            if is_problem && let Some(content) = response.content.shift_remove(JSON) {
+            if !is_problem {
+                continue;
+            }
+            if let Some(mut content) = response.content.shift_remove(JSON) {
+                if let RefOr::T(content) = &mut content {
+                    content.example = example(status, &response.description);
+                }
                 response.content.insert(MEDIA_TYPE.to_owned(), content);
             }
         }
     }
+}
+
+/// A problem with this status and the first code in the description.
+fn example(status: &str, description: &str) -> Option<Value> {
+    let status = StatusCode::from_bytes(status.as_bytes()).ok()?;
+    let code = codes(description).next()?;
+    Some(body(status, code, description))
+}
+
+/// The codes that a description names: words of at least [`CODE_LENGTH_MIN`] upper-case letters and underscores.
+fn codes(description: &str) -> impl Iterator<Item = &str> {
+    let is_of_code = |letter: char| letter.is_ascii_uppercase() || letter == '_';
+    let words = description.split(|letter: char| letter.is_whitespace() || ":;,.".contains(letter));
+    words.filter(move |word| word.len() >= CODE_LENGTH_MIN && word.chars().all(is_of_code))
+}
+
+/// The members that every problem has.
+fn body(status: StatusCode, code: &str, detail: &str) -> Value {
+    json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+    })
 }
 
 impl IntoResponse for Problem {
@@ -136,9 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn a_document_has_the_media_type_of_problems() {
+    fn a_document_has_the_media_type_and_an_example_of_problems() {
         #[utoipa::path(get, path = "/", responses(
-            (status = 200, body = String), (status = 404, body = Problem)))]
+            (status = 200, body = String),
+            (status = 404, description = "ORDER_NOT_FOUND or PAGE_NOT_FOUND: the API has none.", body = Problem),
+            (status = 503, description = "The API has no code for this.", body = Problem)))]
         #[expect(dead_code, reason = "only its description is used")]
         fn handler() {}
 
@@ -147,7 +177,7 @@ mod tests {
         struct Document;
 
         let mut document = <Document as utoipa::OpenApi>::openapi();
-        name_media_type(&mut document);
+        describe_problems(&mut document);
         let document = serde_json::to_value(document).unwrap();
         let responses = &document["paths"]["/"]["get"]["responses"];
         let types = |status: &str| {
@@ -156,6 +186,11 @@ mod tests {
         };
         assert_eq!(types("404"), [MEDIA_TYPE]);
         assert_ne!(types("200"), [MEDIA_TYPE]);
+        let example = |status: &str| responses[status]["content"][MEDIA_TYPE]["example"].clone();
+        let detail = "ORDER_NOT_FOUND or PAGE_NOT_FOUND: the API has none.";
+        let expected = Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail);
+        assert_eq!(example("404"), expected.body());
+        assert_eq!(example("503"), Value::Null);
     }
 
     #[test]

@@ -97,11 +97,7 @@ pub fn router(state: ApiState) -> Router {
                 read_side.series,
                 waits.wait_max,
             )))
-            .merge(
-                OpenApiRouter::new()
-                    .routes(routes!(progress::progress))
-                    .with_state(progress_sources),
-            );
+            .merge(progress::routes(progress_sources));
     }
     // Health and metrics do not use the budget, because they must answer when nothing else does.
     let api = api.layer(admit);
@@ -113,7 +109,7 @@ pub fn router(state: ApiState) -> Router {
         .nest("/api/v1", api)
         .merge(health)
         .split_for_parts();
-    problem::name_media_type(&mut document);
+    problem::describe_problems(&mut document);
     let metrics = state.metrics;
     router
         .merge(internal)
@@ -218,21 +214,4 @@ async fn measure(matched: Option<MatchedPath>, request: Request, next: Next) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::body::to_bytes;
-    use serde_json::Value;
-
-    #[tokio::test]
-    async fn a_panic_is_a_problem_without_the_panics_message() {
-        let response = panicked(Box::new("the password is 7"));
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let body = to_bytes(response.into_body(), 1 << 10).await.unwrap();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["code"], "INTERNAL_ERROR");
-        assert!(
-            !body.to_string().contains("password"),
-            "\"password\" in: {body}"
-        );
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ pub mod probes;
 pub mod progress;
 mod topics;
 
+pub use logs::{CountError, check_partition_counts};
 pub use progress::ProgressAnswer;
 #[cfg(test)]
 pub use progress::ReaderProgress;
@@ -109,11 +110,12 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let health = Health::default();
     let starting = health.component("topics and schemas");
     let state_health = health.component("state store");
+    let budget = Budget::new(config.http.waiting_bytes_max);
     let read_side = match roles {
-        Roles::All => Some(ReadSide::new(&config, &health)?),
+        Roles::All => Some(ReadSide::new(&config, &health, &budget)?),
         Roles::Commands => None,
     };
-    let write_side = WriteSideHandle::new(Budget::new(config.http.waiting_bytes_max));
+    let write_side = WriteSideHandle::new(budget);
     let hosts = config.http.hosts()?;
     let service = Service {
         config,
@@ -134,10 +136,10 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
 }
 
 impl ReadSide {
-    fn new(config: &Config, health: &Health) -> anyhow::Result<Self> {
+    fn new(config: &Config, health: &Health, budget: &Budget) -> anyhow::Result<Self> {
         let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
         Ok(Self {
-            live: Live::new(databases.clone(), config.http.live_clients_max),
+            live: Live::new(databases.clone(), config.http.live_clients_max, budget),
             databases,
             progress: Progress::default(),
             series: streams::Series::default(),
@@ -399,10 +401,10 @@ impl Service {
             }
             Err(error) => return Err(PrepareError::Final(error.into())),
         };
-        match logs::check_partition_counts(source, &prepared.partitions).await {
+        match check_partition_counts(source, &prepared.partitions).await {
             Ok(()) => Ok(prepared),
-            Err(logs::CountError::Mismatch(error)) => Err(PrepareError::Final(error.into())),
-            Err(logs::CountError::Unread(error)) => Err(PrepareError::Transient(error.to_string())),
+            Err(CountError::Mismatch(error)) => Err(PrepareError::Final(error.into())),
+            Err(CountError::Unread(error)) => Err(PrepareError::Transient(error.to_string())),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The HTTP interface of a process without queries and commands: health, metrics, progress.
 
 use super::progress::{self, Sources};
-use axum::{Router, middleware, routing::get};
+use axum::{Router, extract::Request, http::StatusCode, middleware, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use service::{
     health::{self, Health},
     hosts::{Hosts, check_host},
+    problem::Problem,
 };
 
 /// The routes.
@@ -14,10 +15,72 @@ pub fn router(health: Health, metrics: PrometheusHandle, hosts: Hosts, sources: 
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(health);
+    let (progress, _) = progress::routes(sources).split_for_parts();
     Router::new()
-        .route("/api/v1/admin/progress", get(progress::progress))
-        .with_state(sources)
+        .nest("/api/v1", progress)
         .merge(of_health)
         .route("/metrics", get(move || async move { metrics.render() }))
+        .fallback(not_found)
         .layer(middleware::from_fn_with_state(hosts, check_host))
+}
+
+async fn not_found(request: Request) -> Problem {
+    let detail = format!(
+        "there is no resource at {}; this process has /health/live, /health/ready, /metrics and \
+         /api/v1/admin/progress, and a node of `daybook serve` answers queries",
+        request.uri().path()
+    );
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka::{Admin, KafkaSettings};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use projections::{CqlSettings, Databases, PostgresSettings};
+    use serde_json::Value;
+    use service::progress::Progress;
+    use std::net::Ipv4Addr;
+    use tokio::net::TcpListener;
+
+    /// The code of the answer to a path. Nothing listens at the addresses of the other servers.
+    async fn code_of(path: &str) -> (u16, String) {
+        let cql = CqlSettings {
+            nodes: "127.0.0.1:1".into(),
+            ..CqlSettings::default()
+        };
+        let kafka = KafkaSettings {
+            brokers: "127.0.0.1:1".into(),
+            ..KafkaSettings::default()
+        };
+        let sources = Sources {
+            progress: Progress::default(),
+            admin: Admin::new(&kafka).unwrap(),
+            databases: Databases::connect_lazily(&PostgresSettings::default(), &cql).unwrap(),
+        };
+        let localhost = Ipv4Addr::LOCALHOST;
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let hosts = Hosts::new(localhost.into(), "").unwrap();
+        let router = router(Health::default(), metrics, hosts, sources);
+        let listener = TcpListener::bind((localhost, 0)).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let answer = reqwest::get(format!("{base}{path}")).await.unwrap();
+        let status = answer.status().as_u16();
+        let problem: Value = answer.json().await.unwrap();
+        (status, problem["code"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_a_problem() {
+        let found = code_of("/api/v1/orders").await;
+        assert_eq!(found, (404, "NOT_FOUND".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_parameter_of_the_progress_is_refused() {
+        let found = code_of("/api/v1/admin/progress?colour=red").await;
+        assert_eq!(found, (400, "UNKNOWN_OR_INVALID_PARAMETER".to_owned()));
+    }
 }

@@ -1,14 +1,16 @@
-//! `GET /api/v1/admin/progress`: the progress of each view and job.
+//! `GET /api/v1/admin/progress`: the progress of each view and job. The routes are the same in every role.
 
 use axum::{Json, extract::State, http::StatusCode};
 use kafka::Admin;
 use projections::{Databases, problems::answer};
 use serde::{Deserialize, Serialize};
 use service::{
+    extract::{ApiQuery, NoParameters},
     problem::Problem,
     progress::{Offsets, Progress, ReaderPartition},
 };
 use std::collections::BTreeMap;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The state of the handler.
 #[derive(Clone)]
@@ -22,6 +24,7 @@ pub struct Sources {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProgressAnswer {
     /// Whether every reader has processed every record.
+    #[schema(example = false)]
     pub caught_up: bool,
     /// All readers, by name, topic and partition.
     pub readers: Vec<ReaderProgress>,
@@ -33,16 +36,22 @@ pub struct ProgressAnswer {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReaderProgress {
     /// The view or job.
+    #[schema(example = "orders_v2")]
     pub reader: String,
     /// The journal.
+    #[schema(example = "journal.orders")]
     pub topic: String,
     /// The journal's partition.
+    #[schema(example = 3)]
     pub partition: i32,
     /// Everything before this offset is processed.
+    #[schema(example = 1234)]
     pub next_offset: i64,
     /// The offset of the next record.
+    #[schema(example = 1240)]
     pub end: i64,
     /// Number of offsets still to process.
+    #[schema(example = 6)]
     pub lag: i64,
 }
 
@@ -51,20 +60,36 @@ pub struct ReaderProgress {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ResultsEnd {
     /// The job.
+    #[schema(example = "revenue_by_country")]
     pub reader: String,
     /// The topic of the results.
+    #[schema(example = "aggregates.revenue_by_country_day")]
     pub topic: String,
     /// The topic's partition.
+    #[schema(example = 0)]
     pub partition: i32,
     /// The offset after the last record of the job's results.
+    #[schema(example = 512)]
     pub end: i64,
+}
+
+/// The route, under `/api/v1`. Its answers are conditional, like those of all queries.
+pub fn routes(sources: Sources) -> OpenApiRouter {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(progress))
+        .with_state(sources);
+    projections::conditional(routes)
 }
 
 /// The progress of each view and job.
 #[utoipa::path(get, path = "/admin/progress", tag = "operations", responses(
     (status = 200, description = "The progress by reader and partition.", body = ProgressAnswer),
+    (status = 400, description = "UNKNOWN_OR_INVALID_PARAMETER: the query has no parameters.", body = Problem),
     (status = 503, description = "KAFKA_UNAVAILABLE: Kafka does not answer, so the ends of the logs are unknown. DATABASE_UNAVAILABLE: the database with the progress of other processes does not answer. Send the request again later.", body = Problem)))]
-pub async fn progress(State(sources): State<Sources>) -> Result<Json<ProgressAnswer>, Problem> {
+async fn progress(
+    State(sources): State<Sources>,
+    ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
+) -> Result<Json<ProgressAnswer>, Problem> {
     let Offsets { mut read, written } = sources.progress.all();
     let others = projections::of_other_processes(&sources.databases, &sources.progress);
     for (view, topic, partition, next_offset) in answer(others).await? {

@@ -199,8 +199,12 @@ impl Job {
     fn take(&mut self, update: Update<Event>) -> Result<(), JobError> {
         match update {
             Update::Batch(batch) => return self.apply(batch),
-            Update::Halted { partition, error } => {
-                tracing::error!(job = JOB, partition, %error, "stopped reading a partition");
+            Update::Halted {
+                topic,
+                partition,
+                error,
+            } => {
+                tracing::error!(job = JOB, topic, partition, %error, "stopped reading a partition");
                 self.readiness.halt(error.to_string());
             }
             Update::Failing(error) => {

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Maximum number of windows in one answer.
-pub const LIMIT_MAX: usize = 1_000;
+pub const LIMIT_MAX: usize = 100;
 /// Number of windows in one answer if the query has no `limit`.
 pub const LIMIT_DEFAULT: usize = 100;
 /// First byte of a cursor: its layout's version. The hash of the list's filters and the last window of the page, as
@@ -78,10 +78,11 @@ pub struct SeriesParameters {
     /// Only windows that start before this time (RFC 3339).
     #[param(example = "2011-01-01T00:00:00Z")]
     to: Option<String>,
-    /// Maximum number of windows in the answer.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
+    /// Windows per page, 1 to 100; 100 by default.
+    #[param(example = 20, minimum = 1, maximum = 100, default = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of the previous page.
+    #[param(example = "01c0ffee00c0ffee00313239313136313630303030303030302f4672616e63652f474250")]
     cursor: Option<String>,
 }
 
@@ -97,6 +98,7 @@ pub struct SeriesAnswer {
     /// At most `limit` windows.
     series: Vec<WindowAnswer>,
     /// The cursor of the next page; `null` on the last page.
+    #[schema(example = "01c0ffee00c0ffee00313239313136313630303030303030302f4672616e63652f474250")]
     next_cursor: Option<String>,
 }
 
@@ -116,10 +118,13 @@ pub struct WindowAnswer {
     #[schema(example = "GBP")]
     currency: &'static str,
     /// Number of sales.
+    #[schema(example = 34)]
     orders: i64,
     /// Number of credit notes.
+    #[schema(example = 1)]
     credit_notes: i64,
     /// Number of lines of sales and credit notes.
+    #[schema(example = 312)]
     lines: i64,
     /// Sales plus credit notes, which are negative.
     revenue: Revenue,

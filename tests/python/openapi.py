@@ -3,7 +3,8 @@
 
 It fails if an answer is a server error, or has a status, media type, header or body that the document does not
 describe. It calls the queries, and the commands of one aggregate. It does not call the batch, whose body is a stream,
-or the pages for operators. The seed is fixed, so each run generates the same requests.
+the streams of events, which have no end, or the pages for operators. The seed is fixed, so each run generates the same
+requests.
 
     python3 tests/python/openapi.py URL EXAMPLES-MAX ORDER-ID
 """
@@ -25,6 +26,9 @@ CHECKS = (
 # The id of an order in the document's examples.
 EXAMPLE = "order_01h455vb4pex5vsknk084sn02q"
 OPERATIONS = r"^/api/v1/(products|orders|customers|countries|analytics)"
+STREAMS = r"/events$"
+# The parameter whose example no node accepts: its value must come from an earlier answer.
+CURSOR = "cursor"
 
 
 def main():
@@ -35,7 +39,7 @@ def main():
         raise SystemExit(f"the document has no example {EXAMPLE}")
     # The order of the examples does not exist on the node, so an existing order replaces it.
     document = document.replace(EXAMPLE, order)
-    json.loads(document)
+    document = json.dumps(without_cursors(json.loads(document)))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "openapi.json"
         path.write_text(document, encoding="utf-8")
@@ -43,7 +47,8 @@ def main():
         command = [
             str(program), "run", str(path), "--url", url, "--checks", CHECKS, "--seed", SEED,
             "--max-examples", examples_max, "--max-time", SECONDS_MAX, "--phases", "examples,coverage,fuzzing",
-            "--include-path-regex", OPERATIONS, "--generation-database", "none", "--request-timeout", "20",
+            "--include-path-regex", OPERATIONS, "--exclude-path-regex", STREAMS, "--generation-database", "none",
+            "--request-timeout", "20",
             "--suppress-health-check", "all", "--no-color",
         ]  # fmt: skip
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -51,6 +56,16 @@ def main():
     sys.stderr.write(result.stdout[-20_000:] if result.returncode else "")
     sys.stderr.write(result.stderr[-5_000:])
     raise SystemExit(result.returncode)
+
+
+def without_cursors(document):
+    """Removes the examples of cursors, so that the requests of the other examples get a page."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] == CURSOR:
+                    parameter.pop("example", None)
+    return document
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ use serde_json::{json, value::RawValue};
 use service::{budget::Share, json, problem::Problem, trace::TraceContext};
 use tokio::time::Instant;
 
+/// A line of a request, for the OpenAPI document.
+const LINE_EXAMPLE: &str = concat!(
+    r#"{"key":"k-1","command":"CreateProduct","body":{"sku":"85123A","description":""}}"#,
+    "\n"
+);
+/// The answer to this line, for the OpenAPI document.
+const ANSWER_EXAMPLE: &str = concat!(
+    r#"{"line":1,"status":201,"id":"85123A","version":1,"events":1,"position":"journal.catalog/2@17","#,
+    r#""replayed":false}"#,
+    "\n"
+);
+
 /// One line of the request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,12 +74,13 @@ struct Submitted {
 /// s) or `BATCH_CUT_OFF` (the request's body broke off). Send that line and all lines after it again.
 #[utoipa::path(post, path = "/admin/commands", tag = "operations",
     request_body(content = String, content_type = "application/x-ndjson",
-        description = "Lines of at most 1 MiB each. The body as a whole has no limit."),
+        description = "Lines of at most 1 MiB each. The body as a whole has no limit.", example = json!(LINE_EXAMPLE)),
     responses(
         (status = 200, content_type = "application/x-ndjson", body = String,
-            description = "One line per command."),
-        (status = 415, description = "The body is not application/x-ndjson in UTF-8, or is encoded.", body = Problem),
-        (status = 503, description = "The node is starting, or OVERLOADED: its budget for waiting requests is used up. Send the request again later.", body = Problem)))]
+            description = "One line per command.", example = json!(ANSWER_EXAMPLE)),
+        (status = 400, description = "UNKNOWN_OR_INVALID_PARAMETER: commands have no parameters in the query string.", body = Problem),
+        (status = 415, description = "CONTENT_TYPE_NOT_NDJSON, CHARSET_NOT_UTF_8 or CONTENT_ENCODING_NOT_IDENTITY: send the body as application/x-ndjson in UTF-8, without an encoding.", body = Problem),
+        (status = 503, description = "JOURNAL_UNAVAILABLE: the node is starting. OVERLOADED: its budget for waiting requests is used up. Send the request again later.", body = Problem)))]
 pub async fn commands(
     State(handle): State<WriteSideHandle>,
     trace: TraceContext,

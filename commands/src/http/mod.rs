@@ -10,8 +10,10 @@ mod single;
 use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::node_protocol};
 use axum::{
     Router,
+    middleware::from_fn,
     routing::{get, post},
 };
+use service::extract::refuse_parameters;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes under `/api/v1`: the batch, and each command's own route.
@@ -30,7 +32,7 @@ pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
     // Commands without a route of their own are sent in batches; the document must have their bodies, too.
     let components = all.get_openapi_mut().components.get_or_insert_default();
     components.schemas.extend(schemas);
-    all
+    all.layer(from_fn(refuse_parameters))
 }
 
 /// The routes for other nodes of the deployment. They trust their callers to name the principal, so serve

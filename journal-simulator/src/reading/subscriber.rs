@@ -141,7 +141,9 @@ impl Subscriber {
                         return;
                     }
                 }
-                Ok(Update::Halted { partition, error }) => {
+                Ok(Update::Halted {
+                    partition, error, ..
+                }) => {
                     self.sim.count(CoveragePoint::SubscriberHalted);
                     let before = self.seen().halted.insert(partition, error.to_string());
                     if before.is_some() {

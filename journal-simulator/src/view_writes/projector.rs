@@ -67,7 +67,9 @@ impl Projector {
                     }
                 }
                 Ok(Update::Failing(_) | Update::Recovered) => {}
-                Ok(Update::Halted { partition, error }) => {
+                Ok(Update::Halted {
+                    partition, error, ..
+                }) => {
                     return self.violate(format!("partition {partition} is halted: {error}"));
                 }
                 Err(error) => return self.violate(format!("it can't read: {error}")),

@@ -27,7 +27,9 @@ pub enum Update<E> {
     Batch(Batch<E>),
     /// A partition is halted; the others are still read. Comes once for each partition.
     Halted {
-        /// The partition.
+        /// The journal.
+        topic: &'static str,
+        /// Its partition.
         partition: i32,
         /// The reason.
         error: Arc<ReadError>,
@@ -205,7 +207,11 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
     fn halt(&mut self, partition: i32, error: Arc<ReadError>) -> Option<Update<E>> {
         let position = self.partitions.get_mut(&partition)?;
         let was_halted = std::mem::replace(&mut position.is_halted, true);
-        (!was_halted).then_some(Update::Halted { partition, error })
+        (!was_halted).then_some(Update::Halted {
+            topic: E::CONTEXT.topic,
+            partition,
+            error,
+        })
     }
 
     /// When the shared reader may be started, if it does not run and the subscription's reader is near the

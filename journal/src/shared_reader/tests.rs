@@ -81,7 +81,9 @@ impl Reader {
     fn take(&mut self, update: Update<Event>) {
         match update {
             Update::Batch(batch) => self.apply(&batch),
-            Update::Halted { partition, error } => {
+            Update::Halted {
+                partition, error, ..
+            } => {
                 let known = self.halted.insert(partition, error.to_string());
                 assert_eq!(known, None, "a halt is told once");
             }

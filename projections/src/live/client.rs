@@ -4,7 +4,8 @@ use super::{
     cursor::Cursor,
     frame::Frame,
     hub::{End, Hub, Item, Join, Joined},
-    resume::{Chunk, ResumeFailed, Resumes},
+    missed::{Chunk, MissedEvent},
+    resume::{ResumeFailed, Resumes},
     target::{LiveEvent, Target},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -16,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the hub to reach a client's last event. The client's previous node may have been ahead of this one.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for room in the budget of missed events.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The next step of a client's stream.
 #[derive(Debug)]
@@ -46,13 +49,17 @@ pub struct Client<E: LiveEvent> {
     /// `None` until a client without a last event has joined the hub.
     cursor: Option<Cursor>,
     heartbeats: watch::Receiver<u64>,
-    missed: VecDeque<Arc<Frame>>,
+    missed: VecDeque<MissedEvent>,
     /// The position after the missed events.
     cursor_after_missed: Option<Cursor>,
     /// Receives the missed events, if they were requested.
     asked: Option<oneshot::Receiver<Result<Chunk, ResumeFailed>>>,
     /// The deadline for the hub to reach the client's last event.
     ahead_deadline: Option<Instant>,
+    /// The bytes that the budget lacked for the client's next event.
+    lacking: Option<usize>,
+    /// The deadline for room in the budget.
+    room_deadline: Option<Instant>,
     joined: Option<Joined<E>>,
     is_connected: bool,
     is_ended: bool,
@@ -72,6 +79,8 @@ impl<E: LiveEvent> Client<E> {
             cursor_after_missed: None,
             asked: None,
             ahead_deadline: None,
+            lacking: None,
+            room_deadline: None,
             joined: None,
             is_connected: false,
             is_ended: false,
@@ -101,7 +110,7 @@ impl<E: LiveEvent> Client<E> {
     /// The next output other than a heartbeat. Cancel-safe: `self` keeps each event and each answer that has arrived.
     async fn advance(&mut self) -> Output {
         loop {
-            if let Some(frame) = self.missed.pop_front() {
+            if let Some(MissedEvent { frame, .. }) = self.missed.pop_front() {
                 match self.is_sent(&frame) {
                     true => continue,
                     false => return Output::Event(frame),
@@ -112,10 +121,10 @@ impl<E: LiveEvent> Client<E> {
             }
             if let Some(joined) = &mut self.joined {
                 match joined.items.recv().await {
-                    Some(Item::Event(frame)) => {
-                        self.missed.push_back(frame);
-                        continue;
-                    }
+                    Some(Item::Event(frame)) => match self.is_sent(&frame) {
+                        true => continue,
+                        false => return Output::Event(frame),
+                    },
                     Some(Item::End(end)) => return Output::End(end),
                     // The hub sends the end before it drops a client, so this does not happen.
                     None => return Output::End(End::Stopping),
@@ -129,8 +138,13 @@ impl<E: LiveEvent> Client<E> {
         }
     }
 
-    /// Joins the hub, or does one step that must happen before: reads missed events, or waits for the hub.
+    /// Joins the hub, or does one step that must happen before: waits for room, reads missed events, or waits for the
+    /// hub.
     async fn connect(&mut self) -> Result<Option<Output>, End> {
+        if let Some(bytes) = self.lacking {
+            self.wait_for_room(bytes).await?;
+            self.lacking = None;
+        }
         let mut moves = self.sources.hub.moves();
         match self.sources.hub.join(&self.target, self.cursor.as_ref()) {
             Join::Joined(mut joined) => {
@@ -142,12 +156,14 @@ impl<E: LiveEvent> Client<E> {
                 let is_first = !std::mem::replace(&mut self.is_connected, true);
                 Ok(is_first.then_some(Output::Connected(id)))
             }
+            Join::Missed(chunk) => {
+                self.queue(chunk);
+                Ok(None)
+            }
             Join::Behind => {
-                let Chunk { events, cursor } =
-                    self.read_missed().await.map_err(|_| End::ResumeFailed)?;
+                let chunk = self.read_missed().await.map_err(|_| End::ResumeFailed)?;
                 self.asked = None;
-                self.missed = events;
-                self.cursor_after_missed = Some(cursor);
+                self.queue(chunk);
                 Ok(None)
             }
             Join::Early => {
@@ -155,6 +171,32 @@ impl<E: LiveEvent> Client<E> {
                 Ok(None)
             }
             Join::Halted => Err(End::Halted),
+        }
+    }
+
+    /// Stores missed events, which are sent before the client joins the hub.
+    fn queue(&mut self, chunk: Chunk) {
+        self.lacking = chunk.lacking();
+        if self.lacking.is_none() {
+            self.room_deadline = None;
+        }
+        self.missed = chunk.events;
+        self.cursor_after_missed = Some(chunk.cursor);
+    }
+
+    /// Waits until the budget of missed events has room for an event of this size. Other clients may take the room
+    /// first, so the client may have to wait again; all these waits together last [`ROOM_TIMEOUT`] at most.
+    async fn wait_for_room(&mut self, bytes: usize) -> Result<(), End> {
+        let deadline = self.room_deadline;
+        let until = deadline.unwrap_or_else(|| Instant::now() + ROOM_TIMEOUT);
+        self.room_deadline = Some(until);
+        if deadline.is_some_and(|until| until <= Instant::now()) {
+            return Err(End::Overloaded);
+        }
+        let room = self.sources.hub.missed().take(bytes, ROOM_TIMEOUT);
+        match timeout_at(until, room).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Overloaded),
         }
     }
 

@@ -32,8 +32,12 @@ pub async fn follow<E: LiveEvent, L: ReadLog>(
                     waits.reset();
                     hub.take(batch);
                 }
-                Ok(Update::Halted { partition, error }) => {
-                    tracing::error!(partition, %error, "stopped reading a partition for live clients");
+                Ok(Update::Halted {
+                    topic,
+                    partition,
+                    error,
+                }) => {
+                    tracing::error!(topic, partition, %error, "stopped reading a partition for live clients");
                     hub.halt(partition, error.to_string());
                 }
                 Ok(Update::Failing(error)) => {

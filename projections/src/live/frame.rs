@@ -55,6 +55,11 @@ impl Frame {
         self.sse.clone()
     }
 
+    /// The length of the SSE event in bytes.
+    pub fn length(&self) -> usize {
+        self.sse.len()
+    }
+
     /// The event's JSON.
     pub fn json(&self) -> Bytes {
         self.sse.slice(self.json.clone())

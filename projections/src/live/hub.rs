@@ -5,12 +5,14 @@ use super::{
     cursor::{Cursor, Sent},
     event_json::EventJson,
     frame::Frame,
+    missed::{Chunk, MissedEvent},
     ring::Ring,
     target::{LiveEvent, Target},
 };
 use crate::metrics as names;
-use journal::{Batch, Checkpoint, Valid};
+use journal::{Batch, Checkpoint};
 use metrics::{counter, gauge};
+use service::budget::Budget;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
@@ -32,6 +34,8 @@ pub enum End {
     ResumeFailed,
     /// The client's last event is not in the log.
     UnknownLastEvent,
+    /// The events that clients have missed take all the memory that the node has for them.
+    Overloaded,
     /// The node stops.
     Stopping,
 }
@@ -51,6 +55,8 @@ pub struct Hub<E> {
     /// Counts the changes of the position, of the phase and of the halted partitions.
     moved: watch::Sender<u64>,
     json: EventJson<E>,
+    /// The budget of the events that clients have missed.
+    missed: Budget,
 }
 
 struct State<E> {
@@ -76,6 +82,8 @@ struct Client {
 pub enum Join<E: LiveEvent> {
     /// The client gets every event after its cursor.
     Joined(Joined<E>),
+    /// The client has missed more events than it may get at once: it gets these first, and then joins.
+    Missed(Chunk),
     /// Events after the cursor are no longer in memory: read them from the log.
     Behind,
     /// The hub has not reached the cursor, or has not started: wait until it has moved.
@@ -89,7 +97,7 @@ pub struct Joined<E: LiveEvent> {
     /// The client's position before the first of these events.
     pub cursor: Cursor,
     /// The events after the client's position that were in memory.
-    pub backlog: VecDeque<Arc<Frame>>,
+    pub backlog: VecDeque<MissedEvent>,
     /// Later events, and the end.
     pub items: mpsc::Receiver<Item>,
     hub: Arc<Hub<E>>,
@@ -98,8 +106,8 @@ pub struct Joined<E: LiveEvent> {
 }
 
 impl<E: LiveEvent> Hub<E> {
-    /// Creates a hub that has read nothing.
-    pub fn new() -> Self {
+    /// Creates a hub that has read nothing. `missed` is the budget of the events that clients have missed.
+    pub fn new(missed: Budget) -> Self {
         Self {
             state: Mutex::new(State {
                 is_following: false,
@@ -113,7 +121,13 @@ impl<E: LiveEvent> Hub<E> {
             }),
             moved: watch::Sender::new(0),
             json: EventJson::new(),
+            missed,
         }
+    }
+
+    /// The budget of the events that clients have missed.
+    pub fn missed(&self) -> &Budget {
+        &self.missed
     }
 
     /// Writes events as JSON.
@@ -227,7 +241,10 @@ impl<E: LiveEvent> Hub<E> {
                 return Join::Behind;
             }
         }
-        let backlog = state.backlog(target, &cursor, &self.json);
+        let backlog = state.backlog(target, &cursor, &self.json, &self.missed);
+        if backlog.is_full() {
+            return Join::Missed(backlog);
+        }
         let (sender, items) = mpsc::channel(QUEUE_EVENTS_MAX + 1);
         state.next_client += 1;
         let number = state.next_client;
@@ -239,7 +256,7 @@ impl<E: LiveEvent> Hub<E> {
         gauge!(names::LIVE_CLIENTS).increment(1);
         Join::Joined(Joined {
             cursor,
-            backlog,
+            backlog: backlog.events,
             items,
             hub: self.clone(),
             target: target.clone(),
@@ -289,23 +306,21 @@ impl<E: LiveEvent> State<E> {
         Cursor::new(heads.map(|head| (head.partition, Sent::before(head.next_offset))))
     }
 
-    /// The events in memory after a cursor.
+    /// The first events in memory after a cursor.
     fn backlog(
         &self,
         target: &Target,
         cursor: &Cursor,
         json: &EventJson<E>,
-    ) -> VecDeque<Arc<Frame>> {
-        let mut sent = cursor.clone();
+        missed: &Budget,
+    ) -> Chunk {
+        let mut backlog = Chunk::new(cursor.clone());
         let from: BTreeMap<i32, i64> = cursor
             .iter()
             .map(|(number, sent)| (number, sent.from()))
             .collect();
-        let mut backlog = VecDeque::new();
         for batch in self.ring.batches(|partition| from.get(&partition).copied()) {
-            let frames = frames_of(batch, target, &mut sent, json, usize::MAX);
-            backlog.extend(frames);
-            sent.pass(batch.partition, batch.checkpoint.next_offset);
+            backlog.take(batch, target, json, missed);
         }
         backlog
     }
@@ -383,42 +398,6 @@ fn send(
     });
     if of_name.is_empty() {
         clients.remove(name);
-    }
-}
-
-/// The events of a batch that concern a target and that its cursor does not include. Stops after the record with which
-/// there are `count_max` events. Advances the cursor past each event.
-pub fn frames_of<E: LiveEvent>(
-    batch: &Batch<E>,
-    target: &Target,
-    cursor: &mut Cursor,
-    json: &EventJson<E>,
-    count_max: usize,
-) -> Vec<Arc<Frame>> {
-    let mut frames = Vec::new();
-    for valid in &batch.commits {
-        frames_of_commit(batch.partition, valid, target, cursor, json, &mut frames);
-        if frames.len() >= count_max {
-            break;
-        }
-    }
-    frames
-}
-
-fn frames_of_commit<E: LiveEvent>(
-    partition: i32,
-    valid: &Valid<E>,
-    target: &Target,
-    cursor: &mut Cursor,
-    json: &EventJson<E>,
-    frames: &mut Vec<Arc<Frame>>,
-) {
-    let decision = valid.decision().into_iter();
-    for (index, event) in decision.flat_map(|decision| decision.events.iter().enumerate()) {
-        if target.takes(&valid.key, event) && !cursor.includes(partition, valid.offset, index) {
-            cursor.advance(partition, valid.offset, index);
-            frames.push(Arc::new(Frame::new(json, partition, valid, index, cursor)));
-        }
     }
 }
 

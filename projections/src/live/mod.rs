@@ -5,7 +5,9 @@
 //! client that comes back later gets its events from the log: `resume` reads the log once for all clients that wait for
 //! it, from the nearest known checkpoint (`checkpoints`), because only a reader that starts at a checkpoint judges void
 //! records correctly. [`client::Client`] reads these sources for one client. It skips every event that its cursor
-//! includes, so no event is sent twice, and it joins the hub only at a position without a gap.
+//! includes, so no event is sent twice, and it joins the hub only at a position without a gap. The events that clients
+//! have missed share one budget in bytes (`missed`): a client for whose next event there is no room waits for a bounded
+//! time, and then its stream ends with the reason.
 //!
 //! `routes` has the HTTP handlers, `sse` and `websocket` the two transports, `frame` the JSON of an event, and `cursor`
 //! the ids by which clients resume. `following` runs the hub.
@@ -18,6 +20,7 @@ mod following;
 mod frame;
 mod hub;
 mod known;
+mod missed;
 mod resume;
 mod ring;
 mod routes;

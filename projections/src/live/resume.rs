@@ -1,38 +1,24 @@
 //! Reads the events that clients have missed from the log. One pass over the log serves all clients that wait for it.
 //!
 //! A pass starts at the nearest checkpoint before the first missed offset of each partition, and ends where the hub's
-//! memory begins. It gives a client at most [`CHUNK_EVENTS_MAX`] events; a client that has missed more asks again.
+//! memory begins. It gives each client one [`Chunk`]; a client that has missed more asks again.
 
 use super::{
     cursor::Cursor,
-    frame::Frame,
-    hub::{Hub, frames_of},
+    hub::Hub,
+    missed::Chunk,
     target::{LiveEvent, Target},
 };
 use journal::{Checkpoint, ReadError, Reader, log::ReadLog};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
-/// Maximum number of events that a client gets from one pass. The last record's events may exceed it.
-const CHUNK_EVENTS_MAX: usize = 1_000;
 /// Maximum number of clients per pass. The others wait for the next pass.
 const CLIENTS_MAX: usize = 8_192;
 /// Maximum number of clients that wait for a pass.
 const WAITING_MAX: usize = 16_384;
 /// The name of the reader.
 const ROLE: &str = "live-resume";
-
-/// The events that a client has missed.
-#[derive(Debug)]
-pub struct Chunk {
-    /// The events in order, [`CHUNK_EVENTS_MAX`] or slightly more at most.
-    pub events: VecDeque<Arc<Frame>>,
-    /// The client's position after these events.
-    pub cursor: Cursor,
-}
 
 /// The missed events can't be read, or the node stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +53,9 @@ impl Resumes {
         cursor: Cursor,
     ) -> Result<oneshot::Receiver<Result<Chunk, ResumeFailed>>, ResumeFailed> {
         let (reply, answer) = oneshot::channel();
-        let chunk = Chunk {
-            events: VecDeque::new(),
-            cursor,
-        };
         let waiting = Waiting {
             target,
-            chunk,
+            chunk: Chunk::new(cursor),
             reply,
         };
         self.0.send(waiting).await.map_err(|_| ResumeFailed)?;
@@ -118,20 +100,14 @@ impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
         let position = |start: &Checkpoint| (start.partition, start.resume_offset());
         let mut position: BTreeMap<i32, i64> = starts.iter().map(position).collect();
         let mut reader = Reader::<E, L>::open(&self.log, ROLE, starts).await?;
-        while !self.reaches(&position) && clients.iter().any(|client| !client.is_full()) {
+        while !self.reaches(&position) && clients.iter().any(|client| !client.chunk.is_full()) {
             let batch = reader.next_with_retries(report).await?;
             position.insert(batch.partition, batch.checkpoint.next_offset);
             self.hub.note(&batch.checkpoint);
-            let is_concerned =
-                |client: &&mut Waiting| !client.is_full() && client.target.reads(batch.partition);
+            let is_concerned = |client: &&mut Waiting| client.target.reads(batch.partition);
             for client in clients.iter_mut().filter(is_concerned) {
-                let Chunk { events, cursor } = &mut client.chunk;
-                let room = CHUNK_EVENTS_MAX - events.len();
-                let json = self.hub.json();
-                events.extend(frames_of(&batch, &client.target, cursor, json, room));
-                if events.len() < CHUNK_EVENTS_MAX {
-                    cursor.pass(batch.partition, batch.checkpoint.next_offset);
-                }
+                let (json, budget) = (self.hub.json(), self.hub.missed());
+                client.chunk.take(&batch, &client.target, json, budget);
             }
         }
         Ok(())
@@ -160,12 +136,6 @@ impl<E: LiveEvent, L: ReadLog> Passes<E, L> {
             let start = self.hub.ring_start(*partition);
             start.is_none_or(|start| *next >= start)
         })
-    }
-}
-
-impl Waiting {
-    fn is_full(&self) -> bool {
-        self.chunk.events.len() >= CHUNK_EVENTS_MAX
     }
 }
 

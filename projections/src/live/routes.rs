@@ -34,6 +34,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[into_params(parameter_in = Path)]
 struct StreamPath {
     /// TypeID of an order or a credit note, or opaque id of a customer.
+    #[param(example = "order_01h455vb4pex5vsknk084sn02q")]
     id: String,
 }
 
@@ -43,6 +44,7 @@ struct StreamPath {
 #[into_params(parameter_in = Query)]
 struct ResumeQuery {
     /// The same as the header `Last-Event-ID`, for clients that can't set headers. The header has precedence.
+    #[param(example = "journal.orders/3@1234#0")]
     last_event_id: Option<String>,
 }
 
@@ -59,7 +61,8 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY or TOO_MANY_LIVE_CLIENTS.
+    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if the node has no memory for the
+    /// events since the client's last one.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -87,14 +90,16 @@ pub(crate) fn routes(live: Live) -> OpenApiRouter {
 ///
 /// Before a stream ends, the node sends the reason: an SSE event `error` with `code` and `detail`, or the close code
 /// and reason of the WebSocket: CLIENT_TOO_SLOW (4000), JOURNAL_HALTED (4001), RESUME_FAILED (4002), LAST_EVENT_UNKNOWN
-/// (4003) or NODE_STOPPING (1001).
+/// (4003), OVERLOADED (4004) or NODE_STOPPING (1001).
 #[utoipa::path(get, path = "/orders/{id}/events", tag = "orders",
     params(
         StreamPath,
         ResumeQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.",
+            example = "journal.orders/3@1234#0"),
     ),
-    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream",
+            example = "id: journal.orders/3@1234#0\ndata: {\"type\":\"SaleImported\"}\n\n"),
         (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
 async fn follow_order(
     State(live): State<Live>,
@@ -126,9 +131,11 @@ async fn follow_order(
     params(
         StreamPath,
         ResumeQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event.",
+            example = "journal.orders/3@1234#0"),
     ),
-    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream",
+            example = "id: journal.orders/3@1234#0\ndata: {\"type\":\"SaleImported\"}\n\n"),
         (status = 101, description = "A WebSocket with the same events."), StreamProblems))]
 async fn follow_customer(
     State(live): State<Live>,

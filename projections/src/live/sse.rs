@@ -50,6 +50,7 @@ impl End {
             Self::Halted => "JOURNAL_HALTED",
             Self::ResumeFailed => "RESUME_FAILED",
             Self::UnknownLastEvent => "LAST_EVENT_UNKNOWN",
+            Self::Overloaded => "OVERLOADED",
             Self::Stopping => "NODE_STOPPING",
         }
     }
@@ -72,6 +73,10 @@ impl End {
             Self::UnknownLastEvent => {
                 "the journal has no record at Last-Event-ID: connect again without Last-Event-ID, \
                 and read the orders again"
+            }
+            Self::Overloaded => {
+                "this node's memory for missed events is used up: connect again later, or to another node, with \
+                the id of the last event"
             }
             Self::Stopping => {
                 "this node is stopping: connect again, to any node, with the id of the last event"

@@ -6,6 +6,7 @@ use super::{
     following::follow,
     hub::Hub,
     known,
+    missed::{EVENT_BYTES, MISSED_BYTES_MAX},
     resume::Passes,
     target::{JOURNAL, Target},
 };
@@ -13,7 +14,7 @@ use crate::databases::Databases;
 use axum::http::StatusCode;
 use journal::{Checkpoint, Readers, Source};
 use schemas::{orders::Event, topics::PartitionCounts};
-use service::problem::Problem;
+use service::{budget::Budget, problem::Problem};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -37,6 +38,8 @@ struct Shared {
     /// One permit per client.
     permits: Arc<Semaphore>,
     clients_max: usize,
+    /// The budget of the events that clients have missed.
+    missed: Budget,
     journal: OnceLock<Journal>,
     /// Initialised by the first client.
     sources: OnceCell<Arc<Sources<Event>>>,
@@ -58,13 +61,14 @@ pub(super) struct Subscriber {
 }
 
 impl Live {
-    /// Live updates for at most `clients_max` clients.
-    pub fn new(databases: Databases, clients_max: usize) -> Self {
+    /// Live updates for at most `clients_max` clients. The events that clients have missed are a part of `budget`.
+    pub fn new(databases: Databases, clients_max: usize, budget: &Budget) -> Self {
         Self {
             shared: Arc::new(Shared {
                 databases,
                 permits: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
                 clients_max,
+                missed: budget.part(MISSED_BYTES_MAX),
                 journal: OnceLock::new(),
                 sources: OnceCell::new(),
             }),
@@ -107,7 +111,8 @@ impl Live {
     /// A client's stream.
     ///
     /// # Errors
-    /// 503: the node is starting, or has its maximum number of clients.
+    /// 503: the node is starting, has its maximum number of clients, or has no memory for the events that the client
+    /// has missed.
     pub(super) async fn subscribe(
         &self,
         target: Target,
@@ -121,6 +126,10 @@ impl Live {
             );
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_LIVE_CLIENTS", detail)
         })?;
+        if cursor.is_some() {
+            // Without room for any event, the stream would begin and end without one.
+            drop(self.shared.missed.try_take(EVENT_BYTES)?);
+        }
         let journal = self.journal()?;
         let sources = self
             .shared
@@ -142,7 +151,7 @@ impl Live {
 
     /// Starts the hub, the passes over the log, and the heartbeats.
     async fn begin(&self, journal: &Journal) -> Arc<Sources<Event>> {
-        let hub = Arc::new(Hub::new());
+        let hub = Arc::new(Hub::new(self.shared.missed.clone()));
         let (resumes, passes) = Passes::new(hub.clone(), journal.source.clone());
         let (beat, heartbeats) = watch::channel(0);
         let (databases, partitions) = (self.shared.databases.clone(), journal.partitions);

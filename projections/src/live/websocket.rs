@@ -22,6 +22,7 @@ const TOO_SLOW: CloseCode = 4_000;
 const HALTED: CloseCode = 4_001;
 const RESUME_FAILED: CloseCode = 4_002;
 const UNKNOWN_LAST_EVENT: CloseCode = 4_003;
+const OVERLOADED: CloseCode = 4_004;
 
 /// The response that switches the protocol.
 pub fn respond(upgrade: WebSocketUpgrade, subscriber: Subscriber) -> Response {
@@ -98,6 +99,7 @@ fn close(end: End) -> Message {
         End::Halted => HALTED,
         End::ResumeFailed => RESUME_FAILED,
         End::UnknownLastEvent => UNKNOWN_LAST_EVENT,
+        End::Overloaded => OVERLOADED,
         End::Stopping => close_code::AWAY,
     };
     Message::Close(Some(CloseFrame {

@@ -102,9 +102,15 @@ async fn explain<E: ViewEvent>(
         };
         let batch = match update.map_err(stalled)?? {
             Update::Batch(batch) => batch,
-            Update::Halted { partition, error } => {
-                tracing::error!(partition, %error, "stopped reading a partition");
-                ends.retain(|(_, of_end), _| *of_end != partition);
+            Update::Halted {
+                topic,
+                partition,
+                error,
+            } => {
+                tracing::error!(topic, partition, %error, "stopped reading a partition");
+                ends.retain(|(of_topic, of_end), _| {
+                    (of_topic.as_str(), *of_end) != (topic, partition)
+                });
                 continue;
             }
             Update::Failing(error) => {

@@ -156,7 +156,7 @@ async fn an_invalid_query_gets_the_code_of_its_error() {
         (&format!("{DAYS}&from=yesterday"), "INVALID_TIME"),
         (&format!("{DAYS}&to=2010-13-01T00:00:00Z"), "INVALID_TIME"),
         (&format!("{DAYS}&limit=0"), "INVALID_LIMIT"),
-        (&format!("{DAYS}&limit=1001"), "INVALID_LIMIT"),
+        (&format!("{DAYS}&limit=101"), "INVALID_LIMIT"),
         (&format!("{DAYS}&limit=-1"), "UNKNOWN_OR_INVALID_PARAMETER"),
         (&format!("{DAYS}&cursor=abc"), "INVALID_CURSOR"),
         (&format!("{DAYS}&cursor=ff2f"), "INVALID_CURSOR"),

@@ -1,6 +1,6 @@
 //! `daybook projector`: processes that divide the views' partitions among them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use system_tests::{
 
 /// A view of the journal of orders, as its metrics name it.
 pub const ORDERS: &str = "\"orders_v2\"";
+const CATALOG: &str = "journal.catalog";
 /// Longest time until two projectors have divided the partitions.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from the kill of a projector until another one has applied its partitions' events.
@@ -72,6 +73,32 @@ pub async fn a_query_at_a_node_without_projectors_finds_the_write_of_its_positio
     let found = send(request.header("daybook-position", position)).await?;
     let stale = found.expect(200)?.header("daybook-stale");
     expect_eq("Daybook-Stale", &stale, &"")
+}
+
+pub async fn a_projector_ends_if_a_journal_has_other_partitions_than_it_was_created_with(
+    deployment: &Deployment,
+) -> Result<()> {
+    // A ready node has announced itself in every partition.
+    let mut node = deployment.serve().await?;
+    node.kill().await?;
+    let created = deployment.admin()?.partitions(CATALOG).await?;
+    let (brokers, topic) = (
+        deployment.environment.kafka_brokers.as_str(),
+        deployment.topic(CATALOG),
+    );
+    let more = (created + 1).to_string();
+    deployment
+        .python("add_partitions.py", &[brokers, &topic, &more])
+        .await?;
+    let output = deployment.run(&["projector"]).await?;
+    let reason = format!("partitions = {more}, it must be {created}, as the first announcement");
+    let log = output.stdout + &output.stderr;
+    ensure!(
+        output.code != 0 && log.contains(&reason),
+        "the projector ended with {} and without {reason:?}:\n{log}",
+        output.code
+    );
+    Ok(())
 }
 
 /// A node without projectors, and two projectors that both have partitions.

@@ -464,9 +464,9 @@ const BAD_QUERIES: &[(&str, &str, &str)] = &[
         "\"year\"",
     ),
     (
-        "analytics/series?job=revenue_by_country&window=day&limit=1001",
+        "analytics/series?job=revenue_by_country&window=day&limit=101",
         "INVALID_LIMIT",
-        "1001",
+        "101",
     ),
     (
         "analytics/series?job=revenue_by_country&window=day&cursor=00",

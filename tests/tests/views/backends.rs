@@ -276,6 +276,20 @@ impl StoreBackend for CqlBackend {
     }
 }
 
+impl BothBackends {
+    /// The same databases with a single connection to Postgres, which all queries use.
+    pub fn with_one_connection(&self) -> Databases {
+        let settings = PostgresSettings {
+            connections_max: 1,
+            ..postgres_settings(&self.name)
+        };
+        Databases {
+            postgres: postgres::connect_lazily(&settings).unwrap(),
+            ..self.databases.clone()
+        }
+    }
+}
+
 impl Backend for BothBackends {
     async fn set_up() -> Self {
         let name = fresh_name();

@@ -1,17 +1,26 @@
-//! The query plans of the list of orders over many rows: no combination of filters reads more than two pages of rows.
+//! The rows that queries read of large tables. No combination of the parameters of a query in Postgres scans a table or
+//! reads a large part of it, and no combination of filters of the list of orders reads more than two pages of rows.
 
 use crate::{
     backends::{BothBackends, run},
     log::open,
 };
 use projections::{
-    View,
+    Databases, View,
     builds::Build,
     columns::Columns,
-    postgres::PostgresStore,
-    views::orders_v2::{OrderRow, OrdersView, explain_page},
+    postgres::{PostgresStore, PostgresView},
+    registration::Registration,
+    views::{
+        VIEWS,
+        catalog_v1::CatalogView,
+        country_sales_v1::CountrySalesView,
+        customers_v1::CustomersView,
+        orders_v2::{OrderRow, OrdersView, explain_page},
+    },
 };
 use serde_json::Value;
+use sqlx::PgPool;
 
 /// The build whose table has the rows.
 const BUILD: Build = Build::first(OrdersView::NAME);
@@ -22,10 +31,64 @@ const LIMIT: u32 = 20;
 /// Maximum number of rows that a plan may read. A query has a part per kind, and each part reads one row more than a
 /// page.
 const ROWS_READ_MAX: u32 = 2 * (LIMIT + 1);
+/// Maximum number of rows that a request may read from indexes, for the queries of all views.
+const PART_READ_MAX: i64 = ROWS / 10;
+/// Values of parameters besides the examples and symbols in the OpenAPI document. They select rows that are hard to
+/// find, or most of the rows.
+const MORE_VALUES: [(&str, &str); 6] = [
+    ("country", "Nowhere"),
+    ("currency", "EUR"),
+    ("customer", "late"),
+    ("customer", "often"),
+    ("from", "2011-01-20T00:00:00Z"),
+    ("to", "2011-01-01T05:00:00Z"),
+];
+/// Parameters that the requests leave out: the test takes cursors from answers, and facets count every matching row.
+const LEFT_OUT: [&str; 2] = ["cursor", "facets"];
+
+/// The rows of a view: a statement for the tables of its first build, whose names end with `{build}`. `{rows}` is
+/// [`ROWS`]. The statement also adds the resources of the examples in the OpenAPI document.
+const VIEW_ROWS: [(&str, &str); 4] = [
+    (
+        OrdersView::NAME,
+        "INSERT INTO orders_v2_lines{build} (order_id, line_number, sku, quantity, unit_price, amount) \
+         SELECT order_id, 1, '85123A', 1, 10000, 1 FROM orders_v2{build};",
+    ),
+    (
+        CatalogView::NAME,
+        // The products without a price and those in euros are the oldest, and the last by name.
+        "INSERT INTO catalog_v1{build} (sku, description, name, price, currency, created_at, version) \
+         SELECT CASE WHEN n = 500 THEN '85123A' ELSE 'SKU' || n END, upper(name), name, \
+             CASE WHEN n >= 300 THEN n * 7919 % 10000 END, \
+             CASE WHEN n >= 400 THEN 'GBP' WHEN n >= 300 THEN 'EUR' END, \
+             timestamptz '2011-01-01' + n * interval '1 minute', 1 \
+         FROM (SELECT n, CASE WHEN n < 400 THEN 'zz ' WHEN n % 1000 = 500 THEN 'white hanging heart ' ELSE '' END \
+             || md5(n::text) AS name FROM generate_series(0::bigint, {rows} - 1) AS n) AS products;",
+    ),
+    (
+        CustomersView::NAME,
+        // The totals in euros are the smallest, and the oldest.
+        "INSERT INTO customers_v1{build} \
+             (customer_id, currency, orders, credit_notes, lines, total, first_order_at, last_order_at) \
+         SELECT CASE WHEN n = 500 THEN '17850' ELSE 'c' || n END, CASE WHEN n < 100 THEN 'EUR' ELSE 'GBP' END, \
+             1, 0, 1, n, timestamptz '2011-01-01', timestamptz '2011-01-01' + n * interval '1 minute' \
+         FROM generate_series(0::bigint, {rows} - 1) AS n;",
+    ),
+    (
+        CountrySalesView::NAME,
+        // The countries with sales in euros are the last ones.
+        "INSERT INTO country_sales_v1{build} \
+             (country, currency, orders, credit_notes, lines, total, first_order_at, last_order_at) \
+         SELECT 'c' || lpad(n::text, 9, '0'), CASE WHEN n >= {rows} - 100 THEN 'EUR' ELSE 'GBP' END, \
+             1, 0, 1, n, timestamptz '2011-01-01', timestamptz '2011-01-01' \
+         FROM generate_series(0::bigint, {rows} - 1) AS n;",
+    ),
+];
 
 /// Fills the table with orders that are hard to find in a list that starts with the newest order. The customer `late`
-/// has one order, the oldest of all, in the country with the most orders. All credit notes are among the 300 oldest
-/// rows, and all orders of the country `Nowhere` are among the 100 oldest.
+/// has one order, the oldest of all but one, in the country with the most orders. All credit notes are among the 300
+/// oldest rows, and all orders of the country `Nowhere` are among the 100 oldest. The oldest order is the one of the
+/// examples in the OpenAPI document.
 async fn fill(pool: &sqlx::PgPool) {
     let table = BUILD.table(OrderRow::TABLE);
     let columns = "order_id, kind, invoice, customer_id, country, ordered_at, currency, total, line_count, version";
@@ -36,6 +99,8 @@ async fn fill(pool: &sqlx::PgPool) {
              CASE WHEN n > 0 AND n < 100 THEN 'Nowhere' ELSE 'United Kingdom' END, \
              timestamptz '2011-01-01' + n * interval '1 minute', 'GBP', 1, 1, 1 \
          FROM generate_series(0, {ROWS} - 1) AS n; \
+         INSERT INTO {table} ({columns}) VALUES ('order_01h455vb4pex5vsknk084sn02q', 'SALE', '536365', '17850', \
+             'United Kingdom', '2010-12-01T08:26:00Z', 'GBP', 1, 1, 1); \
          ANALYZE {table};"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
@@ -101,6 +166,177 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
         assert!(
             expensive.is_empty(),
             "more than {ROWS_READ_MAX} rows: {expensive:#?}"
+        );
+    })
+    .await;
+}
+
+/// Creates the tables of a view's first build.
+async fn create<V: PostgresView>(pool: &PgPool) {
+    open(&PostgresStore::<V>::new(pool.clone(), 1)).await;
+}
+
+/// Creates and fills the tables of every view in [`VIEW_ROWS`]. Uses the connection of [`counts`], because another one
+/// would send its own counts at some later time.
+async fn fill_all(pool: &PgPool) {
+    create::<OrdersView>(pool).await;
+    create::<CatalogView>(pool).await;
+    create::<CustomersView>(pool).await;
+    create::<CountrySalesView>(pool).await;
+    fill(pool).await;
+    let mut transaction = pool.begin().await.unwrap();
+    let timeout = "SET LOCAL statement_timeout = '5min';".to_owned();
+    let statements = VIEW_ROWS.iter().map(|(view, statement)| {
+        let statement = Build::first(view).fill(statement);
+        statement.replace("{rows}", &ROWS.to_string())
+    });
+    let analyze = std::iter::once("ANALYZE;".to_owned());
+    for statement in std::iter::once(timeout).chain(statements).chain(analyze) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+    }
+    transaction.commit().await.unwrap();
+}
+
+/// The number of scans of a view's tables, and the number of entries that scans of their indexes have returned. The
+/// pool must have a single connection: it sends its own counts before they are read.
+async fn counts(pool: &PgPool, view: &str) -> (i64, i64) {
+    sqlx::query("SELECT pg_stat_force_next_flush()")
+        .execute(pool)
+        .await
+        .unwrap();
+    let counts = "SELECT \
+        (SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_user_tables WHERE starts_with(relname, $1)), \
+        (SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE starts_with(relname, $1))";
+    let counts = sqlx::query_as(counts).bind(view).fetch_one(pool).await;
+    counts.unwrap()
+}
+
+/// The symbols of an enumeration anywhere in a schema.
+fn symbols(document: &Value, schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(members) => {
+            if let Some(symbols) = schema["enum"].as_array() {
+                let symbols = symbols.iter().filter_map(Value::as_str);
+                return symbols.map(str::to_owned).collect();
+            }
+            let referred = schema["$ref"].as_str().and_then(|reference| {
+                let pointer = reference.trim_start_matches('#');
+                document.pointer(pointer)
+            });
+            let parts = members.values().chain(referred);
+            parts.flat_map(|part| symbols(document, part)).collect()
+        }
+        Value::Array(parts) => {
+            let parts = parts.iter();
+            parts.flat_map(|part| symbols(document, part)).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
+/// The values of a parameter of the query string: its symbols or its example, and those in [`MORE_VALUES`].
+fn values(document: &Value, parameter: &Value) -> Vec<String> {
+    let name = parameter["name"].as_str().unwrap();
+    let mut values = symbols(document, &parameter["schema"]);
+    if values.is_empty() {
+        values.push(text(&parameter["example"]));
+    }
+    if parameter["example"].is_boolean() {
+        values = vec!["true".to_owned(), "false".to_owned()];
+    }
+    let more = MORE_VALUES.iter().filter(|(of, _)| *of == name);
+    values.extend(more.map(|(_, value)| (*value).to_owned()));
+    values
+}
+
+fn text(value: &Value) -> String {
+    let text = value.as_str().map(str::to_owned);
+    text.unwrap_or_else(|| value.to_string())
+}
+
+/// The requests for a query: its path with the examples of the document, and every combination of its parameters.
+fn requests(document: &Value, path: &str, query: &Value) -> Vec<String> {
+    let parameters = query["parameters"].as_array().into_iter().flatten();
+    let (mut path, mut requests) = (path.to_owned(), vec![String::new()]);
+    for parameter in parameters {
+        let name = parameter["name"].as_str().unwrap();
+        if parameter["in"] == "path" {
+            path = path.replace(&format!("{{{name}}}"), &text(&parameter["example"]));
+        }
+        if parameter["in"] != "query" || LEFT_OUT.contains(&name) {
+            continue;
+        }
+        let pairs = values(document, parameter).into_iter();
+        let mut choices: Vec<String> = pairs.map(|value| format!("{name}={value}&")).collect();
+        // A page has the same length in each request.
+        if parameter["required"] != true && name != "limit" {
+            choices.push(String::new());
+        }
+        let combined = requests.iter();
+        let combined = combined.flat_map(|request| {
+            let choices = choices.iter();
+            choices.map(move |choice| format!("{request}{choice}"))
+        });
+        requests = combined.collect();
+    }
+    let requests = requests.into_iter();
+    requests.map(|query| format!("{path}?{query}")).collect()
+}
+
+/// The requests that read too many rows of a view's tables, each with what it read. Follows each list to its second
+/// page. A combination of parameters that the query refuses is left out.
+async fn expensive_requests(databases: &Databases, api: &str, view: &Registration) -> Vec<String> {
+    let routes = (view.routes)(databases);
+    let document = serde_json::to_value(routes.get_openapi()).unwrap();
+    let mut expensive = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let mut answered = 0;
+        for request in requests(&document, path, &methods["get"]) {
+            let mut cursor = String::new();
+            for _ in 0..2 {
+                let url = format!("{api}{request}{cursor}");
+                let before = counts(&databases.postgres, view.name).await;
+                let (status, answer) = crate::queries::get(&url).await;
+                assert!([200, 400].contains(&status), "{url}: {answer}");
+                if status == 400 {
+                    break;
+                }
+                answered += 1;
+                let after = counts(&databases.postgres, view.name).await;
+                let (scans, read) = (after.0 - before.0, after.1 - before.1);
+                if scans > 0 || read > PART_READ_MAX {
+                    expensive.push(format!("{request}: {scans} scans, {read} rows of indexes"));
+                }
+                match answer["next_cursor"].as_str() {
+                    Some(next) => cursor = format!("cursor={next}"),
+                    None => break,
+                }
+            }
+        }
+        assert!(answered > 0, "no request for {path} is answered");
+    }
+    expensive
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_query_scans_a_table_or_reads_a_large_part_of_it() {
+    run(async |backends: &BothBackends| {
+        let databases = backends.with_one_connection();
+        fill_all(&databases.postgres).await;
+        let api = crate::queries::serve(&databases).await;
+        let views = VIEWS.iter().filter(|view| view.database == "Postgres");
+        let mut expensive = Vec::new();
+        for view in views {
+            let has_rows = VIEW_ROWS.iter().any(|(name, _)| *name == view.name);
+            assert!(has_rows, "add rows of {} to VIEW_ROWS", view.name);
+            expensive.extend(expensive_requests(&databases, &api, view).await);
+        }
+        assert!(
+            expensive.is_empty(),
+            "a scan, or more than {PART_READ_MAX} rows: {expensive:#?}"
         );
     })
     .await;

@@ -73,6 +73,7 @@ pub struct ProductPage {
     /// Counts of all matching products, on this page and others; null without `facets=true`.
     pub facets: Option<Facets>,
     /// The `cursor` of the next page; null on the last page.
+    #[schema(example = "02126f72646572735f76322f62c1a5")]
     pub next_cursor: Option<String>,
 }
 
@@ -182,10 +183,11 @@ async fn suggest_products(
 
 /// One product with its current price.
 ///
-/// A 400 has the code INVALID_SKU, a 404 the code PRODUCT_NOT_FOUND.
+/// A malformed SKU has the code INVALID_SKU.
 #[utoipa::path(get, path = "/products/{sku}", tag = "catalog", params(ProductPath), responses(
     (status = 200, description = "The product.", body = Product,
         headers(("Cache-Control" = String, description = "The time for which a cache may keep the answer."))),
+    (status = 404, description = "PRODUCT_NOT_FOUND: no product has this SKU.", body = Problem),
     ResourceProblems))]
 async fn get_product(
     State(databases): State<Databases>,

@@ -34,7 +34,19 @@ CREATE TABLE IF NOT EXISTS catalog_v1{build} (
 
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_words ON catalog_v1{build} USING gin (words);
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_trigrams ON catalog_v1{build} USING gin (name gin_trgm_ops);
--- One index per sort order of the list: a page continues after the last key of the previous page.
+-- A page continues after the last key of the previous page. Each sort order has an index for each of its filters: none,
+-- one currency, a price in any currency, no price. A product without a currency has no price, so these filters are not
+-- combined. A range of prices together with another sort order than the price has no index of its own.
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_name ON catalog_v1{build} (name, sku);
-CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_price ON catalog_v1{build} (currency, price, sku);
 CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_time ON catalog_v1{build} (created_at, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_currency_and_name ON catalog_v1{build} (currency, name, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_currency_and_time ON catalog_v1{build} (currency, created_at, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_by_price ON catalog_v1{build} (currency, price, sku);
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_priced_by_name ON catalog_v1{build} (name, sku)
+  WHERE price IS NOT NULL;
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_priced_by_time ON catalog_v1{build} (created_at, sku)
+  WHERE price IS NOT NULL;
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_unpriced_by_name ON catalog_v1{build} (name, sku)
+  WHERE price IS NULL;
+CREATE INDEX IF NOT EXISTS catalog_v1{build}_unpriced_by_time ON catalog_v1{build} (created_at, sku)
+  WHERE price IS NULL;

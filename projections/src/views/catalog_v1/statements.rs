@@ -160,11 +160,18 @@ fn push_matches(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter
     if let Some(max) = filter.price_max {
         query.push(" AND price <= ").push_bind(max);
     }
-    match filter.priced {
-        Some(true) => query.push(" AND price IS NOT NULL"),
-        Some(false) => query.push(" AND price IS NULL"),
-        None => query,
-    };
+    // Exactly the products with a price have a currency.
+    query.push(match (filter.priced, filter.currency.is_some()) {
+        (Some(true), false) => " AND price IS NOT NULL",
+        (Some(false), false) => " AND price IS NULL",
+        (Some(false), true) => " AND false",
+        (Some(true), true) | (None, _) => "",
+    });
+    if filter.search.is_some() {
+        // Finds the matches with the indexes of words and trigrams, whatever the sort order is. Without this, Postgres
+        // may read the index of the sort order and compare every name on the way to the page's last match.
+        query.push(" OFFSET 0");
+    }
 }
 
 /// Appends the condition that selects the rows after the previous page's last row.

@@ -40,6 +40,7 @@ struct ListQuery {
     #[param(example = 20, minimum = 1, maximum = 100)]
     limit: Option<u16>,
     /// The `next_cursor` of the previous page.
+    #[param(example = "02126f72646572735f76322f62c1a5")]
     cursor: Option<String>,
 }
 
@@ -139,6 +140,7 @@ pub struct CustomerPage {
     /// One entry per customer and currency, in the requested sort order.
     pub customers: Vec<CustomerEntry>,
     /// The `cursor` of the next page; null on the last page.
+    #[schema(example = "02126f72646572735f76322f62c1a5")]
     pub next_cursor: Option<String>,
 }
 
@@ -175,9 +177,11 @@ async fn list_customers(
 
 /// One customer with the totals in each currency.
 ///
-/// A 404 has the code CUSTOMER_NOT_FOUND: the customer has no order and no credit note.
+/// A malformed id has the code INVALID_TEXT.
 #[utoipa::path(get, path = "/customers/{id}", tag = "customers", params(CustomerPath), responses(
-    (status = 200, description = "The customer.", body = Customer), ResourceProblems))]
+    (status = 200, description = "The customer.", body = Customer),
+    (status = 404, description = "CUSTOMER_NOT_FOUND: the customer has no order and no credit note.", body = Problem),
+    ResourceProblems))]
 async fn get_customer(
     State(databases): State<Databases>,
     ApiPath(CustomerPath { id }): ApiPath<CustomerPath>,

@@ -39,8 +39,10 @@ const SCAN: &str = "SELECT order_id, kind, currency, line_count, total, WRITETIM
 #[into_params(parameter_in = Query)]
 struct HistoryQuery {
     /// Orders per page, 1 to 100; 20 by default.
+    #[param(example = 20, minimum = 1, maximum = 100)]
     limit: Option<u16>,
     /// The `next_cursor` of the previous page.
+    #[param(example = "02126f72646572735f76322f62c1a5")]
     cursor: Option<String>,
 }
 

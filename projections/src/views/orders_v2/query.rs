@@ -38,7 +38,7 @@ struct ListQuery {
     #[param(example = "United Kingdom")]
     country: Option<String>,
     /// Only sales, or only credit notes.
-    #[param(inline)]
+    #[param(inline, example = "SALE")]
     kind: Option<Kind>,
     /// Only orders from this time (RFC 3339) on.
     #[param(example = "2010-12-01T00:00:00Z")]
@@ -47,8 +47,10 @@ struct ListQuery {
     #[param(example = "2010-12-02T00:00:00Z")]
     to: Option<String>,
     /// Orders per page, 1 to 100; 20 by default.
+    #[param(example = 20, minimum = 1, maximum = 100)]
     limit: Option<u16>,
     /// The `next_cursor` of the previous page.
+    #[param(example = "02126f72646572735f76322f62c1a5")]
     cursor: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `ChangePrice`: sets a product's price.
 
+use super::create::ProductAnswer;
 use crate::{
     api_command::ApiCommand,
     command::Target,
@@ -9,7 +10,6 @@ use crate::{
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use service::{
     extract::{ApiJson, ApiPath},
     problem::Problem,
@@ -56,12 +56,13 @@ impl ApiCommand for ChangePrice {
 
 /// Sets a product's price.
 #[utoipa::path(put, path = "/products/{sku}/price", tag = "catalog", operation_id = "change_price",
-    params(("sku" = String, Path, description = "The product."), CommandHeaders), request_body = NewPrice,
+    params(("sku" = String, Path, description = "The product.", example = "85123A"), CommandHeaders),
+    request_body = NewPrice,
     responses(
-        (status = 201, description = "The price was changed."),
-        (status = 200, description = "The product has this price already."),
+        (status = 201, description = "The price was changed.", body = ProductAnswer),
+        (status = 200, description = "The product has this price already.", body = ProductAnswer),
         (status = 404, description = "PRODUCT_NOT_FOUND", body = Problem),
-        (status = 422, description = "PRICE_NOT_POSITIVE, a field is invalid, or the idempotency key was used for another command.", body = Problem),
+        (status = 422, description = "PRICE_NOT_POSITIVE. FIELD_INVALID or BODY_INVALID: the path or the body has a field that is missing, unknown or invalid. IDEMPOTENCY_KEY_REUSED: the idempotency key was used for another command.", body = Problem),
         CommandProblems))]
 async fn handle(
     State(executor): State<Executor>,
@@ -74,6 +75,6 @@ async fn handle(
         price: body.price,
     };
     let accepted = executor.run(headers, command).await?;
-    let body = json!({ "sku": sku, "version": accepted.version });
-    Ok(accepted.into_response(body))
+    let version = accepted.version;
+    Ok(accepted.into_response(ProductAnswer { sku, version }))
 }

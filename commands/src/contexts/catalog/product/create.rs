@@ -9,7 +9,6 @@ use crate::{
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use service::{extract::ApiJson, problem::Problem};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,6 +22,17 @@ pub struct CreateProduct {
     /// The product's description. It may be empty.
     #[schema(value_type = String, max_length = 500, example = "WHITE HANGING HEART T-LIGHT HOLDER")]
     description: Description,
+}
+
+/// The body of the answer to a command for a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProductAnswer {
+    /// The product.
+    #[schema(example = "85123A")]
+    pub sku: String,
+    /// The product's version after the command.
+    #[schema(example = 1)]
+    pub version: i64,
 }
 
 impl ApiCommand for CreateProduct {
@@ -51,10 +61,10 @@ impl ApiCommand for CreateProduct {
 #[utoipa::path(post, path = "/products", tag = "catalog", operation_id = "create_product",
     params(CommandHeaders), request_body = CreateProduct,
     responses(
-        (status = 201, description = "The product was created."),
-        (status = 200, description = "The product already exists with this description."),
+        (status = 201, description = "The product was created.", body = ProductAnswer),
+        (status = 200, description = "The product already exists with this description.", body = ProductAnswer),
         (status = 409, description = "PRODUCT_EXISTS: the product exists with another description.", body = Problem),
-        (status = 422, description = "A field is invalid, or the idempotency key was used for another command.", body = Problem),
+        (status = 422, description = "FIELD_INVALID or BODY_INVALID: the body has a field that is missing, unknown or invalid. IDEMPOTENCY_KEY_REUSED: the idempotency key was used for another command.", body = Problem),
         CommandProblems))]
 async fn handle(
     State(executor): State<Executor>,
@@ -63,6 +73,6 @@ async fn handle(
 ) -> Result<Response, Problem> {
     let sku = command.sku.as_str().to_owned();
     let accepted = executor.run(headers, command).await?;
-    let body = json!({ "sku": sku, "version": accepted.version });
-    Ok(accepted.into_response(body))
+    let version = accepted.version;
+    Ok(accepted.into_response(ProductAnswer { sku, version }))
 }
