@@ -104,7 +104,7 @@ pub async fn describe(
         let positions = match operations.positions().await {
             Ok(positions) => positions,
             // Its projector has not created the shared tables yet.
-            Err(AdminError::Cql(error)) if error.is_schema_missing() => Positions::new(),
+            Err(AdminError::Cql(error)) if error.is_invalid_statement() => Positions::new(),
             Err(error) => return Err(error),
         };
         described.push(Described { entry, positions });

@@ -99,20 +99,22 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     {
         return too_expensive(narrow);
     }
-    let (is_transient, is_schema_missing) = match error {
+    let (is_transient, is_unusable) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
             postgres::is_schema_missing(error),
         ),
-        QueryError::Cql(error) => (error.is_transient(), error.is_schema_missing()),
+        QueryError::Cql(error) => (error.is_transient(), error.is_invalid_statement()),
         QueryError::NoBuild { .. } => (false, true),
         QueryError::Value { .. } | QueryError::Overflow(_) => (false, false),
     };
     if is_transient {
         return unavailable(&error.to_string());
     }
-    if is_schema_missing {
-        return unavailable("the view is not created yet");
+    if is_unusable {
+        return unavailable(&format!(
+            "the view's tables are missing or altered: {error}"
+        ));
     }
     tracing::error!(%error, "query failed");
     let detail =

@@ -168,6 +168,20 @@ impl StoreError {
             Self::StaleCheckpoint { .. } | Self::Dropped { .. } | Self::Fold(_) => None,
         }
     }
+
+    /// The same error of a database, as another kind of failure. Other errors stay as they are.
+    pub(crate) fn with_failure(self, failure: Failure) -> Self {
+        match self {
+            Self::Database {
+                database, source, ..
+            } => Self::Database {
+                database,
+                failure,
+                source,
+            },
+            other => other,
+        }
+    }
 }
 
 /// The checkpoint of each partition: the stored checkpoint, or else the start of the log.

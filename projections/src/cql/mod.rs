@@ -6,6 +6,7 @@ mod connection;
 mod errors;
 mod migrations;
 mod rows;
+mod schema;
 mod session;
 pub mod store;
 #[cfg(test)]
@@ -15,5 +16,6 @@ pub mod writes;
 pub use connection::Cql;
 pub use errors::CqlError;
 pub use rows::{Compared, CqlKey, CqlRow, CqlTables};
+pub use schema::TableColumns;
 pub use session::Session;
 pub use store::{CqlStore, CqlView, read_position};

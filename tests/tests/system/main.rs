@@ -178,6 +178,8 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
+        a_view_whose_column_is_dropped_names_it_and_is_projected_again_once_it_is_back,
+        views_whose_keyspace_is_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, shared_reading: [
         views_and_jobs_share_one_reader_of_a_journal,
