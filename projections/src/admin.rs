@@ -203,8 +203,7 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
 }
 
 /// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
-/// projected from offset 0; if it serves, queries return incomplete results until it has caught up. Returns the new
-/// build's number.
+/// projected from offset 0; if it serves, queries are refused until it has caught up. Returns the new build's number.
 pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
     let known = view(name)?;
     let mut transaction = databases.postgres.begin().await?;

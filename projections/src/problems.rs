@@ -1,6 +1,6 @@
 //! Errors of queries, and the problems that clients get for them.
 
-use crate::{cql::CqlError, postgres};
+use crate::{builds::CatchUp, cql::CqlError, postgres};
 use axum::http::StatusCode;
 use schemas::totals::Overflow;
 use service::problem::Problem;
@@ -12,6 +12,8 @@ use utoipa::IntoResponses;
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The code of the problem for a query whose statement took longer than the server allows.
 const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
+/// The code of the problem for a query of a view that is projected from the start.
+const VIEW_REBUILDING: &str = "VIEW_REBUILDING";
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,14 @@ pub enum QueryError {
     NoBuild {
         /// The view.
         view: &'static str,
+    },
+    /// The build that serves is projected from the start, so its rows are only a part of the view.
+    #[error("view {view} is projected from the start: {} of {} records are read", catch_up.read, catch_up.end)]
+    Rebuilding {
+        /// The view.
+        view: &'static str,
+        /// How far the build has read.
+        catch_up: CatchUp,
     },
     /// A column has a value that no projector writes.
     #[error("column {column} has the unexpected value {value:?}")]
@@ -47,7 +57,8 @@ pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, or VIEW_REBUILDING with the
+    /// progress of the view in `read` and `end`.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -61,7 +72,8 @@ pub enum ResourceProblems {
     /// The code ends with NOT_FOUND: no resource has this id.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE if the statement took longer than the database allows.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, or
+    /// VIEW_REBUILDING with the progress of the view in `read` and `end`.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -99,6 +111,9 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     {
         return too_expensive(narrow);
     }
+    if let QueryError::Rebuilding { view, catch_up } = error {
+        return rebuilding(view, *catch_up);
+    }
     let (is_transient, is_unusable) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
@@ -106,7 +121,9 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
         ),
         QueryError::Cql(error) => (error.is_transient(), error.is_invalid_statement()),
         QueryError::NoBuild { .. } => (false, true),
-        QueryError::Value { .. } | QueryError::Overflow(_) => (false, false),
+        QueryError::Rebuilding { .. } | QueryError::Value { .. } | QueryError::Overflow(_) => {
+            (false, false)
+        }
     };
     if is_transient {
         return unavailable(&error.to_string());
@@ -134,6 +151,17 @@ fn too_expensive(narrow: &[&str]) -> Problem {
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, QUERY_TOO_EXPENSIVE, detail)
         .with("narrow", narrow)
+}
+
+/// The problem of a query of a view whose rows are incomplete.
+fn rebuilding(view: &str, CatchUp { read, end }: CatchUp) -> Problem {
+    let detail = format!(
+        "the view {view} is projected again, so it would lack rows: send the request again later; {read} of {end} \
+         records are read"
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, VIEW_REBUILDING, detail)
+        .with("read", read)
+        .with("end", end)
 }
 
 fn unavailable(reason: &str) -> Problem {
@@ -171,6 +199,21 @@ mod tests {
             code_of(QueryError::Value { column, value }).await,
             (500, "INTERNAL_ERROR")
         );
+    }
+
+    #[tokio::test]
+    async fn a_query_of_a_view_that_is_projected_again_is_refused_with_its_progress() {
+        let catch_up = CatchUp { read: 3, end: 7 };
+        let view = "orders_v2";
+        let refused = answer::<()>(async { Err(QueryError::Rebuilding { view, catch_up }) })
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.code),
+            (503, "VIEW_REBUILDING")
+        );
+        let progress = (&refused.members["read"], &refused.members["end"]);
+        assert_eq!(progress, (&3.into(), &7.into()));
     }
 
     /// An error of the server with this SQLSTATE.

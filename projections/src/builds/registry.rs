@@ -21,6 +21,8 @@ pub struct Entry {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub changed_at: Timestamp,
+    /// Whether it has once read the journals to their ends. Until then, a serving build answers no queries.
+    pub has_caught_up: bool,
 }
 
 /// The list of builds can't be read or changed.
@@ -80,9 +82,10 @@ struct Stored {
     state: String,
     created_us: i64,
     changed_us: i64,
+    caught_up: bool,
 }
 
-const COLUMNS: &str = "view_name, build, state, \
+const COLUMNS: &str = "view_name, build, state, caught_up, \
     (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
     (extract(epoch FROM changed_at) * 1000000)::bigint AS changed_us";
 
@@ -101,6 +104,7 @@ impl Stored {
             state,
             created_at: Timestamp(self.created_us),
             changed_at: Timestamp(self.changed_us),
+            has_caught_up: self.caught_up,
         })
     }
 }
@@ -179,6 +183,30 @@ pub async fn switch(
     // The order matters: a unique index allows at most one serving build.
     set_state(view, &serving, State::Previous, connection).await?;
     set_state(view, &[build], State::Serving, connection).await?;
+    // It has read what the serving build has read.
+    record_caught_up(view, build, connection).await?;
+    Ok(())
+}
+
+/// Records that a serving build has read the journals to their ends.
+///
+/// # Errors
+/// Postgres's error.
+pub(crate) async fn set_caught_up(build: Build, pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    record_caught_up(build.view, build.number, &mut connection).await
+}
+
+async fn record_caught_up(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE view_builds SET caught_up = true WHERE view_name = $1 AND build = $2")
+        .bind(view)
+        .bind(build)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

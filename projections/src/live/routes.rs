@@ -59,7 +59,7 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, LIVE_NOT_READY or TOO_MANY_LIVE_CLIENTS.
+    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, LIVE_NOT_READY or TOO_MANY_LIVE_CLIENTS.
     #[response(status = 503)]
     Unavailable(Problem),
 }

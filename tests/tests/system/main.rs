@@ -158,6 +158,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         diff_shows_the_rows_that_differ_with_their_events,
         a_dropped_build_is_no_longer_described,
         reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
+        a_reset_view_refuses_its_queries_until_it_has_caught_up,
     ]));
     tests.extend(own!(runner, view_faults: [
         a_fault_of_the_database_is_named_and_the_view_continues_once_it_is_removed,

@@ -102,6 +102,7 @@ pub async fn create_builds(databases: &Databases) {
         state: State::Serving,
         created_at: Timestamp(0),
         changed_at: Timestamp(0),
+        has_caught_up: true,
     };
     let entries: Vec<Entry> = names.iter().map(entry).collect();
     databases.serving.set(&entries);
