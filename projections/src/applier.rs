@@ -149,8 +149,8 @@ impl<S: Store> Applier<S> {
         (self.checkpoint.topic.clone(), self.checkpoint.partition)
     }
 
-    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that
-    /// can't be applied. A batch that waits for an operator is returned, so that the partition can do other work before the
+    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that can't
+    /// be applied. A batch that waits for an operator is returned, so that the partition can do other work before the
     /// next attempt.
     ///
     /// # Errors

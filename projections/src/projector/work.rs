@@ -1,8 +1,8 @@
 //! The waiting work of a build's partitions: batches, and operators' requests for parked aggregates.
 //!
-//! A partition that waits for an operator keeps one batch, which it attempts to apply from time to time. Its later batches
-//! are dropped, so that they do not use up the build's places for waiting batches, and are read again once the partition
-//! continues. Between the attempts, operators' requests for its parked aggregates are done.
+//! A partition that waits for an operator keeps one batch, which it attempts to apply from time to time. Its later
+//! batches are dropped, so that they do not use up the build's places for waiting batches, and are read again once the
+//! partition continues. Between the attempts, operators' requests for its parked aggregates are done.
 
 use super::REQUESTS_MAX;
 use crate::{
@@ -187,7 +187,8 @@ mod tests {
         }
     }
 
-    /// Two partitions. Partition 0 has as many parked aggregates as it may have, and the view refuses the events of `B`.
+    /// Two partitions. Partition 0 has as many parked aggregates as it may have, and the view refuses the events of
+    /// `B`.
     fn work() -> (Work<FakeStore>, Arc<FakeStore>) {
         let store = FakeStore::without_fold("B");
         let parked = ParkedKeys::new((0..PARKED_KEYS_MAX).map(|number| number.to_string()));
