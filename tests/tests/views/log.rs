@@ -22,6 +22,11 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A commit of one event that gives its aggregate this version.
 pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
+    commit_of(offset, key, version, vec![event])
+}
+
+/// A commit whose first event gives its aggregate this version.
+pub fn commit_of<E>(offset: i64, key: &str, version: i64, events: Vec<E>) -> Valid<E> {
     let decision = Decision {
         aggregate_type: "order".into(),
         version: version - 1,
@@ -33,7 +38,7 @@ pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
         causation_id: None,
         traceparent: None,
         outcome: None,
-        events: vec![event],
+        events,
     };
     let commit = Commit {
         prev: [0; 32],

@@ -9,6 +9,7 @@
 mod backends;
 mod catalog;
 mod log;
+mod parking;
 mod plans;
 mod products;
 mod queries;
