@@ -162,7 +162,8 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     Ok(number)
 }
 
-/// Makes a build the serving build of its view. The build that served before stays projected.
+/// Makes a build the serving build of its view. The build that served before stays projected. The caller checks, with
+/// the builds locked in the same transaction, that the build has read what the serving build has read.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -179,12 +180,15 @@ pub async fn switch(
         State::Dropped => return Err(target.wrong_state("rebuild the view")),
     }
     let serving = entries.iter().filter(|one| one.state == State::Serving);
+    let has_caught_up = serving.clone().any(|one| one.has_caught_up);
     let serving: Vec<i32> = serving.map(|one| one.build).collect();
     // The order matters: a unique index allows at most one serving build.
     set_state(view, &serving, State::Previous, connection).await?;
     set_state(view, &[build], State::Serving, connection).await?;
-    // It has read what the serving build has read.
-    record_caught_up(view, build, connection).await?;
+    if has_caught_up {
+        // The new build has read what the former one has read.
+        record_caught_up(view, build, connection).await?;
+    }
     Ok(())
 }
 
@@ -332,7 +336,14 @@ pub(crate) async fn set_has_tables(
     Ok(())
 }
 
-async fn locked(view: &str, connection: &mut PgConnection) -> Result<Vec<Entry>, RegistryError> {
+/// The builds of a view, including the dropped ones. Locks them against changes until the end of the transaction.
+///
+/// # Errors
+/// [`RegistryError`].
+pub(crate) async fn locked(
+    view: &str,
+    connection: &mut PgConnection,
+) -> Result<Vec<Entry>, RegistryError> {
     let statement =
         format!("SELECT {COLUMNS} FROM view_builds WHERE view_name = $1 ORDER BY build FOR UPDATE");
     let stored: Vec<Stored> = sqlx::query_as(sqlx::AssertSqlSafe(statement))

@@ -168,6 +168,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         answers_metrics_and_reconcile_say_that_an_order_is_parked,
         a_retry_applies_a_parked_order_once_the_view_accepts_it,
         a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
+        an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors,
         a_retry_applies_the_waiting_commits_of_a_product_in_their_order,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,
     ]));

@@ -17,6 +17,7 @@ use system_tests::{
     Deployment, Node, Poll,
     environment::online_retail,
     expect_eq,
+    free_address::free_address,
     http::send,
     sale::{import_sale, sale},
     totals_by_source, until,
@@ -116,6 +117,36 @@ pub async fn a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_i
         "no {NOTHING_PARKED:?} in: {listed}"
     );
     Ok(())
+}
+
+/// The node learns of the parked order by the position, and not by its reading of all parked aggregates every second.
+pub async fn an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut projector = deployment.projector_at(free_address()?).await?;
+    projector.ready().await?;
+    node.ready().await?;
+    alter_orders(
+        deployment,
+        "ADD CONSTRAINT poison CHECK (invoice <> 'poison')",
+    )
+    .await?;
+    let command = import_sale("poison", &sale("poison"));
+    let answers = node.client().post_lines(format!("{command}\n")).await?;
+    let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
+    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let (path, position) = (format!("/api/v1/orders/{}", text("id")), text("position"));
+    until("an answer at the position", APPLY_TIMEOUT, async || {
+        let request = node.client().request(Method::GET, &path);
+        let answer = send(request.header("daybook-position", &position)).await?;
+        if !answer.header("daybook-lag").is_empty() {
+            return Ok(Poll::Pending(format!("{:?}", answer.headers)));
+        }
+        expect_eq("Daybook-Stale", &answer.header("daybook-stale"), &"parked")?;
+        Ok(Poll::Ready(()))
+    })
+    .await
 }
 
 pub async fn a_retry_applies_the_waiting_commits_of_a_product_in_their_order(

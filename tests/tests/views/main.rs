@@ -7,6 +7,7 @@
 )]
 
 mod backends;
+mod builds;
 mod catalog;
 mod log;
 mod parking;
