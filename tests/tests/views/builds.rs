@@ -1,6 +1,9 @@
 //! The list of builds in Postgres: switches, and builds that have caught up.
 
-use crate::backends::{BothBackends, run};
+use crate::{
+    backends::{BothBackends, run},
+    queries::{assert_problem, serve},
+};
 use projections::{
     Databases,
     admin::{self, AdminError},
@@ -146,6 +149,33 @@ async fn a_build_that_replaces_a_serving_one_has_not_caught_up() {
         transaction.commit().await.unwrap();
         let found = entry(databases, replacement).await;
         assert_eq!((found.state, found.has_caught_up), (State::Serving, false));
+    })
+    .await;
+}
+
+/// A missing row would not mean that the resource does not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_of_builds_that_have_not_caught_up_are_refused() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let databases = &backend.databases;
+        let mut entries = registry::all(&databases.postgres).await.unwrap();
+        for entry in &mut entries {
+            entry.has_caught_up = false;
+        }
+        databases.serving.set(&entries);
+        let address = serve(databases).await;
+        for path in [
+            "/orders",
+            "/orders/order_01h455vb4pex5vsknk084sn02q",
+            "/orders/order_01h455vb4pex5vsknk084sn02q/timeline",
+            "/customers",
+            "/customers/1/orders",
+            "/countries",
+            "/products",
+            "/products/A",
+        ] {
+            assert_problem(&format!("{address}{path}"), 503, "VIEW_REBUILDING").await;
+        }
     })
     .await;
 }
