@@ -9,6 +9,7 @@
 mod backends;
 mod builds;
 mod catalog;
+mod cql_faults;
 mod log;
 mod parking;
 mod plans;
