@@ -6,15 +6,17 @@ pub use crate::{
 };
 
 use crate::{
-    builds::{Entry, RegistryError, State, registry},
+    builds::{Build, Entry, State, registry},
     databases::Databases,
     operations::mark_as_dropped,
+    postgres::read_position,
     problems::QUERY_TIMEOUT,
     registration::Registration,
     supervisor::INTERVAL,
     views::VIEWS,
 };
 use schemas::topics::PartitionCounts;
+use sqlx::PgConnection;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -104,7 +106,7 @@ pub async fn describe(
         let positions = match operations.positions().await {
             Ok(positions) => positions,
             // Its projector has not created the shared tables yet.
-            Err(AdminError::Cql(error)) if error.is_schema_missing() => Positions::new(),
+            Err(AdminError::Cql(error)) if error.is_invalid_statement() => Positions::new(),
             Err(error) => return Err(error),
         };
         described.push(Described { entry, positions });
@@ -122,56 +124,81 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
 /// serving build has read.
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
-    let mut entries = registry::all(&databases.postgres).await?;
-    entries.retain(|entry| entry.view == name);
-    if !entries.iter().any(|entry| entry.build == build) {
-        let view = name.to_owned();
-        return Err(RegistryError::NoBuild { view, build }.into());
-    }
-    if let Some(serving) = entries.iter().find(|one| one.state == State::Serving) {
-        let target = (known.operations)(databases, build);
-        let serving = (known.operations)(databases, serving.build);
-        wait_until_caught_up(&*target, &*serving).await?;
-    }
-    let mut transaction = databases.postgres.begin().await?;
-    registry::switch(name, build, &mut transaction).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// Waits until a build has read everything that the serving build has read, at most [`CATCH_UP_TIMEOUT`].
-async fn wait_until_caught_up(
-    target: &dyn BuildOperations,
-    serving: &dyn BuildOperations,
-) -> Result<(), AdminError> {
     let started = Instant::now();
     loop {
-        match check_caught_up(target, serving).await {
+        match try_switch(databases, known, build).await {
             Err(AdminError::Behind { .. }) if started.elapsed() < CATCH_UP_TIMEOUT => {
                 tokio::time::sleep(CATCH_UP_INTERVAL).await;
             }
-            checked => return checked,
+            switched => return switched,
         }
     }
 }
 
-async fn check_caught_up(
-    target: &dyn BuildOperations,
-    serving: &dyn BuildOperations,
+/// Compares the positions and switches in one transaction, which locks the list: otherwise another switch could come
+/// between, to a build that has read more.
+async fn try_switch(
+    databases: &Databases,
+    view: &'static Registration,
+    number: i32,
 ) -> Result<(), AdminError> {
-    // The serving build's positions are read first, so events that arrive meanwhile can't make the target look behind.
-    let of_serving = serving.positions().await?;
-    let of_target = target.positions().await?;
+    let mut transaction = databases.postgres.begin().await?;
+    let entries = registry::locked(view.name, &mut transaction).await?;
+    let serving = entries.iter().find(|one| one.state == State::Serving);
+    let is_projected = |entry: &Entry| entry.build == number && entry.state != State::Dropped;
+    if let Some(serving) = serving
+        && entries.iter().any(is_projected)
+    {
+        let build = |number| Build {
+            view: view.name,
+            number,
+        };
+        // The serving build's positions are read first, so events that arrive meanwhile can't make the target look
+        // behind.
+        let of_serving = positions(databases, view, build(serving.build), &mut transaction).await?;
+        let of_target = positions(databases, view, build(number), &mut transaction).await?;
+        check_caught_up(build(number), &of_target, &of_serving)?;
+    }
+    registry::switch(view.name, number, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The stored positions of a build. Those in Postgres are read on `connection`, because the pool may have no other one.
+async fn positions(
+    databases: &Databases,
+    view: &Registration,
+    build: Build,
+    connection: &mut PgConnection,
+) -> Result<Positions, AdminError> {
+    if view.database != "Postgres" {
+        return (view.operations)(databases, build.number).positions().await;
+    }
+    let mut positions = Positions::new();
+    for topic in view.topics {
+        let of_topic = read_position(build, topic, connection).await?;
+        let of_topic = of_topic.into_iter();
+        positions
+            .extend(of_topic.map(|(partition, next)| (((*topic).to_owned(), partition), next)));
+    }
+    Ok(positions)
+}
+
+fn check_caught_up(
+    build: Build,
+    of_target: &Positions,
+    of_serving: &Positions,
+) -> Result<(), AdminError> {
     for ((topic, partition), serving) in of_serving {
-        let next_offset = of_target.get(&(topic.clone(), partition)).copied();
+        let next_offset = of_target.get(&(topic.clone(), *partition)).copied();
         let next_offset = next_offset.unwrap_or(0);
-        if next_offset < serving {
+        if next_offset < *serving {
             return Err(AdminError::Behind {
-                build: target.build(),
-                topic,
-                partition,
+                build,
+                topic: topic.clone(),
+                partition: *partition,
                 next_offset,
-                serving,
+                serving: *serving,
             });
         }
     }
@@ -203,8 +230,7 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
 }
 
 /// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
-/// projected from offset 0; if it serves, queries return incomplete results until it has caught up. Returns the new
-/// build's number.
+/// projected from offset 0; if it serves, queries are refused until it has caught up. Returns the new build's number.
 pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
     let known = view(name)?;
     let mut transaction = databases.postgres.begin().await?;
@@ -251,6 +277,21 @@ mod tests {
         let progress = Progress::new(&positions(&[(0, 50), (1, 30)]), &ends);
         assert_eq!(progress, Progress { read: 40, end: 40 });
         assert!(progress.is_at_end());
+    }
+
+    #[test]
+    fn a_build_is_behind_if_it_has_read_less_of_one_partition() {
+        let build = Build::first("orders_v2");
+        let serving = positions(&[(0, 10), (1, 30)]);
+        let ahead = positions(&[(0, 11), (1, 30), (2, 1)]);
+        assert!(check_caught_up(build, &ahead, &serving).is_ok());
+        for behind in [positions(&[(0, 50), (1, 29)]), positions(&[(1, 30)])] {
+            let checked = check_caught_up(build, &behind, &serving);
+            assert!(
+                matches!(checked, Err(AdminError::Behind { .. })),
+                "{behind:?}: {checked:?}"
+            );
+        }
     }
 
     #[test]

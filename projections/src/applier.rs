@@ -5,7 +5,7 @@ mod events;
 mod isolate;
 mod release;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use self::{
     events::{ReadEvents, event_count, labels},
@@ -21,11 +21,13 @@ use crate::{
     split::split,
     status::{Cause, Status},
     store::{APPLY_TIMEOUT, Failure, Step, Store, StoreError},
+    view::ViewEvent,
 };
 use journal::{Batch, Checkpoint, reader::BATCH_COMMITS_MAX};
 use metrics::{counter, gauge, histogram};
 use service::progress::Progress;
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Number of successful parts after which the next parts are twice as long.
 const SUCCESSES_BEFORE_GROWTH: u32 = 16;
@@ -84,6 +86,25 @@ impl PartLimit {
     }
 }
 
+/// How far a batch was applied.
+pub(crate) enum Applied<E: ViewEvent> {
+    /// To its end.
+    All,
+    /// Up to a part that waits for an operator.
+    Held(Box<HeldBatch<E>>),
+}
+
+/// The rest of a batch, between two attempts to apply it.
+pub(crate) struct HeldBatch<E: ViewEvent> {
+    /// The parts that are not applied, the last one first.
+    parts: Vec<Batch<E>>,
+    read: ReadEvents,
+    waits: service::Backoff,
+    failure: RepeatedFailure,
+    /// When to make the next attempt.
+    pub retry_at: Instant,
+}
+
 /// The next step after a failed attempt.
 enum Next {
     /// Apply the part again at once: more of its aggregates are parked now.
@@ -128,74 +149,112 @@ impl<S: Store> Applier<S> {
         (self.checkpoint.topic.clone(), self.checkpoint.partition)
     }
 
-    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that
-    /// can't be applied.
+    /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that can't
+    /// be applied. A batch that waits for an operator is returned, so that the partition can do other work before the
+    /// next attempt.
     ///
     /// # Errors
     /// [`StoreError::StaleCheckpoint`] or a missing table: open the store again. [`StoreError::Dropped`]: stop
     /// projecting the build.
-    pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<(), StoreError> {
-        let build = self.store.build();
-        let Build { view, number } = build;
-        let mut read = ReadEvents::new(build, event_count(&batch));
-        let (mut waits, mut failure) = (service::Backoff::for_server(), RepeatedFailure::default());
-        let cause = Cause::Partition(self.checkpoint.topic.clone(), batch.partition);
-        let mut parts = vec![batch];
-        while let Some(next) = parts.pop() {
+    pub async fn apply(&mut self, batch: Batch<S::Event>) -> Result<Applied<S::Event>, StoreError> {
+        let read = ReadEvents::new(self.store.build(), event_count(&batch));
+        let batch = Box::new(HeldBatch {
+            parts: vec![batch],
+            read,
+            waits: service::Backoff::for_server(),
+            failure: RepeatedFailure::default(),
+            retry_at: Instant::now(),
+        });
+        self.resume(batch).await
+    }
+
+    /// Applies the rest of a batch, like [`Applier::apply`]. No other batch of the partition may come between.
+    ///
+    /// # Errors
+    /// Those of [`Applier::apply`].
+    pub async fn resume(
+        &mut self,
+        mut batch: Box<HeldBatch<S::Event>>,
+    ) -> Result<Applied<S::Event>, StoreError> {
+        let cause = Cause::Partition(self.checkpoint.topic.clone(), self.checkpoint.partition);
+        while let Some(next) = batch.parts.pop() {
             let (part, rest) = split(&self.checkpoint, next, self.length.commits_max);
-            parts.extend(rest);
-            let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
+            batch.parts.extend(rest);
             let error = match self.attempt(&part).await {
                 Ok(()) => {
-                    read.unapplied -= event_count(&part);
-                    waits.reset();
+                    batch.read.unapplied -= event_count(&part);
+                    batch.waits.reset();
                     self.length.succeeded();
                     self.reports.status.clear(&cause);
-                    if let Some(over) = failure.end() {
-                        let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
-                        tracing::info!(
-                            view,
-                            build = number,
-                            topic,
-                            partition,
-                            from,
-                            attempts,
-                            failed_for_s = lasted,
-                            "applied a batch after failed attempts"
-                        );
-                    }
+                    self.log_end(&part, &mut batch.failure);
                     continue;
                 }
                 Err(error) => error,
             };
             let error = match self.after_failure(error, &part).await? {
                 Next::Again => {
-                    parts.push(part);
+                    batch.parts.push(part);
                     continue;
                 }
                 Next::Wait(error) => error,
             };
-            let commits = part.commits.len();
-            if failure.add() {
-                tracing::warn!(
-                    view, build = number, topic, partition, from, commits, %error,
-                    "failed to apply a batch, retrying"
-                );
-            } else {
-                tracing::debug!(
-                    view, build = number, topic, partition, from, commits, %error,
-                    "failed to apply a batch, retrying"
-                );
-            }
-            counter!(names::APPLY_RETRIES, &labels(build)).increment(1);
+            self.log_failure(&part, &error, &mut batch.failure);
+            counter!(names::APPLY_RETRIES, &labels(self.store.build())).increment(1);
             self.reports.status.set(cause.clone(), error.to_string());
             if error.failure() == Some(Failure::Timeout) {
-                self.length.timed_out(commits);
+                self.length.timed_out(part.commits.len());
             }
-            parts.push(part);
-            tokio::time::sleep(waits.wait()).await;
+            batch.parts.push(part);
+            let wait = batch.waits.wait();
+            if error.waits_for_operator() {
+                batch.retry_at = Instant::now() + wait;
+                return Ok(Applied::Held(batch));
+            }
+            tokio::time::sleep(wait).await;
         }
-        Ok(())
+        Ok(Applied::All)
+    }
+
+    /// Logs that a part was applied, if earlier attempts failed.
+    fn log_end(&self, part: &Batch<S::Event>, failure: &mut RepeatedFailure) {
+        let Build { view, number } = self.store.build();
+        let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
+        if let Some(over) = failure.end() {
+            let (attempts, lasted) = (over.attempts, over.lasted.as_secs());
+            tracing::info!(
+                view,
+                build = number,
+                topic,
+                partition,
+                from,
+                attempts,
+                failed_for_s = lasted,
+                "applied a batch after failed attempts"
+            );
+        }
+    }
+
+    /// Logs a failed attempt.
+    fn log_failure(
+        &self,
+        part: &Batch<S::Event>,
+        error: &StoreError,
+        failure: &mut RepeatedFailure,
+    ) {
+        let Build { view, number } = self.store.build();
+        let (topic, partition, from) = (&part.checkpoint.topic, part.partition, part.from);
+        let commits = part.commits.len();
+        if failure.add() {
+            tracing::warn!(
+                view, build = number, topic, partition, from, commits, %error,
+                "failed to apply a batch, retrying"
+            );
+        } else {
+            tracing::debug!(
+                view, build = number, topic, partition, from, commits, %error,
+                "failed to apply a batch, retrying"
+            );
+        }
     }
 
     async fn attempt(&mut self, part: &Batch<S::Event>) -> Result<(), StoreError> {

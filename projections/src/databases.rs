@@ -52,10 +52,16 @@ impl Databases {
     /// The build of a view that answers queries.
     ///
     /// # Errors
-    /// [`QueryError::NoBuild`] until the list of builds has been read.
+    /// [`QueryError::NoBuild`] until the list of builds has been read. [`QueryError::Rebuilding`] while the build is
+    /// projected from the start, because a missing row would not mean that the resource does not exist.
     pub fn build<V: View>(&self) -> Result<Build, QueryError> {
-        let build = self.serving.build(V::NAME);
-        build.ok_or(QueryError::NoBuild { view: V::NAME })
+        let view = V::NAME;
+        let build = self.serving.build(view);
+        let build = build.ok_or(QueryError::NoBuild { view })?;
+        match self.serving.catch_up(view) {
+            None => Ok(build),
+            Some(catch_up) => Err(QueryError::Rebuilding { view, catch_up }),
+        }
     }
 
     /// Checks that Postgres answers. The error of a missing database counts as an answer.

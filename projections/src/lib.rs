@@ -12,6 +12,7 @@
 pub mod admin;
 mod applier;
 pub mod builds;
+mod catch_up;
 pub mod columns;
 pub mod commits;
 mod conditional;

@@ -1,6 +1,6 @@
 //! Errors of queries, and the problems that clients get for them.
 
-use crate::{cql::CqlError, postgres};
+use crate::{builds::CatchUp, cql::CqlError, postgres};
 use axum::http::StatusCode;
 use schemas::totals::Overflow;
 use service::problem::Problem;
@@ -12,6 +12,8 @@ use utoipa::IntoResponses;
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The code of the problem for a query whose statement took longer than the server allows.
 const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
+/// The code of the problem for a query of a view that is projected from the start.
+const VIEW_REBUILDING: &str = "VIEW_REBUILDING";
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,14 @@ pub enum QueryError {
     NoBuild {
         /// The view.
         view: &'static str,
+    },
+    /// The build that serves is projected from the start, so its rows are only a part of the view.
+    #[error("view {view} is projected from the start: {} of {} records are read", catch_up.read, catch_up.end)]
+    Rebuilding {
+        /// The view.
+        view: &'static str,
+        /// How far the build has read.
+        catch_up: CatchUp,
     },
     /// A column has a value that no projector writes.
     #[error("column {column} has the unexpected value {value:?}")]
@@ -47,8 +57,8 @@ pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, or OVERLOADED if too many
-    /// requests wait.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, VIEW_REBUILDING with the progress
+    /// of the view in `read` and `end`, or OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -60,8 +70,8 @@ pub enum ResourceProblems {
     /// the id does not have the form of this resource's ids.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, or OVERLOADED if
-    /// too many requests wait.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, VIEW_REBUILDING
+    /// with the progress of the view in `read` and `end`, or OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -99,20 +109,27 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     {
         return too_expensive(narrow);
     }
-    let (is_transient, is_schema_missing) = match error {
+    if let QueryError::Rebuilding { view, catch_up } = error {
+        return rebuilding(view, *catch_up);
+    }
+    let (is_transient, is_unusable) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
             postgres::is_schema_missing(error),
         ),
-        QueryError::Cql(error) => (error.is_transient(), error.is_schema_missing()),
+        QueryError::Cql(error) => (error.is_transient(), error.is_invalid_statement()),
         QueryError::NoBuild { .. } => (false, true),
-        QueryError::Value { .. } | QueryError::Overflow(_) => (false, false),
+        QueryError::Rebuilding { .. } | QueryError::Value { .. } | QueryError::Overflow(_) => {
+            (false, false)
+        }
     };
     if is_transient {
         return unavailable(&error.to_string());
     }
-    if is_schema_missing {
-        return unavailable("the view is not created yet");
+    if is_unusable {
+        return unavailable(&format!(
+            "the view's tables are missing or altered: {error}"
+        ));
     }
     tracing::error!(%error, "query failed");
     let detail =
@@ -132,6 +149,17 @@ fn too_expensive(narrow: &[&str]) -> Problem {
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, QUERY_TOO_EXPENSIVE, detail)
         .with("narrow", narrow)
+}
+
+/// The problem of a query of a view whose rows are incomplete.
+fn rebuilding(view: &str, CatchUp { read, end }: CatchUp) -> Problem {
+    let detail = format!(
+        "the view {view} is projected again, so it would lack rows: send the request again later; {read} of {end} \
+         records are read"
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, VIEW_REBUILDING, detail)
+        .with("read", read)
+        .with("end", end)
 }
 
 fn unavailable(reason: &str) -> Problem {
@@ -169,6 +197,21 @@ mod tests {
             code_of(QueryError::Value { column, value }).await,
             (500, "INTERNAL_ERROR")
         );
+    }
+
+    #[tokio::test]
+    async fn a_query_of_a_view_that_is_projected_again_is_refused_with_its_progress() {
+        let catch_up = CatchUp { read: 3, end: 7 };
+        let view = "orders_v2";
+        let refused = answer::<()>(async { Err(QueryError::Rebuilding { view, catch_up }) })
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.code),
+            (503, "VIEW_REBUILDING")
+        );
+        let progress = (&refused.members["read"], &refused.members["end"]);
+        assert_eq!(progress, (&3.into(), &7.into()));
     }
 
     /// An error of the server with this SQLSTATE.

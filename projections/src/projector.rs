@@ -4,8 +4,12 @@
 //! its aggregate. Partitions are applied concurrently and in no order, each with its own checkpoint. Near the end of
 //! the log, a journal's views and jobs share one reader.
 
+mod work;
+
+use self::work::{Finished, Job, Work};
 use crate::{
     applier::{Applier, Reports, within_timeout},
+    builds::Build,
     lag::Lags,
     parking::{Marks, ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
@@ -13,12 +17,12 @@ use crate::{
     store::{Opened, Store, StoreError},
     view::{EventReader, Partition, ViewEvent},
 };
-use journal::{Batch, ReadError, Readers, Source, Update};
+use journal::{ReadError, Readers, Source, Update};
 use schemas::topics::PartitionCounts;
 use service::{health::Health, progress::Progress};
 use sqlx::PgPool;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -150,6 +154,12 @@ impl Running {
     }
 }
 
+/// The workers of a build. A worker returns its partition's applier, and what it has done or why it failed.
+type Workers<S> = JoinSet<(
+    Applier<S>,
+    Result<Finished<<S as Store>::Event>, StoreError>,
+)>;
+
 struct Projector<S> {
     /// Names its readers of the log.
     name: String,
@@ -168,19 +178,8 @@ enum Ended {
     Reader(ReadError),
     /// A worker panicked.
     Worker(tokio::task::JoinError),
-}
-
-/// The waiting work of one partition. `applier` is `None` while a worker uses it.
-struct Queue<S: Store> {
-    applier: Option<Applier<S>>,
-    batches: VecDeque<Batch<S::Event>>,
-    requests: VecDeque<ParkedKey>,
-}
-
-/// The work of all partitions.
-struct Work<S: Store> {
-    queues: BTreeMap<(String, i32), Queue<S>>,
-    workers: JoinSet<(Applier<S>, Result<(), StoreError>)>,
+    /// A partition continues whose batches were dropped while it waited for an operator: read them again.
+    Gap,
 }
 
 impl<S: Store> Projector<S> {
@@ -205,6 +204,13 @@ impl<S: Store> Projector<S> {
                 Ended::Store(error) => {
                     tracing::warn!(view, build = number, %error, "failed to apply events, opening the build again");
                     self.reports.status.set(Cause::Store, error.to_string());
+                }
+                Ended::Gap => {
+                    tracing::info!(
+                        view,
+                        build = number,
+                        "a partition that waited for an operator continues"
+                    );
                 }
                 Ended::Reader(error) => {
                     self.reports.status.set(Cause::Reader, error.to_string());
@@ -264,6 +270,7 @@ impl<S: Store> Projector<S> {
             opened.checkpoints.clone(),
         );
         let mut work = self.work(opened);
+        let mut workers = Workers::new();
         let mut health = ReaderHealth {
             status: &self.reports.status,
             name: &self.name,
@@ -275,16 +282,20 @@ impl<S: Store> Projector<S> {
             std::future::pending::<()>().await;
         }
         loop {
-            self.start_workers(&mut work);
+            self.start_workers(&mut work, &mut workers);
+            let retry_at = work.next_retry();
             tokio::select! {
-                finished = work.workers.join_next(), if !work.workers.is_empty() => {
+                finished = workers.join_next(), if !workers.is_empty() => {
                     let Some(finished) = finished else { continue };
                     match finished {
-                        Ok((applier, Ok(()))) => work.return_applier(applier),
+                        Ok((applier, Ok(finished))) => if work.finished(applier, finished) {
+                            return Ended::Gap;
+                        },
                         Ok((_, Err(error))) => return Ended::Store(error),
                         Err(error) => return Ended::Worker(error),
                     }
                 }
+                () = sleep_until(retry_at) => {}
                 Some(key) = requests.recv() => work.request(key),
                 update = reader.next_update(), if work.waiting() < BATCHES_WAITING_MAX => match update {
                     Ok(Update::Batch(batch)) => {
@@ -310,7 +321,7 @@ impl<S: Store> Projector<S> {
             let partition = (key.topic, key.partition);
             parked.entry(partition).or_default().push(key.key);
         }
-        let queue = |checkpoint: journal::Checkpoint| {
+        let applier = |checkpoint: journal::Checkpoint| {
             let partition = (checkpoint.topic.clone(), checkpoint.partition);
             let keys = parked.remove(&partition).unwrap_or_default();
             let applier = Applier::new(
@@ -319,75 +330,48 @@ impl<S: Store> Projector<S> {
                 checkpoint,
                 ParkedKeys::new(keys),
             );
-            let queue = Queue {
-                applier: Some(applier),
-                batches: VecDeque::new(),
-                requests: VecDeque::new(),
-            };
-            (partition, queue)
+            (partition, applier)
         };
-        Work {
-            queues: opened.checkpoints.into_iter().map(queue).collect(),
-            workers: JoinSet::new(),
-        }
+        Work::new(opened.checkpoints.into_iter().map(applier))
     }
 
     /// Starts a worker for every partition that has work and no worker.
-    fn start_workers(&self, work: &mut Work<S>) {
-        for queue in work.queues.values_mut() {
-            let Some(mut applier) = queue.applier.take() else {
-                continue;
-            };
-            if let Some(key) = queue.requests.pop_front() {
-                let (source, postgres) = (self.runtime.source.clone(), self.postgres.clone());
-                let (view, number) = (self.store.build().view, self.store.build().number);
-                work.workers.spawn(async move {
-                    if let Err(error) = applier.release(&key, &source, &postgres).await {
-                        let key = &key.key;
-                        tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
-                    }
-                    (applier, Ok(()))
-                });
-            } else if let Some(batch) = queue.batches.pop_front() {
-                work.workers.spawn(async move {
-                    let applied = applier.apply(batch).await;
-                    (applier, applied)
-                });
-            } else {
-                queue.applier = Some(applier);
+    fn start_workers(&self, work: &mut Work<S>, workers: &mut Workers<S>) {
+        for job in work.due() {
+            match job {
+                Job::Apply(mut applier, batch) => {
+                    workers.spawn(async move {
+                        let applied = applier.apply(*batch).await;
+                        (applier, applied.map(Finished::Batch))
+                    });
+                }
+                Job::Resume(mut applier, batch) => {
+                    workers.spawn(async move {
+                        let applied = applier.resume(batch).await;
+                        (applier, applied.map(Finished::Batch))
+                    });
+                }
+                Job::Release(mut applier, key) => {
+                    let (source, postgres) = (self.runtime.source.clone(), self.postgres.clone());
+                    let Build { view, number } = self.store.build();
+                    workers.spawn(async move {
+                        if let Err(error) = applier.release(&key, &source, &postgres).await {
+                            let key = &key.key;
+                            tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
+                        }
+                        (applier, Ok(Finished::Request))
+                    });
+                }
             }
         }
     }
 }
 
-impl<S: Store> Work<S> {
-    fn add(&mut self, batch: Batch<S::Event>) {
-        let partition = (batch.checkpoint.topic.clone(), batch.partition);
-        let queue = self.queues.get_mut(&partition);
-        let queue =
-            queue.expect("a reader returns batches of the partitions that it was opened with");
-        queue.batches.push_back(batch);
-    }
-
-    fn request(&mut self, key: ParkedKey) {
-        let partition = (key.topic.clone(), key.partition);
-        if let Some(queue) = self.queues.get_mut(&partition)
-            && !queue.requests.contains(&key)
-            && queue.requests.len() < REQUESTS_MAX
-        {
-            queue.requests.push_back(key);
-        }
-    }
-
-    fn return_applier(&mut self, applier: Applier<S>) {
-        if let Some(queue) = self.queues.get_mut(&applier.partition()) {
-            queue.applier = Some(applier);
-        }
-    }
-
-    /// Number of waiting batches.
-    fn waiting(&self) -> usize {
-        self.queues.values().map(|queue| queue.batches.len()).sum()
+/// Sleeps until `time`. Without a time, it never returns.
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

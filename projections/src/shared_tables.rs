@@ -11,8 +11,8 @@ const MAINTENANCE_DATABASE: &str = "postgres";
 /// Key of the advisory lock held while tables are created, in either database. Without the lock, one of two nodes that
 /// create the same table at once would fail, and some CQL stores would create two tables with one name.
 const SCHEMA_CREATION_LOCK: i64 = 0x6461_7962_6f6f_6b01;
-/// The tables that all views share, with a version for each change. sqlx's own lock belongs to a connection, which
-/// would keep the lock after a failure; our lock ends with the transaction.
+/// The tables that all views share, with a version for each change: one file each in `projections/migrations`. sqlx's
+/// own lock belongs to a connection, which would keep the lock after a failure; our lock ends with the transaction.
 static SHARED_TABLES: LazyLock<Migrator> = LazyLock::new(|| {
     let mut shared = sqlx::migrate!("./migrations");
     shared.set_locking(false);

@@ -168,6 +168,34 @@ impl StoreError {
             Self::StaleCheckpoint { .. } | Self::Dropped { .. } | Self::Fold(_) => None,
         }
     }
+
+    /// Whether the events or the view's code are the cause, but parking an aggregate is no remedy. The same attempt fails
+    /// until an operator changes something.
+    pub(crate) fn waits_for_operator(&self) -> bool {
+        match self {
+            Self::TooManyParked { .. } | Self::Fold(_) => true,
+            Self::Database { failure, .. } => *failure == Failure::Value,
+            Self::StaleCheckpoint { .. }
+            | Self::Dropped { .. }
+            | Self::Builds(_)
+            | Self::Checkpoint { .. }
+            | Self::TimedOut { .. } => false,
+        }
+    }
+
+    /// The same error of a database, as another kind of failure. Other errors stay as they are.
+    pub(crate) fn with_failure(self, failure: Failure) -> Self {
+        match self {
+            Self::Database {
+                database, source, ..
+            } => Self::Database {
+                database,
+                failure,
+                source,
+            },
+            other => other,
+        }
+    }
 }
 
 /// The checkpoint of each partition: the stored checkpoint, or else the start of the log.

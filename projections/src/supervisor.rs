@@ -2,6 +2,7 @@
 
 use crate::{
     builds::{Build, Entry, RegistryError, State, registry},
+    catch_up::{self, CatchUpCheck},
     databases::Databases,
     lag::Lags,
     metrics as names,
@@ -91,6 +92,14 @@ impl Supervisor {
             .clone()
             .measure(self.runtime.source.clone(), shutdown.clone());
         self.runtime.tasks.spawn(measuring);
+        let check = CatchUpCheck::new(
+            self.databases.clone(),
+            self.runtime.source.clone(),
+            self.runtime.partitions.clone(),
+            self.runtime.health.clone(),
+            self.views,
+        );
+        self.runtime.tasks.spawn(check.run(shutdown.clone()));
         let mut failure = RepeatedFailure::default();
         let mut waits = service::Backoff::for_server();
         while !shutdown.is_cancelled() {
@@ -152,6 +161,7 @@ impl Supervisor {
         // that the new build answers.
         self.stop_unwanted(&wanted).await;
         self.databases.serving.set(&entries);
+        catch_up::report(&self.runtime.health, &self.databases.serving, self.views);
         for (build, share) in wanted {
             if !self.running.contains_key(&build)
                 && let Some(view) = self.views.iter().find(|view| view.name == build.view)

@@ -10,4 +10,4 @@ mod serving;
 
 pub use build::{Build, State};
 pub use registry::{Entry, RegistryError};
-pub use serving::Serving;
+pub use serving::{CatchUp, Serving};

@@ -21,6 +21,8 @@ pub struct Entry {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub changed_at: Timestamp,
+    /// Whether it has once read the journals to their ends. Until then, a serving build answers no queries.
+    pub has_caught_up: bool,
 }
 
 /// The list of builds can't be read or changed.
@@ -80,9 +82,10 @@ struct Stored {
     state: String,
     created_us: i64,
     changed_us: i64,
+    caught_up: bool,
 }
 
-const COLUMNS: &str = "view_name, build, state, \
+const COLUMNS: &str = "view_name, build, state, caught_up, \
     (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
     (extract(epoch FROM changed_at) * 1000000)::bigint AS changed_us";
 
@@ -101,6 +104,7 @@ impl Stored {
             state,
             created_at: Timestamp(self.created_us),
             changed_at: Timestamp(self.changed_us),
+            has_caught_up: self.caught_up,
         })
     }
 }
@@ -158,7 +162,8 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     Ok(number)
 }
 
-/// Makes a build the serving build of its view. The build that served before stays projected.
+/// Makes a build the serving build of its view. The build that served before stays projected. The caller checks, with
+/// the builds locked in the same transaction, that the build has read what the serving build has read.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -175,10 +180,37 @@ pub async fn switch(
         State::Dropped => return Err(target.wrong_state("rebuild the view")),
     }
     let serving = entries.iter().filter(|one| one.state == State::Serving);
+    let has_caught_up = serving.clone().any(|one| one.has_caught_up);
     let serving: Vec<i32> = serving.map(|one| one.build).collect();
     // The order matters: a unique index allows at most one serving build.
     set_state(view, &serving, State::Previous, connection).await?;
     set_state(view, &[build], State::Serving, connection).await?;
+    if has_caught_up {
+        // The new build has read what the former one has read.
+        record_caught_up(view, build, connection).await?;
+    }
+    Ok(())
+}
+
+/// Records that a serving build has read the journals to their ends.
+///
+/// # Errors
+/// Postgres's error.
+pub(crate) async fn set_caught_up(build: Build, pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    record_caught_up(build.view, build.number, &mut connection).await
+}
+
+async fn record_caught_up(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE view_builds SET caught_up = true WHERE view_name = $1 AND build = $2")
+        .bind(view)
+        .bind(build)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -304,7 +336,14 @@ pub(crate) async fn set_has_tables(
     Ok(())
 }
 
-async fn locked(view: &str, connection: &mut PgConnection) -> Result<Vec<Entry>, RegistryError> {
+/// The builds of a view, including the dropped ones. Locks them against changes until the end of the transaction.
+///
+/// # Errors
+/// [`RegistryError`].
+pub(crate) async fn locked(
+    view: &str,
+    connection: &mut PgConnection,
+) -> Result<Vec<Entry>, RegistryError> {
     let statement =
         format!("SELECT {COLUMNS} FROM view_builds WHERE view_name = $1 ORDER BY build FOR UPDATE");
     let stored: Vec<Stored> = sqlx::query_as(sqlx::AssertSqlSafe(statement))

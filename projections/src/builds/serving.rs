@@ -1,6 +1,7 @@
 //! The builds that answer queries, as far as this process knows them.
 
 use super::{Build, Entry, State};
+use schemas::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
@@ -10,47 +11,174 @@ use tokio::sync::watch;
 /// is still projected, so its answers are complete.
 #[derive(Debug, Clone)]
 pub struct Serving {
-    numbers: Arc<watch::Sender<BTreeMap<String, i32>>>,
+    builds: Arc<watch::Sender<BTreeMap<String, Known>>>,
+}
+
+/// A serving build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    number: i32,
+    /// After a loss of the list, another build may have the same number.
+    created_at: Timestamp,
+    /// How far a build has read that has not caught up yet.
+    catch_up: Option<CatchUp>,
+}
+
+/// How far a build has read that is projected from the start. Until it has caught up, its rows are a part of the view
+/// only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CatchUp {
+    /// Number of offsets that it has read.
+    pub read: i64,
+    /// Number of offsets that it must read. 0 until it is measured.
+    pub end: i64,
 }
 
 impl Default for Serving {
     /// No view has a build yet.
     fn default() -> Self {
         Self {
-            numbers: Arc::new(watch::Sender::new(BTreeMap::new())),
+            builds: Arc::new(watch::Sender::new(BTreeMap::new())),
         }
     }
 }
 
 impl Serving {
-    /// The build of a view that answers queries, if it is known.
+    /// The build of a view that answers queries, if it is known. It may not have caught up.
     pub fn build(&self, view: &'static str) -> Option<Build> {
-        let number = self.numbers.borrow().get(view).copied()?;
+        let number = self.builds.borrow().get(view)?.number;
         Some(Build { view, number })
+    }
+
+    /// How far the build of a view has read; `None` if it has caught up, or if it is not known.
+    pub fn catch_up(&self, view: &str) -> Option<CatchUp> {
+        self.builds.borrow().get(view)?.catch_up
     }
 
     /// Waits until the build of a view that answers queries is known. Cancel-safe.
     pub async fn known(&self, view: &'static str) -> Build {
-        let mut numbers = self.numbers.subscribe();
+        let mut builds = self.builds.subscribe();
         loop {
-            if let Some(number) = numbers.borrow_and_update().get(view).copied() {
+            if let Some(known) = builds.borrow_and_update().get(view) {
+                let number = known.number;
                 return Build { view, number };
             }
             // Never happens, because `self` owns the sender.
-            if numbers.changed().await.is_err() {
+            if builds.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Sets the serving builds to those of the entries.
+    /// Waits until a known build has not caught up. Cancel-safe.
+    pub async fn is_behind(&self) {
+        let mut builds = self.builds.subscribe();
+        let is_behind = |builds: &BTreeMap<String, Known>| {
+            builds.values().any(|known| known.catch_up.is_some())
+        };
+        // Never fails, because `self` owns the sender.
+        if builds.wait_for(is_behind).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Sets the serving builds to those of the entries. A build that has caught up stays so, because the entries may be
+    /// older than this knowledge.
     pub fn set(&self, entries: &[Entry]) {
         let serving = entries.iter().filter(|one| one.state == State::Serving);
-        let numbers = serving.map(|one| (one.view.clone(), one.build)).collect();
-        self.numbers.send_if_modified(|known| {
-            let is_changed = *known != numbers;
-            *known = numbers;
+        self.builds.send_if_modified(|known| {
+            let builds = serving.map(|entry| {
+                let before = known.get(&entry.view).filter(|before| {
+                    (before.number, before.created_at) == (entry.build, entry.created_at)
+                });
+                let catch_up = match entry.has_caught_up {
+                    true => None,
+                    false => before.map_or(Some(CatchUp::default()), |before| before.catch_up),
+                };
+                let build = Known {
+                    number: entry.build,
+                    created_at: entry.created_at,
+                    catch_up,
+                };
+                (entry.view.clone(), build)
+            });
+            let next: BTreeMap<String, Known> = builds.collect();
+            let is_changed = *known != next;
+            *known = next;
             is_changed
         });
+    }
+
+    /// Records how far a serving build has read; `None`: it has caught up.
+    pub fn set_catch_up(&self, build: Build, catch_up: Option<CatchUp>) {
+        self.builds.send_if_modified(|builds| {
+            let known = builds.get_mut(build.view);
+            let Some(known) = known.filter(|known| known.number == build.number) else {
+                return false;
+            };
+            let is_changed = known.catch_up.is_some() && known.catch_up != catch_up;
+            if is_changed {
+                known.catch_up = catch_up;
+            }
+            is_changed
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIEW: &str = "orders_v2";
+
+    fn entry(build: i32, created_at: i64, has_caught_up: bool) -> Entry {
+        Entry {
+            view: VIEW.to_owned(),
+            build,
+            state: State::Serving,
+            created_at: Timestamp(created_at),
+            changed_at: Timestamp(0),
+            has_caught_up,
+        }
+    }
+
+    fn build(number: i32) -> Build {
+        Build { view: VIEW, number }
+    }
+
+    #[test]
+    fn a_build_that_replaces_another_has_not_caught_up() {
+        let serving = Serving::default();
+        serving.set(&[entry(1, 0, true)]);
+        assert_eq!(serving.catch_up(VIEW), None);
+        serving.set(&[entry(2, 5, false)]);
+        assert_eq!(serving.build(VIEW), Some(build(2)));
+        assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
+        let half = CatchUp { read: 5, end: 10 };
+        serving.set_catch_up(build(2), Some(half));
+        // A later list knows no more.
+        serving.set(&[entry(2, 5, false)]);
+        assert_eq!(serving.catch_up(VIEW), Some(half));
+    }
+
+    #[test]
+    fn a_build_that_has_caught_up_stays_so_although_an_older_list_is_read() {
+        let serving = Serving::default();
+        serving.set(&[entry(2, 5, false)]);
+        serving.set_catch_up(build(1), None);
+        assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
+        serving.set_catch_up(build(2), None);
+        serving.set(&[entry(2, 5, false)]);
+        assert_eq!(serving.catch_up(VIEW), None);
+        serving.set_catch_up(build(2), Some(CatchUp::default()));
+        assert_eq!(serving.catch_up(VIEW), None);
+    }
+
+    #[test]
+    fn a_build_with_the_number_of_a_lost_one_has_not_caught_up() {
+        let serving = Serving::default();
+        serving.set(&[entry(1, 0, true)]);
+        serving.set(&[entry(1, 9, false)]);
+        assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
     }
 }

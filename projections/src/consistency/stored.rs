@@ -1,8 +1,14 @@
 //! The positions that are stored with a view's rows.
 
 use crate::{
-    builds::Build, cql, databases::Databases, postgres, problems::QueryError,
-    registration::Registration, views::VIEWS,
+    builds::Build,
+    cql,
+    databases::Databases,
+    parking::{KNOWN_MAX, table as parked},
+    postgres,
+    problems::QueryError,
+    registration::Registration,
+    views::VIEWS,
 };
 use schemas::Position;
 use service::{consistency::ReadStored, progress::Progress};
@@ -42,9 +48,22 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
             }
+            mark_parked(build, &databases)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(all)
         })
     }))
+}
+
+/// Reads the parked aggregates of a build, before its stored positions end the waits of queries. An aggregate is
+/// recorded before the position, or with it, so a reading after that of the position finds it.
+async fn mark_parked(build: Build, databases: &Databases) -> Result<(), sqlx::Error> {
+    let parked = parked::aggregates_of(build, KNOWN_MAX + 1, &databases.postgres);
+    for aggregate in parked.await? {
+        databases.marks.add(aggregate);
+    }
+    Ok(())
 }
 
 /// Returns the stored next offset of each partition that other processes project, as view, topic, partition and offset.

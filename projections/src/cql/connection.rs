@@ -112,20 +112,22 @@ async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
         .default_execution_profile_handle(profile.into_handle())
         .build()
         .await?;
-    let session = Session::new(driver, &settings.keyspace);
-    create_keyspace(&session, settings).await?;
+    let session = Session::new(driver, settings);
+    create_keyspace(&session).await?;
     Ok(session)
 }
 
 /// Creates the keyspace if it is missing. Checks for it first, because a role that may read and write may lack the
 /// right to create a keyspace.
-async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<(), CqlError> {
+///
+/// # Errors
+/// The store's error.
+pub(super) async fn create_keyspace(session: &Session) -> Result<(), CqlError> {
     const FIND: &str = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    let found = session
-        .fetch::<(String,)>(FIND, (&settings.keyspace,))
-        .await?;
+    let keyspace = session.keyspace();
+    let found = session.fetch::<(String,)>(FIND, (keyspace,)).await?;
     if found.is_empty() {
-        tracing::info!(keyspace = settings.keyspace, "creating keyspace");
+        tracing::info!(keyspace, "creating keyspace");
         // Scylla has tablets by default, and many of its versions refuse lightweight transactions on them.
         let without_tablets = match is_scylla(session).await? {
             true => " AND tablets = {'enabled': false}",
@@ -134,7 +136,7 @@ async fn create_keyspace(session: &Session, settings: &CqlSettings) -> Result<()
         let create = format!(
             "CREATE KEYSPACE IF NOT EXISTS {{keyspace}} WITH replication = \
              {{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}{without_tablets}",
-            settings.replication_factor
+            session.replication_factor()
         );
         session.run_all(&create).await?;
     }

@@ -1,9 +1,19 @@
 //! Errors of the CQL store.
 
 use crate::store::Failure;
-use scylla::errors::{
-    BadQuery, DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError,
-    NextRowError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
+use scylla::{
+    errors::{
+        BadQuery, DbError, ExecutionError, IntoRowsResultError, NewSessionError, NextPageError,
+        NextRowError, PagerExecutionError, PrepareError, RequestAttemptError, RequestError,
+    },
+    serialize::{
+        SerializationError,
+        row::{
+            BuiltinSerializationError, BuiltinSerializationErrorKind,
+            BuiltinTypeCheckError as RowTypeCheckError,
+        },
+        value::BuiltinTypeCheckError as ValueTypeCheckError,
+    },
 };
 
 /// An error of the CQL store.
@@ -34,6 +44,17 @@ pub enum CqlError {
     Shape {
         /// The driver's message.
         reason: String,
+    },
+    /// A table lacks a column of the view.
+    #[error(
+        "table {table} lacks its column {column}: add or rename the column, or project the view again with \
+         `daybook views reset`"
+    )]
+    ColumnMissing {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
     },
 }
 
@@ -73,19 +94,18 @@ impl CqlError {
             Self::Execution(error) => matches!(**error, ExecutionError::BadQuery(_)),
             Self::Pager(error) => matches!(**error, PagerExecutionError::SerializationError(_)),
             Self::NextRow(error) => matches!(**error, NextRowError::RowDeserializationError(_)),
-            Self::Shape { .. } => true,
+            Self::Shape { .. } | Self::ColumnMissing { .. } => true,
             Self::NotConnected { .. } | Self::Session(_) => false,
         };
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
     }
 
     /// The kind of failure, which decides how the projector continues. An error that only an operator can fix, such as
-    /// a missing right, counts as transient: the view continues once it is fixed.
+    /// a missing right or column, counts as transient: the view continues once it is fixed. So does an invalid
+    /// statement, until its cause is known: see [`Self::may_be_about_schema`].
     pub(super) fn failure(&self) -> Failure {
         if self.is_timeout() {
             Failure::Timeout
-        } else if self.is_schema_missing() {
-            Failure::TableMissing
         } else if self.is_value_refused() {
             Failure::Value
         } else {
@@ -93,20 +113,39 @@ impl CqlError {
         }
     }
 
+    /// Whether a missing or altered table may be the cause: the server calls the statement invalid, or the values or rows
+    /// do not have the columns' types. Which it is, [`super::schema`] finds out.
+    pub(super) fn may_be_about_schema(&self) -> bool {
+        let is_of_another_shape = match self {
+            Self::Execution(error) => {
+                serialization(error).is_some_and(|error| !is_value_at_fault(error))
+            }
+            Self::NextRow(error) => matches!(**error, NextRowError::RowDeserializationError(_)),
+            Self::Shape { .. } => true,
+            Self::Pager(_)
+            | Self::ColumnMissing { .. }
+            | Self::NotConnected { .. }
+            | Self::Session(_) => false,
+        };
+        is_of_another_shape || self.is_invalid_statement()
+    }
+
     /// Whether a value can't be sent. A row that can't be read does not count: its table was altered, and the values of
-    /// the request are not the cause.
+    /// the request are not the cause. Neither does a value of another type than its column's.
     fn is_value_refused(&self) -> bool {
         match self {
-            Self::Execution(error) => matches!(
-                **error,
-                ExecutionError::BadQuery(
-                    BadQuery::SerializationError(_) | BadQuery::ValuesTooLongForKey(..)
-                )
-            ),
+            Self::Execution(error) => {
+                let is_too_long = matches!(
+                    **error,
+                    ExecutionError::BadQuery(BadQuery::ValuesTooLongForKey(..))
+                );
+                is_too_long || serialization(error).is_some_and(is_value_at_fault)
+            }
             Self::Pager(_)
             | Self::NextRow(_)
             | Self::NotConnected { .. }
             | Self::Session(_)
+            | Self::ColumnMissing { .. }
             | Self::Shape { .. } => false,
         }
     }
@@ -119,13 +158,13 @@ impl CqlError {
             | Self::Session(_)
             | Self::Pager(_)
             | Self::NextRow(_)
+            | Self::ColumnMissing { .. }
             | Self::Shape { .. } => false,
         }
     }
 
-    /// Whether a table is missing, because no projector has created it yet. Our statements are fixed, so a missing
-    /// table is the only reason why the server calls one invalid.
-    pub fn is_schema_missing(&self) -> bool {
+    /// Whether the server calls a statement invalid: a keyspace, a table or a column is missing, or it refuses a value.
+    pub fn is_invalid_statement(&self) -> bool {
         matches!(
             self.attempt(),
             Some(RequestAttemptError::DbError(DbError::Invalid, _))
@@ -149,8 +188,36 @@ impl CqlError {
                 NextRowError::NextPageError(error) => paging(error),
                 _ => None,
             },
-            Self::NotConnected { .. } | Self::Session(_) | Self::Shape { .. } => None,
+            Self::NotConnected { .. }
+            | Self::Session(_)
+            | Self::ColumnMissing { .. }
+            | Self::Shape { .. } => None,
         }
+    }
+}
+
+/// The error of values that can't be sent, if this is one.
+fn serialization(error: &ExecutionError) -> Option<&SerializationError> {
+    match error {
+        ExecutionError::BadQuery(BadQuery::SerializationError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+/// Whether a value itself can't be sent, such as one that is too long. Otherwise its column is missing or has another
+/// type, so its table was altered.
+fn is_value_at_fault(error: &SerializationError) -> bool {
+    if error.downcast_ref::<RowTypeCheckError>().is_some()
+        || error.downcast_ref::<ValueTypeCheckError>().is_some()
+    {
+        return false;
+    }
+    let row = error.downcast_ref::<BuiltinSerializationError>();
+    match row.map(|row| &row.kind) {
+        Some(BuiltinSerializationErrorKind::ColumnSerializationFailed { err, .. }) => {
+            is_value_at_fault(err)
+        }
+        Some(_) | None => true,
     }
 }
 
@@ -200,6 +267,7 @@ fn is_server_error_transient(error: &DbError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scylla::serialize::row::BuiltinTypeCheckErrorKind as RowTypeCheckErrorKind;
     use std::time::Duration;
 
     fn answered(error: DbError) -> CqlError {
@@ -221,7 +289,7 @@ mod tests {
             },
         ] {
             assert!(error.is_transient(), "not transient: {error}");
-            assert!(!error.is_schema_missing(), "the schema is missing: {error}");
+            assert!(!error.is_invalid_statement(), "an invalid statement: {error}");
             let is_timeout = matches!(&error, CqlError::Execution(error) if matches!(**error, ExecutionError::RequestTimeout(_)));
             let expected = match is_timeout {
                 true => Failure::Timeout,
@@ -244,13 +312,67 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_statement_means_that_the_table_is_missing() {
-        let error = answered(DbError::Invalid);
-        assert!(error.is_schema_missing(), "no schema is missing: {error}");
+    fn the_cause_of_an_invalid_statement_must_be_looked_up() {
         let first_attempt = RequestAttemptError::DbError(DbError::Invalid, "no table".into());
         let preparing = PrepareError::AllAttemptsFailed { first_attempt };
-        let error = CqlError::from(ExecutionError::from(preparing));
-        assert!(error.is_schema_missing(), "no schema is missing: {error}");
-        assert_eq!(error.failure(), Failure::TableMissing);
+        for error in [
+            answered(DbError::Invalid),
+            CqlError::from(ExecutionError::from(preparing)),
+        ] {
+            assert!(error.is_invalid_statement(), "{error}");
+            assert!(error.may_be_about_schema(), "{error}");
+            assert_eq!(error.failure(), Failure::Transient, "{error}");
+        }
+        assert!(!answered(DbError::Unauthorized).may_be_about_schema());
+    }
+
+    /// The error of a row whose column has this one.
+    fn in_column(err: SerializationError) -> CqlError {
+        let kind = BuiltinSerializationErrorKind::ColumnSerializationFailed {
+            name: "country".into(),
+            err,
+        };
+        let rust_name = "Row";
+        let row = SerializationError::new(BuiltinSerializationError { rust_name, kind });
+        ExecutionError::from(row).into()
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused() {
+        let error = in_column(SerializationError::new(std::fmt::Error));
+        assert_eq!(error.failure(), Failure::Value, "{error}");
+        assert!(!error.may_be_about_schema(), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_than_its_column_shows_an_altered_table() {
+        let kind = RowTypeCheckErrorKind::NoColumnWithName {
+            name: "country".into(),
+        };
+        let rust_name = "Row";
+        let without_column = SerializationError::new(RowTypeCheckError { rust_name, kind });
+        for error in [
+            in_column(without_column.clone()),
+            ExecutionError::from(without_column).into(),
+            CqlError::shape("no value"),
+        ] {
+            assert_eq!(error.failure(), Failure::Transient, "{error}");
+            assert!(error.may_be_about_schema(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_column_is_named_and_waits_for_an_operator() {
+        let error = CqlError::ColumnMissing {
+            table: "orders_b1".into(),
+            column: "country".into(),
+        };
+        assert_eq!(error.failure(), Failure::Transient, "{error}");
+        assert!(!error.is_transient(), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("orders_b1") && text.contains("country"),
+            "{text}"
+        );
     }
 }

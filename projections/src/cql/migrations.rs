@@ -9,6 +9,8 @@ use super::{CqlError, Session};
 const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("migrations/0001_checkpoints.cql"))];
 /// The versions that were applied.
 const VERSIONS: &str = "schema_versions";
+/// The table that the first version creates. If it is dropped, all versions are applied again.
+pub(super) const CHECKPOINTS: &str = "view_build_checkpoints";
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS {keyspace}.schema_versions \
     (component text, version int, PRIMARY KEY ((component), version));";
 const COMPONENT: &str = "views";
@@ -21,7 +23,9 @@ const WRITE_VERSION: &str =
 /// # Errors
 /// The store's error.
 pub async fn missing(session: &Session) -> Result<Vec<(i32, &'static str)>, CqlError> {
-    let applied: Vec<(i32,)> = match session.tables().await?.contains(VERSIONS) {
+    let tables = session.tables().await?;
+    let are_known = tables.contains(VERSIONS) && tables.contains(CHECKPOINTS);
+    let applied: Vec<(i32,)> = match are_known {
         true => session.fetch(READ_VERSIONS, (COMPONENT,)).await?,
         false => Vec::new(),
     };

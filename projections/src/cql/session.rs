@@ -1,6 +1,7 @@
 //! Statements and their results.
 
 use super::CqlError;
+use crate::settings::CqlSettings;
 use scylla::{
     client::{
         caching_session::{CachingSession, CachingSessionBuilder},
@@ -24,17 +25,30 @@ const KEYSPACE: &str = "{keyspace}";
 pub struct Session {
     driver: CachingSession,
     keyspace: String,
+    /// The number of copies of each row, if the keyspace must be created.
+    replication_factor: u16,
 }
 
 impl Session {
-    /// `keyspace` must be a plain name, as `CqlSettings::check` requires.
-    pub(super) fn new(driver: Driver, keyspace: &str) -> Self {
+    /// The keyspace must be a plain name, as `CqlSettings::check` requires.
+    pub(super) fn new(driver: Driver, settings: &CqlSettings) -> Self {
         Self {
             driver: CachingSessionBuilder::new(driver)
                 .max_capacity(STATEMENTS_MAX)
                 .build(),
-            keyspace: keyspace.to_owned(),
+            keyspace: settings.keyspace.clone(),
+            replication_factor: settings.replication_factor,
         }
+    }
+
+    /// The name of our keyspace.
+    pub(super) fn keyspace(&self) -> &str {
+        &self.keyspace
+    }
+
+    /// The number of copies of each row, if the keyspace must be created.
+    pub(super) fn replication_factor(&self) -> u16 {
+        self.replication_factor
     }
 
     /// The driver's own session, which has no default keyspace.

@@ -8,8 +8,11 @@
 //! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
 use super::{
-    Cql, CqlError, Session, migrations,
+    Cql, CqlError, Session,
+    connection::create_keyspace,
+    migrations::{self, CHECKPOINTS},
     rows::{CqlTables, create_deletions, deletions_table},
+    schema::{NeededTables, Schema, TableColumns, TablesState},
 };
 use crate::{
     builds::{Build, registry},
@@ -17,7 +20,7 @@ use crate::{
     postgres,
     recorded::Recorded,
     shared_tables::{begin_with_tables, lock_schema_creation},
-    store::{Opened, Step, Store, StoreError, complete_checkpoints},
+    store::{Failure, Opened, Step, Store, StoreError, complete_checkpoints},
     view::{Partition, View, ViewEvent},
 };
 use journal::Checkpoint;
@@ -31,6 +34,17 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 /// Longest wait of an operator's command for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The columns of the table of a build's deleted rows.
+const DELETION_COLUMNS: [&str; 3] = ["table_name", "row_key", "version"];
+/// The columns of the shared table of checkpoints.
+const CHECKPOINT_COLUMNS: [&str; 6] = [
+    "view_name",
+    "build",
+    "topic",
+    "partition",
+    "next_offset",
+    "checkpoint",
+];
 const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
 const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
@@ -50,7 +64,7 @@ pub trait CqlView: View {
     /// table.
     const SCHEMA: &'static str;
     /// Its tables, as a tuple.
-    type Tables: CqlTables<Self::Event>;
+    type Tables: CqlTables<Self::Event> + TableColumns;
 }
 
 /// A build of a view in the CQL store.
@@ -84,11 +98,18 @@ impl<V: CqlView> CqlStore<V> {
         self.cql.session_within(CONNECT_TIMEOUT).await
     }
 
+    /// The build's tables with their columns, including the table of its deleted rows.
+    fn needed_tables(&self) -> NeededTables {
+        let tables = <V::Tables as TableColumns>::columns().into_iter();
+        let tables = tables.map(|(table, columns)| (self.build.table(table), columns));
+        let deletions = (deletions_table(self.build), DELETION_COLUMNS.to_vec());
+        tables.chain([deletions]).collect()
+    }
+
     /// The names of the build's tables, including the table of its deleted rows.
     fn tables(&self) -> Vec<String> {
-        let tables = V::Tables::NAMES.iter();
-        let tables = tables.map(|table| self.build.table(table));
-        tables.chain([deletions_table(self.build)]).collect()
+        let needed = self.needed_tables().into_iter();
+        needed.map(|(table, _)| table).collect()
     }
 
     /// Drops the build's tables and checkpoints.
@@ -105,19 +126,20 @@ impl<V: CqlView> CqlStore<V> {
         Ok(())
     }
 
-    /// Creates the tables of a new build and the shared tables, if any is missing. Checks for them first, because a
-    /// role that may read and write may lack the right to create tables. One node at a time creates tables.
+    /// Creates the keyspace, the tables of a new build and the shared tables, if any is missing. Checks for them first,
+    /// because a role that may read and write may lack the right to create tables. One node at a time creates tables.
     ///
     /// # Errors
     /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
-    /// build with a new one.
+    /// build with a new one. [`CqlError::ColumnMissing`] for an altered table.
     async fn create_tables(
         &self,
         session: &Session,
         connection: &mut PgConnection,
     ) -> Result<(), StoreError> {
-        let build = self.build;
-        let is_complete = self.missing_tables(session).await?.is_empty()
+        let (build, needed) = (self.build, self.needed_tables());
+        let mut state = Schema::read(session).await?.state_of(&needed);
+        let is_complete = !matches!(state, TablesState::Lost(_))
             && migrations::missing(session).await?.is_empty();
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !is_complete {
@@ -126,24 +148,20 @@ impl<V: CqlView> CqlStore<V> {
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
         if !is_complete {
+            create_keyspace(session).await?;
             migrations::apply(session).await?;
-            let missing = self.missing_tables(session).await?;
-            if had_tables && !missing.is_empty() {
-                let number = registry::replace(build.view, build.number, connection).await?;
-                let (view, build) = (build.view, build.number);
-                tracing::warn!(
-                    view,
-                    build,
-                    ?missing,
-                    number,
-                    "tables are missing, projecting a new build from the start"
-                );
-                return Err(StoreError::Dropped { build: self.build });
+            // Another node may have created the tables meanwhile.
+            state = Schema::read(session).await?.state_of(&needed);
+            if let TablesState::Lost(lost) = &state {
+                if had_tables {
+                    return Err(self.replace(lost, connection).await);
+                }
+                self.create_lost(lost, session).await?;
+                state = TablesState::Complete;
             }
-            if !missing.is_empty() {
-                session.run_all(&build.fill(V::SCHEMA)).await?;
-                session.run_all(&create_deletions(build)).await?;
-            }
+        }
+        if let TablesState::ColumnMissing { table, column } = state {
+            return Err(CqlError::ColumnMissing { table, column }.into());
         }
         check_known(session, &self.tables()).await?;
         if !had_tables {
@@ -155,11 +173,90 @@ impl<V: CqlView> CqlStore<V> {
         Ok(())
     }
 
-    async fn missing_tables(&self, session: &Session) -> Result<Vec<String>, CqlError> {
-        let found = session.tables().await?;
-        let mut tables = self.tables();
-        tables.retain(|table| !found.contains(table));
-        Ok(tables)
+    /// Replaces a build that lost tables. Returns [`StoreError::Dropped`], or why it can't be replaced.
+    async fn replace(&self, lost: &[String], connection: &mut PgConnection) -> StoreError {
+        let Build { view, number } = self.build;
+        match registry::replace(view, number, connection).await {
+            Ok(successor) => {
+                tracing::warn!(
+                    view,
+                    build = number,
+                    ?lost,
+                    number = successor,
+                    "tables are missing, projecting a new build from the start"
+                );
+                StoreError::Dropped { build: self.build }
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Creates the lost tables of a build that has no rows yet. A table may exist with altered columns, from an earlier
+    /// build with this number.
+    async fn create_lost(&self, lost: &[String], session: &Session) -> Result<(), CqlError> {
+        for table in lost {
+            let statement = format!("DROP TABLE IF EXISTS {{keyspace}}.{table};");
+            session.run_all(&statement).await?;
+        }
+        session.run_all(&self.build.fill(V::SCHEMA)).await?;
+        session.run_all(&create_deletions(self.build)).await
+    }
+
+    /// Applies events to the rows, without a checkpoint.
+    async fn apply_rows(
+        &self,
+        session: &Session,
+        events: &[Recorded<'_, V::Event>],
+    ) -> Result<(), StoreError> {
+        match V::Tables::apply(self.build, session, events).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(session, error, true).await),
+        }
+    }
+
+    /// Finds out why the store refused a statement, if missing or altered tables may be the cause. If the tables are as
+    /// they should be, an invalid statement about rows has a value that the store refuses.
+    async fn explain(
+        &self,
+        session: &Session,
+        error: StoreError,
+        is_about_rows: bool,
+    ) -> StoreError {
+        let StoreError::Database { source, .. } = &error else {
+            return error;
+        };
+        let refused = source.downcast_ref::<CqlError>();
+        let Some(refused) = refused.filter(|refused| refused.may_be_about_schema()) else {
+            return error;
+        };
+        let is_invalid = refused.is_invalid_statement();
+        let failure = match self.tables_state(session).await {
+            Ok(TablesState::ColumnMissing { table, column }) => {
+                return CqlError::ColumnMissing { table, column }.into();
+            }
+            Ok(TablesState::Lost(_)) => Failure::TableMissing,
+            Ok(TablesState::Complete) if is_invalid && is_about_rows => Failure::Value,
+            Ok(TablesState::Complete) => Failure::Transient,
+            Err(unknown) => return unknown.into(),
+        };
+        error.with_failure(failure)
+    }
+
+    /// The state of the build's tables and of the table of checkpoints. A table that the store lists but does not know
+    /// yet counts as lost: opening the build waits for it.
+    async fn tables_state(&self, session: &Session) -> Result<TablesState, CqlError> {
+        let mut needed = self.needed_tables();
+        needed.push((CHECKPOINTS.to_owned(), CHECKPOINT_COLUMNS.to_vec()));
+        let state = Schema::read(session).await?.state_of(&needed);
+        if state != TablesState::Complete {
+            return Ok(state);
+        }
+        let tables: Vec<String> = needed.into_iter().map(|(table, _)| table).collect();
+        match check_known(session, &tables).await {
+            Ok(()) => Ok(TablesState::Complete),
+            Err(error) if error.is_invalid_statement() => Ok(TablesState::Lost(tables)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete_checkpoints(&self, session: &Session) -> Result<(), CqlError> {
@@ -296,12 +393,13 @@ impl<V: CqlView> Store for CqlStore<V> {
 
     async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
         let session = self.cql.session()?;
-        V::Tables::apply(self.build, &session, step.events).await?;
+        self.apply_rows(&session, step.events).await?;
         self.record_parked(step).await?;
         // Written last, because a checkpoint covers only rows that were acknowledged.
-        match self.move_checkpoint(&session, step).await? {
-            true => Ok(()),
-            false => Err(self.stale(step)),
+        match self.move_checkpoint(&session, step).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.stale(step)),
+            Err(error) => Err(self.explain(&session, error, false).await),
         }
     }
 
@@ -309,7 +407,7 @@ impl<V: CqlView> Store for CqlStore<V> {
     /// these writes.
     async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
         let session = self.cql.session()?;
-        V::Tables::apply(self.build, &session, events).await
+        self.apply_rows(&session, events).await
     }
 
     async fn release(
@@ -335,7 +433,7 @@ impl<V> CqlStore<V> {
     }
 }
 
-/// Fails with an error for which [`CqlError::is_schema_missing`] is true if statements about a table can't be prepared.
+/// Fails with an error for which [`CqlError::is_invalid_statement`] is true if statements about a table can't be prepared.
 /// Cassandra lists a table in `system_schema` before it can use it, so a table that another node or a timed-out request
 /// has just created may be listed but not usable yet.
 async fn check_known(session: &Session, tables: &[String]) -> Result<(), CqlError> {

@@ -1,9 +1,11 @@
 //! Marks the answers of a view that lack the events of parked aggregates.
 //!
-//! A projector adds an aggregate when it parks it, before queries that wait for the event's position continue. Every
-//! second, the supervisor reads the aggregates that other processes have parked. An answer about a parked aggregate has
-//! `Daybook-Stale: parked`. Every answer of a view with parked aggregates, such as a list or totals, has their number in
-//! `Daybook-Parked`.
+//! A projector adds an aggregate when it parks it, before queries that wait for the event's position continue. Before a
+//! stored position ends the wait of a query, the aggregates that are parked at this position are read. So an answer
+//! that includes a position also has the marks of it. Every second, the supervisor reads all aggregates: an answer to a
+//! query without a position may lack the mark of another process for this time. An answer about a parked aggregate has
+//! `Daybook-Stale: parked`. Every answer of a view with parked aggregates, such as a list or totals, has their number
+//! in `Daybook-Parked`.
 
 use super::table::ParkedAggregate;
 use crate::builds::{Build, Serving};
@@ -15,7 +17,10 @@ use axum::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use utoipa::openapi::{HeaderBuilder, ObjectBuilder, RefOr, schema::Type};
 use utoipa_axum::router::OpenApiRouter;
@@ -27,21 +32,36 @@ const PARKED: HeaderValue = HeaderValue::from_static("parked");
 /// Maximum number of parked aggregates of all builds that a process knows by name. Beyond this number, every answer about
 /// a single aggregate counts as one about a parked aggregate.
 pub const KNOWN_MAX: i64 = 10_000;
+/// Maximum number of aggregates that are remembered until they are read. If more are parked, the list is incomplete.
+const RECENT_MAX: usize = 10_000;
 
 /// The parked and discarded aggregates of each build, as this process knows them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Marks {
-    known: Arc<Mutex<Known>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether any aggregate is known or the list is incomplete, so that queries need no lock while none is parked.
+    has_any: AtomicBool,
+    known: Mutex<Known>,
 }
 
 /// The known aggregates.
 #[derive(Debug, Default)]
 struct Known {
-    builds: BTreeMap<(String, i32), Parked>,
+    /// By view, then by the number of the build.
+    builds: BTreeMap<String, BTreeMap<i32, Parked>>,
     /// Number of aggregates that were added so far.
     added: u64,
-    /// The aggregates that were added since the last reading began, each with its number.
-    recent: Vec<(u64, ParkedAggregate)>,
+    /// The aggregates that were added since the last reading began, at most [`RECENT_MAX`], each with the number of its
+    /// last addition.
+    recent: BTreeMap<ParkedAggregate, u64>,
+    /// The number of the last addition that was not remembered; 0 if there was none.
+    forgotten: u64,
+    /// Whether parked aggregates are missing, of any build.
+    is_incomplete: bool,
 }
 
 /// The beginning of a reading of the parked aggregates.
@@ -54,8 +74,6 @@ struct Parked {
     count: usize,
     /// Their keys, and their ids: a key without its aggregate type.
     names: BTreeSet<String>,
-    /// Whether names of parked aggregates are missing here.
-    is_incomplete: bool,
 }
 
 impl Parked {
@@ -70,19 +88,26 @@ impl Parked {
 
 impl Known {
     fn add(&mut self, aggregate: &ParkedAggregate) {
-        let build = (aggregate.view_name.clone(), aggregate.build);
-        self.builds.entry(build).or_default().add(&aggregate.key);
+        let builds = self.builds.entry(aggregate.view_name.clone());
+        let build = builds.or_default().entry(aggregate.build);
+        build.or_default().add(&aggregate.key);
     }
 }
 
 impl Marks {
-    /// Adds an aggregate that this process has parked.
+    /// Adds an aggregate that this process has parked, or that it has read.
     pub fn add(&self, aggregate: ParkedAggregate) {
         let mut known = self.lock();
-        known.add(&aggregate);
         known.added += 1;
         let number = known.added;
-        known.recent.push((number, aggregate));
+        if known.recent.len() < RECENT_MAX || known.recent.contains_key(&aggregate) {
+            known.add(&aggregate);
+            known.recent.insert(aggregate, number);
+        } else {
+            known.forgotten = number;
+            known.is_incomplete = true;
+        }
+        self.shared.has_any.store(true, Ordering::Release);
     }
 
     /// Call this before the parked aggregates are read, and pass the result to [`Marks::set`].
@@ -90,37 +115,49 @@ impl Marks {
         Reading(self.lock().added)
     }
 
-    /// Replaces the known aggregates by those that were read and those that were added since the reading began. More than
-    /// [`KNOWN_MAX`] aggregates are an incomplete list.
+    /// Replaces the known aggregates by those that were read and those that were added since the reading began. More
+    /// than [`KNOWN_MAX`] aggregates are an incomplete list.
     pub fn set(&self, aggregates: &[ParkedAggregate], Reading(begun): Reading) {
-        let is_incomplete = aggregates.len() > usize::try_from(KNOWN_MAX).unwrap_or(usize::MAX);
+        let are_too_many = aggregates.len() > usize::try_from(KNOWN_MAX).unwrap_or(usize::MAX);
         let mut known = self.lock();
-        known.recent.retain(|(number, _)| *number > begun);
+        known.recent.retain(|_, number| *number > begun);
+        known.is_incomplete = are_too_many || known.forgotten > begun;
         known.builds.clear();
-        let recent: Vec<_> = known.recent.iter().map(|(_, one)| one.clone()).collect();
+        let recent: Vec<_> = known.recent.keys().cloned().collect();
         for aggregate in aggregates.iter().chain(&recent) {
             known.add(aggregate);
         }
-        for parked in known.builds.values_mut() {
-            parked.is_incomplete = is_incomplete;
-        }
+        let has_any = known.is_incomplete || !known.builds.is_empty();
+        self.shared.has_any.store(has_any, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("no holder of this lock panics")
+        let known = self.shared.known.lock();
+        known.expect("no holder of this lock panics")
     }
 
-    /// The number of parked aggregates of a build, and whether one of these names is among them; `None` if no aggregate is
-    /// parked.
+    /// The number of parked aggregates of a build, and whether one of these names is among them; `None` if no aggregate
+    /// is parked. If the list is incomplete, the number is the least possible one, and every name counts as parked.
     fn find<'n>(
         &self,
         build: Build,
         mut names: impl Iterator<Item = &'n str>,
     ) -> Option<(usize, bool)> {
+        if !self.shared.has_any.load(Ordering::Acquire) {
+            return None;
+        }
         let known = self.lock();
-        let parked = known.builds.get(&(build.view.to_owned(), build.number))?;
-        let is_parked = names.any(|name| parked.is_incomplete || parked.names.contains(name));
-        Some((parked.count, is_parked))
+        let builds = known.builds.get(build.view);
+        let parked = builds.and_then(|builds| builds.get(&build.number));
+        match parked {
+            None if !known.is_incomplete => None,
+            None => Some((1, names.next().is_some())),
+            Some(parked) => {
+                let is_parked =
+                    names.any(|name| known.is_incomplete || parked.names.contains(name));
+                Some((parked.count, is_parked))
+            }
+        }
     }
 }
 
@@ -227,6 +264,56 @@ mod tests {
         assert_eq!(find("order_a"), Some((1, true)));
         marks.set(&[], marks.begin());
         assert_eq!(find("order_a"), None);
+    }
+
+    #[test]
+    fn more_additions_than_are_remembered_make_every_aggregate_count_as_parked_until_a_reading() {
+        let marks = Marks::default();
+        let find = |name: &str| marks.find(BUILD, [name].into_iter());
+        for number in 0..=RECENT_MAX {
+            marks.add(aggregate(1, &format!("order_{number}")));
+        }
+        assert_eq!(marks.lock().recent.len(), RECENT_MAX);
+        assert_eq!(find("other"), Some((1, true)));
+        marks.set(&[], marks.begin());
+        assert_eq!(find("other"), None);
+        assert!(marks.lock().recent.is_empty());
+    }
+
+    #[test]
+    fn an_addition_that_is_not_remembered_makes_the_list_incomplete_after_a_reading_of_before() {
+        let marks = Marks::default();
+        let find = |name: &str| marks.find(BUILD, [name].into_iter());
+        let reading = marks.begin();
+        for number in 0..=RECENT_MAX {
+            marks.add(aggregate(1, &format!("order_{number}")));
+        }
+        marks.set(&[], reading);
+        assert_eq!(find("other"), Some((1, true)));
+        marks.set(&[], marks.begin());
+        assert_eq!(find("other"), None);
+    }
+
+    #[test]
+    fn an_aggregate_that_is_added_several_times_counts_and_is_remembered_once() {
+        let marks = Marks::default();
+        for _ in 0..3 {
+            marks.add(aggregate(2, "order_a"));
+        }
+        let found = marks.find(BUILD, ["order_a"].into_iter());
+        assert_eq!((found, marks.lock().recent.len()), (Some((1, true)), 1));
+    }
+
+    #[test]
+    fn a_build_without_known_aggregates_counts_as_one_with_if_not_all_are_known() {
+        let marks = Marks::default();
+        let count = usize::try_from(KNOWN_MAX).unwrap() + 1;
+        let of_another_build: Vec<_> = (0..count)
+            .map(|number| aggregate(1, &format!("order_{number}")))
+            .collect();
+        marks.set(&of_another_build, marks.begin());
+        let found = marks.find(BUILD, ["other"].into_iter());
+        assert_eq!(found, Some((1, true)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct ParkedCount {
 }
 
 /// A parked or discarded aggregate of a build.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, FromRow)]
 pub struct ParkedAggregate {
     /// The view.
     pub view_name: String,
@@ -317,6 +317,22 @@ pub(crate) async fn aggregates(
         .bind(limit)
         .fetch_all(pool)
         .await
+}
+
+/// The parked and discarded aggregates of one build, at most `limit`.
+pub(crate) async fn aggregates_of(
+    build: Build,
+    limit: i64,
+    pool: &PgPool,
+) -> Result<Vec<ParkedAggregate>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT view_name, build, key FROM view_parked_keys WHERE view_name = $1 AND build = $2 LIMIT $3",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
 }
 
 /// The parked aggregates of a view, or of all views.

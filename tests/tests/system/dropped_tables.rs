@@ -1,12 +1,19 @@
-//! Tables of views that are dropped while a node serves: the views are projected again from the start.
+//! Tables, columns and keyspaces of views that are dropped while a node serves: the views are projected again from the
+//! start.
 
-use anyhow::Result;
+use crate::view_builds::views;
+use anyhow::{Result, ensure};
 use std::time::Duration;
 use system_tests::{
-    Deployment, Poll, Totals,
+    Deployment, Node, Poll, Totals,
     sale::{SALES, node_with_sales, sell},
     totals_by_source, until,
 };
+
+/// A view in the CQL store.
+const CQL_VIEW: &str = "orders_by_customer_v2";
+/// Longest time until readiness names a missing column.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest time until a view has every sale.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,6 +41,59 @@ pub async fn views_whose_tables_are_dropped_are_projected_again(
     .await?;
     has_all_sales("CQL", async || totals_by_source::of_cql(deployment).await).await?;
     node.ready().await
+}
+
+/// A column that is added again has lost its values, and the store hides later writes to it. So the view needs another
+/// table.
+pub async fn a_view_whose_column_is_dropped_names_it_and_is_projected_again_once_it_is_back(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    let session = deployment.cql_session().await?;
+    let table = format!("{}.{CQL_VIEW}_b1", deployment.keyspace());
+    session
+        .query_unpaged(format!("ALTER TABLE {table} DROP country"), ())
+        .await?;
+    sell(&node, "after").await?;
+    is_named(&node, "country").await?;
+    session
+        .query_unpaged(format!("ALTER TABLE {table} ADD country text"), ())
+        .await?;
+    has_all_sales("CQL", async || totals_by_source::of_cql(deployment).await).await?;
+    node.ready().await?;
+    let parked = views(deployment, &["parked"]).await?;
+    let nothing = "no aggregate is parked";
+    ensure!(parked.contains(nothing), "no {nothing:?} in: {parked}");
+    Ok(())
+}
+
+pub async fn views_whose_keyspace_is_dropped_are_projected_again(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    sell(&node, "before").await?;
+    node.caught_up().await?;
+    let session = deployment.cql_session().await?;
+    session
+        .query_unpaged(format!("DROP KEYSPACE {}", deployment.keyspace()), ())
+        .await?;
+    sell(&node, "after").await?;
+    has_all_sales("CQL", async || totals_by_source::of_cql(deployment).await).await?;
+    node.ready().await
+}
+
+/// Waits until the component of [`CQL_VIEW`] in the readiness contains the reason.
+async fn is_named(node: &Node, reason: &str) -> Result<()> {
+    let component = format!("view.{CQL_VIEW}");
+    until("the reason in readiness", REPORT_TIMEOUT, async || {
+        let ready = node.client().get("/health/ready").await?;
+        let found = ready.json()?["components"][&component].clone();
+        let is_named = found.as_str().is_some_and(|text| text.contains(reason));
+        Ok(Poll::of(is_named, || found.to_string()))
+    })
+    .await
 }
 
 /// Waits until a view has the sales of both batches.

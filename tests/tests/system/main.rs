@@ -169,6 +169,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         diff_shows_the_rows_that_differ_with_their_events,
         a_dropped_build_is_no_longer_described,
         reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
+        a_reset_view_refuses_its_queries_until_it_has_caught_up,
     ]));
     tests.extend(own!(runner, view_faults: [
         an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
@@ -181,6 +182,8 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         reconcile_says_that_an_order_is_parked,
         a_retry_applies_a_parked_order_once_the_view_accepts_it,
         a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
+        an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors,
+        a_retry_applies_the_waiting_commits_of_a_product_in_their_order,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,
     ]));
     tests.extend(own!(runner, projectors: [
@@ -193,6 +196,8 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
+        a_view_whose_column_is_dropped_names_it_and_is_projected_again_once_it_is_back,
+        views_whose_keyspace_is_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, shared_reading: [
         views_and_jobs_share_one_reader_of_a_journal,

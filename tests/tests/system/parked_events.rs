@@ -8,6 +8,7 @@ use crate::{
     view_builds::views,
 };
 use anyhow::{Result, ensure};
+use reqwest::Method;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use system_tests::{
     Deployment, Node, Poll,
     environment::online_retail,
     expect_eq,
+    free_address::free_address,
+    http::send,
     sale::{SALES, import_sale, node_with_sales, sale, sell},
     totals_by_source, until,
 };
@@ -23,6 +26,8 @@ use system_tests::{
 const VIEW: &str = "orders_v2";
 /// Longest time until a view shows an order again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The prices of a product, one after the other.
+const PRICES: [i64; 3] = [300, 100, 200];
 /// The output of `daybook views parked` if it lists nothing.
 const NOTHING_PARKED: &str = "no aggregate is parked";
 
@@ -119,6 +124,71 @@ pub async fn a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_i
         "no {NOTHING_PARKED:?} in: {listed}"
     );
     Ok(())
+}
+
+/// The node learns of the parked order by the position, and not by its reading of all parked aggregates every second.
+pub async fn an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut projector = deployment.projector_at(free_address()?).await?;
+    projector.ready().await?;
+    node.ready().await?;
+    alter_orders(
+        deployment,
+        "ADD CONSTRAINT poison CHECK (invoice <> 'poison')",
+    )
+    .await?;
+    let command = import_sale("poison", &sale("poison"));
+    let answers = node.client().post_lines(format!("{command}\n")).await?;
+    let answer = answers.first().cloned().unwrap_or_else(|| json!({}));
+    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    let (path, position) = (format!("/api/v1/orders/{}", text("id")), text("position"));
+    until("an answer at the position", APPLY_TIMEOUT, async || {
+        let request = node.client().request(Method::GET, &path);
+        let answer = send(request.header("daybook-position", &position)).await?;
+        if !answer.header("daybook-lag").is_empty() {
+            return Ok(Poll::Pending(format!("{:?}", answer.headers)));
+        }
+        expect_eq("Daybook-Stale", &answer.header("daybook-stale"), &"parked")?;
+        Ok(Poll::Ready(()))
+    })
+    .await
+}
+
+pub async fn a_retry_applies_the_waiting_commits_of_a_product_in_their_order(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    node.caught_up().await?;
+    let pool = deployment.postgres().await?;
+    sqlx::raw_sql("ALTER TABLE catalog_v1_b1 ADD CONSTRAINT poison CHECK (sku <> 'QUEUED')")
+        .execute(&pool)
+        .await?;
+    let product = json!({"sku": "QUEUED", "description": "a product"});
+    let created = node.client().post("/api/v1/products", &product, None);
+    created.await?.expect(201)?;
+    for amount in PRICES {
+        let price = json!({"price": {"amount": amount, "currency": "GBP"}});
+        let request = node
+            .client()
+            .request(Method::PUT, "/api/v1/products/QUEUED/price");
+        send(request.json(&price)).await?.expect(201)?;
+    }
+    node.caught_up().await?;
+    let shown = views(deployment, &["show", "catalog_v1", "product_QUEUED"]).await?;
+    let waiting = format!("{0} commits with {0} events", PRICES.len() + 1);
+    ensure!(shown.contains(&waiting), "no {waiting:?} in: {shown}");
+
+    sqlx::raw_sql("ALTER TABLE catalog_v1_b1 DROP CONSTRAINT poison")
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    views(deployment, &["retry", "catalog_v1", "product_QUEUED"]).await?;
+    let found = node.client().get_json("/api/v1/products/QUEUED").await?;
+    let expected = (json!(PRICES[PRICES.len() - 1]), json!(PRICES.len() + 1));
+    let last = (found["price"]["amount"].clone(), found["version"].clone());
+    expect_eq("the last price and the version", &last, &expected)
 }
 
 pub async fn a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry(

@@ -1,17 +1,26 @@
 //! `daybook views`: a view gets another build beside the serving one, and keeps answering queries.
 
 use anyhow::{Context, Result, ensure};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use serde_json::Value;
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Duration,
+};
 use system_tests::{
-    Client, Deployment, Node, expect_eq,
+    Client, Deployment, Node, Poll, expect_eq,
+    free_address::free_address,
     sale::{SALES, node_with_sales, sell},
-    totals_by_source,
+    totals_by_source, until,
 };
 
 /// The views: one in each database.
 const VIEWS: [&str; 2] = ["orders_v2", "orders_by_customer_v2"];
 /// The state of the build that answered before the last switch.
 const PREVIOUS: &str = "PREVIOUS";
+/// A query whose page has every order of one batch.
+const ORDERS: &str = "/api/v1/orders?limit=100";
+/// Longest time until a node notices that a view is projected again, or has caught up.
+const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub async fn a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_undo(
     deployment: &Deployment,
@@ -122,6 +131,54 @@ pub async fn reset_replaces_a_build_by_one_from_the_beginning_of_the_log(
     let expected = [(1, "SERVING"), (2, "DROPPED"), (3, "BUILDING")];
     let expected = expected.map(|(build, state)| (build, state.to_owned()));
     expect_eq("builds", &builds, &Vec::from(expected))
+}
+
+pub async fn a_reset_view_refuses_its_queries_until_it_has_caught_up(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve_without_projectors().await?;
+    let mut projector = deployment.projector_at(free_address()?).await?;
+    projector.ready().await?;
+    node.ready().await?;
+    sell(&node, "first").await?;
+    node.caught_up().await?;
+    projector.kill().await?;
+    views(deployment, &["reset", "orders_v2"]).await?;
+    let ready = until_refused(&node).await?;
+    let reason = ready["components"]["rebuild.orders_v2"].as_str();
+    ensure!(
+        ready["ready"] == false && reason.is_some_and(|reason| reason.contains("0 of ")),
+        "the node is ready, or does not name the view: {ready}"
+    );
+
+    let mut projector = deployment.projector_at(free_address()?).await?;
+    until("every order again", REBUILD_TIMEOUT, async || {
+        let answer = node.client().get(ORDERS).await?;
+        if answer.status != 200 {
+            return Ok(Poll::Pending(answer.text));
+        }
+        let found = answer.json()?["orders"].as_array().map_or(0, Vec::len);
+        ensure!(found == SALES, "{found} orders instead of {SALES}");
+        Ok(Poll::Ready(()))
+    })
+    .await?;
+    projector.ready().await?;
+    node.ready().await
+}
+
+/// Waits until a node refuses a query because its view is projected again; returns its readiness. No answer may have
+/// only a part of the orders.
+async fn until_refused(node: &Node) -> Result<Value> {
+    until("a refused query", REBUILD_TIMEOUT, async || {
+        let answer = node.client().get(ORDERS).await?;
+        let body = answer.json()?;
+        let found = body["orders"].as_array().map_or(SALES, Vec::len);
+        ensure!(found == SALES, "{found} orders instead of {SALES}");
+        let is_refused = answer.status == 503 && body["code"] == "VIEW_REBUILDING";
+        Ok(Poll::of(is_refused, || answer.text))
+    })
+    .await?;
+    node.client().get("/health/ready").await?.json()
 }
 
 /// Runs `daybook views`, which must end with exit code 0; returns its standard output.

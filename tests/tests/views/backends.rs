@@ -213,6 +213,13 @@ impl StoreBackend for PostgresBackend {
     }
 }
 
+impl CqlBackend {
+    /// Changes the schema, as an operator would. `{keyspace}` stands for the test's keyspace.
+    pub async fn change(&self, statement: &str) {
+        change_schema(statement.replace("{keyspace}", &self.name), &self.cql).await;
+    }
+}
+
 impl Backend for CqlBackend {
     async fn set_up() -> Self {
         let name = fresh_name();

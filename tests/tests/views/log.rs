@@ -22,6 +22,11 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A commit of one event that gives its aggregate this version.
 pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
+    commit_of(offset, key, version, vec![event])
+}
+
+/// A commit whose first event gives its aggregate this version.
+pub fn commit_of<E>(offset: i64, key: &str, version: i64, events: Vec<E>) -> Valid<E> {
     let decision = Decision {
         aggregate_type: "order".into(),
         version: version - 1,
@@ -33,7 +38,7 @@ pub fn commit<E>(offset: i64, key: &str, version: i64, event: E) -> Valid<E> {
         causation_id: None,
         traceparent: None,
         outcome: None,
-        events: vec![event],
+        events,
     };
     let commit = Commit {
         prev: [0; 32],
@@ -96,12 +101,18 @@ pub async fn create_builds(databases: &Databases) {
     registry::create_first_builds(&databases.postgres, &names)
         .await
         .unwrap();
+    // No process checks in these tests that the builds have caught up, and queries of others are refused.
+    sqlx::query("UPDATE view_builds SET caught_up = true")
+        .execute(&databases.postgres)
+        .await
+        .unwrap();
     let entry = |name: &&str| Entry {
         view: (*name).to_owned(),
         build: 1,
         state: State::Serving,
         created_at: Timestamp(0),
         changed_at: Timestamp(0),
+        has_caught_up: true,
     };
     let entries: Vec<Entry> = names.iter().map(entry).collect();
     databases.serving.set(&entries);

@@ -7,8 +7,11 @@
 )]
 
 mod backends;
+mod builds;
 mod catalog;
+mod cql_faults;
 mod log;
+mod parking;
 mod plans;
 mod products;
 mod queries;

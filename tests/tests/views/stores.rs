@@ -43,6 +43,8 @@ macro_rules! on_every_store {
     };
 }
 
+pub(crate) use on_every_store;
+
 on_every_store!(
     a_new_view_starts_at_the_beginning_of_every_partition,
     several_nodes_can_open_a_view_at_once,
@@ -61,7 +63,7 @@ on_every_store!(
     a_view_that_lost_a_table_starts_over_in_a_new_build,
 );
 
-fn created(offset: i64, sku: &str) -> Valid<Event> {
+pub fn created(offset: i64, sku: &str) -> Valid<Event> {
     let product = ProductCreated {
         sku: Sku::parse(sku).unwrap(),
         description: format!("{sku} of {offset}"),
@@ -74,7 +76,12 @@ fn created(offset: i64, sku: &str) -> Valid<Event> {
     )
 }
 
-fn priced(offset: i64, sku: &str, version: i64, amount: i64) -> Valid<Event> {
+pub fn priced(offset: i64, sku: &str, version: i64, amount: i64) -> Valid<Event> {
+    commit(offset, sku, version, price_changed(amount))
+}
+
+/// The event that gives a product this price.
+pub fn price_changed(amount: i64) -> Event {
     let price = ProductPriceChanged {
         old: None,
         new: Money {
@@ -82,16 +89,11 @@ fn priced(offset: i64, sku: &str, version: i64, amount: i64) -> Valid<Event> {
             currency: Currency::GBP,
         },
     };
-    commit(
-        offset,
-        sku,
-        version,
-        Event::Product(ProductEvent::ProductPriceChanged(price)),
-    )
+    Event::Product(ProductEvent::ProductPriceChanged(price))
 }
 
 /// The product that `created` creates at offset 0, after this many price changes.
-fn product(sku: &str, changes: i64) -> ProductRow {
+pub fn product(sku: &str, changes: i64) -> ProductRow {
     ProductRow {
         sku: sku.into(),
         description: format!("{sku} of 0"),
@@ -100,14 +102,15 @@ fn product(sku: &str, changes: i64) -> ProductRow {
     }
 }
 
-async fn rows(backend: &impl StoreBackend) -> Vec<ProductRow> {
+/// The rows of the first build.
+pub async fn rows(backend: &impl StoreBackend) -> Vec<ProductRow> {
     let products = backend.products().await.into_iter();
     products.map(|(row, _)| row).collect()
 }
 
 /// A store may refuse a batch that it has applied before, or apply it again without an effect.
 #[track_caller]
-fn assert_without_effect(applied: &Result<(), StoreError>) {
+pub fn assert_without_effect(applied: &Result<(), StoreError>) {
     assert!(
         matches!(applied, Ok(()) | Err(StoreError::StaleCheckpoint { .. })),
         "{applied:?} instead of Ok(()) | Err(StoreError::StaleCheckpoint)"

@@ -1,0 +1,126 @@
+//! Faults of the tables in the CQL store, and values that it refuses: the store calls a statement invalid in each case.
+
+use crate::{
+    backends::{CqlBackend, StoreBackend, run},
+    log::{apply_batch, batch, commit, open, partitions, start},
+    products::ProductsView,
+    stores::{created, priced, product, rows},
+};
+use journal::Batch;
+use projections::{Failure, Store, StoreError, cql::CqlStore};
+use schemas::{
+    Sku,
+    catalog::{Event, ProductCreated, ProductEvent},
+};
+
+/// A build with one row, and the next batch, which changes the row.
+async fn with_row(backend: &CqlBackend) -> (CqlStore<ProductsView>, Batch<Event>) {
+    let store = backend.store();
+    open(&store).await;
+    apply_batch(&store, &batch(0, 1, vec![created(0, "A")]))
+        .await
+        .unwrap();
+    (store, batch(1, 2, vec![priced(1, "A", 2, 255)]))
+}
+
+/// The kind and the text of the failure to apply a batch.
+async fn failure(store: &CqlStore<ProductsView>, batch: &Batch<Event>) -> (Failure, String) {
+    let applied = apply_batch(store, batch).await;
+    let error = applied.expect_err("the batch was applied");
+    let failure = error.failure().unwrap_or_else(|| panic!("{error}"));
+    (failure, error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_the_store_refuses_is_the_events_fault() {
+    run(async |backend: &CqlBackend| {
+        let (store, _) = with_row(backend).await;
+        // The key of the row's partition may not be empty.
+        let event = ProductCreated {
+            sku: Sku::parse("B").unwrap(),
+            description: String::new(),
+        };
+        let event = Event::Product(ProductEvent::ProductCreated(event));
+        let refused = batch(1, 2, vec![commit(1, "", 1, event)]);
+        let before = rows(backend).await;
+        let (kind, error) = failure(&store, &refused).await;
+        assert_eq!(kind, Failure::Value, "{error}");
+        assert_eq!(rows(backend).await, before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_column_is_named_by_every_attempt() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        backend
+            .change("ALTER TABLE {keyspace}.products_v1_b1 DROP description")
+            .await;
+        let (kind, error) = failure(&store, &next).await;
+        assert_eq!(kind, Failure::Transient, "{error}");
+        assert!(error.contains("description"), "{error}");
+        let opened = backend.store().open(&partitions::<Event>()).await;
+        let error = opened.expect_err("the build was opened").to_string();
+        assert!(error.contains("description"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_whose_column_was_added_again_is_replaced() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        for change in ["DROP description", "ADD description text"] {
+            let statement = format!("ALTER TABLE {{keyspace}}.products_v1_b1 {change}");
+            backend.change(&statement).await;
+        }
+        let opened = store.open(&partitions::<Event>()).await;
+        assert!(
+            matches!(opened, Err(StoreError::Dropped { .. })),
+            "{opened:?}"
+        );
+        let successor = backend.store_of(2);
+        open(&successor).await;
+        apply_batch(&successor, &batch(0, 1, vec![created(0, "A")]))
+            .await
+            .unwrap();
+        apply_batch(&successor, &next).await.unwrap();
+        let found = backend.products_of(2).await;
+        let found: Vec<_> = found.into_iter().map(|(row, _)| row).collect();
+        assert_eq!(found, [product("A", 1)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_of_checkpoints_is_created_again() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        backend
+            .change("DROP TABLE {keyspace}.view_build_checkpoints")
+            .await;
+        let (kind, error) = failure(&store, &next).await;
+        assert_eq!(kind, Failure::TableMissing, "{error}");
+        // The rows are complete, and a replay changes nothing.
+        assert_eq!(open(&store).await, start::<Event>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_keyspace_is_created_again_and_its_builds_are_replaced() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        backend.change("DROP KEYSPACE {keyspace}").await;
+        let (kind, error) = failure(&store, &next).await;
+        assert_eq!(kind, Failure::TableMissing, "{error}");
+        let opened = store.open(&partitions::<Event>()).await;
+        assert!(
+            matches!(opened, Err(StoreError::Dropped { .. })),
+            "{opened:?}"
+        );
+        assert_eq!(open(&backend.store_of(2)).await, start::<Event>());
+    })
+    .await;
+}
