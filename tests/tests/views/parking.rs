@@ -89,7 +89,8 @@ async fn release<S: Store<Event = Event>>(
 
 /// The offsets of the waiting commits, with the version before each and the number of its events.
 async fn waiting(backend: &impl StoreBackend) -> Vec<(i64, i64, i32)> {
-    let waiting = table::waiting(ProductsView::NAME, 1, &key(), 100, backend.list());
+    let key = key();
+    let waiting = table::waiting(ProductsView::NAME, 1, &key, 100, backend.list());
     let waiting = waiting.await.unwrap().into_iter();
     waiting
         .map(|one| (one.offset, one.version, one.events))
@@ -148,7 +149,8 @@ async fn a_parked_commit_is_recorded_with_the_checkpoint<B: StoreBackend>(backen
 async fn waiting_commits_are_in_the_order_of_their_offsets<B: StoreBackend>(backend: &B) {
     with_parked_commits(backend).await;
     assert_eq!(waiting(backend).await, [(1, 1, 2), (3, 3, 2), (4, 5, 1)]);
-    let first = table::waiting(ProductsView::NAME, 1, &key(), 1, backend.list());
+    let key = key();
+    let first = table::waiting(ProductsView::NAME, 1, &key, 1, backend.list());
     let first: Vec<i64> = first.await.unwrap().iter().map(|one| one.offset).collect();
     assert_eq!(first, [1]);
 }
