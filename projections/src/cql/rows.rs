@@ -202,7 +202,8 @@ where
     let mut by_token = BTreeMap::<_, Vec<_>>::new();
     for row in rows {
         let token = statements.of(row).calculate_token(row);
-        let token = token.map_err(CqlError::shape)?.map(|token| token.value());
+        let token = token.map_err(|error| CqlError::from(error.into_execution_error()))?;
+        let token = token.map(|token| token.value());
         by_token.entry(token).or_default().push(row);
     }
     let chunks = by_token

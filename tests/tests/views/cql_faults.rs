@@ -13,6 +13,9 @@ use schemas::{
     catalog::{Event, ProductCreated, ProductEvent},
 };
 
+/// Longest key of a partition in the CQL store, in bytes.
+const KEY_BYTES_MAX: usize = u16::MAX as usize;
+
 /// A build with one row, and the next batch, which changes the row.
 async fn with_row(backend: &CqlBackend) -> (CqlStore<ProductsView>, Batch<Event>) {
     let store = backend.store();
@@ -31,23 +34,32 @@ async fn failure(store: &CqlStore<ProductsView>, batch: &Batch<Event>) -> (Failu
     (failure, error.to_string())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_the_store_refuses_is_the_events_fault() {
+/// Applies a product of this key, which the key of its row's partition can't have.
+async fn check_refused(key: &str) {
     run(async |backend: &CqlBackend| {
         let (store, _) = with_row(backend).await;
-        // The key of the row's partition may not be empty.
         let event = ProductCreated {
             sku: Sku::parse("B").unwrap(),
             description: String::new(),
         };
         let event = Event::Product(ProductEvent::ProductCreated(event));
-        let refused = batch(1, 2, vec![commit(1, "", 1, event)]);
+        let refused = batch(1, 2, vec![commit(1, key, 1, event)]);
         let before = rows(backend).await;
         let (kind, error) = failure(&store, &refused).await;
         assert_eq!(kind, Failure::Value, "{error}");
         assert_eq!(rows(backend).await, before);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_key_is_the_events_fault() {
+    check_refused("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_more_than_64_kib_is_the_events_fault() {
+    check_refused(&"x".repeat(KEY_BYTES_MAX + 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
