@@ -6,10 +6,10 @@
 mod names;
 mod scope;
 
-use crate::source_tree::File;
 use anyhow::{Context, Result};
 use scope::Scope;
 use std::collections::{BTreeMap, BTreeSet};
+use system_tests::source_tree::File;
 
 /// A module's path from the crate's root; the root's is empty.
 type ModulePath = Vec<String>;
