@@ -18,6 +18,8 @@ import urllib.request
 READY_SECONDS_MAX = 300
 SETTLE_SECONDS = 20
 IDLE_SECONDS = 30
+# The name of the threads of the runtime, which run every owner, view and request.
+RUNTIME_THREAD = "tokio-rt-worker"
 
 
 class Node:
@@ -66,6 +68,20 @@ class Node:
     def threads(self):
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
+    def wakeups(self):
+        """The number of times that each thread of the runtime has waited, by thread."""
+        found = {}
+        for thread in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                if (thread / "comm").read_text().strip() != RUNTIME_THREAD:
+                    continue
+                status = (thread / "status").read_text().splitlines()
+            except OSError:
+                continue  # The thread has ended.
+            (line,) = [line for line in status if line.startswith("voluntary_ctxt_switches")]
+            found[thread.name] = int(line.split()[1])
+        return found
+
     def times_of(self, message):
         """The times of all log lines with this message, in seconds since 1970."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -103,15 +119,17 @@ def main():
     node = Node(binary, "serve", folder, environment)
     ready = node.await_ready()
     time.sleep(SETTLE_SECONDS)
-    used, started = node.processor_seconds(), time.monotonic()
+    used, woken, started = node.processor_seconds(), node.wakeups(), time.monotonic()
     time.sleep(IDLE_SECONDS)
     used, passed = node.processor_seconds() - used, time.monotonic() - started
+    woken = sum(count - woken.get(thread, 0) for thread, count in node.wakeups().items())
     owned = len(node.times_of("owner serves"))
     suffix = f"{owned // partitions}x{partitions}"
     figures = {
         f"idle.rss_mb_{suffix}": round(node.resident_mb(), 1),
         f"idle.threads_{suffix}": node.threads(),
         f"idle.cpu_pct_{suffix}": round(100 * used / passed, 2),
+        f"idle.wakeups_per_second_{suffix}": round(woken / passed, 1),
         f"idle.ready_s_{suffix}": round(ready, 2),
     }
     node.kill()

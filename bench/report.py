@@ -1,5 +1,6 @@
-"""Appends the figures of a benchmark to bench/RESULTS.md, and prints them: report.py FIGURES NAME COMMAND.
+"""Appends the figures of a benchmark to bench/RESULTS.md, and prints them: report.py FIGURES NAME COMMAND [RUNS].
 
+RUNS says how often the benchmark ran; without it, it ran once.
 FIGURES is a file of JSON objects, one per line: either {"bench": name, "value": value, "unit": unit}, or a member per figure,
 whose unit is the last part of its name that is a unit.
 """
@@ -33,7 +34,7 @@ def read_figures(path):
 
 
 def main():
-    path, name, command = sys.argv[1:]
+    path, name, command, runs = (*sys.argv[1:], "one run")[:4]
     figures = "\n".join(json.dumps(figure) for figure in read_figures(pathlib.Path(path)))
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parent, check=True, stdout=subprocess.PIPE, text=True
@@ -42,7 +43,7 @@ def main():
     with RESULTS.open("a") as results:
         results.write(
             f"\n## {name}, {datetime.date.today()}, commit {commit}\n\n`{command}`, {os.cpu_count()} cores, {memory} GiB, "
-            f"servers and clients on the same machine; one run.\n\n```\n{figures}\n```\n"
+            f"servers and clients on the same machine; {runs}.\n\n```\n{figures}\n```\n"
         )
     print(figures)
 

@@ -8,7 +8,7 @@
 passed=0
 failed=0
 servers_started=no
-# The test programs of tests/tests that need servers, besides `system` and `power_cut`.
+# The test programs of tests/tests that need servers, besides `system`, `power_cut` and `many_contexts`.
 server_tests=(appender journal_log topics views)
 slowest_shown=8
 
@@ -30,6 +30,7 @@ run_tests() {
   start_servers
 
   check format format_check
+  check "the soak run's verdict" "$python" -B -m unittest discover -s "$root/tests/python/soak"
   check lints cargo clippy --workspace --all-targets --locked -- -D warnings
   # Build all packages and targets, as for the tests below. Another selection would unify features differently and compile
   # the dependencies again.
@@ -65,12 +66,12 @@ dependency_check() {
 all_tests() {
   local unit_targets=() server_targets=() programs name
   programs=$(test_programs)
-  for name in "${server_tests[@]}" system power_cut; do
+  for name in "${server_tests[@]}" system power_cut many_contexts; do
     grep -qx "$name" <<< "$programs" || fail "there is no test program $name: correct server_tests in deploy/local/test.sh"
   done
   for name in "${server_tests[@]}"; do server_targets+=(--test "$name"); done
   for name in $programs; do
-    case " ${server_tests[*]} system power_cut " in
+    case " ${server_tests[*]} system power_cut many_contexts " in
       *" $name "*) ;;
       *) unit_targets+=(--test "$name") ;;
     esac
@@ -91,6 +92,8 @@ all_tests() {
   if [ -n "${DEV_TEST_FULL:-}" ]; then
     # Alone, because three nodes with hundreds of partitions need all processors.
     foreground_tests many_partitions --workspace --test system -- many_partitions
+    # Only here, because it builds a second tree.
+    foreground_tests many_contexts --workspace --test many_contexts
     # Alone, because it kills the databases.
     foreground_tests killed_databases --workspace --test system -- killed_databases
   fi

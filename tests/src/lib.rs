@@ -7,6 +7,7 @@
 
 pub mod audit_log;
 pub mod binary;
+pub mod connections;
 pub mod create_topics;
 pub mod deployment;
 pub mod environment;
@@ -14,6 +15,7 @@ pub mod expect;
 pub mod expectation;
 pub mod fault_proxy;
 pub mod free_address;
+pub mod generated_tree;
 pub mod hanging_disk;
 pub mod http;
 pub mod node;
@@ -22,6 +24,7 @@ pub mod python;
 pub mod sale;
 pub mod servers;
 pub mod signal;
+pub mod source_tree;
 pub mod sse;
 pub mod totals_by_source;
 pub mod transaction;

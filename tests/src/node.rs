@@ -1,6 +1,7 @@
 //! The binary under test: a node that serves, as a process of its own, and the other subcommands.
 
 use crate::{
+    connections,
     http::Client,
     poll::{Poll, until},
     signal::signal,
@@ -115,6 +116,11 @@ impl Node {
             }
         }
         Ok(names)
+    }
+
+    /// The number of its established TCP connections to a port.
+    pub fn connections_to(&self, port: u16) -> Result<usize> {
+        connections::established(self.pid()?, port)
     }
 
     /// Returns once every component is ready.

@@ -2,12 +2,11 @@
 //! Needs no server.
 
 mod module_graph;
-mod source_tree;
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use module_graph::ModuleGraph;
-use source_tree::{File, files, root};
+use system_tests::source_tree::{File, files, root};
 
 /// The crates of the workspace that each crate and its tests may depend on. `audit` is deliberately independent
 /// of `journal`, and only `commands` knows the rules.

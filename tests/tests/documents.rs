@@ -5,15 +5,14 @@
 //! in the sources. The same holds for blocks marked `sh`. Each test lists all its findings.
 
 mod docs_lint;
-mod source_tree;
 
 use anyhow::{Context, Result, ensure};
 use docs_lint::{
     Command, Document, Program, Sources, banned_phrases, commands, inverted_sentences, program,
     setting_names, words,
 };
-use source_tree::{File, files, root};
 use std::collections::HashSet;
+use system_tests::source_tree::{File, files, root};
 
 /// The names of the binary in documents.
 const BINARY: [&str; 3] = ["daybook", "target/debug/daybook", "target/release/daybook"];

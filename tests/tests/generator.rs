@@ -1,12 +1,9 @@
 //! `daybook new`, in a copy of the source tree: each call creates and changes the expected files, and the result
 //! builds and passes its tests. Needs no server.
 
-mod generated_tree;
-mod source_tree;
-
 use anyhow::{Result, ensure};
-use generated_tree::{Build, Copy};
 use std::collections::BTreeMap;
+use system_tests::generated_tree::{Build, Copy};
 
 /// A call of `daybook new`, and the files that it may touch.
 struct Step {
@@ -182,7 +179,7 @@ async fn the_result_builds_and_passes_its_tests() -> Result<()> {
         run(&copy, step).await?;
     }
     copy.deny_warnings()?;
-    let build = Build::of(&copy)?;
+    let build = Build::of(&copy, "generator")?;
     let before = build.files()?;
     build.test(true, &["--test", "golden"]).await?;
     build.test(true, &["--test", "folds"]).await?;

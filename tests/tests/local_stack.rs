@@ -1,10 +1,8 @@
 //! The settings and secrets of `./dev up`, in a copy of its scripts. Needs no server.
 
-mod source_tree;
-
 use anyhow::{Context, Result, ensure};
-use source_tree::files;
 use std::{fs, path::Path, process::Command};
+use system_tests::source_tree::files;
 use tempfile::TempDir;
 
 /// The steps of `./dev up` before it starts the service.

@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 64)]
     clients: usize,
     /// Number of connections that the clients share; the default is the service's number.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 10)]
     connections: u32,
     /// Duration of the warm-up, in seconds.
     #[arg(long, default_value_t = 2)]

@@ -3,9 +3,9 @@
     python tests/python/soak --folder DIR [--minutes N]
 
 The environment names the servers (DAYBOOK_KAFKA_BROKERS and so on), the binary (DEV_DAYBOOK) and the broker's folder
-(DEV_KAFKA_DATA). Prints a line a minute, and at the end the growth of memory, threads, descriptors, connections and disk per
-hour and per 1,000 commits. The exit code is 1 if a resource grew that must not grow, or if a request, an import or a restart
-failed.
+(DEV_KAFKA_DATA). Prints a line a minute, and at the end the growth of memory, threads, descriptors, connections and
+disk per hour and per 1,000 commits. The exit code is 1 if a resource grew that must not grow, if a request, an import,
+a live stream or a restart failed, or if the load lacked one of its parts.
 """
 
 import argparse
@@ -18,11 +18,17 @@ import time
 from confluent_kafka import Consumer, TopicPartition
 
 import growth
+import live_clients
 import load
+import queries
+from counts import Counts
 from node import Node
 
 SAMPLE_INTERVAL_S = 10.0
+# Minimum number of samples of a run, which in a short run makes their interval shorter.
+SAMPLES_MIN = 30
 PROGRESS_INTERVAL_S = 60.0
+MINUTES_MIN = 2
 # Longest wait for each part of the load to end.
 END_TIMEOUT_S = 60.0
 KAFKA_TIMEOUT_S = 10.0
@@ -53,9 +59,10 @@ def run(arguments, folder, nodes, counts):
     slices = load.slices_of(DATA, folder, max(1, round(seconds / load.IMPORT_INTERVAL_S)))
     jobs = [
         (load.send_commands, steady.port, counts, stop),
-        (load.send_queries, steady.port, counts, stop),
+        (queries.send_queries, steady.port, counts, stop),
         (load.import_slices, binary, steady.port, slices, counts, stop),
-        (load.restart, restarted, counts, stop),
+        (load.restart, restarted, load.restart_interval(seconds), counts, stop),
+        *((live_clients.follow_live, steady.port, number, counts, stop) for number in range(live_clients.CLIENTS)),
     ]
     threads = [
         threading.Thread(target=load.run_job, args=(counts, *job), name=job[0].__name__, daemon=True) for job in jobs
@@ -66,7 +73,7 @@ def run(arguments, folder, nodes, counts):
         thread.start()
     shown = started
     while time.monotonic() < started + seconds:
-        time.sleep(SAMPLE_INTERVAL_S)
+        time.sleep(min(SAMPLE_INTERVAL_S, seconds / SAMPLES_MIN))
         if steady.process.poll() is not None:
             raise SystemExit(f"the node ended with {steady.process.returncode}; see {steady.folder}/log")
         samples.append(
@@ -82,8 +89,8 @@ def run(arguments, folder, nodes, counts):
             shown = time.monotonic()
             last = samples[-1]
             print(
-                f"   {last.seconds / 60:.0f} min: {last.commits} records, {last.memory_mb:.0f} MiB, {last.threads} threads, "
-                f"{last.descriptors} descriptors, {counts.errors} errors",
+                f"   {last.seconds / 60:.0f} min: {last.commits} records, {last.memory_mb:.0f} MiB, "
+                f"{last.threads} threads, {last.descriptors} descriptors, {counts.errors} errors",
                 flush=True,
             )
     stop.set()
@@ -95,6 +102,7 @@ def run(arguments, folder, nodes, counts):
         fault = node.ended_by_itself()
         if fault is not None:
             counts.error(fault)
+    counts.check_all_done()
     consumer.close()
     return samples
 
@@ -104,11 +112,13 @@ def main():
     parser.add_argument("--folder", required=True, help="folder for state stores and logs")
     parser.add_argument("--minutes", type=float, default=60)
     arguments = parser.parse_args()
+    if arguments.minutes < MINUTES_MIN:
+        parser.error(f"--minutes must be {MINUTES_MIN} or more: a shorter run has no verdict")
     folder = pathlib.Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hash.key").write_text(secrets.token_hex(32), encoding="ascii")
     os.environ["DAYBOOK_COMMANDS_HASH_KEY_FILE"] = str(folder / "hash.key")
-    nodes, counts = [Node("serve", folder), Node("commands", folder)], load.Counts()
+    nodes, counts = [Node("serve", folder), Node("commands", folder)], Counts()
     try:
         samples = run(arguments, folder, nodes, counts)
     finally:
@@ -117,14 +127,15 @@ def main():
                 node.process.kill()
                 node.process.wait()
     found = growth.grown(samples)
-    for line in growth.table(samples):
+    for line in [*growth.table(samples), *growth.describe_fits(samples)]:
         print(f"   {line}")
     for text in found:
         print(f"!! {text}")
     for text in counts.first_errors:
         print(f"!! {text}")
     done = ", ".join(f"{count} {kind}" for kind, count in counts.done.items())
-    print(f"soak: {len(found)} quantities grew, {counts.errors} errors; {done}, {samples[-1].commits} records", flush=True)
+    grown = f"{len(found)} quantities grew, {counts.errors} errors"
+    print(f"soak: {grown}; {done}, {samples[-1].commits} records", flush=True)
     raise SystemExit(growth.exit_code(found, counts))
 
 

@@ -11,6 +11,9 @@ import unittest
 import growth
 import load
 import node
+from counts import REQUIRED, Counts
+
+RESTART_INTERVAL_S = 0.01
 
 
 class Faults(unittest.TestCase):
@@ -18,9 +21,8 @@ class Faults(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
-        self.counts = load.Counts()
+        self.counts = Counts()
         self.replace(node, "STOP_TIMEOUT_S", 2.0)
-        self.replace(load, "RESTART_INTERVAL_S", 0.01)
 
     def replace(self, module, name, value):
         """Replaces a constant until the test ends."""
@@ -52,7 +54,7 @@ class Faults(unittest.TestCase):
         """Restarts a node once, as the load does."""
         stop = threading.Event()
         started.await_ready = lambda: stop.set() or True
-        load.run_job(self.counts, load.restart, started, self.counts, stop)
+        load.run_job(self.counts, load.restart, started, RESTART_INTERVAL_S, self.counts, stop)
         started.process.kill()
         started.process.wait()
 
@@ -85,7 +87,7 @@ class Faults(unittest.TestCase):
         started.process.wait()
         load_stop = threading.Event()
         started.start = load_stop.set
-        load.run_job(self.counts, load.restart, started, self.counts, load_stop)
+        load.run_job(self.counts, load.restart, started, RESTART_INTERVAL_S, self.counts, load_stop)
         self.assert_error("node commands ended by itself with exit code 101")
 
     def test_a_job_that_ends_with_an_exception_is_an_error(self):
@@ -94,6 +96,12 @@ class Faults(unittest.TestCase):
 
         load.run_job(self.counts, fails)
         self.assert_error("fails ended: ValueError: no")
+
+    def test_a_part_of_the_load_that_never_ran_is_an_error(self):
+        for kind in REQUIRED[1:]:
+            self.counts.add(kind)
+        self.counts.check_all_done()
+        self.assert_error(f"the load had no {REQUIRED[0]}")
 
     def test_growth_is_a_failure(self):
         self.assertEqual(growth.exit_code(["memory"], self.counts), 1)

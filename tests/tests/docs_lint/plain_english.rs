@@ -2,7 +2,7 @@
 //!
 //! The list must stay precise: a phrase is here only if no source and no document could need it.
 
-use crate::source_tree::File;
+use system_tests::source_tree::File;
 
 /// Phrases and what to write instead. A phrase matches in any case, and within names: `made anew`
 /// finds `made_anew` and `MadeAnew`.

@@ -1,7 +1,8 @@
 //! The service's settings, read from the source of their structs.
 
-use super::{super::source_tree::File, words};
+use super::words;
 use anyhow::{Context, Result, ensure};
+use system_tests::source_tree::File;
 
 /// This struct has a field per section.
 const CONFIG: &str = "Config";

@@ -1,7 +1,8 @@
 //! All sources as one text, in which the names of documents are looked up.
 
-use super::{super::source_tree::File, words};
+use super::words;
 use std::collections::HashSet;
+use system_tests::source_tree::File;
 
 /// Names are not looked up in these files: they are documents, tests of documents, or generated.
 const NO_SOURCE: [&str; 5] = [

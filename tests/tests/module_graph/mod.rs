@@ -17,13 +17,13 @@ mod module_path;
 mod names;
 mod scope;
 
-use crate::source_tree::File;
 use anyhow::{Context, Result};
 use level::{Example, Level};
 use module_path::ModulePath;
 use names::{Kind, Name};
 use scope::Scope;
 use std::collections::BTreeMap;
+use system_tests::source_tree::File;
 
 /// The dependencies among the modules of a crate.
 #[derive(Debug, Default)]

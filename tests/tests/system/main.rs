@@ -14,6 +14,7 @@ mod describe;
 mod dropped_tables;
 mod import;
 mod import_faults;
+mod import_mode;
 mod importer;
 mod killed_databases;
 mod live;
@@ -216,6 +217,9 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, missing_schema: [
         a_reader_waits_for_a_schema_that_the_registry_refuses_and_skips_no_record,
+    ]));
+    tests.extend(own!(runner, import_mode: [
+        schemas_restore_keeps_the_ids_at_a_registry_with_modes,
     ]));
     tests.extend(own!(runner, void_records: [
         foreign_records_are_counted_as_void_and_stop_no_reader,

@@ -8,7 +8,7 @@
 //! compiles the libraries again.
 
 use super::{Copy, files_below, target, write};
-use crate::source_tree::root;
+use crate::{binary, node::output_of, source_tree::root};
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{MetadataCommand, Package};
 use std::{
@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use system_tests::{binary, node::output_of};
 use tokio::process::Command;
 
 /// Longest time for one call of Cargo; on two cores, with nothing compiled before, it takes about ten minutes.
@@ -41,9 +40,10 @@ pub struct Build {
 }
 
 impl Build {
-    /// Copies a tree to the folder where it is built.
-    pub fn of(copy: &Copy) -> Result<Self> {
-        let folder = target()?.join("generator");
+    /// Copies a tree to the folder of this name, where it is built. Builds with the same name must not run at the same
+    /// time.
+    pub fn of(copy: &Copy, name: &str) -> Result<Self> {
+        let folder = target()?.join(name);
         let build = Self {
             tree: folder.join("tree"),
             target: folder.join("target"),
@@ -88,6 +88,15 @@ impl Build {
             command.env("UPDATE_GOLDEN", "1");
         }
         log_of(command).await
+    }
+
+    /// Builds the `daybook` binary; returns its path.
+    pub async fn daybook(&self) -> Result<PathBuf> {
+        let mut command = self.cargo("build");
+        // Because a test program is built, too, third-party libraries have the features of the main tree's build.
+        command.args(["--bin", "daybook", "--test", "arrows"]);
+        log_of(command).await?;
+        Ok(self.target.join("debug").join("daybook"))
     }
 
     /// Runs clippy on the crates with generated code and on their dependencies.

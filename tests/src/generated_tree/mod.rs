@@ -4,10 +4,13 @@ mod build;
 
 pub use build::Build;
 
-use crate::source_tree::{self, root};
+use crate::{
+    binary,
+    node::{Output, output_of},
+    source_tree::{self, root},
+};
 use anyhow::{Context, Result, ensure};
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, time::Duration};
-use system_tests::{Output, binary, node::output_of};
 use tokio::process::Command;
 
 /// Longest time for a call of the generator or of rustfmt.
