@@ -289,7 +289,10 @@ mod tests {
             },
         ] {
             assert!(error.is_transient(), "not transient: {error}");
-            assert!(!error.is_invalid_statement(), "an invalid statement: {error}");
+            assert!(
+                !error.is_invalid_statement(),
+                "an invalid statement: {error}"
+            );
             let is_timeout = matches!(&error, CqlError::Execution(error) if matches!(**error, ExecutionError::RequestTimeout(_)));
             let expected = match is_timeout {
                 true => Failure::Timeout,
