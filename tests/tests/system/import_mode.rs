@@ -2,7 +2,6 @@
 //! servers of the tests, so a model stands for it. Its rules are those of `checkRegisterMode`, `register` and `setMode`
 //! in the source of Confluent's registry.
 
-use crate::void_records::sell;
 use anyhow::{Result, ensure};
 use axum::{
     Json, Router,
@@ -16,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use system_tests::{Deployment, audit_log, expect_eq};
+use system_tests::{Deployment, audit_log, expect_eq, sale::sell};
 use tokio::net::TcpListener;
 
 /// Longest time for a node to shut down.
