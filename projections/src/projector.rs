@@ -6,7 +6,7 @@
 
 mod work;
 
-use self::work::{Finished, Job, Work};
+use self::work::{Finished, Job, REQUESTS_MAX, Work};
 use crate::{
     applier::{Applier, Reports, within_timeout},
     builds::Build,
@@ -37,8 +37,6 @@ const SETTLED_TIME: Duration = Duration::from_secs(10);
 /// Maximum number of batches of one build that wait for the batch before them. A batch has at most `BATCH_COMMITS_MAX`
 /// commits.
 const BATCHES_WAITING_MAX: usize = 4;
-/// Maximum number of operators' requests that wait for a build.
-const REQUESTS_MAX: usize = 100;
 
 /// The resources that all projectors of a process share.
 #[derive(Clone)]

@@ -49,9 +49,11 @@ impl Events {
             unread: String::new(),
             last_id: last.unwrap_or_default().to_owned(),
         };
-        if last.is_none() {
-            // The first block has the id from which the client would resume.
-            events.block().await?.context("the stream has ended")?;
+        // The block of the connection has the id from which the client would resume. Heartbeats may come before it.
+        while events.last_id.is_empty() {
+            let block = timeout(EVENT_TIMEOUT, events.block()).await;
+            let block = block.context("not connected in time")??;
+            block.context("the stream has ended")?;
         }
         Ok(events)
     }

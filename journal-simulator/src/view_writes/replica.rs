@@ -28,14 +28,14 @@ pub(super) trait Versioned: Clone + PartialEq + std::fmt::Debug + Send + 'static
     fn of_mut(replica: &mut Replica) -> &mut BTreeMap<String, Self>;
 }
 
-/// What one replica has stored.
+/// The stored values of one replica.
 #[derive(Debug, Default)]
 pub(super) struct Replica {
     rows: BTreeMap<String, Cell>,
     deletions: BTreeMap<String, DeletionCell>,
 }
 
-/// What a write did to a replica.
+/// The effect of a write on a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     /// It replaced an older value.

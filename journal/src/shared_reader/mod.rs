@@ -26,9 +26,11 @@ mod running;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod update;
 mod window;
 
 pub use readers::{Readers, SharedReader};
 pub use running::Status;
-pub use subscription::{Subscription, Update};
+pub use subscription::Subscription;
+pub use update::Update;
 pub use window::Limits;

@@ -4,6 +4,7 @@ use super::{
     follower::{Follower, Step, at},
     position::{Position, Registration, distance, next_offsets},
     running::{Inner, Running, State},
+    update::Update,
     window::Entry,
 };
 use crate::{
@@ -18,27 +19,6 @@ use backoff::Backoff;
 use schemas::ContextEvent;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::futures::Notified, time::Instant};
-
-/// An update for a subscriber.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are batches")]
-pub enum Update<E> {
-    /// The next valid commits of a partition. The log can be read.
-    Batch(Batch<E>),
-    /// A partition is halted; the others are still read. Comes once for each partition.
-    Halted {
-        /// The journal.
-        topic: &'static str,
-        /// Its partition.
-        partition: i32,
-        /// The reason.
-        error: Arc<ReadError>,
-    },
-    /// The log can't be read now. The subscription retries.
-    Failing(Arc<ReadError>),
-    /// The log can be read: again, or for the first time.
-    Recovered,
-}
 
 /// A subscription to a journal; see the module.
 pub struct Subscription<E, L = Source, P = CorrectProtocol>

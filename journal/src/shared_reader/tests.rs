@@ -282,7 +282,7 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
     let reasons: Vec<&String> = readers.iter().map(|reader| &reader.halted[&1]).collect();
     assert!(
         reasons.iter().all(|reason| *reason == reasons[0]),
-        "not all the same: {reasons:?}"
+        "the reasons differ: {reasons:?}"
     );
     assert!(
         reasons[0].contains("journal.probe/1"),

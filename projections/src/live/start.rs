@@ -19,7 +19,10 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Time between two heartbeats. All clients share one timer.
@@ -162,7 +165,8 @@ impl Live {
             follow(followed, shared, log, starts).await;
         };
         let beating = async move {
-            let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+            let first = Instant::now() + HEARTBEAT_INTERVAL;
+            let mut ticks = tokio::time::interval_at(first, HEARTBEAT_INTERVAL);
             loop {
                 ticks.tick().await;
                 beat.send_modify(|count| *count += 1);

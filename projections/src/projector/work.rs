@@ -4,7 +4,6 @@
 //! batches are dropped, so that they do not use up the build's places for waiting batches, and are read again once the
 //! partition continues. Between the attempts, operators' requests for its parked aggregates are done.
 
-use super::REQUESTS_MAX;
 use crate::{
     applier::{Applied, Applier, HeldBatch},
     parking::ParkedKey,
@@ -14,6 +13,9 @@ use crate::{
 use journal::Batch;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
+
+/// Maximum number of operators' requests that wait for a build.
+pub const REQUESTS_MAX: usize = 100;
 
 /// A partition: its topic and number.
 type PartitionName = (String, i32);
@@ -47,7 +49,7 @@ pub(super) enum Job<S: Store> {
     Release(Applier<S>, ParkedKey),
 }
 
-/// What a worker has done.
+/// The result of a worker.
 pub(super) enum Finished<E: ViewEvent> {
     /// It has applied a batch, or a part of it.
     Batch(Applied<E>),
