@@ -1,5 +1,5 @@
 //! Many simulated runs: none violates an invariant, every situation occurs, and every mutation is caught.
-//! `DEV_TEST_FULL=1`: twenty times as many runs.
+//! `DEV_TEST_FULL=1`: fifty times as many runs.
 
 use journal_simulator::{
     CORRECT, CORRECT_READING, CORRECT_VIEW_WRITES, Coverage, CoveragePoint, MUTATIONS, Mutation,
@@ -17,7 +17,7 @@ use std::{
 
 /// Runs of the correct protocol: with owners, as many with subscribers of a shared reader, and as many with projectors
 /// of a view.
-const RUNS: u64 = 10_000;
+const RUNS: u64 = 4_000;
 const RUNS_FULL: u64 = 200_000;
 /// Each mutation must be caught within this number of runs.
 const RUNS_TO_CATCH_MAX: u64 = 2_000;
