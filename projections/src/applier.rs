@@ -149,6 +149,11 @@ impl<S: Store> Applier<S> {
         (self.checkpoint.topic.clone(), self.checkpoint.partition)
     }
 
+    /// The checkpoint of the last step.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// Applies one batch. Retries without a limit after a failure of the database, and parks the aggregates that can't
     /// be applied. A batch that waits for an operator is returned, so that the partition can do other work before the
     /// next attempt.

@@ -4,9 +4,13 @@
 //! its aggregate. Partitions are applied concurrently and in no order, each with its own checkpoint. Near the end of
 //! the log, a journal's views and jobs share one reader.
 
+mod holds;
 mod work;
 
-use self::work::{Finished, Job, REQUESTS_MAX, Work};
+use self::{
+    holds::Holds,
+    work::{Finished, Job, REQUESTS_MAX, Reading, Work},
+};
 use crate::{
     applier::{Applier, Reports, within_timeout},
     builds::Build,
@@ -176,8 +180,8 @@ enum Ended {
     Reader(ReadError),
     /// A worker panicked.
     Worker(tokio::task::JoinError),
-    /// A partition continues whose batches were dropped while it waited for an operator: read them again.
-    Gap,
+    /// A partition continues that was not read while it waited for an operator.
+    Continued,
 }
 
 impl<S: Store> Projector<S> {
@@ -185,10 +189,11 @@ impl<S: Store> Projector<S> {
         let build = self.store.build();
         let (view, number) = (build.view, build.number);
         let mut waits = service::Backoff::for_server();
+        let mut holds = Holds::new([]);
         loop {
             let begun = Instant::now();
             let ended = match self.open_store().await {
-                Ok(opened) => self.apply_after(opened, &mut requests).await,
+                Ok(opened) => self.apply_after(opened, &mut holds, &mut requests).await,
                 Err(ended) => ended,
             };
             match ended {
@@ -203,7 +208,9 @@ impl<S: Store> Projector<S> {
                     tracing::warn!(view, build = number, %error, "failed to apply events, opening the build again");
                     self.reports.status.set(Cause::Store, error.to_string());
                 }
-                Ended::Gap => {
+                Ended::Continued => {
+                    // No failure. An operator's repair may let many partitions continue, one after the other.
+                    waits = service::Backoff::for_server();
                     tracing::info!(
                         view,
                         build = number,
@@ -223,7 +230,7 @@ impl<S: Store> Projector<S> {
                 waits = service::Backoff::for_server();
             }
             tokio::time::sleep(waits.wait()).await;
-            self.reports.status.restart();
+            self.reports.status.restart(&holds.causes());
         }
     }
 
@@ -260,34 +267,61 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Applies the events after the checkpoints until an error requires a restart.
-    async fn apply_after(&self, opened: Opened, requests: &mut mpsc::Receiver<ParkedKey>) -> Ended {
+    /// Applies the events after the checkpoints until an error requires a restart. `holds` are the partitions that wait
+    /// for an operator, before and afterwards.
+    async fn apply_after(
+        &self,
+        opened: Opened,
+        holds: &mut Holds<S::Event>,
+        requests: &mut mpsc::Receiver<ParkedKey>,
+    ) -> Ended {
         let mut reader = <S::Event as ViewEvent>::Reader::subscribe(
             &self.runtime.readers,
             &self.name,
             opened.checkpoints.clone(),
         );
-        let mut work = self.work(opened);
+        let mut work = self.work(opened, holds);
+        for cause in holds.causes() {
+            // The stored checkpoint is another one, so the partition is read from there.
+            self.reports.status.clear(&cause);
+        }
+        for (topic, partition) in work.paused() {
+            reader.pause_partition(topic, *partition);
+        }
+        // The store is open. On an idle journal, no batch would show this.
+        self.reports.status.clear(&Cause::Store);
+        if self.partitions.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let ended = self.apply(&mut work, &mut reader, requests).await;
+        *holds = work.into_holds();
+        ended
+    }
+
+    /// Applies the reader's batches until an error requires a restart. Then it ends the workers.
+    async fn apply(
+        &self,
+        work: &mut Work<S>,
+        reader: &mut <S::Event as ViewEvent>::Reader,
+        requests: &mut mpsc::Receiver<ParkedKey>,
+    ) -> Ended {
         let mut workers = Workers::new();
         let mut health = ReaderHealth {
             status: &self.reports.status,
             name: &self.name,
             failure: RepeatedFailure::default(),
         };
-        // The store is open. On an idle journal, no batch would show this.
-        self.reports.status.clear(&Cause::Store);
-        if self.partitions.is_empty() {
-            std::future::pending::<()>().await;
-        }
         loop {
-            self.start_workers(&mut work, &mut workers);
+            self.start_workers(work, &mut workers);
             let retry_at = work.next_retry();
             tokio::select! {
                 finished = workers.join_next(), if !workers.is_empty() => {
                     let Some(finished) = finished else { continue };
                     match finished {
-                        Ok((applier, Ok(finished))) => if work.finished(applier, finished) {
-                            return Ended::Gap;
+                        Ok((applier, Ok(finished))) => match work.finished(applier, finished) {
+                            Reading::Continues => {}
+                            Reading::Pauses((topic, partition)) => reader.pause_partition(&topic, partition),
+                            Reading::Restarts => return Ended::Continued,
                         },
                         Ok((_, Err(error))) => return Ended::Store(error),
                         Err(error) => return Ended::Worker(error),
@@ -313,7 +347,7 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    fn work(&self, opened: Opened) -> Work<S> {
+    fn work(&self, opened: Opened, holds: &mut Holds<S::Event>) -> Work<S> {
         let mut parked: BTreeMap<(String, i32), Vec<String>> = BTreeMap::new();
         for key in opened.parked {
             let partition = (key.topic, key.partition);
@@ -322,15 +356,14 @@ impl<S: Store> Projector<S> {
         let applier = |checkpoint: journal::Checkpoint| {
             let partition = (checkpoint.topic.clone(), checkpoint.partition);
             let keys = parked.remove(&partition).unwrap_or_default();
-            let applier = Applier::new(
+            Applier::new(
                 self.store.clone(),
                 self.reports.clone(),
                 checkpoint,
                 ParkedKeys::new(keys),
-            );
-            (partition, applier)
+            )
         };
-        Work::new(opened.checkpoints.into_iter().map(applier))
+        Work::new(opened.checkpoints.into_iter().map(applier), holds)
     }
 
     /// Starts a worker for every partition that has work and no worker.

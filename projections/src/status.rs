@@ -1,7 +1,10 @@
 //! The readiness of one build: the reasons why it is not ready.
 
 use service::health::Component;
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 /// A part of a projector that can fail on its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,13 +50,13 @@ impl Status {
         self.report(&reasons);
     }
 
-    /// Forgets the failures of partitions, because the projector restarts. The reported readiness stays as it
-    /// was.
-    pub fn restart(&self) {
+    /// Forgets the failures of partitions, because the projector restarts, but not the `kept` ones. The reported
+    /// readiness stays as it was.
+    pub fn restart(&self, kept: &BTreeSet<Cause>) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.retain(|cause, _| match cause {
             Cause::Store | Cause::Reader => true,
-            Cause::Partition(..) | Cause::Halted(..) => false,
+            Cause::Partition(..) | Cause::Halted(..) => kept.contains(cause),
         });
     }
 
@@ -106,8 +109,22 @@ mod tests {
         assert!(health.readiness().ready);
         status.set(first, "no connection");
         status.set(Cause::Reader, "no broker");
-        status.restart();
+        status.restart(&BTreeSet::new());
         status.clear(&Cause::Store);
         assert_eq!(health.readiness().components["view.a"], "no broker");
+    }
+
+    #[test]
+    fn a_kept_failure_is_a_reason_after_the_projector_restarts() {
+        let health = Health::default();
+        let status = Status::new(Some(health.component("view.a")));
+        let [kept, other] = [0, 1].map(|number| Cause::Partition("journal.a".into(), number));
+        status.set(kept.clone(), "too many parked");
+        status.set(other, "no connection");
+        status.restart(&BTreeSet::from([kept.clone()]));
+        status.clear(&Cause::Store);
+        assert_eq!(health.readiness().components["view.a"], "too many parked");
+        status.clear(&kept);
+        assert!(health.readiness().ready);
     }
 }

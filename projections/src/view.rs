@@ -87,6 +87,9 @@ pub trait EventReader<Event>: Sized + Send {
     /// subscriber.
     fn subscribe(readers: &Readers, role: &str, starts: Vec<Checkpoint>) -> Self;
 
+    /// Stops reading a partition: no update of it comes any more. Subscribe again to read it.
+    fn pause_partition(&mut self, topic: &str, partition: i32);
+
     /// Waits for the next update. Cancel-safe.
     ///
     /// # Errors
@@ -113,6 +116,10 @@ impl<E: ContextEvent> ViewEvent for E {
 impl<E: ContextEvent> EventReader<E> for Subscription<E> {
     fn subscribe(readers: &Readers, role: &str, starts: Vec<Checkpoint>) -> Self {
         readers.of::<E>().subscribe(role, starts)
+    }
+
+    fn pause_partition(&mut self, _: &str, partition: i32) {
+        self.pause(partition);
     }
 
     async fn next_update(&mut self) -> Result<Update<E>, ReadError> {

@@ -12,6 +12,7 @@ pub(super) struct Position {
     pub judged: i64,
     /// The chain's hash at that offset.
     pub hash: Hash,
+    /// Whether it is not read further: its reader halted, or the subscriber paused it.
     pub is_halted: bool,
 }
 

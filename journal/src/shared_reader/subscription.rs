@@ -1,5 +1,7 @@
 //! A subscription: reads with its own reader from its checkpoints, joins the shared reader, and falls back.
 
+mod pause;
+
 use super::{
     follower::{Follower, Step, at},
     position::{Position, Registration, distance, next_offsets},
@@ -31,6 +33,8 @@ where
     id: u64,
     role: String,
     partitions: BTreeMap<i32, Position>,
+    /// Whether the subscriber paused a partition.
+    has_paused: bool,
     upstream: Upstream<E, L, P>,
     /// The log's ends, if they were measured since the reader was opened.
     ends: Option<BTreeMap<i32, i64>>,
@@ -72,6 +76,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
                 .into_iter()
                 .map(|start| (start.partition, Position::at(start)))
                 .collect(),
+            has_paused: false,
             upstream: Upstream::None,
             ends: None,
             registration: None,
@@ -123,7 +128,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         let read = self.partitions.values().filter(|one| !one.is_halted);
         let starts: Vec<Checkpoint> = read.map(|one| one.checkpoint.clone()).collect();
         if starts.is_empty() {
-            // Every partition is halted.
+            // Every partition is halted or paused.
             std::future::pending::<()>().await;
         }
         if let Some(time) = self.retry_at {
@@ -200,6 +205,9 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         let Upstream::Own(follower) = &self.upstream else {
             return None;
         };
+        if self.has_paused {
+            return None;
+        }
         let state = self.shared.state();
         if state.running.is_some() {
             return None;

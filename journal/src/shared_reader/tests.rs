@@ -116,6 +116,22 @@ impl Reader {
         }
     }
 
+    /// Takes updates until none comes any more.
+    async fn takes_all(&mut self) {
+        while let Ok(update) = timeout(TIMEOUT, self.subscription.next()).await {
+            self.take(update.unwrap());
+        }
+    }
+
+    /// Checks that it has everything but partition 1, of which it has only these offsets.
+    fn has_all_but_partition_1(&self, log: &MemoryLog, offsets: Option<&Vec<i64>>) {
+        for partition in [0, 2] {
+            let read = self.offsets.get(&partition);
+            assert_eq!(read, Some(&log.valid(partition)), "partition {partition}");
+        }
+        assert_eq!(self.offsets.get(&1), offsets);
+    }
+
     /// Waits until the shared reader feeds it. No update reports that.
     async fn joins(&mut self) {
         while !self.subscription.is_fed_by_shared_reader() {
@@ -301,6 +317,73 @@ async fn a_halt_reaches_every_subscriber_with_the_same_reason() {
         );
         reader.joins().await;
     }
+    assert_eq!(log.open_streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_paused_from_the_start_is_not_read() {
+    let log = log();
+    log.note(1, "in the paused partition");
+    let mut reader = Reader::new(&shared(&log), starts());
+    reader.subscription.pause(1);
+    reader.takes_all().await;
+    reader.has_all_but_partition_1(&log, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_partitions_continue_after_one_is_paused() {
+    let log = log();
+    log.note(2, "before the pause");
+    let mut reader = Reader::new(&shared(&log), starts());
+    while reader.offsets.is_empty() {
+        reader.update().await;
+    }
+    reader.subscription.pause(1);
+    let before = reader.offsets.get(&1).cloned();
+    log.note(1, "in the paused partition");
+    log.note(2, "in another partition");
+    reader.takes_all().await;
+    reader.has_all_but_partition_1(&log, before.as_ref());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_concerns_only_its_subscriber() {
+    let log = log();
+    let shared = shared(&log);
+    let [mut paused, mut other] = joined_pair(&shared, &log).await;
+    paused.subscription.pause(1);
+    let before = paused.offsets.get(&1).cloned();
+    log.note(1, "in the paused partition");
+    log.note(2, "in another partition");
+    paused.takes_all().await;
+    other.reaches_the_end_of(&log).await;
+    paused.has_all_but_partition_1(&log, before.as_ref());
+    assert_eq!(shared.status().subscribers, 2);
+    assert_eq!(log.open_streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_with_a_paused_partition_starts_no_shared_reader() {
+    let log = log();
+    let shared = shared(&log);
+    let mut reader = Reader::new(&shared, starts());
+    reader.subscription.pause(1);
+    reader.takes_all().await;
+    let status = shared.status();
+    assert!(!status.is_running, "it runs: {status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_with_a_paused_partition_joins_the_shared_reader() {
+    let log = log();
+    let shared = shared(&log);
+    let mut other = Reader::new(&shared, starts());
+    other.reaches_the_end_of(&log).await;
+    other.joins().await;
+    let mut reader = Reader::new(&shared, starts());
+    reader.subscription.pause(1);
+    reader.takes_all().await;
+    assert_eq!(shared.status().subscribers, 2);
     assert_eq!(log.open_streams(), 1);
 }
 

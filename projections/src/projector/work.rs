@@ -1,9 +1,11 @@
 //! The waiting work of a build's partitions: batches, and operators' requests for parked aggregates.
 //!
-//! A partition that waits for an operator keeps one batch, which it attempts to apply from time to time. Its later
-//! batches are dropped, so that they do not use up the build's places for waiting batches, and are read again once the
-//! partition continues. Between the attempts, operators' requests for its parked aggregates are done.
+//! A partition that waits for an operator keeps one batch, which it attempts to apply from time to time. Its reader is
+//! paused, and its later batches are dropped, so that they do not use up the build's places for waiting batches. They
+//! are read again once the partition continues. Between the attempts, operators' requests for its parked aggregates are
+//! done.
 
+use super::holds::{Hold, Holds, PartitionName};
 use crate::{
     applier::{Applied, Applier, HeldBatch},
     parking::ParkedKey,
@@ -17,9 +19,6 @@ use tokio::time::Instant;
 /// Maximum number of operators' requests that wait for a build.
 pub const REQUESTS_MAX: usize = 100;
 
-/// A partition: its topic and number.
-type PartitionName = (String, i32);
-
 /// The work of all partitions.
 pub(super) struct Work<S: Store> {
     queues: BTreeMap<PartitionName, Queue<S>>,
@@ -31,12 +30,10 @@ struct Queue<S: Store> {
     applier: Option<Applier<S>>,
     batches: VecDeque<Batch<S::Event>>,
     requests: VecDeque<ParkedKey>,
-    /// The batch that waits for an operator, between two attempts.
-    held: Option<Box<HeldBatch<S::Event>>>,
-    /// Whether the last attempt to apply a batch has shown that the partition waits for an operator.
-    is_held: bool,
-    /// Whether batches were dropped, so that they must be read again.
-    has_gap: bool,
+    /// `Some` if the last attempt to apply a batch has shown that the partition waits for an operator.
+    hold: Option<Hold<S::Event>>,
+    /// Whether the partition is not read, because it has the batch to attempt next.
+    is_paused: bool,
 }
 
 /// Work for one worker.
@@ -57,34 +54,59 @@ pub(super) enum Finished<E: ViewEvent> {
     Request,
 }
 
+/// What the build's reader must do after a worker has finished.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Read on.
+    Continues,
+    /// Read this partition no further: it waits for an operator.
+    Pauses(PartitionName),
+    /// Begin again at the stored checkpoints, because a paused partition continues.
+    Restarts,
+}
+
 impl<S: Store> Work<S> {
-    /// No work yet for these partitions.
-    pub fn new(appliers: impl IntoIterator<Item = (PartitionName, Applier<S>)>) -> Self {
-        let queue = |applier| Queue {
-            applier: Some(applier),
-            batches: VecDeque::new(),
-            requests: VecDeque::new(),
-            held: None,
-            is_held: false,
-            has_gap: false,
+    /// No work yet for these partitions, except the batches of `holds`. Leaves the holds of other checkpoints than
+    /// those of the appliers.
+    pub fn new(
+        appliers: impl IntoIterator<Item = Applier<S>>,
+        holds: &mut Holds<S::Event>,
+    ) -> Self {
+        let queue = |applier: Applier<S>| {
+            let (partition, hold) = (applier.partition(), holds.take(applier.checkpoint()));
+            let queue = Queue {
+                is_paused: hold.as_ref().is_some_and(|hold| hold.batch.is_some()),
+                hold,
+                batches: VecDeque::new(),
+                requests: VecDeque::new(),
+                applier: Some(applier),
+            };
+            (partition, queue)
         };
-        let appliers = appliers.into_iter();
         Self {
-            queues: appliers
-                .map(|(partition, applier)| (partition, queue(applier)))
-                .collect(),
+            queues: appliers.into_iter().map(queue).collect(),
         }
     }
 
-    /// Adds the next batch of a partition. Drops it if the partition waits for an operator.
+    /// The partitions that must not be read.
+    pub fn paused(&self) -> impl Iterator<Item = &PartitionName> {
+        let queues = self.queues.iter();
+        queues.filter_map(|(partition, queue)| queue.is_paused.then_some(partition))
+    }
+
+    /// The partitions that wait for an operator, after the workers have ended.
+    pub fn into_holds(self) -> Holds<S::Event> {
+        let queues = self.queues.into_iter();
+        Holds::new(queues.filter_map(|(partition, queue)| Some((partition, queue.hold?))))
+    }
+
+    /// Adds the next batch of a partition. Drops it if the partition is paused.
     pub fn add(&mut self, batch: Batch<S::Event>) {
         let partition = (batch.checkpoint.topic.clone(), batch.partition);
         let queue = self.queues.get_mut(&partition);
         let queue =
             queue.expect("a reader returns batches of the partitions that it was opened with");
-        if queue.is_held {
-            queue.has_gap = true;
-        } else {
+        if !queue.is_paused {
             queue.batches.push_back(batch);
         }
     }
@@ -110,29 +132,39 @@ impl<S: Store> Work<S> {
     /// The time of the next attempt of a partition that waits for an operator and has no worker.
     pub fn next_retry(&self) -> Option<Instant> {
         let idle = self.queues.values().filter(|queue| queue.applier.is_some());
-        let retries = idle.filter_map(|queue| queue.held.as_ref().map(|held| held.retry_at));
-        retries.min()
+        let batches = idle.filter_map(|queue| queue.hold.as_ref()?.batch.as_ref());
+        batches.map(|batch| batch.retry_at).min()
     }
 
-    /// Takes back the applier of a worker that has finished. Returns whether the build must be read again, because
-    /// batches of its partition were dropped and the partition continues.
+    /// Takes back the applier of a worker that has finished. Returns what the reader must do.
     #[must_use]
-    pub fn finished(&mut self, applier: Applier<S>, finished: Finished<S::Event>) -> bool {
+    pub fn finished(&mut self, applier: Applier<S>, finished: Finished<S::Event>) -> Reading {
         let Some(queue) = self.queues.get_mut(&applier.partition()) else {
-            return false;
+            return Reading::Continues;
+        };
+        let reading = match finished {
+            Finished::Request => Reading::Continues,
+            Finished::Batch(Applied::All) => {
+                queue.hold = None;
+                match queue.is_paused {
+                    true => Reading::Restarts,
+                    false => Reading::Continues,
+                }
+            }
+            Finished::Batch(Applied::Held(batch)) => {
+                queue.hold = Some(Hold {
+                    checkpoint: applier.checkpoint().clone(),
+                    batch: Some(batch),
+                });
+                queue.batches.clear();
+                match std::mem::replace(&mut queue.is_paused, true) {
+                    true => Reading::Continues,
+                    false => Reading::Pauses(applier.partition()),
+                }
+            }
         };
         queue.applier = Some(applier);
-        match finished {
-            Finished::Request => {}
-            Finished::Batch(Applied::All) => queue.is_held = false,
-            Finished::Batch(Applied::Held(batch)) => {
-                queue.is_held = true;
-                queue.held = Some(batch);
-                queue.has_gap |= !queue.batches.is_empty();
-                queue.batches.clear();
-            }
-        }
-        queue.has_gap && !queue.is_held
+        reading
     }
 
     /// Number of waiting batches, without those that wait for an operator.
@@ -147,8 +179,9 @@ impl<S: Store> Queue<S> {
         if let Some(key) = self.requests.pop_front() {
             return Some(Job::Release(applier, key));
         }
-        if let Some(held) = self.held.take_if(|held| held.retry_at <= now) {
-            return Some(Job::Resume(applier, held));
+        let held = self.hold.as_mut().map(|hold| &mut hold.batch);
+        if let Some(batch) = held.and_then(|held| held.take_if(|batch| batch.retry_at <= now)) {
+            return Some(Job::Resume(applier, batch));
         }
         // While a batch is held, no batch waits behind it.
         match self.batches.pop_front() {
@@ -167,10 +200,12 @@ mod tests {
     use crate::{
         applier::tests::{FakeStore, TOPIC, applier_of, decisions},
         parking::{PARKED_KEYS_MAX, ParkedKeys},
+        status::{Cause, Status},
     };
     use journal::Checkpoint;
     use schemas::catalog::Event;
-    use std::{sync::Arc, time::Duration};
+    use service::health::Health;
+    use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
     /// Longer than any wait between two attempts.
     const LATER: Duration = Duration::from_secs(600);
@@ -189,22 +224,45 @@ mod tests {
         }
     }
 
-    /// Two partitions. Partition 0 has as many parked aggregates as it may have, and the view refuses the events of
-    /// `B`.
+    /// The appliers of two partitions. Partition 0 has as many parked aggregates as it may have.
+    fn appliers(store: &Arc<FakeStore>) -> [Applier<FakeStore>; 2] {
+        let parked = ParkedKeys::new((0..PARKED_KEYS_MAX).map(|number| number.to_string()));
+        [
+            applier_of(store, 0, parked),
+            applier_of(store, 1, ParkedKeys::default()),
+        ]
+    }
+
+    fn nothing_held() -> Holds<Event> {
+        Holds::new([])
+    }
+
+    /// The work of these partitions. The view refuses the events of `B`.
     fn work() -> (Work<FakeStore>, Arc<FakeStore>) {
         let store = FakeStore::without_fold("B");
-        let parked = ParkedKeys::new((0..PARKED_KEYS_MAX).map(|number| number.to_string()));
-        let appliers = [
-            applier_of(&store, 0, parked),
-            applier_of(&store, 1, ParkedKeys::default()),
-        ];
-        let work = Work::new(appliers.map(|applier| (applier.partition(), applier)));
+        let work = Work::new(appliers(&store), &mut nothing_held());
         (work, store)
     }
 
-    /// Does the work that is due. Returns whether the build must be read again.
-    async fn run(work: &mut Work<FakeStore>) -> bool {
-        let mut must_read_again = false;
+    /// The work after partition 0 has begun to wait for an operator.
+    async fn held() -> (Work<FakeStore>, Arc<FakeStore>) {
+        let (mut work, store) = work();
+        work.add(batch(0, 0, &["B"]));
+        assert_eq!(run(&mut work).await, [paused()]);
+        (work, store)
+    }
+
+    fn partition() -> PartitionName {
+        (TOPIC.to_owned(), 0)
+    }
+
+    fn paused() -> Reading {
+        Reading::Pauses(partition())
+    }
+
+    /// Does the work that is due. Returns what the reader must do after each job.
+    async fn run(work: &mut Work<FakeStore>) -> Vec<Reading> {
+        let mut readings = Vec::new();
         for job in work.due() {
             let (applier, applied) = match job {
                 Job::Apply(mut applier, batch) => {
@@ -217,13 +275,17 @@ mod tests {
                 }
                 Job::Release(_, key) => panic!("no request is expected: {key:?}"),
             };
-            must_read_again |= work.finished(applier, Finished::Batch(applied.unwrap()));
+            readings.push(work.finished(applier, Finished::Batch(applied.unwrap())));
         }
-        must_read_again
+        readings
     }
 
     fn applied(store: &FakeStore) -> Vec<(String, i64)> {
         store.events.lock().unwrap().clone()
+    }
+
+    fn paused_partitions(work: &Work<FakeStore>) -> Vec<PartitionName> {
+        work.paused().cloned().collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,51 +293,32 @@ mod tests {
         let (mut work, store) = work();
         work.add(batch(0, 0, &["B"]));
         work.add(batch(0, 1, &["A"]));
-        assert!(!run(&mut work).await);
-        for from in 2..20 {
-            work.add(batch(0, from, &["A"]));
-        }
+        assert_eq!(run(&mut work).await, [paused()]);
         assert_eq!(work.waiting(), 0);
         work.add(batch(1, 0, &["C"]));
         assert_eq!(work.waiting(), 1);
-        assert!(!run(&mut work).await);
+        assert_eq!(run(&mut work).await, [Reading::Continues]);
         assert_eq!(applied(&store), [("C".to_owned(), 0)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dropped_batches_are_read_again_once_the_partition_continues() {
-        let (mut work, store) = work();
-        work.add(batch(0, 0, &["B"]));
-        assert!(!run(&mut work).await);
-        work.add(batch(0, 1, &["A"]));
+    async fn a_partition_is_paused_once_and_read_again_when_it_continues() {
+        let (mut work, store) = held().await;
         tokio::time::advance(LATER).await;
-        assert!(!run(&mut work).await, "it still waits for an operator");
+        assert_eq!(
+            run(&mut work).await,
+            [Reading::Continues],
+            "it still waits for an operator"
+        );
         *store.unfolded.lock().unwrap() = None;
         tokio::time::advance(LATER).await;
-        assert!(run(&mut work).await);
+        assert_eq!(run(&mut work).await, [Reading::Restarts]);
         assert_eq!(applied(&store), [("B".to_owned(), 0)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_partition_that_dropped_no_batch_continues_without_a_second_read() {
-        let (mut work, store) = work();
-        work.add(batch(0, 0, &["B"]));
-        assert!(!run(&mut work).await);
-        *store.unfolded.lock().unwrap() = None;
-        tokio::time::advance(LATER).await;
-        assert!(!run(&mut work).await);
-        work.add(batch(0, 1, &["A"]));
-        assert!(!run(&mut work).await);
-        let expected = [("B".to_owned(), 0), ("A".to_owned(), 1)];
-        assert_eq!(applied(&store), expected);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_waiting_partition_is_attempted_again_at_its_time_only() {
-        let (mut work, _) = work();
-        assert_eq!(work.next_retry(), None);
-        work.add(batch(0, 0, &["B"]));
-        assert!(!run(&mut work).await);
+        let (mut work, _) = held().await;
         let retry_at = work.next_retry().expect("an attempt is due later");
         assert!(work.due().is_empty());
         tokio::time::advance(retry_at - Instant::now()).await;
@@ -287,9 +330,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_operators_request_is_done_between_two_attempts() {
-        let (mut work, _) = work();
-        work.add(batch(0, 0, &["B"]));
-        assert!(!run(&mut work).await);
+        let (mut work, _) = held().await;
         let key = ParkedKey {
             topic: TOPIC.to_owned(),
             partition: 0,
@@ -302,5 +343,69 @@ mod tests {
             "{} jobs",
             due.len()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_partition_is_not_read_after_the_build_is_opened_again() {
+        let (work, store) = held().await;
+        let retry_at = work.next_retry();
+        let again = Work::new(appliers(&store), &mut work.into_holds());
+        assert_eq!(paused_partitions(&again), [partition()]);
+        assert_eq!(again.next_retry(), retry_at);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_partition_continues_after_the_build_is_opened_again() {
+        let (work, store) = held().await;
+        let mut again = Work::new(appliers(&store), &mut work.into_holds());
+        *store.unfolded.lock().unwrap() = None;
+        tokio::time::advance(LATER).await;
+        assert_eq!(run(&mut again).await, [Reading::Restarts]);
+        assert_eq!(applied(&store), [("B".to_owned(), 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_is_read_again_after_its_attempt_was_interrupted() {
+        let (mut work, store) = held().await;
+        tokio::time::advance(LATER).await;
+        drop(work.due());
+        let mut holds = work.into_holds();
+        let mut again = Work::new(appliers(&store), &mut holds);
+        assert_eq!(paused_partitions(&again), []);
+        again.add(batch(0, 0, &["B"]));
+        assert_eq!(run(&mut again).await, [paused()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_names_a_waiting_partition_while_the_build_is_opened_again() {
+        let (mut work, store) = held().await;
+        tokio::time::advance(LATER).await;
+        // An interrupted attempt makes no difference.
+        drop(work.due());
+        let again = Work::new(appliers(&store), &mut work.into_holds());
+        let health = Health::default();
+        let status = Status::new(Some(health.component("view.a")));
+        let cause = Cause::Partition(TOPIC.to_owned(), 0);
+        status.set(cause, "too many parked");
+        status.restart(&again.into_holds().causes());
+        status.clear(&Cause::Store);
+        let expected = BTreeMap::from([("view.a".to_owned(), "too many parked".to_owned())]);
+        assert_eq!(health.readiness().components, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_whose_checkpoint_was_moved_waits_no_longer() {
+        let (work, store) = held().await;
+        let mut holds = work.into_holds();
+        *store.unfolded.lock().unwrap() = None;
+        let [mut moved, other] = appliers(&store);
+        moved.apply(batch(0, 0, &["B"])).await.unwrap();
+        assert_eq!(applied(&store), [("B".to_owned(), 0)]);
+        let again = Work::new([moved, other], &mut holds);
+        assert_eq!(paused_partitions(&again), []);
+        assert_eq!(again.into_holds().causes(), BTreeSet::new());
+        // The caller clears this cause.
+        let expected = BTreeSet::from([Cause::Partition(TOPIC.to_owned(), 0)]);
+        assert_eq!(holds.causes(), expected);
     }
 }
