@@ -152,6 +152,8 @@ coverage_points! {
     SubscriberCrash "subscribers crashed"
     /// A subscriber began again from an earlier checkpoint than its last.
     SubscriberRestored "subscribers restored"
+    /// A subscriber paused a partition.
+    SubscriberPaused "partitions paused"
     /// A subscriber learned that a partition is halted.
     SubscriberHalted "subscribers halted"
     /// A process with all its subscribers crashed.

@@ -18,10 +18,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout_at},
+};
 
 /// Longest time until a subscriber that crashed runs again.
 const DOWN_MS_MAX: u64 = 3_000;
+/// Rate of pauses of a partition, in thousandths of batches.
+const PAUSE_PERMILLE: u64 = 10;
+/// Longest pause of a partition.
+const PAUSE_MS_MAX: u64 = 5_000;
 /// Rate of restarts from a checkpoint before the last one, as from a restored database, in thousandths.
 const RESTORED_PERMILLE: u64 = 200;
 
@@ -52,6 +59,13 @@ pub(super) struct Subscriber {
     pub moved: Notify,
     /// Ends a stall.
     released: watch::Receiver<bool>,
+}
+
+/// The reason why a subscription ends.
+enum Ended {
+    Crashed,
+    /// The pause of a partition is over.
+    Resumes,
 }
 
 /// The updates of its current subscription, except for the batches.
@@ -108,7 +122,10 @@ impl Subscriber {
         shared: SharedReader<Event, FaultyLog, P>,
     ) {
         loop {
-            self.subscribe(&shared).await;
+            match self.subscribe(&shared).await {
+                Ended::Resumes => continue,
+                Ended::Crashed => {}
+            }
             self.sim.count(CoveragePoint::SubscriberCrash);
             self.sim.note(|| format!("{} crashed", self.name));
             let down_ms = self.sim.rng().between(0, DOWN_MS_MAX);
@@ -121,24 +138,47 @@ impl Subscriber {
         }
     }
 
-    /// Applies updates until it crashes.
-    async fn subscribe<P: SharingProtocol>(&self, shared: &SharedReader<Event, FaultyLog, P>) {
+    /// Applies updates until it crashes, or until it must subscribe again to read a paused partition.
+    async fn subscribe<P: SharingProtocol>(
+        &self,
+        shared: &SharedReader<Event, FaultyLog, P>,
+    ) -> Ended {
         *self.seen() = Progress::default();
         let starts = self.stored().checkpoints.values().cloned().collect();
         let mut subscription = shared.subscribe(&self.name, starts);
+        // The paused partition, and the end of the pause.
+        let mut paused: Option<(i32, Instant)> = None;
         loop {
-            let update = subscription.next().await;
+            let next = subscription.next();
+            let update = match paused {
+                Some((_, until)) => match timeout_at(until, next).await {
+                    Ok(update) => update,
+                    Err(_) => return Ended::Resumes,
+                },
+                None => next.await,
+            };
             self.check_memory(shared.status());
             match update {
                 Ok(Update::Batch(batch)) => {
+                    if paused.is_some_and(|(partition, _)| partition == batch.partition) {
+                        self.violate(format!(
+                            "a batch of the paused partition {}",
+                            batch.partition
+                        ));
+                    }
                     self.seen().is_failing = false;
                     self.work().await;
                     if self.sim.fault(self.crash_permille) {
-                        return;
+                        return Ended::Crashed;
                     }
                     self.apply(&batch);
                     if self.sim.fault(self.crash_permille) {
-                        return;
+                        return Ended::Crashed;
+                    }
+                    if paused.is_none() && self.sim.fault(PAUSE_PERMILLE) {
+                        let (partition, until) = self.draw_pause();
+                        subscription.pause(partition);
+                        paused = Some((partition, until));
                     }
                 }
                 Ok(Update::Halted {
@@ -154,11 +194,22 @@ impl Subscriber {
                 Ok(Update::Recovered) => self.seen().is_failing = false,
                 Err(error) => {
                     self.violate(format!("it can't read: {error}"));
-                    return;
+                    return Ended::Crashed;
                 }
             }
             self.moved.notify_waiters();
         }
+    }
+
+    /// A partition to pause, and the end of the pause.
+    fn draw_pause(&self) -> (i32, Instant) {
+        self.sim.count(CoveragePoint::SubscriberPaused);
+        let partitions: Vec<i32> = self.stored().checkpoints.keys().copied().collect();
+        let partition = partitions[self.sim.rng().index(partitions.len())];
+        let ms = self.sim.rng().between(1, PAUSE_MS_MAX);
+        self.sim
+            .note(|| format!("{} pauses {partition} for {ms} ms", self.name));
+        (partition, Instant::now() + Duration::from_millis(ms))
     }
 
     /// The time that applying takes.
