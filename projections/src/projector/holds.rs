@@ -41,7 +41,7 @@ impl<E: ViewEvent> Holds<E> {
         self.by_partition.remove(&partition)
     }
 
-    /// What readiness calls these partitions' failures.
+    /// The causes under which readiness has these partitions' failures.
     pub fn causes(&self) -> BTreeSet<Cause> {
         let partitions = self.by_partition.keys();
         partitions
