@@ -42,8 +42,9 @@ pub struct HttpSettings {
     /// Names or addresses, separated by commas, under which clients may call the service besides `localhost`,
     /// the loopback addresses and `http.listen`. A request with any other `Host` is refused. Default: none.
     pub hosts: String,
-    /// Maximum number of bytes of requests, batch lines, unread answers and events for live clients that wait in the
-    /// process; further requests are refused with 503. At least 33554432 (32 MiB). Default 268435456 (256 MiB).
+    /// Maximum number of bytes of requests, batch lines, unread answers and missed events of live clients that wait in
+    /// the process; further requests are refused with 503. Missed events take at most a quarter. At least 33554432
+    /// (32 MiB). Default 268435456 (256 MiB).
     pub waiting_bytes_max: u32,
     /// Longest time that a query waits until its view has applied the positions in its `Daybook-Position`, in
     /// milliseconds. Default 2000; at most 30000.

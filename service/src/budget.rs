@@ -84,11 +84,17 @@ impl Budget {
         }
     }
 
-    /// Takes a share without waiting. A request for more than the whole budget takes the whole budget.
+    /// The size of the budget, in bytes.
+    pub fn bytes(&self) -> u32 {
+        self.own.bytes
+    }
+
+    /// Takes a share without waiting. A request for more than this budget takes all of it.
     ///
     /// # Errors
     /// Not enough bytes are left.
     pub fn try_take(&self, bytes: usize) -> Result<Share, Overloaded> {
+        let bytes = self.own.permits(bytes) as usize;
         let own = self.own.try_take(bytes)?;
         let whole = self.whole.as_ref().map(|pool| pool.try_take(bytes));
         Ok(Share {
@@ -103,6 +109,7 @@ impl Budget {
     /// # Errors
     /// The whole had no room within `limit`.
     pub async fn take(&self, bytes: usize, limit: Duration) -> Result<Share, Overloaded> {
+        let bytes = self.own.permits(bytes) as usize;
         let own = self.own.take(bytes).await;
         let whole = match &self.whole {
             None => None,
@@ -325,5 +332,19 @@ mod tests {
         drop(rest);
         // A request for more than the whole part takes all of it.
         other.take(1_000, limit).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_takes_no_more_of_the_whole_than_its_bound() {
+        let whole = Budget::new(100);
+        let part = whole.part(25);
+        let limit = Duration::from_secs(1);
+        let at_once = part.try_take(1_000).unwrap();
+        let rest = whole.try_take(75);
+        assert!(rest.is_ok(), "75 of 100 bytes: {rest:?}");
+        drop((at_once, rest));
+        let _later = part.take(1_000, limit).await.unwrap();
+        let rest = whole.try_take(75);
+        assert!(rest.is_ok(), "75 of 100 bytes: {rest:?}");
     }
 }

@@ -4,7 +4,7 @@ use super::{
     cursor::Cursor,
     frame::Frame,
     hub::{End, Hub, Item, Join, Joined},
-    missed::{Chunk, MissedEvent},
+    missed::{Chunk, MissedEvent, Room},
     resume::{ResumeFailed, Resumes},
     target::{LiveEvent, Target},
 };
@@ -58,6 +58,8 @@ pub struct Client<E: LiveEvent> {
     ahead_deadline: Option<Instant>,
     /// The bytes that the budget lacked for the client's next event.
     lacking: Option<usize>,
+    /// The room that the client got for its next event.
+    room: Option<Room>,
     /// The deadline for room in the budget.
     room_deadline: Option<Instant>,
     joined: Option<Joined<E>>,
@@ -80,6 +82,7 @@ impl<E: LiveEvent> Client<E> {
             asked: None,
             ahead_deadline: None,
             lacking: None,
+            room: None,
             room_deadline: None,
             joined: None,
             is_connected: false,
@@ -142,11 +145,12 @@ impl<E: LiveEvent> Client<E> {
     /// hub.
     async fn connect(&mut self) -> Result<Option<Output>, End> {
         if let Some(bytes) = self.lacking {
-            self.wait_for_room(bytes).await?;
+            self.room = Some(self.wait_for_room(bytes).await?);
             self.lacking = None;
         }
-        let mut moves = self.sources.hub.moves();
-        match self.sources.hub.join(&self.target, self.cursor.as_ref()) {
+        let hub = &self.sources.hub;
+        let mut moves = hub.moves();
+        match hub.join(&self.target, self.cursor.as_ref(), &mut self.room) {
             Join::Joined(mut joined) => {
                 self.missed = std::mem::take(&mut joined.backlog);
                 let topic = E::CONTEXT.topic;
@@ -167,6 +171,8 @@ impl<E: LiveEvent> Client<E> {
                 Ok(None)
             }
             Join::Early => {
+                // Other clients can use the room during this wait.
+                self.room = None;
                 self.wait_for(&mut moves).await?;
                 Ok(None)
             }
@@ -180,22 +186,23 @@ impl<E: LiveEvent> Client<E> {
         if self.lacking.is_none() {
             self.room_deadline = None;
         }
+        self.room = chunk.room;
         self.missed = chunk.events;
         self.cursor_after_missed = Some(chunk.cursor);
     }
 
-    /// Waits until the budget of missed events has room for an event of this size. Other clients may take the room
-    /// first, so the client may have to wait again; all these waits together last [`ROOM_TIMEOUT`] at most.
-    async fn wait_for_room(&mut self, bytes: usize) -> Result<(), End> {
+    /// Waits until the budget of missed events has room for an event of this size. The client waits again after a
+    /// heartbeat, or if its next event is much larger; all these waits together last [`ROOM_TIMEOUT`] at most.
+    async fn wait_for_room(&mut self, bytes: usize) -> Result<Room, End> {
         let deadline = self.room_deadline;
         let until = deadline.unwrap_or_else(|| Instant::now() + ROOM_TIMEOUT);
         self.room_deadline = Some(until);
         if deadline.is_some_and(|until| until <= Instant::now()) {
             return Err(End::Overloaded);
         }
-        let room = self.sources.hub.missed().take(bytes, ROOM_TIMEOUT);
+        let room = Room::wait(self.sources.hub.missed(), bytes, ROOM_TIMEOUT);
         match timeout_at(until, room).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) | Err(_) => Err(End::Overloaded),
         }
     }
@@ -206,8 +213,9 @@ impl<E: LiveEvent> Client<E> {
             Some(answer) => answer,
             None => {
                 let cursor = self.cursor.clone().unwrap_or_default();
-                let asked = self.sources.resumes.ask(self.target.clone(), cursor);
-                self.asked.insert(asked.await?)
+                let (resumes, target) = (&self.sources.resumes, self.target.clone());
+                let asked = resumes.ask(target, cursor, &mut self.room).await?;
+                self.asked.insert(asked)
             }
         };
         answer.await.unwrap_or(Err(ResumeFailed))

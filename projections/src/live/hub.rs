@@ -5,7 +5,7 @@ use super::{
     cursor::{Cursor, Sent},
     event_json::EventJson,
     frame::Frame,
-    missed::{Chunk, MissedEvent},
+    missed::{Chunk, MissedEvent, Room},
     ring::Ring,
     target::{LiveEvent, Target},
 };
@@ -215,8 +215,14 @@ impl<E: LiveEvent> Hub<E> {
         self.changed();
     }
 
-    /// Adds a client. Without a cursor, the client gets the events that are read from now on.
-    pub fn join(self: &Arc<Self>, target: &Target, cursor: Option<&Cursor>) -> Join<E> {
+    /// Adds a client. Without a cursor, the client gets the events that are read from now on. `room` is the room for
+    /// the first of its missed events; it is left if the result is `Early`, `Behind` or `Halted`.
+    pub fn join(
+        self: &Arc<Self>,
+        target: &Target,
+        cursor: Option<&Cursor>,
+        room: &mut Option<Room>,
+    ) -> Join<E> {
         let mut state = self.lock();
         let mut heads = state.heads.values();
         if heads.len() == 0 || (cursor.is_none() && !state.is_following) {
@@ -241,7 +247,8 @@ impl<E: LiveEvent> Hub<E> {
                 return Join::Behind;
             }
         }
-        let backlog = state.backlog(target, &cursor, &self.json, &self.missed);
+        let mut backlog = Chunk::new(cursor.clone(), room.take());
+        state.fill(&mut backlog, target, &self.json, &self.missed);
         if backlog.is_full() {
             return Join::Missed(backlog);
         }
@@ -306,23 +313,16 @@ impl<E: LiveEvent> State<E> {
         Cursor::new(heads.map(|head| (head.partition, Sent::before(head.next_offset))))
     }
 
-    /// The first events in memory after a cursor.
-    fn backlog(
-        &self,
-        target: &Target,
-        cursor: &Cursor,
-        json: &EventJson<E>,
-        missed: &Budget,
-    ) -> Chunk {
-        let mut backlog = Chunk::new(cursor.clone());
-        let from: BTreeMap<i32, i64> = cursor
+    /// Adds the first events in memory after a chunk's cursor.
+    fn fill(&self, chunk: &mut Chunk, target: &Target, json: &EventJson<E>, missed: &Budget) {
+        let from: BTreeMap<i32, i64> = chunk
+            .cursor
             .iter()
             .map(|(number, sent)| (number, sent.from()))
             .collect();
         for batch in self.ring.batches(|partition| from.get(&partition).copied()) {
-            backlog.take(batch, target, json, missed);
+            chunk.take(batch, target, json, missed);
         }
-        backlog
     }
 
     fn clients(&mut self, target: &Target) -> &mut Vec<Client> {

@@ -8,15 +8,28 @@ use super::{
     target::{LiveEvent, Target},
 };
 use journal::Batch;
-use service::budget::{Budget, Share};
-use std::{collections::VecDeque, sync::Arc};
+use service::budget::{Budget, Overloaded, Share};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Maximum number of events that a client gets at once, from memory or from one pass over the log.
 pub const CHUNK_EVENTS_MAX: usize = 1_000;
+/// Maximum size of the events that a client gets at once, in bytes. A larger event is sent alone.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Maximum size of the missed events of all clients, in bytes. They are a part of the budget of the process.
-pub const MISSED_BYTES_MAX: u32 = 64 << 20;
+const MISSED_BYTES_MAX: u32 = 64 << 20;
+/// The missed events of all clients take at most the budget of the process divided by this number, so that clients that
+/// do not read leave the rest to requests.
+const PROCESS_BUDGET_DIVISOR: u32 = 4;
 /// Bytes that an event takes besides its text.
-pub const EVENT_BYTES: usize = 256;
+const EVENT_BYTES: usize = 256;
+/// Bytes by which an event may grow while its client waits for room: its id names the client's position in every
+/// partition, and the positions may have more digits by then.
+pub const GROWTH_BYTES: usize = 256;
+
+/// The budget of the missed events of all clients, a part of the budget of the process.
+pub fn budget_of(process: &Budget) -> Budget {
+    process.part(MISSED_BYTES_MAX.min(process.bytes() / PROCESS_BUDGET_DIVISOR))
+}
 
 /// An event that waits for its client.
 #[derive(Debug)]
@@ -27,13 +40,35 @@ pub struct MissedEvent {
     _share: Share,
 }
 
+/// A share of the budget for the first event of a client's next chunk. The budget gives room to waiting clients in
+/// turn, so a client that gave its room back and tried again would find it taken.
+#[derive(Debug)]
+pub struct Room {
+    /// Maximum size of the event.
+    bytes: usize,
+    share: Share,
+}
+
+impl Room {
+    /// Waits for room for an event of this size, which may grow by [`GROWTH_BYTES`]. [`Budget::take`] describes the
+    /// limit.
+    ///
+    /// # Errors
+    /// The budget of the process had no room within `limit`.
+    pub async fn wait(budget: &Budget, bytes: usize, limit: Duration) -> Result<Self, Overloaded> {
+        let bytes = bytes + GROWTH_BYTES;
+        let share = budget.take(bytes, limit).await?;
+        Ok(Self { bytes, share })
+    }
+}
+
 /// The reason why a chunk takes no more events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Full {
-    /// It has [`CHUNK_EVENTS_MAX`] events.
-    Events,
+    /// It has [`CHUNK_EVENTS_MAX`] events, or the next one would exceed [`CHUNK_BYTES_MAX`].
+    Chunk,
     /// The budget has no room for the next event, which takes this number of bytes.
-    Bytes(usize),
+    Budget(usize),
 }
 
 /// The first of the events that a client has missed, in order.
@@ -43,16 +78,22 @@ pub struct Chunk {
     pub events: VecDeque<MissedEvent>,
     /// The client's position after these events.
     pub cursor: Cursor,
+    /// The room for the first event. `None` once the chunk has an event.
+    pub room: Option<Room>,
+    /// The size of the events.
+    bytes: usize,
     /// A full chunk must not take events of later batches, because it would leave out those before them.
     full: Option<Full>,
 }
 
 impl Chunk {
-    /// A chunk without events, for a client at this position.
-    pub fn new(cursor: Cursor) -> Self {
+    /// A chunk without events, for a client at this position. `room` is for the first event.
+    pub fn new(cursor: Cursor, room: Option<Room>) -> Self {
         Self {
             events: VecDeque::new(),
             cursor,
+            room,
+            bytes: 0,
             full: None,
         }
     }
@@ -66,8 +107,8 @@ impl Chunk {
     /// has missed none.
     pub fn lacking(&self) -> Option<usize> {
         match self.full {
-            Some(Full::Bytes(bytes)) if self.events.is_empty() => Some(bytes),
-            Some(Full::Bytes(_) | Full::Events) | None => None,
+            Some(Full::Budget(bytes)) if self.events.is_empty() => Some(bytes),
+            Some(Full::Budget(_) | Full::Chunk) | None => None,
         }
     }
 
@@ -95,16 +136,18 @@ impl Chunk {
                     continue;
                 }
                 if self.events.len() >= CHUNK_EVENTS_MAX {
-                    self.full = Some(Full::Events);
+                    self.full = Some(Full::Chunk);
                     return;
                 }
                 let mut cursor = self.cursor.clone();
                 cursor.advance(partition, offset, index);
                 let frame = Frame::new(json, partition, valid, index, &cursor);
-                let bytes = EVENT_BYTES + frame.length();
-                let Ok(share) = budget.try_take(bytes) else {
-                    self.full = Some(Full::Bytes(bytes));
-                    return;
+                let share = match self.share(EVENT_BYTES + frame.length(), budget) {
+                    Ok(share) => share,
+                    Err(full) => {
+                        self.full = Some(full);
+                        return;
+                    }
                 };
                 self.cursor = cursor;
                 self.events.push_back(MissedEvent {
@@ -114,5 +157,24 @@ impl Chunk {
             }
         }
         self.cursor.pass(partition, batch.checkpoint.next_offset);
+    }
+
+    /// The share of the next event.
+    fn share(&mut self, bytes: usize, budget: &Budget) -> Result<Share, Full> {
+        if !self.events.is_empty() && self.bytes + bytes > CHUNK_BYTES_MAX {
+            return Err(Full::Chunk);
+        }
+        // The first event may be another one than the client waited for, because partitions have no order between them.
+        // Too little room is given back here.
+        let room = self.room.take().filter(|room| room.bytes >= bytes);
+        let share = match room {
+            Some(Room { mut share, .. }) => {
+                share.keep(bytes);
+                share
+            }
+            None => budget.try_take(bytes).map_err(|_| Full::Budget(bytes))?,
+        };
+        self.bytes += bytes;
+        Ok(share)
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     cursor::Cursor,
     hub::Hub,
-    missed::Chunk,
+    missed::{Chunk, Room},
     target::{LiveEvent, Target},
 };
 use journal::{Checkpoint, ReadError, Reader, log::ReadLog};
@@ -43,7 +43,8 @@ pub struct Passes<E: LiveEvent, L: ReadLog> {
 }
 
 impl Resumes {
-    /// Requests the events of a target after a cursor. The answer may have only the first of them.
+    /// Requests the events of a target after a cursor. The answer may have only the first of them. `room` is the room
+    /// for the first one. Cancel-safe: a request that is not sent does not take the room.
     ///
     /// # Errors
     /// The node stops.
@@ -51,14 +52,15 @@ impl Resumes {
         &self,
         target: Target,
         cursor: Cursor,
+        room: &mut Option<Room>,
     ) -> Result<oneshot::Receiver<Result<Chunk, ResumeFailed>>, ResumeFailed> {
+        let place = self.0.reserve().await.map_err(|_| ResumeFailed)?;
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting {
+        place.send(Waiting {
             target,
-            chunk: Chunk::new(cursor),
+            chunk: Chunk::new(cursor, room.take()),
             reply,
-        };
-        self.0.send(waiting).await.map_err(|_| ResumeFailed)?;
+        });
         Ok(answer)
     }
 }

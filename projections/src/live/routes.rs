@@ -61,8 +61,8 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if the node has no
-    /// memory for the events since the client's last one.
+    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if too many requests
+    /// wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }

@@ -5,8 +5,7 @@ use super::{
     cursor::Cursor,
     following::follow,
     hub::Hub,
-    known,
-    missed::{EVENT_BYTES, MISSED_BYTES_MAX},
+    known, missed,
     resume::Passes,
     target::{JOURNAL, Target},
 };
@@ -71,7 +70,7 @@ impl Live {
                 databases,
                 permits: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
                 clients_max,
-                missed: budget.part(MISSED_BYTES_MAX),
+                missed: missed::budget_of(budget),
                 journal: OnceLock::new(),
                 sources: OnceCell::new(),
             }),
@@ -114,8 +113,7 @@ impl Live {
     /// A client's stream.
     ///
     /// # Errors
-    /// 503: the node is starting, has its maximum number of clients, or has no memory for the events that the client
-    /// has missed.
+    /// 503: the node is starting, or has its maximum number of clients.
     pub(super) async fn subscribe(
         &self,
         target: Target,
@@ -129,10 +127,6 @@ impl Live {
             );
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_LIVE_CLIENTS", detail)
         })?;
-        if cursor.is_some() {
-            // Without room for any event, the stream would begin and end without one.
-            drop(self.shared.missed.try_take(EVENT_BYTES)?);
-        }
         let journal = self.journal()?;
         let sources = self
             .shared

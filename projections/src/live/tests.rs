@@ -1,5 +1,7 @@
 //! Tests clients of a hub over a journal in memory, with a paused clock.
 
+mod missed;
+
 use super::{
     client::{Client, Output, Sources},
     cursor::{Cursor, Sent},
@@ -7,11 +9,8 @@ use super::{
     hub::{End, Hub, QUEUE_EVENTS_MAX},
     resume::Passes,
     ring::RING_COMMITS_MAX,
-    start::Live,
     target::{LiveEvent, Target},
 };
-use crate::{CqlSettings, Databases, PostgresSettings};
-use axum::http::StatusCode;
 use journal::{Checkpoint, SharedReader, memory_log::MemoryLog, probe::Event};
 use schemas::ContextEvent;
 use serde_json::Value;
@@ -291,86 +290,6 @@ async fn a_client_that_missed_more_than_a_pass_gives_gets_all_of_it() {
     let mut pairs = found.iter().zip(&expected);
     assert_eq!(pairs.find(|(one, other)| one != other), None);
     assert_eq!(found.len(), expected.len());
-}
-
-/// A log with three notes, and two nodes with a budget: one has the notes in memory, one must read them from the log.
-async fn nodes_with_budget(bytes: u32) -> (MemoryLog, [(Node, Budget); 2]) {
-    let log = announced();
-    let budgets = [Budget::new(bytes), Budget::new(bytes)];
-    let in_memory = Node::with_budget(&log, log_starts(), budgets[0].clone());
-    for text in ["eve/0", "eve/1", "eve/2"] {
-        log.note(1, text);
-    }
-    in_memory.reaches_the_end_of(&log).await;
-    let restarted = Node::restarted_with_budget(&log, budgets[1].clone()).await;
-    let [first, second] = budgets;
-    (log, [(in_memory, first), (restarted, second)])
-}
-
-#[tokio::test(start_paused = true)]
-async fn missed_events_take_the_budget_until_they_are_sent() {
-    const BYTES: u32 = 1 << 20;
-    let (_log, nodes) = nodes_with_budget(BYTES).await;
-    for (node, budget) in nodes {
-        let mut client = node.client(&note(), Some("journal.probe/1@0"));
-        assert_eq!(event(&mut client).await.1, "eve/0");
-        let whole = budget.try_take(BYTES as usize);
-        assert!(whole.is_err(), "the other events have no share: {whole:?}");
-        assert_eq!(texts(&mut client, 2).await, ["eve/1", "eve/2"]);
-        let whole = budget.try_take(BYTES as usize);
-        assert!(whole.is_ok(), "sent events keep their shares: {whole:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_gets_all_missed_events_although_the_budget_has_room_for_one() {
-    let (_log, nodes) = nodes_with_budget(1).await;
-    for (node, _budget) in nodes {
-        let mut client = node.client(&note(), Some("journal.probe/1@0"));
-        let found = texts(&mut client, 3).await;
-        assert_eq!(found, ["eve/0", "eve/1", "eve/2"]);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_waits_for_room_and_then_its_stream_ends_with_the_reason() {
-    const BYTES: u32 = 1 << 20;
-    let (_log, nodes) = nodes_with_budget(BYTES).await;
-    for (node, budget) in nodes {
-        let others = budget.try_take(BYTES as usize).unwrap();
-        let mut client = node.client(&note(), Some("journal.probe/1@0"));
-        assert!(is_quiet(&mut client).await, "an event without room");
-        drop(others);
-        assert_eq!(event(&mut client).await.1, "eve/0");
-        drop(client);
-
-        let _others = budget.try_take(BYTES as usize).unwrap();
-        let mut client = node.client(&note(), Some("journal.probe/1@0"));
-        let end = output(&mut client).await;
-        assert!(matches!(end, Output::End(End::Overloaded)), "{end:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_comes_back_is_refused_if_the_budget_is_used_up() {
-    let postgres = PostgresSettings::default();
-    let cql = CqlSettings {
-        nodes: "127.0.0.1:1".into(),
-        ..CqlSettings::default()
-    };
-    let databases = Databases::connect_lazily(&postgres, &cql).unwrap();
-    let budget = Budget::new(1 << 20);
-    let live = Live::new(databases, 1, &budget);
-    let _others = budget.try_take(1 << 20).unwrap();
-    let code = async |cursor: Option<Cursor>| {
-        let refused = live.subscribe(customer(), cursor).await.err();
-        refused.map(|problem| (problem.status, problem.code))
-    };
-    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-    let came_back = code(Some(Cursor::default())).await;
-    assert_eq!(came_back, Some((unavailable, "OVERLOADED")));
-    // A new client has missed nothing. It is refused because this node has not started.
-    assert_eq!(code(None).await, Some((unavailable, "LIVE_NOT_READY")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,9 +27,7 @@ LISTS = [
     "/analytics/series?job=revenue_by_country&window=hour&from=2010-12-01T00:00:00Z&to=2010-12-02T00:00:00Z&limit=5",
 ]
 # Answers that are complete at once.
-WHOLE = ["/products/suggestions?prefix=white%20hang"]
-# The path without a tag.
-PROGRESS = "/admin/progress"
+WHOLE = ["/products/suggestions?prefix=white%20hang", "/admin/progress"]
 
 
 class Reader:
@@ -49,8 +47,6 @@ class Reader:
                     rows += page.get(name, [])
         for path in [*WHOLE, *resources(found)]:
             self.get(path)
-        if not self.stop.wait(1 / QUERIES_PER_S) and self.client.send("GET", API + PROGRESS) is not None:
-            self.counts.add("queries")
 
     def pages(self, path):
         """The first pages of a list."""
