@@ -114,7 +114,8 @@ enum Next {
 }
 
 impl<S: Store> Applier<S> {
-    /// `checkpoint` and `parked` are those that `store` has stored.
+    /// `checkpoint` and `parked` are those that `store` has stored. Marks the parked aggregates, and then reports the
+    /// position: another process may have parked them and moved the checkpoint.
     pub fn new(
         store: Arc<S>,
         reports: Reports,
@@ -140,8 +141,19 @@ impl<S: Store> Applier<S> {
         ] {
             counter!(name, &labels).increment(0);
         }
+        applier.mark(applier.parked.stored_keys().map(str::to_owned));
         applier.report();
         applier
+    }
+
+    /// Marks aggregates as parked. Called before the position is reported, which ends the waits of queries.
+    fn mark(&self, keys: impl Iterator<Item = String>) {
+        let build = self.store.build();
+        self.reports.marks.add(keys.map(|key| ParkedAggregate {
+            view_name: build.view.to_owned(),
+            build: build.number,
+            key,
+        }));
     }
 
     /// The partition.
@@ -279,7 +291,8 @@ impl<S: Store> Applier<S> {
         counter!(names::EVENTS_APPLIED, &labels).increment(applied.len() as u64);
         counter!(names::EVENTS_PARKED, &labels).increment(parked_events);
         self.checkpoint = part.checkpoint.clone();
-        for Poison { key, offset, error } in self.parked.stored() {
+        let found = self.parked.stored();
+        for Poison { key, offset, error } in &found {
             let (topic, partition) = (&self.checkpoint.topic, self.checkpoint.partition);
             tracing::error!(
                 view = build.view,
@@ -291,13 +304,8 @@ impl<S: Store> Applier<S> {
                 error,
                 "parked an aggregate, because its event can't be applied"
             );
-            // Before the position is reported, which ends the waits of queries.
-            self.reports.marks.add(ParkedAggregate {
-                view_name: build.view.to_owned(),
-                build: build.number,
-                key,
-            });
         }
+        self.mark(found.into_iter().map(|poison| poison.key));
         self.report();
         Ok(())
     }

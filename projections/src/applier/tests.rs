@@ -282,6 +282,15 @@ async fn a_missing_table_is_returned_without_a_retry() {
     assert_eq!(*store.attempts.lock().unwrap(), 1);
 }
 
+/// Another process may have parked them, and its position then ends the waits of queries here.
+#[test]
+fn the_parked_aggregates_of_an_opened_build_are_marked() {
+    let keys = ParkedKeys::new(["product_B".to_owned()]);
+    let applier = applier_of(&Arc::default(), 0, keys);
+    let found = applier.reports.marks.find(BUILD, ["product_B"].into_iter());
+    assert_eq!(found, Some((1, true)));
+}
+
 #[test]
 fn an_error_names_its_aggregate() {
     let error = FoldError::KeyNotText { offset: 7 };
