@@ -13,7 +13,7 @@ use self::{
 };
 use crate::{
     builds::Build,
-    lag::Lags,
+    lag::{Lags, Stop},
     metrics as names,
     parking::{Marks, ParkedKeys, Poison, table::ParkedAggregate},
     recorded::recorded_events,
@@ -142,6 +142,12 @@ impl<S: Store> Applier<S> {
             counter!(name, &labels).increment(0);
         }
         applier.mark(applier.parked.stored_keys().map(str::to_owned));
+        // The journal is read again from here, which shows whether the partition is still halted or held.
+        let (topic, partition) = applier.partition();
+        let lags = &applier.reports.lags;
+        for stop in [Stop::Held, Stop::Halted] {
+            lags.continues(applier.store.build(), &topic, partition, stop);
+        }
         applier.report();
         applier
     }
@@ -198,6 +204,9 @@ impl<S: Store> Applier<S> {
                     batch.waits.reset();
                     self.length.succeeded();
                     self.reports.status.clear(&cause);
+                    let (topic, partition) = self.partition();
+                    let lags = &self.reports.lags;
+                    lags.continues(self.store.build(), &topic, partition, Stop::Held);
                     self.log_end(&part, &mut batch.failure);
                     continue;
                 }
@@ -219,6 +228,9 @@ impl<S: Store> Applier<S> {
             batch.parts.push(part);
             let wait = batch.waits.wait();
             if error.waits_for_operator() {
+                let (topic, partition) = self.partition();
+                let lags = &self.reports.lags;
+                lags.stops(self.store.build(), &topic, partition, Stop::Held);
                 batch.retry_at = Instant::now() + wait;
                 return Ok(Applied::Held(batch));
             }
