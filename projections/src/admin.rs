@@ -24,6 +24,8 @@ use tokio::time::Instant;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two comparisons of the two builds' positions.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of deadlocks after which a switch is attempted again.
+const DEADLOCKS_MAX: u32 = 1;
 /// Time from the moment a build stops serving until its tables are dropped: a process reads the list of builds after
 /// [`INTERVAL`], and a query that it began just before then may take [`QUERY_TIMEOUT`].
 const DRAIN_TIME: Duration = QUERY_TIMEOUT
@@ -125,11 +127,15 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let started = Instant::now();
+    let mut deadlocks = 0;
     loop {
         match try_switch(databases, known, build).await {
-            Err(AdminError::Behind { .. }) if started.elapsed() < CATCH_UP_TIMEOUT => {
+            Err(AdminError::Behind { .. } | AdminError::NoPosition { .. })
+                if started.elapsed() < CATCH_UP_TIMEOUT =>
+            {
                 tokio::time::sleep(CATCH_UP_INTERVAL).await;
             }
+            Err(error) if error.is_deadlock() && deadlocks < DEADLOCKS_MAX => deadlocks += 1,
             switched => return switched,
         }
     }
@@ -157,6 +163,9 @@ async fn try_switch(
         // behind.
         let of_serving = positions(databases, view, build(serving.build), &mut transaction).await?;
         let of_target = positions(databases, view, build(number), &mut transaction).await?;
+        if serving.has_tables {
+            check_complete(build(serving.build), view.topics, &of_serving, &of_target)?;
+        }
         check_caught_up(build(number), &of_target, &of_serving)?;
     }
     registry::switch(view.name, number, &mut transaction).await?;
@@ -182,6 +191,27 @@ async fn positions(
             .extend(of_topic.map(|(partition, next)| (((*topic).to_owned(), partition), next)));
     }
     Ok(positions)
+}
+
+/// Checks that the serving build has stored a position in each partition of its journals, as far as the builds know the
+/// partitions: every open build has all of them. A missing position would compare as the start of the log.
+fn check_complete(
+    serving: Build,
+    topics: &[&str],
+    of_serving: &Positions,
+    of_target: &Positions,
+) -> Result<(), AdminError> {
+    // Every journal has a partition 0, also if no build has a position in it.
+    let first = topics.iter().map(|topic| ((*topic).to_owned(), 0));
+    let mut needed = first.chain(of_target.keys().cloned());
+    match needed.find(|partition| !of_serving.contains_key(partition)) {
+        None => Ok(()),
+        Some((topic, partition)) => Err(AdminError::NoPosition {
+            build: serving,
+            topic,
+            partition,
+        }),
+    }
 }
 
 fn check_caught_up(
@@ -283,7 +313,7 @@ mod tests {
     fn a_build_is_behind_if_it_has_read_less_of_one_partition() {
         let build = Build::first("orders_v2");
         let serving = positions(&[(0, 10), (1, 30)]);
-        let ahead = positions(&[(0, 11), (1, 30), (2, 1)]);
+        let ahead = positions(&[(0, 11), (1, 30)]);
         assert!(check_caught_up(build, &ahead, &serving).is_ok());
         for behind in [positions(&[(0, 50), (1, 29)]), positions(&[(1, 30)])] {
             let checked = check_caught_up(build, &behind, &serving);
@@ -291,6 +321,25 @@ mod tests {
                 matches!(checked, Err(AdminError::Behind { .. })),
                 "{behind:?}: {checked:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_serving_build_without_a_position_is_compared_with_no_other() {
+        let (build, topics) = (Build::first("orders_v2"), ["journal.orders"]);
+        let of_target = positions(&[(0, 11), (1, 30)]);
+        let check = |of_serving: &[(i32, i64)], of_target: &Positions| {
+            let checked = check_complete(build, &topics, &positions(of_serving), of_target);
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[(0, 10), (1, 30)], &of_target), Ok(()));
+        for (of_serving, of_target, lacking) in [
+            (&[(0, 10)][..], &of_target, "journal.orders/1"),
+            (&[][..], &of_target, "journal.orders/0"),
+            (&[][..], &Positions::new(), "journal.orders/0"),
+        ] {
+            let error = check(of_serving, of_target).expect_err(lacking);
+            assert!(error.contains(lacking), "no {lacking} in: {error}");
         }
     }
 

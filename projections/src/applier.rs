@@ -13,7 +13,7 @@ use self::{
 };
 use crate::{
     builds::Build,
-    lag::Lags,
+    lag::{Lags, Stop},
     metrics as names,
     parking::{Marks, ParkedKeys, Poison, table::ParkedAggregate},
     recorded::recorded_events,
@@ -114,7 +114,8 @@ enum Next {
 }
 
 impl<S: Store> Applier<S> {
-    /// `checkpoint` and `parked` are those that `store` has stored.
+    /// `checkpoint` and `parked` are those that `store` has stored. Marks the parked aggregates, and then reports the
+    /// position: another process may have parked them and moved the checkpoint.
     pub fn new(
         store: Arc<S>,
         reports: Reports,
@@ -140,8 +141,25 @@ impl<S: Store> Applier<S> {
         ] {
             counter!(name, &labels).increment(0);
         }
+        applier.mark(applier.parked.stored_keys().map(str::to_owned));
+        // The journal is read again from here, which shows whether the partition is still halted or held.
+        let (topic, partition) = applier.partition();
+        let lags = &applier.reports.lags;
+        for stop in [Stop::Held, Stop::Halted] {
+            lags.continues(applier.store.build(), &topic, partition, stop);
+        }
         applier.report();
         applier
+    }
+
+    /// Marks aggregates as parked. Called before the position is reported, which ends the waits of queries.
+    fn mark(&self, keys: impl Iterator<Item = String>) {
+        let build = self.store.build();
+        self.reports.marks.add(keys.map(|key| ParkedAggregate {
+            view_name: build.view.to_owned(),
+            build: build.number,
+            key,
+        }));
     }
 
     /// The partition.
@@ -191,6 +209,9 @@ impl<S: Store> Applier<S> {
                     batch.waits.reset();
                     self.length.succeeded();
                     self.reports.status.clear(&cause);
+                    let (topic, partition) = self.partition();
+                    let lags = &self.reports.lags;
+                    lags.continues(self.store.build(), &topic, partition, Stop::Held);
                     self.log_end(&part, &mut batch.failure);
                     continue;
                 }
@@ -212,6 +233,9 @@ impl<S: Store> Applier<S> {
             batch.parts.push(part);
             let wait = batch.waits.wait();
             if error.waits_for_operator() {
+                let (topic, partition) = self.partition();
+                let lags = &self.reports.lags;
+                lags.stops(self.store.build(), &topic, partition, Stop::Held);
                 batch.retry_at = Instant::now() + wait;
                 return Ok(Applied::Held(batch));
             }
@@ -284,7 +308,8 @@ impl<S: Store> Applier<S> {
         counter!(names::EVENTS_APPLIED, &labels).increment(applied.len() as u64);
         counter!(names::EVENTS_PARKED, &labels).increment(parked_events);
         self.checkpoint = part.checkpoint.clone();
-        for Poison { key, offset, error } in self.parked.stored() {
+        let found = self.parked.stored();
+        for Poison { key, offset, error } in &found {
             let (topic, partition) = (&self.checkpoint.topic, self.checkpoint.partition);
             tracing::error!(
                 view = build.view,
@@ -296,13 +321,8 @@ impl<S: Store> Applier<S> {
                 error,
                 "parked an aggregate, because its event can't be applied"
             );
-            // Before the position is reported, which ends the waits of queries.
-            self.reports.marks.add(ParkedAggregate {
-                view_name: build.view.to_owned(),
-                build: build.number,
-                key,
-            });
         }
+        self.mark(found.into_iter().map(|poison| poison.key));
         self.report();
         Ok(())
     }

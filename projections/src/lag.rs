@@ -5,7 +5,7 @@ use journal::{Checkpoint, Source, owner::machine_clock};
 use metrics::gauge;
 use schemas::Timestamp;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -18,10 +18,20 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// A partition of a build.
 type BuildPartition = (Build, String, i32);
 
-/// The applied positions of this process's builds. Cheap to clone.
+/// The applied positions of this process's builds, and the partitions that are not applied further. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lags {
     applied: Arc<Mutex<BTreeMap<BuildPartition, Applied>>>,
+    stopped: Arc<Mutex<BTreeSet<(BuildPartition, Stop)>>>,
+}
+
+/// Why a partition of a build is not applied further until an operator acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// A batch can't be applied, and parking its aggregates is no remedy.
+    Held,
+    /// The journal is not read further, because its log was altered.
+    Halted,
 }
 
 /// The applied position of a partition.
@@ -48,6 +58,31 @@ impl Lags {
         entry.log_time = checkpoint.log_time;
     }
 
+    /// Records that a partition of a build is not applied further.
+    pub fn stops(&self, build: Build, topic: &str, partition: i32, stop: Stop) {
+        let key = (build, topic.to_owned(), partition);
+        self.lock_stopped().insert((key, stop));
+    }
+
+    /// Records that a reason why a partition of a build was not applied further is gone.
+    pub fn continues(&self, build: Build, topic: &str, partition: i32, stop: Stop) {
+        let mut stopped = self.lock_stopped();
+        if !stopped.is_empty() {
+            stopped.remove(&((build, topic.to_owned(), partition), stop));
+        }
+    }
+
+    /// The partitions of a build that are not applied further, by topic and number. A partition that is halted and held
+    /// counts as halted.
+    pub fn stopped(&self, build: Build) -> BTreeMap<(String, i32), Stop> {
+        let stopped = self.lock_stopped();
+        let of_build = stopped.iter().filter(|((of, ..), _)| *of == build);
+        // In the order of the set, so that the greater reason of a partition replaces the other.
+        of_build
+            .map(|((_, topic, partition), stop)| ((topic.clone(), *partition), *stop))
+            .collect()
+    }
+
     /// Forgets a build, or its partitions in this process.
     pub fn remove(&self, build: Build) {
         let mut applied = self.lock();
@@ -58,6 +93,7 @@ impl Lags {
             }
             is_other
         });
+        self.lock_stopped().retain(|(key, _)| key.0 != build);
     }
 
     /// Measures until `stop`.
@@ -90,6 +126,10 @@ impl Lags {
             }
         }
         Ok(())
+    }
+
+    fn lock_stopped(&self) -> MutexGuard<'_, BTreeSet<(BuildPartition, Stop)>> {
+        self.stopped.lock().expect("no holder of this lock panics")
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<BuildPartition, Applied>> {
@@ -129,6 +169,33 @@ fn report((build, topic, partition): &BuildPartition, records: i64, seconds: f64
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_stopped_until_it_continues_or_its_build_is_removed() {
+        let [build, other] = ["orders_v2", "catalog_v1"].map(Build::first);
+        let (lags, topic) = (Lags::default(), "journal.orders");
+        lags.stops(build, topic, 0, Stop::Halted);
+        lags.stops(build, topic, 1, Stop::Held);
+        lags.stops(other, topic, 1, Stop::Held);
+        lags.continues(build, topic, 0, Stop::Halted);
+        let held = BTreeMap::from([((topic.to_owned(), 1), Stop::Held)]);
+        assert_eq!(lags.stopped(build), held);
+        lags.remove(build);
+        assert_eq!(lags.stopped(build), BTreeMap::new());
+        assert_eq!(lags.stopped(other), held);
+    }
+
+    /// Batches that were read before the halt are applied afterwards.
+    #[test]
+    fn a_halted_partition_stays_halted_when_its_held_batch_is_applied() {
+        let (lags, build, topic) = (Lags::default(), Build::first("orders_v2"), "journal.orders");
+        lags.stops(build, topic, 0, Stop::Halted);
+        lags.stops(build, topic, 0, Stop::Held);
+        let halted = BTreeMap::from([((topic.to_owned(), 0), Stop::Halted)]);
+        assert_eq!(lags.stopped(build), halted);
+        lags.continues(build, topic, 0, Stop::Held);
+        assert_eq!(lags.stopped(build), halted);
+    }
 
     fn second(second: i64) -> Timestamp {
         Timestamp(second * 1_000_000)

@@ -31,7 +31,7 @@ pub enum QueryError {
         view: &'static str,
     },
     /// The build that serves is projected from the start, so its rows are only a part of the view.
-    #[error("view {view} is projected from the start: {} of {} records are read", catch_up.read, catch_up.end)]
+    #[error("the view {view} is still being projected: {} of {} offsets are read", catch_up.read, catch_up.end)]
     Rebuilding {
         /// The view.
         view: &'static str,
@@ -154,8 +154,7 @@ fn too_expensive(narrow: &[&str]) -> Problem {
 /// The problem of a query of a view whose rows are incomplete.
 fn rebuilding(view: &str, CatchUp { read, end }: CatchUp) -> Problem {
     let detail = format!(
-        "the view {view} is projected again, so it would lack rows: send the request again later; {read} of {end} \
-         records are read"
+        "the view {view} is still being projected: {read} of {end} offsets are read; send the request again later"
     );
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, VIEW_REBUILDING, detail)
         .with("read", read)
@@ -210,6 +209,9 @@ mod tests {
             (refused.status.as_u16(), refused.code),
             (503, "VIEW_REBUILDING")
         );
+        let detail = "the view orders_v2 is still being projected: 3 of 7 offsets are read; \
+            send the request again later";
+        assert_eq!(refused.detail, detail);
         let progress = (&refused.members["read"], &refused.members["end"]);
         assert_eq!(progress, (&3.into(), &7.into()));
     }

@@ -14,7 +14,7 @@ use self::{
 use crate::{
     applier::{Applier, Reports, within_timeout},
     builds::Build,
-    lag::Lags,
+    lag::{Lags, Stop},
     parking::{Marks, ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
@@ -336,6 +336,8 @@ impl<S: Store> Projector<S> {
                     }
                     Ok(Update::Halted { topic, partition, error }) => {
                         tracing::error!(reader = self.name, topic, partition, %error, "stopped reading a partition");
+                        let lags = &self.reports.lags;
+                        lags.stops(self.store.build(), topic, partition, Stop::Halted);
                         let cause = Cause::Halted(topic.to_owned(), partition);
                         self.reports.status.set(cause, error.to_string());
                     }

@@ -2,7 +2,7 @@
 
 use crate::{
     builds::{Build, Entry, RegistryError, State, registry},
-    catch_up::{self, CatchUpCheck},
+    catch_up::CatchUpCheck,
     databases::Databases,
     lag::Lags,
     metrics as names,
@@ -97,6 +97,7 @@ impl Supervisor {
             self.runtime.source.clone(),
             self.runtime.partitions.clone(),
             self.runtime.health.clone(),
+            self.lags.clone(),
             self.views,
         );
         self.runtime.tasks.spawn(check.run(shutdown.clone()));
@@ -161,7 +162,6 @@ impl Supervisor {
         // that the new build answers.
         self.stop_unwanted(&wanted).await;
         self.databases.serving.set(&entries);
-        catch_up::report(&self.runtime.health, &self.databases.serving, self.views);
         for (build, share) in wanted {
             if !self.running.contains_key(&build)
                 && let Some(view) = self.views.iter().find(|view| view.name == build.view)

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ const STARTING: &str = "starting";
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     components: Arc<Mutex<BTreeMap<String, ComponentState>>>,
+    notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// The state of one component.
@@ -46,6 +47,10 @@ pub struct Readiness {
     /// By name: `ready`, or the reason why the component is not ready.
     #[schema(example = json!({"topics and schemas": "ready"}))]
     pub components: BTreeMap<String, String>,
+    /// By name: states of the process that clients notice, although it is ready, such as a view that is projected from
+    /// the start.
+    #[schema(example = json!({"rebuild.orders_v2": "the view is still being projected: 3 of 7 offsets are read"}))]
+    pub notes: BTreeMap<String, String>,
 }
 
 impl Health {
@@ -87,8 +92,24 @@ impl Health {
         components.remove(name);
     }
 
-    /// The state of every component.
+    /// Adds a note to the answers of `/health/ready`, or replaces the note with this name. A note does not affect
+    /// whether the process is ready.
+    pub fn note(&self, name: impl Into<String>, text: impl Into<String>) {
+        self.lock_notes().insert(name.into(), text.into());
+    }
+
+    /// Removes a note, by its name.
+    pub fn remove_note(&self, name: &str) {
+        self.lock_notes().remove(name);
+    }
+
+    fn lock_notes(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.notes.lock().expect("no holder of this lock panics")
+    }
+
+    /// The state of every component, and the notes.
     pub fn readiness(&self) -> Readiness {
+        let notes = self.lock_notes().clone();
         let components = self
             .components
             .lock()
@@ -106,6 +127,7 @@ impl Health {
                     (name.clone(), reason.unwrap_or_else(|| "ready".to_owned()))
                 })
                 .collect(),
+            notes,
         }
     }
 }
@@ -167,7 +189,7 @@ pub async fn live() -> &'static str {
     "alive"
 }
 
-/// Tells whether every component is ready.
+/// Tells whether every component is ready, and which of its views are projected from the start.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
     (status = 200, description = "Every component is ready.", body = Readiness),
     (status = 503, description = "Some components are not ready; the body has their reasons.", body = Readiness)))]
@@ -218,6 +240,21 @@ mod tests {
         health.remove("view");
         health.continued("view");
         assert_eq!(health.readiness().components["view"], "starting");
+    }
+
+    #[test]
+    fn a_process_with_a_note_is_ready() {
+        let health = Health::default();
+        health.component("view").ready();
+        health.note("rebuild.orders_v2", "3 of 7 offsets are read");
+        let readiness = health.readiness();
+        assert!(readiness.ready, "{readiness:?}");
+        assert_eq!(
+            readiness.notes["rebuild.orders_v2"],
+            "3 of 7 offsets are read"
+        );
+        health.remove_note("rebuild.orders_v2");
+        assert_eq!(health.readiness().notes, BTreeMap::new());
     }
 
     #[test]

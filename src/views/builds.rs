@@ -28,7 +28,7 @@ pub(super) async fn list(servers: &Servers) -> Result<ExitCode> {
     let described = admin::describe(&servers.databases, None).await?;
     let parked = parked_counts(servers).await?;
     println!(
-        "{:<24} {:<9} {:>7} {:>7} {:>7}",
+        "{:<24} {:<9} {:>7} {:>7} {:>7}  queries",
         "view", "database", "serving", "builds", "parked"
     );
     for view in VIEWS {
@@ -37,17 +37,37 @@ pub(super) async fn list(servers: &Servers) -> Result<ExitCode> {
             .filter(|one| one.entry.view == view.name)
             .collect();
         let serving = builds.iter().find(|one| one.entry.state == State::Serving);
+        let queries = match serving {
+            None => "refused: no build serves".to_owned(),
+            Some(one) if one.entry.has_caught_up => "answered".to_owned(),
+            Some(one) => {
+                let counts = servers.source.admin.partition_counts(&TOPICS).await?;
+                let ends = admin::ends(&servers.source.admin, view, &counts).await?;
+                refused(one, &ends)
+            }
+        };
         let serving = serving.map_or_else(|| "none".to_owned(), |one| one.entry.build.to_string());
         let of_view = parked.iter().filter(|((name, _), _)| name == view.name);
         let parked: usize = of_view.map(|(_, count)| count).sum();
         println!(
-            "{:<24} {:<9} {serving:>7} {:>7} {parked:>7}",
+            "{:<24} {:<9} {serving:>7} {:>7} {parked:>7}  {queries}",
             view.name,
             view.database,
             builds.len()
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why the queries of a serving build are refused that has not caught up. Its positions count only if its tables exist.
+fn refused(described: &Described, ends: &Positions) -> String {
+    let nothing = Positions::new();
+    let positions = match described.entry.has_tables {
+        true => &described.positions,
+        false => &nothing,
+    };
+    let Progress { read, end } = Progress::new(positions, ends);
+    format!("refused: still being projected, {read} of {end} offsets are read")
 }
 
 /// `daybook views describe`
@@ -72,6 +92,13 @@ fn print(described: &Described, ends: &Positions, parked: &ParkedCounts) {
         entry.changed_at
     );
     println!("  created  {}", entry.created_at);
+    if entry.state == State::Serving {
+        let queries = match entry.has_caught_up {
+            true => "answered".to_owned(),
+            false => refused(described, ends),
+        };
+        println!("  queries  {queries}");
+    }
     println!("  read     {} of {} records", progress.read, progress.end);
     let count = parked.get(&(entry.view.clone(), entry.build)).copied();
     println!("  parked   {} aggregates", count.unwrap_or(0));

@@ -76,8 +76,8 @@ pub enum ViewsCommand {
     },
     /// Replace a build with an empty one in the same state, which is projected from the start
     ///
-    /// While a new serving build is projected, its queries are refused and the nodes are not ready;
-    /// `daybook views rebuild` and `switch` avoid this.
+    /// While a new serving build is projected, its queries are refused; `daybook views rebuild` and `switch` avoid
+    /// this.
     Reset {
         /// The view
         view: String,

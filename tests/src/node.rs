@@ -7,7 +7,7 @@ use crate::{
     signal::signal,
 };
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -123,12 +123,12 @@ impl Node {
         connections::established(self.pid()?, port)
     }
 
-    /// Returns once every component is ready.
+    /// Returns once every component is ready, and every view answers queries.
     pub async fn ready(&mut self) -> Result<()> {
         until("readiness of the node", READY_TIMEOUT, async || {
             self.check_running()?;
             Ok(match self.client.get("/health/ready").await {
-                Ok(answer) => Poll::of(answer.status == 200, || answer.text),
+                Ok(answer) => Poll::of(answers_everything(&answer.json()?), || answer.text),
                 // If the node is about to end, its log has the reason by the next poll.
                 Err(error) => Poll::Pending(format!("{error:#}")),
             })
@@ -215,6 +215,11 @@ impl Node {
         let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
         format!("the end of {}:\n{}", self.log.display(), shown.join("\n"))
     }
+}
+
+/// Whether a node is ready and no view is projected from the start.
+fn answers_everything(ready: &Value) -> bool {
+    ready["ready"] == true && ready["notes"] == Value::Object(Map::new())
 }
 
 /// The number of views and jobs among a node's components.

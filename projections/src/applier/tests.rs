@@ -282,6 +282,32 @@ async fn a_missing_table_is_returned_without_a_retry() {
     assert_eq!(*store.attempts.lock().unwrap(), 1);
 }
 
+/// Another process may have parked them, and its position then ends the waits of queries here.
+#[test]
+fn the_parked_aggregates_of_an_opened_build_are_marked() {
+    let keys = ParkedKeys::new(["product_B".to_owned()]);
+    let applier = applier_of(&Arc::default(), 0, keys);
+    let found = applier.reports.marks.find(BUILD, ["product_B"].into_iter());
+    assert_eq!(found, Some((1, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_counts_as_held_until_its_batch_is_applied() {
+    let keys: Vec<String> = (0..20).map(|number| format!("K{number}")).collect();
+    let keys: Vec<&'static str> = keys.iter().map(|key| &*key.clone().leak()).collect();
+    let (mut applier, _) = applier(FakeStore {
+        refused: keys.clone(),
+        ..FakeStore::default()
+    });
+    let lags = applier.reports.lags.clone();
+    let held = applier.apply(decisions(0, &keys)).await.unwrap();
+    assert!(matches!(held, Applied::Held(_)), "the batch was applied");
+    let stopped = std::collections::BTreeMap::from([((TOPIC.to_owned(), 0), Stop::Held)]);
+    assert_eq!(lags.stopped(BUILD), stopped);
+    applier.apply(batch(0, 1)).await.unwrap();
+    assert_eq!(lags.stopped(BUILD).len(), 0);
+}
+
 #[test]
 fn an_error_names_its_aggregate() {
     let error = FoldError::KeyNotText { offset: 7 };

@@ -1,5 +1,6 @@
 //! A build's name, the names of its tables, and its state.
 
+use schemas::Timestamp;
 use std::fmt;
 
 /// The placeholder for a build's suffix in the statements that create its tables.
@@ -12,6 +13,15 @@ pub struct Build {
     pub view: &'static str,
     /// The number of the build within its view, from 1. A number is never reused.
     pub number: i32,
+}
+
+/// A build, identified for good: after a loss of the list of builds, another build may have the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BuildId {
+    /// The build.
+    pub build: Build,
+    /// When it was created.
+    pub created_at: Timestamp,
 }
 
 /// The state of a build.

@@ -8,6 +8,6 @@ mod build;
 pub mod registry;
 mod serving;
 
-pub use build::{Build, State};
+pub use build::{Build, BuildId, State};
 pub use registry::{Entry, RegistryError};
 pub use serving::{CatchUp, Serving};

@@ -1,6 +1,6 @@
 //! The list of builds, in Postgres.
 
-use super::{Build, State};
+use super::{Build, BuildId, State};
 use crate::shared_tables::begin_with_tables;
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -21,6 +21,9 @@ pub struct Entry {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub changed_at: Timestamp,
+    /// Whether its tables were created. The checkpoints of a build without tables may be those of an earlier build with
+    /// its number.
+    pub has_tables: bool,
     /// Whether it has once read the journals to their ends. Until then, a serving build answers no queries.
     pub has_caught_up: bool,
 }
@@ -82,10 +85,11 @@ struct Stored {
     state: String,
     created_us: i64,
     changed_us: i64,
+    has_tables: bool,
     caught_up: bool,
 }
 
-const COLUMNS: &str = "view_name, build, state, caught_up, \
+const COLUMNS: &str = "view_name, build, state, has_tables, caught_up, \
     (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, \
     (extract(epoch FROM changed_at) * 1000000)::bigint AS changed_us";
 
@@ -104,6 +108,7 @@ impl Stored {
             state,
             created_at: Timestamp(self.created_us),
             changed_at: Timestamp(self.changed_us),
+            has_tables: self.has_tables,
             has_caught_up: self.caught_up,
         })
     }
@@ -192,13 +197,22 @@ pub async fn switch(
     Ok(())
 }
 
-/// Records that a serving build has read the journals to their ends.
+/// Records that a build has read the journals to their ends. Returns `false` if the list does not have this build with
+/// tables any more.
 ///
 /// # Errors
 /// Postgres's error.
-pub(crate) async fn set_caught_up(build: Build, pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    record_caught_up(build.view, build.number, &mut connection).await
+pub async fn set_caught_up(build: BuildId, pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let updated = sqlx::query(
+        "UPDATE view_builds SET caught_up = true WHERE view_name = $1 AND build = $2 \
+         AND (extract(epoch FROM created_at) * 1000000)::bigint = $3 AND has_tables AND state <> 'DROPPED'",
+    )
+    .bind(build.build.view)
+    .bind(build.build.number)
+    .bind(build.created_at.0)
+    .execute(pool)
+    .await?;
+    Ok(updated.rows_affected() > 0)
 }
 
 async fn record_caught_up(

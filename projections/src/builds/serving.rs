@@ -1,6 +1,6 @@
 //! The builds that answer queries, as far as this process knows them.
 
-use super::{Build, Entry, State};
+use super::{Build, BuildId, Entry, State};
 use schemas::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
@@ -70,11 +70,13 @@ impl Serving {
         }
     }
 
-    /// Waits until a known build has not caught up. Cancel-safe.
-    pub async fn is_behind(&self) {
+    /// Waits until the known build of one of these views has not caught up. Cancel-safe.
+    pub async fn is_behind(&self, views: &[&str]) {
         let mut builds = self.builds.subscribe();
         let is_behind = |builds: &BTreeMap<String, Known>| {
-            builds.values().any(|known| known.catch_up.is_some())
+            let known = views.iter().filter_map(|view| builds.get(*view));
+            let mut catch_ups = known.map(|known| known.catch_up);
+            catch_ups.any(|catch_up| catch_up.is_some())
         };
         // Never fails, because `self` owns the sender.
         if builds.wait_for(is_behind).await.is_err() {
@@ -110,10 +112,11 @@ impl Serving {
     }
 
     /// Records how far a serving build has read; `None`: it has caught up.
-    pub fn set_catch_up(&self, build: Build, catch_up: Option<CatchUp>) {
+    pub fn set_catch_up(&self, build: BuildId, catch_up: Option<CatchUp>) {
+        let id = (build.build.number, build.created_at);
         self.builds.send_if_modified(|builds| {
-            let known = builds.get_mut(build.view);
-            let Some(known) = known.filter(|known| known.number == build.number) else {
+            let known = builds.get_mut(build.build.view);
+            let Some(known) = known.filter(|known| (known.number, known.created_at) == id) else {
                 return false;
             };
             let is_changed = known.catch_up.is_some() && known.catch_up != catch_up;
@@ -128,6 +131,7 @@ impl Serving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     const VIEW: &str = "orders_v2";
 
@@ -138,12 +142,20 @@ mod tests {
             state: State::Serving,
             created_at: Timestamp(created_at),
             changed_at: Timestamp(0),
+            has_tables: true,
             has_caught_up,
         }
     }
 
     fn build(number: i32) -> Build {
         Build { view: VIEW, number }
+    }
+
+    fn id(number: i32, created_at: i64) -> BuildId {
+        BuildId {
+            build: build(number),
+            created_at: Timestamp(created_at),
+        }
     }
 
     #[test]
@@ -155,7 +167,7 @@ mod tests {
         assert_eq!(serving.build(VIEW), Some(build(2)));
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
         let half = CatchUp { read: 5, end: 10 };
-        serving.set_catch_up(build(2), Some(half));
+        serving.set_catch_up(id(2, 5), Some(half));
         // A later list knows no more.
         serving.set(&[entry(2, 5, false)]);
         assert_eq!(serving.catch_up(VIEW), Some(half));
@@ -165,12 +177,12 @@ mod tests {
     fn a_build_that_has_caught_up_stays_so_although_an_older_list_is_read() {
         let serving = Serving::default();
         serving.set(&[entry(2, 5, false)]);
-        serving.set_catch_up(build(1), None);
+        serving.set_catch_up(id(1, 5), None);
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
-        serving.set_catch_up(build(2), None);
+        serving.set_catch_up(id(2, 5), None);
         serving.set(&[entry(2, 5, false)]);
         assert_eq!(serving.catch_up(VIEW), None);
-        serving.set_catch_up(build(2), Some(CatchUp::default()));
+        serving.set_catch_up(id(2, 5), Some(CatchUp::default()));
         assert_eq!(serving.catch_up(VIEW), None);
     }
 
@@ -180,5 +192,17 @@ mod tests {
         serving.set(&[entry(1, 0, true)]);
         serving.set(&[entry(1, 9, false)]);
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
+        // A measurement of the lost one ends late.
+        serving.set_catch_up(id(1, 0), None);
+        assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
+    }
+
+    #[tokio::test]
+    async fn only_the_named_views_count_as_behind() {
+        let serving = Serving::default();
+        serving.set(&[entry(1, 0, false)]);
+        assert_eq!(serving.is_behind(&["unknown_v1"]).now_or_never(), None);
+        let behind = serving.is_behind(&["unknown_v1", VIEW]).now_or_never();
+        assert_eq!(behind, Some(()));
     }
 }

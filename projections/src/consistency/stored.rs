@@ -12,7 +12,10 @@ use crate::{
 };
 use schemas::Position;
 use service::{consistency::ReadStored, progress::Progress};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 /// The database of a view's rows and checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +38,9 @@ impl Database {
 pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadStored> {
     let (database, name) = (Database::of(view)?, view.name);
     let databases = databases.clone();
+    let last = Arc::new(LastRead::default());
     Some(Arc::new(move |topics| {
-        let databases = databases.clone();
+        let (databases, last) = (databases.clone(), last.clone());
         Box::pin(async move {
             let Some(build) = databases.serving.build(name) else {
                 return Err(QueryError::NoBuild { view: name }.to_string());
@@ -48,7 +52,7 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
             }
-            mark_parked(build, &databases)
+            mark_parked(build, &last, &databases)
                 .await
                 .map_err(|error| error.to_string())?;
             Ok(all)
@@ -56,13 +60,45 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     }))
 }
 
+/// The state of the list of parked aggregates at its last reading, so that it is not read again while it is the same:
+/// it may be long, and while queries wait, each position is read many times a second.
+#[derive(Debug, Default)]
+struct LastRead {
+    fingerprint: Mutex<Option<(Build, String)>>,
+}
+
+impl LastRead {
+    fn is_of(&self, build: Build, fingerprint: &str) -> bool {
+        let last = self.lock();
+        last.as_ref()
+            .is_some_and(|(of, last)| *of == build && last == fingerprint)
+    }
+
+    fn set(&self, build: Build, fingerprint: String) {
+        *self.lock() = Some((build, fingerprint));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Build, String)>> {
+        let fingerprint = self.fingerprint.lock();
+        fingerprint.expect("no holder of this lock panics")
+    }
+}
+
 /// Reads the parked aggregates of a build, before its stored positions end the waits of queries. An aggregate is
 /// recorded before the position, or with it, so a reading after that of the position finds it.
-async fn mark_parked(build: Build, databases: &Databases) -> Result<(), sqlx::Error> {
-    let parked = parked::aggregates_of(build, KNOWN_MAX + 1, &databases.postgres);
-    for aggregate in parked.await? {
-        databases.marks.add(aggregate);
+async fn mark_parked(
+    build: Build,
+    last: &LastRead,
+    databases: &Databases,
+) -> Result<(), sqlx::Error> {
+    // Read before the list: an aggregate that is parked between the two readings changes the next fingerprint.
+    let fingerprint = parked::fingerprint(build, &databases.postgres).await?;
+    if last.is_of(build, &fingerprint) {
+        return Ok(());
     }
+    let aggregates = parked::aggregates_of(build, KNOWN_MAX + 1, &databases.postgres).await?;
+    databases.marks.add(aggregates);
+    last.set(build, fingerprint);
     Ok(())
 }
 
@@ -119,6 +155,17 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_is_read_again_for_another_fingerprint_or_build() {
+        let (last, build) = (LastRead::default(), Build::first("orders_v2"));
+        assert!(!last.is_of(build, "1 7"), "{last:?} before any reading");
+        last.set(build, "1 7".to_owned());
+        assert!(last.is_of(build, "1 7"), "{last:?} after a reading");
+        assert!(!last.is_of(build, "1 8"), "{last:?} after a change");
+        let other = Build { number: 2, ..build };
+        assert!(!last.is_of(other, "1 7"), "{last:?} of another build");
+    }
 
     #[test]
     fn the_stored_position_of_every_view_can_be_read() {

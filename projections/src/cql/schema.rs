@@ -7,7 +7,7 @@
 //! timestamps are offsets of the journal, which are before the time of the drop. So such a table counts as lost.
 
 use super::{CqlError, Session};
-use crate::{columns::Columns, view::Table};
+use crate::{columns::Columns, store::Failure, view::Table};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The columns of each of a view's tables.
@@ -123,9 +123,31 @@ fn by_table(columns: Vec<ColumnName>) -> BTreeMap<String, BTreeSet<String>> {
     tables
 }
 
+/// Whether all nodes of the store have the same schema now; `false` if they don't answer.
+pub(super) async fn has_one_schema(session: &Session) -> bool {
+    let versions = session.driver().get_session().check_schema_agreement();
+    matches!(versions.await, Ok(Some(_)))
+}
+
+/// The kind of failure of an invalid statement about rows whose tables are as they should be. A node that has not
+/// received the last change of the schema calls valid statements invalid, so only a store with one schema refuses a
+/// value.
+pub(super) fn failure_of_complete_tables(has_one_schema: bool) -> Failure {
+    match has_one_schema {
+        true => Failure::Value,
+        false => Failure::Transient,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invalid_statement_has_a_refused_value_only_if_all_nodes_have_one_schema() {
+        assert_eq!(failure_of_complete_tables(true), Failure::Value);
+        assert_eq!(failure_of_complete_tables(false), Failure::Transient);
+    }
 
     fn schema(columns: &[(&str, &str)], dropped: &[(&str, &str)]) -> Schema {
         let owned = |names: &[(&str, &str)]| {

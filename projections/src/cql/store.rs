@@ -12,7 +12,9 @@ use super::{
     connection::create_keyspace,
     migrations::{self, CHECKPOINTS},
     rows::{CqlTables, create_deletions, deletions_table},
-    schema::{NeededTables, Schema, TableColumns, TablesState},
+    schema::{
+        NeededTables, Schema, TableColumns, TablesState, failure_of_complete_tables, has_one_schema,
+    },
 };
 use crate::{
     builds::{Build, registry},
@@ -144,6 +146,8 @@ impl<V: CqlView> CqlStore<V> {
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !is_complete {
             lock_schema_creation(connection).await?;
+            // The build may be replaced, which locks all builds of the view: they are always locked in one order.
+            registry::locked(build.view, connection).await?;
         }
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
@@ -215,7 +219,7 @@ impl<V: CqlView> CqlStore<V> {
     }
 
     /// Finds out why the store refused a statement, if missing or altered tables may be the cause. If the tables are as
-    /// they should be, an invalid statement about rows has a value that the store refuses.
+    /// they should be and all nodes have one schema, an invalid statement about rows has a value that is refused.
     async fn explain(
         &self,
         session: &Session,
@@ -235,7 +239,9 @@ impl<V: CqlView> CqlStore<V> {
                 return CqlError::ColumnMissing { table, column }.into();
             }
             Ok(TablesState::Lost(_)) => Failure::TableMissing,
-            Ok(TablesState::Complete) if is_invalid && is_about_rows => Failure::Value,
+            Ok(TablesState::Complete) if is_invalid && is_about_rows => {
+                failure_of_complete_tables(has_one_schema(session).await)
+            }
             Ok(TablesState::Complete) => Failure::Transient,
             Err(unknown) => return unknown.into(),
         };
@@ -369,7 +375,6 @@ impl<V: CqlView> Store for CqlStore<V> {
             }
             Err(error) => return Err(error),
         }
-        let parked = parked::keys(self.build, partitions, &mut transaction).await?;
         transaction.commit().await?;
         let mut stored: Vec<Checkpoint> = Vec::new();
         for topic in V::Event::TOPICS {
@@ -385,6 +390,10 @@ impl<V: CqlView> Store for CqlStore<V> {
             .filter(|checkpoint| !stored.contains(checkpoint))
             .collect();
         self.insert_checkpoints(&session, &missing).await?;
+        // An aggregate is recorded as parked before the checkpoint that covers it, so a reading after that of the
+        // checkpoints finds it.
+        let mut connection = self.postgres.acquire().await?;
+        let parked = parked::keys(self.build, partitions, &mut connection).await?;
         Ok(Opened {
             checkpoints,
             parked,

@@ -4,6 +4,7 @@ use crate::{
     builds::{Build, RegistryError},
     commits::CommitsError,
     cql::CqlError,
+    postgres::is_deadlock,
     store::StoreError,
 };
 use journal::ReadError;
@@ -61,4 +62,39 @@ pub enum AdminError {
         /// The serving build's next offset.
         serving: i64,
     },
+    /// The serving build has stored no position in a partition, so no build can be compared with it.
+    #[error(
+        "{build} serves, but has stored no position in {topic}/{partition}: wait until a projector has opened it, and \
+         `daybook views describe` shows its progress"
+    )]
+    NoPosition {
+        /// The serving build.
+        build: Build,
+        /// The journal.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+    },
+}
+
+impl AdminError {
+    /// Whether Postgres ended the operation because it and another one waited for each other's locks. Another attempt
+    /// may succeed.
+    pub(crate) fn is_deadlock(&self) -> bool {
+        match self {
+            Self::Postgres(error) | Self::Builds(RegistryError::Postgres(error)) => {
+                is_deadlock(error)
+            }
+            Self::Builds(_)
+            | Self::Cql(_)
+            | Self::Store(_)
+            | Self::Commits(_)
+            | Self::Log(_)
+            | Self::Kafka(_)
+            | Self::Stalled { .. }
+            | Self::NoView { .. }
+            | Self::Behind { .. }
+            | Self::NoPosition { .. } => false,
+        }
+    }
 }

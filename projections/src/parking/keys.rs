@@ -62,6 +62,11 @@ impl ParkedKeys {
         }
     }
 
+    /// The keys that are stored as parked.
+    pub fn stored_keys(&self) -> impl Iterator<Item = &str> {
+        self.stored.iter().map(String::as_str)
+    }
+
     /// Adds an aggregate. Returns `false` if this commit, or an earlier one of the aggregate, is already
     /// known as its poison.
     pub fn add(&mut self, poison: Poison) -> bool {

@@ -95,19 +95,24 @@ impl Known {
 }
 
 impl Marks {
-    /// Adds an aggregate that this process has parked, or that it has read.
-    pub fn add(&self, aggregate: ParkedAggregate) {
+    /// Adds aggregates that this process has parked, or that it has read. Queries see all of them or none.
+    pub fn add(&self, aggregates: impl IntoIterator<Item = ParkedAggregate>) {
         let mut known = self.lock();
-        known.added += 1;
-        let number = known.added;
-        if known.recent.len() < RECENT_MAX || known.recent.contains_key(&aggregate) {
-            known.add(&aggregate);
-            known.recent.insert(aggregate, number);
-        } else {
-            known.forgotten = number;
-            known.is_incomplete = true;
+        let before = known.added;
+        for aggregate in aggregates {
+            known.added += 1;
+            let number = known.added;
+            if known.recent.len() < RECENT_MAX || known.recent.contains_key(&aggregate) {
+                known.add(&aggregate);
+                known.recent.insert(aggregate, number);
+            } else {
+                known.forgotten = number;
+                known.is_incomplete = true;
+            }
         }
-        self.shared.has_any.store(true, Ordering::Release);
+        if known.added > before {
+            self.shared.has_any.store(true, Ordering::Release);
+        }
     }
 
     /// Call this before the parked aggregates are read, and pass the result to [`Marks::set`].
@@ -138,7 +143,7 @@ impl Marks {
 
     /// The number of parked aggregates of a build, and whether one of these names is among them; `None` if no aggregate
     /// is parked. If the list is incomplete, the number is the least possible one, and every name counts as parked.
-    fn find<'n>(
+    pub(crate) fn find<'n>(
         &self,
         build: Build,
         mut names: impl Iterator<Item = &'n str>,
@@ -256,7 +261,7 @@ mod tests {
         let marks = Marks::default();
         let find = |name: &str| marks.find(BUILD, [name].into_iter());
         let reading = marks.begin();
-        marks.add(aggregate(2, "order_a"));
+        marks.add([aggregate(2, "order_a")]);
         marks.set(&[], reading);
         assert_eq!(find("order_a"), Some((1, true)));
         // The next reading finds it, and it counts once.
@@ -270,9 +275,7 @@ mod tests {
     fn more_additions_than_are_remembered_make_every_aggregate_count_as_parked_until_a_reading() {
         let marks = Marks::default();
         let find = |name: &str| marks.find(BUILD, [name].into_iter());
-        for number in 0..=RECENT_MAX {
-            marks.add(aggregate(1, &format!("order_{number}")));
-        }
+        marks.add((0..=RECENT_MAX).map(|number| aggregate(1, &format!("order_{number}"))));
         assert_eq!(marks.lock().recent.len(), RECENT_MAX);
         assert_eq!(find("other"), Some((1, true)));
         marks.set(&[], marks.begin());
@@ -285,9 +288,7 @@ mod tests {
         let marks = Marks::default();
         let find = |name: &str| marks.find(BUILD, [name].into_iter());
         let reading = marks.begin();
-        for number in 0..=RECENT_MAX {
-            marks.add(aggregate(1, &format!("order_{number}")));
-        }
+        marks.add((0..=RECENT_MAX).map(|number| aggregate(1, &format!("order_{number}"))));
         marks.set(&[], reading);
         assert_eq!(find("other"), Some((1, true)));
         marks.set(&[], marks.begin());
@@ -298,7 +299,7 @@ mod tests {
     fn an_aggregate_that_is_added_several_times_counts_and_is_remembered_once() {
         let marks = Marks::default();
         for _ in 0..3 {
-            marks.add(aggregate(2, "order_a"));
+            marks.add([aggregate(2, "order_a")]);
         }
         let found = marks.find(BUILD, ["order_a"].into_iter());
         assert_eq!((found, marks.lock().recent.len()), (Some((1, true)), 1));

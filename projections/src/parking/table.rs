@@ -335,6 +335,20 @@ pub(crate) async fn aggregates_of(
     .await
 }
 
+/// A text that changes when an aggregate of a build is parked, also when it is parked again, and when one is removed.
+/// Postgres computes it from the keys and times in the list.
+pub async fn fingerprint(build: Build, pool: &PgPool) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT concat_ws(' ', count(*), sum(hashtextextended( \
+             concat_ws(' ', topic, partition, key, extract(epoch FROM parked_at)), 0))) \
+         FROM view_parked_keys WHERE view_name = $1 AND build = $2",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .fetch_one(pool)
+    .await
+}
+
 /// The parked aggregates of a view, or of all views.
 pub async fn list(view: Option<&str>, pool: &PgPool) -> Result<Vec<Parked>, sqlx::Error> {
     sqlx::query_as(

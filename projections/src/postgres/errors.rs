@@ -4,13 +4,14 @@ use crate::store::Failure;
 
 /// SQLSTATE of a statement that took too long.
 const CANCELLED: &str = "57014";
+/// SQLSTATE of a transaction that was ended because others waited for its locks, and it for theirs.
+const DEADLOCK: &str = "40P01";
 /// SQLSTATEs of transient errors, in addition to the classes below.
 const TRANSIENT_STATES: [&str; 10] = [
     "25006", // read-only: a standby that is about to be promoted
     "25P03", // idle within a transaction for too long
     "40001", // serialization failure
-    "40P01", // deadlock
-    "55P03", // lock not available
+    DEADLOCK, "55P03", // lock not available
     CANCELLED, "57P01", // the server is shut down
     "57P02", // the server crashed
     "57P03", // the server starts up
@@ -74,6 +75,11 @@ pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
 /// Whether a row refers to a missing one.
 pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == NO_REFERENCED_ROW)
+}
+
+/// Whether the server ended one of several transactions that waited for each other's locks.
+pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == DEADLOCK)
 }
 
 fn is_transient_state(state: &str) -> bool {

@@ -110,12 +110,18 @@ impl<V: PostgresView> PostgresStore<V> {
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !missing_tables(&tables, connection).await?.is_empty() {
             lock_schema_creation(connection).await?;
+            // The build may be replaced, which locks all builds of the view: they are always locked in one order.
+            registry::locked(build.view, connection).await?;
         }
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
         // Another node may have created the tables meanwhile.
         let missing = missing_tables(&tables, connection).await?;
         if missing.is_empty() {
+            if !had_tables {
+                // The tables are older than the list of builds, which was lost.
+                registry::set_has_tables(build, connection).await?;
+            }
             return Ok(());
         }
         if had_tables {

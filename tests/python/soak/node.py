@@ -1,5 +1,6 @@
 """The nodes that the load is sent to."""
 
+import json
 import os
 import socket
 import subprocess
@@ -60,7 +61,8 @@ class Node:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
-                    if answer.status == 200:
+                    # A note names a view that answers no queries yet.
+                    if not json.load(answer)["notes"]:
                         return True
             except OSError:
                 pass

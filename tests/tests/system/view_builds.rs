@@ -1,7 +1,6 @@
 //! `daybook views`: a view gets another build beside the serving one, and keeps answering queries.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
@@ -144,11 +143,12 @@ pub async fn a_reset_view_refuses_its_queries_until_it_has_caught_up(
     node.caught_up().await?;
     projector.kill().await?;
     views(deployment, &["reset", "orders_v2"]).await?;
-    let ready = until_refused(&node).await?;
-    let reason = ready["components"]["rebuild.orders_v2"].as_str();
+    until_refused(&node).await?;
+    until_noted(&node).await?;
+    let listed = views(deployment, &["list"]).await?;
     ensure!(
-        ready["ready"] == false && reason.is_some_and(|reason| reason.contains("0 of ")),
-        "the node is ready, or does not name the view: {ready}"
+        listed.contains("refused: still being projected, 0 of "),
+        "no refused queries in: {listed}"
     );
 
     let mut projector = deployment.projector_at(free_address()?).await?;
@@ -166,9 +166,8 @@ pub async fn a_reset_view_refuses_its_queries_until_it_has_caught_up(
     node.ready().await
 }
 
-/// Waits until a node refuses a query because its view is projected again; returns its readiness. No answer may have
-/// only a part of the orders.
-async fn until_refused(node: &Node) -> Result<Value> {
+/// Waits until a node refuses a query because its view is projected again. No answer may have only a part of the orders.
+async fn until_refused(node: &Node) -> Result<()> {
     until("a refused query", REBUILD_TIMEOUT, async || {
         let answer = node.client().get(ORDERS).await?;
         let body = answer.json()?;
@@ -177,8 +176,20 @@ async fn until_refused(node: &Node) -> Result<Value> {
         let is_refused = answer.status == 503 && body["code"] == "VIEW_REBUILDING";
         Ok(Poll::of(is_refused, || answer.text))
     })
-    .await?;
-    node.client().get("/health/ready").await?.json()
+    .await
+}
+
+/// Waits until a node is ready and notes the progress of the view, which no projector projects.
+async fn until_noted(node: &Node) -> Result<()> {
+    until("a note of the view", REBUILD_TIMEOUT, async || {
+        let ready = node.client().get("/health/ready").await?.json()?;
+        let note = ready["notes"]["rebuild.orders_v2"].as_str();
+        let is_noted = note.is_some_and(|note| note.contains("0 of "));
+        Ok(Poll::of(ready["ready"] == true && is_noted, || {
+            ready.to_string()
+        }))
+    })
+    .await
 }
 
 /// Runs `daybook views`, which must end with exit code 0; returns its standard output.

@@ -19,11 +19,17 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Longest wait for a change of the CQL schema.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to the CQL store.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longest wait for another transaction.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two checks for it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The databases of a test.
 pub trait Backend: Sized {
@@ -145,6 +151,21 @@ async fn drop_database(name: &str, pool: &PgPool) {
     let dropping = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&maintenance);
     dropping.await.unwrap();
     maintenance.close().await;
+}
+
+/// Waits until a transaction waits for a lock.
+pub async fn is_locked_out(pool: &PgPool) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let count: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
+        if count > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{count} transactions wait");
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
 }
 
 async fn change_schema(statement: String, cql: &Cql) {

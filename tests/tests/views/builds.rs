@@ -1,24 +1,19 @@
 //! The list of builds in Postgres: switches, and builds that have caught up.
 
 use crate::{
-    backends::{BothBackends, run},
+    backends::{BothBackends, is_locked_out, run},
     queries::{assert_problem, serve},
 };
 use projections::{
     Databases,
     admin::{self, AdminError},
-    builds::{Entry, State, registry},
+    builds::{Build, BuildId, Entry, State, registry},
 };
-use sqlx::{PgConnection, PgPool};
-use std::time::Duration;
-use tokio::time::Instant;
+use schemas::Timestamp;
+use sqlx::PgConnection;
 
 /// A view in Postgres.
 const VIEW: &str = "orders_v2";
-/// Longest wait for another transaction.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two checks for it.
-const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Creates a build that has read the journal up to an offset.
 async fn add_build(databases: &Databases, next_offset: i64) -> i32 {
@@ -56,21 +51,6 @@ async fn serving(databases: &Databases) -> i32 {
     let mut entries = entries.iter();
     let serving = entries.find(|one| one.view == VIEW && one.state == State::Serving);
     serving.unwrap().build
-}
-
-/// Waits until a transaction waits for a lock.
-async fn is_locked_out(pool: &PgPool) {
-    let waiting = "SELECT count(*) FROM pg_stat_activity \
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        let count: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
-        if count > 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{count} transactions wait");
-        tokio::time::sleep(LOCK_INTERVAL).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +93,82 @@ async fn a_switch_compares_the_positions_with_the_build_that_serves_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_build_is_compared_with_a_serving_one_that_lacks_a_position() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let databases = &backend.databases;
+        sqlx::query("UPDATE view_builds SET has_tables = true WHERE view_name = $1")
+            .bind(VIEW)
+            .execute(&databases.postgres)
+            .await
+            .unwrap();
+        let build = add_build(databases, 5).await;
+        let switched = admin::switch(databases, VIEW, build).await;
+        assert!(
+            matches!(&switched, Err(AdminError::NoPosition { partition: 0, .. })),
+            "{switched:?}"
+        );
+        assert_eq!(serving(databases).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_measured_build_has_caught_up_and_not_another_one_with_its_number() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let databases = &backend.databases;
+        let number = add_build(databases, 5).await;
+        sqlx::query("UPDATE view_builds SET has_tables = true WHERE view_name = $1")
+            .bind(VIEW)
+            .execute(&databases.postgres)
+            .await
+            .unwrap();
+        let measured = BuildId {
+            build: Build { view: VIEW, number },
+            created_at: entry(databases, number).await.created_at,
+        };
+        let lost = BuildId {
+            created_at: Timestamp(measured.created_at.0 - 1),
+            ..measured
+        };
+        for (id, has_caught_up) in [(lost, false), (measured, true)] {
+            let is_stored = registry::set_caught_up(id, &databases.postgres).await;
+            assert_eq!(is_stored.unwrap(), has_caught_up, "{id:?}");
+            let found = entry(databases, number).await.has_caught_up;
+            assert_eq!(found, has_caught_up, "{id:?}");
+        }
+    })
+    .await;
+}
+
+/// The column is added to the list of a version that did not have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn serving_builds_with_tables_have_caught_up_after_the_migration() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let databases = &backend.databases;
+        let build = add_build(databases, 5).await;
+        let before = "ALTER TABLE view_builds DROP COLUMN caught_up; \
+            DELETE FROM _sqlx_migrations WHERE version = 2; \
+            UPDATE view_builds SET has_tables = true WHERE view_name = 'orders_v2'";
+        sqlx::raw_sql(before)
+            .execute(&databases.postgres)
+            .await
+            .unwrap();
+        let created = registry::create_first_builds(&databases.postgres, &[VIEW]);
+        created.await.unwrap();
+        let entries = registry::all(&databases.postgres).await.unwrap();
+        let caught_up = entries.iter().filter(|entry| entry.has_caught_up);
+        let caught_up: Vec<_> = caught_up.map(|entry| (&*entry.view, entry.build)).collect();
+        assert_eq!(caught_up, [(VIEW, 1)]);
+        assert_eq!(entry(databases, build).await.state, State::Building);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_build_has_caught_up_after_a_switch_from_one_that_has() {
     run::<BothBackends>(async |backend: &BothBackends| {
         let databases = &backend.databases;
+        set_position(databases, 1, 0).await;
         let build = add_build(databases, 0).await;
         assert!(!entry(databases, build).await.has_caught_up);
         admin::switch(databases, VIEW, build).await.unwrap();

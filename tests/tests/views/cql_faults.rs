@@ -1,8 +1,9 @@
 //! Faults of the tables in the CQL store, and values that it refuses: the store calls a statement invalid in each case.
+//! Also the order in which a build is read from both databases.
 
 use crate::{
-    backends::{CqlBackend, StoreBackend, run},
-    log::{apply_batch, batch, commit, open, partitions, start},
+    backends::{CqlBackend, StoreBackend, is_locked_out, run},
+    log::{PARTITION, apply_batch, batch, commit, open, partitions, start},
     products::ProductsView,
     stores::{created, priced, product, rows},
 };
@@ -133,6 +134,35 @@ async fn a_dropped_keyspace_is_created_again_and_its_builds_are_replaced() {
             "{opened:?}"
         );
         assert_eq!(open(&backend.store_of(2)).await, start::<Event>());
+    })
+    .await;
+}
+
+/// Another projector may park an aggregate and move the checkpoint at any time. An aggregate is recorded before the
+/// checkpoint that covers it, so a reading in this order finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parked_aggregates_are_read_after_the_checkpoints() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        let mut transaction = backend.list().begin().await.unwrap();
+        sqlx::query("LOCK TABLE view_parked_keys IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let other = backend.store();
+        let wanted = partitions::<Event>();
+        let moving = async {
+            is_locked_out(backend.list()).await;
+            apply_batch(&store, &next).await.unwrap();
+            transaction.rollback().await.unwrap();
+        };
+        let (opened, ()) = tokio::join!(other.open(&wanted), moving);
+        let opened = opened.unwrap().checkpoints.into_iter();
+        let offsets: Vec<_> = opened
+            .filter(|checkpoint| checkpoint.partition == PARTITION)
+            .map(|checkpoint| checkpoint.next_offset)
+            .collect();
+        assert_eq!(offsets, [1]);
     })
     .await;
 }

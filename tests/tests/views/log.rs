@@ -112,6 +112,7 @@ pub async fn create_builds(databases: &Databases) {
         state: State::Serving,
         created_at: Timestamp(0),
         changed_at: Timestamp(0),
+        has_tables: false,
         has_caught_up: true,
     };
     let entries: Vec<Entry> = names.iter().map(entry).collect();

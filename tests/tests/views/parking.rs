@@ -14,6 +14,7 @@ use crate::{
 use journal::{Batch, Valid};
 use projections::{
     FoldError, Step, Store, StoreError, View,
+    builds::Build,
     parking::{ParkedCommit, ParkedKey, table},
     recorded::recorded_events,
     view::ViewEvent,
@@ -33,6 +34,7 @@ on_every_store!(
     a_discarded_aggregate_stays_parked_and_its_later_commits_wait,
     a_discarded_aggregate_is_released_after_a_retry,
     a_reset_build_has_no_parked_aggregates,
+    the_fingerprint_changes_when_an_aggregate_is_parked_again,
 );
 
 /// The aggregate that is parked.
@@ -276,4 +278,19 @@ async fn a_reset_build_has_no_parked_aggregates<B: StoreBackend>(backend: &B) {
     assert_eq!(open(&successor).await, start::<Event>());
     assert_eq!(parked(&successor).await, []);
     assert_eq!(states(backend).await, []);
+}
+
+async fn the_fingerprint_changes_when_an_aggregate_is_parked_again<B: StoreBackend>(backend: &B) {
+    let build = Build::first(ProductsView::NAME);
+    let fingerprint = async || table::fingerprint(build, backend.list()).await.unwrap();
+    let nothing_parked = fingerprint().await;
+    let store = with_parked_commits(backend).await;
+    let parked = fingerprint().await;
+    assert_ne!(parked, nothing_parked);
+    assert_eq!(fingerprint().await, parked);
+    release(&store, &several()).await.unwrap();
+    assert_eq!(fingerprint().await, nothing_parked);
+    let next = batch(5, 6, vec![priced(5, KEY, 7, 600)]);
+    park(&store, &next, Some(5)).await.unwrap();
+    assert_ne!(fingerprint().await, parked);
 }

@@ -3,14 +3,14 @@
 //! In a product's history, version 1 creates the product, and each later version is a price. Its key is its SKU.
 
 use crate::{
-    backends::{CqlBackend, PostgresBackend, StoreBackend, run},
+    backends::{CqlBackend, PostgresBackend, StoreBackend, is_locked_out, run},
     log::{PARTITIONS, apply_batch, batch, commit, open, partitions, start},
-    products::ProductRow,
+    products::{ProductRow, ProductsView},
 };
 use futures_util::future::join_all;
 use journal::Valid;
 use projections::{
-    FoldError, Store, StoreError,
+    FoldError, Store, StoreError, View,
     builds::{State, registry},
 };
 use schemas::{
@@ -61,6 +61,7 @@ on_every_store!(
     a_gap_is_an_error,
     a_refused_batch_changes_neither_rows_nor_checkpoint,
     a_view_that_lost_a_table_starts_over_in_a_new_build,
+    a_build_that_lost_a_table_locks_no_build_before_an_earlier_one,
 );
 
 pub fn created(offset: i64, sku: &str) -> Valid<Event> {
@@ -370,4 +371,35 @@ async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(ba
     let third = batch(3, 4, vec![priced(3, "A", 4, 400)]);
     apply_batch(&store, &third).await.unwrap();
     assert_eq!(open(&store).await.next_offset, 4);
+}
+
+/// A switch locks all builds of the view in the order of their numbers, and so must the replacement of a build.
+/// Otherwise each would wait for the other.
+async fn a_build_that_lost_a_table_locks_no_build_before_an_earlier_one<B: StoreBackend>(
+    backend: &B,
+) {
+    let list = backend.list();
+    open(&backend.store()).await;
+    let second = registry::create(list, ProductsView::NAME).await.unwrap();
+    let store = backend.store_of(second);
+    open(&store).await;
+    backend.drop_table(second, "products_v1").await;
+    let lock = "SELECT build FROM view_builds WHERE build = $1 FOR UPDATE NOWAIT";
+    let mut transaction = list.begin().await.unwrap();
+    let first = sqlx::query_scalar::<_, i32>(lock).bind(1);
+    assert_eq!(first.fetch_one(&mut *transaction).await.unwrap(), 1);
+    let switching = async {
+        is_locked_out(list).await;
+        let next = sqlx::query_scalar::<_, i32>(lock).bind(second);
+        let locked = next.fetch_one(&mut *transaction).await;
+        transaction.rollback().await.unwrap();
+        locked.map_err(|error| error.to_string())
+    };
+    let wanted = partitions::<Event>();
+    let (opened, locked) = tokio::join!(store.open(&wanted), switching);
+    assert_eq!(locked, Ok(second));
+    assert!(
+        matches!(opened, Err(StoreError::Dropped { .. })),
+        "{opened:?} instead of Err(StoreError::Dropped)"
+    );
 }
