@@ -31,8 +31,9 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Longest time for one measurement of one view, so that a database that does not answer does not delay the others for
 /// long.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between the two measurements of the journals' ends. For this time, a broker that just became the leader may
-/// report an earlier end than the known one, because its followers must fetch from it first.
+/// Time for which an end of 0 does not count. For this time, a broker that just became the leader may report 0, because
+/// its followers must fetch from it first. Any other early end only means that the build is a little behind, as every
+/// build may be.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// Measures the serving builds that have not caught up.
@@ -55,7 +56,7 @@ struct Target {
     ends: Positions,
     /// When the ends were measured first.
     measured: Instant,
-    /// Whether the ends were measured a second time.
+    /// Whether the ends count.
     is_settled: bool,
 }
 
@@ -69,25 +70,22 @@ struct Failing {
 
 impl Target {
     fn new(ends: Positions) -> Self {
+        let is_settled = ends.values().all(|end| *end > 0);
         Self {
             ends,
             measured: Instant::now(),
-            is_settled: false,
+            is_settled,
         }
     }
 
-    /// Whether to measure the ends again.
-    fn is_due(&self) -> bool {
-        !self.is_settled && self.measured.elapsed() >= SETTLE_TIME
-    }
-
     /// Takes the later end of each partition.
-    fn settle(&mut self, ends: Positions) {
+    fn add(&mut self, ends: Positions) {
         for (partition, end) in ends {
             let known = self.ends.entry(partition).or_default();
             *known = end.max(*known);
         }
-        self.is_settled = true;
+        let is_over = self.measured.elapsed() >= SETTLE_TIME;
+        self.is_settled = is_over || self.ends.values().all(|end| *end > 0);
     }
 }
 
@@ -206,17 +204,21 @@ impl CatchUpCheck {
         Ok(true)
     }
 
-    /// Measures the ends of a view's journals for a build, at first and once more after [`SETTLE_TIME`].
+    /// Measures the ends of a view's journals for a build, until they count.
     async fn measure_ends(&mut self, view: &Registration, id: BuildId) -> Result<(), AdminError> {
         // The other builds of the view do not serve any more.
         self.targets
             .retain(|known, _| known.build.view != view.name || *known == id);
-        if self.targets.get(&id).is_some_and(|target| !target.is_due()) {
+        if self
+            .targets
+            .get(&id)
+            .is_some_and(|target| target.is_settled)
+        {
             return Ok(());
         }
         let ends = self.ends(view).await?;
         match self.targets.get_mut(&id) {
-            Some(target) => target.settle(ends),
+            Some(target) => target.add(ends),
             None => {
                 self.targets.insert(id, Target::new(ends));
             }
@@ -371,14 +373,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_target_is_the_later_of_two_ends() {
-        let mut target = Target::new(positions(&[(0, 10), (1, 3)]));
-        assert!(!target.is_due(), "{target:?} is due at once");
+    async fn an_end_of_0_counts_after_some_time_only() {
+        let mut target = Target::new(positions(&[(0, 10), (1, 0)]));
+        assert!(!target.is_settled, "at once: {target:?}");
+        target.add(positions(&[(0, 0), (1, 0)]));
+        assert!(!target.is_settled, "after another measurement: {target:?}");
         tokio::time::advance(SETTLE_TIME).await;
-        assert!(target.is_due(), "{target:?} is not due");
-        target.settle(positions(&[(0, 9), (1, 30)]));
-        assert_eq!(target.ends, positions(&[(0, 10), (1, 30)]));
-        assert!(!target.is_due(), "{target:?} is due a third time");
+        target.add(positions(&[(0, 9), (1, 0)]));
+        assert!(target.is_settled, "after {SETTLE_TIME:?}: {target:?}");
+        assert_eq!(target.ends, positions(&[(0, 10), (1, 0)]));
+    }
+
+    #[test]
+    fn ends_above_0_count_at_once() {
+        let mut target = Target::new(positions(&[(0, 10), (1, 0)]));
+        target.add(positions(&[(0, 9), (1, 4)]));
+        assert!(target.is_settled, "{target:?}");
+        assert_eq!(target.ends, positions(&[(0, 10), (1, 4)]));
     }
 
     #[test]
