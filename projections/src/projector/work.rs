@@ -54,7 +54,7 @@ pub(super) enum Finished<E: ViewEvent> {
     Request,
 }
 
-/// What the build's reader must do after a worker has finished.
+/// The next step of the build's reader after a worker has finished.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Read on.
