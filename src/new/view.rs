@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 /// The list of the views.
 const REGISTRY: &str = "projections/src/views/mod.rs";
 /// The files of a view's folder.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("mod.rs", include_str!("templates/view/mod.rs.template")),
     (
         "tables.rs",
@@ -22,6 +22,10 @@ const FILES: [(&str, &str); 5] = [
     (
         "schema.sql",
         include_str!("templates/view/schema.sql.template"),
+    ),
+    (
+        "sample_rows.sql",
+        include_str!("templates/view/sample_rows.sql.template"),
     ),
 ];
 

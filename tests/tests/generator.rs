@@ -60,6 +60,7 @@ const STEPS: [Step; 5] = [
         created: &[
             "projections/src/views/shipment_list_v1/mod.rs",
             "projections/src/views/shipment_list_v1/query.rs",
+            "projections/src/views/shipment_list_v1/sample_rows.sql",
             "projections/src/views/shipment_list_v1/schema.sql",
             "projections/src/views/shipment_list_v1/tables.rs",
             "projections/src/views/shipment_list_v1/tests.rs",

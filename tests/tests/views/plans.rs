@@ -9,18 +9,17 @@ use projections::{
     Databases, View,
     builds::Build,
     columns::Columns,
-    postgres::{PostgresStore, PostgresView},
+    postgres::PostgresStore,
     registration::Registration,
     views::{
         VIEWS,
-        catalog_v1::CatalogView,
-        country_sales_v1::CountrySalesView,
-        customers_v1::CustomersView,
         orders_v2::{OrderRow, OrdersView, explain_page},
     },
 };
 use serde_json::Value;
 use sqlx::PgPool;
+use std::fs;
+use system_tests::source_tree::root;
 
 /// The build whose table has the rows.
 const BUILD: Build = Build::first(OrdersView::NAME);
@@ -46,67 +45,32 @@ const MORE_VALUES: [(&str, &str); 6] = [
 /// Parameters that the requests leave out: the test takes cursors from answers, and facets count every matching row.
 const LEFT_OUT: [&str; 2] = ["cursor", "facets"];
 
-/// The rows of a view: a statement for the tables of its first build, whose names end with `{build}`. `{rows}` is
-/// [`ROWS`]. The statement also adds the resources of the examples in the OpenAPI document.
-const VIEW_ROWS: [(&str, &str); 4] = [
-    (
-        OrdersView::NAME,
-        "INSERT INTO orders_v2_lines{build} (order_id, line_number, sku, quantity, unit_price, amount) \
-         SELECT order_id, 1, '85123A', 1, 10000, 1 FROM orders_v2{build};",
-    ),
-    (
-        CatalogView::NAME,
-        // The products without a price and those in euros are the oldest, and the last by name.
-        "INSERT INTO catalog_v1{build} (sku, description, name, price, currency, created_at, version) \
-         SELECT CASE WHEN n = 500 THEN '85123A' ELSE 'SKU' || n END, upper(name), name, \
-             CASE WHEN n >= 300 THEN n * 7919 % 10000 END, \
-             CASE WHEN n >= 400 THEN 'GBP' WHEN n >= 300 THEN 'EUR' END, \
-             timestamptz '2011-01-01' + n * interval '1 minute', 1 \
-         FROM (SELECT n, CASE WHEN n < 400 THEN 'zz ' WHEN n % 1000 = 500 THEN 'white hanging heart ' ELSE '' END \
-             || md5(n::text) AS name FROM generate_series(0::bigint, {rows} - 1) AS n) AS products;",
-    ),
-    (
-        CustomersView::NAME,
-        // The totals in euros are the smallest, and the oldest.
-        "INSERT INTO customers_v1{build} \
-             (customer_id, currency, orders, credit_notes, lines, total, first_order_at, last_order_at) \
-         SELECT CASE WHEN n = 500 THEN '17850' ELSE 'c' || n END, CASE WHEN n < 100 THEN 'EUR' ELSE 'GBP' END, \
-             1, 0, 1, n, timestamptz '2011-01-01', timestamptz '2011-01-01' + n * interval '1 minute' \
-         FROM generate_series(0::bigint, {rows} - 1) AS n;",
-    ),
-    (
-        CountrySalesView::NAME,
-        // The countries with sales in euros are the last ones.
-        "INSERT INTO country_sales_v1{build} \
-             (country, currency, orders, credit_notes, lines, total, first_order_at, last_order_at) \
-         SELECT 'c' || lpad(n::text, 9, '0'), CASE WHEN n >= {rows} - 100 THEN 'EUR' ELSE 'GBP' END, \
-             1, 0, 1, n, timestamptz '2011-01-01', timestamptz '2011-01-01' \
-         FROM generate_series(0::bigint, {rows} - 1) AS n;",
-    ),
-];
+/// A file of a view's folder, for the view's first build.
+fn file(view: &'static str, name: &str) -> String {
+    let path = root().join("projections/src/views").join(view).join(name);
+    let text = fs::read_to_string(&path);
+    let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Build::first(view).fill(&text)
+}
 
-/// Fills the table with orders that are hard to find in a list that starts with the newest order. The customer `late`
-/// has one order, the oldest of all but one, in the country with the most orders. All credit notes are among the 300
-/// oldest rows, and all orders of the country `Nowhere` are among the 100 oldest. The oldest order is the one of the
-/// examples in the OpenAPI document.
-async fn fill(pool: &sqlx::PgPool) {
-    let table = BUILD.table(OrderRow::TABLE);
-    let columns = "order_id, kind, invoice, customer_id, country, ordered_at, currency, total, line_count, version";
-    let statements = format!(
-        "INSERT INTO {table} ({columns}) \
-         SELECT 'order_' || n, CASE WHEN n < 300 AND n % 3 = 0 THEN 'CREDIT_NOTE' ELSE 'SALE' END, n, \
-             CASE WHEN n = 0 THEN 'late' WHEN n % 2 = 0 THEN 'often' ELSE (n % 1000)::text END, \
-             CASE WHEN n > 0 AND n < 100 THEN 'Nowhere' ELSE 'United Kingdom' END, \
-             timestamptz '2011-01-01' + n * interval '1 minute', 'GBP', 1, 1, 1 \
-         FROM generate_series(0, {ROWS} - 1) AS n; \
-         INSERT INTO {table} ({columns}) VALUES ('order_01h455vb4pex5vsknk084sn02q', 'SALE', '536365', '17850', \
-             'United Kingdom', '2010-12-01T08:26:00Z', 'GBP', 1, 1, 1); \
-         ANALYZE {table};"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
-        .execute(pool)
-        .await
-        .unwrap();
+/// The statements that add [`ROWS`] rows to a view's tables, and the resources of the examples in the OpenAPI document.
+fn sample_rows(view: &'static str) -> String {
+    file(view, "sample_rows.sql").replace("{rows}", &ROWS.to_string())
+}
+
+/// Executes statements, in a transaction of their own.
+async fn execute(statements: String, pool: &PgPool) {
+    let mut transaction = pool.begin().await.unwrap();
+    for statement in [
+        "SET LOCAL statement_timeout = '5min'".to_owned(),
+        statements,
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+    }
+    transaction.commit().await.unwrap();
 }
 
 /// The number of rows that the scans of a plan return or filter out.
@@ -129,7 +93,7 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
     run(async |BothBackends { databases, .. }: &BothBackends| {
         let pool = &databases.postgres;
         open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
-        fill(pool).await;
+        execute(sample_rows(OrdersView::NAME) + "ANALYZE;", pool).await;
         let customers = [
             "",
             "customer=late",
@@ -171,33 +135,16 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
     .await;
 }
 
-/// Creates the tables of a view's first build.
-async fn create<V: PostgresView>(pool: &PgPool) {
-    open(&PostgresStore::<V>::new(pool.clone(), 1)).await;
-}
-
-/// Creates and fills the tables of every view in [`VIEW_ROWS`]. Uses the connection of [`counts`], because another one
-/// would send its own counts at some later time.
-async fn fill_all(pool: &PgPool) {
-    create::<OrdersView>(pool).await;
-    create::<CatalogView>(pool).await;
-    create::<CustomersView>(pool).await;
-    create::<CountrySalesView>(pool).await;
-    fill(pool).await;
-    let mut transaction = pool.begin().await.unwrap();
-    let timeout = "SET LOCAL statement_timeout = '5min';".to_owned();
-    let statements = VIEW_ROWS.iter().map(|(view, statement)| {
-        let statement = Build::first(view).fill(statement);
-        statement.replace("{rows}", &ROWS.to_string())
-    });
-    let analyze = std::iter::once("ANALYZE;".to_owned());
-    for statement in std::iter::once(timeout).chain(statements).chain(analyze) {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
+/// Creates and fills the tables of these views. Uses the connection of [`counts`], because another one would send its
+/// own counts at some later time.
+async fn fill_all(views: &[&Registration], pool: &PgPool) {
+    // The first view creates the tables that all views share.
+    open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
+    for view in views {
+        execute(file(view.name, "schema.sql"), pool).await;
+        execute(sample_rows(view.name), pool).await;
     }
-    transaction.commit().await.unwrap();
+    execute("ANALYZE;".to_owned(), pool).await;
 }
 
 /// The number of scans of a view's tables, and the number of entries that scans of their indexes have returned. The
@@ -325,13 +272,12 @@ async fn expensive_requests(databases: &Databases, api: &str, view: &Registratio
 async fn no_query_scans_a_table_or_reads_a_large_part_of_it() {
     run(async |backends: &BothBackends| {
         let databases = backends.with_one_connection();
-        fill_all(&databases.postgres).await;
-        let api = crate::queries::serve(&databases).await;
         let views = VIEWS.iter().filter(|view| view.database == "Postgres");
+        let views: Vec<&Registration> = views.collect();
+        fill_all(&views, &databases.postgres).await;
+        let api = crate::queries::serve(&databases).await;
         let mut expensive = Vec::new();
         for view in views {
-            let has_rows = VIEW_ROWS.iter().any(|(name, _)| *name == view.name);
-            assert!(has_rows, "add rows of {} to VIEW_ROWS", view.name);
             expensive.extend(expensive_requests(&databases, &api, view).await);
         }
         assert!(
