@@ -28,9 +28,18 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Longest time for which blocking calls of client libraries may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time without work after which a thread for blocking calls ends. All owners of a process ask the brokers when they take
+/// over, and each call occupies a thread. The runtime gives later calls to these threads in turns, so with its default
+/// of 10 s, a few calls per second keep all of them alive.
+const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the async runtime cannot be started: {error}");

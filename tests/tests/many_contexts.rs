@@ -24,7 +24,7 @@ const CONSUMERS_ADDED_MAX: usize = 0;
 /// Maximum number of connections to the broker that they may cost. A client opens one when it needs it, so two
 /// processes may differ by a few.
 const CONNECTIONS_ADDED_MAX: usize = 3;
-/// The time in which the least use of a process is taken: longer than the 10 s after which the runtime ends a thread
+/// The time in which the least use of a process is taken: longer than the time after which the runtime ends a thread
 /// that has no work.
 const OBSERVED: Duration = Duration::from_secs(20);
 const OBSERVATION_INTERVAL: Duration = Duration::from_millis(200);
