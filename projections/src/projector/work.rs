@@ -294,6 +294,8 @@ mod tests {
         work.add(batch(0, 0, &["B"]));
         work.add(batch(0, 1, &["A"]));
         assert_eq!(run(&mut work).await, [paused()]);
+        // A batch that was read before the pause does not wait either.
+        work.add(batch(0, 2, &["A"]));
         assert_eq!(work.waiting(), 0);
         work.add(batch(1, 0, &["C"]));
         assert_eq!(work.waiting(), 1);
