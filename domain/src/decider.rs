@@ -22,7 +22,7 @@ pub trait Decider {
         command: &Self::Command,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// Applies one recorded event. Total: an event is never refused.
+    /// Applies one recorded event. It accepts every event in every state.
     fn evolve(state: Self::State, event: &Self::Event) -> Self::State;
 }
 
@@ -31,7 +31,7 @@ pub trait Rejection: std::error::Error {
     /// The rejection's name, upper-case and stable: programs rely on it.
     fn code(&self) -> &'static str;
 
-    /// The kind of rejection. It is stored with the rejection, and the edge answers by it.
+    /// The kind of rejection. It is stored with the rejection, and determines the HTTP status.
     fn kind(&self) -> RejectionKind;
 }
 
@@ -59,7 +59,7 @@ impl From<RejectionKind> for OutcomeKind {
     }
 }
 
-/// The state after many events.
+/// Applies events to a state, in their order, and returns the state after the last one.
 pub fn fold<'e, D: Decider>(
     state: D::State,
     events: impl IntoIterator<Item = &'e D::Event>,

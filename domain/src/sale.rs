@@ -15,11 +15,11 @@ pub const TOTAL_MAX: i64 = 10_000_000_000_000;
 pub struct Sale {
     /// The other system's invoice number.
     pub invoice: String,
-    /// Opaque id; `None` if the source has none.
+    /// The customer's opaque id; `None` if the source names no customer.
     pub customer: Option<String>,
     /// The country's name, as in the source.
     pub country: String,
-    /// When it was made.
+    /// Time of the sale.
     pub at: Timestamp,
     /// The currency of all its prices.
     pub currency: Currency,
@@ -34,13 +34,13 @@ pub struct Line {
     pub sku: Sku,
     /// The product's description, as in the source.
     pub description: Option<String>,
-    /// Signed.
+    /// Number of pieces; negative if they were taken back.
     pub quantity: Quantity,
-    /// Signed.
+    /// Price of one piece, in millionths of the major unit; may be negative.
     pub unit_price: UnitPrice,
 }
 
-/// Why a sale can't be imported.
+/// Reasons why a sale can't be imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaleRejection {
     /// The sale has no lines.
@@ -50,7 +50,10 @@ pub enum SaleRejection {
         invoice: String,
     },
     /// A line's amount, or the total up to it, is beyond [`TOTAL_MAX`].
-    #[error("invoice {invoice}, line {line}: the amount is too large")]
+    #[error(
+        "invoice {invoice}, line {line}: the amount of the line, and the total up to it, must be between -{TOTAL_MAX} \
+         and {TOTAL_MAX} minor units"
+    )]
     AmountTooLarge {
         /// The invoice's number.
         invoice: String,

@@ -16,13 +16,13 @@ pub struct Commit<E> {
     pub epoch: i64,
     /// 0 in the announcement, then 1, 2, ... without a gap.
     pub seq: i64,
-    /// Log time.
+    /// In an announcement, the owner's clock. In a commit, the clock of the term, and never below log time.
     pub recorded_at: Timestamp,
     /// The record's content.
     pub body: Body<E>,
 }
 
-/// The content of a commit. Nearly all are decisions, so boxing them would only cost.
+/// The content of a commit. Nearly all are decisions, so boxing them would only cost an allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum Body<E> {
@@ -43,7 +43,7 @@ pub struct Announcement {
     pub rule_version: i32,
     /// The topic's number of partitions.
     pub partitions: i32,
-    /// Where the owner takes commands.
+    /// The URL at which the owner takes commands.
     pub owner_url: String,
 }
 
@@ -64,7 +64,7 @@ pub struct Decision<E> {
     /// Keyed BLAKE3 of the canonical command.
     #[serde(with = "serde_bytes")]
     pub command_hash: [u8; 16],
-    /// Where the command id comes from.
+    /// The origin of the command id.
     pub origin: Origin,
     /// Opaque id of the principal.
     pub actor: String,
@@ -141,7 +141,7 @@ pub struct DecisionRef<'a, E> {
     pub events: &'a [E],
 }
 
-/// Where a command id comes from.
+/// The origin of a command id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Origin {
@@ -158,7 +158,7 @@ pub enum Origin {
     Unknown,
 }
 
-/// The kind of a stored answer. The log has kinds, not HTTP statuses, because other protocols read it too.
+/// The kind of a stored answer. The log has kinds, not HTTP statuses, so that it does not depend on HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OutcomeKind {

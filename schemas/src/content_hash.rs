@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The first 16 bytes of BLAKE3 over a value's postcard. It is never in the log, because it has no key and a short
-/// content can be guessed.
+/// The first 16 bytes of BLAKE3 over a value's postcard encoding. It is never written to the log: the hash has no
+/// key, so a short content could be guessed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentHash([u8; 16]);
@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(hash("a", &[1, 2]), hash("a", &[1, 2]));
         assert_ne!(hash("a", &[1, 2]), hash("a", &[2, 1]));
         assert_ne!(hash("a", &[1]), hash("b", &[1]));
-        // The boundaries of texts count.
+        // The hash depends on the boundaries between texts.
         assert_ne!(ContentHash::of(&("ab", "c")), ContentHash::of(&("a", "bc")));
     }
 }

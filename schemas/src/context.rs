@@ -40,8 +40,8 @@ pub trait ContextEvent: Serialize + DeserializeOwned + Clone + Send + Sync + 'st
 }
 
 impl Context {
-    /// A context of the same frame; the registered ones are in [`CONTEXTS`]. Tests of the journal use
-    /// one that is not registered. `events_avsc` is a JSON array of the event records' Avro schemas.
+    /// Creates a context whose commits have the common frame. The registered contexts are in [`CONTEXTS`]; tests of
+    /// the journal use one that is not registered. `events_avsc` is a JSON array of the event records' Avro schemas.
     pub const fn new(
         name: &'static str,
         topic: &'static str,

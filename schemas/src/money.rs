@@ -25,7 +25,7 @@ pub struct Money {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// The text is not a code of ISO 4217 with minor units.
-    #[error("unknown currency {code:?}")]
+    #[error("unknown currency {code:?}; send a code of ISO 4217, such as GBP")]
     UnknownCurrency {
         /// The text, cut after 16 characters.
         code: String,
@@ -50,6 +50,9 @@ impl Currency {
     pub const FIRST: Self = Self(iso_currency::Currency::AED);
 
     /// Parses an upper-case code such as `GBP`. Codes without a minor unit (gold, test codes) are refused.
+    ///
+    /// # Errors
+    /// [`MoneyError::UnknownCurrency`]
     pub fn parse(code: &str) -> Result<Self, MoneyError> {
         iso_currency::Currency::from_code(code)
             .filter(|currency| currency.exponent().is_some_and(|exponent| exponent <= 6))
@@ -85,6 +88,9 @@ impl PartialOrd for Currency {
 
 impl Money {
     /// The sum, if both amounts have the same currency and the sum fits in 64 bits.
+    ///
+    /// # Errors
+    /// [`MoneyError::CurrenciesDiffer`] or [`MoneyError::Overflow`].
     pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::CurrenciesDiffer {
@@ -104,6 +110,9 @@ impl Money {
 }
 
 /// The amount of a line in minor units: quantity x unit price, rounded half to even.
+///
+/// # Errors
+/// [`MoneyError::Overflow`]: the amount does not fit in 64 bits.
 pub fn line_amount(
     quantity: Quantity,
     unit_price: UnitPrice,

@@ -1,6 +1,6 @@
 //! The entries of `journal.owners`: each journal partition's owner, as published by that owner.
 //!
-//! Entries are JSON, not Avro, because nodes forward commands by them, and forwarding must not wait for the
+//! Entries are JSON, not Avro, because a node needs them to forward commands, and forwarding must not wait for the
 //! registry.
 
 use crate::{context::Context, topics::TopicPartition};
@@ -24,8 +24,8 @@ pub struct Entry {
     /// The last record of the log that the node knows to be valid. A log without it has lost records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proved: Option<Box<ProvedRecord>>,
-    /// The fingerprint of the key by which the node hashes commands. Nodes with different keys must not own
-    /// one partition after the other.
+    /// The fingerprint of the key by which the node hashes commands. A node must not take over a partition from a
+    /// node with another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_key: Option<Box<str>>,
     /// Why the node can't own the partition, although it is assigned to it: another node may try.
@@ -99,7 +99,7 @@ pub fn parse_key(bytes: &[u8]) -> Option<TopicPartition> {
         topic: Context::of_topic(topic)?.topic,
         partition: partition.parse().ok().filter(|number| *number >= 0)?,
     };
-    // Only the canonical form: neither `+1` nor `01`.
+    // Accepts only the canonical form, so neither `+1` nor `01`.
     (key(partition) == text).then_some(partition)
 }
 

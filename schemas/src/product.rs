@@ -40,6 +40,9 @@ pub enum SkuError {
 
 impl Sku {
     /// Parses 1 to [`SKU_BYTES_MAX`] printable ASCII characters without blanks at either end, but not `.` or `..`.
+    ///
+    /// # Errors
+    /// [`SkuError`]: the text violates one of these conditions.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
         if text.is_empty() || text.starts_with(' ') || text.ends_with(' ') {
             return Err(SkuError::Blank);

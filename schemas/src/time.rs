@@ -18,7 +18,7 @@ pub enum TimestampError {
         /// The text, cut after 64 characters.
         text: String,
     },
-    /// Its fraction can't be stored.
+    /// Its fraction of a second is finer than a microsecond, so it can't be stored.
     #[error("finer than a microsecond: {text:?}; send at most six digits after the point")]
     TooFine {
         /// The text, cut after 64 characters.

@@ -167,9 +167,9 @@ const fn aggregate_topic(name: &'static str) -> TopicSpec {
 }
 
 impl TopicSpec {
-    /// The topic's configuration by Kafka's names. The broker timestamps records (LogAppendTime), so that
-    /// retention never deletes records about old times. A journal is never compacted, because its history is
-    /// the data.
+    /// The topic's configuration by Kafka's names. The broker timestamps records (LogAppendTime), so that retention
+    /// does not delete a new record whose event is old. A journal is never compacted, because its history is the
+    /// data.
     pub fn config(&self) -> [(&'static str, String); 4] {
         let (policy, retention_ms) = match self.retention {
             Retention::Unlimited => ("delete", -1),

@@ -87,6 +87,9 @@ impl TotalsByCurrency {
     }
 
     /// Adds the totals of every currency.
+    ///
+    /// # Errors
+    /// [`Overflow`]: a sum does not fit in 64 bits. The totals of some currencies may already be added.
     pub fn add_all(&mut self, others: &Self) -> Result<(), Overflow> {
         others
             .iter()

@@ -30,23 +30,25 @@ pub enum State {
 pub enum Command {
     /// Add it to the catalog.
     Create {
-        /// Its id.
+        /// The SKU, which is the product's id.
         sku: Sku,
         /// May be empty.
         description: String,
     },
     /// Set its price.
     ChangePrice {
-        /// Above zero.
+        /// The new price; must be above zero.
         new: Money,
     },
 }
 
-/// Why a command was rejected.
+/// Reasons why a command is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The SKU belongs to a product with another description.
-    #[error("the product exists with the description {description:?}")]
+    #[error(
+        "the product exists with the description {description:?}; send this description, or another SKU"
+    )]
     ExistsWithOtherDescription {
         /// The existing product's description.
         description: String,
@@ -55,7 +57,7 @@ pub enum Rejection {
     #[error("the product does not exist; create it before you set its price")]
     Unknown,
     /// The price is zero or below.
-    #[error("a price must be above zero, not {price}")]
+    #[error("the price is {price}; send a price above zero")]
     PriceNotPositive {
         /// The requested price.
         price: Money,
