@@ -62,7 +62,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A budget that is not a part of another one.
+    /// Creates a budget of `bytes` that is not a part of another one.
     pub fn new(bytes: u32) -> Self {
         Self {
             own: Pool::new(bytes),

@@ -31,6 +31,9 @@ pub enum ConfigError {
 }
 
 /// Reads the configuration; `T` has a field per section.
+///
+/// # Errors
+/// The file can't be opened, or a value is missing, unknown or of the wrong type.
 pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> {
     let mut figment = Figment::new();
     if let Some(path) = file {

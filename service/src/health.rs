@@ -181,7 +181,7 @@ impl ComponentState {
     }
 }
 
-/// Tells whether the process runs and answers.
+/// Reports whether the process runs and answers.
 #[utoipa::path(get, path = "/health/live", tag = "operations",
     responses((status = 200, description = "The process runs and answers.", body = String,
         content_type = "text/plain", example = "alive")))]
@@ -189,7 +189,7 @@ pub async fn live() -> &'static str {
     "alive"
 }
 
-/// Tells whether every component is ready, and which of its views are projected from the start.
+/// Reports whether every component is ready, and which views are being projected from the start.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses(
     (status = 200, description = "Every component is ready.", body = Readiness),
     (status = 503, description = "Some components are not ready; the body has their reasons.", body = Readiness)))]

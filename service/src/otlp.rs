@@ -58,6 +58,9 @@ pub struct SpanExport {
 
 impl SpanExport {
     /// Starts the export's thread.
+    ///
+    /// # Errors
+    /// The endpoint is not an http address, or the exporter can't be created.
     pub fn start(endpoint: &str) -> Result<Self, OtlpError> {
         if !endpoint.starts_with("http://") {
             return Err(OtlpError::Endpoint {

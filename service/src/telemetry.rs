@@ -62,6 +62,9 @@ pub enum Reader {
 
 /// Sets up the process's logs, and the export of spans if an endpoint is set. The export runs until it is
 /// dropped.
+///
+/// # Errors
+/// The filter can't be parsed, the export can't be started, or the process has already set up its logs.
 pub fn init_logs(
     settings: &LogSettings,
     telemetry: &TelemetrySettings,
@@ -104,6 +107,9 @@ pub fn init_logs(
 
 /// Sets up metrics for the process; the handle renders them for `/metrics`. [`keep_metrics`] must run as long
 /// as the process.
+///
+/// # Errors
+/// The process has already set up its metrics.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     PrometheusBuilder::new()
         .install_recorder()

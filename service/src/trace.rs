@@ -140,7 +140,8 @@ impl<S: Sync> FromRequestParts<S> for TraceContext {
     }
 }
 
-/// The middleware that begins a request's span, which [`span`] and handlers find.
+/// The middleware that begins a request's span. It stores the span in the request's extensions, from which [`span`]
+/// and handlers take it.
 pub async fn begin(mut request: Request, next: Next) -> Response {
     let span = new_span(&request);
     let context = join(&span, TraceContext::of_caller(request.headers()));

@@ -3,7 +3,7 @@
 //! A command's answer has the position of its commit in `Daybook-Position`, such as `journal.orders/3@1234`. A query
 //! passes on the positions that its client knows, of any journals. [`PositionLayer`] is the middleware of all queries
 //! of a view: it waits, for a bounded time, until the view has applied every position of the journals that it reads.
-//! An answer that the view gives before that has `Daybook-Stale: true`, and `Daybook-Lag` says how far the view is
+//! If the time is over before that, the answer has `Daybook-Stale: true`, and `Daybook-Lag` says how far the view is
 //! behind.
 //!
 //! The progress of the view's reader in this process ends waits. If another process projects the view, the positions
