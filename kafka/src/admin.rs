@@ -44,7 +44,8 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 /// all owners of a process may call at the same time.
 const CALLS_MAX: usize = 64;
 
-/// Creates, checks and measures topics, by their logical names.
+/// Creates, checks and measures topics, by their logical names. Every request may fail with a transient error (see
+/// [`AdminError::is_transient`]).
 #[derive(Clone)]
 pub struct Admin {
     client: Arc<AdminClient<DefaultClientContext>>,
@@ -118,7 +119,7 @@ impl Admin {
             };
             self.check(spec, expected).await?;
             for partition in 0..found {
-                self.ask_for_watermarks(spec.name, partition).await?;
+                self.request_watermarks(spec.name, partition).await?;
             }
             Ok(found)
         })
@@ -295,12 +296,12 @@ impl Admin {
     /// time for the partition's leader.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, AdminError> {
         settled(LEADER_SETTLES_WITHIN, || {
-            self.ask_for_watermarks(topic, partition)
+            self.request_watermarks(topic, partition)
         })
         .await
     }
 
-    async fn ask_for_watermarks(
+    async fn request_watermarks(
         &self,
         topic: &str,
         partition: i32,

@@ -214,6 +214,9 @@ impl ProducerContext for ReportSenders {
 
 impl Appender {
     /// Creates the process's producer.
+    ///
+    /// # Errors
+    /// A setting is wrong, or the client library can't create the producer.
     pub fn new(settings: &KafkaSettings) -> Result<Self, AppenderError> {
         settings.check()?;
         let (senders, limits) = (Senders::default(), RecordLimits::default());
@@ -229,6 +232,9 @@ impl Appender {
     }
 
     /// Sets a topic's `max.message.bytes`, so that no larger record or batch is sent to the topic.
+    ///
+    /// # Errors
+    /// The client library can't create a producer with the new limit. The old producer stays.
     pub fn set_message_bytes_max(
         &self,
         topic: &str,
@@ -269,6 +275,9 @@ impl Appender {
     }
 
     /// Waits until no record is in flight, at most `timeout`. Blocks.
+    ///
+    /// # Errors
+    /// Records are still in flight after `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
         self.producer.current().flush(timeout)
     }
@@ -344,7 +353,8 @@ impl PartitionProducer {
 
     /// Hands one record to the producer; its [`Report`] will have `number` (48 bits).
     ///
-    /// An error means that nothing was sent, and no report will come.
+    /// # Errors
+    /// Nothing was sent, and no report will come.
     pub fn append(
         &self,
         key: &[u8],

@@ -85,6 +85,9 @@ struct Progress {
 impl BoundedReader {
     /// Measures all partitions of a topic, and begins to read them at their first offsets. `role` names the
     /// thread and the client.
+    ///
+    /// # Errors
+    /// The partitions can't be measured, or the consumer can't be started.
     pub async fn open(
         settings: &KafkaSettings,
         admin: &Admin,
@@ -98,7 +101,10 @@ impl BoundedReader {
         Self::start(settings, role, topic, &spans, Fetch::Ahead)
     }
 
-    /// Begins to read given spans.
+    /// Begins to read these spans. `role` names the thread and the client.
+    ///
+    /// # Errors
+    /// The consumer can't be started.
     pub fn start(
         settings: &KafkaSettings,
         role: &str,

@@ -58,7 +58,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `schema` is the text registered under `schema_id`.
+    /// Creates an encoder. `schema` is the JSON text that is registered under `schema_id`.
+    ///
+    /// # Errors
+    /// [`CodecError::Schema`]: the text is not an Avro schema.
     pub fn new(schema_id: u32, schema: &str) -> Result<Self, CodecError> {
         let schema = schema
             .parse()
@@ -74,6 +77,9 @@ impl Encoder {
     }
 
     /// Encodes a value in the wire format.
+    ///
+    /// # Errors
+    /// [`CodecError::Unwritable`]: the value does not fit the schema.
     pub fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         let mut bytes = Vec::with_capacity(VALUE_BYTES);
         bytes.push(0);
@@ -99,8 +105,8 @@ impl Decoder {
         Self { registry }
     }
 
-    /// Decodes a value in the wire format. Waits for the registry if the schema is new.
-    /// [`RegistryError::is_transient`] tells whether another attempt may help.
+    /// Decodes a value in the wire format. Waits for the registry if the schema is new. If the error is the
+    /// registry's, [`RegistryError::is_transient`] says whether another attempt may help.
     pub async fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, CodecError> {
         let (schema_id, datum) = split(value)?;
         let schema = self.registry.schema(schema_id).await?;
@@ -108,7 +114,10 @@ impl Decoder {
     }
 }
 
-/// The schema's id and the datum.
+/// Splits a value in the wire format into the schema's id and the datum.
+///
+/// # Errors
+/// [`CodecError::NoHeader`]: the value does not begin with the wire header.
 pub fn split(value: &[u8]) -> Result<(u32, &[u8]), CodecError> {
     match value {
         [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),

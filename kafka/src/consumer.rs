@@ -48,6 +48,9 @@ pub struct BatchConsumer {
 
 impl BatchConsumer {
     /// Begins to read `topic` at each `(partition, offset)`. `role` names the thread and the client.
+    ///
+    /// # Errors
+    /// The client can't be created now ([`ConsumerError::is_transient`]), or a setting is wrong.
     pub fn start(
         settings: &KafkaSettings,
         role: &str,
@@ -91,10 +94,10 @@ impl BatchConsumer {
         })
     }
 
-    /// Waits for at least one record. Records of one partition come in offset order.
+    /// Waits for at least one record. Records of one partition come in offset order. Cancel-safe.
     ///
+    /// # Errors
     /// After a transient error ([`ConsumerError::is_transient`]), call again; any other error is final.
-    /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Record>, ConsumerError> {
         loop {
             let Fetched { records, .. } = self.next_fetched().await?;
@@ -104,8 +107,8 @@ impl BatchConsumer {
         }
     }
 
-    /// Like [`BatchConsumer::next`], but also returns the ends that were reached. The result may contain ends
-    /// and no records.
+    /// Like [`BatchConsumer::next`], but also returns the ends that were reached. The result may have ends and no
+    /// records.
     pub async fn next_fetched(&mut self) -> Result<Fetched, ConsumerError> {
         match self.batches.recv().await {
             Some(batch) => batch,

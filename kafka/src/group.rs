@@ -55,7 +55,8 @@ pub struct Hint {
     /// after the group has removed this member, and after a suspension until the member knows whether the group
     /// has.
     pub is_current: bool,
-    /// Why the brokers refuse or fenced this member, or why it left the group, until it has an assignment again.
+    /// Why this member is not in the group: the brokers refuse or fenced it, or it left. `None` once it has an
+    /// assignment.
     pub error: Option<String>,
 }
 

@@ -4,6 +4,9 @@
 const SEED: u32 = 0x9747_b28c;
 
 /// The partition of a key among `partitions`, as the Java client's default partitioner computes it.
+///
+/// # Panics
+/// `partitions` is 0.
 pub fn of_key(key: &[u8], partitions: i32) -> i32 {
     let positive = (murmur2::murmur2(key, SEED) & 0x7fff_ffff).cast_signed();
     positive % partitions

@@ -51,6 +51,9 @@ pub struct Publisher {
 
 impl Publisher {
     /// Creates the producer; `role` names it in the broker's logs.
+    ///
+    /// # Errors
+    /// A setting is wrong, or the client library can't create the producer.
     pub fn new(settings: &KafkaSettings, role: &str) -> Result<Self, PublishError> {
         settings.check()?;
         Ok(Self {
@@ -84,6 +87,9 @@ impl Publisher {
 
     /// Publishes a record without a value for each key, so that compaction removes the key. Returns once all of
     /// them are acknowledged.
+    ///
+    /// # Errors
+    /// The topic may have only some of the tombstones.
     pub async fn publish_tombstones(
         &self,
         topic: &str,

@@ -61,6 +61,9 @@ pub(crate) struct SchemaText {
 
 impl Registry {
     /// Creates a client, without a request to the registry.
+    ///
+    /// # Errors
+    /// The HTTP client can't be created.
     pub fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
         let timeout = Duration::from_millis(settings.timeout_ms);
         Ok(Self {
@@ -89,6 +92,10 @@ impl Registry {
     }
 
     /// The schema of an id, from memory if possible.
+    ///
+    /// # Errors
+    /// [`RegistryError::LostData`]: the schema differs from the known schema of the id. Otherwise those of
+    /// [`Registry::schema_text`].
     pub async fn schema(&self, id: u32) -> Result<Arc<serde_avro_fast::Schema>, RegistryError> {
         if let Some(schema) = self.cached(id) {
             return Ok(schema);
@@ -150,6 +157,9 @@ impl Registry {
 
     /// Checks that the registry has the id, with the known schema if there is one, and under all of these subjects.
     /// Returns the first fault.
+    ///
+    /// # Errors
+    /// The registry does not answer, or refuses a request. A fault is not an error of this function.
     pub async fn fault(
         &self,
         id: u32,
@@ -201,6 +211,9 @@ impl Registry {
     }
 
     /// Adds the schema of an id to the memory cache, so that it is not fetched.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotAvro`]: the text is not an Avro schema.
     pub fn remember(&self, id: u32, schema: &str) -> Result<(), RegistryError> {
         self.keep(id, schema).map(|_| ())
     }
@@ -234,6 +247,10 @@ impl Registry {
     }
 
     /// Fetches the JSON text of an id's schema, without caching it or comparing it.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownId`]: the registry does not have the id. Otherwise the registry did not answer, or
+    /// refused the request.
     pub async fn schema_text(&self, id: u32) -> Result<String, RegistryError> {
         let error = match get_schema_by_id(id, &self.http.settings).await {
             Ok(found) => return Ok(found.schema),
@@ -260,6 +277,9 @@ impl Registry {
 
     /// Checks that the registry answers. Each round also checks one known schema, the next one in the order of the
     /// ids.
+    ///
+    /// # Errors
+    /// The registry does not answer, or [`RegistryError::LostData`] about the schema of this round.
     pub async fn probe(&self, round: usize) -> Result<(), RegistryError> {
         let known = match &self.known {
             Some(known) => known.in_memory().unwrap_or_default(),

@@ -64,6 +64,9 @@ impl Subjects {
     }
 
     /// Sets the compatibility of the restored schemas' subjects to [`COMPATIBILITY`].
+    ///
+    /// # Errors
+    /// The registry does not answer, or refuses the request.
     pub async fn keep_compatible(&self, restored: &[LostSchema]) -> Result<(), RegistryError> {
         for LostSchema { subject, .. } in restored {
             if let Err(rejection) = self.ensure_compatibility(subject).await? {
@@ -75,6 +78,9 @@ impl Subjects {
     }
 
     /// Whether the schema is registered under its subject, with an id in this node's file of known schemas.
+    ///
+    /// # Errors
+    /// The registry does not answer or refuses the request, or the file of known schemas can't be read.
     pub async fn is_known(&self, subject: &str, schema: &str) -> Result<bool, RegistryError> {
         let subject = self.prefixed(subject);
         match self.find(&subject, schema).await? {
@@ -88,6 +94,9 @@ impl Subjects {
     }
 
     /// Returns the fault of an id in the registry, or `None`. The id must be registered under this subject.
+    ///
+    /// # Errors
+    /// The registry does not answer.
     pub async fn fault(
         &self,
         subject: &str,
@@ -119,6 +128,10 @@ impl Subjects {
     ///
     /// The caller must check beforehand that the registry has lost no data. Otherwise a lost schema would get a new id,
     /// different from the id in the log.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`]: readers with this schema can't read records of the registered one. Otherwise
+    /// the registry did not answer, or refused the request.
     pub async fn ensure(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let subject = self.prefixed(subject);
         let mut attempts = 0;
