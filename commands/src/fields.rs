@@ -82,10 +82,10 @@ pub struct Within<const MAX: i64>(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoneyField {
-    /// Minor units.
+    /// The amount, in minor units.
     #[schema(value_type = i64, example = 1999)]
     amount: Within<{ AMOUNT_MAX }>,
-    /// ISO 4217.
+    /// The currency, as a code of ISO 4217.
     currency: CurrencyCode,
 }
 

@@ -50,7 +50,7 @@ impl WriteSideHandle {
     /// Sets the write side, so that commands are accepted. Call it once.
     pub fn set(&self, write_side: WriteSide) {
         if self.write_side.set(write_side).is_err() {
-            tracing::error!("write side was started twice; the first one stays");
+            tracing::error!("the write side was started twice; the first one stays");
         }
     }
 

@@ -21,6 +21,9 @@ pub struct KeyError;
 
 impl IdempotencyKey {
     /// Accepts 1 to [`KEY_BYTES_MAX`] printable ASCII characters.
+    ///
+    /// # Errors
+    /// [`KeyError`]: the text is empty, too long, or has another character.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         match printable && (1..=KEY_BYTES_MAX).contains(&text.len()) {
@@ -68,8 +71,8 @@ impl Hasher {
         Self { key }
     }
 
-    /// The key's fingerprint: 16 hexadecimal digits that tell whether two nodes have the same key, without
-    /// revealing it.
+    /// The key's fingerprint: 16 hexadecimal digits. Nodes compare them to find out whether they have the same key.
+    /// They do not reveal the key.
     pub fn fingerprint(&self) -> String {
         let hash = blake3::keyed_hash(&self.key, FINGERPRINTED);
         hex::encode(&hash.as_bytes()[..8])

@@ -1,9 +1,9 @@
 //! A batch, streamed both ways: each line of the request is answered with one line, in order.
 //!
-//! Reading and answering do not wait for each other, so that a client may send all its lines before it reads
-//! an answer, as long as lines and answers fit into [`BYTES_AHEAD_MAX`]. If the batch is interrupted, the
-//! response's last line names the first line that was not taken, and its body then breaks off, so that no
-//! client takes a part for the whole.
+//! Reading and answering do not wait for each other, so that a client may send all its lines before it reads an
+//! answer, as long as lines and answers fit into [`BYTES_AHEAD_MAX`]. If the batch is interrupted, the response's
+//! last line names the first line that was not taken, and its body then breaks off, so that no client mistakes a part
+//! of the answers for all of them.
 
 mod ending;
 #[cfg(test)]

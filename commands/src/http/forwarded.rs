@@ -73,6 +73,10 @@ struct CommandStream {
 }
 
 /// Receives commands, and replies to each.
+///
+/// # Errors
+/// 403: a browser sent the request. 415: the body does not have the form of lines. 503: the write side has not been
+/// started yet.
 pub async fn commands(
     State(handle): State<WriteSideHandle>,
     headers: HeaderMap,

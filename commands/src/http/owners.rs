@@ -1,4 +1,4 @@
-//! Tells other nodes which partitions this node serves.
+//! Lists the partitions that this node serves, for other nodes.
 
 use super::forwarded::refuse_browsers;
 use crate::{handle::WriteSideHandle, routing::node_protocol::ServedPartitions};
@@ -7,6 +7,9 @@ use journal::owner::Status;
 use service::problem::Problem;
 
 /// The partitions that this node serves now, and their epochs.
+///
+/// # Errors
+/// 403: a browser sent the request. 503: the write side has not been started yet.
 pub async fn owners(
     State(handle): State<WriteSideHandle>,
     headers: HeaderMap,

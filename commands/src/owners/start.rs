@@ -28,7 +28,7 @@ pub struct OwnersLaunch<'a> {
     pub encoder: &'a dyn Fn(&'static Context) -> Encoder,
     /// Returns the state store of a partition.
     pub store: &'a dyn Fn(TopicPartition) -> Arc<dyn StateStore>,
-    /// Returns a watch that tells whether this node must own a partition.
+    /// Returns a watch of whether this node must own a partition.
     pub assigned: &'a dyn Fn(TopicPartition) -> watch::Receiver<bool>,
     /// Runs an owner's task.
     pub spawn: &'a dyn Fn(BoxFuture<'static, ()>),

@@ -5,9 +5,8 @@
 //! the partition is unavailable for one take-over only, however long the group takes to agree and the
 //! successor to read the log.
 //!
-//! While the group's hint may be out of date, this node takes nothing over from a successor that the
-//! directory names: a node that was suspended, or cut off from the group only, must not fence the owner that
-//! came after it.
+//! While the group's hint may be out of date, this node takes over no partition for which the directory names another
+//! owner: a node that was suspended, or was cut off from the group only, must not fence its successor.
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +62,7 @@ struct Assignment {
     served_epoch: i64,
     /// Whether this node attempts to own it, because the node to which it is assigned declined it.
     adoption: Adoption,
-    /// Whether its owner on this node was fenced and does not know it.
+    /// Whether its owner on this node was fenced and has not noticed.
     fencing: Fencing,
 }
 
@@ -174,7 +173,7 @@ impl PartitionAssignments {
             let leave = async {
                 match membership.leave().await {
                     OtherMembers::None => is_alone.cancel(),
-                    // If they are unknown, they may be about to take over.
+                    // Members that the brokers did not list may be about to take over.
                     OtherMembers::Some | OtherMembers::Unknown => {}
                 }
             };

@@ -1,4 +1,4 @@
-//! Notices that an owner of this node was fenced before a command shows it.
+//! Detects that an owner of this node was fenced, even if the owner gets no commands.
 //!
 //! An owner learns from its next record that another node announced itself after it. An owner without commands
 //! appends no record, so it would count as serving indefinitely. If the other node has ended since, no node serves
@@ -9,8 +9,8 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time for which another node's later term must be without a serving owner. A node that has just taken over is asked
-/// every second whether it serves.
+/// Minimum time without a serving owner for another node's later term, before this node's owner steps down. Nodes are
+/// polled every second, so a node that has just taken over answers within this time.
 const FENCED_AFTER: Duration = Duration::from_secs(3);
 
 /// Whether the owner of one partition must step down, because a later term than its own has no owner.

@@ -1,13 +1,12 @@
 //! Routing among several nodes: each accepts any command and sends it to the owner of its partition.
 //!
-//! [`assignment`] turns the group's hints into assignments of this node's owners, with three exceptions: this
-//! node can't serve ([`self_eviction`]), another node declined its partition ([`adoption`]), or an owner of this
-//! node was fenced by a node that has ended ([`fencing`]). [`ownership_publisher`] publishes the partitions that
-//! this node owns, [`directory`] reads the owner of each partition, [`node_statuses`] asks those nodes which
-//! partitions they serve, and [`owners_view`] combines all of this.
-//! [`router`] sends an [`in_flight`] command to its owner, in one [`attempt`] or several; [`pipeline`] does
-//! so for many commands of one partition, in order. [`node_client`] carries commands to other nodes by the
-//! [`node_protocol`]; [`meters`] counts.
+//! [`assignment`] turns the group's hints into assignments of this node's owners, with three exceptions: this node
+//! can't serve ([`self_eviction`]), another node declined its partition ([`adoption`]), or an owner of this node was
+//! fenced by a node that has ended ([`fencing`]). [`ownership_publisher`] publishes the partitions that this node
+//! owns, [`directory`] reads the owner of each partition, [`node_statuses`] polls those nodes for the partitions that
+//! they serve, and [`owners_view`] combines all of this. [`router`] sends an [`in_flight`] command to its owner, in
+//! one [`attempt`] or several; [`pipeline`] does so for many commands of one partition, in order. [`node_client`]
+//! carries commands to other nodes by the [`node_protocol`]; [`meters`] counts.
 //!
 //! Safety does not depend on any of this. A node that does not own a command's partition can't commit the
 //! command, and every attempt has the same command id. A forwarded command is not forwarded again: its

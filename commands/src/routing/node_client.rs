@@ -2,8 +2,8 @@
 //! each [`STREAMS_MAX`] partitions. A stream has a line for each command and each reply, in order. A
 //! partition that waits for its owner delays no other partition.
 //!
-//! A stream accepts no more commands once it breaks, or once the other node turns a command away. The senders
-//! of commands without a reply make another attempt.
+//! A stream accepts no more commands once it breaks, or once the other node refuses a command. The senders of
+//! commands without a reply make another attempt.
 
 use super::node_protocol::{PATH, Reply};
 use crate::ndjson::{Line, Lines, MEDIA_TYPE};
@@ -305,7 +305,7 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// An error with its causes: the outermost text alone rarely says anything.
+/// An error with its causes, because the outermost text alone rarely names the cause.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();

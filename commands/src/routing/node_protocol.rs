@@ -1,7 +1,8 @@
 //! The protocol between nodes: one line per command, and one line per reply, in the same order.
 //!
-//! A node rejects a line with an unknown member, because that may be a condition of the client's. While nodes
-//! of different versions disagree on this form, a node answers 503 for partitions that other nodes own.
+//! A node rejects a line with an unknown member, because the member may be a condition that the client has set, such
+//! as `If-Match`. While nodes of different versions disagree on this form, a node answers 503 for partitions that
+//! other nodes own.
 
 use crate::envelope::CommandEnvelope;
 use journal::owner::{Answer, Refusal};
@@ -134,6 +135,9 @@ impl Reply {
     }
 
     /// The owner's answer or refusal.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the owner or its node refused the command.
     pub fn into_result(self) -> Result<Answer, Refusal> {
         Err(match self {
             Self::Answer {

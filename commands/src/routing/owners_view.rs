@@ -21,7 +21,7 @@ pub struct OwnersView {
 }
 
 impl OwnersView {
-    /// Returns once something has changed. Cancel-safe.
+    /// Returns once a status, an entry or an answer has changed. Cancel-safe.
     pub async fn changed(&mut self) {
         tokio::select! {
             () = self.statuses.changed() => {}

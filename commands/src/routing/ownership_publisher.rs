@@ -30,8 +30,8 @@ const PROVED_INTERVAL: Duration = Duration::from_secs(5);
 /// Time after which an entry with a greater epoch than the serving owner's is contested. If the entry is its
 /// successor's, any command makes the owner step down within this time.
 const CONTEST_AFTER: Duration = Duration::from_secs(5);
-/// Time after which a partition that this node declines is offered to other nodes. Meanwhile this node learns
-/// whether another one serves it.
+/// Time after which a partition that this node declines is offered to other nodes. In this time, this node learns
+/// whether another node serves it.
 const DECLINE_AFTER: Duration = Duration::from_secs(3);
 
 /// Publishes this node's entries.

@@ -145,6 +145,9 @@ impl Router {
     }
 
     /// Sends one command to its owner, and returns the answer.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the owner refused the command, or no owner answered it before its deadline.
     pub async fn run(&self, mut command: InFlightCommand) -> Result<Answer, Refusal> {
         loop {
             let mut in_flight = match self.dispatch(&mut command, None).await? {

@@ -1,9 +1,9 @@
 //! Decides whether this node must leave the group because it can't own its partitions.
 //!
-//! An owner that can't serve declines its partition, and the node continues. The reason may lie with this
-//! node alone: its clock, its version, its hash key. It does if another node serves the partition. Then this
-//! node leaves the group, which would otherwise keep assigning partitions to it. The process continues,
-//! because queries and the forwarding of commands do not need the membership.
+//! An owner that can't serve declines its partition, and the node continues. If another node serves the partition,
+//! the reason lies with this node alone: its clock, its version or its hash key. Then this node leaves the group,
+//! which would otherwise keep assigning partitions to it. The process continues, because queries and the forwarding
+//! of commands do not need the membership.
 
 use super::owners_view::OwnersView;
 use journal::owner::Status;

@@ -17,18 +17,18 @@ pub struct SaleBody {
     /// The other system's invoice number.
     #[schema(value_type = String, example = "536365")]
     invoice: Name,
-    /// Opaque id. Leave it out, or send null, if the source has none.
+    /// The customer's opaque id. Leave it out, or send null, if the source names no customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "17850")]
     customer: Option<Name>,
     /// The country's name, as in the source.
     #[schema(value_type = String, example = "United Kingdom")]
     country: Name,
-    /// RFC 3339.
+    /// The time of the sale, in RFC 3339.
     ordered_at: Time,
-    /// ISO 4217.
+    /// The currency of all prices, as a code of ISO 4217.
     currency: CurrencyCode,
-    /// At least one.
+    /// The lines of the sale; at least one.
     #[schema(value_type = Vec<LineBody>)]
     lines: AtMost<LINES_MAX, LineBody>,
 }
@@ -43,10 +43,10 @@ pub struct LineBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     description: Option<Description>,
-    /// Signed.
+    /// Number of pieces; negative if they were taken back.
     #[schema(value_type = i64, example = 6)]
     quantity: Within<QUANTITY_MAX>,
-    /// Millionths of the major unit, signed.
+    /// Price of one piece, in millionths of the major unit; may be negative.
     #[schema(value_type = i64, example = 2_550_000)]
     unit_price: Within<UNIT_PRICE_MAX>,
 }
