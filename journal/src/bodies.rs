@@ -1,4 +1,4 @@
-//! Decodes the bodies of records, and checks that each is of an aggregate that this program knows.
+//! Decodes the bodies of records, and checks that each decision belongs to an aggregate of its context.
 
 use kafka::{CodecError, Decoder, Record, Registry};
 use schemas::{Body, Commit, ContextEvent, ids};

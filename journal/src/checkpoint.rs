@@ -1,9 +1,8 @@
 //! A checkpoint: the void rule's whole state at an offset, with a probe of the log.
 //!
-//! A consumer that resumes in mid-log stores one in the same transaction as the results of reading. On load the
-//! probe checks that the log is still the one that the checkpoint was taken from: the last valid record is read
-//! again and must have the same hash. The probe does not cover records before that one; only a read from offset
-//! 0 does.
+//! A consumer that resumes in mid-log stores a checkpoint in the same transaction as its results. On load the probe
+//! checks that the log is still the log of the checkpoint: the last valid record is read again and must have the same
+//! hash. The probe does not cover records before that one; only a read from offset 0 does.
 //!
 //! A later release may add fields. Earlier releases ignore unknown fields, so stored checkpoints stay valid after a
 //! rollback. A field that earlier releases must not ignore needs a new version of the rule, which the checkpoint then
@@ -33,7 +32,7 @@ pub struct Checkpoint {
     /// The current term; zeros before the first.
     #[serde(with = "fixed_hex")]
     pub term: [u8; 16],
-    /// The current term's last valid seq; 0 is its announcement's.
+    /// The current term's last valid seq; the announcement has seq 0.
     pub seq: i64,
     /// h(n-1), the chain's hash before the last valid record; zeros before the first.
     #[serde(with = "fixed_hex")]
@@ -63,7 +62,7 @@ fn is_first(rule_version: &i32) -> bool {
 /// The probe found another log than the checkpoint's, or could not compare them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// The checkpoint covers no valid record, so it can't tell one log from another: read from 0.
+    /// The checkpoint covers no valid record, so it can't distinguish two logs: read from offset 0.
     #[error("checkpoint of {topic}/{partition} has no record to probe")]
     NothingToProbe {
         /// Topic.

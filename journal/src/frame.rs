@@ -41,7 +41,7 @@ pub struct Frame {
     pub epoch: i64,
     /// The record's number within its term.
     pub seq: i64,
-    /// The writer's log time.
+    /// In an announcement, the writer's clock. In a commit, the clock of the term, and never below log time.
     pub recorded_at: Timestamp,
     /// The kind of the record.
     pub kind: Kind,
@@ -59,7 +59,7 @@ pub enum Kind {
         /// The URL at which the owner takes commands.
         owner_url: String,
     },
-    /// A proof that its owner still owned the partition.
+    /// A no-op: it proves that its owner still owned the partition.
     NoOp,
     /// The outcome of one command.
     Decision,

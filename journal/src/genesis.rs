@@ -71,6 +71,9 @@ struct PartitionStart {
 }
 
 /// The start of the log of each of a topic's partitions, by partition.
+///
+/// # Errors
+/// [`GenesisError`]: a partition can't be measured or read, its start raises an alarm, or reading takes too long.
 pub async fn log_starts(
     source: &Source,
     topic: &str,

@@ -107,9 +107,9 @@ pub trait PartitionAppender: Send + 'static {
 pub struct Source {
     /// How to reach the brokers.
     pub kafka: KafkaSettings,
-    /// Asks for the end of a log.
+    /// Measures the ends of logs.
     pub admin: Admin,
-    /// Has the writers' schemas.
+    /// The registry that has the writers' schemas.
     pub registry: Registry,
 }
 

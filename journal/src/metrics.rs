@@ -8,7 +8,7 @@
 pub const VOID_RECORDS: &str = "daybook_journal_void_records_total";
 /// Counter of partitions that a reader halted because the log can't be read further, by `topic`.
 pub const HALTED_PARTITIONS: &str = "daybook_journal_halted_partitions_total";
-/// Gauge, by `topic`: views and jobs that this node's shared reader feeds or is about to.
+/// Gauge, by `topic`: views and jobs for which this node's shared reader keeps batches.
 pub const SHARED_SUBSCRIBERS: &str = "daybook_journal_shared_subscribers";
 /// Counter, by `topic` and `reader`: how often a view or job fell back from the shared reader to a reader of
 /// its own, because it had not taken a batch in time.

@@ -37,8 +37,7 @@ pub enum Event {
     Noted(Noted),
 }
 
-/// A counter has another value from now on. It names both values, so a decision on a wrong state is
-/// visible in the log.
+/// A counter has another value from now on. It has both values, so the log shows a decision on a wrong state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CounterChanged {
     /// `None`: the counter had no value.

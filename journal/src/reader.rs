@@ -67,6 +67,9 @@ struct Partition<E, P: RuleProtocol> {
 impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
     /// Starts to read the event type's journal after the given checkpoints, one per partition
     /// ([`Checkpoint::start`]: from offset 0). `role` names the client.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the log can't be measured, ends before a checkpoint, or no client can be started.
     pub async fn open(log: &L, role: &str, starts: Vec<Checkpoint>) -> Result<Self, ReadError> {
         Self::open_with(log, role, starts).await
     }
@@ -74,6 +77,9 @@ impl<E: ContextEvent, L: ReadLog> Reader<E, L> {
 
 impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Reader<E, L, P> {
     /// Like [`Reader::open`], with the rule `P`.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open`].
     pub async fn open_with(
         log: &L,
         role: &str,

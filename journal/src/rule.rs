@@ -20,10 +20,10 @@
 //!
 //! - An announcement of epoch e comes after the valid one of e - 1. When it is judged, the current
 //!   epoch is e - 1 or later: it is the next or too late, and never skips one.
-//! - A commit of epoch e and term t comes after the valid announcement of both. When it is judged, the
-//!   current epoch is e or later; and if it is e, the term is t, because an epoch has one valid announcement.
-//!   So it is never before the first term, of a future epoch, or of another term under the current epoch. A
-//!   zombie's commit is of an epoch that has ended, which is void.
+//! - A commit of epoch e and term t comes after the valid announcement of both. When it is judged, the current epoch
+//!   is e or later; and if it is e, the term is t, because an epoch has one valid announcement. So it is never before
+//!   the first term, of a future epoch, or of another term under the current epoch. A zombie's commit is of an epoch
+//!   that has ended, so it is void.
 //! - Each seq of a term names one record, so the record that was judged valid before a commit is the
 //!   one that its owner wrote before it, and so on back to the announcement. So if epoch, term and
 //!   seq are right, `prev` is right.
@@ -187,7 +187,7 @@ impl<P: RuleProtocol> Rule<P> {
         self.state.term
     }
 
-    /// The current term's last valid seq; 0 is its announcement's.
+    /// The current term's last valid seq; the announcement has seq 0.
     pub fn seq(&self) -> i64 {
         self.state.seq
     }

@@ -12,8 +12,8 @@ mod writer;
 use partition::{
     Action, State, VerdictKind,
     design::{
-        Announcing, Answering, Asking, Bounds, Design, Judging, Naming, OWNERS, Reading, Retrying,
-        Serving, Speculating,
+        Announcing, Answering, Bounds, Design, Judging, Naming, OWNERS, ReadOnlyAnswering, Reading,
+        Retrying, Serving, Speculating,
     },
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -25,7 +25,7 @@ const VERSIONS_JOIN: &str = "versions of valid commits are gapless";
 const EPOCHS_JOIN: &str = "epochs of valid announcements are gapless";
 const NO_ALARM: &str = "no reader halts";
 const READ_THE_LOG: &str =
-    "an answer without a commit saw valid commits, and all that were answered";
+    "a read-only answer depends on a prefix of the log with all commands answered before";
 const ALTERED_HALTS: &str = "a reader of an altered log halts, or reads the same";
 const ZOMBIE_SEEN: &str = "a zombie's commit lands after a take-over";
 const ALL_ANSWERED: &str = "both owners answer all their commands";
@@ -39,13 +39,13 @@ const DESIGN: Design = Design {
     reading: Reading::Everything,
     retrying: Retrying::AfterBarrier,
     speculating: Speculating::Dropped,
-    asking: Asking::AfterProof,
+    read_only: ReadOnlyAnswering::AfterProof,
     naming: Naming::Fresh,
     bounds: Bounds {
         terms: [2, 1],
         commands: [2, 1],
         duplicates: 1,
-        questions: 0,
+        read_only_commands: 0,
         alteration: false,
         records: 7,
     },
@@ -60,12 +60,12 @@ const SMALLER: Design = Design {
     ..DESIGN
 };
 
-/// A run with a question that needs no commit.
-const ASKED: Design = Design {
+/// A run with a read-only command.
+const READ_ONLY: Design = Design {
     bounds: Bounds {
         commands: [1, 1],
         duplicates: 0,
-        questions: 1,
+        read_only_commands: 1,
         ..DESIGN.bounds
     },
     ..DESIGN
@@ -134,14 +134,14 @@ impl Model for Design {
             }),
             Property::always(NO_ALARM, |_, state: &State| !state.has(VerdictKind::Alarm)),
             Property::always(READ_THE_LOG, |_, state: &State| {
-                let questions = state.owners.iter().filter_map(|o| o.question.as_ref());
+                let commands = state.owners.iter().filter_map(|o| o.read_only.as_ref());
                 let decided = state.decided();
-                questions
-                    .filter(|question| question.is_answered)
-                    .all(|question| {
-                        let mut due = question.due.iter();
-                        decided.starts_with(&question.seen)
-                            && due.all(|command| question.seen.contains(command))
+                commands
+                    .filter(|read_only| read_only.is_answered)
+                    .all(|read_only| {
+                        let mut due = read_only.due.iter();
+                        decided.starts_with(&read_only.seen)
+                            && due.all(|command| read_only.seen.contains(command))
                     })
             }),
             Property::always(ALTERED_HALTS, |_, state: &State| {
@@ -155,9 +155,9 @@ impl Model for Design {
             }),
             Property::sometimes(ALL_ANSWERED, |design: &Design, state: &State| {
                 let is_unanswered = |o: &partition::Owner| {
-                    o.question
+                    o.read_only
                         .as_ref()
-                        .is_some_and(|question| !question.is_answered)
+                        .is_some_and(|read_only| !read_only.is_answered)
                 };
                 !state.owners.iter().any(is_unanswered)
                     && (0..OWNERS).all(|index| {
@@ -265,7 +265,7 @@ fn the_design_holds_with_more_terms() {
 
 #[test]
 fn answers_without_a_commit_match_the_log() {
-    check_all("a question", ASKED).assert_properties();
+    check_all("a read-only command", READ_ONLY).assert_properties();
 }
 
 #[test]
@@ -420,8 +420,8 @@ fn an_overlay_kept_over_a_barrier_is_caught() {
 #[test]
 fn an_answer_on_the_overlay_is_caught() {
     let design = Design {
-        asking: Asking::OnOverlay,
-        ..ASKED
+        read_only: ReadOnlyAnswering::OnOverlay,
+        ..READ_ONLY
     };
     assert_caught("refusal on the overlay", design, READ_THE_LOG);
 }
@@ -430,8 +430,8 @@ fn an_answer_on_the_overlay_is_caught() {
 #[test]
 fn an_answer_without_a_later_proof_is_caught() {
     let design = Design {
-        asking: Asking::OnProved,
-        ..ASKED
+        read_only: ReadOnlyAnswering::OnProved,
+        ..READ_ONLY
     };
     assert_caught("refusal on old proofs", design, READ_THE_LOG);
 }

@@ -3,8 +3,8 @@
 //! and values in hex, the verdict on each and the checkpoint after the last one; the README there
 //! describes the format.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p journal --test vectors` writes those that are absent, and never changes one:
-//! a reader in another language may have been tested against it.
+//! `UPDATE_GOLDEN=1 cargo test -p journal --test vectors` writes missing files, and never changes a file: a reader in
+//! another language may have been tested against it.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -44,7 +44,7 @@ fn content(vector: &Vector) -> String {
 }
 
 /// Writes the absent files, once a run and before any test reads them.
-fn update_if_asked() {
+fn update_if_requested() {
     static UPDATED: Once = Once::new();
     UPDATED.call_once(|| {
         if std::env::var_os("UPDATE_GOLDEN").is_none() {
@@ -62,7 +62,7 @@ fn update_if_asked() {
 
 /// The vectors as they are stored. All tests read these; a separate test finds drift.
 fn stored() -> Vec<Vector> {
-    update_if_asked();
+    update_if_requested();
     let mut vectors = Vec::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
@@ -92,7 +92,7 @@ fn judge(rule: &mut Rule, record: &Record) -> (Expect, Option<String>) {
 
 #[test]
 fn vectors_match_their_scenarios() {
-    update_if_asked();
+    update_if_requested();
     let vectors = scenarios::all();
     let mut names = BTreeSet::new();
     for vector in &vectors {

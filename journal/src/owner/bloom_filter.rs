@@ -22,7 +22,8 @@ const IDS_MIN: usize = 4_096;
 const IDS_MAX: usize = 4 << 20;
 /// How much larger the generation after a full one is.
 const GROWTH: usize = 4;
-/// A generation takes ids for this part of a lifetime: the longer, the more ids stay after they have expired.
+/// A generation takes ids for this fraction of a lifetime. With a greater fraction, more ids stay after they have
+/// expired.
 const SPANS: i64 = 2;
 /// Number of bits that an id sets in its word.
 const BITS: u32 = 5;
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn similar_ids_are_told_apart() {
+    fn similar_ids_are_distinguished() {
         let mut filter = BloomFilter::within(budget(BYTES_MAX));
         for number in 0..1_000_000 {
             filter.insert(id(number), Lifetime::Keyed, Timestamp(0));

@@ -11,8 +11,8 @@ use std::{
 /// Maximum age of an agreement: an owner that serves confirms its own several times a second.
 const AGREEMENT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// The partitions whose broker's clock agrees with the machine's, with the time when they last did. All
-/// owners of a process share one.
+/// The partitions whose broker's clock agrees with the machine's, and the time of the last agreement. All owners of a
+/// process share one value.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerClocks {
     agreed: Arc<Mutex<BTreeMap<TopicPartition, Duration>>>,

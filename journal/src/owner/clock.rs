@@ -1,7 +1,7 @@
 //! The clock of a term: the broker's timestamp on the announcement, plus monotonic time.
 //!
-//! An owner whose machine and broker disagree declines the partition. It can't know which of the two is wrong,
-//! unless another broker agrees with the machine: then the first broker's clock is.
+//! An owner whose machine and broker disagree declines the partition. It can't know which of the two is wrong, unless
+//! another broker agrees with the machine: then the first broker's clock is wrong.
 
 use super::{
     failure::Failure,

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
-    /// Serves while `assigned`, until `stop` or until it can't go on. Commands in flight at `stop` still
-    /// get their answers.
+    /// Serves while `assigned`, until `stop` or until a permanent failure. Commands in flight at `stop` still get
+    /// their answers.
     pub async fn run(mut self, stop: CancellationToken, mut assigned: watch::Receiver<bool>) {
         loop {
             if !self.stand_by(&stop, &mut assigned).await {
@@ -147,7 +147,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     }
 }
 
-/// Waits until it is `value`; `false` if it never will be.
+/// Waits until `assigned` has this value; returns `false` if the sender is gone.
 async fn becomes(assigned: &mut watch::Receiver<bool>, value: bool) -> bool {
     assigned
         .wait_for(|assigned| *assigned == value)

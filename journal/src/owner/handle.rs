@@ -31,7 +31,7 @@ pub enum Status {
     Declined {
         /// Why it can't.
         reason: Reason,
-        /// The epoch of the last valid record that it knows of.
+        /// The epoch of the last valid record that it knows.
         epoch: i64,
     },
     /// It serves.
@@ -55,8 +55,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// A reason that may concern this node only (its clock, its version, its hash key). It does if another node
-    /// serves the partition.
+    /// A reason that may lie with this node alone: its clock, its version or its hash key. If another node serves the
+    /// partition, it does lie with this node.
     pub fn suspecting_this_node(text: String) -> Self {
         Self {
             text,
@@ -104,7 +104,7 @@ impl fmt::Display for Reason {
 pub struct Proved {
     /// h(1), which names the log.
     pub log_id: Hash,
-    /// The offset after that of the last record that was read or proved.
+    /// The offset after the last record that was read or proved.
     pub next_offset: i64,
 }
 
@@ -177,8 +177,11 @@ impl<C> OwnerHandle<C> {
         }
     }
 
-    /// Submits a command, and waits while the queue is full. The answer comes through the receiver; if
-    /// that closes without one, the owner has ended.
+    /// Submits a command, and waits while the queue is full. The answer comes through the receiver; if the receiver
+    /// closes without an answer, the owner has ended.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the owner does not take commands now, or has ended. The command had no effect.
     pub async fn submit(
         &self,
         request: Request<C>,

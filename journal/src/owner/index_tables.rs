@@ -43,7 +43,7 @@ pub struct Fetched(Vec<(EntryName, Option<Vec<u8>>)>);
 /// Aggregates by key; `None`: the log has none under that key.
 type AggregateCache<S> = TwoGenerationCache<Arc<str>, Option<Arc<Aggregate<S>>>>;
 
-/// Folded from the log alone.
+/// The owner's index tables, folded from the log alone.
 pub(super) struct IndexTables<M: Machine> {
     pub machine: M,
     partition: i32,

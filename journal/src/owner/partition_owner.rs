@@ -64,7 +64,7 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) serving_since: Instant,
     /// The waits after each time that this owner is fenced.
     pub(super) fenced_waits: Backoff,
-    /// The published record that the log was found not to have, if any.
+    /// A published record that the log lacks, if one was found.
     pub(super) contradicted: Option<ProvedRecord>,
 }
 
@@ -257,9 +257,9 @@ fn fenced_waits() -> Backoff {
 }
 
 /// Waits for the store's answer to the call in progress; never returns if there is no call.
-pub(super) async fn next_answer<T>(asked: &mut Option<Answered<T>>) -> Result<T, StoreError> {
-    match asked {
-        Some(asked) => asked.await,
+pub(super) async fn next_answer<T>(call: &mut Option<Answered<T>>) -> Result<T, StoreError> {
+    match call {
+        Some(call) => call.await,
         None => std::future::pending().await,
     }
 }

@@ -57,7 +57,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
             Some(probed) if probed == published.offset => Some(start.hash),
             Some(_) | None => found,
         };
-        // A failed attempt has read on, so the next one would start after the record.
+        // A failed attempt has read beyond the record, so the next attempt would start after it.
         let is_contradicted = self.contradicted == Some(*published);
         if found == Some(published.hash) && !is_contradicted {
             return Ok(());

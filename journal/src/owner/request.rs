@@ -25,7 +25,7 @@ pub trait Machine: Send + 'static {
         command: &Self::Command,
     ) -> Result<Vec<Self::Event>, Outcome>;
 
-    /// Applies an event. Total.
+    /// Applies an event. It accepts every event in every state.
     fn evolve(&self, state: Self::State, event: &Self::Event) -> Self::State;
 }
 
@@ -54,13 +54,13 @@ pub struct Request<C> {
     pub trace_id: Option<String>,
     /// The aggregate must have this version (`If-Match`).
     pub expected_version: Option<i64>,
-    /// When the node that the client called received it, by that node's clock. It is forwarded with the
-    /// command, so that an owner that would decide it late can detect that.
+    /// The time at which the client's node received it, by that node's clock. It is forwarded with the command, so
+    /// that an owner can detect that the command is late.
     pub received_at: Timestamp,
 }
 
-/// Longest time between the receipt of a command and its decision, in microseconds of log time. It is
-/// shorter than any answer is kept, so the deciding owner still knows of an earlier decision.
+/// Longest time between the receipt of a command and its decision, in microseconds of log time. It is shorter than
+/// any answer is kept, so the deciding owner still has the answer of an earlier decision.
 pub const DECIDED_WITHIN_US: i64 = 5 * 60 * 1_000_000;
 /// How far the clock of the receiving node may be ahead of log time, in microseconds. This and
 /// [`DECIDED_WITHIN_US`] together are less than any answer is kept.

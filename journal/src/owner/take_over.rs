@@ -288,8 +288,7 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         self.check_not_fenced()
     }
 
-    /// Appends an announcement and returns its number; `None` if the last announcement read is that of an
-    /// earlier attempt.
+    /// Appends an announcement and returns its number; `None` if an earlier attempt wrote the last announcement read.
     fn announce(&mut self) -> Result<Option<u64>, Failure> {
         if self.core.has_read_announcement() {
             return Ok(None);
@@ -385,9 +384,9 @@ impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
         }
     }
 
-    /// Fails if another node's term is in force. The waiting commands are refused, so that their senders turn
-    /// to the new owner, which knows the outcome by the command's id. If the partition is still assigned to
-    /// this node, the owner comes back, each time later.
+    /// Fails if another node's term is in force. The waiting commands are refused. Their senders send them again to
+    /// the new owner, which finds each outcome by the command's id. If the partition is still assigned to this node,
+    /// the owner takes over again, after a longer wait each time.
     fn check_not_fenced(&mut self) -> Result<(), Failure> {
         let checkpoint = self.core.checkpoint();
         let (epoch, term) = (checkpoint.epoch, checkpoint.term);

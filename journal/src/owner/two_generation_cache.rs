@@ -55,7 +55,7 @@ impl<K: Eq + Hash, V> TwoGenerationCache<K, V> {
     /// Inserts an entry that the store has. The store has all entries of commits before `saved_before`.
     pub fn remember(&mut self, key: K, value: V, saved_before: i64) {
         self.young.insert(key, value);
-        // Refused commands read many entries and save none, so reads must turn over too.
+        // Refused commands read many entries and save none, so reads must turn the generations over, too.
         self.turn_over(saved_before);
     }
 

@@ -1,4 +1,4 @@
-//! Why a journal can't be read, and whether the reader can go on.
+//! Reasons why a journal can't be read, and whether the reader can continue.
 
 use crate::{checkpoint::ProbeError, rule::Alarm};
 use kafka::{CodecError, ConsumerError, admin::AdminError};

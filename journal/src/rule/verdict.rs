@@ -94,7 +94,7 @@ pub enum Alarm {
         partition: i32,
         /// The record's offset.
         offset: i64,
-        /// Why it can't.
+        /// Why it can't follow.
         breach: Breach,
     },
     /// A record that was judged before, or a log that became shorter.
@@ -121,7 +121,7 @@ pub enum Breach {
     AnnouncementSkipsEpoch {
         /// The epoch in force; 0 before the first.
         current: i64,
-        /// The announcement's.
+        /// The announcement's epoch.
         found: i64,
     },
     /// The next announcement, by an owner that follows a later rule. The log is intact, but this rule
@@ -130,7 +130,7 @@ pub enum Breach {
     NewerRule {
         /// The version of the rule that this program follows.
         known: i32,
-        /// The announcement's.
+        /// The version that the announcement names.
         found: i32,
     },
     /// A commit before any valid announcement. The start of the log was altered or is lost.
@@ -145,7 +145,7 @@ pub enum Breach {
     FutureEpoch {
         /// The epoch in force.
         current: i64,
-        /// The commit's.
+        /// The commit's epoch.
         found: i64,
     },
     /// A commit of the epoch in force whose owner has read another announcement of that epoch: the
@@ -156,7 +156,7 @@ pub enum Breach {
         epoch: i64,
         /// The term in force, hex.
         current: String,
-        /// The commit's, hex.
+        /// The commit's term, hex.
         found: String,
     },
     /// A commit with the right epoch, term and seq that follows another history. The altered record is
@@ -202,7 +202,7 @@ impl Breach {
         }
     }
 
-    /// Tells an operator whether to look for an altered log or for a newer program.
+    /// The beginning of the text of an alarm. It distinguishes an altered log from outdated software.
     fn headline(&self) -> &'static str {
         match self {
             Self::NewerRule { .. } => "newer software needed at",

@@ -82,7 +82,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
     /// must be read first.
     pub fn calm_at(&self) -> Option<Instant> {
         let doubt = self.doubt.filter(|doubt| match doubt.reason {
-            DoubtReason::New => !self.has_read_what_was_there(),
+            DoubtReason::New => !self.has_read_to_ends_at_open(),
             DoubtReason::Brokers => true,
             DoubtReason::Record => false,
         });
@@ -108,7 +108,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
     /// The error is permanent.
     pub async fn step(&mut self) -> Result<Step<E>, ReadError> {
         loop {
-            if self.has_read_what_was_there() {
+            if self.has_read_to_ends_at_open() {
                 self.doubt = None;
                 return Ok(Step::Recovered);
             }
@@ -161,7 +161,7 @@ impl<E: ContextEvent, L: ReadLog, P: RuleProtocol> Follower<E, L, P> {
     }
 
     /// Whether a new reader has read all records that the log had when the reader was opened.
-    fn has_read_what_was_there(&self) -> bool {
+    fn has_read_to_ends_at_open(&self) -> bool {
         let is_new = self
             .doubt
             .is_some_and(|doubt| doubt.reason == DoubtReason::New);

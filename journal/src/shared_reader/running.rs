@@ -331,7 +331,7 @@ impl<E> Running<E> {
     }
 }
 
-/// Tells the subscriptions that the task has ended, for any reason.
+/// When dropped, notifies the subscriptions that the task has ended, for any reason.
 struct Ending<'a, E, L, P> {
     inner: &'a Inner<E, L, P>,
     generation: u64,

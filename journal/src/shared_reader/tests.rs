@@ -85,7 +85,7 @@ impl Reader {
                 partition, error, ..
             } => {
                 let known = self.halted.insert(partition, error.to_string());
-                assert_eq!(known, None, "a halt is told once");
+                assert_eq!(known, None, "a halt is reported once");
             }
             Update::Failing(error) => panic!("{error}"),
             Update::Recovered => self.recovered += 1,

@@ -59,7 +59,7 @@ pub struct Disk {
 pub struct Pulse([Threads; 2]);
 
 struct Shared {
-    /// The directory of the settings.
+    /// The directory that the settings name.
     path: PathBuf,
     open_database: OpenDatabase,
     connection: Mutex<Connection>,

@@ -13,7 +13,7 @@ pub struct Design {
     pub reading: Reading,
     pub retrying: Retrying,
     pub speculating: Speculating,
-    pub asking: Asking,
+    pub read_only: ReadOnlyAnswering,
     pub naming: Naming,
     pub bounds: Bounds,
 }
@@ -28,8 +28,8 @@ pub struct Bounds {
     /// Appends that are sent a second time, over the whole run: the broker takes the copy, or it
     /// recognises it and reports no offset.
     pub duplicates: u8,
-    /// Questions that are answered without a commit, over the whole run.
-    pub questions: u8,
+    /// Read-only commands, over the whole run. A read-only command is answered without a commit, such as a refusal.
+    pub read_only_commands: u8,
     /// Whether the run ends with an alteration of the log.
     pub alteration: bool,
     /// Records in the log.
@@ -114,10 +114,11 @@ pub enum Speculating {
     Kept,
 }
 
-/// When a question that needs no commit is answered, as for a refusal.
+/// When an owner answers a read-only command.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Asking {
-    /// Once all commits that it depends on, and a record appended after it came, are proved.
+pub enum ReadOnlyAnswering {
+    /// Once all commits that the answer depends on are proved, and a record that was appended after the command
+    /// arrived.
     AfterProof,
     /// Wrong: at once, on all decided commits.
     OnOverlay,

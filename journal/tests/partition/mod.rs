@@ -114,9 +114,9 @@ pub enum Action {
     Decide(usize),
     /// It decides an unproved command again in the same term, which is wrong.
     Retry(usize),
-    /// It gets a question that needs no commit.
+    /// It gets a read-only command.
     Invoke(usize),
-    /// It appends a no-op to answer a question.
+    /// It appends a no-op to answer a read-only command.
     Confirm(usize),
     /// An append lands.
     Land { flight: usize, reported: bool },
@@ -161,15 +161,15 @@ impl State {
         if self.has(VerdictKind::Alarm) || self.altered.is_some() {
             return;
         }
-        let has_question = self.owners.iter().any(|owner| owner.question.is_some());
-        let may_ask = design.bounds.questions > 0 && !has_question;
+        let has_read_only = self.owners.iter().any(|owner| owner.read_only.is_some());
+        let may_invoke = design.bounds.read_only_commands > 0 && !has_read_only;
         for (index, owner) in self.owners.iter().enumerate() {
             let choices = [
                 (owner.may_announce(design), Action::Announce(index)),
                 (owner.may_read(&self.log), Action::Read(index)),
                 (owner.may_decide(), Action::Decide(index)),
                 (owner.may_retry(design), Action::Retry(index)),
-                (may_ask && owner.is_leader(), Action::Invoke(index)),
+                (may_invoke && owner.is_leader(), Action::Invoke(index)),
                 (owner.may_confirm(), Action::Confirm(index)),
             ];
             actions.extend(
@@ -239,7 +239,7 @@ impl State {
             Action::Invoke(index) => {
                 let answered = self.owners.iter().flat_map(|owner| &owner.answered);
                 let answered = answered.copied().collect();
-                self.owners[index].ask(design, answered, &self.log);
+                self.owners[index].take_read_only(design, answered, &self.log);
             }
             Action::Confirm(index) => {
                 let append = self.owners[index].confirm();

@@ -3,7 +3,8 @@
 use super::{
     Append, Landed, VerdictKind,
     design::{
-        Announcing, Answering, Asking, Design, Naming, Reading, Retrying, Serving, Speculating,
+        Announcing, Answering, Design, Naming, ReadOnlyAnswering, Reading, Retrying, Serving,
+        Speculating,
     },
 };
 use crate::writer::{Draft, Term, announcement, decision_of, next_link, no_op};
@@ -18,8 +19,8 @@ pub struct Owner {
     waiting: Vec<u8>,
     /// Commands that were answered "done".
     pub answered: Vec<u8>,
-    /// The question that it has to answer, or has answered, without a commit.
-    pub question: Option<Question>,
+    /// The read-only command that it has to answer, or has answered.
+    pub read_only: Option<ReadOnly>,
     leadership: Leadership,
     /// The commits of the term, in order of seq, with the report.
     commits: Vec<(Arc<Append>, Report)>,
@@ -58,12 +59,12 @@ struct Held {
     version: i64,
 }
 
-/// A question, and its answer.
+/// A read-only command, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct ReadOnly {
     /// The commands that the answer treats as decided.
     pub seen: Vec<u8>,
-    /// The commands that had been answered when the question came.
+    /// The commands that had been answered when the command arrived.
     pub due: Vec<u8>,
     /// The seq that has to be proved first.
     seq: i64,
@@ -79,7 +80,7 @@ impl Owner {
             announcements: 0,
             waiting: (first..first + commands).collect(),
             answered: Vec::new(),
-            question: None,
+            read_only: None,
             leadership: Leadership::None,
             commits: Vec::new(),
             carried: 0,
@@ -123,8 +124,8 @@ impl Owner {
             (Leadership::Held(_), Speculating::Dropped, Reading::Everything) => 0,
             (Leadership::None | Leadership::Announced { .. }, _, _) => 0,
         };
-        // The question is asked again in the next term.
-        self.question.take_if(|question| !question.is_answered);
+        // The client sends the command again in the next term.
+        self.read_only.take_if(|read_only| !read_only.is_answered);
         // The rule does not check an announcement's prev, so it is zeros in every one.
         let append = self.append(announcement(epoch, term), &[0; 32], None);
         self.leadership = match design.serving {
@@ -208,12 +209,12 @@ impl Owner {
         self.commit(draft, Some((command, version)))
     }
 
-    /// Whether a question waits for a record that is not in flight yet.
+    /// Whether a read-only command waits for a record that is not in flight yet.
     pub fn may_confirm(&self) -> bool {
-        let waits = |question: &Question| {
-            !question.is_answered && question.seq == count(self.commits.len()) + 1
+        let waits = |read_only: &ReadOnly| {
+            !read_only.is_answered && read_only.seq == count(self.commits.len()) + 1
         };
-        self.is_leader() && self.question.as_ref().is_some_and(waits)
+        self.is_leader() && self.read_only.as_ref().is_some_and(waits)
     }
 
     pub fn confirm(&mut self) -> Arc<Append> {
@@ -252,13 +253,13 @@ impl Owner {
         }
         let (done, seqs) = self.known_done(design.answering);
         self.answer(&done);
-        if let Some(question) = &mut self.question {
-            question.is_answered |= seqs.contains(&question.seq);
+        if let Some(read_only) = &mut self.read_only {
+            read_only.is_answered |= seqs.contains(&read_only.seq);
         }
     }
 
-    /// Takes a question; `due` are the commands that any owner has answered by now.
-    pub fn ask(&mut self, design: Design, mut due: Vec<u8>, log: &[Landed]) {
+    /// Takes a read-only command; `due` are the commands that any owner has answered by now.
+    pub fn take_read_only(&mut self, design: Design, mut due: Vec<u8>, log: &[Landed]) {
         due.sort_unstable();
         let seq = self.next_seq();
         let since = usize::try_from(self.held().since).expect("an offset");
@@ -268,15 +269,17 @@ impl Owner {
             .commits
             .iter()
             .filter_map(|(append, _)| append.decision);
-        match design.asking {
-            Asking::AfterProof | Asking::OnOverlay => seen.extend(all.map(|(command, _)| command)),
-            Asking::OnProved => seen.extend(proved),
+        match design.read_only {
+            ReadOnlyAnswering::AfterProof | ReadOnlyAnswering::OnOverlay => {
+                seen.extend(all.map(|(command, _)| command));
+            }
+            ReadOnlyAnswering::OnProved => seen.extend(proved),
         }
-        self.question = Some(Question {
+        self.read_only = Some(ReadOnly {
             seen,
             due,
             seq,
-            is_answered: design.asking != Asking::AfterProof,
+            is_answered: design.read_only != ReadOnlyAnswering::AfterProof,
         });
     }
 

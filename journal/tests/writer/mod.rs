@@ -50,7 +50,7 @@ pub fn no_op(epoch: i64, term: Term, seq: i64) -> Draft {
     draft(epoch, term, seq, b"", long(1))
 }
 
-/// An accepted command that changed nothing; the rule treats one with events alike.
+/// The decision of an accepted command that changed nothing. The rule treats a decision with events in the same way.
 pub fn decision(epoch: i64, term: Term, seq: i64) -> Draft {
     decision_of(epoch, term, seq, 0, [seq as u8; 16])
 }

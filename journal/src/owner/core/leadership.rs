@@ -47,8 +47,8 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
             .is_some_and(|(_, own)| own.term == self.proved.term)
     }
 
-    /// Forgets the announcement in flight if it can no longer become valid, because another one took its epoch.
-    /// Returns whether it did. The next one gets a new epoch and needs a fresh term.
+    /// Forgets the announcement in flight if it can no longer become valid, because another announcement took its
+    /// epoch. Returns whether it was forgotten. The next announcement gets a new epoch and needs a fresh term.
     pub fn drop_lost_announcement(&mut self) -> bool {
         let lost = self.announced.as_ref().is_some_and(|(epoch, own)| {
             *epoch <= self.proved.epoch && own.term != self.proved.term

@@ -1,4 +1,4 @@
-//! The state store's own directory, below the one that the settings name.
+//! The state store's own directory, inside the directory that the settings name.
 //!
 //! It is ours if it has our marker file, which names the format of everything in it. Only such a directory is
 //! ever moved or, as the oldest of several that were set aside, removed. A lock on the marker keeps other
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Our directory in the one of the settings.
+/// Our directory, inside the directory that the settings name.
 const NAME: &str = "daybook-store";
 /// The marker file in it.
 const MARKER: &str = "format";

@@ -245,7 +245,7 @@ impl DiskPartition {
     }
 
     /// Calls `work` on threads of the store, and returns its answer.
-    fn ask<T: Send + 'static>(
+    fn call<T: Send + 'static>(
         self: Arc<Self>,
         threads: &Threads,
         timeout: Duration,
@@ -268,14 +268,14 @@ impl DiskPartition {
 impl StateStore for DiskPartition {
     fn stamp(self: Arc<Self>) -> Answered<Option<Vec<u8>>> {
         let threads = self.disk.readers.clone();
-        self.ask(&threads, READ_TIMEOUT, |partition, caller| {
+        self.call(&threads, READ_TIMEOUT, |partition, caller| {
             partition.alone(caller, || partition.stamp_now())
         })
     }
 
     fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
         let threads = self.disk.readers.clone();
-        self.ask(&threads, READ_TIMEOUT, move |partition, _| {
+        self.call(&threads, READ_TIMEOUT, move |partition, _| {
             let (open, id) = partition.known()?;
             let view = View {
                 partition,
@@ -296,7 +296,7 @@ impl StateStore for DiskPartition {
         count: usize,
     ) -> Answered<Vec<Entry>> {
         let threads = self.disk.readers.clone();
-        self.ask(&threads, READ_TIMEOUT, move |partition, _| {
+        self.call(&threads, READ_TIMEOUT, move |partition, _| {
             let (open, id) = partition.known()?;
             let view = View {
                 partition,
@@ -309,14 +309,14 @@ impl StateStore for DiskPartition {
 
     fn write(self: Arc<Self>, changes: MakeChanges) -> Answered<()> {
         let threads = self.disk.writers.clone();
-        self.ask(&threads, WRITE_TIMEOUT, |partition, caller| {
+        self.call(&threads, WRITE_TIMEOUT, |partition, caller| {
             partition.alone(caller, || partition.write_now(changes))
         })
     }
 
     fn clear(self: Arc<Self>) -> Answered<()> {
         let threads = self.disk.writers.clone();
-        self.ask(&threads, WRITE_TIMEOUT, |partition, caller| {
+        self.call(&threads, WRITE_TIMEOUT, |partition, caller| {
             partition.alone(caller, || partition.clear_now())
         })
     }
