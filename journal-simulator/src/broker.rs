@@ -1,5 +1,5 @@
-//! The broker of a run: one partition in memory. Appends land or get lost, and are reported,
-//! in the order of one schedule, so that a run can be repeated.
+//! The broker of a run: one partition in memory. One schedule orders the landings, losses and reports of appends, so
+//! that a run can be repeated.
 
 mod network;
 
@@ -26,11 +26,11 @@ pub(super) fn leader_of(partition: i32) -> i32 {
 pub(super) struct Broker {
     pub sim: Arc<Sim>,
     pub partition: i32,
-    /// How far the clock with which it stamps records is off, in milliseconds.
+    /// The error of the clock with which it stamps records, in milliseconds.
     pub clock_offset_ms: AtomicI64,
     state: Mutex<State>,
     scheduled: Notify,
-    /// Not a watch channel, because the seed does not determine the order in which that wakes its waiters.
+    /// Not a watch channel, because the seed does not determine the order in which a watch channel wakes its waiters.
     landed: Notify,
 }
 

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 
 /// How long a keyed command's answer is kept, in microseconds of log time.
 const KEYED_US: i64 = 24 * 60 * 60 * 1_000_000;
-/// Longest time for an announcement to land and to be read for the checker to judge the clock behind it.
+/// Maximum time until an announcement has landed and was read, for the checker to judge the clock of the
+/// announcement's owner.
 const PROMPT_MS: u64 = 4_000;
 
 /// A run to check.
@@ -49,7 +50,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the log itself: gapless versions, each decision on the state before it, each command once.
+    /// Checks the log itself: versions have no gap, each decision follows from the state before it, and each command
+    /// is decided once.
     pub fn check_log(&self) {
         for fault in &self.model.violations {
             self.sim.violate(fault.clone());
@@ -120,7 +122,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that every answer is true, and was possible between invocation and completion.
+    /// Checks that every answer is correct, and was possible between invocation and completion.
     pub fn check_answers(&self) {
         for (number, attempt) in self.attempts.iter().enumerate() {
             let Some(completion) = &attempt.completion else {
@@ -183,7 +185,9 @@ impl<'a> Checker<'a> {
             .between(&command.key, attempt.sent_end, answer.offset + 1);
         match answer.partition == PARTITION && steps.iter().any(is_right) {
             true => Ok(()),
-            false => Err("the answer was not true between invocation and completion".into()),
+            false => Err(
+                "the answer was not correct at any time between invocation and completion".into(),
+            ),
         }
     }
 
@@ -276,7 +280,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks that every serving owner had announced itself validly, with a clock that could be trusted.
+    /// Checks that every serving owner had announced itself validly, and did not have a wrong clock.
     pub fn check_leaderships(&self, history: &History, records: &[StoredRecord]) {
         for leadership in history.leaderships() {
             let (node, epoch) = (leadership.node, leadership.epoch);

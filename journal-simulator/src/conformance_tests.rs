@@ -1,5 +1,5 @@
-//! The conformance suites over the simulated log and the simulated store, without faults: the simulation
-//! promises what Kafka and the disk do.
+//! The conformance suites over the simulated log and the simulated store, without faults: the simulation keeps the
+//! contracts that Kafka and the disk keep.
 
 use crate::{
     broker::{Link, PARTITION},

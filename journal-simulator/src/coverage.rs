@@ -36,7 +36,7 @@ coverage_points! {
     VersionMismatch "version mismatches"
     /// A client used an id for two commands.
     KeyReused "reused keys"
-    /// A client was refused, because the brokers took no record of the owner.
+    /// A command was refused, because the brokers took no record of the owner.
     Forbidden "commands refused for access"
     /// A client got no answer in time, or was refused.
     NoAnswer "attempts without an answer"

@@ -25,10 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Enough virtual time for everything that does not need the store.
+/// More virtual time than anything without the store needs.
 pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
-/// A store in memory whose writes the test can delay, and whose reads of one entry the test can let fail.
+/// A store in memory. The test can delay its writes, and can make reads of one entry fail.
 pub(crate) struct ControlledStore {
     store: Arc<Memory>,
     pub is_open: watch::Sender<bool>,

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 pub(super) struct Attempt {
     pub command: ClientCommand,
     pub node: usize,
-    /// The log's end when it was sent.
+    /// The end of the log when it was sent, as an offset.
     pub sent_end: i64,
     pub completion: Option<Completion>,
 }
@@ -32,7 +32,7 @@ pub(super) struct ClientCommand {
 /// The completion of an attempt.
 #[derive(Debug, Clone)]
 pub(super) struct Completion {
-    /// The log's end when it came.
+    /// The end of the log when it came, as an offset.
     pub end: i64,
     /// `None`: the node died, or the client stopped waiting.
     pub answer: Option<Result<Answer, Refusal>>,
@@ -45,7 +45,7 @@ pub(super) struct Leadership {
     pub epoch: i64,
     pub term: [u8; 16],
     pub since_ms: u64,
-    /// How far the node's clock was off then.
+    /// The error of the node's clock at that time, in microseconds.
     pub clock_offset_us: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The invariant of state stores: a store that a run leaves behind is the fold of a prefix of the log.
+//! The invariant of state stores: at the end of a run, each store is the fold of a prefix of the log.
 
 use crate::{
     checker::answer_of,
@@ -27,7 +27,7 @@ type Stored = (
     Option<Outcome>,
 );
 
-/// Compares a store with the log, and returns the end of the prefix that the store is the fold of.
+/// Compares a store with the log. Returns the end of the prefix of the log from which the store was folded.
 ///
 /// # Errors
 /// The difference.

@@ -1,5 +1,5 @@
-//! The simulator: the owners, readers and view writes of production over a simulated log, with every fault that we know
-//! of, all from one seed.
+//! The simulator: the owners, readers and view writes of production over a simulated log, with every known fault, all
+//! from one seed.
 //!
 //! A run has one partition, two or three nodes with a clock and a state store of their own, some clients, and
 //! readers; or several partitions, and subscribers of a shared reader; or projectors of a view, and the replicas of its

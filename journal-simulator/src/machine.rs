@@ -1,5 +1,5 @@
-//! The state machine of a simulated run: a few counters. Every event names the old value and the new
-//! one, so a decision on a wrong state shows in the log.
+//! The state machine of a simulated run: a few counters. Every event has the old and the new value, so the log shows
+//! a decision on a wrong state.
 
 use journal::{
     owner::Machine,

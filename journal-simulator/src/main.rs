@@ -7,7 +7,7 @@ use journal_simulator::{
 };
 use std::process::ExitCode;
 
-/// Maximum number of trace lines that are shown without `--trace`: the last ones.
+/// Maximum number of lines from the end of a trace that are shown without `--trace`.
 const TRACE_LINES_MAX: usize = 200;
 
 /// Owners and readers of a journal over a simulated log, with faults, all from one seed.

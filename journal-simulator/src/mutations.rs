@@ -73,7 +73,7 @@ pub static MUTATIONS: &[Mutation] = &[
     sharing_mutation::<KeepsHaltsBack>("keeps-halts-back"),
     write_mutation::<TimestampsOfArrival>("timestamps-of-arrival"),
     write_mutation::<OneAcknowledgement>("one-acknowledgement"),
-    write_mutation::<AsksOneReplica>("asks-one-replica"),
+    write_mutation::<ReadsOneReplica>("reads-one-replica"),
     write_mutation::<ReadsWithoutRepair>("reads-without-repair"),
     write_mutation::<FoldsFromNothing>("folds-from-nothing"),
     write_mutation::<ForgetsDeletions>("forgets-deletions"),
@@ -181,7 +181,7 @@ owner_mutations! {
         }
     }
 
-    /// Treats a report as a proof although the log can't have given its offset.
+    /// Treats a report as a proof although its offset is impossible in the log.
     OffsetsOfDuplicatesProve {
         fn take_report(steps: &mut impl ReportSteps, report: &Report) -> Result<(), Barrier> {
             let expected = steps.expected_offset();
@@ -208,7 +208,7 @@ owner_mutations! {
         }
     }
 
-    /// At a barrier, folds its own records, and not those that another owner wrote meanwhile.
+    /// At a barrier, folds its own records, but not the records that another owner wrote meanwhile.
     BarrierAboveForeignTerm {
         fn folds_record(is_foreign: bool, commands_wait: bool) -> bool {
             !(is_foreign && commands_wait)
@@ -222,7 +222,7 @@ owner_mutations! {
             sent: Option<u64>,
         ) -> Result<(), S::Failure> {
             let Some(number) = sent else { return Ok(()) };
-            // The first report may be that of a record of the last term.
+            // The first report may belong to a record of the last term.
             for _ in 0..2 {
                 match steps.next_report().await {
                     Some(report) if report.number == number => {
@@ -389,13 +389,13 @@ write_mutations! {
     }
 
     /// Reads rows from one replica only.
-    AsksOneReplica {
-        fn asked_replicas() -> usize {
+    ReadsOneReplica {
+        fn replicas_per_read() -> usize {
             1
         }
     }
 
-    /// Finds a row that too few replicas have, and leaves it so.
+    /// Finds a row that too few replicas have, and does not repair it.
     ReadsWithoutRepair {
         fn repairs_reads() -> bool {
             false

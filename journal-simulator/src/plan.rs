@@ -76,7 +76,7 @@ pub(super) enum StoreFault {
     Slow,
     /// It is reopened under its node, and has lost its last writes.
     Reopen,
-    /// It is replaced by another log's.
+    /// It is replaced by the store of another log.
     Replace,
 }
 

@@ -1,4 +1,4 @@
-//! The readers of a run, which must agree: one from offset 0, and some from checkpoints that it took.
+//! The readers of a run, which must agree: one from offset 0, and some from checkpoints of that reader.
 
 use crate::{broker::PARTITION, coverage::CoveragePoint, log::SimLog, sim::Sim};
 use journal::{

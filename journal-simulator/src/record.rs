@@ -12,6 +12,6 @@ pub(super) struct StoredRecord {
     pub handed_ms: u64,
     /// When it landed.
     pub landed_ms: u64,
-    /// How far its writer's clock was off then.
+    /// The error of its writer's clock at that time, in microseconds.
     pub clock_offset_us: i64,
 }

@@ -29,7 +29,7 @@ const OFFSET_INVALID: i64 = -1_001;
 pub(crate) struct Link {
     /// The link is down before this time.
     pub cut_until_ms: AtomicU64,
-    /// How far the clock is off.
+    /// The error of the clock, in microseconds.
     pub clock_offset_us: AtomicI64,
     /// How many of the next readers fail to start, as they do if no thread is free.
     pub unstarted_readers: AtomicU64,
@@ -90,7 +90,7 @@ pub(super) struct Delivery {
     pub number: u64,
     pub now_ms: u64,
     pub landing_ms: u64,
-    /// `None`: it lands once and is reported so.
+    /// `None`: it lands once, and its report has its offset.
     pub append_fault: Option<AppendFault>,
 }
 

@@ -8,7 +8,7 @@ const QUORUM: usize = 2;
 
 /// Steps of a view's writes.
 pub(crate) trait WriteProtocol: Send + Sync + 'static {
-    /// The timestamp of a write. `by_offset` is that of production; `by_arrival` grows with each write.
+    /// The timestamp of a write. `by_offset` is the timestamp in production; `by_arrival` grows with each write.
     fn timestamp(by_offset: i64, _by_arrival: i64) -> i64 {
         by_offset
     }
@@ -18,13 +18,14 @@ pub(crate) trait WriteProtocol: Send + Sync + 'static {
         QUORUM
     }
 
-    /// Number of replicas that a read asks.
-    fn asked_replicas() -> usize {
+    /// Number of replicas that a read reads from.
+    fn replicas_per_read() -> usize {
         QUORUM
     }
 
-    /// Whether a read that finds different values stores the newest one at every replica that it asked, before it
-    /// answers. Cassandra and Scylla do so for reads at a quorum; without it, a later read could find an older value.
+    /// Whether a read that finds different values stores the newest value at every replica that it read from, before
+    /// it answers. Cassandra and Scylla do so for reads at a quorum; without it, a later read could find an older
+    /// value.
     fn repairs_reads() -> bool {
         true
     }

@@ -40,14 +40,17 @@ pub(super) struct Replica {
 pub(super) enum Taken {
     /// It replaced an older value.
     Stored,
-    /// The replica has it already.
+    /// The replica has this value already.
     Repeated,
     /// The replica has a newer value.
     Outdated,
 }
 
 impl Replica {
-    /// Takes a write. Fails if another value has the same timestamp, because the store would mix both column by column.
+    /// Takes a write.
+    ///
+    /// # Errors
+    /// Another value has the same timestamp, so the store would mix both column by column.
     pub fn take<V: Versioned>(&mut self, value: &V) -> Result<Taken, String> {
         let values = V::of_mut(self);
         match values.get(value.key()) {

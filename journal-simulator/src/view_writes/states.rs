@@ -77,7 +77,10 @@ impl States {
             .collect()
     }
 
-    /// Checks that a row is the one that its version's history gives.
+    /// Checks that a row is the fold of its counter's history up to the row's version.
+    ///
+    /// # Errors
+    /// The difference.
     pub fn check_row(&self, row: &Row) -> Result<(), String> {
         let histories = self.lock();
         let states = &histories[&row.key].states;
@@ -93,7 +96,10 @@ impl States {
         }
     }
 
-    /// Checks that a quorum's row is that of a version that includes all events before an offset.
+    /// Checks that a quorum's row has a version that includes all events before an offset.
+    ///
+    /// # Errors
+    /// The difference.
     pub fn check_applied(&self, key: &str, cell: Option<&Cell>, before: i64) -> Result<(), String> {
         let histories = self.lock();
         let states = &histories[key].states;
@@ -113,6 +119,9 @@ impl States {
     }
 
     /// Checks that a quorum's row is the last one.
+    ///
+    /// # Errors
+    /// The difference.
     pub fn check_last(&self, key: &str, cell: Option<&Cell>) -> Result<(), String> {
         let histories = self.lock();
         let last = histories[key].states.last();

@@ -108,18 +108,18 @@ impl SimStore {
         key: &str,
     ) -> Result<Option<V>, NoAnswer> {
         self.delay().await;
-        let mut asked: Vec<usize> = (0..REPLICAS).collect();
-        while asked.len() > P::asked_replicas() {
-            let index = self.sim.rng().index(asked.len());
-            asked.swap_remove(index);
+        let mut chosen: Vec<usize> = (0..REPLICAS).collect();
+        while chosen.len() > P::replicas_per_read() {
+            let index = self.sim.rng().index(chosen.len());
+            chosen.swap_remove(index);
         }
         let mut answers = Vec::new();
-        for number in &asked {
+        for number in &chosen {
             self.delay().await;
             answers.push(self.replica(*number).value::<V>(key));
         }
         let newest = newest(answers.iter().cloned());
-        for (number, answer) in asked.into_iter().zip(answers) {
+        for (number, answer) in chosen.into_iter().zip(answers) {
             if let Some(newest) = &newest
                 && answer.as_ref() != Some(newest)
                 && P::repairs_reads()

@@ -3,7 +3,7 @@
 use journal::probe::Event;
 use projections::{FoldError, Recorded, RowFeed, Table};
 
-/// Modulus of a row's digest. It is prime, so that other histories rarely give the same digest.
+/// Modulus of a row's digest. It is prime, so that different histories rarely give the same digest.
 const DIGEST_MODULUS: i64 = 1_000_003;
 
 /// Counters whose value is 0 have no row.
