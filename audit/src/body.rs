@@ -32,11 +32,11 @@ pub struct Decision {
     pub origin: String,
     /// Opaque id of the principal.
     pub actor: String,
-    /// Correlates everything that one request caused.
+    /// The same for all commands and events that one request caused.
     pub correlation_id: [u8; 16],
     /// The event that caused this command, if any.
     pub causation_id: Option<String>,
-    /// The stored outcome; `None` if the command was plainly accepted.
+    /// The stored outcome; `None` if the command was accepted and recorded its events.
     pub outcome: Option<Value>,
     /// The events, in order.
     pub events: Vec<Event>,
@@ -92,6 +92,9 @@ pub enum BodyError {
 
 impl WriterSchema {
     /// Parses a schema's text.
+    ///
+    /// # Errors
+    /// [`BodyError::Schema`]: the text is not an Avro schema.
     pub fn parse(text: &str) -> Result<Self, BodyError> {
         apache_avro::util::max_allocation_bytes(ALLOCATION_BYTES_MAX);
         let schema = Schema::parse_str(text).map_err(|error| BodyError::Schema {
@@ -104,6 +107,9 @@ impl WriterSchema {
     }
 
     /// Decodes the decision in a record's value, which includes the wire header.
+    ///
+    /// # Errors
+    /// [`BodyError`]: the bytes do not fit the schema, or a field that every decision has is missing.
     pub fn decision(&self, value: &[u8]) -> Result<Decision, BodyError> {
         let datum_error = |error: apache_avro::Error| BodyError::Datum {
             reason: error.to_string(),

@@ -20,9 +20,8 @@
 //! The rule continues after three more kinds of records that such a log never has, whatever failures its owners had.
 //! Each is a finding, in a topic and in a copy, and names its offset:
 //!
-//! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term.
-//!    (Records with an earlier seq are assumed to be duplicates; telling them apart needs the hashes of
-//!    all records of a term.)
+//! 1. *A second, different record with the seq of the last valid one.* A seq is used once per term. (Records with an
+//!    earlier seq are assumed to be duplicates; distinguishing them needs the hashes of all records of a term.)
 //! 2. *A commit of an ended epoch with a term that no valid announcement announced for it.* An owner
 //!    serves only after it has read its own announcement as valid, so this record was altered, or no owner
 //!    wrote it. (With the current epoch the rule halts at such a commit.)

@@ -23,6 +23,9 @@ pub enum ExportError {
 
 /// Copies the journals of some contexts up to their current end offsets; returns the number of records. Faulty
 /// records are copied as well; the verification of the copy reports them.
+///
+/// # Errors
+/// [`ExportError`]: the log can't be read, or the copy can't be written.
 pub async fn export(
     kafka: &KafkaSettings,
     registry: &Registry,

@@ -24,7 +24,7 @@ pub struct Frame {
     pub epoch: i64,
     /// The record's number within its term.
     pub seq: i64,
-    /// The writer's clock; never below log time in a commit.
+    /// In an announcement, the writer's clock. In a commit, the clock of the term, and never below log time.
     pub recorded_at: Timestamp,
     /// The kind of body that follows.
     pub kind: Kind,
@@ -105,6 +105,9 @@ impl Malformed {
 
 impl Frame {
     /// Reads the frame at the start of a record's value.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the first field that can't be read.
     pub fn read(value: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor { value, at: 0 };
         let [magic] = cursor.array()?;

@@ -159,8 +159,8 @@ pub enum AlarmReason {
         /// The current epoch.
         epoch: i64,
     },
-    /// The record was written as the next commit, because its `prev` is the chain's current hash, but the rule would
-    /// call it void.
+    /// The record was written as the next commit, because its `prev` is the chain's current hash, but it would be
+    /// void by the rule.
     #[error("the record was altered: its prev is the chain's current hash, but {reason}")]
     Altered {
         /// The reason why it would be void.
@@ -168,7 +168,7 @@ pub enum AlarmReason {
     },
     /// The log may be intact, but this program is too old to judge it.
     #[error(
-        "version {found} of the rule begins here, and this program knows version {known}; use a newer one"
+        "version {found} of the rule begins here, and this program knows version {known}; use a newer program"
     )]
     NewerRule {
         /// The version that this program knows.

@@ -57,6 +57,9 @@ impl SchemasSeen {
 
     /// Whether the registry lacks the id of a record, has another schema under it than the expected one, or has it only
     /// under other subjects than the topic's. In the last case the id may belong to an unrelated schema.
+    ///
+    /// # Errors
+    /// The registry does not answer.
     pub async fn is_lost(
         &mut self,
         subjects: &Subjects,

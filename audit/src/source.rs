@@ -1,8 +1,7 @@
 //! Reads journal partitions from their first offset to the end offset at start.
 //!
-//! Partitions are read one after the other, so that the output has the same order each time and only one
-//! partition's state is in memory. Following a log reads all partitions at once. The partitions of a topic
-//! are those that the broker reports.
+//! Partitions are read one after the other, so that the output has the same order each time and only one partition's
+//! state is in memory. Following a log reads all partitions at once. The broker reports the partitions of a topic.
 
 use kafka::{
     Admin, BatchConsumer, BoundedReadError, BoundedReader, ConsumerError, Fetch, KafkaSettings,
@@ -59,6 +58,9 @@ pub enum SourceError {
 }
 
 /// Fetches the offsets of all partitions of the contexts' journals.
+///
+/// # Errors
+/// [`SourceError`]: the partitions or their offsets can't be fetched.
 pub async fn spans(
     kafka: &KafkaSettings,
     contexts: &[&'static Context],
@@ -85,7 +87,10 @@ pub struct SpanReader {
 }
 
 impl SpanReader {
-    /// Starts at offset 0.
+    /// Starts to read a partition at offset 0.
+    ///
+    /// # Errors
+    /// [`SourceError`]: the beginning of the log was deleted, or the consumer can't be started.
     pub fn start(kafka: &KafkaSettings, span: Span) -> Result<Self, SourceError> {
         let Span {
             context,
@@ -111,6 +116,9 @@ impl SpanReader {
     }
 
     /// The next records; `None` once the end is reached.
+    ///
+    /// # Errors
+    /// [`SourceError`]: the partition can't be read to its end.
     pub async fn next_batch(&mut self) -> Result<Option<Vec<Record>>, SourceError> {
         Ok(self.reader.next().await?)
     }
@@ -125,6 +133,9 @@ pub struct Followed {
 }
 
 /// Reads all partitions at once from their first offset, without an end.
+///
+/// # Errors
+/// [`SourceError`]: a consumer can't be started. Later errors come through the receiver.
 pub fn follow(
     kafka: &KafkaSettings,
     spans: &[Span],

@@ -46,6 +46,10 @@ pub enum TotalsError {
 }
 
 /// Reads `journal.orders` once, up to the last selected offset, and returns the totals of each selection.
+///
+/// # Errors
+/// [`TotalsError`]: the log can't be read, raises an alarm, or has a decision that can't be decoded; or a total
+/// overflows 64 bits.
 pub async fn journal_totals(
     kafka: &KafkaSettings,
     registry: &Registry,

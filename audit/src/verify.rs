@@ -27,6 +27,9 @@ pub(crate) fn entry(record: &Record) -> Entry<'_> {
 }
 
 /// Checks the journals of some contexts up to their current end offsets.
+///
+/// # Errors
+/// [`SourceError`]: the log can't be read. A fault of the log is a finding of the report.
 pub async fn verify_topics(
     kafka: &KafkaSettings,
     registry: &Registry,
@@ -102,6 +105,9 @@ async fn verify_span(
 }
 
 /// Checks a copy by its own lines only: the topics of `contexts`, or all topics if `contexts` is empty.
+///
+/// # Errors
+/// [`CopyError`]: the file can't be read, or is not a copy. A fault of the copy is a finding of the report.
 pub fn verify_copy(
     input: impl BufRead,
     contexts: &[&'static Context],

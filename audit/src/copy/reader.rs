@@ -46,6 +46,9 @@ pub struct CopyReader<R> {
 
 impl<R: BufRead> CopyReader<R> {
     /// Reads the header.
+    ///
+    /// # Errors
+    /// [`CopyError`]: the file can't be read, or its first line is not a header of this format.
     pub fn new(input: R) -> Result<(Self, Header), CopyError> {
         let mut reader = Self {
             input,
@@ -78,6 +81,10 @@ impl<R: BufRead> CopyReader<R> {
     }
 
     /// Reads the next line; `None` at the end.
+    ///
+    /// # Errors
+    /// [`CopyError`]: the file can't be read, or a line is too long. A line that can't be parsed is
+    /// [`Read::Unreadable`].
     pub fn next_line(&mut self) -> Result<Option<Read>, CopyError> {
         self.buffer.clear();
         self.line += 1;

@@ -41,6 +41,9 @@ pub struct Outcome {
 ///
 /// Each partition is read from its first offset, regardless of the filter, because the rule needs all earlier
 /// records.
+///
+/// # Errors
+/// [`LogError`]: the log can't be read, or the lines can't be written.
 pub async fn print_log(
     kafka: &KafkaSettings,
     registry: &Registry,
