@@ -233,7 +233,7 @@ fn prev_and_term_have_fixed_positions() {
     let mut config = serde_avro_fast::ser::SerializerConfig::new(&schema);
     let no_op = commit(1, Body::<orders::Event>::NoOp(NoOp {}));
     let bytes = serde_avro_fast::to_datum_vec(&no_op, &mut config).unwrap();
-    // The wire header of 5 bytes comes first, so `prev` stands at byte 5 of a record's value.
+    // The wire header of 5 bytes comes first, so `prev` begins at byte 5 of a record's value.
     assert_eq!(
         (&bytes[..32], &bytes[32..48]),
         (&no_op.prev[..], &no_op.term[..])

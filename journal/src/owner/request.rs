@@ -87,14 +87,14 @@ impl<C> Request<C> {
         }
     }
 
-    /// Whether it may be decided at `now`, in a term that began at `since`.
+    /// Checks that the command may be decided at `now`, in a term that began at `since`.
     ///
-    /// If log time is ahead of the clock (a broker's clock was wrong once), it stands still until the
-    /// clock has caught up, and no answer expires meanwhile. Some may have expired when it jumped, which
-    /// was before this term; so commands received a minute or more after the term began are decided too.
+    /// If log time is ahead of the clock (a broker's clock was wrong once), log time does not advance until the clock
+    /// has caught up, and no answer expires until then. Some answers may have expired when log time jumped, which was
+    /// before this term. So commands received a minute or more after the term began are decided, too.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`]: an earlier decision of it may have been forgotten by now.
+    /// [`Refusal::Unavailable`]: an earlier decision of the command may have been forgotten by now.
     pub(super) fn check_age(
         &self,
         now: Timestamp,

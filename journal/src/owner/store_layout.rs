@@ -219,7 +219,7 @@ fn expired(lifetime: Lifetime, log_time: Timestamp, store: &dyn Entries) -> Vec<
 const TIME_BYTES: std::ops::Range<usize> = 1..9;
 
 fn expiry_key(lifetime: Lifetime, time: Timestamp) -> Vec<u8> {
-    // Log time is never below 1970, so its bytes sort as it does.
+    // Log time is never below 1970, so big-endian bytes sort like the numbers.
     let mut key = vec![lifetime as u8];
     key.extend(time.0.max(0).to_be_bytes());
     key

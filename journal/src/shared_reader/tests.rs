@@ -143,7 +143,7 @@ impl Reader {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_stream_feeds_all_subscribers_that_stand_at_the_end() {
+async fn one_stream_feeds_all_subscribers_at_the_end_of_the_log() {
     let log = log();
     log.note(0, "before");
     let shared = shared(&log);
@@ -177,7 +177,7 @@ async fn a_subscriber_joins_despite_many_void_records_at_the_end() {
     let mut reader = Reader::new(&shared, starts());
     reader.reaches_the_end_of(&log).await;
     reader.joins().await;
-    log.note(0, "behind them");
+    log.note(0, "behind the void records");
     reader.reaches_the_end_of(&log).await;
     assert_eq!(shared.status().unconnected, 0);
     assert_eq!(log.open_streams(), 1);

@@ -125,7 +125,7 @@ impl Draft {
             .unwrap_or(RECORDED_AT_US.saturating_add(offset.saturating_mul(1_000_000)))
     }
 
-    /// The record at an offset, after a chain that stands at `hash`.
+    /// The record at an offset, after a record with the chain's hash `hash`.
     pub fn write(&self, offset: i64, hash: &[u8; 32]) -> Written {
         let value = [
             vec![0],

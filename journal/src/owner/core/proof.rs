@@ -48,7 +48,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
         }
     }
 
-    /// The first unproved commit is valid and stands at `offset`.
+    /// The first unproved commit is valid and has this offset.
     fn prove(&mut self, offset: i64) {
         let Some(proved_commit) = self.unproved.pop_front() else {
             return;
@@ -104,7 +104,7 @@ impl<M: Machine, R, P: OwnerProtocol> Core<M, R, P> {
     fn release_answers(&mut self, seq: i64, offset: i64) {
         let is_due = |held: &mut HeldAnswer<M, R>| held.seq <= seq;
         while let Some(mut held) = self.held_answers.pop_front_if(is_due) {
-            // The answer depends on commits that were in flight, which all stand before this record.
+            // The answer depends on commits that were in flight, which all come before this record.
             if let Ok(answer) = &mut held.answer
                 && !held.is_recorded
             {

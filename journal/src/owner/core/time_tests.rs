@@ -31,8 +31,8 @@ fn log_time_never_falls() {
     assert_eq!(times, [1_000_000, 7_000_000, 7_000_000]);
 }
 
-/// A broker's clock was a day ahead once. Log time stands still until the clock has caught up; a command
-/// that was received in this term can't have been decided before it.
+/// A broker's clock was a day ahead once. Log time does not advance until the clock has caught up; a command that was
+/// received in this term can't have been decided before it.
 #[test]
 fn new_commands_are_decided_while_log_time_is_ahead() {
     let (mut log, mut core) = (Log::new(), core());
