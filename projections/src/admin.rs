@@ -26,12 +26,12 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum number of deadlocks after which a switch is attempted again.
 const DEADLOCKS_MAX: u32 = 1;
-/// Time from the moment a build stops serving until its tables are dropped: a process reads the list of builds after
-/// [`INTERVAL`], and a query that it began just before then may take [`QUERY_TIMEOUT`].
+/// Time between the end of a build's service and the drop of its tables. A process may notice the end up to
+/// [`INTERVAL`] later, and a query that it began just before may take [`QUERY_TIMEOUT`].
 const DRAIN_TIME: Duration = QUERY_TIMEOUT
     .saturating_add(INTERVAL)
     .saturating_add(READ_TIME);
-/// Time that a process has for reading the list of builds.
+/// Time allowed for a process to read the list of builds.
 const READ_TIME: Duration = Duration::from_secs(1);
 
 /// A build with its progress.
@@ -141,8 +141,8 @@ pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(),
     }
 }
 
-/// Compares the positions and switches in one transaction, which locks the list: otherwise another switch could come
-/// between, to a build that has read more.
+/// Compares the positions and switches in one transaction that locks the list. Otherwise, a concurrent switch could
+/// select a build that has read more than this one.
 async fn try_switch(
     databases: &Databases,
     view: &'static Registration,
@@ -193,15 +193,16 @@ async fn positions(
     Ok(positions)
 }
 
-/// Checks that the serving build has stored a position in each partition of its journals, as far as the builds know the
-/// partitions: every open build has all of them. A missing position would compare as the start of the log.
+/// Checks that the serving build has stored a position in each known partition of its journals. The known partitions
+/// are those of the target build, because a build stores all of its positions when it is opened. A missing position
+/// would compare as the start of the log.
 fn check_complete(
     serving: Build,
     topics: &[&str],
     of_serving: &Positions,
     of_target: &Positions,
 ) -> Result<(), AdminError> {
-    // Every journal has a partition 0, also if no build has a position in it.
+    // Every journal has a partition 0, even if no build has a position in it.
     let first = topics.iter().map(|topic| ((*topic).to_owned(), 0));
     let mut needed = first.chain(of_target.keys().cloned());
     match needed.find(|partition| !of_serving.contains_key(partition)) {

@@ -114,8 +114,8 @@ enum Next {
 }
 
 impl<S: Store> Applier<S> {
-    /// `checkpoint` and `parked` are those that `store` has stored. Marks the parked aggregates, and then reports the
-    /// position: another process may have parked them and moved the checkpoint.
+    /// `checkpoint` and `parked` must be the stored ones. Marks the parked aggregates before it reports the position,
+    /// because another process may have parked them and moved the checkpoint.
     pub fn new(
         store: Arc<S>,
         reports: Reports,
@@ -142,7 +142,7 @@ impl<S: Store> Applier<S> {
             counter!(name, &labels).increment(0);
         }
         applier.mark(applier.parked.stored_keys().map(str::to_owned));
-        // The journal is read again from here, which shows whether the partition is still halted or held.
+        // The journal is read again from here. This reading shows whether the partition is still halted or held.
         let (topic, partition) = applier.partition();
         let lags = &applier.reports.lags;
         for stop in [Stop::Held, Stop::Halted] {

@@ -1,13 +1,15 @@
-//! Finds out when a serving build that is projected from the start has caught up.
+//! Detects when a serving build that is projected from the start has caught up.
 //!
-//! The first build of a view starts at the beginning of the log, and so does a build that replaces one whose tables
-//! were dropped or that an operator has reset. Such a build serves, but its rows are only a part of the view. So its
-//! queries are refused until the build has read every offset that the journals had when this process first noticed it.
-//! Then this is stored in the list of builds, for all processes and later starts. The process is ready meanwhile,
-//! because commands and the other views do not depend on the build; `/health/ready` has a note with the progress.
+//! Two kinds of builds serve from the start of their projection: the first build of a view, and a build that replaces
+//! one that lost tables or that an operator reset. At first, the rows of such a build are only a part of the view. So
+//! its queries are refused until the build has read every offset that the journals had when this process first noticed
+//! the build. The list of builds then stores that it has caught up, for all processes and later starts. The process is
+//! ready meanwhile, because commands and the other views do not depend on the build; `/health/ready` has a note with
+//! the progress.
 //!
-//! A partition that is halted counts as read. So does one that is held for an operator, once another partition of the
-//! view is read: readiness names both, and their view would otherwise answer no queries until an operator acts.
+//! A halted partition counts as read. A partition that is held for an operator counts as read once another partition of
+//! the view is read. Otherwise the view would answer no queries until an operator acts. Readiness names the halted and
+//! the held partitions.
 
 use crate::{
     builds::{Build, BuildId, CatchUp, Entry, Serving, State, registry},
@@ -28,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL_MIN: Duration = Duration::from_millis(25);
 /// Longest time between two measurements.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Longest time for one measurement of one view, so that a database that does not answer does not delay the others for
-/// long.
+/// Longest time for one measurement of one view. It limits the delay for the other views while a database does not
+/// answer.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which an end of 0 does not count. For this time, a broker that just became the leader may report 0, because
-/// its followers must fetch from it first. Any other early end only means that the build is a little behind, as every
-/// build may be.
+/// Time during which an end of 0 is not trusted. A broker that has just become the leader may report 0 until its
+/// followers have fetched from it. Any other end that is too low does no harm: the build is then slightly behind, as
+/// every build may be.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// Measures the serving builds that have not caught up.
@@ -54,9 +56,9 @@ pub(crate) struct CatchUpCheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     ends: Positions,
-    /// When the ends were measured first.
+    /// The time of the first measurement.
     measured: Instant,
-    /// Whether the ends count.
+    /// Whether the ends are trusted: none is 0, or [`SETTLE_TIME`] has passed.
     is_settled: bool,
 }
 
@@ -64,7 +66,7 @@ struct Target {
 #[derive(Debug, Default)]
 struct Failing {
     failure: RepeatedFailure,
-    /// Why the last one failed.
+    /// The reason of the last failure.
     reason: String,
 }
 
@@ -78,7 +80,7 @@ impl Target {
         }
     }
 
-    /// Takes the later end of each partition.
+    /// Keeps the greater end of each partition.
     fn add(&mut self, ends: Positions) {
         for (partition, end) in ends {
             let known = self.ends.entry(partition).or_default();
@@ -111,7 +113,7 @@ impl CatchUpCheck {
         }
     }
 
-    /// Measures until `stop`, while a build has not caught up.
+    /// Runs until `stop`. Measures while a serving build has not caught up.
     pub async fn run(mut self, stop: CancellationToken) {
         // Safe to drop at any point: the next process measures again.
         stop.run_until_cancelled(self.measure()).await;
@@ -204,7 +206,7 @@ impl CatchUpCheck {
         Ok(true)
     }
 
-    /// Measures the ends of a view's journals for a build, until they count.
+    /// Measures the ends of a view's journals for a build, unless they are trusted already.
     async fn measure_ends(&mut self, view: &Registration, id: BuildId) -> Result<(), AdminError> {
         // The other builds of the view do not serve any more.
         self.targets
@@ -261,8 +263,8 @@ fn measurable(entries: &[Entry], view: &'static str) -> Option<BuildId> {
     })
 }
 
-/// How far positions are towards a target. A halted partition counts as read. So does a held one if another partition
-/// was read: if all are held, the view's code may be at fault, and the view has no rows.
+/// The progress of positions towards a target. A halted partition counts as read. A held partition counts as read if
+/// another partition was read: if all are held, the view's code may be at fault, and the view has no rows.
 fn catch_up(
     positions: &Positions,
     target: &Positions,

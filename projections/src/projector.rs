@@ -180,7 +180,7 @@ enum Ended {
     Reader(ReadError),
     /// A worker panicked.
     Worker(tokio::task::JoinError),
-    /// A partition continues that was not read while it waited for an operator.
+    /// A partition that waited for an operator, and was not read meanwhile, continues.
     Continued,
 }
 
@@ -209,7 +209,8 @@ impl<S: Store> Projector<S> {
                     self.reports.status.set(Cause::Store, error.to_string());
                 }
                 Ended::Continued => {
-                    // No failure. An operator's repair may let many partitions continue, one after the other.
+                    // This is not a failure, so the next wait is the shortest one. After an operator's repair, many
+                    // partitions may continue, one after the other.
                     waits = service::Backoff::for_server();
                     tracing::info!(
                         view,
@@ -267,8 +268,8 @@ impl<S: Store> Projector<S> {
         }
     }
 
-    /// Applies the events after the checkpoints until an error requires a restart. `holds` are the partitions that wait
-    /// for an operator, before and afterwards.
+    /// Applies the events after the checkpoints until an error requires a restart. `holds` has the partitions that wait
+    /// for an operator; it is updated before the return.
     async fn apply_after(
         &self,
         opened: Opened,
@@ -282,7 +283,7 @@ impl<S: Store> Projector<S> {
         );
         let mut work = self.work(opened, holds);
         for cause in holds.causes() {
-            // The stored checkpoint is another one, so the partition is read from there.
+            // The stored checkpoint differs from the hold's, so the partition is read from the stored one.
             self.reports.status.clear(&cause);
         }
         for (topic, partition) in work.paused() {

@@ -20,7 +20,7 @@ static SHARED_TABLES: LazyLock<Migrator> = LazyLock::new(|| {
 });
 /// SQLSTATE of a database that does not exist.
 const NO_DATABASE: &str = "3D000";
-/// SQLSTATEs of a database that another node has created meanwhile.
+/// SQLSTATEs that report that another node has created the database meanwhile.
 const DATABASE_EXISTS: [&str; 2] = ["42P04", "23505"];
 
 /// Begins a transaction; creates the database and the shared tables first if they are missing.

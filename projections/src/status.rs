@@ -43,15 +43,15 @@ impl Status {
         self.report(&reasons);
     }
 
-    /// Records that a part does not fail.
+    /// Records that a part no longer fails.
     pub fn clear(&self, cause: &Cause) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.remove(cause);
         self.report(&reasons);
     }
 
-    /// Forgets the failures of partitions, because the projector restarts, but not the `kept` ones. The reported
-    /// readiness stays as it was.
+    /// Forgets the failures of partitions at a restart of the projector, except the `kept` ones. The reported readiness
+    /// does not change.
     pub fn restart(&self, kept: &BTreeSet<Cause>) {
         let mut reasons = self.reasons.lock().expect("no holder of this lock panics");
         reasons.retain(|cause, _| match cause {

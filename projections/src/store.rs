@@ -56,7 +56,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A build, as its database has it.
+/// The stored state of a build.
 #[derive(Debug, Clone, Default)]
 pub struct Opened {
     /// The checkpoint of each partition.

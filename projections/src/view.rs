@@ -32,7 +32,7 @@ pub trait Table: Send + Sync + 'static {
     type Key: Ord + Clone + Debug + Send + Sync;
     /// A row, with a field for each column.
     type Row: Clone + PartialEq + Debug + Send + Sync;
-    /// Which events change a row, and whether it stores their version.
+    /// The events that change a row, and whether the row stores their version.
     const FEED: RowFeed<Self::Row>;
 
     /// The keys of the rows that an event changes.
@@ -56,7 +56,7 @@ pub trait Table: Send + Sync + 'static {
     ) -> Result<Option<Self::Row>, FoldError>;
 }
 
-/// Which events change a row of a table.
+/// The events that change a row of a table.
 #[derive(Debug)]
 pub enum RowFeed<Row> {
     /// All events of one aggregate, from the row's first event on. The row stores the version of its last
@@ -87,7 +87,7 @@ pub trait EventReader<Event>: Sized + Send {
     /// subscriber.
     fn subscribe(readers: &Readers, role: &str, starts: Vec<Checkpoint>) -> Self;
 
-    /// Stops reading a partition: no update of it comes any more. Subscribe again to read it.
+    /// Stops reading a partition: no further update of it is returned. Subscribe again to read it.
     fn pause_partition(&mut self, topic: &str, partition: i32);
 
     /// Waits for the next update. Cancel-safe.

@@ -24,7 +24,7 @@ pub struct Entry {
     /// Whether its tables were created. The checkpoints of a build without tables may be those of an earlier build with
     /// its number.
     pub has_tables: bool,
-    /// Whether it has once read the journals to their ends. Until then, a serving build answers no queries.
+    /// Whether the build has ever read the journals to their ends. Before that, a serving build answers no queries.
     pub has_caught_up: bool,
 }
 
@@ -167,8 +167,8 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     Ok(number)
 }
 
-/// Makes a build the serving build of its view. The build that served before stays projected. The caller checks, with
-/// the builds locked in the same transaction, that the build has read what the serving build has read.
+/// Makes a build the serving build of its view. The build that served before stays projected. In the same transaction,
+/// the caller locks the builds, and checks that this build has read everything that the serving build has read.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -191,14 +191,13 @@ pub async fn switch(
     set_state(view, &serving, State::Previous, connection).await?;
     set_state(view, &[build], State::Serving, connection).await?;
     if has_caught_up {
-        // The new build has read what the former one has read.
+        // The new build has read everything that the former one has read.
         record_caught_up(view, build, connection).await?;
     }
     Ok(())
 }
 
-/// Records that a build has read the journals to their ends. Returns `false` if the list does not have this build with
-/// tables any more.
+/// Records that a build has read the journals to their ends. Returns `false` if the build is dropped, or has no tables.
 ///
 /// # Errors
 /// Postgres's error.
@@ -286,7 +285,7 @@ async fn forget(view: &str, build: i32, connection: &mut PgConnection) -> Result
 }
 
 /// Replaces a build with a new build in the same state, which is projected from the start. Marks the old build as
-/// dropped, so that no projector writes to it, not even one that does not know yet that its tables are gone. Returns
+/// dropped, so that no projector writes to it. A projector may not have noticed yet that the tables are gone. Returns
 /// the new build's number. The caller drops the old tables.
 ///
 /// # Errors

@@ -20,17 +20,17 @@ struct Known {
     number: i32,
     /// After a loss of the list, another build may have the same number.
     created_at: Timestamp,
-    /// How far a build has read that has not caught up yet.
+    /// The progress of the build; `None` once it has caught up.
     catch_up: Option<CatchUp>,
 }
 
-/// How far a build has read that is projected from the start. Until it has caught up, its rows are a part of the view
-/// only.
+/// The progress of a build that is projected from the start. Until the build has caught up, its rows are only a part of
+/// the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CatchUp {
-    /// Number of offsets that it has read.
+    /// Number of offsets that the build has read.
     pub read: i64,
-    /// Number of offsets that it must read. 0 until it is measured.
+    /// Number of offsets that the build must read; 0 until it is measured.
     pub end: i64,
 }
 
@@ -50,7 +50,7 @@ impl Serving {
         Some(Build { view, number })
     }
 
-    /// How far the build of a view has read; `None` if it has caught up, or if it is not known.
+    /// The progress of a view's serving build; `None` if the build has caught up, or if no build is known.
     pub fn catch_up(&self, view: &str) -> Option<CatchUp> {
         self.builds.borrow().get(view)?.catch_up
     }
@@ -84,8 +84,8 @@ impl Serving {
         }
     }
 
-    /// Sets the serving builds to those of the entries. A build that has caught up stays so, because the entries may be
-    /// older than this knowledge.
+    /// Sets the serving builds to those of the entries. A build that is known to have caught up keeps this state,
+    /// because the entries may be older.
     pub fn set(&self, entries: &[Entry]) {
         let serving = entries.iter().filter(|one| one.state == State::Serving);
         self.builds.send_if_modified(|known| {
@@ -111,7 +111,7 @@ impl Serving {
         });
     }
 
-    /// Records how far a serving build has read; `None`: it has caught up.
+    /// Records the progress of a serving build; `None` if the build has caught up.
     pub fn set_catch_up(&self, build: BuildId, catch_up: Option<CatchUp>) {
         let id = (build.build.number, build.created_at);
         self.builds.send_if_modified(|builds| {
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
         let half = CatchUp { read: 5, end: 10 };
         serving.set_catch_up(id(2, 5), Some(half));
-        // A later list knows no more.
+        // A later reading of the list keeps the measured progress.
         serving.set(&[entry(2, 5, false)]);
         assert_eq!(serving.catch_up(VIEW), Some(half));
     }
@@ -192,7 +192,7 @@ mod tests {
         serving.set(&[entry(1, 0, true)]);
         serving.set(&[entry(1, 9, false)]);
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
-        // A measurement of the lost one ends late.
+        // A late measurement of the lost build changes nothing.
         serving.set_catch_up(id(1, 0), None);
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
     }

@@ -113,8 +113,8 @@ impl CqlError {
         }
     }
 
-    /// Whether a missing or altered table may be the cause: the server calls the statement invalid, or the values or rows
-    /// do not have the columns' types. Which it is, [`super::schema`] finds out.
+    /// Whether a missing or altered table may be the cause: the server calls the statement invalid, or the values or
+    /// rows do not have the columns' types. [`super::schema`] finds out which of the two it is.
     pub(super) fn may_be_about_schema(&self) -> bool {
         let is_of_another_shape = match self {
             Self::Execution(error) => {
@@ -130,8 +130,8 @@ impl CqlError {
         is_of_another_shape || self.is_invalid_statement()
     }
 
-    /// Whether a value can't be sent. A row that can't be read does not count: its table was altered, and the values of
-    /// the request are not the cause. Neither does a value of another type than its column's.
+    /// Whether the request has a value that can't be sent. Two errors of altered tables do not count: a row that can't
+    /// be read, and a value of another type than its column's.
     fn is_value_refused(&self) -> bool {
         match self {
             Self::Execution(error) => {

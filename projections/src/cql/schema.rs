@@ -1,4 +1,4 @@
-//! The tables of a build as the store has them, compared with those that the view needs.
+//! Compares the tables of a build in the store with the tables that the view needs.
 //!
 //! The store answers "invalid" if a keyspace, a table or a column is missing, and also if it refuses a value. Its message
 //! depends on its version, so the cause is looked up in the store's own list of tables and columns.
@@ -129,9 +129,8 @@ pub(super) async fn has_one_schema(session: &Session) -> bool {
     matches!(versions.await, Ok(Some(_)))
 }
 
-/// The kind of failure of an invalid statement about rows whose tables are as they should be. A node that has not
-/// received the last change of the schema calls valid statements invalid, so only a store with one schema refuses a
-/// value.
+/// The kind of failure of an invalid statement about rows whose tables are complete. A node that has not received the
+/// last change of the schema calls valid statements invalid, so only a store with one schema refuses a value.
 pub(super) fn failure_of_complete_tables(has_one_schema: bool) -> Failure {
     match has_one_schema {
         true => Failure::Value,

@@ -1,4 +1,4 @@
-//! A build in the CQL store: first its rows are written, with writes that may be repeated or late, then its checkpoint.
+//! A build in the CQL store. Its rows are written before its checkpoint, by writes that may be repeated or arrive late.
 //!
 //! The store has no transactions; [`super::writes`] explains why rows need none. Rows are read and written at a quorum,
 //! and the checkpoint is written after the rows are acknowledged, so a stored checkpoint covers only stored rows. A
@@ -51,8 +51,8 @@ const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_che
     WHERE view_name = ? AND build = ? AND topic = ?";
 const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
-/// A lightweight transaction, like all writes of checkpoints: with a plain deletion, the clocks would decide whether a
-/// checkpoint that is stored next is visible.
+/// A lightweight transaction, like all writes of checkpoints. After a plain deletion, the clocks would decide whether
+/// the next stored checkpoint is visible.
 const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF EXISTS";
 const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
@@ -78,7 +78,7 @@ pub struct CqlStore<V> {
 }
 
 impl<V: CqlView> CqlStore<V> {
-    /// A build in the store's keyspace; its list entry and parked commits are in Postgres.
+    /// A build in the store's keyspace. Its entry in the list of builds and its parked commits are in Postgres.
     pub fn new(cql: Cql, postgres: PgPool, number: i32) -> Self {
         let build = Build {
             view: V::NAME,
@@ -218,8 +218,8 @@ impl<V: CqlView> CqlStore<V> {
         }
     }
 
-    /// Finds out why the store refused a statement, if missing or altered tables may be the cause. If the tables are as
-    /// they should be and all nodes have one schema, an invalid statement about rows has a value that is refused.
+    /// Finds out why the store refused a statement, if missing or altered tables may be the cause. If the tables are
+    /// complete and all nodes have one schema, the cause of an invalid statement about rows is a refused value.
     async fn explain(
         &self,
         session: &Session,
@@ -248,8 +248,8 @@ impl<V: CqlView> CqlStore<V> {
         error.with_failure(failure)
     }
 
-    /// The state of the build's tables and of the table of checkpoints. A table that the store lists but does not know
-    /// yet counts as lost: opening the build waits for it.
+    /// The state of the build's tables and of the table of checkpoints. A table that the store lists but can't use yet
+    /// counts as lost: opening the build waits for it.
     async fn tables_state(&self, session: &Session) -> Result<TablesState, CqlError> {
         let mut needed = self.needed_tables();
         needed.push((CHECKPOINTS.to_owned(), CHECKPOINT_COLUMNS.to_vec()));
@@ -282,7 +282,8 @@ impl<V: CqlView> CqlStore<V> {
         }
         let partition = (&*step.checkpoint.topic, step.checkpoint.partition);
         let (build, mut transaction) = (self.build, self.postgres.begin().await?);
-        // Locks the build, so that it can't be dropped meanwhile: nothing would remove its new entries.
+        // Locks the build, so that it can't be dropped meanwhile: nothing would remove entries that are added after the
+        // drop.
         if registry::has_tables(build, &mut transaction)
             .await?
             .is_none()
@@ -390,8 +391,7 @@ impl<V: CqlView> Store for CqlStore<V> {
             .filter(|checkpoint| !stored.contains(checkpoint))
             .collect();
         self.insert_checkpoints(&session, &missing).await?;
-        // An aggregate is recorded as parked before the checkpoint that covers it, so a reading after that of the
-        // checkpoints finds it.
+        // Read after the checkpoints: an aggregate is recorded as parked before the checkpoint that covers it.
         let mut connection = self.postgres.acquire().await?;
         let parked = parked::keys(self.build, partitions, &mut connection).await?;
         Ok(Opened {

@@ -221,8 +221,8 @@ impl<E: LiveEvent> Client<E> {
         answer.await.unwrap_or(Err(ResumeFailed))
     }
 
-    /// Waits until the hub has moved. The client's last event is unknown if a hub that follows the log does not reach
-    /// it within [`AHEAD_TIMEOUT`].
+    /// Waits until the hub has moved. While the hub follows the log, it must reach the client's last event within
+    /// [`AHEAD_TIMEOUT`]; otherwise the last event is unknown.
     async fn wait_for(&mut self, moves: &mut watch::Receiver<u64>) -> Result<(), End> {
         // This can't fail: the client keeps the hub alive.
         let moved = moves.changed();

@@ -12,9 +12,9 @@ pub struct Cursor(BTreeMap<i32, Sent>);
 /// A position in a partition up to which everything is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// The offset of the last record that is sent; -1: no record is sent.
+    /// The offset of the last record that is sent; -1 if no record is sent.
     pub offset: i64,
-    /// The index of the record's last event that is sent; `None`: all events are sent.
+    /// The index of the record's last event that is sent; `None` if all of its events are sent.
     pub index: Option<usize>,
 }
 

@@ -216,7 +216,7 @@ impl<E: LiveEvent> Hub<E> {
     }
 
     /// Adds a client. Without a cursor, the client gets the events that are read from now on. `room` is the room for
-    /// the first of its missed events; it is left if the result is `Early`, `Behind` or `Halted`.
+    /// the first of its missed events; it stays in place if the result is `Early`, `Behind` or `Halted`.
     pub fn join(
         self: &Arc<Self>,
         target: &Target,

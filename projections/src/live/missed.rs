@@ -41,7 +41,7 @@ pub struct MissedEvent {
 }
 
 /// A share of the budget for the first event of a client's next chunk. The budget gives room to waiting clients in
-/// turn, so a client that gave its room back and tried again would find it taken.
+/// turn, so a client that gave its room back would lose its turn.
 #[derive(Debug)]
 pub struct Room {
     /// Maximum size of the event.

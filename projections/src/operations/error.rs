@@ -78,8 +78,7 @@ pub enum AdminError {
 }
 
 impl AdminError {
-    /// Whether Postgres ended the operation because it and another one waited for each other's locks. Another attempt
-    /// may succeed.
+    /// Whether Postgres ended the operation to resolve a deadlock. Another attempt may succeed.
     pub(crate) fn is_deadlock(&self) -> bool {
         match self {
             Self::Postgres(error) | Self::Builds(RegistryError::Postgres(error)) => {

@@ -4,7 +4,7 @@ use crate::store::Failure;
 
 /// SQLSTATE of a statement that took too long.
 const CANCELLED: &str = "57014";
-/// SQLSTATE of a transaction that was ended because others waited for its locks, and it for theirs.
+/// SQLSTATE of a transaction that was ended to resolve a deadlock.
 const DEADLOCK: &str = "40P01";
 /// SQLSTATEs of transient errors, in addition to the classes below.
 const TRANSIENT_STATES: [&str; 10] = [
@@ -25,7 +25,7 @@ const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
 const VALUE_CLASSES: [&str; 2] = ["22", "23"];
 /// SQLSTATE of a value that is too long for an index.
 const INDEX_ENTRY_TOO_LONG: &str = "54000";
-/// SQLSTATE of a row that refers to a missing one.
+/// SQLSTATE of a row that refers to a row that does not exist.
 const NO_REFERENCED_ROW: &str = "23503";
 /// SQLSTATE of a database that does not exist.
 const NO_DATABASE: &str = "3D000";
@@ -72,12 +72,12 @@ pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == CANCELLED)
 }
 
-/// Whether a row refers to a missing one.
+/// Whether a row refers to a row that does not exist.
 pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == NO_REFERENCED_ROW)
 }
 
-/// Whether the server ended one of several transactions that waited for each other's locks.
+/// Whether the server ended the transaction to resolve a deadlock.
 pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == DEADLOCK)
 }

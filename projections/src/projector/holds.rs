@@ -41,7 +41,7 @@ impl<E: ViewEvent> Holds<E> {
         self.by_partition.remove(&partition)
     }
 
-    /// The causes under which readiness has these partitions' failures.
+    /// The causes under which readiness reports the failures of these partitions.
     pub fn causes(&self) -> BTreeSet<Cause> {
         let partitions = self.by_partition.keys();
         partitions

@@ -32,7 +32,7 @@ struct Queue<S: Store> {
     requests: VecDeque<ParkedKey>,
     /// `Some` if the last attempt to apply a batch has shown that the partition waits for an operator.
     hold: Option<Hold<S::Event>>,
-    /// Whether the partition is not read, because it has the batch to attempt next.
+    /// Whether the partition is not read, because its next batch is already in memory.
     is_paused: bool,
 }
 
@@ -66,8 +66,8 @@ pub(super) enum Reading {
 }
 
 impl<S: Store> Work<S> {
-    /// No work yet for these partitions, except the batches of `holds`. Leaves the holds of other checkpoints than
-    /// those of the appliers.
+    /// Starts with no work for these partitions, except the batches of `holds`. A hold stays in `holds` if its
+    /// checkpoint differs from its applier's.
     pub fn new(
         appliers: impl IntoIterator<Item = Applier<S>>,
         holds: &mut Holds<S::Event>,
@@ -136,7 +136,7 @@ impl<S: Store> Work<S> {
         batches.map(|batch| batch.retry_at).min()
     }
 
-    /// Takes back the applier of a worker that has finished. Returns what the reader must do.
+    /// Takes back the applier of a worker that has finished. Returns the reader's next step.
     #[must_use]
     pub fn finished(&mut self, applier: Applier<S>, finished: Finished<S::Event>) -> Reading {
         let Some(queue) = self.queues.get_mut(&applier.partition()) else {
@@ -260,7 +260,7 @@ mod tests {
         Reading::Pauses(partition())
     }
 
-    /// Does the work that is due. Returns what the reader must do after each job.
+    /// Does the work that is due. Returns the reader's next step after each job.
     async fn run(work: &mut Work<FakeStore>) -> Vec<Reading> {
         let mut readings = Vec::new();
         for job in work.due() {
@@ -294,7 +294,7 @@ mod tests {
         work.add(batch(0, 0, &["B"]));
         work.add(batch(0, 1, &["A"]));
         assert_eq!(run(&mut work).await, [paused()]);
-        // A batch that was read before the pause does not wait either.
+        // A batch that was read before the pause is dropped as well.
         work.add(batch(0, 2, &["A"]));
         assert_eq!(work.waiting(), 0);
         work.add(batch(1, 0, &["C"]));
@@ -382,7 +382,7 @@ mod tests {
     async fn readiness_names_a_waiting_partition_while_the_build_is_opened_again() {
         let (mut work, store) = held().await;
         tokio::time::advance(LATER).await;
-        // An interrupted attempt makes no difference.
+        // An interrupted attempt changes nothing.
         drop(work.due());
         let again = Work::new(appliers(&store), &mut work.into_holds());
         let health = Health::default();

@@ -79,7 +79,7 @@ async fn events_larger_than_a_chunk_are_sent() {
     for (node, _budget) in nodes {
         let mut client = node.client(&note(), Some("journal.probe/1@0"));
         let found = texts(&mut client, 3).await;
-        // The texts are too long for a message, but not their beginnings.
+        // Compares the beginnings, because whole texts would be too long for a message.
         let begin = |text: &str| text.chars().take(10).collect::<String>();
         let begins: Vec<String> = found.iter().map(|text| begin(text)).collect();
         assert_eq!(begins, ["eve/0/xxxx", "eve/1/xxxx", "eve/2/xxxx"]);
@@ -110,7 +110,8 @@ async fn clients_that_wait_together_get_all_missed_events_although_the_budget_ha
             let early = timeout(Duration::from_secs(1), all.as_mut()).await;
             assert!(early.is_err(), "events without room: {early:?}");
             drop(others);
-            // Clients that only wake each other would stop a paused clock, and so never reach their deadline.
+            // A paused clock advances only while all tasks wait. Clients that keep waking each other would never reach
+            // their deadline.
             tokio::time::resume();
             let found = all.await;
             tokio::time::pause();

@@ -1,5 +1,5 @@
 -- Rows for the test of the queries' plans. The products without a price and those in euros are the oldest, and the last
--- by name. The product 85123A is the one of the examples in the OpenAPI document.
+-- by name. The examples in the OpenAPI document use the product 85123A.
 INSERT INTO catalog_v1{build} (sku, description, name, price, currency, created_at, version)
 SELECT
   CASE WHEN n = 500 THEN '85123A' ELSE 'SKU' || n END,

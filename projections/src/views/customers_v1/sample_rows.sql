@@ -1,5 +1,5 @@
--- Rows for the test of the queries' plans. The totals in euros are the smallest, and the oldest. The customer 17850 is
--- the one of the examples in the OpenAPI document.
+-- Rows for the test of the queries' plans. The totals in euros are the smallest, and the oldest. The examples in the
+-- OpenAPI document use the customer 17850.
 INSERT INTO customers_v1{build}
   (customer_id, currency, orders, credit_notes, lines, total, first_order_at, last_order_at)
 SELECT

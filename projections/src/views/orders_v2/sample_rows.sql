@@ -1,5 +1,5 @@
--- Rows for the test of the queries' plans: orders that are hard to find in a list that starts with the newest order. The
--- customer `late` has one order, the oldest of all but one, in the country with the most orders. All credit notes are
+-- Rows for the test of the queries' plans: orders that are hard to find in a list that starts with the newest order.
+-- The customer `late` has one order, in the country with the most orders; only one order is older. All credit notes are
 -- among the 300 oldest rows, and all orders of the country `Nowhere` are among the 100 oldest.
 INSERT INTO orders_v2{build}
   (order_id, kind, invoice, customer_id, country, ordered_at, currency, total, line_count, version)
