@@ -86,7 +86,7 @@ impl PartLimit {
     }
 }
 
-/// How far a batch was applied.
+/// The part of a batch that was applied.
 pub(crate) enum Applied<E: ViewEvent> {
     /// To its end.
     All,
@@ -101,7 +101,7 @@ pub(crate) struct HeldBatch<E: ViewEvent> {
     read: ReadEvents,
     waits: service::Backoff,
     failure: RepeatedFailure,
-    /// When to make the next attempt.
+    /// The time of the next attempt.
     pub retry_at: Instant,
 }
 

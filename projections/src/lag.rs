@@ -25,7 +25,7 @@ pub(crate) struct Lags {
     stopped: Arc<Mutex<BTreeSet<(BuildPartition, Stop)>>>,
 }
 
-/// Why a partition of a build is not applied further until an operator acts.
+/// The reason why a partition of a build is not applied further until an operator acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
     /// A batch can't be applied, and parking its aggregates is no remedy.

@@ -35,7 +35,7 @@ pub enum QueryError {
     Rebuilding {
         /// The view.
         view: &'static str,
-        /// How far the build has read.
+        /// The build's progress.
         catch_up: CatchUp,
     },
     /// A column has a value that no projector writes.

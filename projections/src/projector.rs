@@ -156,7 +156,7 @@ impl Running {
     }
 }
 
-/// The workers of a build. A worker returns its partition's applier, and what it has done or why it failed.
+/// The workers of a build. A worker returns its partition's applier, and its result or its error.
 type Workers<S> = JoinSet<(
     Applier<S>,
     Result<Finished<<S as Store>::Event>, StoreError>,

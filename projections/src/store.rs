@@ -156,7 +156,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// How the projector continues after the database's failure; `None` for other errors.
+    /// The kind of failure, which decides how the projector continues. `None` for an error that is not a failure: a
+    /// stale checkpoint, a dropped build, or an event that can't be applied.
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Database { failure, .. } => Some(*failure),

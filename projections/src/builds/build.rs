@@ -20,7 +20,7 @@ pub struct Build {
 pub struct BuildId {
     /// The build.
     pub build: Build,
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: Timestamp,
 }
 

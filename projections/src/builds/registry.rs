@@ -17,9 +17,9 @@ pub struct Entry {
     pub build: i32,
     /// Its state.
     pub state: State,
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// When its state last changed.
+    /// Time of the last change of its state.
     pub changed_at: Timestamp,
     /// Whether its tables were created. The checkpoints of a build without tables may be those of an earlier build with
     /// its number.

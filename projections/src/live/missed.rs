@@ -164,8 +164,8 @@ impl Chunk {
         if !self.events.is_empty() && self.bytes + bytes > CHUNK_BYTES_MAX {
             return Err(Full::Chunk);
         }
-        // The first event may be another one than the client waited for, because partitions have no order between them.
-        // Too little room is given back here.
+        // The first event may differ from the one that the client waited for, because partitions have no order between
+        // them. Too little room is given back here.
         let room = self.room.take().filter(|room| room.bytes >= bytes);
         let share = match room {
             Some(Room { mut share, .. }) => {
