@@ -199,8 +199,8 @@ impl Batch {
 }
 
 impl BatchStream {
-    /// The outcome of the next command, in the order of the commands; `None` after the last one. It must be
-    /// called for more commands to be sent.
+    /// The outcome of the next command, in the order of the commands; `None` after the last one. At most
+    /// [`UNANSWERED_MAX`] commands are sent before their outcomes are taken by this function.
     pub async fn next(&mut self) -> Result<Option<Answered>, Error> {
         let Some(command) = self.unanswered.recv().await else {
             self.check_end().await?;

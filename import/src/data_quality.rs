@@ -9,7 +9,7 @@ use schemas::UnitPrice;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
-/// A penny, as a unit price in millionths of a pound.
+/// A unit price of one penny, in millionths of a pound.
 const PENNY: i64 = 10_000;
 
 /// Counts of unusual data among the rows that were not rejected.

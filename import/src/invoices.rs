@@ -63,8 +63,9 @@ pub struct Product {
     pub price: Option<LastPrice>,
 }
 
-/// The price of one piece in the sale with the latest time; of two such lines, the later one in the file counts. Lines
-/// without a price of at least one minor unit are left out, and so are credit notes, which repeat an earlier price.
+/// The price of one piece in the sale with the latest time; among lines with that time, the last one in the file. Lines
+/// without a price of at least one minor unit are left out. Credit notes are left out, because they repeat an earlier
+/// price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastPrice {
     /// Minor units, above zero: the unit price, rounded half-even.

@@ -1,6 +1,6 @@
 //! The job `revenue_by_country`: reads the journal, updates the windows, publishes the changed ones.
 //!
-//! One task reads and publishes in turns, so a publication covers exactly the records read before it.
+//! One task alternates between reading and publishing, so a publication covers exactly the records read before it.
 //! Transient errors are retried without a limit; an event that can't be added stops the job permanently.
 
 use crate::{
@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, pin::pin, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-/// Time between two publications. All events that a window gets in this time cost one record.
+/// Time between two publications. All events of a window in this time are published as one record.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum number of records that are handed to the producer at once.
 const PUBLISH_RECORDS_MAX: usize = 10_000;
@@ -64,7 +64,7 @@ impl JobError {
         }
     }
 
-    /// Whether the error may go away without an operator.
+    /// Whether a retry may succeed without an operator's repair.
     fn is_transient(&self) -> bool {
         match self {
             Self::Read(error) => error.is_transient(),
@@ -172,7 +172,7 @@ impl Job {
         Ok((journal.subscribe(JOB, self.position.starts()), output))
     }
 
-    /// Reads and publishes in turns, until it has to subscribe again.
+    /// Alternates between reading and publishing, until it has to subscribe again.
     async fn follow(&mut self, mut journal: Subscription<Event>, mut output: Output) -> JobError {
         let mut ticks = tokio::time::interval(PUBLISH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -80,19 +80,19 @@ impl ReadinessReasons {
         }
     }
 
-    /// A partition, or the whole job, has stopped permanently.
+    /// Records that a partition, or the whole job, has stopped permanently. Keeps the first reason.
     pub(crate) fn halt(&mut self, reason: String) {
         self.halt.get_or_insert(reason);
         self.report();
     }
 
-    /// The journal can't be read at the moment; `None` if it can.
+    /// Sets the reason why the journal can't be read at the moment; `None` if it can be read.
     pub(crate) fn set_read_error(&mut self, reason: Option<String>) {
         self.read_error = reason;
         self.report();
     }
 
-    /// Results can't be published at the moment; `None` if they are published.
+    /// Sets the reason why results can't be published at the moment; `None` if they can be published.
     pub(crate) fn set_publish_error(&mut self, reason: Option<String>) {
         self.publish_error = reason;
         self.report();

@@ -170,12 +170,12 @@ impl Series {
         &self.applied
     }
 
-    /// Queries are answered from now on.
+    /// Answers queries from now on.
     pub(crate) fn caught_up(&self) {
         self.write().phase = Phase::Following;
     }
 
-    /// Queries are rejected from now on.
+    /// Rejects queries from now on, for this reason.
     pub(crate) fn stop(&self, reason: String) {
         self.write().phase = Phase::Stopped(reason);
     }

@@ -28,7 +28,7 @@ pub struct TopicTotals {
     pub totals: TotalsByCurrency,
     /// Descriptions of the first [`FOREIGN_SHOWN_MAX`] records that the job does not write.
     pub foreign: Vec<String>,
-    /// Number of such records.
+    /// Number of records that the job does not write.
     pub foreign_count: u64,
 }
 
