@@ -17,20 +17,19 @@ use mimalloc::MiMalloc;
 use service::telemetry::{Reader, init_logs};
 use std::{process::ExitCode, time::Duration};
 
-/// A command's data is allocated on one thread and freed on another, which is expensive with the system's
-/// allocator. The Kafka client library also uses this allocator, which alone raises an owner's commands per
-/// second by 8 %. Version 2 of mimalloc is used, because under libfaketime a program with version 3 exits at its
-/// start. Huge pages are off, because a thread touches few bytes of many pages: with them an idle `serve`
-/// takes 80 MiB more.
+/// A command's data is allocated on one thread and freed on another, which is expensive with the system's allocator.
+/// The Kafka client library also uses this allocator; this alone raises an owner's commands per second by 8 %. Version
+/// 2 of mimalloc is used, because under libfaketime a program with version 3 exits at its start. Huge pages are off,
+/// because a thread touches few bytes of many pages: with them an idle `serve` takes 80 MiB more.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Longest time for which blocking calls of client libraries may delay the exit.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time without work after which a thread for blocking calls ends. All owners of a process ask the brokers when they take
-/// over, and each call occupies a thread. The runtime gives later calls to these threads in turns, so with its default
-/// of 10 s, a few calls per second keep all of them alive.
+/// Time without work after which a thread for blocking calls ends. All owners of a process ask the brokers when they
+/// take over, and each call occupies a thread. The runtime gives later calls to these threads in turn. So with the
+/// runtime's default of 10 s, a few calls per second keep all of them alive.
 const BLOCKING_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

@@ -114,7 +114,7 @@ async fn counts(
     Ok(None)
 }
 
-/// Why the numbers of partitions are unknown.
+/// The reason why the numbers of partitions are unknown.
 #[derive(Debug)]
 enum CountsError {
     /// Another attempt may help.

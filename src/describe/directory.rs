@@ -1,4 +1,4 @@
-//! Reads `journal.owners` by the rule of the nodes: of each partition, the last entry with the greatest epoch counts.
+//! Reads `journal.owners` by the rule of the nodes: for each partition, the last entry with the greatest epoch counts.
 
 use super::reading::{ReadError, read};
 use kafka::{Admin, KafkaSettings, Span};

@@ -31,7 +31,7 @@ pub struct Description {
 /// The current term, according to its announcement.
 pub struct Term {
     pub owner_url: String,
-    /// The broker's timestamp; the writer's if the record has no timestamp.
+    /// The broker's timestamp of the announcement; the writer's time if the record has no timestamp.
     pub since: Timestamp,
     pub rule_version: i32,
     pub partitions: i32,
@@ -44,8 +44,8 @@ pub struct Alarm {
 }
 
 impl Description {
-    /// The description, before the first record was read, of a log that begins at offset `low` and ends
-    /// before `end`.
+    /// Starts the description of a log whose first offset is `low` and whose end offset is `end`, before any record is
+    /// read.
     pub fn begin(topic_partition: TopicPartition, low: i64, end: i64) -> Self {
         let TopicPartition { topic, partition } = topic_partition;
         let alarm = (low > 0).then(|| Alarm {

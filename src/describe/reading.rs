@@ -22,8 +22,8 @@ pub enum ReadError {
     Read(#[from] BoundedReadError),
 }
 
-/// Passes the records of a span to `take`, in order, until it breaks. Returns the offset before which every
-/// record was passed; control records, which end another program's transaction, are not passed.
+/// Passes the records of a span to `take`, in order, until `take` breaks. Returns the offset before which every record
+/// was passed; control records, which end another program's transaction, are not passed.
 pub async fn read(
     kafka: &KafkaSettings,
     topic: &str,

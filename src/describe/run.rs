@@ -45,8 +45,8 @@ With --json, one document: {\"alarms\": N, \"partitions\": [..]}, with an object
 
 /// Describe journal partitions: owner, length, void records
 ///
-/// Exit codes: 0: every partition can be read to its end; 1: one cannot; 2: Kafka is unreachable, or the
-/// partition does not exist.
+/// Exit codes: 0: every partition can be read to its end; 1: at least one partition cannot; 2: Kafka is unreachable, or
+/// the partition does not exist.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FIELDS)]
 pub struct Args {

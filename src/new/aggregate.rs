@@ -39,8 +39,7 @@ pub fn add(
     Ok(next_steps(changes, context))
 }
 
-/// Refuses an aggregate whose name differs from another one's only in case: both would have the same stored
-/// type.
+/// Refuses an aggregate whose name differs from an existing name only in case: both would have the same stored type.
 fn check_stored_type(
     changes: &Changes<'_>,
     context: &ContextName,

@@ -137,8 +137,8 @@ pub fn router(state: ApiState) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-/// Makes clients close their connections once the process stops. The process closes these connections soon, and a
-/// request sent on one at that time gets no answer.
+/// Makes clients close their connections once the process stops. The process closes these connections soon afterwards,
+/// and a request that is on its way at that time gets no answer.
 async fn close_when_stopping(
     State(stop): State<CancellationToken>,
     request: Request,

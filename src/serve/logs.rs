@@ -74,8 +74,8 @@ pub async fn check_partition_counts(
 }
 
 impl Logs {
-    /// The state before the first check, which knows only the logs that owners have read. `partitions` are
-    /// the numbers read at start.
+    /// The state before the first check. It has only the ids of the logs that owners have read. `partitions` are the
+    /// numbers read at start.
     pub fn new(log: Kafka, write_side: WriteSide, partitions: PartitionCounts) -> Self {
         Self {
             log,

@@ -135,7 +135,8 @@ async fn progress(
         partition: key.partition,
         end,
     });
-    // The position that a build must reach is measured twice, so its queries may be refused although nothing is left.
+    // A build must reach a position that is measured separately, so its queries may still be refused although no record
+    // is left.
     let serving = &sources.databases.serving;
     let mut catch_ups = VIEWS.iter().map(|view| serving.catch_up(view.name));
     let all_answer = catch_ups.all(|catch_up| catch_up.is_none());

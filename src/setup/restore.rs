@@ -22,8 +22,8 @@ pub struct RestoreArgs {
     files: Vec<PathBuf>,
 }
 
-/// Restores all lost schemas, or none: it fails if the schema of an id found in the log is unknown, or if the registry
-/// has another schema under an id.
+/// Restores all lost schemas, or none. Fails if the schema of an id in the log is unknown, or if the registry has
+/// another schema under an id of the log.
 pub async fn run(args: RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let registry = Registry::new(&config.registry)?;
     let subjects = Subjects::new(registry.clone(), &config.kafka);

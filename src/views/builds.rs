@@ -59,7 +59,8 @@ pub(super) async fn list(servers: &Servers) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why the queries of a serving build are refused that has not caught up. Its positions count only if its tables exist.
+/// The reason why the queries of a serving build are refused while the build has not caught up. The build's positions
+/// count only if its tables exist.
 fn refused(described: &Described, ends: &Positions) -> String {
     let nothing = Positions::new();
     let positions = match described.entry.has_tables {

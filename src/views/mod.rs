@@ -51,7 +51,7 @@ pub enum ViewsCommand {
         #[arg(long, default_value_t = 10)]
         limit: u16,
     },
-    /// Let another build answer the queries of a view, once it has read everything that the serving one has
+    /// Let another build answer the queries of a view, once it has read everything that the serving build has read
     ///
     /// The former build is still projected: `daybook views undo` lets it answer the queries again.
     Switch {
@@ -116,10 +116,10 @@ pub enum ViewsCommand {
         view: String,
         /// The aggregate, as `daybook views parked` shows it
         key: String,
-        /// The reason why they will not be applied
+        /// The reason why the events will not be applied
         #[arg(long)]
         reason: String,
-        /// The person who decided it [default: the value of USER]
+        /// The person who decided to discard the events [default: the value of USER]
         #[arg(long)]
         by: Option<String>,
     },
