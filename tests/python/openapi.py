@@ -17,7 +17,8 @@ import tempfile
 import urllib.request
 
 SEED = "1"
-# Maximum time for all requests, in seconds. The random requests come last, so only they are left out when it is over.
+# Maximum time for all requests, in seconds. The random requests come last, so only they are left out when the time is
+# over.
 SECONDS_MAX = "60"
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
@@ -37,7 +38,7 @@ def main():
         document = answer.read().decode()
     if EXAMPLE not in document:
         raise SystemExit(f"the document has no example {EXAMPLE}")
-    # The order of the examples does not exist on the node, so an existing order replaces it.
+    # The node does not have the order of the examples, so an existing order replaces it.
     document = document.replace(EXAMPLE, order)
     document = json.dumps(without_cursors(json.loads(document)))
     with tempfile.TemporaryDirectory() as folder:

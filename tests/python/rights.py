@@ -48,7 +48,7 @@ def main():
 
 
 def await_in_force(client, rights, is_wanted):
-    """Waits until the broker's authorizer has the rights, or has none of them. A broker confirms a change before that."""
+    """Waits until the authorizer has the rights, or has none of them. A broker confirms a change earlier."""
     deadline = time.monotonic() + TIMEOUT_S
     for right in rights:
         while bool(client.describe_acls(right, request_timeout=TIMEOUT_S).result(TIMEOUT_S)) != is_wanted:

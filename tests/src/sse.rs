@@ -49,7 +49,8 @@ impl Events {
             unread: String::new(),
             last_id: last.unwrap_or_default().to_owned(),
         };
-        // The block of the connection has the id from which the client would resume. Heartbeats may come before it.
+        // The first block of a connection has the id from which the client would resume. Heartbeats may come before
+        // this block.
         while events.last_id.is_empty() {
             let block = timeout(EVENT_TIMEOUT, events.block()).await;
             let block = block.context("not connected in time")??;

@@ -151,7 +151,7 @@ async fn a_refused_call_changes_nothing() -> Result<()> {
             "already serves /products/",
         ),
     ];
-    // Nothing is written twice.
+    // A repeated call is refused.
     for step in &STEPS {
         refused.push((step.call, "already"));
     }
@@ -197,7 +197,7 @@ async fn the_result_builds_and_passes_its_tests() -> Result<()> {
             "{test} did not run:\n{log}"
         );
     }
-    // Clippy compiles everything again.
+    // Clippy compiles everything again, so it runs only with `--full`.
     if std::env::var_os("DEV_TEST_FULL").is_some() {
         build.lint().await?;
     }

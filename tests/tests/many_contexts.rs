@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, interval},
 };
 
-/// Number of contexts, with those of this tree.
+/// Number of contexts, including those of this tree.
 const COUNT: usize = 14;
 /// Maximum number of threads that the additional contexts may cost: less than one for every two contexts.
 const THREADS_ADDED_MAX: usize = 5;
@@ -24,8 +24,8 @@ const CONSUMERS_ADDED_MAX: usize = 0;
 /// Maximum number of connections to the broker that they may cost. A client opens one when it needs it, so two
 /// processes may differ by a few.
 const CONNECTIONS_ADDED_MAX: usize = 3;
-/// The time in which the least use of a process is taken: longer than the time after which the runtime ends a thread
-/// that has no work.
+/// Time over which the minimum use of a process is measured. It is longer than the time after which the runtime ends a
+/// thread that has no work.
 const OBSERVED: Duration = Duration::from_secs(20);
 const OBSERVATION_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest time from SIGTERM to the end of a node.
@@ -59,7 +59,7 @@ async fn each_of_many_contexts_answers_before_and_after_a_restart() -> Result<()
     let node = deployment.serve().await?;
     let first = write(&node, &generated(), "first", false).await?;
     let node = restart(&deployment, node).await?;
-    // Each owner has its state: it repeats the answer.
+    // Each owner has kept its state, so it repeats the answer.
     let again = write(&node, &generated(), "first", true).await?;
     expect_eq("positions", &again, &first)?;
     write(&node, &generated(), "second", false).await?;
@@ -119,8 +119,7 @@ async fn build() -> Result<PathBuf> {
     Build::of(&copy, "many_contexts")?.daybook().await
 }
 
-/// A command of each context, as a line of a batch, with the context's topic: of those of this tree that have sales or
-/// products, and of the generated ones.
+/// Lines of a batch, each with the topic of its context: a product, a sale, and a command for each generated context.
 fn lines(generated: &[String], id: &str) -> Vec<(String, Value)> {
     let product = json!({"key": format!("product/{id}"), "command": "CreateProduct",
         "body": {"sku": id, "description": "a product"}});

@@ -28,7 +28,7 @@ from waiting import await_answers, longest_unavailability, longest_wait
 TOPIC = "journal.catalog"
 NODES = 3
 CLIENTS = 12
-# How long clients continue after the last fault has ended.
+# Time for which clients continue after the last fault has ended.
 TAIL_S = 3.0
 # Time between two recoveries, in which all faults end and every client must get an answer.
 RECOVERY_INTERVAL_S = 120.0

@@ -7,7 +7,7 @@ from collections import defaultdict
 from clients import RETRY_AFTER_FAULTS_S, UNAVAILABLE
 from journal import LogError
 
-# Longest time for an answer of a node, with a margin because the machine is busy.
+# Longest time for an answer of a node, with a margin for a busy machine.
 ANSWER_S_MAX = 15.0 + 5.0
 # Clients and broker share a machine. The tolerance covers the broker's clock of whole milliseconds, and adjustments of the
 # system's clock during a run.

@@ -16,7 +16,7 @@ WIRE_HEADER_BYTES = 5
 
 
 class LogError(Exception):
-    """The log is not one that correct owners write. The text names position and reason."""
+    """The log is incomplete, or correct owners did not write it. The text names position and reason."""
 
 
 class Decision:

@@ -3,7 +3,7 @@
 import threading
 
 ERRORS_KEPT_MAX = 20
-# Operations that each run must have done at least once.
+# Operations that each run must do at least once.
 REQUIRED = (
     "commands",
     "reads of own writes",
@@ -15,7 +15,7 @@ REQUIRED = (
     "live events",
     "resumed streams",
 )
-# Answers that may occur: they say that they lack a position.
+# Answers that may occur: each says that it lacks a position.
 STALE = "stale answers"
 
 

@@ -16,16 +16,16 @@ import statistics
 COUNT_SLACK = 4
 COUNTS = ("threads", "descriptors", "connections")
 # Maximum growth of memory. The owners' caches of aggregates and answers and the newest events for live clients have
-# bounds that an hour of this load does not reach, so they take in all of its commands.
+# bounds that an hour of this load does not reach, so they grow with each command.
 MEMORY_MB_PER_HOUR_MAX = 48.0
-# Minimum growth of memory over all fitted samples for a verdict: memory that the allocator returns to the system late.
-# In a run of minutes, this allows a steeper line than the bound.
+# Minimum growth of memory over all fitted samples for a verdict. The allocator may return this much memory to the
+# system late. In a run of minutes, this allows a steeper line than the bound.
 MEMORY_RISE_MB_MIN = 8.0
 # Maximum growth of the state directory. A commit leaves its answer and its aggregate, a few hundred bytes, and the same
 # again in the write-ahead log and in tables that are not merged yet.
 STATE_BYTES_PER_COMMIT_MAX = 2048.0
-# Minimum growth of the state directory over all fitted samples for a verdict: the full write-ahead log, and the tables
-# of one merge (`JOURNAL_BYTES_MAX` and `MEMTABLE_BYTES` in journal/src/store/disk/database.rs).
+# Minimum growth of the state directory over all fitted samples for a verdict: the size of a full write-ahead log and of
+# the tables of one merge (`JOURNAL_BYTES_MAX` and `MEMTABLE_BYTES` in journal/src/store/disk/database.rs).
 STATE_RISE_MB_MIN = 96.0
 # Minimum number of samples for a verdict.
 SAMPLES_MIN = 9

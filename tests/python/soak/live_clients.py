@@ -1,7 +1,7 @@
 """Live clients: they connect to the events of a customer, receive sales, leave, and resume behind their last event.
 
-A client makes the sales of its customer itself, one after the other, and waits for the event of each. So every other
-event is a gap or a repetition.
+A client makes the sales of its customer itself, one after the other, and waits for the event of each. So any other
+event shows a gap or a repetition.
 """
 
 import http.client

@@ -70,8 +70,8 @@ def read_own_write(client, counts, sku, written):
 
 
 def slices_of(path, folder, count):
-    """Divides the beginning of the real data, at most the whole file, into `count` files of some SLICE_LINES lines at
-    most, without splitting an invoice. Returns their paths."""
+    """Divides the beginning of the real data, at most the whole file, into `count` files of at most about SLICE_LINES
+    lines, without splitting an invoice. Returns their paths."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         header, *lines = file.readlines()
     used = min(len(lines), SLICE_LINES * count)

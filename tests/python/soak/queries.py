@@ -7,7 +7,7 @@ from client import Client
 QUERIES_PER_S = 20.0
 # Maximum number of pages of a list that are read.
 PAGES_MAX = 3
-# Longest time by which a view may be behind another one, as attempts with a wait between them.
+# Maximum number of attempts to find a resource, with a wait between them, because a view may be behind another one.
 LAG_ATTEMPTS_MAX = 30
 LAG_INTERVAL_S = 1.0
 API = "/api/v1"
@@ -80,7 +80,7 @@ class Reader:
         return answer
 
     def find(self, path):
-        """The answer of a query, once its view has the resource; the view that named it may be ahead."""
+        """The answer of a query. Waits until its view has the resource, because the list's view may be ahead of it."""
         for _ in range(LAG_ATTEMPTS_MAX):
             if self.stop.wait(1 / QUERIES_PER_S):
                 return None
@@ -97,7 +97,7 @@ class Reader:
 
 
 def resources(found):
-    """The paths of one resource of each kind: of the last one that the lists had."""
+    """The paths of one resource of each kind: the last one in the lists."""
     paths = []
     if found["orders"]:
         order = found["orders"][-1]["id"]

@@ -35,7 +35,7 @@ class Lines:
     def readline(self):
         while not self.waiting:
             if self.next == len(self.journal.sales):
-                # The event of the newest sale was left out, so the stream goes on with the next sale.
+                # The event of the newest sale was left out, so the stream continues with the next sale.
                 self.journal.sell(self.next)
             number = self.journal.sales[self.next]
             self.next += 1

@@ -23,8 +23,8 @@ use tokio::process::Command;
 const BUILD_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// The crates with generated code.
 const GENERATED: [&str; 4] = ["schemas", "domain", "commands", "projections"];
-/// Crates that are selected, too, so that third-party libraries have the same features as in a build of the whole
-/// workspace and need not be compiled again.
+/// Further selected crates. With them, third-party libraries have the same features as in a build of the whole
+/// workspace, and need not be compiled again.
 const FOR_FEATURES: [&str; 3] = ["daybook", "system-tests", "bench-journal"];
 /// The data file, which documents name.
 const DATA: &str = "data/online-retail.csv.gz";
@@ -40,8 +40,8 @@ pub struct Build {
 }
 
 impl Build {
-    /// Copies a tree to the folder of this name, where it is built. Builds with the same name must not run at the same
-    /// time.
+    /// Copies a tree to the folder of this name, in which it is built. Builds with the same name must not run at the
+    /// same time.
     pub fn of(copy: &Copy, name: &str) -> Result<Self> {
         let folder = target()?.join(name);
         let build = Self {
@@ -93,7 +93,7 @@ impl Build {
     /// Builds the `daybook` binary; returns its path.
     pub async fn daybook(&self) -> Result<PathBuf> {
         let mut command = self.cargo("build");
-        // Because a test program is built, too, third-party libraries have the features of the main tree's build.
+        // A test program is also built, so that third-party libraries have the features of the main tree's build.
         command.args(["--bin", "daybook", "--test", "arrows"]);
         log_of(command).await?;
         Ok(self.target.join("debug").join("daybook"))

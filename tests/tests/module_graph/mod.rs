@@ -4,8 +4,8 @@
 //! other in one direction.
 //! - A name counts as a use of the file that defines it, and of every module that contains this file. If a file
 //!   imports a name from its own children, the name leads on to the child; any other import is the file's own item.
-//! - A file that declares its children and re-exports their items does not use them. So the children may use what
-//!   this file defines.
+//! - A file that declares its children and re-exports their items does not use them. So the children may use the items
+//! that this file defines.
 //! - No module may name an item of the crate's root file, because this file composes the crate.
 //! - A call of a method names no file. So the `impl` blocks of a type may be in several files.
 //!
@@ -61,7 +61,8 @@ impl ModuleGraph {
         Ok(graph)
     }
 
-    /// Adds the edge of a name in the file of the module `source`, on the level where the two modules are apart.
+    /// Adds the edge of a name in the file of the module `source`, on the level at which the paths of the two modules
+    /// diverge.
     fn add(&mut self, scope: &Scope, source: &[String], file: &str, name: &Name) {
         let Some(path) = scope.path_of(name) else {
             return;

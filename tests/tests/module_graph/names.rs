@@ -18,11 +18,11 @@ pub struct Name {
     pub segments: Vec<String>,
     /// The name's line.
     pub line: usize,
-    /// Where it is written.
+    /// The kind of place in which it is written.
     pub kind: Kind,
 }
 
-/// Where a name is written.
+/// The kind of place in which a name is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// In a `use`.
@@ -151,8 +151,8 @@ impl Reader {
     }
 }
 
-/// Whether a word in a macro begins a path. It does not if it ends one, or is a field, a method, a lifetime or a
-/// variable of the macro; but `$crate` begins one.
+/// Whether a word in a macro begins a path. A later segment of a path, a field, a method, a lifetime and a variable of
+/// the macro do not begin one; `$crate` does.
 fn begins_path(before: &str, word: &str) -> bool {
     let is_field = before.ends_with('.') && !before.ends_with("..");
     let is_variable = before.ends_with('$') && word != "crate";

@@ -102,7 +102,8 @@ impl Scope {
             .count()
     }
 
-    /// The path from the root of a path that begins with `crate`, `self`, `super` or a child of the module.
+    /// Resolves a path that begins with `crate`, `self`, `super` or a child of the module. Returns it from the crate's
+    /// root.
     fn absolute(&self, module: &[String], segments: &[String]) -> Option<Vec<String>> {
         let depth = segments.iter().take_while(|one| is_relative(one)).count();
         let (beginning, rest) = segments.split_at(depth);
@@ -124,7 +125,7 @@ impl Scope {
         Some(base)
     }
 
-    /// The path from the root of a path that begins with a name that the module's file imports.
+    /// Resolves a path that begins with a name that the module's file imports. Returns it from the crate's root.
     fn imported(&self, module: &[String], segments: &[String]) -> Option<Vec<String>> {
         let (first, rest) = segments.split_first()?;
         let import = self.imports.get(module)?.get(first)?;

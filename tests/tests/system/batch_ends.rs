@@ -167,7 +167,7 @@ async fn end(lines: &mut OwnedWriteHalf) -> Result<()> {
 /// Reads the response to its end; returns its lines, and whether its body is complete.
 async fn read(mut answers: OwnedReadHalf) -> Result<(Vec<Value>, bool)> {
     let mut bytes = Vec::new();
-    // After an error the body is incomplete, too.
+    // After an error, the body is also incomplete.
     let read = timeout(BATCH_TIMEOUT, answers.read_to_end(&mut bytes)).await;
     let _ = read.context("the response does not end")?;
     let response = String::from_utf8(bytes)?;

@@ -354,7 +354,7 @@ fn order(
     })
 }
 
-/// Adds an entry, of which there must be only one.
+/// Adds an entry, whose key must be new.
 fn add(source: &str, entries: &mut Entries, key: &str, entry: Value) -> Result<()> {
     let twice = entries.insert(key.to_owned(), entry);
     ensure!(twice.is_none(), "{source} has {key} twice: {twice:?}");

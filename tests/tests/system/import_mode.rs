@@ -1,6 +1,6 @@
 //! `daybook schemas restore` at a registry with modes, as Confluent's has them. Confluent's server is not among the
-//! servers of the tests, so a model stands for it. Its rules are those of `checkRegisterMode`, `register` and `setMode`
-//! in the source of Confluent's registry.
+//! servers of the tests, so the test uses a model of it. Its rules are those of `checkRegisterMode`, `register` and
+//! `setMode` in the source of Confluent's registry.
 
 use anyhow::{Result, ensure};
 use axum::{

@@ -1,4 +1,5 @@
-//! `daybook import` as a process of its own, during which something happens to other processes, and its data.
+//! `daybook import` as a process of its own, so that a test can disturb other processes during the import, and its
+//! data.
 
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;

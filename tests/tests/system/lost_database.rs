@@ -15,7 +15,7 @@ const READ: &str = "daybook_projections_events_read_total";
 /// Longest time until every view has every sale again.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The CQL store still has checkpoints. With them, its views would lack the commits that were parked.
+/// The CQL store still has checkpoints. If its views resumed from them, they would lack the commits that were parked.
 pub async fn every_view_is_projected_again_after_the_database_of_postgres_is_lost(
     deployment: &Deployment,
 ) -> Result<()> {

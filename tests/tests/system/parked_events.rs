@@ -261,7 +261,7 @@ fn sales() -> Result<i64> {
     Ok(i64::try_from(SALES)?)
 }
 
-/// Checks the number of sales in [`VIEW`], and that the view in the CQL store has also the parked order.
+/// Checks the number of sales in [`VIEW`], and that the view in the CQL store also has the parked order.
 async fn check_sales(deployment: &Deployment, in_view: i64) -> Result<()> {
     let of_postgres = totals_by_source::of_postgres(deployment).await?;
     expect_eq("sales in Postgres", &of_postgres.sales, &in_view)?;

@@ -1,5 +1,5 @@
-//! Faults of a projector: kills, lost connections to Postgres, and suspensions. After those during an import, every view
-//! has the cells of the file, and a build that is projected without a fault has the same rows.
+//! Faults of a projector: kills, lost connections to Postgres, and suspensions. After faults during an import, every
+//! view has the cells of the file, and a build that is projected without a fault has the same rows.
 
 use crate::{
     FULL,
@@ -29,7 +29,7 @@ const SEED: &str = "DEV_TEST_SEED";
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from one point of the import to the next one.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(120);
-/// Longest time until the import ends after that.
+/// Longest time from the last point of the import until its end.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(240);
 /// Longest time until another projector has applied the remaining events of a suspended one.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ async fn kill_during_import(
         .map(|_| random.i64(1..commands(&expectation)))
         .collect();
     points.sort_unstable();
-    // The restarted projector has the address, and with it the name in the group.
+    // The restarted projector has the same address, and so the same name in the group.
     let address = free_address()?;
     let (mut node, mut projector) = node_and_projector(deployment, address).await?;
 
@@ -71,7 +71,7 @@ async fn kill_during_import(
             // Otherwise the import would end long before the last kill.
             importer.suspend().await?;
             projector = deployment.projector_at(address).await?;
-            // If this is left out, the next kill may hit the projector while it starts.
+            // Without this wait, the next kill may hit the projector while it starts.
             if random.bool() {
                 has_opened_partitions(&projector).await?;
             }
@@ -123,7 +123,7 @@ async fn terminate_during_import(deployment: &Deployment, mut random: Rng) -> Re
 
 /// Terminates the sessions that have written in an open transaction. Only projectors write. Returns their number.
 async fn terminate_writers(pool: &PgPool) -> Result<usize> {
-    // The function is not in a condition, because it might then be called for sessions of other databases.
+    // The call is not a part of the condition, because it might then be made for sessions of other databases.
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE datname = current_database() AND application_name = 'daybook' AND backend_xid IS NOT NULL";
     let terminated: Vec<bool> = sqlx::query_scalar(terminate).fetch_all(pool).await?;
@@ -146,7 +146,7 @@ async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Resu
         0 => (first, second),
         _ => (second, first),
     };
-    // Among the first half of the invoices, which are the last commands.
+    // The point is in the first half of the invoices, which are sent after all other commands.
     let invoices = expectation.totals.invoices;
     let point = commands(&expectation) - random.i64(invoices / 2..invoices);
     let importer = Importer::begin(deployment, &file)?;
@@ -177,7 +177,7 @@ async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Resu
     successor.ready().await
 }
 
-/// The transaction of a suspended process keeps its locks until the server ends it.
+/// The transaction of a suspended process keeps its locks until the server ends the transaction.
 pub async fn a_projector_suspended_within_a_transaction_does_not_hold_up_its_successor(
     deployment: &Deployment,
 ) -> Result<()> {
@@ -233,7 +233,7 @@ async fn check_applied(first: &Node, second: &Node, expectation: &Expectation) -
         for topic in view.topics {
             events += events_in(topic, expectation)?;
         }
-        // Neither counts an event whose commit was not confirmed.
+        // Neither projector counts an event whose commit was not confirmed.
         ensure!(
             one + other <= events as f64,
             "{name}: {one} + {other} events were applied, of {events}"
@@ -314,7 +314,8 @@ pub async fn end_import(importer: Importer) -> Result<()> {
     Ok(())
 }
 
-/// Every view has the cells of the file, and a build that is projected now has the same rows as the one that serves.
+/// Checks that every view has the cells of the file, and that a build that is projected now has the same rows as the
+/// serving build.
 pub async fn check_views(
     deployment: &Deployment,
     node: &mut Node,

@@ -14,11 +14,11 @@ const TOPIC: &str = "journal.orders";
 const BYTES_MAX: usize = 4_096;
 /// Lines of a sale whose record is larger.
 const LINES_OF_LARGE: u64 = 300;
-/// Small sales of a batch; together they exceed the limit, too.
+/// Small sales of a batch; together they also exceed the limit.
 const SMALL: usize = 60;
 /// Line of the large sale in a batch.
 const LARGE: usize = SMALL / 2;
-/// Bound of the wait until the broker applies a changed limit.
+/// Maximum number of batches until the broker applies a changed limit.
 const LIMIT_ATTEMPTS_MAX: usize = 100;
 const LIMIT_ATTEMPTS_EVERY: Duration = Duration::from_millis(300);
 /// Maximum number of batches after the broker's refusal until one raises no barrier. Records that were sent before the

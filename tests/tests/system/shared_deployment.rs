@@ -59,7 +59,7 @@ impl<T> Shared<T> {
 
 fn reason<T>(value: &Option<Result<T, String>>) -> anyhow::Error {
     match value {
-        Some(Err(reason)) => anyhow!("the shared deployment could not be made: {reason}"),
+        Some(Err(reason)) => anyhow!("the shared deployment could not be created: {reason}"),
         Some(Ok(_)) | None => anyhow!("the shared deployment has been stopped"),
     }
 }

@@ -179,7 +179,7 @@ async fn until_refused(node: &Node) -> Result<()> {
     .await
 }
 
-/// Waits until a node is ready and notes the progress of the view, which no projector projects.
+/// Waits until a node is ready, with a note of the progress of the view. No projector projects the view.
 async fn until_noted(node: &Node) -> Result<()> {
     until("a note of the view", REBUILD_TIMEOUT, async || {
         let ready = node.client().get("/health/ready").await?.json()?;

@@ -26,9 +26,9 @@ const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to the CQL store.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Longest wait for another transaction.
+/// Longest wait until another transaction waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two checks for it.
+/// Time between two checks for such a transaction.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The databases of a test.

@@ -101,7 +101,7 @@ pub async fn create_builds(databases: &Databases) {
     registry::create_first_builds(&databases.postgres, &names)
         .await
         .unwrap();
-    // No process checks in these tests that the builds have caught up, and queries of others are refused.
+    // In these tests, no process checks whether the builds have caught up, and a build that has not answers no queries.
     sqlx::query("UPDATE view_builds SET caught_up = true")
         .execute(&databases.postgres)
         .await
@@ -126,7 +126,8 @@ pub async fn open<S: Store>(store: &S) -> Checkpoint {
     loop {
         match store.open(&partitions::<S::Event>()).await {
             Ok(opened) => return opened.checkpoints.into_iter().find(of_partition).unwrap(),
-            // Other tests change the schema at the same time. The projector makes another attempt, too.
+            // Other tests change the schema at the same time, so an attempt may fail. The projector also makes another
+            // attempt.
             Err(error) if error.failure().is_some() && attempts.next().is_some() => {
                 tokio::time::sleep(OPEN_INTERVAL).await;
             }

@@ -48,7 +48,7 @@ fn key() -> ParkedKey {
     }
 }
 
-/// Applies a batch, but parks the commits of [`KEY`]. The commit at `first` is the one that can't be applied.
+/// Applies a batch, but parks the commits of [`KEY`]. The commit at `first` can't be applied.
 async fn park<S: Store<Event = Event>>(
     store: &S,
     batch: &Batch<Event>,

@@ -135,8 +135,8 @@ async fn no_combination_of_filters_reads_more_than_two_pages() {
     .await;
 }
 
-/// Creates and fills the tables of these views. Uses the connection of [`counts`], because another one would send its
-/// own counts at some later time.
+/// Creates and fills the tables of these views. Uses the connection of [`counts`], because another connection might
+/// send its counts later.
 async fn fill_all(views: &[&Registration], pool: &PgPool) {
     // The first view creates the tables that all views share.
     open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
@@ -148,7 +148,7 @@ async fn fill_all(views: &[&Registration], pool: &PgPool) {
 }
 
 /// The number of scans of a view's tables, and the number of entries that scans of their indexes have returned. The
-/// pool must have a single connection: it sends its own counts before they are read.
+/// pool must have a single connection, because a connection sends only its own counts before they are read.
 async fn counts(pool: &PgPool, view: &str) -> (i64, i64) {
     sqlx::query("SELECT pg_stat_force_next_flush()")
         .execute(pool)
@@ -233,8 +233,8 @@ fn requests(document: &Value, path: &str, query: &Value) -> Vec<String> {
     requests.map(|query| format!("{path}?{query}")).collect()
 }
 
-/// The requests that read too many rows of a view's tables, each with what it read. Follows each list to its second
-/// page. A combination of parameters that the query refuses is left out.
+/// The requests that read too many rows of a view's tables, each with its number of scans and of rows. Follows each
+/// list to its second page. A combination of parameters that the query refuses is left out.
 async fn expensive_requests(databases: &Databases, api: &str, view: &Registration) -> Vec<String> {
     let routes = (view.routes)(databases);
     let document = serde_json::to_value(routes.get_openapi()).unwrap();
@@ -293,8 +293,8 @@ async fn a_query_that_the_server_cancels_is_not_called_an_outage() {
     run(async |BothBackends { databases, .. }: &BothBackends| {
         let pool = &databases.postgres;
         open(&PostgresStore::<OrdersView>::new(pool.clone(), 1)).await;
-        // Another transaction holds the table longer than a statement may take. It is idle meanwhile, which the server
-        // would end after the same time.
+        // Another transaction locks the table for longer than a statement may take. It is idle meanwhile, so its own
+        // timeout is disabled.
         let mut holder = pool.begin().await.unwrap();
         sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             .execute(&mut *holder)

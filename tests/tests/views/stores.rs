@@ -373,8 +373,8 @@ async fn a_view_that_lost_a_table_starts_over_in_a_new_build<B: StoreBackend>(ba
     assert_eq!(open(&store).await.next_offset, 4);
 }
 
-/// A switch locks all builds of the view in the order of their numbers, and so must the replacement of a build.
-/// Otherwise each would wait for the other.
+/// A switch locks all builds of the view in the order of their numbers. The replacement of a build must use the same
+/// order; otherwise the two operations could deadlock.
 async fn a_build_that_lost_a_table_locks_no_build_before_an_earlier_one<B: StoreBackend>(
     backend: &B,
 ) {
