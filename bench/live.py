@@ -20,9 +20,9 @@ CONNECTING_MAX = 100
 CONNECT_SECONDS_MAX = 60
 SETTLE_SECONDS = 20
 EVENT_SECONDS_MAX = 120
-# The service's own bound on live clients, which more clients need to be raised.
+# The service's default bound on live clients. It must be raised for more clients.
 LIVE_CLIENTS_DEFAULT = 10_000
-# Longer than the start of an event, which `readuntil` searches.
+# Size of a client's buffer: more than the start of an event, in which `readuntil` searches.
 BUFFER_BYTES = 1 << 14
 UPGRADE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

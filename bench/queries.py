@@ -46,7 +46,7 @@ LOAD_SECONDS_MAX = 600
 SEED = 1
 # The service's number of connections to Postgres for queries.
 CONNECTIONS = 10
-# The loads by key, whose slowest one is the figure.
+# The loads by key. The slowest of them is the figure.
 BY_KEY = ["order_by_key", "product_by_key", "orders_of_customer", "timeline_of_order"]
 
 
@@ -72,7 +72,7 @@ def unanswered(address, lines):
         if error.code != 503:
             sys.exit(f"a batch was refused: {error.code} {error.read()[:500]}")
     except (OSError, http.client.HTTPException) as error:
-        print(f"a batch broke off: {error}", file=sys.stderr)
+        print(f"a batch was interrupted: {error}", file=sys.stderr)
     return list(left.values())
 
 
@@ -252,7 +252,7 @@ class Loads:
             self.values[figure].append(value)
 
     def figures(self):
-        """The median of each figure over its runs; of a maximum the maximum, and of a number of answers the sum."""
+        """The figures over all runs: the maximum of maximums, the sum of numbers of answers, else the median."""
         return {name: combined(name, values) for name, values in self.values.items()}
 
 
@@ -300,7 +300,7 @@ def measure(node, environment, programs, folder, product_count, order_count, run
     sales, products = read_file(pathlib.Path(__file__).parent.parent / "data" / "online-retail.csv.gz")
     create(address, products, sales, product_count, order_count, draw)
     database, url = environment["DAYBOOK_POSTGRES_URL"], f"http://{address}"
-    # As in a database that has been in use for a while: autovacuum would do the same, during the measurement.
+    # Brings the tables into the state of a database in use. Autovacuum would otherwise do this during the measurement.
     vacuum = [os.environ["BENCH_PSQL"], "-X", "-q", "-c", "VACUUM ANALYZE", database]
     subprocess.run(vacuum, check=True, stdout=sys.stderr)
     time.sleep(SETTLE_SECONDS)

@@ -15,7 +15,7 @@ from idle import Node, settings
 from queries import await_views, get
 
 PARTITIONS = 4
-# Longer than a rebuild, so that the queries go on until its end.
+# Duration of the queries: longer than a rebuild, so that they continue until its end.
 LOAD_SECONDS = 40
 LOAD_SECONDS_MAX = 120
 DATA = pathlib.Path(__file__).parent.parent / "data" / "online-retail.csv.gz"

@@ -3,7 +3,8 @@
 # another process now. So a process is ours only if its command line or its environment names the folder that it works in.
 # No function here signals a process without this check.
 
-# Texts that only our process with that name has. `process_word` is the part of its command line to search for.
+# Texts that only our process with that name has in its command line or environment. `process_word` is the part of its
+# command line to search for.
 process_markers() { # NAME; one a line
   case $1 in
     serve) echo "DEV_PROCESS=$stack_dir/serve" ;;

@@ -77,7 +77,7 @@ all_tests() {
     esac
   done
   start_tests units 10 --workspace --lib --bins "${unit_targets[@]}"
-  # Cargo runs the examples in comments only on their own.
+  # Cargo runs the examples in comments only in a call without other targets.
   start_tests docs 10 --workspace --doc
   heading "waiting for the servers"
   if ! await_servers; then
@@ -90,11 +90,11 @@ all_tests() {
   foreground_tests system --workspace --test system -- --skip many_partitions --skip killed_databases
   await_tests servers
   if [ -n "${DEV_TEST_FULL:-}" ]; then
-    # Alone, because three nodes with hundreds of partitions need all processors.
+    # This test runs alone, because three nodes with hundreds of partitions need all processors.
     foreground_tests many_partitions --workspace --test system -- many_partitions
-    # Only here, because it builds a second tree.
+    # This test runs only with --full, because it builds a second tree.
     foreground_tests many_contexts --workspace --test many_contexts
-    # Alone, because it kills the databases.
+    # This test runs alone, because it kills the databases.
     foreground_tests killed_databases --workspace --test system -- killed_databases
   fi
   # This test kills the servers, so no other test that needs them may run at the same time.

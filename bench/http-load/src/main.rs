@@ -1,5 +1,5 @@
-//! The programs of `bench/queries`, one subcommand per kind of load. Each prints one line, a JSON object with a member per
-//! figure. An answer that is not expected ends the program with an error.
+//! The programs of `bench/queries`, one subcommand per kind of load. Each prints one line, a JSON object with a member
+//! per figure. An unexpected answer ends the program with an error.
 
 mod closed;
 mod latencies;

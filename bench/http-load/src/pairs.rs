@@ -41,8 +41,8 @@ pub struct Arguments {
 
 /// The results of one client, or of all.
 struct Results {
-    /// Times from sending the command to receiving an answer with the product. A stale answer counts from the command to
-    /// its own end, which is later than any wait of a query.
+    /// Times from sending the command to receiving an answer with the product. For a stale answer, the time until the
+    /// end of that answer, which is longer than any wait of a query.
     visible: Latencies,
     /// Number of stale answers.
     stale: u64,
