@@ -138,6 +138,9 @@ struct InFlight {
 }
 
 /// Starts to send commands as the body of a request, and returns when the response begins.
+///
+/// # Errors
+/// [`Error`]: the connection failed, or no response began within the batch's timeout.
 pub async fn open(
     batch: Batch,
     request: RequestBuilder,
@@ -201,6 +204,10 @@ impl Batch {
 impl BatchStream {
     /// The outcome of the next command, in the order of the commands; `None` after the last one. At most
     /// [`UNANSWERED_MAX`] commands are sent before their outcomes are taken by this function.
+    ///
+    /// # Errors
+    /// [`Error`]: an answer is late, missing, unreadable or out of order. The outcomes of the remaining commands are
+    /// unknown.
     pub async fn next(&mut self) -> Result<Option<Answered>, Error> {
         let Some(command) = self.unanswered.recv().await else {
             self.check_end().await?;

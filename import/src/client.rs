@@ -100,6 +100,9 @@ impl Default for Timeouts {
 
 impl Client {
     /// A client of the service at an address such as `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// [`Error::Url`] or [`Error::Setup`].
     pub fn new(url: &str, timeouts: Timeouts) -> Result<Self, Error> {
         let base = Url::parse(url)
             .ok()
@@ -120,6 +123,9 @@ impl Client {
     }
 
     /// Waits until the service is ready, by probing it with back-off.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::NotReady`] after the timeout.
     pub async fn wait_until_ready(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeouts.ready;
         let mut waits = service::Backoff::for_server();
@@ -159,6 +165,9 @@ impl Client {
 
     /// Starts to send a batch of commands; `name` is its name in errors. [`BatchStream::next`] returns the
     /// outcomes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or [`Error::Batch`] if the connection fails or no response begins in time.
     pub async fn send<Commands>(
         &self,
         name: &'static str,

@@ -87,6 +87,9 @@ impl DatasetBuilder {
     }
 
     /// Adds a row; changes nothing on an error. `line` is its position in the file.
+    ///
+    /// # Errors
+    /// [`Error`]: the row contradicts an earlier row of its invoice, or exceeds a limit.
     pub fn add(
         &mut self,
         line: u64,

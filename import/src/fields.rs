@@ -25,6 +25,9 @@ pub enum Error {
 
 /// Splits a row at its commas. A field may be enclosed in double quotes, within which a quote is doubled; a
 /// field that does not begin with a quote contains its quotes literally.
+///
+/// # Errors
+/// [`Error`]: a quote is not closed, text follows a closing quote, or the row has too many fields.
 pub fn split(row: &str) -> Result<Vec<Cow<'_, str>>, Error> {
     let mut fields = Vec::with_capacity(8);
     split_into(&mut fields, row)?;

@@ -74,6 +74,9 @@ impl Zone {
     }
 
     /// Resolves `M/D/YYYY H:MM` or `D/M/YYYY H:MM`, such as `12/31/2010 8:26`.
+    ///
+    /// # Errors
+    /// [`Error`]: the text is not a time, or the time does not exist in this order of day and month.
     pub fn resolve(&self, text: &str, order: DateOrder) -> Result<ResolvedTime, Error> {
         let civil = DateParts::of(text)?.in_order(order)?;
         let ambiguous = self.0.to_ambiguous_timestamp(civil);

@@ -20,6 +20,9 @@ pub enum Error {
 }
 
 /// Reads a price in the major unit such as `2.55`, `-11062.06` or `165`.
+///
+/// # Errors
+/// [`Error`]: the text is not a decimal number, has too many decimals, or exceeds 64 bits of millionths.
 pub fn parse(text: &str) -> Result<UnitPrice, Error> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),

@@ -90,6 +90,10 @@ struct Rejected {
 
 /// Reads all rows twice: first for the file's conventions, then into a dataset. `dates` is the order of day
 /// and month that the user requested. `reopen` yields the same rows again.
+///
+/// # Errors
+/// [`Error`]: the whole file can't be imported. A row that can't be imported alone is not an error: it is listed as
+/// rejected.
 pub fn read(
     mut rows: Rows,
     reopen: impl Fn() -> Result<Rows, source::Error>,

@@ -29,6 +29,9 @@ pub struct Rejects {
 
 impl Rejects {
     /// Creates the file, replacing an existing one.
+    ///
+    /// # Errors
+    /// [`Error`]: the file can't be written.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let attempt = || {
             let mut writer = csv::Writer::from_path(path)?;
@@ -50,12 +53,18 @@ impl Rejects {
     }
 
     /// Lists a row that is not imported.
+    ///
+    /// # Errors
+    /// [`Error`]: the file can't be written.
     pub fn add_row(&mut self, line: u64, reason: &str, row: &[u8]) -> Result<(), Error> {
         self.rows += 1;
         self.write(line, "", reason, row)
     }
 
     /// Lists a command that the service did not accept.
+    ///
+    /// # Errors
+    /// [`Error`]: the file can't be written.
     pub fn add_command(&mut self, line: u64, key: &str, reason: &str) -> Result<(), Error> {
         self.write(line, key, reason, b"")
     }
@@ -66,6 +75,9 @@ impl Rejects {
     }
 
     /// Writes buffered entries to the file.
+    ///
+    /// # Errors
+    /// [`Error`]: the file can't be written.
     pub fn flush(&mut self) -> Result<(), Error> {
         let flushed = self.writer.flush();
         flushed.map_err(|source| self.error(source.into()))

@@ -115,6 +115,9 @@ pub struct Entry<'a> {
 
 impl Header {
     /// Finds the columns by name, in any order; other columns are ignored.
+    ///
+    /// # Errors
+    /// [`HeaderError`]: the row is not CSV, or lacks a column.
     pub fn parse(row: &str) -> Result<Self, HeaderError> {
         let names = fields::split(row)?;
         let mut positions = [0; COLUMNS.len()];
@@ -134,6 +137,9 @@ impl Header {
     }
 
     /// Splits a row under this header.
+    ///
+    /// # Errors
+    /// [`RowError`]: the row is not CSV, or has another number of fields than the header.
     pub fn split<'a>(&self, row: &'a str) -> Result<Vec<Cow<'a, str>>, RowError> {
         let fields = fields::split(row)?;
         if fields.len() == self.fields {
@@ -178,6 +184,9 @@ impl Header {
     }
 
     /// Reads the fields that [`Header::split`] returned.
+    ///
+    /// # Errors
+    /// [`RowError`]: the reason why the row is rejected.
     pub fn read<'a>(
         &self,
         fields: &'a [Cow<'a, str>],

@@ -64,6 +64,9 @@ pub struct Text<'a> {
 
 impl Rows {
     /// Opens a CSV file, plain or compressed with gzip, which is recognised by its first bytes.
+    ///
+    /// # Errors
+    /// [`Error::Open`]: the file can't be opened or read.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::Open)?;
         Self::new(file).map_err(Error::Open)
@@ -86,6 +89,9 @@ impl Rows {
     }
 
     /// The next non-empty row; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], with the last line that was read.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
         loop {
             let Some(truncated) = self.read_line().map_err(|source| Error::Read {

@@ -117,6 +117,9 @@ pub async fn describe(
 }
 
 /// Adds a build, which the running projectors project from offset 0. Returns its number.
+///
+/// # Errors
+/// [`AdminError::NoView`], or [`AdminError::Builds`] if the view has too many builds or the list can't be changed.
 pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminError> {
     let known = view(name)?;
     Ok(registry::create(&databases.postgres, known.name).await?)
@@ -124,6 +127,10 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
 
 /// Makes a build answer the queries of its view. Waits for a bounded time until the build has read everything that the
 /// serving build has read.
+///
+/// # Errors
+/// [`AdminError::Behind`] or [`AdminError::NoPosition`] if the build has not caught up in time. [`AdminError::NoView`],
+/// [`AdminError::Builds`] if the build serves, is dropped or does not exist, or a database's error.
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let started = Instant::now();
@@ -237,6 +244,9 @@ fn check_caught_up(
 }
 
 /// Makes the build that served before the current one answer the queries again. Returns its number.
+///
+/// # Errors
+/// [`AdminError::Builds`] if no build served before, and those of [`switch`].
 pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> {
     view(name)?;
     let previous = registry::previous(&databases.postgres, name).await?;
@@ -246,6 +256,9 @@ pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> 
 
 /// Drops a build that does not serve. If the build has served before, waits until no process answers queries from its
 /// tables.
+///
+/// # Errors
+/// [`AdminError::NoView`], [`AdminError::Builds`] if the build serves or does not exist, or a database's error.
 pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let entries = registry::all(&databases.postgres).await?;
@@ -262,6 +275,9 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
 
 /// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
 /// projected from offset 0; if it serves, queries are refused until it has caught up. Returns the new build's number.
+///
+/// # Errors
+/// [`AdminError::NoView`], [`AdminError::Builds`] if the build is dropped or does not exist, or a database's error.
 pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
     let known = view(name)?;
     let mut transaction = databases.postgres.begin().await?;
@@ -272,6 +288,9 @@ pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32,
 }
 
 /// The end offset of each partition of a view's journals.
+///
+/// # Errors
+/// [`AdminError::Kafka`]: Kafka does not answer.
 pub async fn ends(
     admin: &kafka::Admin,
     view: &Registration,

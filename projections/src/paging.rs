@@ -98,6 +98,9 @@ pub fn decode<Key: SortKey>(list: &str, text: &str) -> Result<Key, CursorError> 
 }
 
 /// Reads a query's cursor.
+///
+/// # Errors
+/// A 400 with the code INVALID_CURSOR.
 pub fn cursor<Key: SortKey>(list: &str, text: Option<&str>) -> Result<Option<Key>, Problem> {
     let refuse = |error: CursorError| {
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_CURSOR", error.to_string())
@@ -107,6 +110,9 @@ pub fn cursor<Key: SortKey>(list: &str, text: Option<&str>) -> Result<Option<Key
 }
 
 /// Reads a query's limit.
+///
+/// # Errors
+/// A 400 with the code INVALID_LIMIT for 0, or for a number above [`LIMIT_MAX`].
 pub fn limit(asked: Option<u16>) -> Result<u16, Problem> {
     match asked.unwrap_or(LIMIT_DEFAULT) {
         limit @ 1..=LIMIT_MAX => Ok(limit),
@@ -138,6 +144,9 @@ pub fn text(name: &str, text: &str) -> Result<String, Problem> {
 }
 
 /// Parses a timestamp.
+///
+/// # Errors
+/// A 400 with the code INVALID_TIME for a text that is not RFC 3339.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).map_err(|error| {
         let detail = format!("{name}: {error}");

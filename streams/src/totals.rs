@@ -78,6 +78,9 @@ pub enum TotalsError {
 }
 
 /// The current ends of the job's topics.
+///
+/// # Errors
+/// [`AdminError`]: Kafka does not answer, or a topic does not exist.
 pub async fn topic_ends(admin: &Admin) -> Result<TopicEnds, AdminError> {
     let mut ends = TopicEnds::new();
     for window in Window::ALL {
@@ -91,6 +94,10 @@ pub async fn topic_ends(admin: &Admin) -> Result<TopicEnds, AdminError> {
 }
 
 /// Adds up the topic of one window size, from its first offsets to the given ends.
+///
+/// # Errors
+/// [`TotalsError`]. A record that the job does not write is not an error, unless it is the last record of a window's
+/// key.
 pub async fn topic_totals(
     window: Window,
     ends: &TopicEnds,

@@ -113,6 +113,9 @@ impl Windows {
     }
 
     /// Adds an event to all of its windows. Changes nothing on an error.
+    ///
+    /// # Errors
+    /// [`WindowsError`]: a sum or a window overflows 64 bits, or there are too many windows.
     pub fn apply(&mut self, event: &Event) -> Result<(), WindowsError> {
         let (time, country, currency, sums) = match event {
             Event::Order(OrderEvent::SaleImported(sale)) => {

@@ -57,6 +57,9 @@ impl Session {
     }
 
     /// Runs a prepared statement with a short result. Its `{keyspace}` is replaced by our keyspace.
+    ///
+    /// # Errors
+    /// The store's error.
     pub async fn execute(
         &self,
         statement: &str,
@@ -67,6 +70,9 @@ impl Session {
     }
 
     /// Runs a prepared statement and reads all its rows.
+    ///
+    /// # Errors
+    /// The store's error, or rows of another type than `Row`.
     pub async fn fetch<Row>(
         &self,
         statement: &str,

@@ -13,6 +13,9 @@ const STATEMENT_TIMEOUT_MS: &str = "10000";
 const IDLE_TRANSACTION_TIMEOUT_MS: &str = "10000";
 
 /// A pool that connects when it is first used.
+///
+/// # Errors
+/// [`SettingsError`] for invalid settings.
 pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsError> {
     settings.check()?;
     let options = settings.options()?.application_name("daybook").options([
