@@ -8,6 +8,7 @@
 //!
 //! | part | content |
 //! |---|---|
+//! | `paused_runtime` | runs a simulation on a single thread, in simulated time |
 //! | `sim`, `rng`, `plan`, `coverage` | time, randomness, the faults of a run, how often each situation occurred |
 //! | `environment`, `broker`, `network`, `log` | the log: appends that are lost, late, doubled; reports that are wrong or missing |
 //! | `node`, `process`, `store` | a node that is killed, stopped, paused; its store |
@@ -43,6 +44,7 @@ mod log;
 mod machine;
 mod mutations;
 mod node;
+mod paused_runtime;
 mod plan;
 mod process;
 mod reader_task;

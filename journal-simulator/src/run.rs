@@ -11,6 +11,7 @@ use crate::{
     invariants::check_store_contents,
     log::SimLog,
     node::Node,
+    paused_runtime,
     reader_task::{ReaderTask, first_checkpoint},
     reference_model::ReferenceModel,
     sim::Sim,
@@ -38,16 +39,23 @@ pub struct Run {
     pub digest: String,
 }
 
+impl Run {
+    /// The result of a simulation that has ended.
+    pub(crate) fn of(seed: u64, sim: &Sim, digest: String) -> Self {
+        let (violations, coverage, trace) = sim.close();
+        Self {
+            seed,
+            violations,
+            coverage,
+            trace,
+            digest,
+        }
+    }
+}
+
 /// Runs owners and readers that follow the protocol `P`, with the faults of the seed.
 pub fn run<P: OwnerProtocol>(seed: u64, with_trace: bool) -> Run {
-    // The jitter of waits comes from this thread's generator.
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing that could fail");
-    runtime.block_on(simulate::<P>(seed, with_trace))
+    paused_runtime::block_on(seed, simulate::<P>(seed, with_trace))
 }
 
 async fn simulate<P: OwnerProtocol>(seed: u64, with_trace: bool) -> Run {
@@ -65,15 +73,7 @@ async fn simulate<P: OwnerProtocol>(seed: u64, with_trace: bool) -> Run {
     }
     await_readers(&environment, &readers).await;
     check::<P>(&environment, &nodes, &readers).await;
-    let digest = digest(&environment);
-    let (violations, coverage, trace) = sim.close();
-    Run {
-        seed,
-        violations,
-        coverage,
-        trace,
-        digest,
-    }
+    Run::of(seed, &sim, digest(&environment))
 }
 
 /// Runs clients and faults until all faults are repaired and every counter is served.

@@ -5,7 +5,7 @@ use super::{
     subscriber::Subscriber,
     writer,
 };
-use crate::{coverage::CoveragePoint, faulty_log::FaultyLog, run::Run, sim::Sim};
+use crate::{coverage::CoveragePoint, faulty_log::FaultyLog, paused_runtime, run::Run, sim::Sim};
 use journal::{SharedReader, memory_log::MemoryLog, probe::Event, protocol::SharingProtocol};
 use std::{
     sync::{Arc, Mutex},
@@ -30,14 +30,7 @@ struct Readings<P: SharingProtocol> {
 
 /// Runs subscribers of a shared reader that follows the protocol `P`, with the faults of the seed.
 pub(crate) fn run<P: SharingProtocol>(seed: u64, with_trace: bool) -> Run {
-    // The jitter of waits comes from this thread's generator.
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing that could fail");
-    runtime.block_on(simulate::<P>(seed, with_trace))
+    paused_runtime::block_on(seed, simulate::<P>(seed, with_trace))
 }
 
 async fn simulate<P: SharingProtocol>(seed: u64, with_trace: bool) -> Run {
@@ -56,15 +49,7 @@ async fn simulate<P: SharingProtocol>(seed: u64, with_trace: bool) -> Run {
     readings.release.send_replace(true);
     readings.check_all(|_| true).await;
     readings.check_sharing().await;
-    let digest = readings.digest();
-    let (violations, coverage, trace) = readings.sim.close();
-    Run {
-        seed,
-        violations,
-        coverage,
-        trace,
-        digest,
-    }
+    Run::of(seed, &readings.sim, readings.digest())
 }
 
 impl<P: SharingProtocol> Readings<P> {

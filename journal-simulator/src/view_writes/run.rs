@@ -8,7 +8,7 @@ use super::{
     store::{LATE_MS_MAX, SimStore},
     writer,
 };
-use crate::{faulty_log::FaultyLog, run::Run, sim::Sim};
+use crate::{faulty_log::FaultyLog, paused_runtime, run::Run, sim::Sim};
 use journal::memory_log::MemoryLog;
 use std::{sync::Arc, time::Duration};
 
@@ -19,14 +19,7 @@ const SETTLE: Duration = Duration::from_millis(STALL_MS_MAX + LATE_MS_MAX + 10_0
 
 /// Runs projectors of a view that follow the protocol `P`, with the faults of the seed.
 pub(crate) fn run<P: WriteProtocol>(seed: u64, with_trace: bool) -> Run {
-    // The jitter of waits comes from this thread's generator.
-    fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing that could fail");
-    runtime.block_on(simulate::<P>(seed, with_trace))
+    paused_runtime::block_on(seed, simulate::<P>(seed, with_trace))
 }
 
 async fn simulate<P: WriteProtocol>(seed: u64, with_trace: bool) -> Run {
@@ -62,14 +55,7 @@ async fn simulate<P: WriteProtocol>(seed: u64, with_trace: bool) -> Run {
     tokio::time::sleep(SETTLE).await;
     store.check_last();
     let digest = blake3::hash(store.digest().as_bytes());
-    let (violations, coverage, trace) = sim.close();
-    Run {
-        seed,
-        violations,
-        coverage,
-        trace,
-        digest: digest.to_hex().to_string(),
-    }
+    Run::of(seed, &sim, digest.to_hex().to_string())
 }
 
 /// Waits until the checkpoints are at the end of the log.
