@@ -11,6 +11,8 @@ pub mod operations;
 pub mod probes;
 pub mod progress;
 mod topics;
+#[cfg(test)]
+mod unreachable;
 
 pub use logs::{CountError, check_partition_counts};
 pub use progress::ProgressAnswer;

@@ -36,28 +36,19 @@ async fn not_found(request: Request) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka::{Admin, KafkaSettings};
+    use crate::serve::unreachable;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use projections::{CqlSettings, Databases, PostgresSettings};
     use serde_json::Value;
     use service::progress::Progress;
     use std::net::Ipv4Addr;
     use tokio::net::TcpListener;
 
-    /// The code of the answer to a path. Nothing listens at the addresses of the other servers.
+    /// The code of the answer to a path. The other servers are unreachable.
     async fn code_of(path: &str) -> (u16, String) {
-        let cql = CqlSettings {
-            nodes: "127.0.0.1:1".into(),
-            ..CqlSettings::default()
-        };
-        let kafka = KafkaSettings {
-            brokers: "127.0.0.1:1".into(),
-            ..KafkaSettings::default()
-        };
         let sources = Sources {
             progress: Progress::default(),
-            admin: Admin::new(&kafka).unwrap(),
-            databases: Databases::connect_lazily(&PostgresSettings::default(), &cql).unwrap(),
+            admin: unreachable::admin(),
+            databases: unreachable::databases(),
         };
         let localhost = Ipv4Addr::LOCALHOST;
         let metrics = PrometheusBuilder::new().build_recorder().handle();

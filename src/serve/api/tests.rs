@@ -2,10 +2,9 @@
 //! every request is refused before the service asks one. The operations are taken from the document.
 
 use super::*;
+use crate::serve::unreachable;
 use axum::body::to_bytes;
-use kafka::KafkaSettings;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use projections::{CqlSettings, PostgresSettings};
 use serde_json::Value;
 use service::budget::{BODY_BYTES_MAX, Budget};
 use std::net::Ipv4Addr;
@@ -33,28 +32,16 @@ struct Operation<'a> {
 }
 
 impl Served {
-    /// Serves all routes. Nothing listens at the addresses of the other servers.
+    /// Serves all routes. The other servers are unreachable.
     async fn start() -> Self {
-        let postgres = PostgresSettings {
-            url: "postgres://daybook@127.0.0.1:1/daybook".into(),
-            ..PostgresSettings::default()
-        };
-        let cql = CqlSettings {
-            nodes: "127.0.0.1:1".into(),
-            ..CqlSettings::default()
-        };
-        let kafka = KafkaSettings {
-            brokers: "127.0.0.1:1".into(),
-            ..KafkaSettings::default()
-        };
-        let databases = Databases::connect_lazily(&postgres, &cql).unwrap();
+        let databases = unreachable::databases();
         let budget = Budget::default();
         let read_side = ReadSide {
             live: Live::new(databases.clone(), 1, &budget),
             databases,
             series: streams::Series::default(),
             progress: Progress::default(),
-            admin: Admin::new(&kafka).unwrap(),
+            admin: unreachable::admin(),
             position_wait_max: Duration::ZERO,
         };
         let localhost = Ipv4Addr::LOCALHOST;
