@@ -48,9 +48,7 @@ pub async fn views_whose_tables_are_dropped_are_projected_again(
 pub async fn a_view_whose_column_is_dropped_names_it_and_is_projected_again_once_it_is_back(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     let session = deployment.cql_session().await?;
     let table = format!("{}.{CQL_VIEW}_b1", deployment.keyspace());
     session
@@ -72,9 +70,7 @@ pub async fn a_view_whose_column_is_dropped_names_it_and_is_projected_again_once
 pub async fn views_whose_keyspace_is_dropped_are_projected_again(
     deployment: &Deployment,
 ) -> Result<()> {
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "before").await?;
     let session = deployment.cql_session().await?;
     session
         .query_unpaged(format!("DROP KEYSPACE {}", deployment.keyspace()), ())
