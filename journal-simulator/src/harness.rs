@@ -9,7 +9,7 @@ use crate::{
 };
 use futures_util::future::ready;
 use journal::{
-    owner::{Answer, Owner, OwnerHandle, OwnerSettings, Refusal, Request, Status},
+    owner::{Answer, Owner, OwnerHandle, OwnerParts, OwnerSettings, Refusal, Request, Status},
     store::{
         Answered, Change, Entry, EntryKey, MakeChanges, Memory, StateStore, StoreError, Table,
     },
@@ -161,8 +161,14 @@ impl Harness {
         let (broker, registry) = (environment.broker.clone(), environment.registry.clone());
         let partition = broker.partition;
         let log = SimLog::new(broker, link.clone(), registry);
-        let encoder = environment.encoder.clone();
-        let (owner, handle) = Owner::new(Counters, partition, encoder, log, store, settings);
+        let (owner, handle) = Owner::new(OwnerParts {
+            machine: Counters,
+            partition,
+            encoder: environment.encoder.clone(),
+            log,
+            store,
+            settings,
+        });
         let (assigned, is_assigned) = watch::channel(true);
         let stop = CancellationToken::new();
         let task = tokio::spawn(owner.run(stop.clone(), is_assigned));

@@ -13,7 +13,7 @@ use crate::{
     trace_format,
 };
 use journal::{
-    owner::{Owner, OwnerHandle, Status},
+    owner::{Owner, OwnerHandle, OwnerParts, Status},
     protocol::OwnerProtocol,
 };
 use std::{
@@ -78,15 +78,14 @@ impl<P: OwnerProtocol> Node<P> {
             self.link.clone(),
             self.environment.registry.clone(),
         );
-        let encoder = self.environment.encoder.clone();
-        let (owner, handle) = Owner::<_, _, P>::with_protocol(
-            Counters,
-            PARTITION,
-            encoder,
+        let (owner, handle) = Owner::<_, _, P>::with_protocol(OwnerParts {
+            machine: Counters,
+            partition: PARTITION,
+            encoder: self.environment.encoder.clone(),
             log,
-            self.store.clone(),
-            self.environment.settings(self.number, &self.link),
-        );
+            store: self.store.clone(),
+            settings: self.environment.settings(self.number, &self.link),
+        });
         let (stop, switch) = (CancellationToken::new(), Arc::new(PauseSwitch::default()));
         let (assigned, is_assigned) = watch::channel(self.is_assigned());
         let run = owner.run(stop.clone(), is_assigned);

@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use journal::{
     Kafka, Source,
-    owner::{Answer, Owner, OwnerHandle, OwnerSettings, Request, Status},
+    owner::{Answer, Owner, OwnerHandle, OwnerParts, OwnerSettings, Request, Status},
     store::Disk,
 };
 use kafka::{Admin, Appender, Encoder, Registry};
@@ -42,14 +42,14 @@ impl Owners {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut handles = Vec::new();
         for partition in 0..partitions {
-            let (owner, handle) = Owner::new(
-                Products,
+            let (owner, handle) = Owner::new(OwnerParts {
+                machine: Products,
                 partition,
-                encoder.clone(),
-                log.clone(),
-                disk.partition(topic, partition),
-                OwnerSettings::new("http://127.0.0.1:0".into(), partitions),
-            );
+                encoder: encoder.clone(),
+                log: log.clone(),
+                store: disk.partition(topic, partition),
+                settings: OwnerSettings::new("http://127.0.0.1:0".into(), partitions),
+            });
             // This process is assigned all partitions.
             let (assign, assigned) = watch::channel(true);
             let run = owner.run(stop.clone(), assigned);

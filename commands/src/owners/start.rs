@@ -4,7 +4,7 @@ use super::{OwnerPool, Pool};
 use futures_util::future::BoxFuture;
 use journal::{
     Kafka,
-    owner::{Machine, Owner, OwnerSettings},
+    owner::{Machine, Owner, OwnerParts, OwnerSettings},
     store::StateStore,
 };
 use kafka::Encoder;
@@ -60,14 +60,14 @@ impl<M: Machine + Copy + Sync> ContextStart for M {
         let partitions =
             (0..launch.partitions.of(topic)).map(|partition| TopicPartition { topic, partition });
         let handles = partitions.map(|target| {
-            let (owner, handle) = Owner::new(
-                *self,
-                target.partition,
-                encoder.clone(),
-                launch.log.clone(),
-                (launch.store)(target),
-                (launch.settings)(target),
-            );
+            let (owner, handle) = Owner::new(OwnerParts {
+                machine: *self,
+                partition: target.partition,
+                encoder: encoder.clone(),
+                log: launch.log.clone(),
+                store: (launch.store)(target),
+                settings: (launch.settings)(target),
+            });
             let assigned = (launch.assigned)(target);
             let given_up = launch.given_up.clone();
             let run = run(owner, target, assigned, launch.closing.clone(), given_up);

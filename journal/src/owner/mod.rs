@@ -29,7 +29,7 @@ pub use self::{
     broker_clocks::BrokerClocks,
     core::{ATTEMPTS_MAX, Barrier, Core, Outgoing, UNANSWERED_OF_AGGREGATE_MAX},
     handle::{OwnerHandle, OwnerSettings, Proved, Reason, Reply, Status, machine_clock},
-    partition_owner::{Owner, UNANSWERED_MAX},
+    partition_owner::{Owner, OwnerParts, UNANSWERED_MAX},
     process_limits::{ProcessLimits, TakeOverSlot},
     request::{Answer, DECIDED_WITHIN_US, Machine, RECEIVED_AHEAD_US_MAX, Refusal, Request},
 };

@@ -31,6 +31,22 @@ const SAVE_RETRY: Duration = Duration::from_secs(1);
 const FENCED_WAIT_MIN: Duration = Duration::from_millis(250);
 const FENCED_WAIT_MAX: Duration = Duration::from_secs(8);
 
+/// The parts of an owner.
+pub struct OwnerParts<M, L> {
+    /// The rules of the context.
+    pub machine: M,
+    /// The partition of the context's journal.
+    pub partition: i32,
+    /// Encodes the records of the context's journal.
+    pub encoder: Encoder,
+    /// The cluster with the journal.
+    pub log: L,
+    /// The state store of the partition.
+    pub store: Arc<dyn StateStore>,
+    /// Its settings, and the clocks and randomness of its node.
+    pub settings: OwnerSettings,
+}
+
 /// One partition's owner, to be run as a task of its own.
 pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
     pub(super) core: Core<M, Reply, P>,
@@ -70,28 +86,22 @@ pub struct Owner<M: Machine, L: Log, P: OwnerProtocol = CorrectProtocol> {
 
 impl<M: Machine, L: Log> Owner<M, L> {
     /// An owner that has not started yet, and the handle to its queue.
-    pub fn new(
-        machine: M,
-        partition: i32,
-        encoder: Encoder,
-        log: L,
-        store: Arc<dyn StateStore>,
-        settings: OwnerSettings,
-    ) -> (Self, OwnerHandle<M::Command>) {
-        Self::with_protocol(machine, partition, encoder, log, store, settings)
+    pub fn new(parts: OwnerParts<M, L>) -> (Self, OwnerHandle<M::Command>) {
+        Self::with_protocol(parts)
     }
 }
 
 impl<M: Machine, L: Log, P: OwnerProtocol> Owner<M, L, P> {
     /// Like [`Owner::new`], with the protocol `P`.
-    pub fn with_protocol(
-        machine: M,
-        partition: i32,
-        encoder: Encoder,
-        log: L,
-        store: Arc<dyn StateStore>,
-        settings: OwnerSettings,
-    ) -> (Self, OwnerHandle<M::Command>) {
+    pub fn with_protocol(parts: OwnerParts<M, L>) -> (Self, OwnerHandle<M::Command>) {
+        let OwnerParts {
+            machine,
+            partition,
+            encoder,
+            log,
+            store,
+            settings,
+        } = parts;
         let topic = M::Event::CONTEXT.topic;
         // Reports of ended terms may come between those of the next terms.
         let (appender, reports) = log.appender(topic, partition, 4 * UNANSWERED_MAX);
