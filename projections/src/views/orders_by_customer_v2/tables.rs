@@ -2,14 +2,11 @@
 
 use crate::{
     cql::CqlView,
-    order::Kind,
     recorded::{FoldError, Recorded},
+    sale::Sale,
     view::{RowFeed, Table, View},
 };
-use schemas::{
-    Timestamp,
-    orders::{CreditNoteEvent, Event, OrderEvent},
-};
+use schemas::{Timestamp, orders::Event};
 
 /// Prefix of the partitions of orders without a customer.
 const NO_CUSTOMER: &str = "none:";
@@ -31,7 +28,7 @@ pub struct OrderRow {
     pub ordered_at_us: i64,
     /// The record's key, which is the order's TypeID.
     pub order_id: String,
-    /// [`Kind::as_str`].
+    /// [`Kind::as_str`](crate::order::Kind::as_str).
     pub kind: String,
     /// The source's invoice number.
     pub invoice: String,
@@ -88,14 +85,9 @@ impl Table for Orders {
     const FEED: RowFeed<OrderRow> = RowFeed::Versioned(|row| row.version);
 
     fn keys(event: &Recorded<'_, Event>) -> Result<Vec<(String, i64, String)>, FoldError> {
-        let (customer, ordered_at) = match event.event {
-            Event::Order(OrderEvent::SaleImported(sale)) => (&sale.customer, sale.ordered_at),
-            Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => {
-                (&note.customer, note.issued_at)
-            }
-        };
-        let ordered_at = event.calendar_time(ordered_at)?;
-        let partition = partition_of(customer.as_deref(), ordered_at);
+        let sale = Sale::of(event.event);
+        let ordered_at = event.calendar_time(sale.at)?;
+        let partition = partition_of(sale.customer, ordered_at);
         Ok(vec![(partition, ordered_at.0, event.key.to_owned())])
     }
 
@@ -113,34 +105,17 @@ impl Table for Orders {
         _row: Option<OrderRow>,
         event: &Recorded<'_, Event>,
     ) -> Result<Option<OrderRow>, FoldError> {
-        let (kind, invoice, country, currency, lines, total) = match event.event {
-            Event::Order(OrderEvent::SaleImported(sale)) => (
-                Kind::Sale,
-                &sale.invoice,
-                &sale.country,
-                sale.currency,
-                sale.lines.len(),
-                sale.total,
-            ),
-            Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => (
-                Kind::CreditNote,
-                &note.invoice,
-                &note.country,
-                note.currency,
-                note.lines.len(),
-                note.total,
-            ),
-        };
+        let sale = Sale::of(event.event);
         Ok(Some(OrderRow {
             customer_id: customer_id.clone(),
             ordered_at_us: *ordered_at_us,
             order_id: order_id.clone(),
-            kind: kind.as_str().to_owned(),
-            invoice: invoice.clone(),
-            country: country.clone(),
-            currency: currency.code().to_owned(),
-            total,
-            line_count: event.line_count(lines)?,
+            kind: sale.kind.as_str().to_owned(),
+            invoice: sale.invoice.to_owned(),
+            country: sale.country.to_owned(),
+            currency: sale.currency.code().to_owned(),
+            total: sale.total,
+            line_count: event.line_count(sale.lines.len())?,
             version: event.version,
         }))
     }

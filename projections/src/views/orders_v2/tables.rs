@@ -1,12 +1,12 @@
 //! The fold of events into rows: per order, one row of `orders_v2` and one of `orders_v2_lines` for each line.
 
 use crate::{
-    order::Kind,
     postgres::{Instant, PostgresView},
     recorded::{FoldError, Recorded},
+    sale::Sale,
     view::{RowFeed, Table, View},
 };
-use schemas::orders::{CreditNoteEvent, Event, OrderEvent, SaleLine};
+use schemas::orders::Event;
 
 /// The view.
 pub struct OrdersView;
@@ -22,7 +22,7 @@ pub struct Lines;
 pub struct OrderRow {
     /// The record's key, which is the order's TypeID.
     pub order_id: String,
-    /// [`Kind::as_str`].
+    /// [`Kind::as_str`](crate::order::Kind::as_str).
     pub kind: String,
     /// The source's invoice number.
     pub invoice: String,
@@ -99,35 +99,20 @@ impl Table for Orders {
         _row: Option<OrderRow>,
         event: &Recorded<'_, Event>,
     ) -> Result<Option<OrderRow>, FoldError> {
-        let order_id = order_id.clone();
-        let line_count = event.line_count(lines(event.event).len())?;
-        let row = match event.event {
-            Event::Order(OrderEvent::SaleImported(sale)) => OrderRow {
-                order_id,
-                kind: Kind::Sale.as_str().to_owned(),
-                invoice: sale.invoice.clone(),
-                customer_id: sale.customer.clone(),
-                country: sale.country.clone(),
-                ordered_at: Instant(event.calendar_time(sale.ordered_at)?),
-                currency: sale.currency.code().to_owned(),
-                total: sale.total,
-                line_count,
-                version: event.version,
-            },
-            Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => OrderRow {
-                order_id,
-                kind: Kind::CreditNote.as_str().to_owned(),
-                invoice: note.invoice.clone(),
-                customer_id: note.customer.clone(),
-                country: note.country.clone(),
-                ordered_at: Instant(event.calendar_time(note.issued_at)?),
-                currency: note.currency.code().to_owned(),
-                total: note.total,
-                line_count,
-                version: event.version,
-            },
-        };
-        Ok(Some(row))
+        let sale = Sale::of(event.event);
+        let line_count = event.line_count(sale.lines.len())?;
+        Ok(Some(OrderRow {
+            order_id: order_id.clone(),
+            kind: sale.kind.as_str().to_owned(),
+            invoice: sale.invoice.to_owned(),
+            customer_id: sale.customer.map(str::to_owned),
+            country: sale.country.to_owned(),
+            ordered_at: Instant(event.calendar_time(sale.at)?),
+            currency: sale.currency.code().to_owned(),
+            total: sale.total,
+            line_count,
+            version: event.version,
+        }))
     }
 }
 
@@ -138,7 +123,7 @@ impl Table for Lines {
     const FEED: RowFeed<LineRow> = RowFeed::OneAggregate;
 
     fn keys(event: &Recorded<'_, Event>) -> Result<Vec<(String, i32)>, FoldError> {
-        let count = event.line_count(lines(event.event).len())?;
+        let count = event.line_count(Sale::of(event.event).lines.len())?;
         let keys = (1..=count).map(|number| (event.key.to_owned(), number));
         Ok(keys.collect())
     }
@@ -153,7 +138,7 @@ impl Table for Lines {
         event: &Recorded<'_, Event>,
     ) -> Result<Option<LineRow>, FoldError> {
         let index = usize::try_from(line_number - 1).ok();
-        let line = index.and_then(|index| lines(event.event).get(index));
+        let line = index.and_then(|index| Sale::of(event.event).lines.get(index));
         Ok(line.map(|line| LineRow {
             order_id: order_id.clone(),
             line_number: *line_number,
@@ -163,12 +148,5 @@ impl Table for Lines {
             unit_price: line.unit_price.0,
             amount: line.amount,
         }))
-    }
-}
-
-fn lines(event: &Event) -> &[SaleLine] {
-    match event {
-        Event::Order(OrderEvent::SaleImported(sale)) => &sale.lines,
-        Event::CreditNote(CreditNoteEvent::CreditNoteIssued(note)) => &note.lines,
     }
 }
