@@ -6,24 +6,10 @@ use crate::{
     history::History,
     sim::Sim,
 };
-use journal::{owner::OwnerSettings, probe::Event};
-use kafka::{Encoder, Registry, RegistrySettings};
-use schemas::{ContextEvent, Timestamp, owners::ProvedRecord};
-use std::sync::{Arc, LazyLock, Mutex, atomic::Ordering};
-
-/// The schema's id in the simulated registry.
-const SCHEMA_ID: u32 = 7;
-
-/// All runs share one schema, which never changes.
-static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
-    let schema = Event::CONTEXT.schema();
-    let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");
-    registry
-        .remember(SCHEMA_ID, &schema)
-        .expect("our own schema is valid");
-    let encoder = Encoder::new(SCHEMA_ID, &schema).expect("our own schema is valid");
-    (registry, encoder)
-});
+use journal::{owner::OwnerSettings, probe::codec};
+use kafka::{Encoder, Registry};
+use schemas::{Timestamp, owners::ProvedRecord};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 /// The environment that all nodes of a run share.
 #[derive(Clone)]
@@ -41,7 +27,7 @@ pub(super) struct Environment {
 impl Environment {
     /// An environment with an empty log, whose broker runs.
     pub fn new(sim: Arc<Sim>) -> Self {
-        let (registry, encoder) = CODEC.clone();
+        let (registry, encoder) = codec().clone();
         let broker = Arc::new(Broker::new(sim.clone(), Vec::new()));
         tokio::spawn(broker.clone().run());
         Self {

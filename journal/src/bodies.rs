@@ -75,8 +75,7 @@ fn check_types<E: ContextEvent>(key: Option<&[u8]>, commit: &Commit<E>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{CounterChanged, Event, Noted};
-    use kafka::{Encoder, RegistrySettings};
+    use crate::probe::{CounterChanged, Event, Noted, SCHEMA_ID, codec};
     use schemas::{Decision, Origin, Timestamp};
 
     const KEY: Option<&[u8]> = Some(b"counter_1");
@@ -125,10 +124,7 @@ mod tests {
 
     /// Decodes a decision about a counter from a record with this key.
     async fn decoded(key: &[u8]) -> Result<Commit<Event>, CodecError> {
-        let registry = Registry::new(&RegistrySettings::default()).unwrap();
-        let (schema_id, schema) = (7, Event::CONTEXT.schema());
-        registry.remember(schema_id, &schema).unwrap();
-        let encoder = Encoder::new(schema_id, &schema).unwrap();
+        let (registry, encoder) = codec();
         let record = Record {
             partition: 2,
             offset: 9,
@@ -136,7 +132,7 @@ mod tests {
             key: Some(key.to_vec().into()),
             value: Some(encoder.encode(&commit("counter", vec![])).unwrap().into()),
         };
-        Bodies::new(&registry).decode_if(&record, || true).await
+        Bodies::new(registry).decode_if(&record, || true).await
     }
 
     #[tokio::test]
@@ -153,7 +149,7 @@ mod tests {
             let CodecError::Unreadable { schema_id, reason } = refused else {
                 panic!("{key:?}: {refused}");
             };
-            assert_eq!(schema_id, 7);
+            assert_eq!(schema_id, SCHEMA_ID);
             assert!(
                 reason.contains("of type \"counter\" has the key"),
                 "no \"of type \"counter\" has the key\" in: {reason}"

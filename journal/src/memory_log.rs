@@ -3,25 +3,20 @@
 use crate::{
     chain::Hash,
     log::{ReadLog, RecordStream},
-    probe::{Event, Noted},
+    probe::{Event, Noted, codec},
     rule::{RULE_VERSION_ANNOUNCED, Rule, Verdict},
 };
-use kafka::{
-    ConsumerError, Encoder, EndReached, Fetched, Record, Registry, RegistrySettings,
-    admin::AdminError,
-};
+use kafka::{ConsumerError, EndReached, Fetched, Record, Registry, admin::AdminError};
 use schemas::{Announcement, Body, Commit, ContextEvent, Decision, NoOp, Origin, Timestamp};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
 use tokio::sync::Notify;
 
-/// The schema's id in the registry.
-const SCHEMA_ID: u32 = 7;
 /// The broker's timestamp of each record, in milliseconds since 1970; the value does not matter.
 const STAMP_MS: i64 = 1_767_225_600_000;
 /// Maximum number of records that a stream returns at once.
@@ -29,16 +24,6 @@ const RECORDS_AT_ONCE_MAX: usize = 100;
 
 /// The key of notes.
 const NOTE_KEY: &str = "note_a";
-
-static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
-    let schema = Event::CONTEXT.schema();
-    let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");
-    registry
-        .remember(SCHEMA_ID, &schema)
-        .expect("our own schema is valid");
-    let encoder = Encoder::new(SCHEMA_ID, &schema).expect("our own schema is valid");
-    (registry, encoder)
-});
 
 /// The journal of the probe context.
 #[derive(Clone)]
@@ -284,7 +269,7 @@ fn decision(version: i64, events: Vec<Event>) -> Body<Event> {
 }
 
 fn encode(commit: &Commit<Event>) -> Vec<u8> {
-    let (_, encoder) = &*CODEC;
+    let (_, encoder) = codec();
     encoder.encode(commit).expect("it fits our own schema")
 }
 
@@ -305,7 +290,7 @@ impl ReadLog for MemoryLog {
     }
 
     fn registry(&self) -> &Registry {
-        let (registry, _) = &*CODEC;
+        let (registry, _) = codec();
         registry
     }
 }

@@ -1,8 +1,10 @@
 //! A context without business rules, for tests and the simulator: counters that change, and notes. It has
 //! the frame and the record format of every context, and is not in [`schemas::CONTEXTS`].
 
+use kafka::{Encoder, Registry, RegistrySettings};
 use schemas::{Context, ContextEvent};
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// The context.
 pub const PROBE: Context = Context::new(
@@ -25,6 +27,25 @@ pub const PROBE: Context = Context::new(
         }
     ]"#,
 );
+
+/// The id of the context's schema in the registry of [`codec`].
+pub const SCHEMA_ID: u32 = 7;
+
+static CODEC: LazyLock<(Registry, Encoder)> = LazyLock::new(|| {
+    let schema = Event::CONTEXT.schema();
+    let registry = Registry::new(&RegistrySettings::default()).expect("it does no I/O");
+    registry
+        .remember(SCHEMA_ID, &schema)
+        .expect("our own schema is valid");
+    let encoder = Encoder::new(SCHEMA_ID, &schema).expect("our own schema is valid");
+    (registry, encoder)
+});
+
+/// A registry that knows the context's schema, so that no server is asked for it, and the encoder of the context's
+/// records.
+pub fn codec() -> &'static (Registry, Encoder) {
+    &CODEC
+}
 
 /// The context's events. A reader gets the full name of a record, which has the context's namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
