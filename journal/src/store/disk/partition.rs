@@ -59,7 +59,7 @@ struct Known {
 /// A partition's entries in an open database.
 struct View<'a> {
     partition: &'a DiskPartition,
-    open: &'a Arc<Open>,
+    open: Arc<Open>,
     id: Option<u32>,
 }
 
@@ -69,8 +69,8 @@ impl View<'_> {
         read: impl FnOnce(&Open, u32) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         match self.id {
-            Some(id) => read(self.open, id)
-                .map_err(|failure| self.partition.unreadable(self.open, &failure)),
+            Some(id) => read(&self.open, id)
+                .map_err(|failure| self.partition.unreadable(&self.open, &failure)),
             None => Ok(T::default()),
         }
     }
@@ -150,7 +150,7 @@ impl DiskPartition {
         let id = open.id(&self.name).map_err(unreadable)?;
         let view = View {
             partition: self,
-            open,
+            open: open.clone(),
             id,
         };
         Ok(Known {
@@ -160,13 +160,17 @@ impl DiskPartition {
         })
     }
 
-    /// The open database and the partition's number in it, after a check that it still has its user's
-    /// writes if it was reopened.
-    fn known(&self) -> Result<(Arc<Open>, Option<u32>), StoreError> {
+    /// The entries in the open database, after a check that it still has its user's writes if it was reopened.
+    fn view(&self) -> Result<View<'_>, StoreError> {
         let open = self.disk.shared.current()?;
+        let view = |open, id| View {
+            partition: self,
+            open,
+            id,
+        };
         let known = self.state().known.clone();
         if known.opened == open.number {
-            return Ok((open, known.id));
+            return Ok(view(open, known.id));
         }
         let stored = self.stored(&open)?;
         let mut state = self.state();
@@ -179,7 +183,7 @@ impl DiskPartition {
         }
         let id = state.known.id;
         drop(state);
-        Ok((open, id))
+        Ok(view(open, id))
     }
 
     /// Calls `work`, unless its caller is gone or an earlier write of this partition is still in progress.
@@ -207,13 +211,9 @@ impl DiskPartition {
     }
 
     fn write_now(&self, changes: MakeChanges) -> Result<(), StoreError> {
-        let (open, id) = self.known()?;
-        let view = View {
-            partition: self,
-            open: &open,
-            id,
-        };
+        let view = self.view()?;
         let mut changes = changes(&view);
+        let View { open, id, .. } = view;
         // Sorted keys reuse the cached path of the previous search. The sort is stable: of two changes
         // of one entry the last one wins.
         changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
@@ -276,12 +276,7 @@ impl StateStore for DiskPartition {
     fn read(self: Arc<Self>, keys: Vec<EntryKey>) -> Answered<Vec<Option<Vec<u8>>>> {
         let threads = self.disk.readers.clone();
         self.call(&threads, READ_TIMEOUT, move |partition, _| {
-            let (open, id) = partition.known()?;
-            let view = View {
-                partition,
-                open: &open,
-                id,
-            };
+            let view = partition.view()?;
             keys.iter()
                 .map(|(table, key)| view.get(*table, key))
                 .collect()
@@ -297,13 +292,7 @@ impl StateStore for DiskPartition {
     ) -> Answered<Vec<Entry>> {
         let threads = self.disk.readers.clone();
         self.call(&threads, READ_TIMEOUT, move |partition, _| {
-            let (open, id) = partition.known()?;
-            let view = View {
-                partition,
-                open: &open,
-                id,
-            };
-            view.first(table, &start, &end, count)
+            partition.view()?.first(table, &start, &end, count)
         })
     }
 
