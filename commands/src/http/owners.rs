@@ -3,7 +3,6 @@
 use super::forwarded::refuse_browsers;
 use crate::{handle::WriteSideHandle, routing::node_protocol::ServedPartitions};
 use axum::{Json, extract::State, http::HeaderMap};
-use journal::owner::Status;
 use service::problem::Problem;
 
 /// The partitions that this node serves now, and their epochs.
@@ -17,13 +16,9 @@ pub async fn owners(
     refuse_browsers(&headers)?;
     let write_side = handle.get()?;
     let statuses = write_side.router.statuses().all();
-    let serving = statuses.filter_map(|(partition, status)| match status {
-        Status::Serving { epoch, .. } => Some((partition, epoch)),
-        Status::Standby
-        | Status::TakingOver(_)
-        | Status::Declined { .. }
-        | Status::SteppingDown
-        | Status::Ended(_) => None,
+    let serving = statuses.filter_map(|(partition, status)| {
+        let (epoch, _) = status.served_term()?;
+        Some((partition, epoch))
     });
     Ok(Json(ServedPartitions::new(serving)))
 }

@@ -276,26 +276,13 @@ fn is_assigned_by(hint: &Hint, TopicPartition { topic, partition }: TopicPartiti
 }
 
 fn is_serving(status: &Status) -> bool {
-    match status {
-        Status::Serving { .. } => true,
-        Status::Standby
-        | Status::TakingOver(_)
-        | Status::Declined { .. }
-        | Status::SteppingDown
-        | Status::Ended(_) => false,
-    }
+    status.served_term().is_some()
 }
 
 /// Whether another node's entry has a later term than the one in which an owner serves.
 fn is_fenced_by(status: &Status, other: &Entry) -> bool {
-    match status {
-        Status::Serving { epoch, .. } => other.epoch > *epoch,
-        Status::Standby
-        | Status::TakingOver(_)
-        | Status::Declined { .. }
-        | Status::SteppingDown
-        | Status::Ended(_) => false,
-    }
+    let served = status.served_term();
+    served.is_some_and(|(epoch, _)| other.epoch > epoch)
 }
 
 /// Whether an owner keeps serving although its partition is assigned to another node. Its term is ended by

@@ -12,7 +12,6 @@
 
 use super::{Directory, owners_view::OwnersView, self_eviction::fault};
 use crate::{metrics as names, owners::OwnerStatuses};
-use journal::owner::Status;
 use kafka::Publisher;
 use schemas::{
     owners::{Entry, ProvedRecord, key},
@@ -171,18 +170,6 @@ fn declining(known: Option<&Entry>, own_url: &str, epoch: i64, reason: &str) -> 
     entry.declining(reason)
 }
 
-/// The epoch and the term of an owner that serves.
-fn serving(status: &Status) -> Option<(i64, [u8; 16])> {
-    match status {
-        Status::Serving { epoch, term } => Some((*epoch, *term)),
-        Status::Standby
-        | Status::TakingOver(_)
-        | Status::Declined { .. }
-        | Status::SteppingDown
-        | Status::Ended(_) => None,
-    }
-}
-
 /// The partitions whose entry must be contested now.
 fn entries_to_contest(
     statuses: &OwnerStatuses,
@@ -192,7 +179,7 @@ fn entries_to_contest(
     let known = directory.known();
     let mut due = Vec::new();
     for (partition, status) in statuses.all() {
-        let entry = serving(&status).zip(known.entry(partition));
+        let entry = status.served_term().zip(known.entry(partition));
         let greater = entry.filter(|((epoch, _), entry)| entry.epoch > *epoch);
         let contest = contests.get(&partition);
         match (greater, contest) {
@@ -249,7 +236,7 @@ fn entries_to_publish(
     let known = directory.known();
     let mut due = Vec::new();
     for (partition, status) in statuses.all() {
-        let Some((epoch, term)) = serving(&status) else {
+        let Some((epoch, term)) = status.served_term() else {
             continue;
         };
         let entry = Entry {
@@ -284,6 +271,7 @@ fn is_of_same_owner(one: &Entry, other: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use journal::owner::Status;
     use schemas::topics::PartitionCounts;
     use tokio::{sync::watch, time::advance};
 

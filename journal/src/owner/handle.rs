@@ -47,6 +47,20 @@ pub enum Status {
     Ended(Reason),
 }
 
+impl Status {
+    /// The epoch and the term in which the owner serves; `None` if it does not serve.
+    pub fn served_term(&self) -> Option<(i64, [u8; 16])> {
+        match self {
+            Self::Serving { epoch, term } => Some((*epoch, *term)),
+            Self::Standby
+            | Self::TakingOver(_)
+            | Self::Declined { .. }
+            | Self::SteppingDown
+            | Self::Ended(_) => None,
+        }
+    }
+}
+
 /// Why an owner does not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
