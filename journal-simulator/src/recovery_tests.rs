@@ -18,20 +18,25 @@ const D: &str = "counter_D";
 /// More records than a batch has.
 const MANY: usize = 45;
 
-/// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
-/// an entry that can't be read; and a write of earlier changes is still in progress.
-async fn in_mid_recovery() -> (Harness, Arc<ControlledStore>, TestNode) {
+/// A node whose write of B hangs. The log has `counters`, and B is one of them; the owner has no other in memory.
+async fn with_hung_write(counters: &[&str]) -> (Harness, Arc<ControlledStore>, TestNode) {
     let (mut harness, store) = (Harness::new(), ControlledStore::new());
     let first = harness.start(0, store.clone());
-    for key in [B, C, D] {
+    for key in counters {
         harness.set(&first, key, 1, 0).await;
     }
     first.stop().await;
-    // The owner has none of the counters in memory.
     let node = harness.start(1, store.clone());
     store.is_open.send_replace(false);
     harness.set(&node, B, 2, 1).await;
     store.has_waiting_write().await;
+    (harness, store, node)
+}
+
+/// A node whose owner reads the end of the log: the last batch is partly folded, because the store has
+/// an entry that can't be read; and a write of earlier changes is still in progress.
+async fn in_mid_recovery() -> (Harness, Arc<ControlledStore>, TestNode) {
+    let (mut harness, store, node) = with_hung_write(&[B, C, D]).await;
     node.assigned.send_replace(false);
     let other = harness.start(2, Arc::new(journal::store::Memory::default()));
     for version in 1..=MANY {

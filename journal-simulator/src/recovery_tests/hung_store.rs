@@ -1,22 +1,13 @@
 //! Owners of a store that can't be read while one of its writes hangs.
 
-use super::{B, C};
+use super::{B, C, with_hung_write};
 use crate::harness::{ControlledStore, Harness, LONG_ENOUGH, TestNode};
 use journal::{owner::Status, store::Memory};
 use std::sync::Arc;
 
 /// Returns a node whose owner is taking over again, because its store failed to read while a write hung.
 async fn serving_until_the_store_failed() -> (Harness, Arc<ControlledStore>, TestNode) {
-    let (mut harness, store) = (Harness::new(), ControlledStore::new());
-    let first = harness.start(0, store.clone());
-    for key in [B, C] {
-        harness.set(&first, key, 1, 0).await;
-    }
-    first.stop().await;
-    let node = harness.start(1, store.clone());
-    store.is_open.send_replace(false);
-    harness.set(&node, B, 2, 1).await;
-    store.has_waiting_write().await;
+    let (mut harness, store, node) = with_hung_write(&[B, C]).await;
     store.set_unreadable(Some(C));
     let unanswered = harness.submit(&node, C, 2, 1).await;
     node.reaches_status(|status| matches!(status, Status::TakingOver(_)))

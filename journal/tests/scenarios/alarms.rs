@@ -1,6 +1,6 @@
 //! Alarms: records that no honest run produces, as in an altered or truncated log.
 
-use super::{Log, Vector, scenario};
+use super::{Log, Vector, begin, scenario};
 use crate::writer::{A, B, Draft, KEY, announcement, decision, long, no_op, text};
 
 pub fn all() -> Vec<Vector> {
@@ -16,12 +16,6 @@ pub fn all() -> Vec<Vector> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// A term with one commit.
-fn begin(log: &mut Log) {
-    log.valid(announcement(1, A));
-    log.valid(decision(1, A, 1));
 }
 
 fn offsets() -> Vec<Vector> {

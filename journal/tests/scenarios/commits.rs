@@ -1,6 +1,6 @@
 //! Commits: their order in the term, and the chain.
 
-use super::{Log, Vector, scenario};
+use super::{Vector, begin, scenario};
 use crate::writer::{A, B, KEY, RECORDED_AT_US, announcement, decision, no_op};
 
 pub fn all() -> Vec<Vector> {
@@ -15,12 +15,6 @@ pub fn all() -> Vec<Vector> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// A term with one commit.
-fn begin(log: &mut Log) {
-    log.valid(announcement(1, A));
-    log.valid(decision(1, A, 1));
 }
 
 fn order() -> Vec<Vector> {

@@ -7,7 +7,7 @@ mod bytes;
 mod commits;
 mod terms;
 
-use crate::writer::{Draft, Written, first_link, next_link};
+use crate::writer::{A, Draft, Written, announcement, decision, first_link, next_link};
 use serde::{Deserialize, Serialize};
 
 /// A chain's hash that occurs in no scenario.
@@ -109,6 +109,12 @@ fn scenario_in(
         records: log.records,
         checkpoint: log.end,
     }
+}
+
+/// A term with one commit.
+fn begin(log: &mut Log) {
+    log.valid(announcement(1, A));
+    log.valid(decision(1, A, 1));
 }
 
 /// A log under construction.

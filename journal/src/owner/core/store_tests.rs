@@ -30,6 +30,16 @@ async fn save(core: &mut TestCore) {
     core.finish_save(true);
 }
 
+/// The log of an owner that has noted something, and has saved that in `store`.
+async fn log_of_saved_note(store: &Arc<Memory>, origin: Origin) -> Log {
+    let (mut log, mut core) = (Log::new(), core(store.clone()));
+    take_over(&mut core, &mut log, 1);
+    submit(&mut core, 1, request(1, origin, "lamp"));
+    deliver(&mut core, &mut log);
+    save(&mut core).await;
+    log
+}
+
 #[tokio::test]
 async fn an_owner_resumes_from_its_store_with_states_and_answers() {
     let folder = tempfile::tempdir().unwrap();
@@ -77,11 +87,7 @@ async fn an_owner_resumes_from_its_store_with_states_and_answers() {
 async fn answers_that_never_expire_are_found_again() {
     for origin in [Origin::Policy, Origin::Timer] {
         let store = Arc::new(Memory::default());
-        let (mut log, mut first) = (Log::new(), core(store.clone()));
-        take_over(&mut first, &mut log, 1);
-        submit(&mut first, 1, request(1, origin, "lamp"));
-        deliver(&mut first, &mut log);
-        save(&mut first).await;
+        let mut log = log_of_saved_note(&store, origin).await;
         let mut next = core(store);
         take_over(&mut next, &mut log, 2);
         submit(&mut next, 2, request(1, origin, "lamp"));
@@ -115,11 +121,7 @@ async fn the_answers_of_many_writes_are_found_again() {
 #[tokio::test]
 async fn commands_that_wait_for_the_store_are_decided_in_their_order() {
     let store = Arc::new(Memory::default());
-    let (mut log, mut first) = (Log::new(), core(store.clone()));
-    take_over(&mut first, &mut log, 1);
-    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
-    deliver(&mut first, &mut log);
-    save(&mut first).await;
+    let mut log = log_of_saved_note(&store, Origin::Keyed).await;
     let mut next = core(store);
     take_over(&mut next, &mut log, 2);
     let about = |id: u8, key: &str| Request {
@@ -248,11 +250,7 @@ async fn answers_expire_by_log_time_and_leave_the_store() {
 #[tokio::test]
 async fn a_store_of_another_fold_or_layout_is_rebuilt() {
     let store = Arc::new(Memory::default());
-    let (mut log, mut first) = (Log::new(), core(store.clone()));
-    take_over(&mut first, &mut log, 1);
-    submit(&mut first, 1, request(1, Origin::Keyed, "lamp"));
-    deliver(&mut first, &mut log);
-    save(&mut first).await;
+    let mut log = log_of_saved_note(&store, Origin::Keyed).await;
     for (from, to) in [
         ("\"fold_version\":1", "\"fold_version\":2"),
         ("\"layout_version\":3", "\"layout_version\":9"),
