@@ -85,7 +85,8 @@ pub enum Failure {
     Transient,
     /// The request took too long: another attempt or a smaller request may succeed.
     Timeout,
-    /// A table does not exist, or the server does not know it yet: opening the build creates it.
+    /// A table does not exist, or the server does not know it yet, or a column was dropped: opening the build creates
+    /// the tables, or replaces the build if it had them.
     TableMissing,
     /// The database refuses a value: the event that it comes from can't be applied.
     Value,

@@ -133,7 +133,7 @@ impl<V: CqlView> CqlStore<V> {
     ///
     /// # Errors
     /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
-    /// build with a new one. [`CqlError::ColumnMissing`] for an altered table.
+    /// build with a new one. [`CqlError::ColumnMissing`] for a renamed column.
     async fn create_tables(
         &self,
         session: &Session,
@@ -187,7 +187,7 @@ impl<V: CqlView> CqlStore<V> {
                     build = number,
                     ?lost,
                     number = successor,
-                    "tables are missing, projecting a new build from the start"
+                    "tables or columns were dropped, projecting a new build from the start"
                 );
                 StoreError::Dropped { build: self.build }
             }

@@ -31,6 +31,9 @@ const NO_REFERENCED_ROW: &str = "23503";
 const NO_DATABASE: &str = "3D000";
 /// SQLSTATE of a table that does not exist.
 const NO_TABLE: &str = "42P01";
+/// SQLSTATE of a column that does not exist.
+const NO_COLUMN: &str = "42703";
+
 /// Whether another attempt may succeed.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
@@ -75,6 +78,11 @@ pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
 /// Whether a row refers to a row that does not exist.
 pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == NO_REFERENCED_ROW)
+}
+
+/// Whether a column does not exist, because it was dropped or renamed.
+pub(super) fn is_column_missing(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state == NO_COLUMN)
 }
 
 /// Whether the server ended the transaction to resolve a deadlock.

@@ -5,7 +5,7 @@
 //! a table, only one transaction at a time loads, folds and writes these rows.
 
 use super::{
-    errors::{failure, is_reference_missing},
+    errors::{failure, is_column_missing, is_reference_missing},
     rows::PostgresTables,
 };
 use crate::{
@@ -91,11 +91,7 @@ impl<V: PostgresView> PostgresStore<V> {
     /// # Errors
     /// Postgres's error.
     pub async fn drop_tables(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let statement = format!("DROP TABLE IF EXISTS {}", list(self.tables()));
-        sqlx::query(AssertSqlSafe(statement))
-            .execute(connection)
-            .await?;
-        Ok(())
+        drop_tables(&self.tables(), connection).await
     }
 
     /// Creates the tables of a new build. If all of them exist, no `CREATE` runs, because `CREATE INDEX IF NOT EXISTS`
@@ -108,7 +104,7 @@ impl<V: PostgresView> PostgresStore<V> {
         let build = self.build;
         let tables = self.tables();
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
-        if !missing_tables(&tables, connection).await?.is_empty() {
+        if !lost_tables(&tables, connection).await?.is_empty() {
             lock_schema_creation(connection).await?;
             // The build may be replaced, which locks all builds of the view: they are always locked in one order.
             registry::locked(build.view, connection).await?;
@@ -116,8 +112,8 @@ impl<V: PostgresView> PostgresStore<V> {
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
         // Another node may have created the tables meanwhile.
-        let missing = missing_tables(&tables, connection).await?;
-        if missing.is_empty() {
+        let lost = lost_tables(&tables, connection).await?;
+        if lost.is_empty() {
             if !had_tables {
                 // The tables are older than the list of builds, which was lost.
                 registry::set_has_tables(build, connection).await?;
@@ -131,12 +127,14 @@ impl<V: PostgresView> PostgresStore<V> {
             tracing::warn!(
                 view,
                 build,
-                ?missing,
+                ?lost,
                 number,
-                "tables are missing, projecting a new build from the start"
+                "tables or columns were dropped, projecting a new build from the start"
             );
             return Err(StoreError::Dropped { build: self.build });
         }
+        // A table may exist without a column, from an earlier build with this number.
+        drop_tables(&lost, connection).await?;
         let schema = AssertSqlSafe(build.fill(V::SCHEMA));
         sqlx::raw_sql(schema).execute(&mut *connection).await?;
         registry::set_has_tables(build, connection).await?;
@@ -189,6 +187,24 @@ impl<V: PostgresView> PostgresStore<V> {
         V::Tables::apply(self.build, step.events, &mut transaction).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Finds out whether a missing column was dropped. A renamed one is an operator's to repair.
+    async fn explain(&self, error: StoreError, connection: &mut PgConnection) -> StoreError {
+        let StoreError::Database { source, .. } = &error else {
+            return error;
+        };
+        let is_column_missing = source
+            .downcast_ref::<sqlx::Error>()
+            .is_some_and(is_column_missing);
+        if !is_column_missing {
+            return error;
+        }
+        match lost_tables(&self.tables(), connection).await {
+            Ok(lost) if !lost.is_empty() => error.with_failure(Failure::TableMissing),
+            // The next attempt asks again.
+            Ok(_) | Err(_) => error,
+        }
     }
 
     fn stale(&self, (topic, partition): (&str, i32), expected: i64) -> StoreError {
@@ -300,7 +316,10 @@ impl<V: PostgresView> Store for PostgresStore<V> {
 
     async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = self.apply_in(step, &mut connection).await;
+        let applied = match self.apply_in(step, &mut connection).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(error, &mut connection).await),
+        };
         close_after(&applied, connection);
         applied
     }
@@ -337,12 +356,24 @@ fn close_after(applied: &Result<(), StoreError>, mut connection: PoolConnection<
     }
 }
 
-async fn missing_tables(
+async fn drop_tables(tables: &[String], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let statement = format!("DROP TABLE IF EXISTS {}", list(tables));
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The tables that are missing or had a column dropped, whose values are lost even if the column was added again. No
+/// version of a view drops a column.
+async fn lost_tables(
     tables: &[String],
     connection: &mut PgConnection,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT name FROM UNNEST($1::text[]) AS name WHERE to_regclass(name) IS NULL",
+        "SELECT name FROM UNNEST($1::text[]) AS name \
+         WHERE to_regclass(name) IS NULL \
+         OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(name) AND attisdropped)",
     )
     .bind(tables)
     .fetch_all(connection)

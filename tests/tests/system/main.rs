@@ -197,7 +197,8 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,
-        a_view_whose_column_is_dropped_names_it_and_is_projected_again_once_it_is_back,
+        a_view_whose_column_is_dropped_is_projected_again,
+        a_view_whose_column_is_renamed_names_it_and_continues_once_it_has_its_name_again,
         views_whose_keyspace_is_dropped_are_projected_again,
     ]));
     tests.extend(own!(runner, shared_reading: [

@@ -71,6 +71,9 @@ pub trait StoreBackend: Backend {
 
     /// Drops a table of a build, as an operator would.
     async fn drop_table(&self, build: i32, table: &str);
+
+    /// Changes a table of a build by a part of `ALTER TABLE`, as an operator would.
+    async fn alter_table(&self, build: i32, table: &str, change: &str);
 }
 
 /// Runs a test, and drops its databases.
@@ -232,6 +235,12 @@ impl StoreBackend for PostgresBackend {
         let statement = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
         sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
     }
+
+    async fn alter_table(&self, build: i32, table: &str, change: &str) {
+        let table = build_of(build).table(table);
+        let statement = sqlx::AssertSqlSafe(format!("ALTER TABLE {table} {change}"));
+        sqlx::raw_sql(statement).execute(&self.pool).await.unwrap();
+    }
 }
 
 impl CqlBackend {
@@ -301,6 +310,12 @@ impl StoreBackend for CqlBackend {
     async fn drop_table(&self, build: i32, table: &str) {
         let table = build_of(build).table(table);
         change_schema(format!("DROP TABLE {}.{table}", self.name), &self.cql).await;
+    }
+
+    async fn alter_table(&self, build: i32, table: &str, change: &str) {
+        let table = build_of(build).table(table);
+        let statement = format!("ALTER TABLE {}.{table} {change}", self.name);
+        change_schema(statement, &self.cql).await;
     }
 }
 

@@ -64,49 +64,6 @@ async fn a_key_of_more_than_64_kib_is_the_events_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_column_is_named_by_every_attempt() {
-    run(async |backend: &CqlBackend| {
-        let (store, next) = with_row(backend).await;
-        backend
-            .change("ALTER TABLE {keyspace}.products_v1_b1 DROP description")
-            .await;
-        let (kind, error) = failure(&store, &next).await;
-        assert_eq!(kind, Failure::Transient, "{error}");
-        assert!(error.contains("description"), "{error}");
-        let opened = backend.store().open(&partitions::<Event>()).await;
-        let error = opened.expect_err("the build was opened").to_string();
-        assert!(error.contains("description"), "{error}");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_build_whose_column_was_added_again_is_replaced() {
-    run(async |backend: &CqlBackend| {
-        let (store, next) = with_row(backend).await;
-        for change in ["DROP description", "ADD description text"] {
-            let statement = format!("ALTER TABLE {{keyspace}}.products_v1_b1 {change}");
-            backend.change(&statement).await;
-        }
-        let opened = store.open(&partitions::<Event>()).await;
-        assert!(
-            matches!(opened, Err(StoreError::Dropped { .. })),
-            "{opened:?}"
-        );
-        let successor = backend.store_of(2);
-        open(&successor).await;
-        apply_batch(&successor, &batch(0, 1, vec![created(0, "A")]))
-            .await
-            .unwrap();
-        apply_batch(&successor, &next).await.unwrap();
-        let found = backend.products_of(2).await;
-        let found: Vec<_> = found.into_iter().map(|(row, _)| row).collect();
-        assert_eq!(found, [product("A", 1)]);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_table_of_checkpoints_is_created_again() {
     run(async |backend: &CqlBackend| {
         let (store, next) = with_row(backend).await;

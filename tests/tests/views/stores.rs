@@ -8,9 +8,9 @@ use crate::{
     products::{ProductRow, ProductsView},
 };
 use futures_util::future::join_all;
-use journal::Valid;
+use journal::{Batch, Valid};
 use projections::{
-    FoldError, Store, StoreError, View,
+    Failure, FoldError, Store, StoreError, View,
     builds::{State, registry},
 };
 use schemas::{
@@ -62,6 +62,9 @@ on_every_store!(
     a_refused_batch_changes_neither_rows_nor_checkpoint,
     a_view_that_lost_a_table_starts_over_in_a_new_build,
     a_build_that_lost_a_table_locks_no_build_before_an_earlier_one,
+    a_build_whose_column_was_dropped_is_replaced,
+    a_build_whose_column_was_added_again_is_replaced,
+    a_renamed_column_is_named_by_every_attempt,
 );
 
 pub fn created(offset: i64, sku: &str) -> Valid<Event> {
@@ -402,4 +405,71 @@ async fn a_build_that_lost_a_table_locks_no_build_before_an_earlier_one<B: Store
         matches!(opened, Err(StoreError::Dropped { .. })),
         "{opened:?} instead of Err(StoreError::Dropped)"
     );
+}
+
+/// The values of a dropped column are lost. Waiting for the column would not bring them back.
+async fn a_build_whose_column_was_dropped_is_replaced<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let first = batch(0, 1, vec![created(0, "A")]);
+    apply_batch(&store, &first).await.unwrap();
+    backend
+        .alter_table(1, "products_v1", "DROP description")
+        .await;
+    let next = batch(1, 2, vec![priced(1, "A", 2, 255)]);
+    let error = apply_batch(&store, &next).await.unwrap_err();
+    assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
+    check_replaced(backend, &store, &first).await;
+}
+
+/// The column is back before a batch fails, so only opening the build finds the loss.
+async fn a_build_whose_column_was_added_again_is_replaced<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let first = batch(0, 1, vec![created(0, "A")]);
+    apply_batch(&store, &first).await.unwrap();
+    for change in ["DROP description", "ADD description text"] {
+        backend.alter_table(1, "products_v1", change).await;
+    }
+    check_replaced(backend, &store, &first).await;
+}
+
+/// Opens a build that lost values, and applies the first batch to its successor.
+async fn check_replaced<B: StoreBackend>(backend: &B, store: &B::Store, first: &Batch<Event>) {
+    let opened = store.open(&partitions::<Event>()).await;
+    assert!(
+        matches!(opened, Err(StoreError::Dropped { .. })),
+        "{opened:?} instead of Err(StoreError::Dropped)"
+    );
+    let successor = backend.store_of(2);
+    assert_eq!(open(&successor).await, start::<Event>());
+    apply_batch(&successor, first).await.unwrap();
+    let rows = backend.products_of(2).await.into_iter();
+    let rows: Vec<ProductRow> = rows.map(|(row, _)| row).collect();
+    assert_eq!(rows, [product("A", 0)]);
+}
+
+/// A renamed column has kept its values, so the build waits until the column has its name again. The key is renamed,
+/// because the CQL store renames no other column.
+async fn a_renamed_column_is_named_by_every_attempt<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let first = batch(0, 1, vec![created(0, "A")]);
+    apply_batch(&store, &first).await.unwrap();
+    backend
+        .alter_table(1, "products_v1", "RENAME sku TO stock_unit")
+        .await;
+    let next = batch(1, 2, vec![priced(1, "A", 2, 255)]);
+    for _ in 0..2 {
+        let error = apply_batch(&store, &next).await.unwrap_err();
+        assert_eq!(error.failure(), Some(Failure::Transient), "{error}");
+        assert!(error.to_string().contains("sku"), "{error}");
+    }
+    backend
+        .alter_table(1, "products_v1", "RENAME stock_unit TO sku")
+        .await;
+    apply_batch(&store, &next).await.unwrap();
+    let rows = backend.products().await.into_iter();
+    let rows: Vec<ProductRow> = rows.map(|(row, _)| row).collect();
+    assert_eq!(rows, [product("A", 1)]);
 }
