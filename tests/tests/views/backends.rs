@@ -171,6 +171,26 @@ pub async fn is_locked_out(pool: &PgPool) {
     }
 }
 
+/// Waits until a session waits for a lock that the session `holder` has: the session `waiter`, or any. Each session is
+/// named by its process on the server.
+pub async fn waits_for(waiter: Option<i32>, holder: i32, pool: &PgPool) {
+    let waiting = "SELECT pid FROM pg_stat_activity \
+        WHERE $1 = ANY(pg_blocking_pids(pid)) AND pid = coalesce($2, pid)";
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let found = sqlx::query_scalar(waiting).bind(holder).bind(waiter);
+        let found: Vec<i32> = found.fetch_all(pool).await.unwrap();
+        if !found.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found:?} instead of {waiter:?} wait for {holder}"
+        );
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
+}
+
 async fn change_schema(statement: String, cql: &Cql) {
     let session = cql.session().unwrap();
     let mut statement = Statement::new(statement);

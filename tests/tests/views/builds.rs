@@ -1,7 +1,7 @@
 //! The list of builds in Postgres: switches, and builds that have caught up.
 
 use crate::{
-    backends::{BothBackends, is_locked_out, run},
+    backends::{BothBackends, is_locked_out, run, waits_for},
     queries::{assert_problem, serve},
 };
 use projections::{
@@ -10,7 +10,7 @@ use projections::{
     builds::{Build, BuildId, Entry, State, registry},
 };
 use schemas::Timestamp;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 /// A view in Postgres.
 const VIEW: &str = "orders_v2";
@@ -37,6 +37,23 @@ async fn set_position(databases: &Databases, build: i32, next_offset: i64) {
 /// Switches as another process would that has compared the positions already.
 async fn switch_at_once(build: i32, connection: &mut PgConnection) {
     registry::switch(VIEW, build, connection).await.unwrap();
+}
+
+/// A transaction that has locked a build, and the server's process of its session. Only the test ends it: a session
+/// looks for a deadlock after its own `deadlock_timeout`, and then ends its own transaction.
+async fn lock_build(build: i32, pool: &PgPool) -> (Transaction<'static, Postgres>, i32) {
+    let mut transaction = pool.begin().await.unwrap();
+    let without_end = "SET LOCAL deadlock_timeout = '1h'; SET LOCAL statement_timeout = 0; \
+        SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(without_end)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let lock =
+        "SELECT pg_backend_pid() FROM view_builds WHERE view_name = $1 AND build = $2 FOR UPDATE";
+    let process = sqlx::query_scalar(lock).bind(VIEW).bind(build);
+    let process = process.fetch_one(&mut *transaction).await.unwrap();
+    (transaction, process)
 }
 
 async fn entry(databases: &Databases, build: i32) -> Entry {
@@ -88,6 +105,41 @@ async fn a_switch_compares_the_positions_with_the_build_that_serves_then() {
             "{switched:?}"
         );
         assert_eq!(serving(&databases).await, ahead);
+    })
+    .await;
+}
+
+/// A switch locks the builds in the order of their numbers. It has the first one, and waits for the second one until
+/// the other transaction waits for the switch. Then it also gets the second one, and waits for the other transaction.
+/// So it is the last one that waits, and it finds the deadlock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_is_ended_by_a_deadlock_is_attempted_again() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let databases = backend.databases.clone();
+        let pool = &databases.postgres;
+        set_position(&databases, 1, 5).await;
+        let (second, target) = (
+            add_build(&databases, 5).await,
+            add_build(&databases, 5).await,
+        );
+        let (mut other, process) = lock_build(target, pool).await;
+        let (gate, gate_process) = lock_build(second, pool).await;
+        let of_task = databases.clone();
+        let task = tokio::spawn(async move { admin::switch(&of_task, VIEW, target).await });
+        waits_for(None, gate_process, pool).await;
+        // Unlike the lock of a row, this one is passed on when the attempt ends: the next attempt can't get it first.
+        let lock = sqlx::raw_sql("LOCK TABLE view_builds IN EXCLUSIVE MODE");
+        let opening = async {
+            waits_for(Some(process), gate_process, pool).await;
+            gate.rollback().await.unwrap();
+        };
+        let (locked, ()) = tokio::join!(lock.execute(&mut *other), opening);
+        locked.unwrap();
+        // The attempt has ended without the target.
+        assert_eq!(serving(&databases).await, 1);
+        other.rollback().await.unwrap();
+        task.await.unwrap().unwrap();
+        assert_eq!(serving(&databases).await, target);
     })
     .await;
 }
