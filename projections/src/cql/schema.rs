@@ -123,7 +123,9 @@ fn by_table(columns: Vec<ColumnName>) -> BTreeMap<String, BTreeSet<String>> {
     tables
 }
 
-/// Whether all nodes of the store have the same schema now; `false` if they don't answer.
+/// Whether all nodes that the driver is connected to have the same schema now; `false` if one of them does not
+/// answer. A node without a connection is not asked, and gets no statements. Each node is asked for its own version
+/// in `system.local`, so a store of one node always has one schema: with it, only this answer can be tested.
 pub(super) async fn has_one_schema(session: &Session) -> bool {
     let versions = session.driver().get_session().check_schema_agreement();
     matches!(versions.await, Ok(Some(_)))
