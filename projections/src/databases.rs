@@ -10,6 +10,12 @@ use crate::{
     view::View,
 };
 use sqlx::PgPool;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Longest wait of a ping for a connection. It is shorter than the wait of the probe that sends the ping, so that
+/// readiness names a pool without a free connection.
+const PING_CONNECTION_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// Handles to both databases. Cheap to clone.
 #[derive(Clone)]
@@ -67,9 +73,15 @@ impl Databases {
     /// Checks that Postgres answers. The error of a missing database counts as an answer.
     ///
     /// # Errors
-    /// The transient error, if Postgres does not answer.
+    /// The transient error, if Postgres does not answer. [`sqlx::Error::PoolTimedOut`] if all connections for queries
+    /// are in use, or no connection can be opened.
     pub async fn ping_postgres(&self) -> Result<(), sqlx::Error> {
-        match sqlx::query("SELECT 1").execute(&self.postgres).await {
+        let answer = async {
+            let connection = timeout(PING_CONNECTION_TIMEOUT, self.postgres.acquire()).await;
+            let mut connection = connection.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            sqlx::query("SELECT 1").execute(&mut *connection).await
+        };
+        match answer.await {
             Err(error) if postgres::is_transient(&error) => Err(error),
             _ => Ok(()),
         }

@@ -40,6 +40,7 @@ mod settings;
 mod shared_deployment;
 mod shared_reading;
 mod transactions;
+mod used_up_pools;
 mod view_builds;
 mod view_faults;
 mod void_records;
@@ -117,6 +118,10 @@ fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
         a_registry_outage_is_named_and_ends_by_itself,
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
+    ]));
+    tests.extend(own!(runner, used_up_pools: [
+        a_used_up_pool_of_the_projectors_is_named_and_the_views_continue_once_it_is_free,
+        a_used_up_pool_of_the_queries_is_named_and_they_are_answered_once_it_is_free,
     ]));
     tests
 }
