@@ -12,6 +12,7 @@ mod batches;
 mod cells;
 mod describe;
 mod dropped_tables;
+mod foreign_checkpoints;
 mod import;
 mod import_faults;
 mod import_mode;
@@ -180,6 +181,9 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, view_faults: [
         an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
         a_read_only_database_is_named_and_the_view_continues_once_it_is_writable,
+    ]));
+    tests.extend(own!(runner, foreign_checkpoints: [
+        a_view_with_a_checkpoint_of_another_log_applies_nothing_until_it_is_reset,
     ]));
     tests.extend(own!(runner, parked_events: [
         an_event_that_a_view_refuses_parks_only_its_order,
