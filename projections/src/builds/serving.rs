@@ -50,6 +50,17 @@ impl Serving {
         Some(Build { view, number })
     }
 
+    /// The same build as [`Self::build`], identified for good.
+    pub fn id(&self, view: &'static str) -> Option<BuildId> {
+        let builds = self.builds.borrow();
+        let known = builds.get(view)?;
+        let number = known.number;
+        Some(BuildId {
+            build: Build { view, number },
+            created_at: known.created_at,
+        })
+    }
+
     /// The progress of a view's serving build; `None` if the build has caught up, or if no build is known.
     pub fn catch_up(&self, view: &str) -> Option<CatchUp> {
         self.builds.borrow().get(view)?.catch_up
@@ -191,6 +202,7 @@ mod tests {
         let serving = Serving::default();
         serving.set(&[entry(1, 0, true)]);
         serving.set(&[entry(1, 9, false)]);
+        assert_eq!(serving.id(VIEW), Some(id(1, 9)));
         assert_eq!(serving.catch_up(VIEW), Some(CatchUp::default()));
         // A late measurement of the lost build changes nothing.
         serving.set_catch_up(id(1, 0), None);

@@ -1,7 +1,7 @@
 //! The positions that are stored with a view's rows.
 
 use crate::{
-    builds::Build,
+    builds::{Build, BuildId},
     cql,
     databases::Databases,
     parking::{KNOWN_MAX, table as parked},
@@ -11,7 +11,10 @@ use crate::{
     views::VIEWS,
 };
 use schemas::Position;
-use service::{consistency::ReadStored, progress::Progress};
+use service::{
+    consistency::{ReadStored, StoredPosition},
+    progress::Progress,
+};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard},
@@ -42,17 +45,17 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     Some(Arc::new(move |topics| {
         let (databases, last) = (databases.clone(), last.clone());
         Box::pin(async move {
-            let Some(build) = databases.serving.build(name) else {
+            let Some(id) = databases.serving.id(name) else {
                 return Err(QueryError::NoBuild { view: name }.to_string());
             };
             let mut all = Vec::new();
             for topic in topics {
-                let position = read(database, build, &topic, &databases).await;
+                let position = read(database, id.build, &topic, &databases).await;
                 let position = position.map_err(|error| error.to_string())?;
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
             }
-            mark_parked(build, &last, &databases)
+            mark_parked(id, &all, &last, &databases)
                 .await
                 .map_err(|error| error.to_string())?;
             Ok(all)
@@ -60,45 +63,73 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
     }))
 }
 
-/// The state of the list of parked aggregates at its last reading, so that it is not read again while it is the same:
-/// it may be long, and while queries wait, each position is read many times a second.
+/// The last reading of a view's list of parked aggregates. The list may be long, and while queries wait, positions are
+/// read many times a second. So its fingerprint is asked for only after a position has moved, and the list itself is
+/// read only after its fingerprint has changed.
 #[derive(Debug, Default)]
 struct LastRead {
-    fingerprint: Mutex<Option<(Build, String)>>,
+    reading: Mutex<Option<Reading>>,
+}
+
+/// A reading of the list of parked aggregates.
+#[derive(Debug)]
+struct Reading {
+    build: BuildId,
+    /// The stored positions that were read before the list.
+    positions: Vec<StoredPosition>,
+    /// The list's fingerprint.
+    fingerprint: String,
 }
 
 impl LastRead {
-    fn is_of(&self, build: Build, fingerprint: &str) -> bool {
+    /// Whether the reading came after these positions of the build.
+    fn is_at(&self, build: BuildId, positions: &[StoredPosition]) -> bool {
         let last = self.lock();
-        last.as_ref()
-            .is_some_and(|(of, last)| *of == build && last == fingerprint)
+        let last = last.as_ref().filter(|last| last.build == build);
+        last.is_some_and(|last| last.positions == positions)
     }
 
-    fn set(&self, build: Build, fingerprint: String) {
-        *self.lock() = Some((build, fingerprint));
+    /// Whether the list of the build had this fingerprint.
+    fn has(&self, build: BuildId, fingerprint: &str) -> bool {
+        let last = self.lock();
+        let last = last.as_ref().filter(|last| last.build == build);
+        last.is_some_and(|last| last.fingerprint == fingerprint)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Build, String)>> {
-        let fingerprint = self.fingerprint.lock();
-        fingerprint.expect("no holder of this lock panics")
+    fn set(&self, reading: Reading) {
+        *self.lock() = Some(reading);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
+        let reading = self.reading.lock();
+        reading.expect("no holder of this lock panics")
     }
 }
 
 /// Reads the parked aggregates of a build, before its stored positions end the waits of queries. An aggregate is
-/// recorded before the position, or with it, so a reading after that of the position finds it.
+/// recorded before the position, or with it, so a reading after that of the position finds it. For the same reason, an
+/// earlier reading after the same positions has found every aggregate that is parked at them.
 async fn mark_parked(
-    build: Build,
+    id: BuildId,
+    positions: &[StoredPosition],
     last: &LastRead,
     databases: &Databases,
 ) -> Result<(), sqlx::Error> {
-    // Read before the list: an aggregate that is parked between the two readings changes the next fingerprint.
-    let fingerprint = parked::fingerprint(build, &databases.postgres).await?;
-    if last.is_of(build, &fingerprint) {
+    if last.is_at(id, positions) {
         return Ok(());
     }
-    let aggregates = parked::aggregates_of(build, KNOWN_MAX + 1, &databases.postgres).await?;
-    databases.marks.add(aggregates);
-    last.set(build, fingerprint);
+    let build = id.build;
+    // Read before the list: an aggregate that is parked between the two readings changes the next fingerprint.
+    let fingerprint = parked::fingerprint(build, &databases.postgres).await?;
+    if !last.has(id, &fingerprint) {
+        let aggregates = parked::aggregates_of(build, KNOWN_MAX + 1, &databases.postgres).await?;
+        databases.marks.add(aggregates);
+    }
+    last.set(Reading {
+        build: id,
+        positions: positions.to_vec(),
+        fingerprint,
+    });
     Ok(())
 }
 
@@ -155,16 +186,93 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{CqlSettings, PostgresSettings};
+    use schemas::Timestamp;
+
+    const TOPIC: &str = "journal.orders";
+
+    fn id(number: i32, created_at: i64) -> BuildId {
+        BuildId {
+            build: Build {
+                view: "orders_v2",
+                number,
+            },
+            created_at: Timestamp(created_at),
+        }
+    }
+
+    /// The positions of two partitions.
+    fn positions(next_offsets: [i64; 2]) -> Vec<StoredPosition> {
+        let position = |(partition, next)| (TOPIC.to_owned(), partition, next);
+        (0..).zip(next_offsets).map(position).collect()
+    }
+
+    /// After a reading of the first build's list at positions 7 and 9.
+    fn after_reading() -> LastRead {
+        let last = LastRead::default();
+        last.set(Reading {
+            build: id(1, 0),
+            positions: positions([7, 9]),
+            fingerprint: "1 7".to_owned(),
+        });
+        last
+    }
 
     #[test]
     fn the_list_is_read_again_for_another_fingerprint_or_build() {
-        let (last, build) = (LastRead::default(), Build::first("orders_v2"));
-        assert!(!last.is_of(build, "1 7"), "{last:?} before any reading");
-        last.set(build, "1 7".to_owned());
-        assert!(last.is_of(build, "1 7"), "{last:?} after a reading");
-        assert!(!last.is_of(build, "1 8"), "{last:?} after a change");
-        let other = Build { number: 2, ..build };
-        assert!(!last.is_of(other, "1 7"), "{last:?} of another build");
+        let last = LastRead::default();
+        assert!(!last.has(id(1, 0), "1 7"), "{last:?} before any reading");
+        let last = after_reading();
+        assert!(last.has(id(1, 0), "1 7"), "{last:?} after a reading");
+        assert!(!last.has(id(1, 0), "1 8"), "{last:?} after a change");
+        for other in [id(2, 0), id(1, 5)] {
+            assert!(!last.has(other, "1 7"), "{last:?} of {other:?}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_asked_for_again_after_any_position_has_moved_or_for_another_build() {
+        let last = LastRead::default();
+        assert!(!last.is_at(id(1, 0), &[]), "{last:?} before any reading");
+        let last = after_reading();
+        let same = positions([7, 9]);
+        assert!(last.is_at(id(1, 0), &same), "{last:?} at {same:?}");
+        for moved in [[8, 9], [7, 10], [6, 9]].map(positions) {
+            assert!(!last.is_at(id(1, 0), &moved), "{last:?} at {moved:?}");
+        }
+        assert!(!last.is_at(id(1, 0), &same[..1]), "{last:?} at {same:?}");
+        for other in [id(2, 0), id(1, 5)] {
+            assert!(!last.is_at(other, &same), "{last:?} of {other:?}");
+        }
+    }
+
+    /// Databases whose pool for queries is closed, so that every statement fails at once.
+    async fn closed() -> Databases {
+        let cql = CqlSettings {
+            nodes: "127.0.0.1:1".to_owned(),
+            ..CqlSettings::default()
+        };
+        let databases = Databases::connect_lazily(&PostgresSettings::default(), &cql).unwrap();
+        databases.postgres.close().await;
+        databases
+    }
+
+    #[tokio::test]
+    async fn positions_that_have_not_moved_need_no_answer_of_postgres() {
+        let (last, databases) = (after_reading(), closed().await);
+        let marked = mark_parked(id(1, 0), &positions([7, 9]), &last, &databases).await;
+        assert!(marked.is_ok(), "{marked:?} instead of Ok(())");
+    }
+
+    /// Otherwise the next reading of the same positions would end waits without the marks.
+    #[tokio::test]
+    async fn a_reading_that_fails_does_not_count() {
+        let (last, databases) = (after_reading(), closed().await);
+        let moved = positions([8, 9]);
+        for _ in 0..2 {
+            let marked = mark_parked(id(1, 0), &moved, &last, &databases).await;
+            assert!(marked.is_err(), "{marked:?} instead of an error");
+        }
     }
 
     #[test]
