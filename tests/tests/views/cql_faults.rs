@@ -5,7 +5,7 @@ use crate::{
     backends::{CqlBackend, StoreBackend, is_locked_out, run},
     log::{PARTITION, apply_batch, batch, commit, open, partitions, start},
     products::ProductsView,
-    stores::{created, priced, product, rows},
+    stores::{created, priced, rows},
 };
 use journal::Batch;
 use projections::{Failure, Store, StoreError, cql::CqlStore};
