@@ -38,6 +38,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// After a projector has run for this time, the waits after its failures start from the shortest one again.
 const SETTLED_TIME: Duration = Duration::from_secs(10);
+/// First wait of a projector that another one has overtaken.
+const CONFLICT_WAIT_MIN: Duration = Duration::from_millis(100);
+/// Longest wait of a projector that another one has overtaken, without jitter. If both wait at once, nobody moves the
+/// view, while queries wait for it only 2 s.
+const CONFLICT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Maximum number of batches of one build that wait for the batch before them. A batch has at most `BATCH_COMMITS_MAX`
 /// commits.
 const BATCHES_WAITING_MAX: usize = 4;
@@ -189,6 +194,8 @@ impl<S: Store> Projector<S> {
         let build = self.store.build();
         let (view, number) = (build.view, build.number);
         let mut waits = service::Backoff::for_server();
+        let mut conflict_waits =
+            service::Backoff::doubling(CONFLICT_WAIT_MIN, CONFLICT_WAIT_MAX).jittered();
         let mut holds = Holds::new([]);
         loop {
             let begun = Instant::now();
@@ -196,9 +203,11 @@ impl<S: Store> Projector<S> {
                 Ok(opened) => self.apply_after(opened, &mut holds, &mut requests).await,
                 Err(ended) => ended,
             };
+            let mut wait = None;
             match ended {
                 Ended::Store(error @ StoreError::StaleCheckpoint { .. }) => {
                     tracing::warn!(view, build = number, %error, "another projector is ahead, continuing after it");
+                    wait = Some(conflict_waits.wait());
                 }
                 Ended::Store(error @ StoreError::Dropped { .. }) => {
                     tracing::info!(view, build = number, %error, "the build is not projected any more");
@@ -228,9 +237,10 @@ impl<S: Store> Projector<S> {
                 }
             }
             if begun.elapsed() > SETTLED_TIME {
-                waits = service::Backoff::for_server();
+                waits.reset();
+                conflict_waits.reset();
             }
-            tokio::time::sleep(waits.wait()).await;
+            tokio::time::sleep(wait.unwrap_or_else(|| waits.wait())).await;
             self.reports.status.restart(&holds.causes());
         }
     }
