@@ -71,8 +71,7 @@ pub struct Time {
 #[schema(value_type = String, example = "GBP")]
 pub struct CurrencyCode(Currency);
 
-/// A whole number between `-MAX` and `MAX`. In a struct that derives `ToSchema`, the bound needs braces:
-/// `Within<{ QUANTITY_MAX }>`.
+/// A whole number between `-MAX` and `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = i64)]
@@ -84,7 +83,7 @@ pub struct Within<const MAX: i64>(i64);
 pub struct MoneyField {
     /// The amount, in minor units.
     #[schema(value_type = i64, example = 1999)]
-    amount: Within<{ AMOUNT_MAX }>,
+    amount: Within<AMOUNT_MAX>,
     /// The currency, as a code of ISO 4217.
     currency: CurrencyCode,
 }
