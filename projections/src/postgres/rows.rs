@@ -114,6 +114,9 @@ pub trait PostgresTables<Event>: Send + Sync + 'static {
     /// Whether several partitions may feed one row of any of the tables.
     const IS_SHARED: bool;
 
+    /// The columns of the row types, each as its table's name without the suffix of a build, and its own name.
+    fn columns() -> Vec<(&'static str, &'static str)>;
+
     /// Loads, folds and writes the rows of a batch, one table after the other.
     fn apply(
         build: Build,
@@ -142,6 +145,10 @@ macro_rules! tables {
                 &[<$first::Row as Columns>::TABLE $(, <$table::Row as Columns>::TABLE)*];
             const IS_SHARED: bool = is_shared(&$first::FEED) $(|| is_shared(&$table::FEED))*;
 
+            fn columns() -> Vec<(&'static str, &'static str)> {
+                [columns_of::<$first::Row>() $(, columns_of::<$table::Row>())*].concat()
+            }
+
             async fn apply(
                 build: Build,
                 events: &[Recorded<'_, $first::Event>],
@@ -167,6 +174,10 @@ macro_rules! tables {
     )+};
 }
 tables!((A), (A, B), (A, B, C), (A, B, C, D));
+
+fn columns_of<Row: Columns>() -> Vec<(&'static str, &'static str)> {
+    Row::all().map(|column| (Row::TABLE, column)).collect()
+}
 
 const fn is_shared<Row>(feed: &RowFeed<Row>) -> bool {
     matches!(feed, RowFeed::SeveralAggregates)

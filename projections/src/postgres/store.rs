@@ -30,6 +30,9 @@ pub trait PostgresView: View {
     /// Statements that create a build's tables and indexes; each does nothing if the table or index exists. `{build}`
     /// ends the name of each table, and is a part of the name of each index.
     const SCHEMA: &'static str;
+    /// The columns that Postgres generates, which no row type has: each as its table's name without the suffix of a
+    /// build, and its own name.
+    const GENERATED_COLUMNS: &'static [(&'static str, &'static str)] = &[];
     /// Its tables, as a tuple.
     type Tables: PostgresTables<Self::Event>;
 }
@@ -86,6 +89,42 @@ impl<V: PostgresView> PostgresStore<V> {
         tables.map(|table| self.build.table(table)).collect()
     }
 
+    /// The columns of the build's tables, each with the name of its table.
+    fn columns(&self) -> Vec<(String, &'static str)> {
+        let of_rows = V::Tables::columns().into_iter();
+        let columns = of_rows.chain(V::GENERATED_COLUMNS.iter().copied());
+        columns
+            .map(|(table, column)| (self.build.table(table), column))
+            .collect()
+    }
+
+    /// The tables that are missing or have lost a column's values. No version of a view drops a column, so an operator
+    /// has dropped it.
+    ///
+    /// The catalog keeps the number of a dropped column but not its name, and each added column gets a greater number.
+    /// So the dropped column was the view's if one of the view's columns is missing, or has a greater number because it
+    /// was added again. A column that an operator added to a complete table has the greatest number, so its drop is no
+    /// loss.
+    async fn lost_tables(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        let (tables, columns): (Vec<String>, Vec<&str>) = self.columns().into_iter().unzip();
+        sqlx::query_scalar(
+            "SELECT name FROM UNNEST($1::text[]) AS name \
+             WHERE to_regclass(name) IS NULL OR EXISTS ( \
+                 SELECT FROM pg_attribute AS dropped \
+                 JOIN UNNEST($2::text[], $3::text[]) AS needed (table_name, column_name) \
+                     ON needed.table_name = name \
+                 LEFT JOIN pg_attribute AS found \
+                     ON found.attrelid = dropped.attrelid AND found.attname = needed.column_name \
+                 WHERE dropped.attrelid = to_regclass(name) AND dropped.attisdropped \
+                     AND (found.attnum IS NULL OR found.attnum > dropped.attnum))",
+        )
+        .bind(self.tables())
+        .bind(tables)
+        .bind(columns)
+        .fetch_all(connection)
+        .await
+    }
+
     /// Drops the build's tables.
     ///
     /// # Errors
@@ -98,13 +137,12 @@ impl<V: PostgresView> PostgresStore<V> {
     /// would wait for every writer of its table.
     ///
     /// # Errors
-    /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
-    /// build with a new one.
+    /// [`StoreError::Dropped`], also for a build that lost a table or a column: the transaction of `connection` then
+    /// replaces the build with a new one.
     async fn create_tables(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let build = self.build;
-        let tables = self.tables();
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
-        if !lost_tables(&tables, connection).await?.is_empty() {
+        if !self.lost_tables(connection).await?.is_empty() {
             lock_schema_creation(connection).await?;
             // The build may be replaced, which locks all builds of the view: they are always locked in one order.
             registry::locked(build.view, connection).await?;
@@ -112,7 +150,7 @@ impl<V: PostgresView> PostgresStore<V> {
         let had_tables = registry::has_tables(build, connection).await?;
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
         // Another node may have created the tables meanwhile.
-        let lost = lost_tables(&tables, connection).await?;
+        let lost = self.lost_tables(connection).await?;
         if lost.is_empty() {
             if !had_tables {
                 // The tables are older than the list of builds, which was lost.
@@ -189,7 +227,8 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
-    /// Finds out whether a missing column was dropped. A renamed one is an operator's to repair.
+    /// Finds out whether a missing column was dropped; then the build must be replaced. A renamed column waits for an
+    /// operator.
     async fn explain(&self, error: StoreError, connection: &mut PgConnection) -> StoreError {
         let StoreError::Database { source, .. } = &error else {
             return error;
@@ -200,7 +239,7 @@ impl<V: PostgresView> PostgresStore<V> {
         if !is_column_missing {
             return error;
         }
-        match lost_tables(&self.tables(), connection).await {
+        match self.lost_tables(connection).await {
             Ok(lost) if !lost.is_empty() => error.with_failure(Failure::TableMissing),
             // The next attempt asks again.
             Ok(_) | Err(_) => error,
@@ -362,22 +401,6 @@ async fn drop_tables(tables: &[String], connection: &mut PgConnection) -> Result
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// The tables that are missing or had a column dropped, whose values are lost even if the column was added again. No
-/// version of a view drops a column.
-async fn lost_tables(
-    tables: &[String],
-    connection: &mut PgConnection,
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT name FROM UNNEST($1::text[]) AS name \
-         WHERE to_regclass(name) IS NULL \
-         OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(name) AND attisdropped)",
-    )
-    .bind(tables)
-    .fetch_all(connection)
-    .await
 }
 
 impl From<sqlx::Error> for StoreError {

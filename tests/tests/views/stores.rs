@@ -64,6 +64,7 @@ on_every_store!(
     a_build_that_lost_a_table_locks_no_build_before_an_earlier_one,
     a_build_whose_column_was_dropped_is_replaced,
     a_build_whose_column_was_added_again_is_replaced,
+    a_build_that_lost_a_column_of_an_operator_is_not_replaced,
     a_renamed_column_is_named_by_every_attempt,
 );
 
@@ -432,6 +433,23 @@ async fn a_build_whose_column_was_added_again_is_replaced<B: StoreBackend>(backe
         backend.alter_table(1, "products_v1", change).await;
     }
     check_replaced(backend, &store, &first).await;
+}
+
+/// The view does not need the column, so the build has lost nothing.
+async fn a_build_that_lost_a_column_of_an_operator_is_not_replaced<B: StoreBackend>(backend: &B) {
+    let store = backend.store();
+    open(&store).await;
+    let first = batch(0, 1, vec![created(0, "A")]);
+    apply_batch(&store, &first).await.unwrap();
+    for change in ["ADD note text", "DROP note"] {
+        backend.alter_table(1, "products_v1", change).await;
+    }
+    assert_eq!(open(&store).await.next_offset, 1);
+    let next = batch(1, 2, vec![priced(1, "A", 2, 255)]);
+    apply_batch(&store, &next).await.unwrap();
+    let rows = backend.products().await.into_iter();
+    let rows: Vec<ProductRow> = rows.map(|(row, _)| row).collect();
+    assert_eq!(rows, [product("A", 1)]);
 }
 
 /// Opens a build that lost values, and applies the first batch to its successor.

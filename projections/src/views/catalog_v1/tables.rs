@@ -53,6 +53,7 @@ impl View for CatalogView {
 
 impl PostgresView for CatalogView {
     const SCHEMA: &'static str = include_str!("schema.sql");
+    const GENERATED_COLUMNS: &'static [(&'static str, &'static str)] = &[("catalog_v1", "words")];
     type Tables = (Products,);
 }
 
