@@ -114,7 +114,7 @@ impl CqlError {
     }
 
     /// Whether a missing or altered table may be the cause: the server calls the statement invalid, or the values or
-    /// rows do not have the columns' types. [`super::schema`] finds out which of the two it is.
+    /// rows do not have the columns' types. [`super::schema`] finds out whether it is.
     pub(super) fn may_be_about_schema(&self) -> bool {
         let is_of_another_shape = match self {
             Self::Execution(error) => {

@@ -1,10 +1,10 @@
 //! Compares the tables of a build in the store with the tables that the view needs.
 //!
-//! The store answers "invalid" if a keyspace, a table or a column is missing, and also if it refuses a value. Its message
-//! depends on its version, so the cause is looked up in the store's own list of tables and columns.
+//! The store answers "invalid" if a keyspace, a table or a column is missing, and also if it refuses a value. Its
+//! message depends on its version, so the cause is looked up in the store's own list of tables and columns.
 //!
-//! A column that was dropped has lost its values, also if it was added again. The store then hides later writes to it as
-//! well, because their timestamps are offsets of the journal, which are before the time of the drop. So such a table
+//! A column that was dropped has lost its values, also if it was added again. The store then hides later writes to it
+//! as well, because their timestamps are offsets of the journal, which are before the time of the drop. So such a table
 //! counts as lost.
 
 use super::{CqlError, Session};
@@ -123,9 +123,10 @@ fn by_table(columns: Vec<ColumnName>) -> BTreeMap<String, BTreeSet<String>> {
     tables
 }
 
-/// Whether all nodes that the driver is connected to have the same schema now; `false` if one of them does not
-/// answer. A node without a connection is not asked, and gets no statements. Each node is asked for its own version
-/// in `system.local`, so a store of one node always has one schema: with it, only this answer can be tested.
+/// Whether all nodes that the driver is connected to have the same schema now; `false` if one of them answers with an
+/// error or not in time. A node whose connection is missing or breaks is left out, because it gets no statements. Each
+/// node is asked for its own version in `system.local`, so a store of one node always has one schema: with it, only
+/// this answer can be tested.
 pub(super) async fn has_one_schema(session: &Session) -> bool {
     let versions = session.driver().get_session().check_schema_agreement();
     matches!(versions.await, Ok(Some(_)))

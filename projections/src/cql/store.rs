@@ -132,8 +132,8 @@ impl<V: CqlView> CqlStore<V> {
     /// because a role that may read and write may lack the right to create tables. One node at a time creates tables.
     ///
     /// # Errors
-    /// [`StoreError::Dropped`], also for a build that lost a table: the transaction of `connection` then replaces the
-    /// build with a new one. [`CqlError::ColumnMissing`] for a renamed column.
+    /// [`StoreError::Dropped`], also for a build that lost a table or a column: the transaction of `connection` then
+    /// replaces the build with a new one. [`CqlError::ColumnMissing`] for a renamed column.
     async fn create_tables(
         &self,
         session: &Session,

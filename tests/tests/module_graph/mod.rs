@@ -5,7 +5,7 @@
 //! - A name counts as a use of the file that defines it, and of every module that contains this file. If a file
 //!   imports a name from its own children, the name leads on to the child; any other import is the file's own item.
 //! - A file that declares its children and re-exports their items does not use them. So the children may use the items
-//! that this file defines.
+//!   that this file defines.
 //! - No module may name an item of the crate's root file, because this file composes the crate.
 //! - A call of a method names no file. So the `impl` blocks of a type may be in several files.
 //!

@@ -19,8 +19,8 @@ const CLIENTS: usize = 64;
 /// Number of writes of each client. After each write, the client queries every view at every node.
 const WRITES: usize = 20;
 /// Longest time until a view has a write, under load. Both nodes project every view. A projector that finds a batch
-/// applied by the other node waits before it opens its build again, longer each time, for up to 10 s. If the
-/// projectors of both nodes wait at once, the view stands still.
+/// applied by the other node waits before it opens its build again, longer each time, for up to 1 s. If the projectors
+/// of both nodes wait at once, nobody moves the view.
 const FRESH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Positions that no test reaches.
 const FAR: &str = "journal.orders/0@1000000000";
