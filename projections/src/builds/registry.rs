@@ -197,7 +197,8 @@ pub async fn switch(
     Ok(())
 }
 
-/// Records that a build has read the journals to their ends. Returns `false` if the build is dropped, or has no tables.
+/// Records that a build has read the journals to their ends. Returns `false` if the build is dropped, has no tables, or
+/// is not in the list any more, because the list was lost.
 ///
 /// # Errors
 /// Postgres's error.
