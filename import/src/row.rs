@@ -378,7 +378,7 @@ mod tests {
             (
                 "85123A",
                 "85123£",
-                "a SKU is printable ASCII, this one has '£'",
+                "a SKU must be printable ASCII, this one has '£'",
             ),
             (
                 ",6,",

@@ -6,6 +6,35 @@ use uuid::Uuid;
 /// Namespace of derived command ids (uuid5).
 const COMMAND_NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_56a4_2f0b_4d0e_9d8e_7a31_c0d4_b00c);
 
+/// Longest id that a client chooses, in bytes. The id is ASCII, so it has as many characters.
+pub const CHOSEN_BYTES_MAX: usize = 64;
+
+/// The reason why a client can't choose a text as an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChosenIdError {
+    /// The text is empty, or starts or ends with a blank.
+    #[error("must not be empty, and must not start or end with a blank")]
+    Blank,
+    /// The text is `.` or `..`, which every client removes from the path of a URL, encoded or not.
+    #[error("must not be {text:?}, which can't be part of a URL's path")]
+    Dots {
+        /// The text.
+        text: String,
+    },
+    /// The text is longer than [`CHOSEN_BYTES_MAX`].
+    #[error("must have at most {CHOSEN_BYTES_MAX} bytes, this one has {bytes}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The text has a character that is not printable ASCII.
+    #[error("must be printable ASCII, this one has {character:?}")]
+    NotPrintable {
+        /// The first such character.
+        character: char,
+    },
+}
+
 /// The id of a command. A retry has the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CommandId(pub [u8; 16]);
@@ -45,6 +74,28 @@ impl CommandId {
 pub fn split_key(key: &str) -> Option<(&str, &str)> {
     key.split_once('_')
         .filter(|(kind, id)| !kind.is_empty() && !id.is_empty())
+}
+
+/// Checks an id that a client chooses: 1 to [`CHOSEN_BYTES_MAX`] printable ASCII characters without blanks at either
+/// end, but not `.` or `..`. Fields of commands, SKUs and the sort keys of views share this grammar.
+///
+/// # Errors
+/// [`ChosenIdError`]: the text violates one of these conditions.
+pub fn check_chosen(text: &str) -> Result<(), ChosenIdError> {
+    if text.is_empty() || text.starts_with(' ') || text.ends_with(' ') {
+        return Err(ChosenIdError::Blank);
+    }
+    if matches!(text, "." | "..") {
+        let text = text.to_owned();
+        return Err(ChosenIdError::Dots { text });
+    }
+    if text.len() > CHOSEN_BYTES_MAX {
+        return Err(ChosenIdError::TooLong { bytes: text.len() });
+    }
+    match text.chars().find(|c| !matches!(c, ' '..='~')) {
+        Some(character) => Err(ChosenIdError::NotPrintable { character }),
+        None => Ok(()),
+    }
 }
 
 /// Whether a text is a TypeID of the given prefix.
@@ -95,6 +146,33 @@ mod tests {
         );
         let types = ["order", "product"].map(|name| is_type_id(&id, name));
         assert_eq!(types, [true, false], "{id}");
+    }
+
+    #[test]
+    fn a_chosen_id_may_have_any_printable_character() {
+        for id in ["85123A", "BANK CHARGES", "a_b/%", "...", ".a"] {
+            assert_eq!(check_chosen(id), Ok(()), "{id}");
+        }
+        assert_eq!(check_chosen(&"A".repeat(CHOSEN_BYTES_MAX)), Ok(()));
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_part_of_a_key_or_a_path_is_refused() {
+        for text in ["", " ", " A", "A "] {
+            assert_eq!(check_chosen(text), Err(ChosenIdError::Blank), "{text:?}");
+        }
+        for text in [".", ".."] {
+            let refused = check_chosen(text);
+            let text = text.to_owned();
+            assert_eq!(refused, Err(ChosenIdError::Dots { text }));
+        }
+        for character in ['\u{a3}', '\n', '\u{7f}'] {
+            let refused = check_chosen(&format!("A{character}"));
+            assert_eq!(refused, Err(ChosenIdError::NotPrintable { character }));
+        }
+        let bytes = CHOSEN_BYTES_MAX + 1;
+        let refused = check_chosen(&"A".repeat(bytes));
+        assert_eq!(refused, Err(ChosenIdError::TooLong { bytes }));
     }
 
     #[test]

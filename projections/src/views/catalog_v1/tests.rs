@@ -107,7 +107,7 @@ fn the_cursors_have_their_golden_forms() {
 fn a_cursor_of_the_longest_name_is_accepted() {
     let key = ByName {
         name: "\u{10ffff}".repeat(NAME_CHARS_MAX),
-        sku: "x".repeat(schemas::product::SKU_BYTES_MAX),
+        sku: "x".repeat(schemas::ids::CHOSEN_BYTES_MAX),
     };
     let list = crate::paging::list(CatalogView::NAME, &());
     let text = crate::paging::encode(&list, &key);
