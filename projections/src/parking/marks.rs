@@ -15,6 +15,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
+use schemas::ids::split_key;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -80,7 +81,7 @@ impl Parked {
     fn add(&mut self, key: &str) {
         let is_new = self.names.insert(key.to_owned());
         self.count += usize::from(is_new);
-        if let Some((_, id)) = key.split_once('_') {
+        if let Some((_, id)) = split_key(key) {
             self.names.insert(id.to_owned());
         }
     }

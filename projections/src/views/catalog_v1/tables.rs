@@ -5,7 +5,10 @@ use crate::{
     recorded::{FoldError, Recorded},
     view::{RowFeed, Table, View},
 };
-use schemas::catalog::{Event, ProductEvent};
+use schemas::{
+    catalog::{Event, ProductEvent},
+    ids::split_key,
+};
 
 /// Maximum length of a name, in characters. A description may be longer.
 pub const NAME_CHARS_MAX: usize = 100;
@@ -65,7 +68,7 @@ impl Table for Products {
 
     /// The SKU is the part of the record's key after the aggregate's type.
     fn keys(event: &Recorded<'_, Event>) -> Result<Vec<String>, FoldError> {
-        let sku = event.key.split_once('_').map_or(event.key, |(_, sku)| sku);
+        let sku = split_key(event.key).map_or(event.key, |(_, sku)| sku);
         Ok(vec![sku.to_owned()])
     }
 
