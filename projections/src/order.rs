@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use schemas::{Currency, Totals, TotalsByCurrency, ids};
 use serde::{Deserialize, Serialize};
 use service::problem::Problem;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 /// The prefixes of the ids of orders and credit notes.
 const ID_PREFIXES: [&str; 2] = ["order", "creditnote"];
@@ -69,20 +69,6 @@ pub struct OrderPage {
     /// The `cursor` of the next page; null on the last page.
     #[schema(example = "02126f72646572735f76322f62c1a5")]
     pub next_cursor: Option<String>,
-}
-
-/// The errors of a query for one order.
-#[derive(IntoResponses)]
-pub enum OrderProblems {
-    /// UNKNOWN_OR_INVALID_PARAMETER or INVALID_ORDER_ID.
-    #[response(status = 400)]
-    Refused(Problem),
-    /// ORDER_NOT_FOUND.
-    #[response(status = 404)]
-    NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, or QUERY_TOO_EXPENSIVE if the statement took longer than the database allows.
-    #[response(status = 503)]
-    Unavailable(Problem),
 }
 
 impl Kind {

@@ -6,10 +6,10 @@ use crate::{
     columns::{Columns, list},
     conditional::Versioned,
     databases::Databases,
-    order::{self, Amount, Kind, OrderPage, OrderProblems, OrderSummary},
+    order::{self, Amount, Kind, OrderPage, OrderSummary},
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
-    problems::{ListProblems, QueryError, answer, answer_filtered},
+    problems::{ListProblems, QueryError, ResourceProblems, answer, answer_filtered},
     view::View,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -126,8 +126,12 @@ async fn list_orders(
 }
 
 /// One order or credit note with its lines.
+///
+/// A malformed id has the code INVALID_ORDER_ID.
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(OrderPath), responses(
-    (status = 200, description = "The order.", body = OrderDetail), OrderProblems))]
+    (status = 200, description = "The order.", body = OrderDetail),
+    (status = 404, description = "ORDER_NOT_FOUND: no order or credit note has this id.", body = Problem),
+    ResourceProblems))]
 async fn get_order(
     State(databases): State<Databases>,
     ApiPath(OrderPath { id }): ApiPath<OrderPath>,
