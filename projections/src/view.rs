@@ -61,7 +61,14 @@ pub trait Table: Send + Sync + 'static {
 pub enum RowFeed<Row> {
     /// All events of one aggregate, from the row's first event on. The row stores the version of its last
     /// event, which this function returns. An event of that version or an earlier one is skipped; an event
-    /// that leaves a gap is an error.
+    /// that leaves a gap is an error. A batch that begins with the aggregate's first event is folded without the
+    /// stored row, so its events are not skipped.
+    ///
+    /// In the CQL store, events can be applied again: every write carries the offset of its event, and the write
+    /// with the greatest offset wins. The version of a deleted row is in the build's table of deleted rows, so its
+    /// events are still skipped, and a gap after it is still an error. Postgres keeps nothing of a deleted row, so
+    /// there is no version to compare: only the checkpoint, which the same transaction moves, prevents an event from
+    /// being applied twice, and a gap after the deletion is not noticed.
     Versioned(fn(&Row) -> i64),
     /// Some events of one aggregate. Only the checkpoint prevents an event from being applied twice, so only
     /// views in Postgres can use this feed.
