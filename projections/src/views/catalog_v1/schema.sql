@@ -16,7 +16,9 @@ CREATE TABLE IF NOT EXISTS catalog_v1{build} (
   sku         text        COLLATE "C" PRIMARY KEY,
   description text        NOT NULL,
   -- The beginning of the description in lower case. Products are sorted by it, and prefixes and misspelt words are
-  -- compared with it.
+  -- compared with it. The query for a prefix reads the names from the prefix to the prefix with U+10FFFF: only the
+  -- order of code points, COLLATE "C", has all names with the prefix between these two. SKUs and currencies have it
+  -- too, so the list has the same order in every database.
   name        text        COLLATE "C" NOT NULL,
   -- Minor units; null until the product is priced for the first time.
   price       bigint,

@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS orders_v2_lines{build} (
 );
 
 -- Every list is sorted by (ordered_at, order_id), descending: a page continues after the last key of the previous page.
+-- Postgres sorts by order_id and compares it with a cursor in the same collation, the database's, so pages neither
+-- repeat nor skip an order in any locale. Ids consist of lower-case letters, digits and one underscore, so most locales
+-- sort them as COLLATE "C" does. In others, such as Czech with its letter ch, only the sequence of orders with the same
+-- time differs.
 -- A list is read as one part per kind, so these indexes serve every combination of filters: a part reads only the rows
 -- that it returns.
 CREATE INDEX IF NOT EXISTS orders_v2{build}_by_kind
