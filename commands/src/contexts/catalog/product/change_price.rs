@@ -1,4 +1,8 @@
 //! `ChangePrice`: sets a product's price.
+//!
+//! It has two bodies. `ChangePrice` is the whole command, in the form that a batch has, that is hashed, and that other
+//! nodes get, so it contains the product. The route has the product in its path, and `NewPrice` is the rest: with the
+//! whole command as its body, a request could name two products.
 
 use super::create::ProductAnswer;
 use crate::{
