@@ -67,7 +67,7 @@ pub struct OrderPage {
     /// Newest first.
     pub orders: Vec<OrderSummary>,
     /// The `cursor` of the next page; null on the last page.
-    #[schema(example = "02126f72646572735f76322f62c1a5")]
+    #[schema(example = "cursor-of-the-next-page")]
     pub next_cursor: Option<String>,
 }
 

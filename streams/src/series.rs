@@ -82,7 +82,7 @@ pub struct SeriesParameters {
     #[param(example = 20, minimum = 1, maximum = 100, default = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of the previous page.
-    #[param(example = "01c0ffee00c0ffee00313239313136313630303030303030302f4672616e63652f474250")]
+    #[param(example = "cursor-of-the-next-page")]
     cursor: Option<String>,
 }
 
@@ -98,7 +98,7 @@ pub struct SeriesAnswer {
     /// At most `limit` windows.
     series: Vec<WindowAnswer>,
     /// The cursor of the next page; `null` on the last page.
-    #[schema(example = "01c0ffee00c0ffee00313239313136313630303030303030302f4672616e63652f474250")]
+    #[schema(example = "cursor-of-the-next-page")]
     next_cursor: Option<String>,
 }
 

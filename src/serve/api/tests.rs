@@ -16,6 +16,9 @@ const API: &str = "/api/v1";
 const UNKNOWN: &str = "UNKNOWN_OR_INVALID_PARAMETER";
 /// A parameter that no operation has.
 const PARAMETER: &str = "colour";
+/// The example of every cursor. A list accepts only cursors of its own answers with the same filters, so an example in
+/// the form of a cursor would mislead.
+const CURSOR: &str = "cursor-of-the-next-page";
 
 /// A served API.
 struct Served {
@@ -258,6 +261,28 @@ async fn every_response_has_an_example() {
         }
     }
     assert_eq!(missing, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_example_of_a_cursor_says_where_a_cursor_comes_from() {
+    let served = Served::start().await;
+    let mut examples = Vec::new();
+    for operation in served.operations() {
+        let mut parameters = operation.parameters();
+        if let Some(cursor) = parameters.find(|parameter| parameter["name"] == "cursor") {
+            examples.push((operation.name(), cursor["example"].clone()));
+        }
+    }
+    let schemas = served.document["components"]["schemas"].as_object();
+    for (name, schema) in schemas.into_iter().flatten() {
+        let cursor = &schema["properties"]["next_cursor"];
+        if cursor.is_object() {
+            examples.push((name.clone(), cursor["example"].clone()));
+        }
+    }
+    assert!(!examples.is_empty(), "no operation has a cursor");
+    examples.retain(|(_, example)| example != CURSOR);
+    assert_eq!(examples, Vec::<(String, Value)>::new());
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub(super) struct ListQuery {
     #[param(example = 20, minimum = 1, maximum = 100)]
     limit: Option<u16>,
     /// The `next_cursor` of the previous page.
-    #[param(example = "02126f72646572735f76322f62c1a5")]
+    #[param(example = "cursor-of-the-next-page")]
     cursor: Option<String>,
 }
 

@@ -73,7 +73,7 @@ pub struct ProductPage {
     /// Counts of all matching products, on this page and others; null without `facets=true`.
     pub facets: Option<Facets>,
     /// The `cursor` of the next page; null on the last page.
-    #[schema(example = "02126f72646572735f76322f62c1a5")]
+    #[schema(example = "cursor-of-the-next-page")]
     pub next_cursor: Option<String>,
 }
 

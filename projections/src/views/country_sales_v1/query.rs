@@ -33,7 +33,7 @@ struct ListQuery {
     #[param(example = 20, minimum = 1, maximum = 100)]
     limit: Option<u16>,
     /// The `next_cursor` of the previous page.
-    #[param(example = "02126f72646572735f76322f62c1a5")]
+    #[param(example = "cursor-of-the-next-page")]
     cursor: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub struct CountryPage {
     /// One entry per country and currency, A to Z.
     pub countries: Vec<CountrySales>,
     /// The `cursor` of the next page; null on the last page.
-    #[schema(example = "02126f72646572735f76322f62c1a5")]
+    #[schema(example = "cursor-of-the-next-page")]
     pub next_cursor: Option<String>,
 }
 
