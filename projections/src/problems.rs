@@ -115,7 +115,7 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     let (is_transient, is_unusable) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
-            postgres::is_schema_missing(error),
+            postgres::is_schema_missing(error) || postgres::is_column_missing(error),
         ),
         QueryError::Cql(error) => (error.is_transient(), error.is_invalid_statement()),
         QueryError::NoBuild { .. } => (false, true),

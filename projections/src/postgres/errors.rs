@@ -81,7 +81,7 @@ pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
 }
 
 /// Whether a column does not exist, because it was dropped or renamed.
-pub(super) fn is_column_missing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_column_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == NO_COLUMN)
 }
 

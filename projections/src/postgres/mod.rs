@@ -7,7 +7,7 @@ mod pool;
 mod rows;
 pub mod store;
 
-pub(crate) use errors::{is_deadlock, is_reference_missing};
+pub(crate) use errors::{is_column_missing, is_deadlock, is_reference_missing};
 pub use errors::{is_schema_missing, is_statement_timeout, is_transient};
 pub use instant::Instant;
 pub use pool::connect_lazily;

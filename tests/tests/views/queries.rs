@@ -354,3 +354,29 @@ async fn a_view_without_tables_is_unavailable() {
     })
     .await;
 }
+
+/// The operator can repair it, and the projector replaces the build if the column was dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_column_was_renamed_is_told_that_the_view_is_unavailable() {
+    run(async |BothBackends { databases, .. }: &BothBackends| {
+        open(&PostgresStore::<OrdersView>::new(
+            databases.postgres.clone(),
+            1,
+        ))
+        .await;
+        let api = serve(databases).await;
+        let (status, page) = get(&format!("{api}/orders")).await;
+        assert_eq!(status, 200, "{page}");
+        sqlx::query("ALTER TABLE orders_v2_b1 RENAME COLUMN country TO land")
+            .execute(&databases.postgres)
+            .await
+            .unwrap();
+        let (status, problem) = get(&format!("{api}/orders")).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (503, Some("DATABASE_UNAVAILABLE")),
+            "{problem}"
+        );
+    })
+    .await;
+}
