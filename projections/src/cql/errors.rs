@@ -45,10 +45,10 @@ pub enum CqlError {
         /// The driver's message.
         reason: String,
     },
-    /// A table lacks a column of the view.
+    /// A table lacks a column of the view, which was renamed.
     #[error(
-        "table {table} lacks its column {column}: add or rename the column, or project the view again with \
-         `daybook views reset`"
+        "table {table} lacks its column {column}: give the renamed column its name again, or project the view again \
+         with `daybook views reset`"
     )]
     ColumnMissing {
         /// The table.
