@@ -20,7 +20,7 @@ use journal::protocol::OwnerProtocol;
 use std::{sync::Arc, time::Duration};
 
 /// Time after the last append until all late appends have landed, with a margin.
-const SETTLE: Duration = Duration::from_millis(LATE_MS_MAX + 10_000);
+const SETTLE_TIME: Duration = Duration::from_millis(LATE_MS_MAX + 10_000);
 /// Runs in a thousand that end with reading an altered log.
 const CORRUPTED_PERMILLE: u64 = 100;
 
@@ -109,7 +109,7 @@ async fn run_faults<P: OwnerProtocol>(
     }
     clients.check_service().await;
     // Late appends have landed by now.
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(SETTLE_TIME).await;
     vec![first, second]
 }
 

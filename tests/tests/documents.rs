@@ -57,14 +57,14 @@ fn every_path_and_link_of_a_document_exists() -> Result<()> {
             let paths = paths.map(|(_, token)| *token);
             let paths = paths.filter(|token| sources.begins_like_a_path(token));
             for path in paths.filter(|path| !is_path(&sources, path)) {
-                wrong.push(format!("{}: {path} does not exist", piece.place));
+                wrong.push(format!("{}: {path} does not exist", piece.location));
             }
         }
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         for link in document.links.iter().filter(|link| !link.text.is_empty()) {
             let path = format!("{folder}/{}", link.text);
             if !is_path(&sources, path.trim_start_matches('/')) {
-                wrong.push(format!("{}: a link to {}", link.place, link.text));
+                wrong.push(format!("{}: a link to {}", link.location, link.text));
             }
         }
     }
@@ -99,9 +99,13 @@ fn every_documented_call_of_the_binary_is_valid() -> Result<()> {
     let mut program = Program::find()?;
     let (mut documented, mut wrong) = (Vec::new(), Vec::new());
     for (file, document) in documents(&files)? {
-        for Command { place, arguments } in commands(&document, &BINARY) {
+        for Command {
+            location,
+            arguments,
+        } in commands(&document, &BINARY)
+        {
             if let Err(error) = program.check(&arguments) {
-                wrong.push(format!("{place}: {error:#}"));
+                wrong.push(format!("{location}: {error:#}"));
             }
             if file.path == GUIDE {
                 documented.push(arguments.join(" "));
@@ -122,14 +126,18 @@ fn every_documented_call_of_dev_is_valid() -> Result<()> {
     let usage = dev_usage()?;
     let (mut documented, mut wrong) = (HashSet::new(), Vec::new());
     for (file, document) in documents(&files)? {
-        for Command { place, arguments } in commands(&document, &["./dev"]) {
+        for Command {
+            location,
+            arguments,
+        } in commands(&document, &["./dev"])
+        {
             let Some((name, rest)) = arguments.split_first() else {
                 continue;
             };
             let line = usage.iter().find(|line| dev_command(line) == name);
             let mut options = rest.iter().filter(|argument| argument.starts_with('-'));
             if !line.is_some_and(|line| options.all(|option| line.contains(option.as_str()))) {
-                wrong.push(format!("{place}: ./dev {}", arguments.join(" ")));
+                wrong.push(format!("{location}: ./dev {}", arguments.join(" ")));
             }
             if file.path == GUIDE {
                 documented.insert(name.clone());
@@ -161,7 +169,10 @@ fn every_setting_is_documented_and_every_documented_variable_exists() -> Result<
                     _ => true,
                 };
                 if !is_there {
-                    wrong.push(format!("{}: no setting or script has {word}", piece.place));
+                    wrong.push(format!(
+                        "{}: no setting or script has {word}",
+                        piece.location
+                    ));
                 }
                 if file.path == GUIDE {
                     documented.insert(word.to_owned());
@@ -188,7 +199,7 @@ fn every_documented_address_is_served() -> Result<()> {
                 let end = path.find(['?', '\'', '"', ' ']).unwrap_or(path.len());
                 let path = path[..end].trim_end_matches(['/', '.']);
                 if !path.is_empty() && !routes.iter().any(|route| fits(route, path)) {
-                    wrong.push(format!("{}: no handler serves {API}{path}", piece.place));
+                    wrong.push(format!("{}: no handler serves {API}{path}", piece.location));
                 }
             }
         }
@@ -213,7 +224,7 @@ fn every_other_documented_name_occurs_in_the_sources() -> Result<()> {
                 _ => is_path(&sources, text) || sources.know(text),
             };
             if !is_there {
-                wrong.push(format!("{}: `{text}` is in no source", piece.place));
+                wrong.push(format!("{}: `{text}` is in no source", piece.location));
             }
         }
     }

@@ -50,11 +50,11 @@ impl Load {
     /// Ends the load after the answers to the commands in flight.
     pub async fn stop(self) -> Result<()> {
         self.progress.commands_max.store(0, Ordering::Relaxed);
-        self.done().await
+        self.finish().await
     }
 
     /// Waits until all commands are answered.
-    pub async fn done(mut self) -> Result<()> {
+    pub async fn finish(mut self) -> Result<()> {
         while let Some(client) = self.clients.join_next().await {
             client??;
         }

@@ -33,7 +33,7 @@ pub async fn run(servers: &Servers, arguments: &Arguments) -> Result<()> {
     let owners = Arc::new(Owners::start(servers, &encoder, &arguments.store).await?);
     println!("{SERVING}");
     if let Some(commits) = arguments.fill {
-        Load::start(&owners, FILL_DEPTH, commits).done().await?;
+        Load::start(&owners, FILL_DEPTH, commits).finish().await?;
         println!("{FILLED}");
     }
     let read_to_end = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());

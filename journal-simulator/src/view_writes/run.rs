@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 /// Within this time after the last fault, a projector must have applied the whole log.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time until every stalled projector has continued and every late write has come, with a margin.
-const SETTLE: Duration = Duration::from_millis(STALL_MS_MAX + LATE_MS_MAX + 10_000);
+const SETTLE_TIME: Duration = Duration::from_millis(STALL_MS_MAX + LATE_MS_MAX + 10_000);
 
 /// Runs projectors of a view that follow the protocol `P`, with the faults of the seed.
 pub(crate) fn run<P: WriteProtocol>(seed: u64, with_trace: bool) -> Run {
@@ -52,7 +52,7 @@ async fn simulate<P: WriteProtocol>(seed: u64, with_trace: bool) -> Run {
         let checkpoints = store.checkpoints().clone();
         sim.violate(format!("no projector reached the end: {checkpoints:?}"));
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(SETTLE_TIME).await;
     store.check_last();
     let digest = blake3::hash(store.digest().as_bytes());
     Run::of(seed, &sim, digest.to_hex().to_string())

@@ -53,7 +53,7 @@ pub struct Client<E: LiveEvent> {
     /// The position after the missed events.
     cursor_after_missed: Option<Cursor>,
     /// Receives the missed events, if they were requested.
-    asked: Option<oneshot::Receiver<Result<Chunk, ResumeFailed>>>,
+    requested: Option<oneshot::Receiver<Result<Chunk, ResumeFailed>>>,
     /// The deadline for the hub to reach the client's last event.
     ahead_deadline: Option<Instant>,
     /// The bytes that the budget lacked for the client's next event.
@@ -79,7 +79,7 @@ impl<E: LiveEvent> Client<E> {
             heartbeats,
             missed: VecDeque::new(),
             cursor_after_missed: None,
-            asked: None,
+            requested: None,
             ahead_deadline: None,
             lacking: None,
             room: None,
@@ -166,7 +166,7 @@ impl<E: LiveEvent> Client<E> {
             }
             Join::Behind => {
                 let chunk = self.read_missed().await.map_err(|_| End::ResumeFailed)?;
-                self.asked = None;
+                self.requested = None;
                 self.queue(chunk);
                 Ok(None)
             }
@@ -209,13 +209,13 @@ impl<E: LiveEvent> Client<E> {
 
     /// Reads missed events that are no longer in memory. A heartbeat does not cancel the request, which `self` keeps.
     async fn read_missed(&mut self) -> Result<Chunk, ResumeFailed> {
-        let answer = match &mut self.asked {
+        let answer = match &mut self.requested {
             Some(answer) => answer,
             None => {
                 let cursor = self.cursor.clone().unwrap_or_default();
                 let (resumes, target) = (&self.sources.resumes, self.target.clone());
-                let asked = resumes.ask(target, cursor, &mut self.room).await?;
-                self.asked.insert(asked)
+                let requested = resumes.request(target, cursor, &mut self.room).await?;
+                self.requested.insert(requested)
             }
         };
         answer.await.unwrap_or(Err(ResumeFailed))
@@ -241,7 +241,7 @@ impl<E: LiveEvent> Client<E> {
 
     /// Whether an event was sent already; otherwise records it as sent.
     fn is_sent(&mut self, frame: &Frame) -> bool {
-        let (partition, offset, index) = frame.place;
+        let (partition, offset, index) = frame.position;
         let cursor = self.cursor.get_or_insert_default();
         let is_sent = cursor.includes(partition, offset, index);
         if !is_sent {

@@ -10,7 +10,7 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Frame {
     /// Partition, offset and index in the record.
-    pub place: (i32, i64, usize),
+    pub position: (i32, i64, usize),
     /// The SSE event.
     sse: Bytes,
     /// The range of the JSON in `sse`.
@@ -44,7 +44,7 @@ impl Frame {
         let head = format!("id: {id}\ndata: ");
         let json = head.len()..head.len() + text.len();
         Self {
-            place: (partition, valid.offset, index),
+            position: (partition, valid.offset, index),
             sse: [&head, &text, "\n\n"].concat().into(),
             json,
         }

@@ -48,15 +48,15 @@ impl Resumes {
     ///
     /// # Errors
     /// The node stops.
-    pub async fn ask(
+    pub async fn request(
         &self,
         target: Target,
         cursor: Cursor,
         room: &mut Option<Room>,
     ) -> Result<oneshot::Receiver<Result<Chunk, ResumeFailed>>, ResumeFailed> {
-        let place = self.0.reserve().await.map_err(|_| ResumeFailed)?;
+        let permit = self.0.reserve().await.map_err(|_| ResumeFailed)?;
         let (reply, answer) = oneshot::channel();
-        place.send(Waiting {
+        permit.send(Waiting {
             target,
             chunk: Chunk::new(cursor, room.take()),
             reply,

@@ -6,7 +6,7 @@ use super::{Document, Piece};
 #[derive(Debug)]
 pub struct Command {
     /// The document and the line.
-    pub place: String,
+    pub location: String,
     /// The words after the program.
     pub arguments: Vec<String>,
 }
@@ -28,7 +28,7 @@ fn command(piece: &Piece, programs: &[&str]) -> Option<Command> {
     let mut words = call_words(&piece.text);
     let program = words.next()?;
     programs.contains(&program).then(|| Command {
-        place: piece.place.clone(),
+        location: piece.location.clone(),
         arguments: words.map(str::to_owned).collect(),
     })
 }
@@ -53,7 +53,7 @@ fn calls(line: Piece) -> Vec<Piece> {
         .map(str::trim)
         .filter(|call| !call.is_empty());
     let piece = |call: &str| Piece {
-        place: line.place.clone(),
+        location: line.location.clone(),
         text: call.to_owned(),
     };
     calls.map(piece).collect()
@@ -72,7 +72,7 @@ fn joined(lines: &[Piece]) -> Vec<Piece> {
         match whole.last_mut().filter(|_| continues) {
             Some(last) => last.text.push_str(text),
             None => whole.push(Piece {
-                place: line.place.clone(),
+                location: line.location.clone(),
                 text: text.to_owned(),
             }),
         }

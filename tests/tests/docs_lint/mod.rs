@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 #[derive(Debug, Clone)]
 pub struct Piece {
     /// The document and the line, for error messages.
-    pub place: String,
+    pub location: String,
     /// Without its marks.
     pub text: String,
 }
@@ -43,27 +43,27 @@ impl Document {
         let mut document = Self::default();
         let mut fence: Option<&str> = None;
         for (index, line) in text.lines().enumerate() {
-            let place = format!("{path}:{}", index + 1);
+            let location = format!("{path}:{}", index + 1);
             match (line.trim_start().strip_prefix("```"), fence) {
                 (Some(language), None) => fence = Some(language),
                 (Some(_), Some(_)) => fence = None,
                 (None, Some("sh")) => document.shell.push(Piece {
-                    place,
+                    location,
                     text: line.to_owned(),
                 }),
                 (None, Some(_)) => {}
-                (None, None) => document.read_line(&place, line)?,
+                (None, None) => document.read_line(&location, line)?,
             }
         }
         ensure!(fence.is_none(), "{path}: a block does not end");
         Ok(document)
     }
 
-    fn read_line(&mut self, place: &str, line: &str) -> Result<()> {
+    fn read_line(&mut self, location: &str, line: &str) -> Result<()> {
         let parts: Vec<&str> = line.split('`').collect();
-        ensure!(parts.len() % 2 == 1, "{place}: a backtick is left over");
+        ensure!(parts.len() % 2 == 1, "{location}: a backtick is left over");
         let piece = |text: &str| Piece {
-            place: place.to_owned(),
+            location: location.to_owned(),
             text: text.to_owned(),
         };
         self.spans

@@ -55,8 +55,8 @@ pub fn banned_phrases(files: &[File]) -> Vec<String> {
             phrases_of(&file.path).map(|phrase| format!("{}: its name has {phrase}", file.path));
         found.extend(named);
         for (index, line) in file.text.lines().enumerate() {
-            let place = format!("{}:{}", file.path, index + 1);
-            found.extend(phrases_of(line).map(|word| format!("{place}: {word}")));
+            let location = format!("{}:{}", file.path, index + 1);
+            found.extend(phrases_of(line).map(|word| format!("{location}: {word}")));
         }
     }
     found

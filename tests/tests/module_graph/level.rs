@@ -10,11 +10,11 @@ pub struct Level {
     edges: BTreeMap<String, BTreeMap<String, Example>>,
 }
 
-/// One place where a module names another.
+/// A line in which a module names another module.
 #[derive(Debug)]
 pub struct Example {
     /// File and line.
-    pub place: String,
+    pub location: String,
     /// The name from the crate's root.
     pub name: String,
 }
@@ -83,6 +83,6 @@ impl Level {
 
 impl Example {
     fn text(&self) -> String {
-        format!("{} names {}", self.place, self.name)
+        format!("{} names {}", self.location, self.name)
     }
 }

@@ -80,7 +80,7 @@ impl ModuleGraph {
             module_path::text(&module[..length])
         };
         let example = Example {
-            place: format!("{file}:{}", name.line),
+            location: format!("{file}:{}", name.line),
             name: module_path::text(&path),
         };
         let level = self.levels.entry(source[..shared].to_vec()).or_default();

@@ -143,7 +143,7 @@ impl Shared {
         }
     }
 
-    fn done(&self, number: usize, waited: Duration) {
+    fn completed(&self, number: usize, waited: Duration) {
         self.done[number].fetch_add(1, Ordering::Relaxed);
         let mut pause = self.pause.lock().expect(UNPOISONED);
         pause.commands += 1;
@@ -164,7 +164,7 @@ async fn work(shared: Arc<Shared>, number: usize) -> Result<(String, usize)> {
     while !shared.ending.load(Ordering::Relaxed) {
         let begun = Instant::now();
         let version = command(&shared, &mut clients, &sku, count).await?;
-        shared.done(number, begun.elapsed());
+        shared.completed(number, begun.elapsed());
         count += 1;
         ensure!(
             version == count,
