@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use projections::{
     CqlSettings, Databases, PostgresSettings, Store, View,
     builds::{Build, registry},
-    cql::{Cql, CqlStore},
+    cql::{Cql, CqlStore, CqlView},
     postgres::{self, PostgresStore},
 };
 use schemas::catalog::Event;
@@ -264,6 +264,11 @@ impl StoreBackend for PostgresBackend {
 }
 
 impl CqlBackend {
+    /// A build of any view. The build must be in the list.
+    pub fn store_of_view<V: CqlView>(&self, build: i32) -> CqlStore<V> {
+        CqlStore::new(self.cql.clone(), self.pool.clone(), build)
+    }
+
     /// Changes the schema, as an operator would. `{keyspace}` stands for the test's keyspace.
     pub async fn change(&self, statement: &str) {
         change_schema(statement.replace("{keyspace}", &self.name), &self.cql).await;
@@ -290,7 +295,7 @@ impl StoreBackend for CqlBackend {
     type Store = CqlStore<ProductsView>;
 
     fn store_of(&self, build: i32) -> Self::Store {
-        CqlStore::new(self.cql.clone(), self.pool.clone(), build)
+        self.store_of_view(build)
     }
 
     fn list(&self) -> &PgPool {

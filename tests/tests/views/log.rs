@@ -11,7 +11,7 @@ use projections::{
 use schemas::{Body, Commit, Decision, Origin, Timestamp};
 use std::time::Duration;
 
-/// The partition of every batch.
+/// The partition of a [`batch`].
 pub const PARTITION: i32 = 2;
 /// Partitions of each journal.
 pub const PARTITIONS: i32 = 4;
@@ -57,12 +57,22 @@ pub fn commit_of<E>(offset: i64, key: &str, version: i64, events: Vec<E>) -> Val
 
 /// A batch that leads from one checkpoint to another.
 pub fn batch<E: ViewEvent>(from: i64, next_offset: i64, commits: Vec<Valid<E>>) -> Batch<E> {
+    batch_of(PARTITION, from, next_offset, commits)
+}
+
+/// A batch of any partition.
+pub fn batch_of<E: ViewEvent>(
+    partition: i32,
+    from: i64,
+    next_offset: i64,
+    commits: Vec<Valid<E>>,
+) -> Batch<E> {
     let checkpoint = Checkpoint {
         next_offset,
-        ..start::<E>()
+        ..Checkpoint::start(E::TOPICS[0], partition)
     };
     Batch {
-        partition: PARTITION,
+        partition,
         from,
         commits: commits.into(),
         bytes: 0,

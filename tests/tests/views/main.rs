@@ -15,6 +15,8 @@ mod parking;
 mod plans;
 mod products;
 mod queries;
+mod rows;
+mod spec;
 mod stores;
 mod timeline;
 mod totals;

@@ -43,7 +43,8 @@ pub fn sale(number: i64) -> SaleImported {
     }
 }
 
-fn credit_note(number: i64) -> CreditNoteIssued {
+/// A credit note with the customer, the country, the time and the line of [`sale`].
+pub fn credit_note(number: i64) -> CreditNoteIssued {
     let sale = sale(number);
     CreditNoteIssued {
         invoice: format!("C{number}"),
