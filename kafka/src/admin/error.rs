@@ -76,7 +76,8 @@ pub(super) fn refused(topic: &str, reason: &dyn std::fmt::Display) -> AdminError
 /// The error for a topic whose configuration has no properties, because the principal may not read them. The client
 /// library drops the brokers' error code.
 pub(super) fn config_hidden(topic: &str) -> AdminError {
-    let reason = "its configuration has no readable property; allow the operation DescribeConfigs";
+    let reason =
+        "its configuration has no readable property; authorize the operation DescribeConfigs";
     refused(topic, &reason)
 }
 
