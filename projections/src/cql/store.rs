@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     builds::{Build, registry},
+    columns::list,
     parking::{ParkedKey, table as parked},
     postgres,
     recorded::Recorded,
@@ -167,7 +168,7 @@ impl<V: CqlView> CqlStore<V> {
         if let TablesState::ColumnMissing { table, column } = state {
             return Err(CqlError::ColumnMissing { table, column }.into());
         }
-        check_known(session, &self.tables()).await?;
+        check_known(session, &needed).await?;
         if !had_tables {
             // After a loss of the list of builds, tables and checkpoints of an earlier build with this number may exist.
             // The checkpoints would skip commits that were parked, because the list of parked commits is lost as well.
@@ -257,10 +258,12 @@ impl<V: CqlView> CqlStore<V> {
         if state != TablesState::Complete {
             return Ok(state);
         }
-        let tables: Vec<String> = needed.into_iter().map(|(table, _)| table).collect();
-        match check_known(session, &tables).await {
+        match check_known(session, &needed).await {
             Ok(()) => Ok(TablesState::Complete),
-            Err(error) if error.is_invalid_statement() => Ok(TablesState::Lost(tables)),
+            Err(error) if error.is_invalid_statement() => {
+                let tables = needed.into_iter().map(|(table, _)| table);
+                Ok(TablesState::Lost(tables.collect()))
+            }
             Err(error) => Err(error),
         }
     }
@@ -442,12 +445,14 @@ impl<V> CqlStore<V> {
     }
 }
 
-/// Fails with an error for which [`CqlError::is_invalid_statement`] is true if statements about a table can't be prepared.
-/// Cassandra lists a table in `system_schema` before it can use it, so a table that another node or a timed-out request
-/// has just created may be listed but not usable yet.
-async fn check_known(session: &Session, tables: &[String]) -> Result<(), CqlError> {
-    for table in tables {
-        let statement = session.statement(&format!("SELECT * FROM {{keyspace}}.{table} LIMIT 1"));
+/// Fails with an error for which [`CqlError::is_invalid_statement`] is true if a statement about the columns of a table
+/// can't be prepared. Cassandra lists tables and columns in `system_schema` before it can use them, so a table that
+/// another node or a timed-out request has just created, or a column that has just been renamed, may be listed but not
+/// usable yet.
+async fn check_known(session: &Session, needed: &NeededTables) -> Result<(), CqlError> {
+    for (table, columns) in needed {
+        let select = format!("SELECT {} FROM {{keyspace}}.{table} LIMIT 1", list(columns));
+        let statement = session.statement(&select);
         let prepared = session.driver().get_session().prepare(statement).await;
         prepared.map_err(ExecutionError::from)?;
     }
