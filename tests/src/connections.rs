@@ -20,21 +20,31 @@ pub fn established(process: u32, port: u16) -> Result<usize> {
     }
     let tables = TABLES.map(|table| fs::read_to_string(format!("/proc/{process}/net/{table}")));
     let lines = tables.iter().flatten().flat_map(|table| table.lines());
-    Ok(lines
-        .filter(|line| is_connection(line, port, &sockets))
-        .count())
+    Ok(connected(lines, port, &sockets).len())
 }
 
-/// Whether a line of a table is an established connection of one of these sockets to a port.
-fn is_connection(line: &str, port: u16, sockets: &HashSet<String>) -> bool {
+/// Those of the sockets that are established connections to a port, from the lines of the tables. Linux may list a
+/// connection twice if others are opened while a table is read.
+fn connected<'l>(
+    lines: impl Iterator<Item = &'l str>,
+    port: u16,
+    sockets: &HashSet<String>,
+) -> HashSet<String> {
+    lines
+        .filter_map(|line| socket_connected_to(line, port))
+        .filter(|socket| sockets.contains(socket))
+        .collect()
+}
+
+/// The socket of a line of a table, if it is an established connection to a port.
+fn socket_connected_to(line: &str, port: u16) -> Option<String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [_, _, remote, state, _, _, _, _, _, inode, ..] = fields[..] else {
-        return false;
+        return None;
     };
-    let remote_port = remote.rsplit_once(':');
-    let remote_port = remote_port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-    let socket = format!("socket:[{inode}]");
-    state == ESTABLISHED && remote_port == Some(port) && sockets.contains(&socket)
+    let (_, remote_port) = remote.rsplit_once(':')?;
+    let remote_port = u16::from_str_radix(remote_port, 16).ok()?;
+    (state == ESTABLISHED && remote_port == port).then(|| format!("socket:[{inode}]"))
 }
 
 #[cfg(test)]
@@ -54,13 +64,17 @@ mod tests {
         let count = |inodes: &[u32]| {
             let sockets = inodes.iter().map(|inode| format!("socket:[{inode}]"));
             let sockets: HashSet<String> = sockets.collect();
-            let lines = TABLE.lines();
-            lines
-                .filter(|line| is_connection(line, 9092, &sockets))
-                .count()
+            connected(TABLE.lines(), 9092, &sockets).len()
         };
         assert_eq!(count(&[100, 101, 102, 103]), 1);
         assert_eq!(count(&[100, 102, 103]), 0);
+    }
+
+    #[test]
+    fn a_connection_that_is_listed_twice_counts_once() {
+        let sockets = HashSet::from(["socket:[101]".to_owned()]);
+        let lines = TABLE.lines().chain(TABLE.lines());
+        assert_eq!(connected(lines, 9092, &sockets), sockets);
     }
 
     #[test]
