@@ -35,11 +35,17 @@ def at_rate(per_s, stop):
         yield
 
 
+def product_steps():
+    """Yields (number of a product, step) without end. Step 0 creates the product, and each later one changes its price."""
+    for number in itertools.count():
+        for step in range(PRICES_PER_PRODUCT + 1):
+            yield number, step
+
+
 def send_commands(port, counts, stop):
     """Creates products and changes their prices. Reads each product with the position of its last price."""
     client, run = Client(port, counts), f"{time.time():.0f}"
-    steps = itertools.product(itertools.count(), range(PRICES_PER_PRODUCT + 1))
-    for _, (number, step) in zip(at_rate(COMMANDS_PER_S, stop), steps):
+    for _, (number, step) in zip(at_rate(COMMANDS_PER_S, stop), product_steps()):
         sku = f"SOAK-{run}-{number}"
         if step == 0:
             answer = client.send("POST", "/api/v1/products", {"sku": sku, "description": "a product"})

@@ -1,8 +1,9 @@
-"""Tests of the load: slices of the data, the answers of queries, and reads of own writes."""
+"""Tests of the load: steps of products, slices of the data, the answers of queries, and reads of own writes."""
 
 import csv
 import email.message
 import gzip
+import itertools
 import pathlib
 import tempfile
 import threading
@@ -32,6 +33,13 @@ class Answers:
     def send(self, method, path, body=None, headers=None, accepted=(200,)):
         self.paths.append(path)
         return self.answer_of(path, headers or {})
+
+
+class ProductSteps(unittest.TestCase):
+    def test_that_each_product_is_created_and_then_gets_its_prices(self):
+        found = list(itertools.islice(load.product_steps(), 2 * (load.PRICES_PER_PRODUCT + 1)))
+        expected = [(number, step) for number in range(2) for step in range(load.PRICES_PER_PRODUCT + 1)]
+        self.assertEqual(found, expected)
 
 
 class Slices(unittest.TestCase):
