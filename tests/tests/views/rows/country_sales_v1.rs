@@ -3,17 +3,17 @@
 use crate::{
     backends::{PostgresBackend, run},
     queries::{credit_note, sale},
-    rows::events::{COMPOSED, DECOMPOSED, EARLIEST, LATEST, TEXT, imported, issued},
-    spec::{InPostgres, in_postgres, partition_of},
+    rows::{
+        events::{COMPOSED, DECOMPOSED, EARLIEST, LATEST, TEXT, imported, issued},
+        sales::{greatest_sale, keys_in_two_partitions, least_credit_note, sale_in_yen},
+    },
+    spec::{InPostgres, in_postgres},
 };
 use projections::{
     postgres::Instant,
     views::country_sales_v1::{CountryRow, CountrySalesView},
 };
-use schemas::{
-    Currency,
-    orders::{CreditNoteIssued, Event, SaleImported},
-};
+use schemas::orders::{CreditNoteIssued, Event, SaleImported};
 
 type Countries = InPostgres<CountrySalesView>;
 
@@ -54,21 +54,7 @@ fn country(country: &str) -> CountryRow {
 }
 
 async fn two_partitions_feed_one_row(countries: &mut Countries) {
-    let (order_key, note_key) = ("order_1", "creditnote_1");
-    // So the two builds apply the events in opposite sequences.
-    let partitions = (partition_of(order_key), partition_of(note_key));
-    assert!(partitions.0 < partitions.1, "{partitions:?} do not ascend");
-    let order = SaleImported {
-        ordered_at: EARLIEST,
-        total: i64::MAX,
-        ..sale(1)
-    };
-    let note = CreditNoteIssued {
-        issued_at: LATEST,
-        lines: [credit_note(1).lines, credit_note(1).lines].concat(),
-        total: i64::MIN,
-        ..credit_note(1)
-    };
+    let (order_key, note_key) = keys_in_two_partitions();
     let row = CountryRow {
         credit_notes: 1,
         lines: 3,
@@ -78,8 +64,8 @@ async fn two_partitions_feed_one_row(countries: &mut Countries) {
         ..country("Norway")
     };
     countries
-        .given([(order_key, imported(order))])
-        .when((note_key, issued(note)))
+        .given([(order_key, imported(greatest_sale(EARLIEST)))])
+        .when((note_key, issued(least_credit_note(LATEST))))
         .then((vec![row],))
         .await;
 }
@@ -106,9 +92,7 @@ async fn a_credit_note_needs_no_order(countries: &mut Countries) {
 async fn each_currency_has_a_row(countries: &mut Countries) {
     let in_yen = SaleImported {
         country: "Japan".into(),
-        currency: Currency::parse("JPY").unwrap(),
-        total: i64::MAX,
-        ..sale(1)
+        ..sale_in_yen()
     };
     let row = CountryRow {
         currency: "JPY".into(),

@@ -3,17 +3,17 @@
 use crate::{
     backends::{PostgresBackend, run},
     queries::{credit_note, sale},
-    rows::events::{COMPOSED, DECOMPOSED, EARLIEST, LATEST, TEXT, imported, issued},
-    spec::{InPostgres, in_postgres, partition_of},
+    rows::{
+        events::{COMPOSED, DECOMPOSED, EARLIEST, LATEST, TEXT, imported, issued},
+        sales::{greatest_sale, keys_in_two_partitions, least_credit_note, sale_in_yen},
+    },
+    spec::{InPostgres, in_postgres},
 };
 use projections::{
     postgres::Instant,
     views::customers_v1::{CustomerRow, CustomersView},
 };
-use schemas::{
-    Currency,
-    orders::{CreditNoteIssued, Event, SaleImported},
-};
+use schemas::orders::{CreditNoteIssued, Event, SaleImported};
 
 type Customers = InPostgres<CustomersView>;
 
@@ -54,23 +54,7 @@ fn customer(customer_id: &str) -> CustomerRow {
 }
 
 async fn two_partitions_feed_one_row(customers: &mut Customers) {
-    let (order_key, note_key) = ("order_1", "creditnote_1");
-    // So the two builds apply the events in opposite sequences.
-    let partitions = (partition_of(order_key), partition_of(note_key));
-    assert!(partitions.0 < partitions.1, "{partitions:?} do not ascend");
-    let order = SaleImported {
-        customer: Some("1".into()),
-        ordered_at: LATEST,
-        total: i64::MAX,
-        ..sale(1)
-    };
-    let note = CreditNoteIssued {
-        customer: Some("1".into()),
-        issued_at: EARLIEST,
-        lines: [credit_note(1).lines, credit_note(1).lines].concat(),
-        total: i64::MIN,
-        ..credit_note(1)
-    };
+    let (order_key, note_key) = keys_in_two_partitions();
     let row = CustomerRow {
         credit_notes: 1,
         lines: 3,
@@ -80,8 +64,8 @@ async fn two_partitions_feed_one_row(customers: &mut Customers) {
         ..customer("1")
     };
     customers
-        .given([(order_key, imported(order))])
-        .when((note_key, issued(note)))
+        .given([(order_key, imported(greatest_sale(LATEST)))])
+        .when((note_key, issued(least_credit_note(EARLIEST))))
         .then((vec![row],))
         .await;
 }
@@ -108,9 +92,7 @@ async fn a_credit_note_needs_no_order(customers: &mut Customers) {
 async fn each_currency_has_a_row(customers: &mut Customers) {
     let in_yen = SaleImported {
         customer: Some("3".into()),
-        currency: Currency::parse("JPY").unwrap(),
-        total: i64::MAX,
-        ..sale(1)
+        ..sale_in_yen()
     };
     let row = CustomerRow {
         currency: "JPY".into(),
