@@ -1,6 +1,6 @@
 //! Sales to import, as clients write them, and batches of them.
 
-use crate::{deployment::Deployment, node::Node};
+use crate::{deployment::Deployment, expect::expect_eq, node::Node, totals_by_source};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -61,4 +61,21 @@ pub async fn node_with_sales(deployment: &Deployment, batch: &str) -> Result<Nod
     sell(&node, batch).await?;
     node.caught_up().await?;
     Ok(node)
+}
+
+/// Waits until a node is ready and has caught up, then checks that the view of orders in Postgres has every sale of
+/// this many batches of [`sell`].
+///
+/// # Errors
+/// The node is not ready in time, or the view has another number of sales.
+pub async fn all_in_postgres(
+    node: &mut Node,
+    deployment: &Deployment,
+    batches: usize,
+) -> Result<()> {
+    node.ready().await?;
+    node.caught_up().await?;
+    let found = totals_by_source::of_postgres(deployment).await?.sales;
+    let expected = i64::try_from(batches * SALES)?;
+    expect_eq("sales in Postgres", &found, &expected)
 }

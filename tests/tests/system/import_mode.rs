@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use system_tests::{Deployment, audit_log, expect_eq, sale::sell};
+use system_tests::{Deployment, audit_log, expect_eq, sale::node_with_sales};
 use tokio::net::TcpListener;
 
 /// Longest time for a node to shut down.
@@ -34,9 +34,7 @@ pub async fn schemas_restore_keeps_the_ids_at_a_registry_with_modes(
 ) -> Result<()> {
     let registry = Registry::start().await?;
     let deployment = deployment.clone().with_registry(&registry.url);
-    let mut node = deployment.serve().await?;
-    sell(&node, "before").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(&deployment, "before").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let before = registry.state().held();
     ensure!(!before.is_empty(), "the node registered no schema");
@@ -50,9 +48,7 @@ pub async fn schemas_restore_keeps_the_ids_at_a_registry_with_modes(
         .map(|subject| (subject.clone(), READWRITE.to_owned()));
     expect_eq("modes", &modes, &expected.collect())?;
 
-    let mut node = deployment.serve().await?;
-    sell(&node, "after").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(&deployment, "after").await?;
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     expect_eq("schemas by subject", &registry.state().held(), &before)?;
     audit_log::verify(&deployment).await.map(drop)

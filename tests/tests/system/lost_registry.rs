@@ -105,9 +105,7 @@ pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
             after == before,
             "{before:?} became {after:?}, state is lost: {state_is_lost}"
         );
-        let mut node = deployment.serve().await?;
-        sell(&node, &format!("after {state_is_lost}")).await?;
-        node.caught_up().await?;
+        let mut node = node_with_sales(&deployment, &format!("after {state_is_lost}")).await?;
         node.terminate(SHUTDOWN_TIMEOUT).await?;
         audit_log::verify(&deployment).await?;
     }

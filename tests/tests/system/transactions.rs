@@ -6,7 +6,7 @@ use serde_json::Value;
 use system_tests::{
     Deployment, Node, OpenTransaction, Poll, audit_log,
     node::READY_TIMEOUT,
-    sale::{SALES, sell},
+    sale::{SALES, node_with_sales, sell},
     transaction::End,
     until,
 };
@@ -41,9 +41,7 @@ async fn stops_no_reader(deployment: &Deployment, end: End) -> Result<()> {
     // The owners' state stores are ahead of the transaction's beginning.
     let (ended, _) = node.terminate(READY_TIMEOUT).await?;
     ensure!(ended.success(), "the node ended with {ended} instead of 0");
-    let mut node = deployment.serve().await?;
-    sell(&node, "after a take-over").await?;
-    node.caught_up().await?;
+    let mut node = node_with_sales(deployment, "after a take-over").await?;
     readers_agree(deployment, 4 * SALES).await?;
 
     // Nothing is appended after the control record, so no reader gets a record that would reveal it.

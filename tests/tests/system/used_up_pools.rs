@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 use system_tests::{
-    Client, Deployment, Node, Poll, expect_eq,
-    sale::{SALES, node_with_sales, sell},
+    Client, Deployment, Node, Poll,
+    sale::{all_in_postgres, node_with_sales, sell},
     totals_by_source, until,
 };
 
@@ -39,14 +39,7 @@ pub async fn a_used_up_pool_of_the_projectors_is_named_and_the_views_continue_on
     }
     lock.rollback().await?;
     pool.close().await;
-    node.ready().await?;
-    node.caught_up().await?;
-    let totals = totals_by_source::of_postgres(deployment).await?;
-    expect_eq(
-        "sales in Postgres",
-        &totals.sales,
-        &i64::try_from(2 * SALES)?,
-    )
+    all_in_postgres(&mut node, deployment, 2).await
 }
 
 pub async fn a_used_up_pool_of_the_queries_is_named_and_they_are_answered_once_it_is_free(

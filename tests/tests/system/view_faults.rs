@@ -5,9 +5,9 @@ use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, PgPool};
 use std::time::Duration;
 use system_tests::{
-    Deployment, Node, Poll, expect_eq,
-    sale::{SALES, node_with_sales, sell},
-    totals_by_source, until,
+    Deployment, Node, Poll,
+    sale::{all_in_postgres, node_with_sales, sell},
+    until,
 };
 
 /// Longest time until readiness names a fault.
@@ -63,14 +63,7 @@ impl Fault {
         is_named(&node, self.reason).await?;
         run_all(&pool, &self.repairs).await?;
         pool.close().await;
-        node.ready().await?;
-        node.caught_up().await?;
-        let totals = totals_by_source::of_postgres(deployment).await?;
-        expect_eq(
-            "sales in Postgres",
-            &totals.sales,
-            &i64::try_from(2 * SALES)?,
-        )?;
+        all_in_postgres(&mut node, deployment, 2).await?;
         let parked = deployment.run_successfully(&["views", "parked"]).await?;
         let nothing = "no aggregate is parked";
         ensure!(

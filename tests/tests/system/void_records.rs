@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::time::Duration;
 use system_tests::{
     Deployment, Poll, audit_log,
-    sale::{SALES, sell},
+    sale::{SALES, node_with_sales, sell},
     totals_by_source, until,
 };
 
@@ -43,9 +43,7 @@ pub async fn foreign_records_written_while_the_node_is_down_stop_no_reader(
     sell(&node, "before").await?;
     node.kill().await?;
     let written = write_foreign_records(deployment).await?;
-    let mut node = deployment.serve().await?;
-    sell(&node, "after a restart").await?;
-    node.caught_up().await?;
+    let _node = node_with_sales(deployment, "after a restart").await?;
     check_sources(deployment, 2 * SALES, written).await
 }
 
