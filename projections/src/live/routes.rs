@@ -12,10 +12,10 @@ use super::{
 use crate::{order, paging};
 use axum::{
     extract::{
-        State,
+        FromRequestParts, State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
     response::Response,
 };
 use kafka::partition::of_key;
@@ -67,11 +67,26 @@ enum StreamProblems {
     Unavailable(Problem),
 }
 
-/// A request for a stream.
+/// A request for a stream, without its path.
 struct Request {
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
     last_event_id: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Request {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = ApiQuery::<ResumeQuery>::from_request_parts(parts, state).await?;
+        let ApiQuery(ResumeQuery { last_event_id }) = query;
+        Ok(Self {
+            upgrade: <WebSocketUpgrade as FromRequestParts<S>>::from_request_parts(parts, state)
+                .await,
+            headers: parts.headers.clone(),
+            last_event_id,
+        })
+    }
 }
 
 pub(crate) fn routes(live: Live) -> OpenApiRouter {
@@ -104,16 +119,9 @@ pub(crate) fn routes(live: Live) -> OpenApiRouter {
 async fn follow_order(
     State(live): State<Live>,
     ApiPath(StreamPath { id }): ApiPath<StreamPath>,
-    ApiQuery(ResumeQuery { last_event_id }): ApiQuery<ResumeQuery>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     order::check_id(&id)?;
-    let request = Request {
-        upgrade,
-        headers,
-        last_event_id,
-    };
     let partition = of_key(id.as_bytes(), live.partitions()?);
     let cursor = request.cursor(&[partition])?;
     if cursor.is_none() {
@@ -140,16 +148,9 @@ async fn follow_order(
 async fn follow_customer(
     State(live): State<Live>,
     ApiPath(StreamPath { id }): ApiPath<StreamPath>,
-    ApiQuery(ResumeQuery { last_event_id }): ApiQuery<ResumeQuery>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
     let customer = paging::text("id", &id)?;
-    let request = Request {
-        upgrade,
-        headers,
-        last_event_id,
-    };
     let partitions: Vec<i32> = (0..live.partitions()?).collect();
     let cursor = request.cursor(&partitions)?;
     if cursor.is_none() {
