@@ -4,7 +4,7 @@ use super::error::AdminError;
 use crate::{
     builds::Build,
     cql::{CqlTables, CqlView, Session},
-    difference::{Comparison, Difference, Explained},
+    difference::{Comparison, Explained},
     postgres::{PostgresTables, PostgresView},
     recorded::recorded_events,
     view::{EventReader, ViewEvent},
@@ -47,15 +47,9 @@ pub(super) async fn compare_postgres<V: PostgresView>(
     ] {
         sqlx::query(setting).execute(&mut *transaction).await?;
     }
-    let (rows, different, explained) =
-        V::Tables::compare(build, other, limit, &mut transaction).await?;
+    let compared = V::Tables::compare(build, other, limit, &mut transaction).await?;
     transaction.commit().await?;
-    let differences = explain::<V::Event>(explained, log).await?;
-    Ok(Comparison {
-        rows,
-        different,
-        differences,
-    })
+    explain::<V::Event>(compared, log).await
 }
 
 pub(super) async fn compare_cql<V: CqlView>(
@@ -69,20 +63,16 @@ pub(super) async fn compare_cql<V: CqlView>(
         number: other,
         ..build
     };
-    let (rows, different, explained) = V::Tables::compare(build, other, limit, session).await?;
-    let differences = explain::<V::Event>(explained, log).await?;
-    Ok(Comparison {
-        rows,
-        different,
-        differences,
-    })
+    let compared = V::Tables::compare(build, other, limit, session).await?;
+    explain::<V::Event>(compared, log).await
 }
 
-/// Reads the log to its current end, and folds the differing rows.
+/// Reads the log to its current end, and folds the differing rows. Gets the number of rows, the number of those that
+/// differ, and the rows to explain, by table.
 async fn explain<E: ViewEvent>(
-    mut tables: Vec<Explained<E>>,
+    (rows, different, mut tables): (u64, u64, Vec<Explained<E>>),
     log: &LogToExplain,
-) -> Result<Vec<Difference>, AdminError> {
+) -> Result<Comparison, AdminError> {
     let mut ends = BTreeMap::new();
     let mut starts = Vec::new();
     for topic in E::TOPICS {
@@ -135,8 +125,10 @@ async fn explain<E: ViewEvent>(
             ends.remove(&position);
         }
     }
-    Ok(tables
-        .into_iter()
-        .flat_map(|table| table.finish())
-        .collect())
+    let tables = tables.into_iter();
+    Ok(Comparison {
+        rows,
+        different,
+        differences: tables.flat_map(|table| table.finish()).collect(),
+    })
 }
