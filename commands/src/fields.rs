@@ -5,12 +5,9 @@
 //! are normalised on arrival, so that two forms of the same text are the same command.
 
 use schemas::{
-    Currency, Money, Quantity, Timestamp, UnitPrice,
-    ids::{ChosenIdError, check_chosen},
-    text::normalised,
+    Currency, Money, Quantity, Timestamp, UnitPrice, ids::check_chosen, text::normalised,
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use service::json::JsonError;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{KnownFormat, ObjectBuilder, RefOr, SchemaFormat, schema::Schema, schema::Type},
@@ -136,19 +133,6 @@ impl Sku {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
-
-    /// Reads the path parameter `name`.
-    ///
-    /// # Errors
-    /// The text is not a SKU.
-    pub fn parse_path(name: &str, text: &str) -> Result<Self, JsonError> {
-        schemas::Sku::parse(text)
-            .map(Self)
-            .map_err(|error| JsonError::Field {
-                path: name.to_owned(),
-                reason: error.to_string(),
-            })
-    }
 }
 
 impl<'de> Deserialize<'de> for Sku {
@@ -164,28 +148,13 @@ impl Id {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Reads the path parameter `name`.
-    ///
-    /// # Errors
-    /// The text is not an id.
-    pub fn parse_path(name: &str, text: &str) -> Result<Self, JsonError> {
-        Self::parse(text).map_err(|error| JsonError::Field {
-            path: name.to_owned(),
-            reason: error.to_string(),
-        })
-    }
-
-    fn parse(text: &str) -> Result<Self, ChosenIdError> {
-        check_chosen(text)?;
-        Ok(Self(text.to_owned()))
-    }
 }
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(D::Error::custom)
+        check_chosen(&text).map_err(D::Error::custom)?;
+        Ok(Self(text))
     }
 }
 
@@ -341,13 +310,12 @@ mod tests {
 
     #[test]
     fn an_id_is_one_that_a_client_can_choose() {
-        assert_eq!(Id::parse_path("id", "A-1").unwrap().as_str(), "A-1");
+        let read = |text: &str| serde_json::from_value::<Id>(json!(text));
+        assert_eq!(read("A-1").unwrap().as_str(), "A-1");
         let long = "x".repeat(CHOSEN_BYTES_MAX + 1);
         for bad in ["", " A", "\u{e9}", "..", &long] {
-            let parsed = Id::parse_path("id", bad);
-            assert!(parsed.is_err(), "no error from {bad:?}: {parsed:?}");
-            let read = serde_json::from_value::<Id>(json!(bad));
-            assert!(read.is_err(), "no error from {bad:?}: {read:?}");
+            let found = read(bad);
+            assert!(found.is_err(), "no error from {bad:?}: {found:?}");
         }
     }
 

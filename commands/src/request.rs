@@ -78,6 +78,13 @@ pub struct AggregateAnswer {
     pub version: i64,
 }
 
+impl AggregateAnswer {
+    /// The answer of an aggregate.
+    pub fn new(id: String, version: i64) -> Self {
+        Self { id, version }
+    }
+}
+
 /// A command of one request.
 pub struct CommandRequest {
     /// The principal that sends it.
@@ -93,6 +100,8 @@ pub struct CommandRequest {
 pub struct Accepted {
     /// 201 if events were recorded, 200 if there was nothing to change.
     pub status: StatusCode,
+    /// The aggregate's id as clients know it: the id that they gave, else the record's key.
+    pub id: String,
     /// The aggregate's version after the command.
     pub version: i64,
     /// The position of the command's commit, such as `journal.orders/3@1234`.
@@ -120,21 +129,23 @@ impl Executor {
         Self(Arc::new(execute))
     }
 
-    /// Executes the command of a request.
+    /// Executes the command of a request, and returns its response. `body` makes the response's body from the
+    /// aggregate's id and version.
     ///
     /// # Errors
     /// See [`Execute::execute`].
-    pub async fn run(
+    pub async fn answer<B: Serialize>(
         &self,
         headers: CommandHeaders,
         command: impl ErasedCommand + 'static,
-    ) -> Result<Accepted, Problem> {
+        body: impl FnOnce(String, i64) -> B,
+    ) -> Result<Response, Problem> {
         let request = CommandRequest {
             principal: Principal::import(),
             headers,
             command: Box::new(command),
         };
-        self.0.execute(request).await
+        Ok(self.0.execute(request).await?.into_response(body))
     }
 }
 
@@ -214,7 +225,8 @@ fn read_version(value: &HeaderValue) -> Result<i64, Problem> {
 
 impl Accepted {
     /// The response: status, body, `ETag`, `Daybook-Position` and `Idempotent-Replayed`.
-    pub fn into_response(self, body: impl Serialize) -> Response {
+    fn into_response<B: Serialize>(self, body: impl FnOnce(String, i64) -> B) -> Response {
+        let body = body(self.id, self.version);
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         for (name, text) in [

@@ -1,6 +1,10 @@
 //! axum's extractors, with problem details for the requests that they reject.
 
-use crate::{json, media_type, problem::Problem};
+use crate::{
+    json::{self, JsonError},
+    media_type,
+    problem::Problem,
+};
 use axum::{
     body::Bytes,
     extract::{
@@ -11,7 +15,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{
+    DeserializeOwned, IntoDeserializer,
+    value::{self, StringDeserializer},
+};
 
 /// A JSON body. Rejections: 400 for malformed JSON, 413 for a body that is too large, 415 for another media
 /// type, charset or encoding, 422 for JSON that does not fit the type.
@@ -40,6 +47,11 @@ pub async fn refuse_parameters(
 /// Path parameters. An invalid value is a 400.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiPath<T>(pub T);
+
+/// The only parameter of a path, which checks itself like a field of a body: an invalid value is a 422 that names the
+/// parameter. A text that is not UTF-8 is a 400. The handler panics if its route has no parameter, or several.
+#[derive(Debug, Clone, Copy)]
+pub struct PathField<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = Problem;
@@ -79,6 +91,25 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
             Err(rejection) => Err(path_problem(&rejection)),
         }
     }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathField<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let parameters = ApiPath::<Vec<(String, String)>>::from_request_parts(parts, state).await?;
+        let [(name, text)] = <[(String, String); 1]>::try_from(parameters.0)
+            .expect("a route with a `PathField` has one parameter");
+        Ok(Self(path_field(name, text)?))
+    }
+}
+
+fn path_field<T: DeserializeOwned>(name: String, text: String) -> Result<T, JsonError> {
+    let text: StringDeserializer<value::Error> = text.into_deserializer();
+    serde::Deserialize::deserialize(text).map_err(|error| JsonError::Field {
+        path: name,
+        reason: error.to_string(),
+    })
 }
 
 fn bytes_problem(rejection: &BytesRejection) -> Problem {
@@ -121,13 +152,29 @@ mod tests {
         count: u32,
     }
 
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Colour {
+        Red,
+    }
+
     async fn send(query: &str, content_type: &str, body: &str) -> (StatusCode, String) {
         let handler = |_: ApiQuery<Input>, _: ApiJson<Input>| async {};
         let request = axum::http::Request::post(format!("/?{query}"))
             .header("content-type", content_type)
             .body(Body::from(body.to_owned()))
             .unwrap();
-        let router: Router = Router::new().route("/", post(handler));
+        answer(Router::new().route("/", post(handler)), request).await
+    }
+
+    async fn send_path(path: &str) -> (StatusCode, String) {
+        let handler = |_: PathField<Colour>| async {};
+        let request = axum::http::Request::post(path);
+        let request = request.body(Body::empty()).unwrap();
+        answer(Router::new().route("/{colour}", post(handler)), request).await
+    }
+
+    async fn answer(router: Router, request: Request) -> (StatusCode, String) {
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20)
@@ -161,6 +208,20 @@ mod tests {
                 text.contains(part),
                 "{query} {body}: no {part:?} in: {text}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_invalid_path_field_is_named_like_a_field_of_a_body() {
+        for (path, status, part) in [
+            ("/red", 200, ""),
+            ("/blue", 422, "\"field\":\"colour\""),
+            ("/blue", 422, "colour: unknown variant `blue`"),
+            ("/%FF", 400, "PATH_INVALID"),
+        ] {
+            let (found, text) = send_path(path).await;
+            assert_eq!(found.as_u16(), status, "{path}: {text}");
+            assert!(text.contains(part), "{path}: no {part:?} in: {text}");
         }
     }
 }

@@ -56,10 +56,11 @@ async fn answer(write_side: &WriteSide, command: CommandEnvelope) -> Result<Acce
     let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
     let in_flight = write_side.router.in_flight(command, deadline);
     let in_flight = in_flight.map_err(|error| problem(Refusal::Unencodable(error.to_string())))?;
-    let topic = in_flight.target().topic;
+    let (topic, id) = (in_flight.target().topic, in_flight.subject().to_owned());
     let (status, answer) = to_response(write_side.router.run(in_flight).await)?;
     Ok(Accepted {
         status,
+        id,
         version: answer.version,
         position: position(topic, answer.partition, answer.offset),
         replayed: answer.replayed,

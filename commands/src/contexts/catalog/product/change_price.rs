@@ -15,7 +15,7 @@ use axum::{extract::State, response::Response};
 use domain::{Product, product};
 use serde::{Deserialize, Serialize};
 use service::{
-    extract::{ApiJson, ApiPath},
+    extract::{ApiJson, PathField},
     problem::Problem,
 };
 use utoipa::ToSchema;
@@ -70,15 +70,13 @@ impl ApiCommand for ChangePrice {
         CommandProblems))]
 async fn handle(
     State(executor): State<Executor>,
-    ApiPath(sku): ApiPath<String>,
+    PathField(sku): PathField<Sku>,
     headers: CommandHeaders,
     ApiJson(body): ApiJson<NewPrice>,
 ) -> Result<Response, Problem> {
     let command = ChangePrice {
-        sku: Sku::parse_path("sku", &sku)?,
+        sku,
         price: body.price,
     };
-    let accepted = executor.run(headers, command).await?;
-    let version = accepted.version;
-    Ok(accepted.into_response(ProductAnswer { sku, version }))
+    executor.answer(headers, command, ProductAnswer::new).await
 }

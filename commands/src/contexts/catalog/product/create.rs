@@ -35,6 +35,13 @@ pub struct ProductAnswer {
     pub version: i64,
 }
 
+impl ProductAnswer {
+    /// The answer of a product.
+    pub fn new(sku: String, version: i64) -> Self {
+        Self { sku, version }
+    }
+}
+
 impl ApiCommand for CreateProduct {
     type Aggregate = Product;
     const NAME: &'static str = "CreateProduct";
@@ -71,8 +78,5 @@ async fn handle(
     headers: CommandHeaders,
     ApiJson(command): ApiJson<CreateProduct>,
 ) -> Result<Response, Problem> {
-    let sku = command.sku.as_str().to_owned();
-    let accepted = executor.run(headers, command).await?;
-    let version = accepted.version;
-    Ok(accepted.into_response(ProductAnswer { sku, version }))
+    executor.answer(headers, command, ProductAnswer::new).await
 }
