@@ -38,8 +38,8 @@ pub struct CommandHeaders {
     pub traceparent: Option<String>,
 }
 
-/// The problems that every command can have, for the OpenAPI document. Each command documents the rest itself: 201,
-/// 200, the problems of its rejections, and 422, whose text names the command's own codes.
+/// The problems that every command can have. They are added to the OpenAPI document of each command, which documents the
+/// rest itself: 201, 200, the problems of its rejections, and 422 for its fields.
 #[derive(utoipa::IntoResponses)]
 pub enum CommandProblems {
     /// BODY_MALFORMED, PATH_INVALID, IDEMPOTENCY_KEY_INVALID or IF_MATCH_INVALID: the body, the path or a header is
@@ -61,6 +61,9 @@ pub enum CommandProblems {
     /// UTF-8, without an encoding.
     #[response(status = 415)]
     OtherMediaType(Problem),
+    /// IDEMPOTENCY_KEY_REUSED: the idempotency key was used for another command.
+    #[response(status = 422)]
+    KeyReused(Problem),
     /// JOURNAL_UNAVAILABLE, or BUSY or OVERLOADED if too many requests wait: send the command again later, with the
     /// same idempotency key.
     #[response(status = 503)]

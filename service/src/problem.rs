@@ -7,8 +7,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::{
-    ToSchema,
-    openapi::{OpenApi, RefOr},
+    IntoResponses, ToSchema,
+    openapi::{OpenApi, RefOr, path::Operation},
 };
 
 /// The media type of problem details.
@@ -66,22 +66,27 @@ impl Problem {
     }
 }
 
+/// Adds the problems `P` to each operation of an OpenAPI document. If the operation documents a problem with the same
+/// status, its own description comes first. The macro `utoipa::path` keeps only the last description of a status.
+pub fn add_problems<P: IntoResponses>(document: &mut OpenApi) {
+    for operation in operations(document) {
+        let responses = &mut operation.responses.responses;
+        for (status, added) in P::responses() {
+            if let (Some(RefOr::T(own)), RefOr::T(added)) = (responses.get_mut(&status), &added) {
+                own.description = format!("{} {}", own.description, added.description);
+            } else {
+                responses.insert(status, added);
+            }
+        }
+    }
+}
+
 /// Completes every problem in an OpenAPI document. It gets its media type, because the macros declare
 /// `application/json` for the body of a response, and an example, whose `code` is the first one that the response's
 /// description names. If the description names no code, the problem gets no example.
 pub fn describe_problems(document: &mut OpenApi) {
     let problem = format!("#/components/schemas/{}", Problem::name());
-    let paths = document.paths.paths.values_mut();
-    let operations = paths.flat_map(|path| {
-        let methods = [
-            &mut path.get,
-            &mut path.post,
-            &mut path.put,
-            &mut path.delete,
-        ];
-        methods.into_iter().flatten()
-    });
-    for operation in operations {
+    for operation in operations(document) {
         for (status, response) in &mut operation.responses.responses {
             let RefOr::T(response) = response else {
                 continue;
@@ -103,6 +108,19 @@ pub fn describe_problems(document: &mut OpenApi) {
             }
         }
     }
+}
+
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    let paths = document.paths.paths.values_mut();
+    paths.flat_map(|path| {
+        let methods = [
+            &mut path.get,
+            &mut path.post,
+            &mut path.put,
+            &mut path.delete,
+        ];
+        methods.into_iter().flatten()
+    })
 }
 
 /// A problem with this status and the first code in the description.
@@ -191,6 +209,38 @@ mod tests {
         let expected = Problem::new(StatusCode::NOT_FOUND, "ORDER_NOT_FOUND", detail);
         assert_eq!(example("404"), expected.body());
         assert_eq!(example("503"), Value::Null);
+    }
+
+    #[test]
+    fn an_added_problem_keeps_the_operations_own_description() {
+        #[derive(utoipa::IntoResponses)]
+        #[expect(dead_code, reason = "it is only documented")]
+        enum Added {
+            /// JOURNAL_FORBIDDEN: ask an operator.
+            #[response(status = 403)]
+            Forbidden(Problem),
+            /// JOURNAL_UNAVAILABLE: try again.
+            #[response(status = 503)]
+            Unavailable(Problem),
+        }
+
+        #[utoipa::path(put, path = "/", responses(
+            (status = 403, description = "PRICE_LOCKED: wait.", body = Problem)))]
+        #[expect(dead_code, reason = "only its description is used")]
+        fn handler() {}
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths(handler))]
+        struct Document;
+
+        let mut document = <Document as utoipa::OpenApi>::openapi();
+        add_problems::<Added>(&mut document);
+        let document = serde_json::to_value(document).unwrap();
+        let responses = &document["paths"]["/"]["put"]["responses"];
+        let description = |status: &str| responses[status]["description"].clone();
+        let both = "PRICE_LOCKED: wait. JOURNAL_FORBIDDEN: ask an operator.";
+        assert_eq!(description("403"), both);
+        assert_eq!(description("503"), "JOURNAL_UNAVAILABLE: try again.");
     }
 
     #[test]

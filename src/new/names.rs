@@ -15,7 +15,7 @@ const KEYWORDS: [&str; 52] = [
 /// Names of types and traits that the code around an aggregate's or a command's type uses: names of Rust's
 /// prelude, names that the generated files import, and names that become the name of another trait with
 /// `Event` appended.
-const TAKEN_BY_CODE: [&str; 74] = [
+const TAKEN_BY_CODE: [&str; 73] = [
     "Aggregate",
     "AggregateAnswer",
     "ApiCommand",
@@ -29,7 +29,6 @@ const TAKEN_BY_CODE: [&str; 74] = [
     "Clone",
     "Command",
     "CommandHeaders",
-    "CommandProblems",
     "Commands",
     "Context",
     "Copy",

@@ -7,13 +7,18 @@ pub mod forwarded;
 mod owners;
 mod single;
 
-use crate::{contexts, handle::WriteSideHandle, request::Executor, routing::node_protocol};
+use crate::{
+    contexts,
+    handle::WriteSideHandle,
+    request::{CommandProblems, Executor},
+    routing::node_protocol,
+};
 use axum::{
     Router,
     middleware::from_fn,
     routing::{get, post},
 };
-use service::extract::refuse_parameters;
+use service::{extract::refuse_parameters, problem::add_problems};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes under `/api/v1`: the batch, and each command's own route.
@@ -23,7 +28,9 @@ pub fn routes(handle: WriteSideHandle) -> OpenApiRouter {
         .routes(routes!(batch::commands))
         .with_state(handle);
     let mut all = contexts::all_commands().fold(batch, |routes, command| {
-        routes.merge((command.routes)().with_state(executor.clone()))
+        let mut own = (command.routes)();
+        add_problems::<CommandProblems>(own.get_openapi_mut());
+        routes.merge(own.with_state(executor.clone()))
     });
     let mut schemas = Vec::new();
     for command in contexts::all_commands() {

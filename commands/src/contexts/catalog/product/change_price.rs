@@ -9,7 +9,7 @@ use crate::{
     api_command::ApiCommand,
     command::Target,
     fields::{MoneyField, Sku},
-    request::{CommandHeaders, CommandProblems, Executor},
+    request::{CommandHeaders, Executor},
 };
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
@@ -66,8 +66,7 @@ impl ApiCommand for ChangePrice {
         (status = 201, description = "The price was changed.", body = ProductAnswer),
         (status = 200, description = "The product has this price already.", body = ProductAnswer),
         (status = 404, description = "PRODUCT_NOT_FOUND", body = Problem),
-        (status = 422, description = "PRICE_NOT_POSITIVE. FIELD_INVALID or BODY_INVALID: the path or the body has a field that is missing, unknown or invalid. IDEMPOTENCY_KEY_REUSED: the idempotency key was used for another command.", body = Problem),
-        CommandProblems))]
+        (status = 422, description = "PRICE_NOT_POSITIVE. FIELD_INVALID or BODY_INVALID: the path or the body has a field that is missing, unknown or invalid.", body = Problem)))]
 async fn handle(
     State(executor): State<Executor>,
     PathField(sku): PathField<Sku>,

@@ -4,7 +4,7 @@ use crate::{
     api_command::ApiCommand,
     command::Target,
     fields::{Description, Sku},
-    request::{CommandHeaders, CommandProblems, Executor},
+    request::{CommandHeaders, Executor},
 };
 use axum::{extract::State, response::Response};
 use domain::{Product, product};
@@ -71,8 +71,7 @@ impl ApiCommand for CreateProduct {
         (status = 201, description = "The product was created.", body = ProductAnswer),
         (status = 200, description = "The product already exists with this description.", body = ProductAnswer),
         (status = 409, description = "PRODUCT_EXISTS: the product exists with another description.", body = Problem),
-        (status = 422, description = "FIELD_INVALID or BODY_INVALID: the body has a field that is missing, unknown or invalid. IDEMPOTENCY_KEY_REUSED: the idempotency key was used for another command.", body = Problem),
-        CommandProblems))]
+        (status = 422, description = "FIELD_INVALID or BODY_INVALID: the body has a field that is missing, unknown or invalid.", body = Problem)))]
 async fn handle(
     State(executor): State<Executor>,
     headers: CommandHeaders,
