@@ -312,15 +312,17 @@ where
     if different == 0 {
         return Ok(());
     }
+    // Both sides read the rows of the same keys. The database's locale may sort keys in another order than `T::Key`, so
+    // a cut through the first rows of each side could separate the two rows of a key.
+    let shown = format!(
+        "SELECT {keys} FROM {left} AS l FULL JOIN {right} AS r USING ({keys}) WHERE {is_different} \
+         ORDER BY {keys} LIMIT {limit}"
+    );
+    let columns = list(T::Row::all().map(|column| format!("side.{column}")));
     let mut sides = Vec::new();
-    for (columns, from, to) in [
-        (&left_row, format!("{left} AS l"), format!("{right} AS r")),
-        (&right_row, format!("{right} AS r"), format!("{left} AS l")),
-    ] {
-        let statement = format!(
-            "SELECT {columns} FROM {from} LEFT JOIN {to} USING ({keys}) WHERE {is_different} \
-             ORDER BY {keys} LIMIT {limit}"
-        );
+    for table in [&left, &right] {
+        let statement =
+            format!("SELECT {columns} FROM ({shown}) AS shown JOIN {table} AS side USING ({keys})");
         let rows: Vec<T::Row> = sqlx::query_as(AssertSqlSafe(statement))
             .fetch_all(&mut *connection)
             .await?;

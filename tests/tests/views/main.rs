@@ -10,6 +10,7 @@ mod backends;
 mod builds;
 mod catalog;
 mod cql_faults;
+mod differences;
 mod log;
 mod parking;
 mod plans;
