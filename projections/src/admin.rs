@@ -8,7 +8,7 @@ pub use crate::{
 use crate::{
     builds::{Build, Entry, State, registry},
     databases::Databases,
-    operations::mark_as_dropped,
+    operations::{create, mark_as_dropped, replace},
     postgres::read_position,
     problems::QUERY_TIMEOUT,
     registration::Registration,
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two comparisons of the two builds' positions.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(200);
-/// Maximum number of deadlocks after which a switch is attempted again.
+/// Maximum number of deadlocks after which one change is attempted again.
 const DEADLOCKS_MAX: u32 = 1;
 /// Time between the end of a build's service and the drop of its tables. A process may notice the end up to
 /// [`INTERVAL`] later, and a query that it began just before may take [`QUERY_TIMEOUT`].
@@ -122,7 +122,7 @@ pub async fn describe(
 /// [`AdminError::NoView`], or [`AdminError::Builds`] if the view has too many builds or the list can't be changed.
 pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminError> {
     let known = view(name)?;
-    Ok(registry::create(&databases.postgres, known.name).await?)
+    retry_deadlocks(move || create(&databases.postgres, known.name)).await
 }
 
 /// Makes a build answer the queries of its view. Waits for a bounded time until the build has read everything that the
@@ -134,15 +134,13 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
 pub async fn switch(databases: &Databases, name: &str, build: i32) -> Result<(), AdminError> {
     let known = view(name)?;
     let started = Instant::now();
-    let mut deadlocks = 0;
     loop {
-        match try_switch(databases, known, build).await {
+        match retry_deadlocks(move || try_switch(databases, known, build)).await {
             Err(AdminError::Behind { .. } | AdminError::NoPosition { .. })
                 if started.elapsed() < CATCH_UP_TIMEOUT =>
             {
                 tokio::time::sleep(CATCH_UP_INTERVAL).await;
             }
-            Err(error) if error.is_deadlock() && deadlocks < DEADLOCKS_MAX => deadlocks += 1,
             switched => return switched,
         }
     }
@@ -266,11 +264,11 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
         .iter()
         .find(|entry| entry.view == name && entry.build == build);
     let was_serving = entry.is_some_and(|entry| entry.state == State::Previous);
-    mark_as_dropped(&databases.postgres, name, build).await?;
+    retry_deadlocks(move || mark_as_dropped(&databases.postgres, name, build)).await?;
     if was_serving {
         tokio::time::sleep(DRAIN_TIME).await;
     }
-    (known.operations)(databases, build).drop_tables().await
+    drop_tables(databases, known, build).await
 }
 
 /// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
@@ -280,11 +278,34 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
 /// [`AdminError::NoView`], [`AdminError::Builds`] if the build is dropped or does not exist, or a database's error.
 pub async fn reset(databases: &Databases, name: &str, build: i32) -> Result<i32, AdminError> {
     let known = view(name)?;
-    let mut transaction = databases.postgres.begin().await?;
-    let number = registry::replace(name, build, &mut transaction).await?;
-    transaction.commit().await?;
-    (known.operations)(databases, build).drop_tables().await?;
+    let number = retry_deadlocks(move || replace(&databases.postgres, name, build)).await?;
+    drop_tables(databases, known, build).await?;
     Ok(number)
+}
+
+/// Drops the tables of a build that is marked as dropped. The drop locks one table after the other, as a query of
+/// several tables does.
+async fn drop_tables(
+    databases: &Databases,
+    view: &'static Registration,
+    build: i32,
+) -> Result<(), AdminError> {
+    let operations = (view.operations)(databases, build);
+    retry_deadlocks(|| operations.drop_tables()).await
+}
+
+/// Attempts a change again if Postgres ended it to resolve a deadlock. Nothing of the failed attempt is stored.
+async fn retry_deadlocks<T, Attempt>(change: impl Fn() -> Attempt) -> Result<T, AdminError>
+where
+    Attempt: Future<Output = Result<T, AdminError>>,
+{
+    let mut deadlocks = 0;
+    loop {
+        match change().await {
+            Err(error) if error.is_deadlock() && deadlocks < DEADLOCKS_MAX => deadlocks += 1,
+            changed => return changed,
+        }
+    }
 }
 
 /// The end offset of each partition of a view's journals.

@@ -174,6 +174,11 @@ async fn events<E: ViewEvent>(
     Ok(shown.collect())
 }
 
+/// Adds a build to a view. Returns its number.
+pub(crate) async fn create(postgres: &sqlx::PgPool, view: &str) -> Result<i32, AdminError> {
+    Ok(registry::create(postgres, view).await?)
+}
+
 /// Marks a build as dropped, so that no projector writes to it any more.
 pub(crate) async fn mark_as_dropped(
     postgres: &sqlx::PgPool,
@@ -184,4 +189,16 @@ pub(crate) async fn mark_as_dropped(
     registry::drop(view, build, &mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Replaces a build with a new build in the same state. Returns the new build's number.
+pub(crate) async fn replace(
+    postgres: &sqlx::PgPool,
+    view: &str,
+    build: i32,
+) -> Result<i32, AdminError> {
+    let mut transaction = postgres.begin().await?;
+    let number = registry::replace(view, build, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(number)
 }

@@ -39,9 +39,9 @@ async fn switch_at_once(build: i32, connection: &mut PgConnection) {
     registry::switch(VIEW, build, connection).await.unwrap();
 }
 
-/// A transaction that has locked a build, and the server's process of its session. Only the test ends it: a session
-/// looks for a deadlock after its own `deadlock_timeout`, and then ends its own transaction.
-async fn lock_build(build: i32, pool: &PgPool) -> (Transaction<'static, Postgres>, i32) {
+/// A transaction, and the server's process of its session. Only the test ends it: a session looks for a deadlock after
+/// its own `deadlock_timeout`, and then ends its own transaction.
+async fn begin_without_end(pool: &PgPool) -> (Transaction<'static, Postgres>, i32) {
     let mut transaction = pool.begin().await.unwrap();
     let without_end = "SET LOCAL deadlock_timeout = '1h'; SET LOCAL statement_timeout = 0; \
         SET LOCAL idle_in_transaction_session_timeout = 0";
@@ -49,10 +49,25 @@ async fn lock_build(build: i32, pool: &PgPool) -> (Transaction<'static, Postgres
         .execute(&mut *transaction)
         .await
         .unwrap();
-    let lock =
-        "SELECT pg_backend_pid() FROM view_builds WHERE view_name = $1 AND build = $2 FOR UPDATE";
-    let process = sqlx::query_scalar(lock).bind(VIEW).bind(build);
+    let process = sqlx::query_scalar("SELECT pg_backend_pid()");
     let process = process.fetch_one(&mut *transaction).await.unwrap();
+    (transaction, process)
+}
+
+/// A transaction that has locked a build.
+async fn lock_build(build: i32, pool: &PgPool) -> (Transaction<'static, Postgres>, i32) {
+    let (mut transaction, process) = begin_without_end(pool).await;
+    let lock = "SELECT build FROM view_builds WHERE view_name = $1 AND build = $2 FOR UPDATE";
+    let lock = sqlx::query_scalar::<_, i32>(lock).bind(VIEW).bind(build);
+    assert_eq!(lock.fetch_one(&mut *transaction).await.unwrap(), build);
+    (transaction, process)
+}
+
+/// A transaction that has locked a table by this statement.
+async fn lock_table(lock: &'static str, pool: &PgPool) -> (Transaction<'static, Postgres>, i32) {
+    let (mut transaction, process) = begin_without_end(pool).await;
+    let locking = sqlx::raw_sql(lock).execute(&mut *transaction);
+    locking.await.unwrap();
     (transaction, process)
 }
 
@@ -61,6 +76,20 @@ async fn entry(databases: &Databases, build: i32) -> Entry {
     let mut entries = entries.into_iter();
     let entry = entries.find(|one| one.view == VIEW && one.build == build);
     entry.unwrap()
+}
+
+/// The builds of the view that are not dropped, with their states.
+async fn states(databases: &Databases) -> Vec<(i32, State)> {
+    let entries = registry::all(&databases.postgres).await.unwrap();
+    let of_view = entries.iter().filter(|one| one.view == VIEW);
+    of_view.map(|one| (one.build, one.state)).collect()
+}
+
+/// The number of tables of build 2.
+async fn tables_of_build_2(pool: &PgPool) -> i64 {
+    let count =
+        "SELECT count(*) FROM pg_class WHERE relname IN ('orders_v2_b2', 'orders_v2_lines_b2')";
+    sqlx::query_scalar(count).fetch_one(pool).await.unwrap()
 }
 
 async fn serving(databases: &Databases) -> i32 {
@@ -109,37 +138,133 @@ async fn a_switch_compares_the_positions_with_the_build_that_serves_then() {
     .await;
 }
 
-/// A switch locks the builds in the order of their numbers. It has the first one, and waits for the second one until
-/// the other transaction waits for the switch. Then it also gets the second one, and waits for the other transaction.
+/// Adds the builds 2 and 3, and changes build 3. The first attempt of the change is ended by a deadlock.
+///
+/// A change locks the builds in the order of their numbers. It has the first one, and waits for the second one until
+/// the other transaction waits for the change. Then it also gets the second one, and waits for the other transaction.
 /// So it is the last one that waits, and it finds the deadlock.
+async fn through_a_deadlock<T, Change>(
+    databases: &Databases,
+    change: impl FnOnce(Databases, i32) -> Change,
+) -> T
+where
+    T: Send + 'static,
+    Change: Future<Output = T> + Send + 'static,
+{
+    let pool = &databases.postgres;
+    set_position(databases, 1, 5).await;
+    let (second, target) = (add_build(databases, 5).await, add_build(databases, 5).await);
+    let before = states(databases).await;
+    let (mut other, process) = lock_build(target, pool).await;
+    let (gate, gate_process) = lock_build(second, pool).await;
+    let task = tokio::spawn(change(databases.clone(), target));
+    waits_for(None, gate_process, pool).await;
+    // Unlike the lock of a row, this one is passed on when the attempt ends: the next attempt can't get it first.
+    let lock = sqlx::raw_sql("LOCK TABLE view_builds IN EXCLUSIVE MODE");
+    let opening = async {
+        waits_for(Some(process), gate_process, pool).await;
+        gate.rollback().await.unwrap();
+    };
+    let (locked, ()) = tokio::join!(lock.execute(&mut *other), opening);
+    locked.unwrap();
+    // The attempt has ended without a change.
+    assert_eq!(states(databases).await, before);
+    other.rollback().await.unwrap();
+    task.await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_is_ended_by_a_deadlock_is_attempted_again() {
     run::<BothBackends>(async |backend: &BothBackends| {
+        let switched = through_a_deadlock(&backend.databases, |databases, build| async move {
+            admin::switch(&databases, VIEW, build).await
+        });
+        switched.await.unwrap();
+        let expected = [
+            (1, State::Previous),
+            (2, State::Building),
+            (3, State::Serving),
+        ];
+        assert_eq!(states(&backend.databases).await, expected);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_is_ended_by_a_deadlock_is_attempted_again() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let added = through_a_deadlock(&backend.databases, |databases, _| async move {
+            admin::rebuild(&databases, VIEW).await
+        });
+        assert_eq!(added.await.unwrap(), 4);
+        let added = [2, 3, 4].map(|build| (build, State::Building));
+        let expected = [&[(1, State::Serving)][..], &added].concat();
+        assert_eq!(states(&backend.databases).await, expected);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_that_is_ended_by_a_deadlock_is_attempted_again() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let replaced = through_a_deadlock(&backend.databases, |databases, build| async move {
+            admin::reset(&databases, VIEW, build).await
+        });
+        assert_eq!(replaced.await.unwrap(), 4);
+        let expected = [
+            (1, State::Serving),
+            (2, State::Building),
+            (4, State::Building),
+        ];
+        assert_eq!(states(&backend.databases).await, expected);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_is_ended_by_a_deadlock_is_attempted_again() {
+    run::<BothBackends>(async |backend: &BothBackends| {
+        let dropped = through_a_deadlock(&backend.databases, |databases, build| async move {
+            admin::drop_build(&databases, VIEW, build).await
+        });
+        dropped.await.unwrap();
+        let expected = [(1, State::Serving), (2, State::Building)];
+        assert_eq!(states(&backend.databases).await, expected);
+    })
+    .await;
+}
+
+/// A drop locks the table of orders before that of their lines. As in [`through_a_deadlock`], it is the last one that
+/// waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_whose_tables_are_in_a_deadlock_is_attempted_again() {
+    run::<BothBackends>(async |backend: &BothBackends| {
         let databases = backend.databases.clone();
         let pool = &databases.postgres;
-        set_position(&databases, 1, 5).await;
-        let (second, target) = (
-            add_build(&databases, 5).await,
-            add_build(&databases, 5).await,
-        );
-        let (mut other, process) = lock_build(target, pool).await;
-        let (gate, gate_process) = lock_build(second, pool).await;
+        let build = admin::rebuild(&databases, VIEW).await.unwrap();
+        assert_eq!(build, 2);
+        let create =
+            sqlx::raw_sql("CREATE TABLE orders_v2_b2 (); CREATE TABLE orders_v2_lines_b2 ()");
+        create.execute(pool).await.unwrap();
+        let lock = "LOCK TABLE orders_v2_lines_b2 IN ACCESS SHARE MODE";
+        let (mut other, process) = lock_table(lock, pool).await;
+        let lock = "LOCK TABLE orders_v2_b2 IN ACCESS SHARE MODE";
+        let (gate, gate_process) = lock_table(lock, pool).await;
         let of_task = databases.clone();
-        let task = tokio::spawn(async move { admin::switch(&of_task, VIEW, target).await });
+        let task = tokio::spawn(async move { admin::drop_build(&of_task, VIEW, build).await });
         waits_for(None, gate_process, pool).await;
-        // Unlike the lock of a row, this one is passed on when the attempt ends: the next attempt can't get it first.
-        let lock = sqlx::raw_sql("LOCK TABLE view_builds IN EXCLUSIVE MODE");
+        let lock = sqlx::raw_sql("LOCK TABLE orders_v2_b2 IN ACCESS EXCLUSIVE MODE");
         let opening = async {
             waits_for(Some(process), gate_process, pool).await;
             gate.rollback().await.unwrap();
         };
         let (locked, ()) = tokio::join!(lock.execute(&mut *other), opening);
         locked.unwrap();
-        // The attempt has ended without the target.
-        assert_eq!(serving(&databases).await, 1);
+        // The attempt has ended without a drop.
+        assert_eq!(tables_of_build_2(pool).await, 2);
         other.rollback().await.unwrap();
         task.await.unwrap().unwrap();
-        assert_eq!(serving(&databases).await, target);
+        assert_eq!(tables_of_build_2(pool).await, 0);
     })
     .await;
 }
