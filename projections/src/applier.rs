@@ -7,6 +7,8 @@ mod release;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use self::release::ReleaseError;
+
 use self::{
     events::{ReadEvents, event_count, labels},
     isolate::isolate,
@@ -356,6 +358,9 @@ impl<S: Store> Applier<S> {
                 let (applied, _) = self.parked.divide(&events);
                 match isolate(&*self.store, &applied).await {
                     Ok(found) => found,
+                    Err(other) if other.failure() == Some(Failure::TableMissing) => {
+                        return Err(other);
+                    }
                     Err(other) => return Ok(Next::Wait(other)),
                 }
             }

@@ -12,13 +12,13 @@ use self::{
     work::{Finished, Job, REQUESTS_MAX, Reading, Work},
 };
 use crate::{
-    applier::{Applier, Reports, within_timeout},
+    applier::{Applier, ReleaseError, Reports, within_timeout},
     builds::Build,
     lag::{Lags, Stop},
     parking::{Marks, ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
-    store::{Opened, Store, StoreError},
+    store::{Failure, Opened, Store, StoreError},
     view::{EventReader, Partition, ViewEvent},
 };
 use journal::{ReadError, Readers, Source, Update};
@@ -399,11 +399,21 @@ impl<S: Store> Projector<S> {
                     let (source, postgres) = (self.runtime.source.clone(), self.postgres.clone());
                     let Build { view, number } = self.store.build();
                     workers.spawn(async move {
-                        if let Err(error) = applier.release(&key, &source, &postgres).await {
-                            let key = &key.key;
-                            tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
-                        }
-                        (applier, Ok(Finished::Request))
+                        let finished = match applier.release(&key, &source, &postgres).await {
+                            Ok(()) => Ok(Finished::Request),
+                            // On an idle journal, no batch would find the loss.
+                            Err(ReleaseError::Store(error))
+                                if error.failure() == Some(Failure::TableMissing) =>
+                            {
+                                Err(error)
+                            }
+                            Err(error) => {
+                                let key = &key.key;
+                                tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
+                                Ok(Finished::Request)
+                            }
+                        };
+                        (applier, finished)
                     });
                 }
             }

@@ -21,7 +21,7 @@ impl<S: Store> Applier<S> {
     /// Applies the waiting commits of a parked aggregate, in order, until no commit waits or one can't be applied.
     ///
     /// # Errors
-    /// [`ReleaseError`]: another attempt may succeed.
+    /// [`ReleaseError`]: another attempt may succeed. If a table is missing, open the store again first.
     pub async fn release(
         &mut self,
         key: &ParkedKey,

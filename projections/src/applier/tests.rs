@@ -14,6 +14,7 @@ use schemas::{
 };
 use service::health::Health;
 use std::sync::Mutex;
+use tokio::time::timeout;
 
 pub(crate) const TOPIC: &str = "journal.catalog";
 const BUILD: Build = Build::first("slow_v1");
@@ -27,6 +28,8 @@ pub(crate) struct FakeStore {
     /// Key whose events the view can't apply.
     pub(crate) unfolded: Mutex<Option<&'static str>>,
     is_table_missing: bool,
+    /// Whether a table is missing once a step was refused.
+    is_table_missing_later: bool,
     /// First and next offset of each applied step.
     applied: Mutex<Vec<(i64, i64)>>,
     /// Keys and offsets of the applied events.
@@ -103,7 +106,10 @@ impl Store for FakeStore {
     }
 
     async fn try_apply(&self, events: &[Recorded<'_, Event>]) -> Result<(), StoreError> {
-        self.check(events)
+        match self.is_table_missing_later {
+            true => Err(database(Failure::TableMissing)),
+            false => self.check(events),
+        }
     }
 
     async fn release(
@@ -280,6 +286,20 @@ async fn a_missing_table_is_returned_without_a_retry() {
     let error = applied.err().expect("the table is missing");
     assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
     assert_eq!(*store.attempts.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_found_missing_after_a_refusal_is_returned() {
+    let (mut applier, store) = applier(FakeStore {
+        refused: vec!["A"],
+        is_table_missing_later: true,
+        ..FakeStore::default()
+    });
+    let applied = timeout(APPLY_TIMEOUT, applier.apply(decisions(0, &["A"]))).await;
+    let error = applied.expect("the applier retries").err();
+    let error = error.expect("the table is missing");
+    assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
+    assert_eq!(*store.parked.lock().unwrap(), []);
 }
 
 /// Another process may have parked them, and its position then ends the waits of queries here.

@@ -227,6 +227,20 @@ impl<V: PostgresView> PostgresStore<V> {
         Ok(())
     }
 
+    /// Ends the use of a connection that has applied events. Returns the result, with the kind of its failure.
+    async fn end(
+        &self,
+        applied: Result<(), StoreError>,
+        mut connection: PoolConnection<Postgres>,
+    ) -> Result<(), StoreError> {
+        let applied = match applied {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(error, &mut connection).await),
+        };
+        close_after(&applied, connection);
+        applied
+    }
+
     /// Finds out whether a missing column was dropped; then the build must be replaced. A renamed column waits for an
     /// operator.
     async fn explain(&self, error: StoreError, connection: &mut PgConnection) -> StoreError {
@@ -355,19 +369,14 @@ impl<V: PostgresView> Store for PostgresStore<V> {
 
     async fn apply(&self, step: &Step<'_, V::Event>) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = match self.apply_in(step, &mut connection).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.explain(error, &mut connection).await),
-        };
-        close_after(&applied, connection);
-        applied
+        let applied = self.apply_in(step, &mut connection).await;
+        self.end(applied, connection).await
     }
 
     async fn try_apply(&self, events: &[Recorded<'_, V::Event>]) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
         let applied = self.try_apply_in(events, &mut connection).await;
-        close_after(&applied, connection);
-        applied
+        self.end(applied, connection).await
     }
 
     async fn release(
@@ -377,9 +386,8 @@ impl<V: PostgresView> Store for PostgresStore<V> {
         events: &[Recorded<'_, V::Event>],
     ) -> Result<(), StoreError> {
         let (_permit, mut connection) = self.connect().await?;
-        let applied = self.release_in(key, commits, events, &mut connection).await;
-        close_after(&applied, connection);
-        applied
+        let released = self.release_in(key, commits, events, &mut connection).await;
+        self.end(released, connection).await
     }
 }
 

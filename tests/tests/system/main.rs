@@ -191,6 +191,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         answers_without_a_parked_order_say_that_it_is_parked,
         reconcile_says_that_an_order_is_parked,
         a_retry_applies_a_parked_order_once_the_view_accepts_it,
+        a_retry_on_an_idle_journal_projects_a_view_again_that_lost_a_column,
         a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it,
         an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors,
         a_retry_applies_the_waiting_commits_of_a_product_in_their_order,

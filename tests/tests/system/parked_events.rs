@@ -98,6 +98,18 @@ pub async fn a_retry_applies_a_parked_order_once_the_view_accepts_it(
     Ok(())
 }
 
+/// No batch follows that would find the loss.
+pub async fn a_retry_on_an_idle_journal_projects_a_view_again_that_lost_a_column(
+    deployment: &Deployment,
+) -> Result<()> {
+    let ParkedOrder { mut node, order } = ParkedOrder::make(deployment).await?;
+    alter_orders(deployment, "DROP COLUMN country").await?;
+    // The new build has no constraint.
+    views(deployment, &["retry", VIEW, &order]).await?;
+    is_found(&node, &format!("/api/v1/orders/{order}")).await?;
+    node.ready().await
+}
+
 pub async fn a_discarded_order_is_listed_with_the_reason_until_a_retry_applies_it(
     deployment: &Deployment,
 ) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::{
 };
 use journal::{Batch, Valid};
 use projections::{
-    FoldError, Step, Store, StoreError, View,
+    Failure, FoldError, Step, Store, StoreError, View,
     builds::Build,
     parking::{ParkedCommit, ParkedKey, table},
     recorded::recorded_events,
@@ -35,6 +35,8 @@ on_every_store!(
     a_discarded_aggregate_is_released_after_a_retry,
     a_reset_build_has_no_parked_aggregates,
     the_fingerprint_changes_when_an_aggregate_is_parked_again,
+    a_release_finds_a_dropped_column,
+    an_attempt_without_a_checkpoint_finds_a_dropped_column,
 );
 
 /// The aggregate that is parked.
@@ -293,4 +295,24 @@ async fn the_fingerprint_changes_when_an_aggregate_is_parked_again<B: StoreBacke
     let next = batch(5, 6, vec![priced(5, KEY, 7, 600)]);
     park(&store, &next, Some(5)).await.unwrap();
     assert_ne!(fingerprint().await, parked);
+}
+
+async fn a_release_finds_a_dropped_column<B: StoreBackend>(backend: &B) {
+    let store = with_parked_commits(backend).await;
+    backend
+        .alter_table(1, "products_v1", "DROP description")
+        .await;
+    let error = release(&store, &several()).await.unwrap_err();
+    assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
+}
+
+async fn an_attempt_without_a_checkpoint_finds_a_dropped_column<B: StoreBackend>(backend: &B) {
+    let store = with_parked_commits(backend).await;
+    backend
+        .alter_table(1, "products_v1", "DROP description")
+        .await;
+    let commits = several();
+    let events = recorded_events(&commits).unwrap();
+    let error = store.try_apply(&events).await.unwrap_err();
+    assert_eq!(error.failure(), Some(Failure::TableMissing), "{error}");
 }
