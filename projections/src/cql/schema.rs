@@ -5,7 +5,7 @@
 //!
 //! A column that was dropped has lost its values, also if it was added again. The store then hides later writes to it
 //! as well, because their timestamps are offsets of the journal, which are before the time of the drop. So such a table
-//! counts as lost.
+//! counts as lost, unless all builds share it: no new build would replace its values.
 
 use super::{CqlError, Session};
 use crate::{columns::Columns, store::Failure, view::Table};
@@ -78,6 +78,12 @@ impl Schema {
             tables: by_table(session.fetch(COLUMNS, keyspace).await?),
             dropped: by_table(session.fetch(DROPPED, keyspace).await?),
         })
+    }
+
+    /// The same columns without the drops in a table. Such a table is complete once it has its columns.
+    pub fn without_drops_of(mut self, table: &str) -> Self {
+        self.dropped.remove(table);
+        self
     }
 
     /// Compares the tables with those that a build needs.
@@ -210,6 +216,23 @@ mod tests {
         let dropped = [("orders_b1", "note")];
         let state = schema(&ALL, &dropped).state_of(&needed());
         assert_eq!(state, TablesState::Complete);
+    }
+
+    #[test]
+    fn a_table_whose_drops_do_not_count_needs_only_its_columns() {
+        let dropped = [("orders_b1", "country"), ("lines_b1", "id")];
+        let without = |columns: &[(&str, &str)]| {
+            let schema = schema(columns, &dropped).without_drops_of("orders_b1");
+            schema.without_drops_of("lines_b1").state_of(&needed())
+        };
+        assert_eq!(without(&ALL), TablesState::Complete);
+        let missing = TablesState::ColumnMissing {
+            table: "orders_b1".to_owned(),
+            column: "country".to_owned(),
+        };
+        assert_eq!(without(&[ALL[0], ALL[2]]), missing);
+        let lost = TablesState::Lost(vec!["lines_b1".to_owned()]);
+        assert_eq!(without(&ALL[..2]), lost);
     }
 
     #[test]

@@ -250,11 +250,14 @@ impl<V: CqlView> CqlStore<V> {
     }
 
     /// The state of the build's tables and of the table of checkpoints. A table that the store lists but can't use yet
-    /// counts as lost: opening the build waits for it.
+    /// counts as lost: opening the build waits for it. All builds share the table of checkpoints, so no new build would
+    /// replace it, and a drop in it does not count. The store sets the timestamps of checkpoints, so a column that was
+    /// added again shows later writes.
     async fn tables_state(&self, session: &Session) -> Result<TablesState, CqlError> {
         let mut needed = self.needed_tables();
         needed.push((CHECKPOINTS.to_owned(), CHECKPOINT_COLUMNS.to_vec()));
-        let state = Schema::read(session).await?.state_of(&needed);
+        let schema = Schema::read(session).await?;
+        let state = schema.without_drops_of(CHECKPOINTS).state_of(&needed);
         if state != TablesState::Complete {
             return Ok(state);
         }

@@ -35,18 +35,22 @@ async fn failure(store: &CqlStore<ProductsView>, batch: &Batch<Event>) -> (Failu
     (failure, error.to_string())
 }
 
+/// A batch with a product of this key.
+fn with_key(key: &str) -> Batch<Event> {
+    let event = ProductCreated {
+        sku: Sku::parse("B").unwrap(),
+        description: String::new(),
+    };
+    let event = Event::Product(ProductEvent::ProductCreated(event));
+    batch(1, 2, vec![commit(1, key, 1, event)])
+}
+
 /// Applies a product of this key, which the key of its row's partition can't have.
 async fn check_refused(key: &str) {
     run(async |backend: &CqlBackend| {
         let (store, _) = with_row(backend).await;
-        let event = ProductCreated {
-            sku: Sku::parse("B").unwrap(),
-            description: String::new(),
-        };
-        let event = Event::Product(ProductEvent::ProductCreated(event));
-        let refused = batch(1, 2, vec![commit(1, key, 1, event)]);
         let before = rows(backend).await;
-        let (kind, error) = failure(&store, &refused).await;
+        let (kind, error) = failure(&store, &with_key(key)).await;
         assert_eq!(kind, Failure::Value, "{error}");
         assert_eq!(rows(backend).await, before);
     })
@@ -61,6 +65,25 @@ async fn an_empty_key_is_the_events_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_more_than_64_kib_is_the_events_fault() {
     check_refused(&"x".repeat(KEY_BYTES_MAX + 1)).await;
+}
+
+/// No build would replace the table of checkpoints, which all builds share.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_value_is_the_events_fault_also_after_a_drop_in_the_table_of_checkpoints() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        for change in ["DROP checkpoint", "ADD checkpoint text"] {
+            let table = "{keyspace}.view_build_checkpoints";
+            backend
+                .change(&format!("ALTER TABLE {table} {change}"))
+                .await;
+        }
+        let (kind, error) = failure(&store, &with_key("")).await;
+        assert_eq!(kind, Failure::Value, "{error}");
+        // The table takes checkpoints again.
+        apply_batch(&store, &next).await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
