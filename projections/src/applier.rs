@@ -140,6 +140,7 @@ impl<S: Store> Applier<S> {
             names::EVENTS_RELEASED,
             names::EVENTS_STALE,
             names::APPLY_RETRIES,
+            names::CHECKPOINTS_REFUSED,
         ] {
             counter!(name, &labels).increment(0);
         }

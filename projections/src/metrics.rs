@@ -24,6 +24,9 @@ pub const APPLY_SECONDS: &str = "daybook_projections_apply_seconds";
 pub const BATCH_EVENTS: &str = "daybook_projections_batch_events";
 /// Counter: failed attempts to apply a batch; each is retried.
 pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
+/// Counter: attempts to read a journal that failed because the log does not have the last record of a stored
+/// checkpoint: it is another log, or a truncated one. The build applies nothing until an operator acts.
+pub const CHECKPOINTS_REFUSED: &str = "daybook_projections_checkpoints_refused_total";
 /// Gauge by topic and partition: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
 /// Gauge by topic and partition: records between the checkpoint and the journal's end. Nearly every record contains

@@ -15,6 +15,7 @@ use crate::{
     applier::{Applier, ReleaseError, Reports, within_timeout},
     builds::Build,
     lag::{Lags, Stop},
+    metrics as names,
     parking::{Marks, ParkedKey, ParkedKeys},
     repeated_failure::RepeatedFailure,
     status::{Cause, Status},
@@ -22,6 +23,7 @@ use crate::{
     view::{EventReader, Partition, ViewEvent},
 };
 use journal::{ReadError, Readers, Source, Update};
+use metrics::counter;
 use schemas::topics::PartitionCounts;
 use service::{health::Health, progress::Progress};
 use sqlx::PgPool;
@@ -228,6 +230,10 @@ impl<S: Store> Projector<S> {
                     );
                 }
                 Ended::Reader(error) => {
+                    if is_checkpoint_refused(&error) {
+                        let labels = [("view", view.to_owned()), ("build", number.to_string())];
+                        counter!(names::CHECKPOINTS_REFUSED, &labels).increment(1);
+                    }
                     self.reports.status.set(Cause::Reader, error.to_string());
                     tracing::error!(view, build = number, %error, "failed to read the journal, retrying");
                 }
@@ -409,7 +415,10 @@ impl<S: Store> Projector<S> {
                             }
                             Err(error) => {
                                 let key = &key.key;
-                                tracing::warn!(view, build = number, key, %error, "failed to apply a parked aggregate, retrying");
+                                tracing::warn!(
+                                    view, build = number, key, %error,
+                                    "failed to apply a parked aggregate, retrying"
+                                );
                                 Ok(Finished::Request)
                             }
                         };
@@ -418,6 +427,18 @@ impl<S: Store> Projector<S> {
                 }
             }
         }
+    }
+}
+
+/// Whether the log does not have the last record of a stored checkpoint.
+fn is_checkpoint_refused(error: &ReadError) -> bool {
+    match error {
+        ReadError::Probe(_) | ReadError::LogTooShort { .. } => true,
+        ReadError::Alarm(_)
+        | ReadError::Unreadable { .. }
+        | ReadError::Consumer(_)
+        | ReadError::Admin(_)
+        | ReadError::Codec { .. } => false,
     }
 }
 

@@ -252,6 +252,28 @@ fn every_metric_of_an_alerting_rule_exists() -> Result<()> {
 }
 
 #[test]
+fn every_alert_has_an_action_in_the_guide() -> Result<()> {
+    let files = files()?;
+    let text = |path: &str| {
+        let file = files.iter().find(|file| file.path == path);
+        file.map(|file| file.text.as_str()).context(path.to_owned())
+    };
+    let (rules, guide) = (text(ALERTS)?, text(GUIDE)?);
+    let names = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let names: Vec<&str> = names.collect();
+    ensure!(!names.is_empty(), "{ALERTS} has no alert");
+    let mut wrong = Vec::new();
+    for name in names {
+        if !guide.contains(&format!("\n| `{name}` | ")) {
+            wrong.push(format!("{GUIDE} has no action for {name}"));
+        }
+    }
+    expect_none(&wrong)
+}
+
+#[test]
 fn no_source_or_document_has_a_banned_phrase() -> Result<()> {
     expect_none(&banned_phrases(&files()?))
 }

@@ -14,6 +14,8 @@ const VIEW: &str = "orders_v2";
 const COMPONENT: &str = "view.orders_v2";
 /// The beginning of the reason that readiness must give.
 const REASON: &str = "another log: journal.orders/";
+/// The metric of an alerting rule.
+const REFUSED: &str = "daybook_projections_checkpoints_refused_total";
 /// Longest time until the other views have every sale.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,11 @@ pub async fn a_view_with_a_checkpoint_of_another_log_applies_nothing_until_it_is
     let totals = totals_by_source::of_postgres(deployment).await?;
     let before = i64::try_from(SALES)?;
     expect_eq("sales of the refused view", &totals.sales, &before)?;
+    let refused = node.client().metric_with(REFUSED, VIEW).await?;
+    ensure!(
+        refused > 0.0,
+        "{refused} refused checkpoints instead of 1 or more"
+    );
 
     deployment
         .run_successfully(&["views", "reset", VIEW])
