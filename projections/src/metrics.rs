@@ -1,6 +1,9 @@
 //! The names of this crate's metrics. Each has the labels `view` and `build`, except those of live clients.
 //!
-//! Invariant of every build, between batches: events read = applied + parked + stale.
+//! Invariant of every build in every process, between batches: events read = applied + parked + stale. The third term
+//! exists because two processes may read the same event, and because a process that begins again at its stored
+//! checkpoints reads some events again: each reading counts as read, but at most one process commits the event. Without
+//! such faults, no event is stale: events read = applied + parked.
 
 /// Counter: valid events that were read from the journal.
 pub const EVENTS_READ: &str = "daybook_projections_events_read_total";
@@ -10,8 +13,8 @@ pub const EVENTS_APPLIED: &str = "daybook_projections_events_applied_total";
 pub const EVENTS_PARKED: &str = "daybook_projections_events_parked_total";
 /// Counter: parked events that were applied after an operator's request.
 pub const EVENTS_RELEASED: &str = "daybook_projections_events_released_total";
-/// Counter: events that this projector read but did not apply, because another projector had applied them or because
-/// this projector restarted.
+/// Counter: events that this projector read but did not commit, because another projector had committed them or because
+/// this projector restarted. None of them is lost: their checkpoint covers them, or they are read again.
 pub const EVENTS_STALE: &str = "daybook_projections_events_stale_total";
 /// Gauge: parked aggregates, without the discarded ones. Any value above 0 needs an operator.
 pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";

@@ -12,6 +12,7 @@ mod batches;
 mod cells;
 mod describe;
 mod dropped_tables;
+mod event_counts;
 mod foreign_checkpoints;
 mod import;
 mod import_faults;

@@ -4,6 +4,7 @@
 use crate::{
     FULL,
     cells::{Cells, Views},
+    event_counts::each_event_counts_once,
     import::check_sources,
     importer::{Importer, shortened},
     projectors::{ORDERS, node_and_two_projectors, opened},
@@ -170,6 +171,9 @@ async fn suspend_during_import(deployment: &Deployment, mut random: Rng) -> Resu
     .await?;
     check_applied(&suspended, &successor, &expectation).await?;
     check_views(deployment, &mut node, &file, &expectation).await?;
+    for projector in [&suspended, &successor] {
+        each_event_counts_once(projector).await?;
+    }
     suspended.ready().await?;
     successor.ready().await
 }
@@ -240,7 +244,7 @@ async fn check_applied(first: &Node, second: &Node, expectation: &Expectation) -
 }
 
 /// The number of events that an import appends to a journal.
-fn events_in(topic: &str, expectation: &Expectation) -> Result<i64> {
+pub fn events_in(topic: &str, expectation: &Expectation) -> Result<i64> {
     if topic == context::ORDERS.topic {
         Ok(expectation.totals.invoices)
     } else if topic == context::CATALOG.topic {
