@@ -20,6 +20,7 @@ pub mod hanging_disk;
 pub mod http;
 pub mod node;
 pub mod poll;
+pub mod product;
 pub mod python;
 pub mod sale;
 pub mod servers;

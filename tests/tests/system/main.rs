@@ -13,6 +13,7 @@ mod cells;
 mod describe;
 mod dropped_tables;
 mod event_counts;
+mod fold_errors;
 mod foreign_checkpoints;
 mod import;
 mod import_faults;
@@ -197,6 +198,9 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         an_answer_at_the_position_of_a_parked_order_is_marked_at_a_node_without_projectors,
         a_retry_applies_the_waiting_commits_of_a_product_in_their_order,
         a_poisoned_invoice_of_an_import_parks_its_order_only_until_a_retry,
+    ]));
+    tests.extend(own!(runner, fold_errors: [
+        an_event_whose_row_is_missing_parks_only_its_product_until_a_retry,
     ]));
     tests.extend(own!(runner, projectors: [
         the_partitions_of_a_killed_projector_move_to_another_one,

@@ -24,6 +24,7 @@ use system_tests::{
     expect_eq,
     free_address::free_address,
     http::send,
+    product::{change_price, create_product},
     sale::{SALES, import_sale, node_with_sales, sale, sell},
     totals_by_source, until,
 };
@@ -190,15 +191,9 @@ pub async fn a_retry_applies_the_waiting_commits_of_a_product_in_their_order(
     sqlx::raw_sql("ALTER TABLE catalog_v1_b1 ADD CONSTRAINT poison CHECK (sku <> 'QUEUED')")
         .execute(&pool)
         .await?;
-    let product = json!({"sku": "QUEUED", "description": "a product"});
-    let created = node.client().post("/api/v1/products", &product, None);
-    created.await?.expect(201)?;
+    create_product(node.client(), "QUEUED").await?;
     for amount in PRICES {
-        let price = json!({"price": {"amount": amount, "currency": "GBP"}});
-        let request = node
-            .client()
-            .request(Method::PUT, "/api/v1/products/QUEUED/price");
-        send(request.json(&price)).await?.expect(201)?;
+        change_price(node.client(), "QUEUED", amount).await?;
     }
     node.caught_up().await?;
     let shown = views(deployment, &["show", "catalog_v1", "product_QUEUED"]).await?;

@@ -7,6 +7,7 @@ use std::{process::Stdio, time::Duration};
 use system_tests::{
     Deployment, Node, Poll,
     environment::{kafka_sasl_brokers, source_file},
+    product::create_product,
     sale::sell,
     until,
 };
@@ -41,7 +42,7 @@ pub async fn a_node_with_the_documented_rights_serves_and_changes_nothing(
     let mut node = start(deployment, serve(deployment)?).await?;
     node.ready().await?;
     sell(&node, "with rights").await?;
-    create_product(&node, "P-1").await?;
+    create_product(node.client(), "P-1").await?;
     node.caught_up().await
 }
 
@@ -55,7 +56,7 @@ pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_40
     change(deployment, "allow", &documented_rights(deployment)?).await?;
     let mut node = start(deployment, serve(deployment)?).await?;
     node.ready().await?;
-    create_product(&node, "P-1").await?;
+    create_product(node.client(), "P-1").await?;
 
     let write = [
         "topic".to_owned(),
@@ -168,12 +169,6 @@ async fn refuses_to_start(node: &mut Node) -> Result<()> {
         "no \"authorization failed\" in: {text}"
     );
     Ok(())
-}
-
-async fn create_product(node: &Node, sku: &str) -> Result<()> {
-    let body = json!({"sku": sku, "description": "a product"});
-    let answer = node.client().post("/api/v1/products", &body, None).await?;
-    answer.expect(201).map(drop)
 }
 
 /// The rows of the table in `deploy/RIGHTS.md`, with the deployment's prefix.
