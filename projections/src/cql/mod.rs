@@ -7,6 +7,7 @@ mod connection;
 mod errors;
 mod migrations;
 mod rows;
+mod scan;
 mod schema;
 mod session;
 pub mod store;

@@ -3,6 +3,7 @@
 use super::{
     CqlError, Session,
     apply::{REQUESTS_MAX, TableRequests, apply},
+    scan::Scan,
     writes::{Deletion, Write, offset_of},
 };
 use crate::{
@@ -267,31 +268,16 @@ where
     let of_first = scan::<T>(session, build, other, limit).await?;
     let of_other = scan::<T>(session, other, build, limit).await?;
     compared.0 += of_first.rows;
-    compared.1 += of_first.different + of_other.missing;
-    if of_first.different + of_other.missing == 0 {
-        return Ok(());
+    let joined = of_first.join(of_other);
+    compared.1 += joined.different;
+    if joined.different > 0 {
+        let differing = Differing::<T>::new(T::Row::TABLE, joined.left, joined.right, limit);
+        compared.2.push(Box::new(differing));
     }
-    let only_in_other = of_other.pairs.into_iter();
-    let only_in_other = only_in_other.filter_map(|(row, found)| found.is_none().then_some(row));
-    let (left, mut right): (Vec<_>, Vec<_>) = of_first.pairs.into_iter().unzip();
-    right.extend(only_in_other.map(Some));
-    let right = right.into_iter().flatten().collect();
-    let differing = Differing::<T>::new(T::Row::TABLE, left, right, limit);
-    compared.2.push(Box::new(differing));
     Ok(())
 }
 
-/// The rows of one build, looked up in another.
-struct Scan<Row> {
-    rows: u64,
-    /// Rows that the other build lacks, or has with other values.
-    different: u64,
-    /// Rows that the other build lacks.
-    missing: u64,
-    /// The first different rows, with the other build's row.
-    pairs: Vec<(Row, Option<Row>)>,
-}
-
+/// Reads the rows of a build, and looks each up in another one.
 async fn scan<T>(
     session: &Session,
     build: Build,
@@ -318,22 +304,9 @@ where
         })
         .try_buffer_unordered(REQUESTS_MAX);
     let mut pairs = std::pin::pin!(pairs);
-    let mut scan = Scan {
-        rows: 0,
-        different: 0,
-        missing: 0,
-        pairs: Vec::new(),
-    };
+    let mut scan = Scan::new();
     while let Some((row, found)) = pairs.try_next().await? {
-        scan.rows += 1;
-        if found.as_ref() == Some(&row) {
-            continue;
-        }
-        scan.different += 1;
-        scan.missing += u64::from(found.is_none());
-        if scan.pairs.len() < limit {
-            scan.pairs.push((row, found));
-        }
+        scan.add(row, found, limit);
     }
     Ok(scan)
 }

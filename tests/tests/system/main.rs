@@ -45,6 +45,7 @@ mod shared_reading;
 mod transactions;
 mod used_up_pools;
 mod view_builds;
+mod view_differences;
 mod view_faults;
 mod void_records;
 
@@ -175,10 +176,14 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, view_builds: [
         a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_undo,
-        diff_shows_the_rows_that_differ_with_their_events,
         a_dropped_build_is_no_longer_described,
         reset_replaces_a_build_by_one_from_the_beginning_of_the_log,
         a_reset_view_refuses_its_queries_until_it_has_caught_up,
+    ]));
+    tests.extend(own!(runner, view_differences: [
+        a_build_of_the_same_events_does_not_differ,
+        each_difference_in_postgres_is_explained_by_its_events,
+        each_difference_in_the_cql_store_is_explained_by_its_events,
     ]));
     tests.extend(own!(runner, view_faults: [
         an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
