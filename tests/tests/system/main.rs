@@ -21,6 +21,7 @@ mod import_mode;
 mod importer;
 mod killed_databases;
 mod live;
+mod locked_checkpoints;
 mod lost_database;
 mod lost_registry;
 mod missing_schema;
@@ -224,6 +225,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, shared_reading: [
         views_and_jobs_share_one_reader_of_a_journal,
         a_stalled_view_delays_no_other_reader,
+        a_stalled_partition_delays_no_other_partition_of_its_view,
     ]));
     tests
 }

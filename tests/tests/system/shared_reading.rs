@@ -1,12 +1,14 @@
 //! Views and jobs share one reader of a journal, and a stalled view delays no other reader.
 
+use crate::locked_checkpoints::{lock_partition, lock_view};
 use anyhow::{Context, Result, ensure};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 use system_tests::{
-    Deployment, Node, Poll,
+    Deployment, Node, Poll, expect_eq,
+    product::{create_product, sku_in},
     sale::{node_with_sales, sell},
     totals_by_source, until,
 };
@@ -20,6 +22,10 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
 const OTHER_CONSUMERS: [&str; 2] = ["consume-owner", "consume-directo"];
 /// The view that stalls.
 const STALLED: &str = "orders_v2";
+/// The view of which one partition stalls, and its journal. Unlike an order, a product is in a partition that the test
+/// chooses.
+const CATALOG: &str = "catalog_v1";
+const CATALOG_JOURNAL: &str = "journal.catalog";
 
 pub async fn views_and_jobs_share_one_reader_of_a_journal(deployment: &Deployment) -> Result<()> {
     let mut node = node_with_sales(deployment, "first").await?;
@@ -35,25 +41,80 @@ pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> R
     share_one_reader(&node).await?;
 
     let pool = deployment.postgres().await?;
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT 1 FROM view_build_checkpoints WHERE view_name = $1 FOR UPDATE")
-        .bind(STALLED)
-        .execute(&mut *transaction)
-        .await?;
+    let lock = lock_view(STALLED, &pool).await?;
     let sales = i64::try_from(sell(&node, "during").await?)?;
-    until("the other readers", APPLY_TIMEOUT, async || {
-        let lags = lags(&node).await?;
-        let is_stalled = lags.get(STALLED).is_some_and(|lag| *lag > 0);
-        let others = lags.iter().filter(|(reader, _)| *reader != STALLED);
-        let all_applied = others.clone().all(|(_, lag)| *lag == 0);
-        Ok(Poll::of(is_stalled && all_applied, || format!("{lags:?}")))
-    })
-    .await?;
-    transaction.rollback().await?;
+    only_these_are_behind(&node, |reader, _| reader == STALLED).await?;
+    lock.rollback().await?;
     pool.close().await;
     node.caught_up().await?;
     share_one_reader(&node).await?;
     check_totals(deployment, 2 * sales).await
+}
+
+pub async fn a_stalled_partition_delays_no_other_partition_of_its_view(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut node = deployment.serve().await?;
+    node.caught_up().await?;
+    let partitions = deployment.admin()?.partitions(CATALOG_JOURNAL).await?;
+    ensure!(
+        partitions > 1,
+        "{partitions} partitions instead of 2 or more"
+    );
+    let pool = deployment.postgres().await?;
+    let lock = lock_partition(CATALOG, 0, &pool).await?;
+    // The first product stalls its partition, and the others are in the other partitions.
+    let skus = (0..partitions).map(|partition| sku_in(partition, partitions));
+    let skus: Vec<String> = skus.collect::<Result<_>>()?;
+    for sku in &skus {
+        create_product(node.client(), sku).await?;
+    }
+    only_these_are_behind(&node, |reader, partition| {
+        (reader, partition) == (CATALOG, 0)
+    })
+    .await?;
+    let mut expected = vec![200; skus.len()];
+    expected[0] = 404;
+    expect_eq(
+        "answers during the lock",
+        &statuses(&node, &skus).await?,
+        &expected,
+    )?;
+    lock.rollback().await?;
+    pool.close().await;
+    node.caught_up().await?;
+    let expected = vec![200; skus.len()];
+    expect_eq(
+        "answers after the lock",
+        &statuses(&node, &skus).await?,
+        &expected,
+    )
+}
+
+/// The statuses of queries for products.
+async fn statuses(node: &Node, skus: &[String]) -> Result<Vec<u16>> {
+    let mut statuses = Vec::new();
+    for sku in skus {
+        let path = format!("/api/v1/products/{sku}");
+        statuses.push(node.client().get(&path).await?.status);
+    }
+    Ok(statuses)
+}
+
+/// Waits until every other partition of every reader is applied, and one of these is not.
+async fn only_these_are_behind(node: &Node, is_stalled: impl Fn(&str, i32) -> bool) -> Result<()> {
+    until("the other readers", APPLY_TIMEOUT, async || {
+        let lags = lags(node).await?;
+        let (stalled, others): (Vec<_>, Vec<_>) = lags
+            .iter()
+            .partition(|((reader, partition), _)| is_stalled(reader, *partition));
+        let is_one_behind = stalled.iter().any(|(_, lag)| **lag > 0);
+        let all_applied = others.iter().all(|(_, lag)| **lag == 0);
+        Ok(Poll::of(is_one_behind && all_applied, || {
+            format!("{lags:?}")
+        }))
+    })
+    .await
 }
 
 /// Returns once the views and the job share a reader of each journal, and have none of their own.
@@ -97,15 +158,15 @@ async fn readers(node: &Node) -> Result<(usize, usize)> {
     Ok((distinct("reader"), distinct("topic")))
 }
 
-/// The offsets that each reader has yet to apply.
-async fn lags(node: &Node) -> Result<BTreeMap<String, i64>> {
-    let progress = node.client().get("/api/v1/admin/progress").await?;
-    let progress = progress.expect(200)?.json()?;
+/// The offsets that each reader has yet to apply, by reader and partition. A reader reads one journal.
+async fn lags(node: &Node) -> Result<BTreeMap<(String, i32), i64>> {
+    let progress = node.client().get_json("/api/v1/admin/progress").await?;
     let mut lags = BTreeMap::new();
     for reader in progress["readers"].as_array().context("no readers")? {
         let name = reader["reader"].as_str().context("no name")?;
+        let partition = reader["partition"].as_i64().context("no partition")?;
         let lag = reader["lag"].as_i64().context("no lag")?;
-        *lags.entry(name.to_owned()).or_default() += lag;
+        lags.insert((name.to_owned(), i32::try_from(partition)?), lag);
     }
     Ok(lags)
 }
