@@ -123,6 +123,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_query_waits_2_s_for_its_positions_by_default() {
+        assert_eq!(HttpSettings::default().position_wait_ms, 2_000);
+    }
+
+    #[test]
     fn an_address_with_port_0_is_refused() {
         let check = |listen: &str| {
             let listen = listen.parse().unwrap();

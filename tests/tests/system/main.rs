@@ -136,6 +136,7 @@ fn tests_of_nodes(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
     tests.extend(own!(runner, positions: [
         a_query_finds_the_write_of_its_position_at_every_node,
+        a_query_with_several_positions_waits_for_each_of_them,
         an_answer_that_lacks_a_position_says_how_far_its_view_is_behind,
         a_view_without_its_database_refuses_or_marks_its_answers_as_stale,
     ]));

@@ -1,6 +1,6 @@
 //! Read-your-writes: a query that names the position of a write finds it, at any node, or says that it is stale.
 
-use crate::import::imported;
+use crate::{import::imported, locked_checkpoints::lock_partition};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use reqwest::Method;
@@ -10,6 +10,7 @@ use system_tests::{
     Answer, Client, Deployment, FaultProxy, Node, Poll, Server,
     free_address::free_address,
     http::send,
+    product::{create_product, sku_in},
     sale::{import_sale, line},
     until,
 };
@@ -25,6 +26,12 @@ const FRESH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Positions that no test reaches.
 const FAR: &str = "journal.orders/0@1000000000";
 const FAR_OF_CATALOG: &str = "journal.catalog/0@1000000000";
+/// The view of which one partition is stalled, its journal, and a query that it answers.
+const CATALOG: &str = "catalog_v1";
+const CATALOG_JOURNAL: &str = "journal.catalog";
+const PRODUCTS: &str = "/api/v1/products?limit=100";
+/// The stalled partition.
+const STALLED: i32 = 0;
 /// Queries of views and of a job that read the journal of orders only.
 const QUERIES: [&str; 4] = [
     "/api/v1/orders",
@@ -82,6 +89,57 @@ pub async fn an_answer_that_lacks_a_position_says_how_far_its_view_is_behind(
             lag.starts_with(part),
             "{path}: Daybook-Lag is {lag:?} instead of {part:?} and a number"
         );
+    }
+    Ok(())
+}
+
+/// A partition of the catalog is stalled, so an answer is complete only if the query waits for each of its positions.
+pub async fn a_query_with_several_positions_waits_for_each_of_them(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut nodes = two_nodes(deployment).await?;
+    for node in &mut nodes {
+        node.caught_up().await?;
+    }
+    let partitions = deployment.admin()?.partitions(CATALOG_JOURNAL).await?;
+    let pool = deployment.postgres().await?;
+    let lock = lock_partition(CATALOG, STALLED, &pool).await?;
+    let [stalled, other] = [
+        sku_in(STALLED, partitions)?,
+        sku_in(STALLED + 1, partitions)?,
+    ];
+    let client = nodes[0].client();
+    let stalled_at = create_product(client, &stalled).await?;
+    let other_at = create_product(client, &other).await?;
+    let both = [
+        format!("{stalled_at}, {other_at}"),
+        format!("{other_at},{stalled_at}, {FAR}"),
+    ];
+    for node in &nodes {
+        let has_other = |answer: &Answer| has_product(answer, &other);
+        is_stale_before_found(node.client(), PRODUCTS, &other_at, has_other).await?;
+        for positions in &both {
+            let answer = read(node.client(), PRODUCTS, positions).await?;
+            let (lag, part) = (
+                answer.header("daybook-lag"),
+                format!("{CATALOG_JOURNAL}/{STALLED}="),
+            );
+            ensure!(
+                is_stale(&answer) && lag.starts_with(&part) && !lag.contains(','),
+                "{positions}: not stale with {part:?} alone: {:?}",
+                answer.headers
+            );
+        }
+    }
+    lock.rollback().await?;
+    pool.close().await;
+    for (node, positions) in nodes.iter().zip(&both) {
+        let has_both = |answer: &Answer| {
+            [&stalled, &other]
+                .iter()
+                .all(|sku| has_product(answer, sku))
+        };
+        is_stale_before_found(node.client(), PRODUCTS, positions, has_both).await?;
     }
     Ok(())
 }
@@ -260,6 +318,13 @@ fn holds(answer: &Answer, id: &str) -> bool {
     let body = answer.json().unwrap_or_default();
     let orders = body["orders"].as_array().map_or(&[][..], Vec::as_slice);
     orders.iter().any(|order| order["id"] == id)
+}
+
+/// Whether a page of products has a product.
+fn has_product(answer: &Answer, sku: &str) -> bool {
+    let body = answer.json().unwrap_or_default();
+    let products = body["products"].as_array().map_or(&[][..], Vec::as_slice);
+    products.iter().any(|product| product["sku"] == sku)
 }
 
 /// The number of orders in all windows of a series.
