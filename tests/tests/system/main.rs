@@ -211,6 +211,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, projectors: [
         the_partitions_of_a_killed_projector_move_to_another_one,
+        the_views_of_a_killed_node_of_a_group_move_to_another_one,
         a_query_at_a_node_without_projectors_finds_the_write_of_its_position,
         a_projector_ends_if_a_journal_has_other_partitions_than_it_was_created_with,
     ]));
