@@ -77,6 +77,14 @@ impl Deployment {
         self
     }
 
+    /// Lets its nodes connect to Postgres as another role, which needs no password. The test itself keeps its role.
+    pub fn with_postgres_role(mut self, role: &str) -> Result<Self> {
+        let url = &mut self.of_nodes.postgres_url;
+        let (_, server) = url.split_once('@').with_context(|| url.clone())?;
+        *url = format!("postgres://{role}@{server}");
+        Ok(self)
+    }
+
     /// The binary with the settings of this deployment, without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.environment.daybook);

@@ -190,6 +190,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, view_faults: [
         an_altered_table_is_named_and_the_view_continues_once_it_is_restored,
         a_read_only_database_is_named_and_the_view_continues_once_it_is_writable,
+        a_missing_right_is_named_and_the_view_continues_once_it_is_granted,
     ]));
     tests.extend(own!(runner, foreign_checkpoints: [
         a_view_with_a_checkpoint_of_another_log_applies_nothing_until_it_is_reset,

@@ -12,16 +12,17 @@ use system_tests::{
 
 /// Longest time until readiness names a fault.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The view's table of orders.
+const TABLE: &str = "orders_v2_b1";
 
 pub async fn an_altered_table_is_named_and_the_view_continues_once_it_is_restored(
     deployment: &Deployment,
 ) -> Result<()> {
-    let rename =
-        |from: &str, to: &str| format!("ALTER TABLE orders_v2_b1 RENAME COLUMN {from} TO {to}");
+    let rename = |from: &str, to: &str| format!("ALTER TABLE {TABLE} RENAME COLUMN {from} TO {to}");
     let fault = Fault {
         breaks: vec![rename("country", "land")],
         repairs: vec![rename("land", "country")],
-        reason: "country",
+        reason: "country".to_owned(),
     };
     fault.is_named_until_it_is_removed(deployment).await
 }
@@ -39,9 +40,38 @@ pub async fn a_read_only_database_is_named_and_the_view_continues_once_it_is_wri
     let fault = Fault {
         breaks: vec![read_only("on"), end_sessions.to_owned()],
         repairs: vec![read_only("off")],
-        reason: "read-only",
+        reason: "read-only".to_owned(),
     };
     fault.is_named_until_it_is_removed(deployment).await
+}
+
+pub async fn a_missing_right_is_named_and_the_view_continues_once_it_is_granted(
+    deployment: &Deployment,
+) -> Result<()> {
+    // The test's own role is a superuser, which needs no right.
+    let role = format!("{}_node", deployment.postgres_name());
+    create_role(deployment, &role).await?;
+    let deployment = deployment.clone().with_postgres_role(&role)?;
+    // Every right of the node's role on the table comes from its ownership.
+    let give_to = |owner: &str| format!("ALTER TABLE {TABLE} OWNER TO {owner}");
+    let fault = Fault {
+        breaks: vec![give_to("CURRENT_USER")],
+        repairs: vec![give_to(&role)],
+        reason: format!("permission denied for table {TABLE}"),
+    };
+    fault.is_named_until_it_is_removed(&deployment).await
+}
+
+/// Creates a role that may create the deployment's database.
+async fn create_role(deployment: &Deployment, role: &str) -> Result<()> {
+    let server = deployment.environment.postgres_database("postgres");
+    let server = PgPool::connect(&server).await?;
+    let create = format!("CREATE ROLE {role} LOGIN CREATEDB");
+    sqlx::raw_sql(AssertSqlSafe(create))
+        .execute(&server)
+        .await?;
+    server.close().await;
+    Ok(())
 }
 
 /// A fault of the database of a view.
@@ -51,7 +81,7 @@ struct Fault {
     /// The statements that remove it.
     repairs: Vec<String>,
     /// The text that readiness must contain meanwhile.
-    reason: &'static str,
+    reason: String,
 }
 
 impl Fault {
@@ -60,7 +90,7 @@ impl Fault {
         let pool = deployment.postgres().await?;
         run_all(&pool, &self.breaks).await?;
         sell(&node, "during").await?;
-        is_named(&node, self.reason).await?;
+        is_named(&node, &self.reason).await?;
         run_all(&pool, &self.repairs).await?;
         pool.close().await;
         all_in_postgres(&mut node, deployment, 2).await?;
