@@ -87,13 +87,16 @@ all_tests() {
   fi
   # Cassandra makes one schema change at a time, so only few of these tests run at once.
   start_tests servers 0 --workspace "${server_targets[@]}" -- --test-threads=2
-  foreground_tests system --workspace --test system -- --skip many_partitions --skip killed_databases
+  foreground_tests system --workspace --test system -- --skip many_partitions --skip corrected_fold \
+    --skip killed_databases
   await_tests servers
   if [ -n "${DEV_TEST_FULL:-}" ]; then
     # This test runs alone, because three nodes with hundreds of partitions need all processors.
     foreground_tests many_partitions --workspace --test system -- many_partitions
     # This test runs only with --full, because it builds a second tree.
     foreground_tests many_contexts --workspace --test many_contexts
+    # This test builds another tree in the folder of the one before, so it runs after it.
+    foreground_tests corrected_fold --workspace --test system -- corrected_fold
     # This test runs alone, because it kills the databases.
     foreground_tests killed_databases --workspace --test system -- killed_databases
   fi

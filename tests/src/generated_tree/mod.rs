@@ -1,4 +1,4 @@
-//! A copy of the source tree that `daybook new` writes into, and its build.
+//! A copy of the source tree that `daybook new` or a test writes into, and its build.
 
 mod build;
 
@@ -66,15 +66,21 @@ impl Copy {
 
     /// Turns the compiler's warnings into errors.
     pub fn deny_warnings(&self) -> Result<()> {
-        let manifest = self.folder.path().join("Cargo.toml");
-        let text = fs::read_to_string(&manifest)?;
-        let (warn, deny) = (
-            "missing_docs = \"warn\"",
-            "missing_docs = \"deny\"\nwarnings = \"deny\"",
+        let warn = "missing_docs = \"warn\"";
+        let deny = "missing_docs = \"deny\"\nwarnings = \"deny\"";
+        self.replace("Cargo.toml", warn, deny)
+    }
+
+    /// Replaces a text that a file has exactly once.
+    pub fn replace(&self, path: &str, from: &str, to: &str) -> Result<()> {
+        let file = self.folder.path().join(path);
+        let text = fs::read_to_string(&file).with_context(|| path.to_owned())?;
+        let count = text.matches(from).count();
+        ensure!(
+            count == 1,
+            "{path} has {from:?} {count} times instead of once"
         );
-        ensure!(text.contains(warn), "Cargo.toml has no line {warn}");
-        fs::write(manifest, text.replace(warn, deny))?;
-        Ok(())
+        fs::write(file, text.replace(from, to)).with_context(|| path.to_owned())
     }
 }
 

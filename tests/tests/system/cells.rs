@@ -51,6 +51,11 @@ impl Cells {
         serde_json::from_str(&text).with_context(|| file.display().to_string())
     }
 
+    /// Number of invoices.
+    pub fn invoices(&self) -> usize {
+        self.orders.len()
+    }
+
     /// The invoice in the middle of all invoices.
     pub fn middle_invoice(&self) -> Result<&str> {
         let invoice = self.orders.keys().nth(self.orders.len() / 2);

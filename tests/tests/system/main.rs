@@ -10,6 +10,7 @@ mod audit_copies;
 mod batch_ends;
 mod batches;
 mod cells;
+mod corrected_fold;
 mod describe;
 mod dropped_tables;
 mod event_counts;
@@ -68,6 +69,9 @@ fn tests(runner: &Runner) -> Vec<Trial> {
     if std::env::var_os(FULL).is_some() {
         tests.extend(own!(runner, many_partitions: [
             three_nodes_serve_hundreds_of_partitions_and_two_continue_after_the_third_is_killed,
+        ]));
+        tests.extend(own!(runner, corrected_fold: [
+            an_order_that_a_fold_refuses_is_applied_by_a_retry_with_the_corrected_fold,
         ]));
         tests.extend(own!(runner, killed_databases: [
             databases_killed_at_random_points_of_an_import_leave_every_view_right,

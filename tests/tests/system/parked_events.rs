@@ -30,7 +30,7 @@ use system_tests::{
 };
 
 /// The view whose table refuses one invoice.
-const VIEW: &str = "orders_v2";
+pub const VIEW: &str = "orders_v2";
 /// Longest time until a view shows an order again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The prices of a product, one after the other.
