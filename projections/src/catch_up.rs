@@ -16,6 +16,7 @@ use crate::{
     databases::Databases,
     lag::{Lags, Stop},
     operations::{AdminError, Positions},
+    postgres::close_older_connections,
     registration::Registration,
     repeated_failure::RepeatedFailure,
 };
@@ -144,7 +145,10 @@ impl CatchUpCheck {
     /// Measures the serving build of a view, and keeps the reason of a failure. Returns whether it has caught up.
     async fn try_measure(&mut self, view: &'static Registration) -> bool {
         let measured = match timeout(MEASURE_TIMEOUT, self.measure_view(view)).await {
-            Ok(measured) => measured.map_err(|error| error.to_string()),
+            Ok(measured) => measured.map_err(|error| {
+                close_older_connections(&error);
+                error.to_string()
+            }),
             Err(_) => Err(format!("no answer within {} s", MEASURE_TIMEOUT.as_secs())),
         };
         let reason = match measured {

@@ -76,24 +76,29 @@ pub enum ResourceProblems {
     Unavailable(Problem),
 }
 
-/// Waits for a query, at most [`QUERY_TIMEOUT`].
+/// Waits for a query, at most [`QUERY_TIMEOUT`]. The query may run twice: the second time on a new connection to
+/// Postgres, because an operator has altered a table since the first connection prepared its statements.
 ///
 /// # Errors
 /// 503 while the database is unavailable, until the view is created, or if the query takes too long; else 500.
-pub async fn answer<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, Problem> {
+pub async fn answer<T, F>(query: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, QueryError>>,
+{
     answer_filtered(&[], query).await
 }
 
-/// Waits for the query of a list, at most [`QUERY_TIMEOUT`]. `narrow` lists the parameters with which a client can make
-/// the query read fewer rows.
+/// Waits for the query of a list, as [`answer`] does. `narrow` lists the parameters with which a client can make the
+/// query read fewer rows.
 ///
 /// # Errors
 /// Those of [`answer`], and 503 with the code QUERY_TOO_EXPENSIVE for a query that reads too many rows.
-pub async fn answer_filtered<T>(
-    narrow: &[&str],
-    query: impl Future<Output = Result<T, QueryError>>,
-) -> Result<T, Problem> {
-    match tokio::time::timeout(QUERY_TIMEOUT, query).await {
+pub async fn answer_filtered<T, F>(narrow: &[&str], query: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, QueryError>>,
+{
+    let answered = postgres::with_new_statements(query);
+    match tokio::time::timeout(QUERY_TIMEOUT, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(problem(&error, narrow)),
         Err(_) => {
@@ -174,26 +179,27 @@ fn unavailable(reason: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    async fn code_of(error: QueryError) -> (u16, &'static str) {
-        let refused = answer::<()>(async { Err(error) }).await.unwrap_err();
+    fn code_of(error: &QueryError) -> (u16, &'static str) {
+        let refused = problem(error, &[]);
         (refused.status.as_u16(), refused.code)
     }
 
-    #[tokio::test]
-    async fn an_outage_and_a_failed_query_have_different_codes() {
+    #[test]
+    fn an_outage_and_a_failed_query_have_different_codes() {
         assert_eq!(
-            code_of(sqlx::Error::PoolTimedOut.into()).await,
+            code_of(&sqlx::Error::PoolTimedOut.into()),
             (503, "DATABASE_UNAVAILABLE")
         );
         assert_eq!(
-            code_of(sqlx::Error::RowNotFound.into()).await,
+            code_of(&sqlx::Error::RowNotFound.into()),
             (500, "INTERNAL_ERROR")
         );
         let value = "LOAN".to_owned();
         let column = "kind";
         assert_eq!(
-            code_of(QueryError::Value { column, value }).await,
+            code_of(&QueryError::Value { column, value }),
             (500, "INTERNAL_ERROR")
         );
     }
@@ -202,9 +208,8 @@ mod tests {
     async fn a_query_of_a_view_that_is_projected_again_is_refused_with_its_progress() {
         let catch_up = CatchUp { read: 3, end: 7 };
         let view = "orders_v2";
-        let refused = answer::<()>(async { Err(QueryError::Rebuilding { view, catch_up }) })
-            .await
-            .unwrap_err();
+        let query = || async { Err(QueryError::Rebuilding { view, catch_up }) };
+        let refused = answer::<(), _>(query).await.unwrap_err();
         assert_eq!(
             (refused.status.as_u16(), refused.code),
             (503, "VIEW_REBUILDING")
@@ -254,10 +259,15 @@ mod tests {
         }
     }
 
+    /// The error of a query to which the server answers with this SQLSTATE.
+    fn server_error(state: &'static str) -> QueryError {
+        sqlx::Error::Database(Box::new(State(state))).into()
+    }
+
     #[tokio::test]
     async fn a_cancelled_query_is_no_outage_and_names_the_filters_to_narrow() {
-        let error = |state| sqlx::Error::Database(Box::new(State(state))).into();
-        let refused = answer_filtered::<()>(&["from", "to"], async { Err(error("57014")) })
+        let query = || async { Err(server_error("57014")) };
+        let refused = answer_filtered::<(), _>(&["from", "to"], query)
             .await
             .unwrap_err();
         assert_eq!(
@@ -270,12 +280,38 @@ mod tests {
             refused.detail
         );
         assert_eq!(refused.members["narrow"], serde_json::json!(["from", "to"]));
-        assert_eq!(code_of(error("57P01")).await.1, "DATABASE_UNAVAILABLE");
+        assert_eq!(code_of(&server_error("57P01")).1, "DATABASE_UNAVAILABLE");
+    }
+
+    #[tokio::test]
+    async fn a_query_with_an_outdated_statement_is_attempted_once_more() {
+        for state in ["0A000", "26000"] {
+            let attempts = Cell::new(0);
+            let query = || async {
+                attempts.set(attempts.get() + 1);
+                match attempts.get() {
+                    1 => Err(server_error(state)),
+                    second => Ok(second),
+                }
+            };
+            assert_eq!(answer(query).await, Ok(2), "{state}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_whose_statements_are_outdated_twice_is_refused() {
+        let attempts = Cell::new(0);
+        let query = || async {
+            attempts.set(attempts.get() + 1);
+            Err::<(), _>(server_error("0A000"))
+        };
+        let refused = answer(query).await.unwrap_err();
+        assert_eq!((attempts.get(), refused.code), (2, "DATABASE_UNAVAILABLE"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_query_that_does_not_end_is_a_503() {
-        let refused = answer::<()>(std::future::pending()).await.unwrap_err();
+        let refused = answer::<(), _>(std::future::pending).await.unwrap_err();
         assert_eq!(refused.code, "DATABASE_UNAVAILABLE");
     }
 }

@@ -120,6 +120,7 @@ impl Supervisor {
                     INTERVAL
                 }
                 Some(Err(error)) => {
+                    postgres::close_older_connections(&error);
                     self.component.not_ready(error.to_string());
                     if failure.add() {
                         tracing::warn!(%error, "failed to read the list of builds, retrying");

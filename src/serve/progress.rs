@@ -91,7 +91,7 @@ async fn progress(
     ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<Json<ProgressAnswer>, Problem> {
     let Offsets { mut read, written } = sources.progress.all();
-    let others = projections::of_other_processes(&sources.databases, &sources.progress);
+    let others = || projections::of_other_processes(&sources.databases, &sources.progress);
     for (view, topic, partition, next_offset) in answer(others).await? {
         let reader = view.to_owned();
         let key = ReaderPartition {

@@ -5,7 +5,7 @@ use crate::{
     cql,
     databases::Databases,
     parking::{KNOWN_MAX, table as parked},
-    postgres,
+    postgres::{self, with_new_statements},
     problems::QueryError,
     registration::Registration,
     views::VIEWS,
@@ -50,14 +50,15 @@ pub(super) fn reader(view: &Registration, databases: &Databases) -> Option<ReadS
             };
             let mut all = Vec::new();
             for topic in topics {
-                let position = read(database, id.build, &topic, &databases).await;
+                let reading = || read(database, id.build, &topic, &databases);
+                let position = with_new_statements(reading).await;
                 let position = position.map_err(|error| error.to_string())?;
                 let position = position.into_iter();
                 all.extend(position.map(|(partition, next)| (topic.clone(), partition, next)));
             }
-            mark_parked(id, &all, &last, &databases)
-                .await
-                .map_err(|error| error.to_string())?;
+            let marking = || mark_parked(id, &all, &last, &databases);
+            let marked = with_new_statements(marking).await;
+            marked.map_err(|error| error.to_string())?;
             Ok(all)
         })
     }))

@@ -4,6 +4,7 @@ use super::target::JOURNAL;
 use crate::{
     columns::Columns,
     databases::Databases,
+    postgres::with_new_statements,
     problems::{QueryError, answer},
     view::View,
     views::orders_v2::{OrderRow, OrdersView},
@@ -46,7 +47,7 @@ async fn check(
     id: &str,
     (code, detail): (&'static str, String),
 ) -> Result<(), Problem> {
-    let found = async {
+    let found = || async {
         let table = databases.build::<OrdersView>()?.table(OrderRow::TABLE);
         let find = format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} = $1)");
         let query = sqlx::query_scalar(AssertSqlSafe(find)).bind(id);
@@ -63,7 +64,8 @@ async fn check(
 /// # Errors
 /// The database's error, or a timeout, which includes the wait for the number of the serving build.
 pub async fn checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx::Error> {
-    let stored = tokio::time::timeout(CHECKPOINTS_TIMEOUT, read_checkpoints(databases)).await;
+    let reading = with_new_statements(|| read_checkpoints(databases));
+    let stored = tokio::time::timeout(CHECKPOINTS_TIMEOUT, reading).await;
     stored.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 

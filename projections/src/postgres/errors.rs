@@ -17,6 +17,12 @@ const TRANSIENT_STATES: [&str; 10] = [
     "57P03", // the server starts up
     "57P05", // idle for too long
 ];
+/// SQLSTATEs of a prepared statement that its connection can't use any more. None of our statements needs a feature
+/// that a server lacks, so the first one always means that the statement's result would have other types than at first.
+const OUTDATED_STATES: [&str; 2] = [
+    "0A000", // feature not supported
+    "26000", // no prepared statement has this name: a proxy may have discarded it
+];
 /// Classes of transient SQLSTATEs: connections, authorization (an operator can fix it, and the batch is not the cause),
 /// and resources (memory, disk, connections).
 const TRANSIENT_CLASSES: [&str; 3] = ["08", "28", "53"];
@@ -75,6 +81,11 @@ pub fn is_statement_timeout(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == CANCELLED)
 }
 
+/// Whether a connection can't use a statement any more that it has prepared. A new connection prepares it again.
+pub(super) fn is_statement_outdated(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| OUTDATED_STATES.contains(&&*state))
+}
+
 /// Whether a row refers to a row that does not exist.
 pub(crate) fn is_reference_missing(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state == NO_REFERENCED_ROW)
@@ -92,7 +103,8 @@ pub(crate) fn is_deadlock(error: &sqlx::Error) -> bool {
 
 fn is_transient_state(state: &str) -> bool {
     let mut classes = TRANSIENT_CLASSES.iter();
-    TRANSIENT_STATES.contains(&state) || classes.any(|class| state.starts_with(class))
+    let mut states = TRANSIENT_STATES.iter().chain(&OUTDATED_STATES);
+    states.any(|transient| *transient == state) || classes.any(|class| state.starts_with(class))
 }
 
 /// The SQLSTATE, if the server sent one.
@@ -108,7 +120,7 @@ mod tests {
     fn outages_and_conflicts_are_transient() {
         for state in [
             "57P01", "57P02", "57P03", "53300", "53100", "40001", "40P01", "57014", "08006",
-            "28P01", "25006",
+            "28P01", "25006", "0A000", "26000",
         ] {
             assert!(is_transient_state(state), "not transient: {state}");
         }

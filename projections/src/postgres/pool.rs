@@ -1,5 +1,6 @@
 //! The connection pool.
 
+use super::outdated::may_be_outdated;
 use crate::settings::{PostgresSettings, SettingsError};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::time::Duration;
@@ -30,5 +31,9 @@ pub fn connect_lazily(settings: &PostgresSettings) -> Result<PgPool, SettingsErr
     Ok(PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .before_acquire(|_, connection| {
+            let is_usable = !may_be_outdated(connection.age);
+            Box::pin(async move { Ok(is_usable) })
+        })
         .connect_lazy_with(options))
 }

@@ -6,6 +6,7 @@
 
 use super::{
     errors::{failure, is_column_missing, is_reference_missing},
+    outdated::close_older_connections,
     rows::PostgresTables,
 };
 use crate::{
@@ -412,7 +413,9 @@ async fn drop_tables(tables: &[String], connection: &mut PgConnection) -> Result
 }
 
 impl From<sqlx::Error> for StoreError {
+    /// The error of a projector, which makes another attempt by itself. The attempt must not fail for the same reason.
     fn from(error: sqlx::Error) -> Self {
+        close_older_connections(&error);
         Self::Database {
             database: "postgres",
             failure: failure(&error),

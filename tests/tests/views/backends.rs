@@ -347,8 +347,13 @@ impl StoreBackend for CqlBackend {
 impl BothBackends {
     /// The same databases with a single connection to Postgres, which all queries use.
     pub fn with_one_connection(&self) -> Databases {
+        self.with_connections(1)
+    }
+
+    /// The same databases with at most this many connections to Postgres for queries.
+    pub fn with_connections(&self, connections_max: u32) -> Databases {
         let settings = PostgresSettings {
-            connections_max: 1,
+            connections_max,
             ..postgres_settings(&self.name)
         };
         Databases {

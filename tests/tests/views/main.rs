@@ -12,6 +12,7 @@ mod catalog;
 mod cql_faults;
 mod differences;
 mod log;
+mod outdated_statements;
 mod parking;
 mod plans;
 mod products;

@@ -158,7 +158,7 @@ async fn list_products(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<([(HeaderName, &'static str); 2], Json<ProductPage>), Problem> {
     let filter = Filter::check(query)?;
-    let page = answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter)).await?;
+    let page = answer_filtered(&SELECTIVE_FILTERS, || find_page(&databases, &filter)).await?;
     Ok((CACHED, Json(page)))
 }
 
@@ -172,7 +172,7 @@ async fn suggest_products(
     ApiQuery(query): ApiQuery<SuggestionsQuery>,
 ) -> Result<([(HeaderName, &'static str); 2], Json<Suggestions>), Problem> {
     let prefix = Prefix::check(&query)?;
-    let rows = answer(statements::find_by_prefix(&databases, &prefix)).await?;
+    let rows = answer(|| statements::find_by_prefix(&databases, &prefix)).await?;
     let suggestions = rows.into_iter().map(|row| Suggestion {
         sku: row.sku,
         description: row.description,
@@ -198,7 +198,7 @@ async fn get_product(
         let status = StatusCode::BAD_REQUEST;
         return Err(Problem::new(status, "INVALID_SKU", format!("sku: {error}")));
     }
-    let found = answer(statements::find_one(&databases, &sku)).await?;
+    let found = answer(|| statements::find_one(&databases, &sku)).await?;
     let body = found.map(product).ok_or_else(|| {
         let detail = format!("no product has the SKU {sku}: pass a SKU from GET /api/v1/products");
         Problem::new(StatusCode::NOT_FOUND, "PRODUCT_NOT_FOUND", detail)

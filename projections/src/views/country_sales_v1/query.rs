@@ -105,7 +105,7 @@ async fn list_countries(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CountryPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, || find_page(&databases, &filter))
         .await
         .map(Json)
 }

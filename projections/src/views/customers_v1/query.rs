@@ -170,7 +170,7 @@ async fn list_customers(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<CustomerPage>, Problem> {
     let filter = Filter::check(&query)?;
-    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, || find_page(&databases, &filter))
         .await
         .map(Json)
 }
@@ -188,7 +188,7 @@ async fn get_customer(
     ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<Json<Customer>, Problem> {
     let id = paging::text("id", &id)?;
-    let rows = answer(find_one(&databases, &id)).await?;
+    let rows = answer(|| find_one(&databases, &id)).await?;
     if rows.is_empty() {
         let detail = format!(
             "no order or credit note has the customer {id}: pass an id from GET /api/v1/customers"

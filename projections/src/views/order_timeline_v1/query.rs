@@ -125,7 +125,7 @@ async fn list_events_of_order(
         list,
         order_id: id,
     };
-    let page = answer(find_page(&databases, &timeline)).await?;
+    let page = answer(|| find_page(&databases, &timeline)).await?;
     // An order has at least one event. A page after a cursor is empty only if the client altered the cursor.
     match page.events.is_empty() && timeline.after.is_none() {
         true => Err(order::not_found(&timeline.order_id)),

@@ -85,7 +85,7 @@ async fn list_orders_of_customer(
         after: paging::cursor(&list, query.cursor.as_deref())?,
         list,
     };
-    answer(find_page(&databases, &history)).await.map(Json)
+    answer(|| find_page(&databases, &history)).await.map(Json)
 }
 
 async fn find_page(databases: &Databases, history: &History) -> Result<OrderPage, QueryError> {

@@ -120,7 +120,7 @@ async fn list_orders(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<OrderPage>, Problem> {
     let filter = Filter::check(query)?;
-    answer_filtered(&SELECTIVE_FILTERS, find_page(&databases, &filter))
+    answer_filtered(&SELECTIVE_FILTERS, || find_page(&databases, &filter))
         .await
         .map(Json)
 }
@@ -138,7 +138,7 @@ async fn get_order(
     ApiQuery(NoParameters {}): ApiQuery<NoParameters>,
 ) -> Result<Versioned<OrderDetail>, Problem> {
     order::check_id(&id)?;
-    let found = answer(find_one(&databases, &id)).await?;
+    let found = answer(|| find_one(&databases, &id)).await?;
     let body = found.ok_or_else(|| order::not_found(&id))?;
     Ok(Versioned {
         version: body.order.version,
@@ -270,10 +270,10 @@ pub async fn explain_page(
         )
     })?;
     let filter = Filter::check(query.0)?;
-    let explain = async {
+    let explain = || async {
         let mut query = QueryBuilder::new("EXPLAIN (ANALYZE, FORMAT JSON) ");
         push_page(&mut query, build, &filter);
-        Ok(query.build_query_scalar().fetch_one(pool).await?)
+        Ok::<_, QueryError>(query.build_query_scalar().fetch_one(pool).await?)
     };
     answer(explain).await
 }
