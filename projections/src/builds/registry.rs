@@ -269,7 +269,11 @@ pub async fn drop(
 ///
 /// # Errors
 /// Postgres's error.
-async fn forget(view: &str, build: i32, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn forget(
+    view: &str,
+    build: i32,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
     for table in [
         "view_parked_commits",
         "view_parked_keys",
@@ -331,6 +335,25 @@ pub(crate) async fn has_tables(
     .bind(build.view)
     .bind(build.number)
     .fetch_optional(connection)
+    .await
+}
+
+/// Whether the list says that a build has tables; `false` for a build that is not projected. Unlike [`has_tables`], it
+/// locks nothing.
+///
+/// # Errors
+/// Postgres's error.
+pub(crate) async fn are_tables_recorded(
+    build: Build,
+    connection: &mut PgConnection,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM view_builds \
+         WHERE view_name = $1 AND build = $2 AND has_tables AND state <> 'DROPPED')",
+    )
+    .bind(build.view)
+    .bind(build.number)
+    .fetch_one(connection)
     .await
 }
 

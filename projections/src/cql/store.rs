@@ -7,11 +7,13 @@
 //!
 //! Parked commits are in Postgres, as the list of builds is. They are recorded before the checkpoint that covers them.
 
+mod empty_tables;
+
 use super::{
     Cql, CqlError, Session,
     connection::create_keyspace,
     migrations::{self, CHECKPOINTS},
-    rows::{CqlTables, create_deletions, deletions_table},
+    rows::{CqlTables, deletions_table},
     schema::{
         NeededTables, Schema, TableColumns, TablesState, failure_of_complete_tables, has_one_schema,
     },
@@ -109,7 +111,7 @@ impl<V: CqlView> CqlStore<V> {
         tables.chain([deletions]).collect()
     }
 
-    /// The names of the build's tables, including the table of its deleted rows.
+    /// The names of the build's tables; the last one is the table of its deleted rows.
     fn tables(&self) -> Vec<String> {
         let needed = self.needed_tables().into_iter();
         needed.map(|(table, _)| table).collect()
@@ -122,11 +124,7 @@ impl<V: CqlView> CqlStore<V> {
     pub async fn drop_tables(&self) -> Result<(), CqlError> {
         let session = self.cql.session()?;
         self.delete_checkpoints(&session).await?;
-        for table in self.tables() {
-            let statement = format!("DROP TABLE IF EXISTS {{keyspace}}.{table};");
-            session.run_all(&statement).await?;
-        }
-        Ok(())
+        self.drop_all(&self.tables(), &session).await
     }
 
     /// Creates the keyspace, the tables of a new build and the shared tables, if any is missing. Checks for them first,
@@ -143,7 +141,8 @@ impl<V: CqlView> CqlStore<V> {
         let (build, needed) = (self.build, self.needed_tables());
         let mut state = Schema::read(session).await?.state_of(&needed);
         let is_complete = !matches!(state, TablesState::Lost(_))
-            && migrations::missing(session).await?.is_empty();
+            && migrations::missing(session).await?.is_empty()
+            && registry::are_tables_recorded(build, connection).await?;
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
         if !is_complete {
             lock_schema_creation(connection).await?;
@@ -157,22 +156,19 @@ impl<V: CqlView> CqlStore<V> {
             migrations::apply(session).await?;
             // Another node may have created the tables meanwhile.
             state = Schema::read(session).await?.state_of(&needed);
-            if let TablesState::Lost(lost) = &state {
-                if had_tables {
-                    return Err(self.replace(lost, connection).await);
-                }
-                self.create_lost(lost, session).await?;
-                state = TablesState::Complete;
+            if let (TablesState::Lost(lost), true) = (&state, had_tables) {
+                return Err(self.replace(lost, connection).await);
             }
+        }
+        if !had_tables {
+            self.create_empty_tables(&state, session).await?;
+            state = TablesState::Complete;
         }
         if let TablesState::ColumnMissing { table, column } = state {
             return Err(CqlError::ColumnMissing { table, column }.into());
         }
         check_known(session, &needed).await?;
         if !had_tables {
-            // After a loss of the list of builds, tables and checkpoints of an earlier build with this number may exist.
-            // The checkpoints would skip commits that were parked, because the list of parked commits is lost as well.
-            self.delete_checkpoints(session).await?;
             registry::set_has_tables(build, connection).await?;
         }
         Ok(())
@@ -194,17 +190,6 @@ impl<V: CqlView> CqlStore<V> {
             }
             Err(error) => error.into(),
         }
-    }
-
-    /// Creates the lost tables of a build that has no rows yet. A table may exist with altered columns, from an earlier
-    /// build with this number.
-    async fn create_lost(&self, lost: &[String], session: &Session) -> Result<(), CqlError> {
-        for table in lost {
-            let statement = format!("DROP TABLE IF EXISTS {{keyspace}}.{table};");
-            session.run_all(&statement).await?;
-        }
-        session.run_all(&self.build.fill(V::SCHEMA)).await?;
-        session.run_all(&create_deletions(self.build)).await
     }
 
     /// Applies events to the rows, without a checkpoint.

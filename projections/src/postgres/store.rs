@@ -131,7 +131,11 @@ impl<V: PostgresView> PostgresStore<V> {
     /// # Errors
     /// Postgres's error.
     pub async fn drop_tables(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        drop_tables(&self.tables(), connection).await
+        let statement = format!("DROP TABLE IF EXISTS {}", list(self.tables()));
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 
     /// Creates the tables of a new build. If all of them exist, no `CREATE` runs, because `CREATE INDEX IF NOT EXISTS`
@@ -142,8 +146,10 @@ impl<V: PostgresView> PostgresStore<V> {
     /// replaces the build with a new one.
     async fn create_tables(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
         let build = self.build;
+        let is_complete = self.lost_tables(connection).await?.is_empty()
+            && registry::are_tables_recorded(build, connection).await?;
         // This lock is taken before the lock of the build, so that two nodes can't deadlock.
-        if !self.lost_tables(connection).await?.is_empty() {
+        if !is_complete {
             lock_schema_creation(connection).await?;
             // The build may be replaced, which locks all builds of the view: they are always locked in one order.
             registry::locked(build.view, connection).await?;
@@ -152,11 +158,7 @@ impl<V: PostgresView> PostgresStore<V> {
         let had_tables = had_tables.ok_or(StoreError::Dropped { build })?;
         // Another node may have created the tables meanwhile.
         let lost = self.lost_tables(connection).await?;
-        if lost.is_empty() {
-            if !had_tables {
-                // The tables are older than the list of builds, which was lost.
-                registry::set_has_tables(build, connection).await?;
-            }
+        if had_tables && lost.is_empty() {
             return Ok(());
         }
         if had_tables {
@@ -172,8 +174,10 @@ impl<V: PostgresView> PostgresStore<V> {
             );
             return Err(StoreError::Dropped { build: self.build });
         }
-        // A table may exist without a column, from an earlier build with this number.
-        drop_tables(&lost, connection).await?;
+        // After a loss of the list of builds, an earlier build with this number may have left its tables. If their
+        // checkpoints are lost, too, its events would be added to its rows a second time.
+        self.drop_tables(connection).await?;
+        registry::forget(build.view, build.number, connection).await?;
         let schema = AssertSqlSafe(build.fill(V::SCHEMA));
         sqlx::raw_sql(schema).execute(&mut *connection).await?;
         registry::set_has_tables(build, connection).await?;
@@ -402,14 +406,6 @@ fn close_after(applied: &Result<(), StoreError>, mut connection: PoolConnection<
         }
         Some(Failure::Value) | None => {}
     }
-}
-
-async fn drop_tables(tables: &[String], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let statement = format!("DROP TABLE IF EXISTS {}", list(tables));
-    sqlx::query(AssertSqlSafe(statement))
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 impl From<sqlx::Error> for StoreError {

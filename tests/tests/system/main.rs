@@ -222,6 +222,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, lost_database: [
         every_view_is_projected_again_after_the_database_of_postgres_is_lost,
+        only_the_sales_of_a_new_log_are_in_a_cql_store_that_is_older_than_the_log,
     ]));
     tests.extend(own!(runner, dropped_tables: [
         views_whose_tables_are_dropped_are_projected_again,

@@ -12,6 +12,7 @@ mod catalog;
 mod cql_faults;
 mod differences;
 mod log;
+mod lost_lists;
 mod outdated_statements;
 mod parking;
 mod plans;
