@@ -5,10 +5,10 @@ use crate::{
     backends::{CqlBackend, StoreBackend, is_locked_out, run},
     log::{PARTITION, apply_batch, batch, commit, open, partitions, start},
     products::ProductsView,
-    stores::{created, priced, rows},
+    stores::{created, priced, product, rows},
 };
 use journal::Batch;
-use projections::{Failure, Store, StoreError, cql::CqlStore};
+use projections::{Failure, Store, StoreError, View, cql::CqlStore, view::ViewEvent};
 use schemas::{
     Sku,
     catalog::{Event, ProductCreated, ProductEvent},
@@ -97,6 +97,29 @@ async fn a_missing_table_of_checkpoints_is_created_again() {
         assert_eq!(kind, Failure::TableMissing, "{error}");
         // The rows are complete, and a replay changes nothing.
         assert_eq!(open(&store).await, start::<Event>());
+    })
+    .await;
+}
+
+/// The deletion has the time of a clock. It would hide later writes whose timestamps are offsets, so checkpoints are
+/// written with times, by lightweight transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_an_operator_deleted_is_stored_again() {
+    run(async |backend: &CqlBackend| {
+        let (store, next) = with_row(backend).await;
+        apply_batch(&store, &next).await.unwrap();
+        let (view, topic) = (ProductsView::NAME, Event::TOPICS[0]);
+        let delete = format!(
+            "DELETE FROM {{keyspace}}.view_build_checkpoints WHERE view_name = '{view}' \
+             AND build = 1 AND topic = '{topic}' AND partition = {PARTITION}"
+        );
+        backend.change(&delete).await;
+        assert_eq!(open(&store).await, start::<Event>());
+        for batch in [&batch(0, 1, vec![created(0, "A")]), &next] {
+            apply_batch(&store, batch).await.unwrap();
+        }
+        assert_eq!(open(&store).await, next.checkpoint);
+        assert_eq!(rows(backend).await, [product("A", 1)]);
     })
     .await;
 }
