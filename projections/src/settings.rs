@@ -36,7 +36,8 @@ pub struct CqlSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CqlConsistency {
-    /// Most replicas in the data centre of the contact points.
+    /// Most replicas in the data centre of the node that gets the request. All nodes must be in one data centre: a read
+    /// could otherwise ask another data centre than the write.
     #[default]
     LocalQuorum,
     /// Most replicas of all data centres.

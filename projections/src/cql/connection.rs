@@ -4,6 +4,7 @@ use super::{CqlError, Session};
 use crate::settings::{CqlConsistency, CqlSettings, SettingsError};
 use scylla::{
     client::{execution_profile::ExecutionProfile, session_builder::SessionBuilder},
+    policies::{load_balancing::DefaultPolicy, retry::DefaultRetryPolicy},
     statement::{Consistency, SerialConsistency},
 };
 use std::{sync::Arc, time::Duration};
@@ -101,15 +102,31 @@ async fn open_session(settings: &CqlSettings) -> Result<Session, CqlError> {
         CqlConsistency::Quorum => (Consistency::Quorum, SerialConsistency::Serial),
         CqlConsistency::All => (Consistency::All, SerialConsistency::Serial),
     };
+    let nodes = DefaultPolicy::builder()
+        // A request is sent to a replica of its row, because any other node would have to pass it on, and not always to
+        // the same replica.
+        .token_aware(true)
+        .enable_shuffling_replicas(true)
+        // No setting names a data centre: see `CqlConsistency::LocalQuorum`.
+        .prefer_no_datacenter()
+        .build();
     let profile = ExecutionProfile::builder()
         .consistency(consistency)
         .serial_consistency(Some(serial))
         .request_timeout(Some(REQUEST_TIMEOUT))
+        .load_balancing_policy(nodes)
+        // After a broken connection, and for an overloaded node, a request is repeated at another node: all our
+        // statements are idempotent. The consistency of the repetition is never lower.
+        .retry_policy(Arc::new(DefaultRetryPolicy::new()))
+        // A copy of a slow request would only add load to a store that is slow already.
+        .speculative_execution_policy(None)
         .build();
     let driver = SessionBuilder::new()
         .known_nodes(settings.known_nodes())
         .connection_timeout(CONNECT_TIMEOUT)
         .default_execution_profile_handle(profile.into_handle())
+        // A change of the schema ends when all reachable nodes know it: the next statement may be sent to any of them.
+        .auto_await_schema_agreement(true)
         .build()
         .await?;
     let session = Session::new(driver, settings);

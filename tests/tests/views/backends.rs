@@ -8,15 +8,19 @@ use futures_util::FutureExt;
 use projections::{
     CqlSettings, Databases, PostgresSettings, Store, View,
     builds::{Build, registry},
-    cql::{Cql, CqlStore, CqlView},
+    cql::{Cql, CqlStore, CqlView, Session},
     postgres::{self, PostgresStore},
+    settings::CqlConsistency,
 };
 use schemas::catalog::Event;
 use scylla::statement::unprepared::Statement;
 use sqlx::PgPool;
 use std::{
     panic::AssertUnwindSafe,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -78,7 +82,11 @@ pub trait StoreBackend: Backend {
 
 /// Runs a test, and drops its databases.
 pub async fn run<B: Backend>(test: impl AsyncFnOnce(&B)) {
-    let backend = B::set_up().await;
+    run_on(B::set_up().await, test).await;
+}
+
+/// Runs a test on these databases, and drops them.
+pub async fn run_on<B: Backend>(backend: B, test: impl AsyncFnOnce(&B)) {
     let outcome = AssertUnwindSafe(test(&backend)).catch_unwind().await;
     backend.tear_down().await;
     if let Err(panic) = outcome {
@@ -264,6 +272,38 @@ impl StoreBackend for PostgresBackend {
 }
 
 impl CqlBackend {
+    /// Databases with other settings of the CQL store than the default ones.
+    pub async fn with_settings(change: impl FnOnce(&mut CqlSettings)) -> Self {
+        let name = fresh_name();
+        let mut settings = cql_settings(&name);
+        change(&mut settings);
+        let cql = Cql::connect_lazily(&settings).unwrap();
+        cql.session_within(CONNECT_TIMEOUT).await.unwrap();
+        let pool = postgres::connect_lazily(&postgres_settings(&name)).unwrap();
+        create_build(&pool).await;
+        Self { name, cql, pool }
+    }
+
+    /// The session of the test's keyspace.
+    pub fn session(&self) -> Arc<Session> {
+        self.cql.session().unwrap()
+    }
+
+    /// Another session of the test's keyspace, with this consistency.
+    pub async fn session_with(&self, consistency: CqlConsistency) -> Arc<Session> {
+        let settings = CqlSettings {
+            consistency,
+            ..cql_settings(&self.name)
+        };
+        let cql = Cql::connect_lazily(&settings).unwrap();
+        cql.session_within(CONNECT_TIMEOUT).await.unwrap()
+    }
+
+    /// The name of the test's keyspace.
+    pub fn keyspace(&self) -> &str {
+        &self.name
+    }
+
     /// A build of any view. The build must be in the list.
     pub fn store_of_view<V: CqlView>(&self, build: i32) -> CqlStore<V> {
         CqlStore::new(self.cql.clone(), self.pool.clone(), build)
@@ -277,12 +317,7 @@ impl CqlBackend {
 
 impl Backend for CqlBackend {
     async fn set_up() -> Self {
-        let name = fresh_name();
-        let cql = Cql::connect_lazily(&cql_settings(&name)).unwrap();
-        cql.session_within(CONNECT_TIMEOUT).await.unwrap();
-        let pool = postgres::connect_lazily(&postgres_settings(&name)).unwrap();
-        create_build(&pool).await;
-        Self { name, cql, pool }
+        Self::with_settings(|_| ()).await
     }
 
     async fn tear_down(self) {

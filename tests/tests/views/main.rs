@@ -9,6 +9,7 @@
 mod backends;
 mod builds;
 mod catalog;
+mod cql_configuration;
 mod cql_faults;
 mod differences;
 mod log;

@@ -139,7 +139,7 @@ async fn several_nodes_can_open_a_view_at_once<B: StoreBackend>(backend: &B) {
     }
 }
 
-async fn a_batch_stores_its_rows_and_its_checkpoint<B: StoreBackend>(backend: &B) {
+pub async fn a_batch_stores_its_rows_and_its_checkpoint<B: StoreBackend>(backend: &B) {
     let store = backend.store();
     open(&store).await;
     let commits = vec![created(0, "A"), priced(1, "A", 2, 255)];
