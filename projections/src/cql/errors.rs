@@ -56,6 +56,17 @@ pub enum CqlError {
         /// The column.
         column: String,
     },
+    /// A newer program has changed the tables that all views share.
+    #[error(
+        "the shared tables of the CQL store have version {version}, and this program knows version {known}: use a \
+         newer program"
+    )]
+    NewerTables {
+        /// The stored version.
+        version: i32,
+        /// The last version that this program knows.
+        known: i32,
+    },
 }
 
 /// The driver's errors are large, so they are boxed.
@@ -94,7 +105,7 @@ impl CqlError {
             Self::Execution(error) => matches!(**error, ExecutionError::BadQuery(_)),
             Self::Pager(error) => matches!(**error, PagerExecutionError::SerializationError(_)),
             Self::NextRow(error) => matches!(**error, NextRowError::RowDeserializationError(_)),
-            Self::Shape { .. } | Self::ColumnMissing { .. } => true,
+            Self::Shape { .. } | Self::ColumnMissing { .. } | Self::NewerTables { .. } => true,
             Self::NotConnected { .. } | Self::Session(_) => false,
         };
         !is_ours && self.attempt().is_none_or(is_attempt_transient)
@@ -124,6 +135,7 @@ impl CqlError {
             Self::Shape { .. } => true,
             Self::Pager(_)
             | Self::ColumnMissing { .. }
+            | Self::NewerTables { .. }
             | Self::NotConnected { .. }
             | Self::Session(_) => false,
         };
@@ -146,6 +158,7 @@ impl CqlError {
             | Self::NotConnected { .. }
             | Self::Session(_)
             | Self::ColumnMissing { .. }
+            | Self::NewerTables { .. }
             | Self::Shape { .. } => false,
         }
     }
@@ -159,6 +172,7 @@ impl CqlError {
             | Self::Pager(_)
             | Self::NextRow(_)
             | Self::ColumnMissing { .. }
+            | Self::NewerTables { .. }
             | Self::Shape { .. } => false,
         }
     }
@@ -191,6 +205,7 @@ impl CqlError {
             Self::NotConnected { .. }
             | Self::Session(_)
             | Self::ColumnMissing { .. }
+            | Self::NewerTables { .. }
             | Self::Shape { .. } => None,
         }
     }

@@ -132,7 +132,8 @@ impl<V: CqlView> CqlStore<V> {
     ///
     /// # Errors
     /// [`StoreError::Dropped`], also for a build that lost a table or a column: the transaction of `connection` then
-    /// replaces the build with a new one. [`CqlError::ColumnMissing`] for a renamed column.
+    /// replaces the build with a new one. [`CqlError::ColumnMissing`] for a renamed column, [`CqlError::NewerTables`]
+    /// for shared tables of a newer program.
     async fn create_tables(
         &self,
         session: &Session,

@@ -141,6 +141,45 @@ async fn a_dropped_keyspace_is_created_again_and_its_builds_are_replaced() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_the_shared_tables_is_stored() {
+    run(async |backend: &CqlBackend| {
+        open(&backend.store()).await;
+        let select = "SELECT component, version FROM {keyspace}.schema_versions";
+        let found = backend.session().fetch::<(String, i32)>(select, ()).await;
+        assert_eq!(found.unwrap(), [("views".to_owned(), 1)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_tables_of_a_newer_program_are_refused_and_not_changed() {
+    run(async |backend: &CqlBackend| {
+        let (store, _) = with_row(backend).await;
+        let newer = "INSERT INTO {keyspace}.schema_versions (component, version) \
+            VALUES ('views', 1000)";
+        backend.change(newer).await;
+        // An older program would create this table again.
+        backend
+            .change("DROP TABLE {keyspace}.view_build_checkpoints")
+            .await;
+        let opened = store.open(&partitions::<Event>()).await;
+        let error = opened.expect_err("the build was opened").to_string();
+        let reason = "have version 1000, and this program knows version 1: use a newer program";
+        assert!(error.contains(reason), "no {reason:?} in: {error}");
+        let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+        let of_test = (backend.keyspace(),);
+        let found = backend.session().fetch::<(String,)>(select, of_test).await;
+        let tables: Vec<String> = found.unwrap().into_iter().map(|(name,)| name).collect();
+        let checkpoints = "view_build_checkpoints".to_owned();
+        assert!(
+            !tables.contains(&checkpoints),
+            "{checkpoints} in {tables:?}"
+        );
+    })
+    .await;
+}
+
 /// Another projector may park an aggregate and move the checkpoint at any time. An aggregate is recorded before the
 /// checkpoint that covers it, so a reading in this order finds it.
 #[tokio::test(flavor = "multi_thread")]
