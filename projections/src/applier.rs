@@ -1,6 +1,7 @@
 //! Applies the batches of one partition of a build. Divides them while the database is too slow for whole batches, and
 //! parks the aggregates that can't be applied.
 
+mod database_time;
 mod events;
 mod isolate;
 mod release;
@@ -10,6 +11,7 @@ pub(crate) mod tests;
 pub(crate) use self::release::ReleaseError;
 
 use self::{
+    database_time::with_waiting_time,
     events::{ReadEvents, event_count, labels},
     isolate::isolate,
 };
@@ -300,9 +302,12 @@ impl<S: Store> Applier<S> {
             parked: &parked,
         };
         let begun = Instant::now();
-        within_timeout(build, self.store.apply(&step)).await?;
+        let work = within_timeout(build, self.store.apply(&step));
+        let (applied_step, waited) = with_waiting_time(work).await;
+        applied_step?;
         let labels = labels(build);
         histogram!(names::APPLY_SECONDS, &labels).record(begun.elapsed());
+        histogram!(names::DATABASE_SECONDS, &labels).record(waited);
         histogram!(names::BATCH_EVENTS, &labels).record(events.len() as f64);
         let parked_events: u64 = parked
             .iter()

@@ -21,8 +21,12 @@ pub const PARKED_KEYS: &str = "daybook_projections_parked_keys";
 /// Gauge: events that wait with parked or discarded aggregates. The build's rows lack these events, although its
 /// checkpoints are past them.
 pub const PARKED_EVENTS: &str = "daybook_projections_parked_events";
-/// Histogram: seconds to fold and commit a batch, without failed attempts.
+/// Histogram: seconds to fold and commit a batch, without failed attempts. It is the sum of [`DATABASE_SECONDS`] and
+/// the time of the process's own work, such as the fold.
 pub const APPLY_SECONDS: &str = "daybook_projections_apply_seconds";
+/// Histogram: the database's part of [`APPLY_SECONDS`], in seconds. A batch waits for a connection, for locks and for
+/// answers; in a busy process also for a thread.
+pub const DATABASE_SECONDS: &str = "daybook_projections_database_seconds";
 /// Histogram: events in a committed batch.
 pub const BATCH_EVENTS: &str = "daybook_projections_batch_events";
 /// Counter: failed attempts to apply a batch; each is retried.
@@ -32,8 +36,9 @@ pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
 pub const CHECKPOINTS_REFUSED: &str = "daybook_projections_checkpoints_refused_total";
 /// Gauge by topic and partition: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
-/// Gauge by topic and partition: records between the checkpoint and the journal's end. Nearly every record contains
-/// events.
+/// Gauge by topic and partition: records between the checkpoint and the journal's end. It counts records, not
+/// events, because only a read shows how many events a record has: those of one commit, often one, sometimes several. A
+/// refused command, a no-op and an announcement have none.
 pub const LAG_RECORDS: &str = "daybook_projections_lag_records";
 /// Gauge by topic and partition: the time for which the build has been behind the journal's end, in seconds.
 pub const LAG_SECONDS: &str = "daybook_projections_lag_seconds";

@@ -87,17 +87,25 @@ impl Client {
     /// The sum of a metric over its labels with this text, such as `view="orders_v2"`; 0 if the node has not exposed
     /// such a label yet.
     pub async fn metric_with(&self, name: &str, label: &str) -> Result<f64> {
+        let samples = self.samples(name).await?;
+        let with_label = samples.iter().filter(|(labels, _)| labels.contains(label));
+        Ok(with_label.map(|(_, value)| value).sum())
+    }
+
+    /// The values of a metric, each with the text of its labels, such as `{view="orders_v2",build="1"}`.
+    pub async fn samples(&self, name: &str) -> Result<Vec<(String, f64)>> {
         let answer = self.get("/metrics").await?;
         let lines = answer.expect(200)?.text.lines();
         let samples = lines.filter(|line| {
             let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
-        let values = samples.map(|line| {
-            let value = line.rsplit(' ').next().unwrap_or_default();
-            value.parse::<f64>().with_context(|| line.to_owned())
+        let samples = samples.map(|line| -> Result<(String, f64)> {
+            let (series, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
+            let value = value.parse::<f64>().with_context(|| line.to_owned())?;
+            Ok((series[name.len()..].to_owned(), value))
         });
-        values.sum()
+        samples.collect()
     }
 }
 

@@ -49,6 +49,7 @@ mod used_up_pools;
 mod view_builds;
 mod view_differences;
 mod view_faults;
+mod view_metrics;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -80,6 +81,7 @@ fn tests(runner: &Runner) -> Vec<Trial> {
     tests.extend(tests_of_outages(runner));
     tests.extend(tests_of_nodes(runner));
     tests.extend(tests_of_projectors(runner));
+    tests.extend(tests_of_operations(runner));
     tests.extend(tests_of_logs_and_clients(runner));
     tests.extend(sharing_tests(runner));
     tests
@@ -234,6 +236,16 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         views_and_jobs_share_one_reader_of_a_journal,
         a_stalled_view_delays_no_other_reader,
         a_stalled_partition_delays_no_other_partition_of_its_view,
+    ]));
+    tests
+}
+
+/// Tests of the means of operators, each with a deployment of its own.
+fn tests_of_operations(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(own!(runner, view_metrics: [
+        the_lag_of_a_stalled_view_is_exported_by_partition_until_it_continues,
+        the_histograms_of_a_view_count_its_batches_and_their_events,
     ]));
     tests
 }
