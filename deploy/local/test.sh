@@ -31,6 +31,7 @@ run_tests() {
 
   check format format_check
   check "the soak run's verdict" "$python" -B -m unittest discover -s "$root/tests/python/soak"
+  check "alerting rules" "$python" -B -m unittest discover -s "$root/tests/python/alerts"
   check lints cargo clippy --workspace --all-targets --locked -- -D warnings
   # Build all packages and targets, as for the tests below. Another selection would unify features differently and compile
   # the dependencies again.

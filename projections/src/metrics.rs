@@ -1,4 +1,4 @@
-//! The names of this crate's metrics. Each has the labels `view` and `build`, except those of live clients.
+//! The names of this crate's metrics. Each has the labels `view` and `build`, and those that its description names.
 //!
 //! Invariant of every build in every process, between batches: events read = applied + parked + stale. The third term
 //! exists because two processes may read the same event, and because a process that begins again at its stored
@@ -34,15 +34,15 @@ pub const APPLY_RETRIES: &str = "daybook_projections_apply_retries_total";
 /// Counter: attempts to read a journal that failed because the log does not have the last record of a stored
 /// checkpoint: it is another log, or a truncated one. The build applies nothing until an operator acts.
 pub const CHECKPOINTS_REFUSED: &str = "daybook_projections_checkpoints_refused_total";
-/// Gauge by topic and partition: the checkpoint's next offset.
+/// Gauge by `topic` and `partition`: the checkpoint's next offset.
 pub const NEXT_OFFSET: &str = "daybook_projections_next_offset";
-/// Gauge by topic and partition: records between the checkpoint and the journal's end. It counts records, not
+/// Gauge by `topic` and `partition`: records between the checkpoint and the journal's end. It counts records, not
 /// events, because only a read shows how many events a record has: those of one commit, often one, sometimes several. A
 /// refused command, a no-op and an announcement have none.
 pub const LAG_RECORDS: &str = "daybook_projections_lag_records";
-/// Gauge by topic and partition: the time for which the build has been behind the journal's end, in seconds.
+/// Gauge by `topic` and `partition`: the time for which the build has been behind the journal's end, in seconds.
 pub const LAG_SECONDS: &str = "daybook_projections_lag_seconds";
-/// Gauge: live clients that get events as they are recorded.
+/// Gauge without labels: live clients that get events as they are recorded.
 pub const LIVE_CLIENTS: &str = "daybook_projections_live_clients";
-/// Counter: live clients whose streams ended because they read too slowly.
+/// Counter without labels: live clients whose streams ended because they read too slowly.
 pub const LIVE_SLOW_CLIENTS: &str = "daybook_projections_live_slow_clients_total";

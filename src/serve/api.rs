@@ -32,9 +32,9 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-/// Counter by method, path and status.
+/// Counter by `method`, `path` and `status`.
 const REQUESTS: &str = "daybook_http_requests_total";
-/// Histogram by method and path.
+/// Histogram by `method` and `path`.
 const REQUEST_SECONDS: &str = "daybook_http_request_seconds";
 
 #[derive(OpenApi)]

@@ -246,6 +246,7 @@ fn tests_of_operations(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, view_metrics: [
         the_lag_of_a_stalled_view_is_exported_by_partition_until_it_continues,
         the_histograms_of_a_view_count_its_batches_and_their_events,
+        the_metrics_of_a_node_have_the_labels_of_the_catalogue,
     ]));
     tests
 }

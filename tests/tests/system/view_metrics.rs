@@ -1,4 +1,5 @@
-//! The metrics of the views' projectors: how far each partition is behind, and the size and time of the batches.
+//! The metrics of the views' projectors: how far each partition is behind, and the size and time of the batches. The
+//! metrics of the whole node have the labels of the catalogue.
 
 use crate::locked_checkpoints::lock_view;
 use anyhow::{Context, Result, ensure};
@@ -90,6 +91,16 @@ pub async fn the_histograms_of_a_view_count_its_batches_and_their_events(
             "{view}: {part} of {whole} s are the database's"
         );
     }
+    Ok(())
+}
+
+/// The alerting rules are checked against the catalogue, so the catalogue must be right.
+pub async fn the_metrics_of_a_node_have_the_labels_of_the_catalogue(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = node_with_sales(deployment, "sales").await?;
+    let compared = deployment.python("alerts", &[node.client().base()]).await?;
+    println!("{compared}");
     Ok(())
 }
 
