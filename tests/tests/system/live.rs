@@ -19,22 +19,39 @@ use tokio::{
     time::timeout,
 };
 
-const EVENTS: &str = "/api/v1/customers/eve/events";
+/// The events of the followed customer.
+pub const EVENTS: &str = "/api/v1/customers/eve/events";
 /// Number of sales of the followed customer. A test resumes its stream at the event of each sale.
 const SALES: usize = 12;
 /// Longest time until a stream ends.
-const END_TIMEOUT: Duration = Duration::from_secs(60);
+pub const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from SIGTERM to the end of a node.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of large sales. Together they exceed the buffers of a connection and the client's queue.
-const LARGE_SALES: usize = 400;
+pub const LARGE_SALES: usize = 400;
 /// Lines of a large sale.
-const LARGE_LINES: usize = 600;
+pub const LARGE_LINES: usize = 600;
+
+/// Size of a receive buffer that is as small as possible, so that few events are in flight.
+pub const RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
 
 /// An imported sale: the order's id, and the position of its commit.
-struct ImportedSale {
-    id: String,
-    position: String,
+pub struct ImportedSale {
+    pub id: String,
+    pub position: String,
+}
+
+impl ImportedSale {
+    /// The address of the order's events.
+    pub fn events(&self) -> String {
+        format!("/api/v1/orders/{}/events", self.id)
+    }
+
+    /// The position before the commit. A stream that resumes there begins with the order's first event.
+    pub fn before(&self) -> Result<String> {
+        let (log, offset) = self.position.split_once('@').context("no offset")?;
+        Ok(format!("{log}@{}", offset.parse::<i64>()? - 1))
+    }
 }
 
 pub async fn a_client_that_resumes_at_any_event_over_a_restart_misses_none_and_gets_none_twice(
@@ -99,10 +116,8 @@ pub async fn an_order_is_followed_from_the_position_of_its_command(
 ) -> Result<()> {
     let node = deployment.serve().await?;
     let sold = sell(node.client(), "an order", "eve", 2).await?;
-    let path = format!("/api/v1/orders/{}/events", sold.id);
-    let (log, offset) = sold.position.split_once('@').context("no offset")?;
-    let before = format!("{log}@{}", offset.parse::<i64>()? - 1);
-    let mut events = Events::open(node.client(), &path, Some(&before)).await?;
+    let path = sold.events();
+    let mut events = Events::open(node.client(), &path, Some(&sold.before()?)).await?;
     let event = events.next().await?;
     expect_eq("the id", &event.id, &format!("{}#0", sold.position))?;
     let data = &event.data["data"];
@@ -198,8 +213,7 @@ pub async fn a_client_that_does_not_read_is_dropped_with_the_reason(
     let node = deployment.serve().await?;
     let last = followed(&node, "first").await?.last_id;
     let socket = TcpSocket::new_v4()?;
-    // The buffer is as small as possible, so that few events are in flight.
-    socket.set_recv_buffer_size(4 << 10)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     let mut stream = socket.connect(deployment.listen()).await?;
     let request = format!(
         "GET {EVENTS} HTTP/1.1\r\nHost: {}\r\nLast-Event-ID: {last}\r\nConnection: close\r\n\r\n",
@@ -303,7 +317,7 @@ async fn json_line(
 }
 
 /// Imports a first sale of the customer; returns the stream of the customer's later events.
-async fn followed(node: &Node, sale: &str) -> Result<Events> {
+pub async fn followed(node: &Node, sale: &str) -> Result<Events> {
     let sold = sell(node.client(), sale, "eve", 1).await?;
     let request = node.client().request(reqwest::Method::GET, EVENTS);
     // Waits until the customer is known.
@@ -345,7 +359,12 @@ fn same_events(found: &[SseEvent], expected: &[SseEvent]) -> Result<()> {
 }
 
 /// Imports a sale with some lines.
-async fn sell(client: &Client, name: &str, customer: &str, lines: usize) -> Result<ImportedSale> {
+pub async fn sell(
+    client: &Client,
+    name: &str,
+    customer: &str,
+    lines: usize,
+) -> Result<ImportedSale> {
     let sale = json!({"invoice": name, "customer": customer, "country": "EIRE", "currency": "GBP",
         "ordered_at": "2010-12-01T08:26:00Z", "lines": vec![line("A"); lines]});
     let answers = client

@@ -22,6 +22,7 @@ mod import_mode;
 mod importer;
 mod killed_databases;
 mod live;
+mod live_websockets;
 mod locked_checkpoints;
 mod lost_database;
 mod lost_registry;
@@ -154,6 +155,11 @@ fn tests_of_nodes(runner: &Runner) -> Vec<Trial> {
         a_client_that_does_not_read_is_dropped_with_the_reason,
         clients_in_another_language_read_both_forms,
         a_stream_of_a_stopping_node_ends_with_the_reason,
+    ]));
+    tests.extend(own!(runner, live_websockets: [
+        an_order_is_followed_over_a_websocket_until_the_node_stops,
+        a_websocket_of_an_order_that_can_not_begin_is_refused,
+        a_websocket_client_that_does_not_read_is_closed_with_the_reason,
     ]));
     tests.extend(own!(runner, membership: [
         a_node_that_joins_under_load_gets_a_share_and_leaves_without_an_error,
