@@ -103,6 +103,9 @@ pub enum ViewsCommand {
         view: String,
         /// The aggregate [default: every aggregate that is not discarded]
         key: Option<String>,
+        /// The person who decided to retry, for `daybook views decisions` [default: the value of USER]
+        #[arg(long)]
+        by: Option<String>,
         /// Return at once
         #[arg(long)]
         no_wait: bool,
@@ -122,6 +125,18 @@ pub enum ViewsCommand {
         /// The person who decided to discard the events [default: the value of USER]
         #[arg(long)]
         by: Option<String>,
+    },
+    /// List the decisions of operators about parked aggregates, the newest first
+    ///
+    /// A decision stays in the list after its aggregate was applied, and after its build was dropped or reset.
+    Decisions {
+        /// The view [default: every view]
+        view: Option<String>,
+        /// The aggregate [default: every aggregate]
+        key: Option<String>,
+        /// Maximum number of decisions that are listed
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
     },
 }
 
@@ -148,8 +163,14 @@ pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
         ViewsCommand::Reset { view, build } => builds::reset(&servers, &view, build).await,
         ViewsCommand::Parked { view } => parked::list(&servers, view.as_deref()).await,
         ViewsCommand::Show { view, key } => parked::show(&servers, &view, &key).await,
-        ViewsCommand::Retry { view, key, no_wait } => {
-            parked::retry(&servers, &view, key.as_deref(), !no_wait).await
+        ViewsCommand::Retry {
+            view,
+            key,
+            by,
+            no_wait,
+        } => {
+            let by = by.or_else(user);
+            parked::retry(&servers, &view, key.as_deref(), by.as_deref(), !no_wait).await
         }
         ViewsCommand::Discard {
             view,
@@ -157,9 +178,18 @@ pub async fn run(command: ViewsCommand, config: &Config) -> Result<ExitCode> {
             reason,
             by,
         } => {
-            let by = by.or_else(|| std::env::var("USER").ok());
-            let by = by.context("--by: say who decided it, because USER is not set")?;
+            let by = by
+                .or_else(user)
+                .context("--by: say who decided it, because USER is not set")?;
             parked::discard(&servers, &view, &key, (&by, &reason)).await
         }
+        ViewsCommand::Decisions { view, key, limit } => {
+            parked::list_decisions(&servers, view.as_deref(), key.as_deref(), limit).await
+        }
     }
+}
+
+/// The name of the person who runs this program, if it is set.
+fn user() -> Option<String> {
+    std::env::var("USER").ok()
 }

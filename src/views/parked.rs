@@ -6,6 +6,7 @@ use projections::{
     admin,
     parking::{
         ParkedKey,
+        decisions::{self, Decision},
         table::{self, Parked},
     },
 };
@@ -91,11 +92,12 @@ pub(super) async fn retry(
     servers: &Servers,
     view: &str,
     key: Option<&str>,
+    by: Option<&str>,
     waits: bool,
 ) -> Result<ExitCode> {
     admin::view(view)?;
     let pool = &servers.databases.postgres;
-    let requested = table::request_retry(view, key, pool).await?;
+    let requested = decisions::request_retry(view, key, by, pool).await?;
     ensure!(
         requested > 0 || key.is_none(),
         "view {view} has no parked aggregate {}: `daybook views parked {view}` lists them",
@@ -144,9 +146,52 @@ pub(super) async fn discard(
     );
     of_key(servers, view, key).await?;
     let pool = &servers.databases.postgres;
-    let discarded = table::discard(view, key, by, reason, pool).await?;
+    let discarded = decisions::discard(view, key, by, reason, pool).await?;
     println!("discarded the waiting events of {key} in {discarded} builds of view {view}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// `daybook views decisions`
+pub(super) async fn list_decisions(
+    servers: &Servers,
+    view: Option<&str>,
+    key: Option<&str>,
+    limit: u32,
+) -> Result<ExitCode> {
+    if let Some(view) = view {
+        admin::view(view)?;
+    }
+    let found = decisions::decisions(view, key, limit, &servers.databases.postgres).await?;
+    if found.is_empty() {
+        println!("no decision is recorded");
+    }
+    for decision in &found {
+        print_decision(decision);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_decision(decision: &Decision) {
+    let by = decision
+        .decided_by
+        .as_deref()
+        .unwrap_or("an unknown operator");
+    println!("{} {}", decision.decision, decision.key);
+    println!("  decided  at {} by {by}", decision.decided_at());
+    if let Some(reason) = &decision.reason {
+        println!("  reason   {reason}");
+    }
+    println!("  view     {} build {}", decision.view_name, decision.build);
+    println!(
+        "  waiting  {} commits with {} events, {}/{} from {} to {}",
+        decision.commits,
+        decision.events,
+        decision.topic,
+        decision.partition,
+        decision.first_offset,
+        decision.last_offset
+    );
+    println!("  error    {}", decision.error);
 }
 
 /// The entries of a parked aggregate, one for each build in which it is parked.

@@ -4,6 +4,7 @@
 //! decides whether the commits are applied (`daybook views retry`) or never will be (`discard`). So every valid event
 //! that was read is either applied or parked.
 
+pub mod decisions;
 mod keys;
 mod marks;
 pub mod table;

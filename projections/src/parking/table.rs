@@ -1,4 +1,5 @@
-//! The tables of parked aggregates and of their waiting commits, in Postgres.
+//! The tables of parked aggregates and of their waiting commits, in Postgres. [`super::decisions`] changes the states
+//! of aggregates as operators decide.
 
 use super::{ParkedCommit, ParkedKey};
 use crate::{builds::Build, view::Partition};
@@ -364,43 +365,4 @@ pub async fn list(view: Option<&str>, pool: &PgPool) -> Result<Vec<Parked>, sqlx
     .bind(view)
     .fetch_all(pool)
     .await
-}
-
-/// Requests a retry of one parked key of a view, or of all keys that are not discarded. Returns the number of keys.
-pub async fn request_retry(
-    view: &str,
-    key: Option<&str>,
-    pool: &PgPool,
-) -> Result<u64, sqlx::Error> {
-    let requested = sqlx::query(
-        "UPDATE view_parked_keys SET state = 'RETRY' \
-         WHERE view_name = $1 AND ($2::text IS NULL AND state <> 'DISCARDED' OR key = $2)",
-    )
-    .bind(view)
-    .bind(key)
-    .execute(pool)
-    .await?;
-    Ok(requested.rows_affected())
-}
-
-/// Records that a parked key's commits will not be applied, and why. Returns the number of keys: one for each build in
-/// which the key is parked.
-pub async fn discard(
-    view: &str,
-    key: &str,
-    operator: &str,
-    reason: &str,
-    pool: &PgPool,
-) -> Result<u64, sqlx::Error> {
-    let discarded = sqlx::query(
-        "UPDATE view_parked_keys SET state = 'DISCARDED', discarded_by = $3, reason = $4, \
-         discarded_at = now() WHERE view_name = $1 AND key = $2",
-    )
-    .bind(view)
-    .bind(key)
-    .bind(operator)
-    .bind(reason)
-    .execute(pool)
-    .await?;
-    Ok(discarded.rows_affected())
 }

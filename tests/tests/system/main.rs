@@ -29,6 +29,7 @@ mod lost_registry;
 mod missing_schema;
 mod nodes;
 mod openapi;
+mod operator_decisions;
 mod outages;
 mod parked_events;
 mod positions;
@@ -249,6 +250,9 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
 /// Tests of the means of operators, each with a deployment of its own.
 fn tests_of_operations(runner: &Runner) -> Vec<Trial> {
     let mut tests = Vec::new();
+    tests.extend(own!(runner, operator_decisions: [
+        the_decisions_about_a_parked_product_are_listed_also_after_a_retry_and_a_reset,
+    ]));
     tests.extend(own!(runner, view_metrics: [
         the_lag_of_a_stalled_view_is_exported_by_partition_until_it_continues,
         the_histograms_of_a_view_count_its_batches_and_their_events,

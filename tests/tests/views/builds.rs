@@ -324,7 +324,8 @@ async fn serving_builds_with_tables_have_caught_up_after_the_migration() {
         let databases = &backend.databases;
         let build = add_build(databases, 5).await;
         let before = "ALTER TABLE view_builds DROP COLUMN caught_up; \
-            DELETE FROM _sqlx_migrations WHERE version = 2; \
+            DROP TABLE view_parked_decisions; \
+            DELETE FROM _sqlx_migrations WHERE version >= 2; \
             UPDATE view_builds SET has_tables = true WHERE view_name = 'orders_v2'";
         sqlx::raw_sql(before)
             .execute(&databases.postgres)

@@ -14,8 +14,12 @@ use crate::{
 use journal::{Batch, Valid};
 use projections::{
     Failure, FoldError, Step, Store, StoreError, View,
-    builds::Build,
-    parking::{ParkedCommit, ParkedKey, table},
+    builds::{Build, registry},
+    parking::{
+        ParkedCommit, ParkedKey,
+        decisions::{self, Decision},
+        table,
+    },
     recorded::recorded_events,
     view::ViewEvent,
 };
@@ -33,6 +37,8 @@ on_every_store!(
     a_retry_of_one_commit_after_the_other_gives_the_same_rows,
     a_discarded_aggregate_stays_parked_and_its_later_commits_wait,
     a_discarded_aggregate_is_released_after_a_retry,
+    the_decisions_about_an_aggregate_are_kept_after_it_was_applied_and_its_build_reset,
+    the_decisions_about_an_aggregate_are_kept_after_its_build_was_dropped,
     a_reset_build_has_no_parked_aggregates,
     the_fingerprint_changes_when_an_aggregate_is_parked_again,
     a_release_finds_a_dropped_column,
@@ -123,16 +129,21 @@ fn several() -> Vec<Valid<Event>> {
 /// A build with the row of [`KEY`], whose commits of [`several`] are parked in two steps. `B` is applied.
 async fn with_parked_commits<B: StoreBackend>(backend: &B) -> B::Store {
     let store = backend.store();
-    open(&store).await;
-    apply_batch(&store, &batch(0, 1, vec![created(0, KEY)]))
+    park_commits(&store).await;
+    store
+}
+
+/// Parks the commits of [`several`] in an empty build, as [`with_parked_commits`] says.
+async fn park_commits<S: Store<Event = Event>>(store: &S) {
+    open(store).await;
+    apply_batch(store, &batch(0, 1, vec![created(0, KEY)]))
         .await
         .unwrap();
     let [first, second, third] = <[_; 3]>::try_from(several()).unwrap();
     let one = batch(1, 3, vec![first, created(2, "B")]);
-    park(&store, &one, Some(1)).await.unwrap();
+    park(store, &one, Some(1)).await.unwrap();
     let other = batch(3, 5, vec![second, third]);
-    park(&store, &other, None).await.unwrap();
-    store
+    park(store, &other, None).await.unwrap();
 }
 
 /// The row of `B`.
@@ -227,10 +238,17 @@ async fn a_retry_of_one_commit_after_the_other_gives_the_same_rows<B: StoreBacke
     assert_eq!(parked(&store).await, []);
 }
 
+/// All decisions about [`KEY`], the newest first.
+async fn all_decisions(backend: &impl StoreBackend) -> Vec<Decision> {
+    let view = Some(ProductsView::NAME);
+    let found = decisions::decisions(view, Some(KEY), 100, backend.list());
+    found.await.unwrap()
+}
+
 /// Discards [`KEY`], as an operator.
 async fn discard(backend: &impl StoreBackend) {
     let reason = "not needed";
-    let discarded = table::discard(ProductsView::NAME, KEY, "tester", reason, backend.list());
+    let discarded = decisions::discard(ProductsView::NAME, KEY, "tester", reason, backend.list());
     assert_eq!(discarded.await.unwrap(), 1);
 }
 
@@ -259,13 +277,70 @@ async fn a_discarded_aggregate_is_released_after_a_retry<B: StoreBackend>(backen
     let store = with_parked_commits(backend).await;
     discard(backend).await;
     // Only a request that names the aggregate includes it.
-    let all = table::request_retry(ProductsView::NAME, None, backend.list());
+    let all = decisions::request_retry(ProductsView::NAME, None, None, backend.list());
     assert_eq!(all.await.unwrap(), 0);
-    let one = table::request_retry(ProductsView::NAME, Some(KEY), backend.list());
+    let one = decisions::request_retry(
+        ProductsView::NAME,
+        Some(KEY),
+        Some("tester"),
+        backend.list(),
+    );
     assert_eq!(one.await.unwrap(), 1);
     release(&store, &several()).await.unwrap();
     assert_eq!(states(backend).await, []);
     assert_eq!(rows(backend).await, [product(KEY, 5), other_product()]);
+}
+
+async fn the_decisions_about_an_aggregate_are_kept_after_it_was_applied_and_its_build_reset<
+    B: StoreBackend,
+>(
+    backend: &B,
+) {
+    let store = with_parked_commits(backend).await;
+    discard(backend).await;
+    let retried = decisions::request_retry(ProductsView::NAME, Some(KEY), None, backend.list());
+    assert_eq!(retried.await.unwrap(), 1);
+    release(&store, &several()).await.unwrap();
+    let found = all_decisions(backend).await;
+    let reasons: Vec<_> = found
+        .iter()
+        .map(|one| {
+            let (by, reason) = (one.decided_by.as_deref(), one.reason.as_deref());
+            (one.decision.as_str(), by, reason)
+        })
+        .collect();
+    let discarded = ("DISCARD", Some("tester"), Some("not needed"));
+    assert_eq!(reasons, [("RETRY", None, None), discarded]);
+    for one in &found {
+        let waiting = (one.first_offset, one.last_offset, one.commits, one.events);
+        assert_eq!(waiting, (1, 4, 3, 5), "{one:?}");
+        assert_eq!((one.build, &*one.error), (1, "refused"), "{one:?}");
+    }
+    backend.drop_table(1, "products_v1").await;
+    let opened = store.open(&partitions::<Event>()).await;
+    assert!(
+        matches!(opened, Err(StoreError::Dropped { .. })),
+        "{opened:?}"
+    );
+    assert_eq!(all_decisions(backend).await, found);
+}
+
+async fn the_decisions_about_an_aggregate_are_kept_after_its_build_was_dropped<B: StoreBackend>(
+    backend: &B,
+) {
+    let created = registry::create(backend.list(), ProductsView::NAME);
+    let number = created.await.unwrap();
+    park_commits(&backend.store_of(number)).await;
+    discard(backend).await;
+    let before = all_decisions(backend).await;
+    let builds: Vec<i32> = before.iter().map(|one| one.build).collect();
+    assert_eq!(builds, [number]);
+    let mut connection = backend.list().acquire().await.unwrap();
+    let dropped = registry::drop(ProductsView::NAME, number, &mut connection);
+    dropped.await.unwrap();
+    drop(connection);
+    assert_eq!(states(backend).await, []);
+    assert_eq!(all_decisions(backend).await, before);
 }
 
 async fn a_reset_build_has_no_parked_aggregates<B: StoreBackend>(backend: &B) {
