@@ -34,7 +34,7 @@ where
 /// Closes the connections of all pools that were opened before now, if an error or its cause is about an outdated
 /// statement. Returns whether it is.
 pub(crate) fn close_older_connections(error: &(dyn Error + 'static)) -> bool {
-    let mut causes = successors(Some(error), |error| error.source());
+    let mut causes = successors(Some(error), |&error| error.source());
     let is_outdated = causes.any(|cause| {
         let cause = cause.downcast_ref::<sqlx::Error>();
         cause.is_some_and(is_statement_outdated)

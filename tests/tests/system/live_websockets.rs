@@ -63,13 +63,12 @@ pub async fn a_websocket_of_an_order_that_can_not_begin_is_refused(
     let known = format!("{}?last_event_id={}", sold.events(), sold.before()?);
     let unknown = "/api/v1/orders/order_01h455vb4pex5vsknk084sn02q/events";
     let foreign = ("origin", "http://page.example");
-    let requests: [(&str, &[(&str, &str)], u16, &str); 4] = [
-        (unknown, &[KEY], 404, "ORDER_NOT_FOUND"),
+    for (path, headers, status, code) in [
+        (unknown, [KEY].as_slice(), 404, "ORDER_NOT_FOUND"),
         ("/api/v1/orders/17/events", &[KEY], 400, "INVALID_ORDER_ID"),
         (&known, &[], 400, "WEBSOCKET_INVALID"),
         (&known, &[KEY, foreign], 403, "ORIGIN_NOT_SERVED"),
-    ];
-    for (path, headers, status, code) in requests {
+    ] {
         let answer = upgrade(node.client(), path, headers).await?;
         answer.problem(status, code)?;
     }
