@@ -1,4 +1,5 @@
-//! Operator commands for views and their builds: rebuild, switch, undo, drop and reset.
+//! Operator commands for views and their builds: rebuild, switch, undo, drop and reset. A switch may lead to a build of
+//! another version of the view.
 
 pub use crate::{
     difference::{Comparison, Difference, EventOfRow},
@@ -6,9 +7,9 @@ pub use crate::{
 };
 
 use crate::{
-    builds::{Build, Entry, State, registry},
+    builds::{self, Build, Entry, State, registry, version::view_of},
     databases::Databases,
-    operations::{create, mark_as_dropped, replace},
+    operations::{create, mark_as_dropped, mark_version_as_dropped, other_versions, replace},
     postgres::read_position,
     problems::QUERY_TIMEOUT,
     registration::Registration,
@@ -16,6 +17,7 @@ use crate::{
     views::VIEWS,
 };
 use schemas::topics::PartitionCounts;
+use service::consistency::WAIT_MS_DEFAULT;
 use sqlx::PgConnection;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,6 +33,10 @@ const DEADLOCKS_MAX: u32 = 1;
 const DRAIN_TIME: Duration = QUERY_TIMEOUT
     .saturating_add(INTERVAL)
     .saturating_add(READ_TIME);
+/// Time between the end of a version's service and the drop of its builds: a query of the version may also have waited for a
+/// position before it began.
+const DRAIN_TIME_OF_VERSION: Duration =
+    DRAIN_TIME.saturating_add(Duration::from_millis(WAIT_MS_DEFAULT));
 /// Time allowed for a process to read the list of builds.
 const READ_TIME: Duration = Duration::from_secs(1);
 
@@ -39,7 +45,7 @@ const READ_TIME: Duration = Duration::from_secs(1);
 pub struct Described {
     /// The build's entry in the list of builds.
     pub entry: Entry,
-    /// The build's positions; empty until its tables exist.
+    /// The build's positions; empty until its tables exist, and for a version that this program does not have.
     pub positions: Positions,
 }
 
@@ -85,7 +91,8 @@ pub fn view(name: &str) -> Result<&'static Registration, AdminError> {
     found.ok_or_else(|| AdminError::NoView { name: name.into() })
 }
 
-/// The builds of all views, or of one, with their positions.
+/// The builds of all views, or of one, with their positions. They include the builds of versions that this program does not
+/// have.
 ///
 /// # Errors
 /// [`AdminError`], like all operations of this module.
@@ -93,19 +100,20 @@ pub async fn describe(
     databases: &Databases,
     only: Option<&str>,
 ) -> Result<Vec<Described>, AdminError> {
+    let mut entries = registry::all(&databases.postgres).await?;
     if let Some(name) = only {
-        view(name)?;
+        entries.retain(|entry| entry.view == name);
+        if entries.is_empty() {
+            view(name)?;
+        }
     }
     let mut described = Vec::new();
-    for entry in registry::all(&databases.postgres).await? {
-        let Ok(known) = view(&entry.view) else {
-            continue;
+    for entry in entries {
+        let positions = match view(&entry.view) {
+            Ok(known) => (known.operations)(databases, entry.build).positions().await,
+            Err(_) => Ok(Positions::new()),
         };
-        if only.is_some_and(|name| name != entry.view) {
-            continue;
-        }
-        let operations = (known.operations)(databases, entry.build);
-        let positions = match operations.positions().await {
+        let positions = match positions {
             Ok(positions) => positions,
             // Its projector has not created the shared tables yet.
             Err(AdminError::Cql(error)) if error.is_invalid_statement() => Positions::new(),
@@ -125,8 +133,8 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
     retry_deadlocks(move || create(&databases.postgres, known.name)).await
 }
 
-/// Makes a build answer the queries of its view. Waits for a bounded time until the build has read everything that the
-/// serving build has read.
+/// Makes a build answer the queries of its view. The build that answers before may be one of another version. Waits for a
+/// bounded time until the build has read everything that the serving build has read.
 ///
 /// # Errors
 /// [`AdminError::Behind`] or [`AdminError::NoPosition`] if the build has not caught up in time. [`AdminError::NoView`],
@@ -154,28 +162,59 @@ async fn try_switch(
     number: i32,
 ) -> Result<(), AdminError> {
     let mut transaction = databases.postgres.begin().await?;
-    let entries = registry::locked(view.name, &mut transaction).await?;
-    let serving = entries.iter().find(|one| one.state == State::Serving);
-    let is_projected = |entry: &Entry| entry.build == number && entry.state != State::Dropped;
-    if let Some(serving) = serving
+    let entries = registry::locked_versions(view.name, &mut transaction).await?;
+    let is_target = |entry: &Entry| entry.view == view.name && entry.build == number;
+    let is_projected = |entry: &Entry| is_target(entry) && entry.state != State::Dropped;
+    if let Some(serving) = builds::answering(&entries, view.name)
         && entries.iter().any(is_projected)
     {
-        let build = |number| Build {
+        let target = Build {
             view: view.name,
             number,
         };
         // The serving build's positions are read first, so events that arrive meanwhile can't make the target look
         // behind.
-        let of_serving = positions(databases, view, build(serving.build), &mut transaction).await?;
-        let of_target = positions(databases, view, build(number), &mut transaction).await?;
+        let mut of_serving = positions_of(databases, serving, &mut transaction).await?;
+        let of_target = positions(databases, view, target, &mut transaction).await?;
+        // Versions may read different journals.
+        of_serving.retain(|(topic, _), _| view.topics.contains(&&**topic));
         if serving.has_tables {
-            check_complete(build(serving.build), view.topics, &of_serving, &of_target)?;
+            let topics = common_topics(serving, view);
+            let name = format!("{} build {}", serving.view, serving.build);
+            check_complete(&name, &topics, &of_serving, &of_target)?;
         }
-        check_caught_up(build(number), &of_target, &of_serving)?;
+        check_caught_up(target, &of_target, &of_serving)?;
     }
     registry::switch(view.name, number, &mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// The journals that both versions read. A version that this program does not have counts as one that reads the same
+/// journals.
+fn common_topics(serving: &Entry, target: &Registration) -> Vec<&'static str> {
+    let mut topics = target.topics.to_vec();
+    if let Ok(serving) = view(&serving.view) {
+        topics.retain(|topic| serving.topics.contains(topic));
+    }
+    topics
+}
+
+/// The stored positions of a build in the list, of any version.
+async fn positions_of(
+    databases: &Databases,
+    entry: &Entry,
+    connection: &mut PgConnection,
+) -> Result<Positions, AdminError> {
+    let Ok(known) = view(&entry.view) else {
+        let (view, build) = (&entry.view, entry.build);
+        return other_versions::positions(databases, view, build, connection).await;
+    };
+    let build = Build {
+        view: known.name,
+        number: entry.build,
+    };
+    positions(databases, known, build, connection).await
 }
 
 /// The stored positions of a build. Those in Postgres are read on `connection`, because the pool may have no other one.
@@ -198,22 +237,24 @@ async fn positions(
     Ok(positions)
 }
 
-/// Checks that the serving build has stored a position in each known partition of its journals. The known partitions
+/// Checks that the serving build has stored a position in each known partition of these journals. The known partitions
 /// are those of the target build, because a build stores all of its positions when it is opened. A missing position
 /// would compare as the start of the log.
 fn check_complete(
-    serving: Build,
+    serving: &str,
     topics: &[&str],
     of_serving: &Positions,
     of_target: &Positions,
 ) -> Result<(), AdminError> {
     // Every journal has a partition 0, even if no build has a position in it.
     let first = topics.iter().map(|topic| ((*topic).to_owned(), 0));
-    let mut needed = first.chain(of_target.keys().cloned());
+    let known = of_target.keys().cloned();
+    let known = known.filter(|(topic, _)| topics.contains(&&**topic));
+    let mut needed = first.chain(known);
     match needed.find(|partition| !of_serving.contains_key(partition)) {
         None => Ok(()),
         Some((topic, partition)) => Err(AdminError::NoPosition {
-            build: serving,
+            build: serving.to_owned(),
             topic,
             partition,
         }),
@@ -241,15 +282,30 @@ fn check_caught_up(
     Ok(())
 }
 
-/// Makes the build that served before the current one answer the queries again. Returns its number.
+/// Makes the build that served before the current one answer the queries again, which may be one of another version.
+/// `name` is the version that answers, or the view's name without a version. Returns the build.
 ///
 /// # Errors
-/// [`AdminError::Builds`] if no build served before, and those of [`switch`].
-pub async fn undo(databases: &Databases, name: &str) -> Result<i32, AdminError> {
-    view(name)?;
-    let previous = registry::previous(&databases.postgres, name).await?;
-    switch(databases, name, previous).await?;
-    Ok(previous)
+/// [`AdminError::OtherAnswers`] for a version that does not answer, [`AdminError::Builds`] if no build served before, and
+/// those of [`switch`].
+pub async fn undo(databases: &Databases, name: &str) -> Result<Build, AdminError> {
+    let entries = registry::all(&databases.postgres).await?;
+    let mut of_view = entries.iter();
+    if !of_view.any(|entry| view_of(&entry.view) == view_of(name)) {
+        view(name)?;
+    }
+    if let Some(answering) = builds::answering(&entries, name)
+        && ![answering.view.as_str(), view_of(name)].contains(&name)
+    {
+        return Err(AdminError::OtherAnswers {
+            view: name.to_owned(),
+            answering: answering.view.clone(),
+        });
+    }
+    let previous = registry::previous(&entries, name)?;
+    let (view, number) = (view(&previous.view)?.name, previous.build);
+    switch(databases, view, number).await?;
+    Ok(Build { view, number })
 }
 
 /// Drops a build that does not serve. If the build has served before, waits until no process answers queries from its
@@ -269,6 +325,35 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
         tokio::time::sleep(DRAIN_TIME).await;
     }
     drop_tables(databases, known, build).await
+}
+
+/// Drops all builds of a version that does not answer queries. This program need not have the version. If the version has
+/// answered before, waits until no process answers queries from its tables.
+///
+/// # Errors
+/// [`AdminError::NoView`] if the version has never had a build, [`AdminError::Builds`] if it answers queries, or a
+/// database's error.
+pub async fn drop_version(databases: &Databases, name: &str) -> Result<(), AdminError> {
+    let entries = registry::all(&databases.postgres).await?;
+    let answering = builds::answering(&entries, name);
+    let is_former = |entry: &Entry| entry.view == name && entry.state == State::Previous;
+    if answering.is_none_or(|one| one.view != name) && entries.iter().any(is_former) {
+        // The builds are projected until the last query of the version has its answer.
+        tokio::time::sleep(DRAIN_TIME_OF_VERSION).await;
+    }
+    let builds = retry_deadlocks(|| mark_version_as_dropped(&databases.postgres, name)).await?;
+    if builds.is_empty() {
+        view(name)?;
+    }
+    for build in builds {
+        match view(name) {
+            Ok(known) => drop_tables(databases, known, build).await?,
+            Err(_) => {
+                retry_deadlocks(|| other_versions::drop_tables(databases, name, build)).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Replaces a build with a new build in the same state, and drops the tables of the old build. The new build is
@@ -330,6 +415,7 @@ pub async fn ends(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn positions(of: &[(i32, i64)]) -> Positions {
         let topic = "journal.orders".to_owned();
@@ -367,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_serving_build_without_a_position_is_compared_with_no_other() {
-        let (build, topics) = (Build::first("orders_v2"), ["journal.orders"]);
+        let (build, topics) = ("orders_v2 build 1", ["journal.orders"]);
         let of_target = positions(&[(0, 11), (1, 30)]);
         let check = |of_serving: &[(i32, i64)], of_target: &Positions| {
             let checked = check_complete(build, &topics, &positions(of_serving), of_target);
@@ -382,6 +468,17 @@ mod tests {
             let error = check(of_serving, of_target).expect_err(lacking);
             assert!(error.contains(lacking), "no {lacking} in: {error}");
         }
+    }
+
+    #[test]
+    fn the_journals_that_only_one_version_reads_are_not_compared() {
+        let of_target = BTreeMap::from([
+            (("journal.orders".to_owned(), 0), 11),
+            (("journal.catalog".to_owned(), 0), 3),
+        ]);
+        let of_serving = positions(&[(0, 10)]);
+        let checked = check_complete("a", &["journal.orders"], &of_serving, &of_target);
+        assert!(checked.is_ok(), "{checked:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! its queries are refused until the build has read every offset that the journals had when this process first noticed
 //! the build. The list of builds then stores that it has caught up, for all processes and later starts. The process is
 //! ready meanwhile, because commands and the other views do not depend on the build; `/health/ready` has a note with
-//! the progress.
+//! the progress. Versions of a view that do not answer queries are not measured.
 //!
 //! A halted partition counts as read. A partition that is held for an operator counts as read once another partition of
 //! the view is read. Otherwise the view would answer no queries until an operator acts. Readiness names the halted and

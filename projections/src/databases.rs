@@ -28,7 +28,7 @@ pub struct Databases {
     pub projectors: PgPool,
     /// The CQL store. It connects in the background, and reconnects when needed.
     pub cql: Cql,
-    /// The build of each view that answers queries.
+    /// The version of each view that answers queries, and its build.
     pub serving: Serving,
     /// The parked aggregates of each build.
     pub marks: Marks,
@@ -55,16 +55,24 @@ impl Databases {
         })
     }
 
-    /// The build of a view that answers queries.
+    /// The build of a view that answers queries. If another version of the view answers by now, this is the build that
+    /// served last, because the query began before the switch.
     ///
     /// # Errors
     /// [`QueryError::NoBuild`] until the list of builds has been read. [`QueryError::Rebuilding`] while the build is
     /// projected from the start, because a missing row would not mean that the resource does not exist.
     pub fn build<V: View>(&self) -> Result<Build, QueryError> {
-        let view = V::NAME;
-        let build = self.serving.build(view);
-        let build = build.ok_or(QueryError::NoBuild { view })?;
-        match self.serving.catch_up(view) {
+        self.build_of(V::NAME)
+    }
+
+    /// Like [`Self::build`], for the view with this name.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`].
+    pub(crate) fn build_of(&self, view: &'static str) -> Result<Build, QueryError> {
+        let found = self.serving.build_and_catch_up(view);
+        let (build, catch_up) = found.ok_or(QueryError::NoBuild { view })?;
+        match catch_up {
             None => Ok(build),
             Some(catch_up) => Err(QueryError::Rebuilding { view, catch_up }),
         }

@@ -48,6 +48,8 @@ mod split;
 mod status;
 pub mod store;
 pub mod supervisor;
+mod versioned_routes;
+pub mod versions;
 pub mod view;
 pub mod views;
 

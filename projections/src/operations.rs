@@ -2,6 +2,7 @@
 
 mod compare;
 mod error;
+pub(crate) mod other_versions;
 
 pub use self::{compare::LogToExplain, error::AdminError};
 
@@ -189,6 +190,17 @@ pub(crate) async fn mark_as_dropped(
     registry::drop(view, build, &mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Marks all builds of a version as dropped. Returns their numbers, including those that were dropped earlier.
+pub(crate) async fn mark_version_as_dropped(
+    postgres: &sqlx::PgPool,
+    view: &str,
+) -> Result<Vec<i32>, AdminError> {
+    let mut transaction = postgres.begin().await?;
+    let builds = registry::drop_version(view, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(builds)
 }
 
 /// Replaces a build with a new build in the same state. Returns the new build's number.

@@ -1,6 +1,10 @@
 //! Errors of queries, and the problems that clients get for them.
 
-use crate::{builds::CatchUp, cql::CqlError, postgres};
+use crate::{
+    builds::{CatchUp, VersionMissing},
+    cql::CqlError,
+    postgres,
+};
 use axum::http::StatusCode;
 use schemas::totals::Overflow;
 use service::problem::Problem;
@@ -14,6 +18,8 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 const QUERY_TOO_EXPENSIVE: &str = "QUERY_TOO_EXPENSIVE";
 /// The code of the problem for a query of a view that is projected from the start.
 const VIEW_REBUILDING: &str = "VIEW_REBUILDING";
+/// The code of the problem for a query of a view that is answered by a version that this program does not have.
+const VIEW_VERSION_MISSING: &str = "VIEW_VERSION_MISSING";
 
 /// A query's failure.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,9 @@ pub enum QueryError {
         /// The build's progress.
         catch_up: CatchUp,
     },
+    /// Another program has switched to a version that this one does not have.
+    #[error(transparent)]
+    VersionMissing(#[from] VersionMissing),
     /// A column has a value that no projector writes.
     #[error("column {column} has the unexpected value {value:?}")]
     Value {
@@ -58,7 +67,8 @@ pub enum ListProblems {
     #[response(status = 400)]
     Refused(Problem),
     /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, VIEW_REBUILDING with the progress
-    /// of the view in `read` and `end`, or OVERLOADED if too many requests wait.
+    /// of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can answer, or OVERLOADED if
+    /// too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -71,7 +81,8 @@ pub enum ResourceProblems {
     #[response(status = 400)]
     Refused(Problem),
     /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, VIEW_REBUILDING
-    /// with the progress of the view in `read` and `end`, or OVERLOADED if too many requests wait.
+    /// with the progress of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can answer,
+    /// or OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -117,6 +128,9 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
     if let QueryError::Rebuilding { view, catch_up } = error {
         return rebuilding(view, *catch_up);
     }
+    if let QueryError::VersionMissing(missing) = error {
+        return version_missing(missing);
+    }
     let (is_transient, is_unusable) = match error {
         QueryError::Postgres(error) => (
             postgres::is_transient(error),
@@ -124,9 +138,10 @@ fn problem(error: &QueryError, narrow: &[&str]) -> Problem {
         ),
         QueryError::Cql(error) => (error.is_transient(), error.is_invalid_statement()),
         QueryError::NoBuild { .. } => (false, true),
-        QueryError::Rebuilding { .. } | QueryError::Value { .. } | QueryError::Overflow(_) => {
-            (false, false)
-        }
+        QueryError::Rebuilding { .. }
+        | QueryError::VersionMissing(_)
+        | QueryError::Value { .. }
+        | QueryError::Overflow(_) => (false, false),
     };
     if is_transient {
         return unavailable(&error.to_string());
@@ -164,6 +179,14 @@ fn rebuilding(view: &str, CatchUp { read, end }: CatchUp) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, VIEW_REBUILDING, detail)
         .with("read", read)
         .with("end", end)
+}
+
+/// The problem of a query that only a program with another version of the view can answer.
+pub(crate) fn version_missing(missing: &VersionMissing) -> Problem {
+    let detail =
+        format!("{missing}; send the request to a node of another release, or again later");
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(status, VIEW_VERSION_MISSING, detail).with("version", &missing.version)
 }
 
 fn unavailable(reason: &str) -> Problem {
@@ -219,6 +242,21 @@ mod tests {
         assert_eq!(refused.detail, detail);
         let progress = (&refused.members["read"], &refused.members["end"]);
         assert_eq!(progress, (&3.into(), &7.into()));
+    }
+
+    #[tokio::test]
+    async fn a_query_of_a_version_that_this_program_lacks_is_refused_with_the_version() {
+        let missing = VersionMissing {
+            view: "orders".to_owned(),
+            version: "orders_v9".to_owned(),
+        };
+        let query = || async { Err(QueryError::from(missing.clone())) };
+        let refused = answer::<(), _>(query).await.unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.code),
+            (503, "VIEW_VERSION_MISSING")
+        );
+        assert_eq!(refused.members["version"], "orders_v9");
     }
 
     /// An error of the server with this SQLSTATE.

@@ -12,7 +12,11 @@ use crate::{
 };
 use futures_util::future::BoxFuture;
 use schemas::TotalsAt;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+/// The queries of a view, each with its description. All of them are GET requests, each with a path of its own.
+pub type Queries = Vec<UtoipaMethodRouter<Databases>>;
 
 /// Computes the totals of a view. The argument is the number of partitions of the journal of orders.
 pub type TotalsQuery = fn(Databases, i32) -> BoxFuture<'static, Result<TotalsAt, QueryError>>;
@@ -30,14 +34,14 @@ pub struct Registration {
     /// Operations of an operator on one of its builds.
     pub operations: fn(&Databases, i32) -> Box<dyn BuildOperations>,
     /// Its queries.
-    pub routes: fn(&Databases) -> OpenApiRouter,
+    pub(crate) queries: fn() -> Queries,
     /// The query of its totals, if it contains all orders.
     pub totals: Option<TotalsQuery>,
 }
 
 impl Registration {
     /// A view in Postgres.
-    pub const fn postgres<V: PostgresView>(routes: fn(&Databases) -> OpenApiRouter) -> Self {
+    pub const fn postgres<V: PostgresView>(queries: fn() -> Queries) -> Self {
         Self {
             name: V::NAME,
             database: "Postgres",
@@ -51,13 +55,13 @@ impl Registration {
                 let pool = databases.postgres.clone();
                 Box::new(ViewAdmin(PostgresStore::<V>::new(pool, number)))
             },
-            routes,
+            queries,
             totals: None,
         }
     }
 
     /// A view in the CQL store.
-    pub const fn cql<V: CqlView>(routes: fn(&Databases) -> OpenApiRouter) -> Self {
+    pub const fn cql<V: CqlView>(queries: fn() -> Queries) -> Self {
         Self {
             name: V::NAME,
             database: "CQL",
@@ -71,9 +75,16 @@ impl Registration {
                 let (cql, pool) = (databases.cql.clone(), databases.postgres.clone());
                 Box::new(ViewAdmin(CqlStore::<V>::new(cql, pool, number)))
             },
-            routes,
+            queries,
             totals: None,
         }
+    }
+
+    /// The OpenAPI description of its queries.
+    pub fn document(&self) -> OpenApi {
+        let queries = (self.queries)().into_iter();
+        let routes = queries.fold(OpenApiRouter::new(), OpenApiRouter::routes);
+        routes.into_openapi()
     }
 
     /// Adds a query for the totals over all orders.

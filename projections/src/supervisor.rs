@@ -1,7 +1,10 @@
 //! Follows the list of builds: starts and stops projectors, and tells queries which builds serve.
+//!
+//! Every build of every version in this program is projected. If another version answers a view's queries, readiness names
+//! it: other releases have it, and the deployment of this one must not continue.
 
 use crate::{
-    builds::{Build, Entry, RegistryError, State, registry},
+    builds::{self, Build, Entry, RegistryError, State, registry, version::view_of},
     catch_up::CatchUpCheck,
     databases::Databases,
     lag::Lags,
@@ -14,6 +17,7 @@ use crate::{
     projector::{Running, Runtime, Share, component},
     registration::Registration,
     repeated_failure::RepeatedFailure,
+    versions::Versions,
     view::Partition,
 };
 use metrics::gauge;
@@ -159,10 +163,12 @@ impl Supervisor {
         }
         let entries = entries?;
         let wanted = self.wanted(&entries);
+        self.rename_components(&wanted);
         // The old projectors are stopped first: the progress of the previous build must not end the wait of a query
         // that the new build answers.
         self.stop_unwanted(&wanted).await;
         self.databases.serving.set(&entries);
+        self.report_missing_versions();
         for (build, share) in wanted {
             if !self.running.contains_key(&build)
                 && let Some(view) = self.views.iter().find(|view| view.name == build.view)
@@ -181,6 +187,7 @@ impl Supervisor {
     fn wanted(&mut self, entries: &[Entry]) -> BTreeMap<Build, Share> {
         let assignment = self.assignment.borrow_and_update().clone();
         let mut wanted = BTreeMap::new();
+        let answers = |entry: &Entry| builds::answering(entries, &entry.view) == Some(entry);
         for entry in entries {
             let known = self.views.iter().find(|view| view.name == entry.view);
             let Some(view) = known else { continue };
@@ -189,14 +196,45 @@ impl Supervisor {
                 number: entry.build,
             };
             let reader = match entry.state {
-                State::Serving => view.name.to_owned(),
-                State::Building | State::Previous => build.table(view.name),
+                State::Serving if answers(entry) => view.name.to_owned(),
+                State::Serving | State::Building | State::Previous => build.table(view.name),
                 State::Dropped => continue,
             };
             let partitions = self.assigned(view.topics, &assignment);
             wanted.insert(build, Share { partitions, reader });
         }
         wanted
+    }
+
+    /// After a switch to another version, the readiness of the view stays as it was, until the version's projector reports
+    /// its own.
+    fn rename_components(&self, wanted: &BTreeMap<Build, Share>) {
+        let serves = |build: &Build, share: &Share| share.reader == build.view;
+        for (next, _) in wanted.iter().filter(|(build, share)| serves(build, share)) {
+            let mut running = self.running.iter();
+            let former = running.find(|(build, (share, _))| {
+                let is_version = view_of(build.view) == view_of(next.view);
+                is_version && build.view != next.view && serves(build, share)
+            });
+            if let Some((former, _)) = former {
+                let health = &self.runtime.health;
+                health.rename(&component(former.view), &component(next.view));
+            }
+        }
+    }
+
+    /// Reports the views whose queries are answered by versions that this program does not have.
+    fn report_missing_versions(&self) {
+        let health = &self.runtime.health;
+        for view in Versions::of_all(self.views) {
+            let name = component(view.view());
+            match view.answering(&self.databases.serving) {
+                Ok(_) => health.remove(&name),
+                Err(missing) => health.continued(name).not_ready(format!(
+                    "{missing}: run a release that has it, or switch to another version with `daybook views switch`"
+                )),
+            }
+        }
     }
 
     fn assigned(&self, topics: &[&'static str], assignment: &Assignment) -> Vec<Partition> {

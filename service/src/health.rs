@@ -83,6 +83,19 @@ impl Health {
         }
     }
 
+    /// Renames a component, whose state stays, unless a component has the new name.
+    pub fn rename(&self, name: &str, new_name: &str) {
+        let mut components = self
+            .components
+            .lock()
+            .expect("no holder of this lock panics");
+        if !components.contains_key(new_name)
+            && let Some(state) = components.remove(name)
+        {
+            components.insert(new_name.to_owned(), state);
+        }
+    }
+
     /// Removes a component that has ended, by its name.
     pub fn remove(&self, name: &str) {
         let mut components = self
@@ -240,6 +253,19 @@ mod tests {
         health.remove("view");
         health.continued("view");
         assert_eq!(health.readiness().components["view"], "starting");
+    }
+
+    #[test]
+    fn a_renamed_component_keeps_its_state() {
+        let health = Health::default();
+        health.component("view_v1").ready();
+        health.rename("view_v1", "view_v2");
+        health.continued("view_v2");
+        let ready = BTreeMap::from([("view_v2".to_owned(), "ready".to_owned())]);
+        assert_eq!(health.readiness().components, ready);
+        health.component("view_v1");
+        health.rename("view_v1", "view_v2");
+        assert_eq!(health.readiness().components["view_v2"], "ready");
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn router(state: ApiState) -> Router {
         api = api
             .merge(projections::routes(&read_side.databases, &waits))
             .merge(projections::live_routes(
-                read_side.live,
+                &read_side.live,
                 &read_side.databases,
                 &waits,
             ))

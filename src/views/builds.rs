@@ -4,12 +4,13 @@ use super::{
     progress::follow,
     servers::{Servers, candidate, serving},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use journal::Readers;
 use projections::{
     admin::{self, Comparison, Described, Difference, LogToExplain, Positions, Progress},
-    builds::State,
+    builds::{self, Build, Entry, State},
     parking::table as parked,
+    versions::Versions,
     views::VIEWS,
 };
 use schemas::topics::TOPICS;
@@ -26,37 +27,60 @@ type ParkedCounts = BTreeMap<(String, i32), usize>;
 /// `daybook views list`
 pub(super) async fn list(servers: &Servers) -> Result<ExitCode> {
     let described = admin::describe(&servers.databases, None).await?;
+    let entries: Vec<Entry> = described.iter().map(|one| one.entry.clone()).collect();
     let parked = parked_counts(servers).await?;
     println!(
         "{:<24} {:<9} {:>7} {:>7} {:>7}  queries",
         "view", "database", "serving", "builds", "parked"
     );
-    for view in VIEWS {
+    for name in listed(&entries) {
         let builds: Vec<_> = described
             .iter()
-            .filter(|one| one.entry.view == view.name)
+            .filter(|one| one.entry.view == name)
             .collect();
-        let serving = builds.iter().find(|one| one.entry.state == State::Serving);
-        let queries = match serving {
-            None => "refused: no build serves".to_owned(),
-            Some(one) if one.entry.has_caught_up => "answered".to_owned(),
-            Some(one) => {
+        let answering = builds::answering(&entries, name);
+        let answers = |one: &Described| Some(&one.entry) == answering;
+        let known = admin::view(name);
+        let queries = match (answering, builds.iter().find(|one| answers(one)), &known) {
+            (None, _, _) => "refused: no build serves".to_owned(),
+            (Some(other), None, _) => format!("answered by {}", other.view),
+            (Some(_), Some(_), Err(_)) => "refused by nodes of this release".to_owned(),
+            (Some(_), Some(one), _) if one.entry.has_caught_up => "answered".to_owned(),
+            (Some(_), Some(one), Ok(view)) => {
                 let counts = servers.source.admin.partition_counts(&TOPICS).await?;
                 let ends = admin::ends(&servers.source.admin, view, &counts).await?;
                 refused(one, &ends)
             }
         };
+        let serving = builds.iter().find(|one| answers(one));
         let serving = serving.map_or_else(|| "none".to_owned(), |one| one.entry.build.to_string());
-        let of_view = parked.iter().filter(|((name, _), _)| name == view.name);
+        let database = known.map_or("not here", |view| view.database);
+        let of_view = parked.iter().filter(|((view, _), _)| view == name);
         let parked: usize = of_view.map(|(_, count)| count).sum();
         println!(
-            "{:<24} {:<9} {serving:>7} {:>7} {parked:>7}  {queries}",
-            view.name,
-            view.database,
+            "{name:<24} {database:<9} {serving:>7} {:>7} {parked:>7}  {queries}",
             builds.len()
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names in the list: the newest version of each view in this program, then its earlier versions with builds, and at
+/// the end the versions with builds that this program does not have.
+fn listed(entries: &[Entry]) -> Vec<&str> {
+    let has_builds = |name: &str| entries.iter().any(|entry| entry.view == name);
+    let mut names = Vec::new();
+    for view in Versions::of_all(VIEWS) {
+        let newest = view.newest().name;
+        let versions = view.all().iter().rev().map(|version| version.name);
+        names.extend(versions.filter(|name| *name == newest || has_builds(name)));
+    }
+    for entry in entries {
+        if !names.contains(&entry.view.as_str()) {
+            names.push(&entry.view);
+        }
+    }
+    names
 }
 
 /// The reason why the queries of a serving build are refused while the build has not caught up. The build's positions
@@ -76,16 +100,26 @@ pub(super) async fn describe(servers: &Servers, view: Option<&str>) -> Result<Ex
     let counts = servers.source.admin.partition_counts(&TOPICS).await?;
     let parked = parked_counts(servers).await?;
     for described in admin::describe(&servers.databases, view).await? {
-        let known = admin::view(&described.entry.view)?;
+        let Ok(known) = admin::view(&described.entry.view) else {
+            print_other_version(&described.entry);
+            continue;
+        };
         let ends = admin::ends(&servers.source.admin, known, &counts).await?;
         print(&described, &ends, &parked);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(described: &Described, ends: &Positions, parked: &ParkedCounts) {
-    let entry = &described.entry;
-    let progress = Progress::new(&described.positions, ends);
+/// Prints a build of a version that this program does not have.
+fn print_other_version(entry: &Entry) {
+    print_state(entry);
+    println!(
+        "  this program does not have the version; `daybook views drop {}` drops all of its builds\n",
+        entry.view
+    );
+}
+
+fn print_state(entry: &Entry) {
     println!("{} build {}", entry.view, entry.build);
     println!(
         "  state    {}, since {}",
@@ -93,6 +127,12 @@ fn print(described: &Described, ends: &Positions, parked: &ParkedCounts) {
         entry.changed_at
     );
     println!("  created  {}", entry.created_at);
+}
+
+fn print(described: &Described, ends: &Positions, parked: &ParkedCounts) {
+    let entry = &described.entry;
+    let progress = Progress::new(&described.positions, ends);
+    print_state(entry);
     if entry.state == State::Serving {
         let queries = match entry.has_caught_up {
             true => "answered".to_owned(),
@@ -137,7 +177,9 @@ pub(super) async fn diff(
     limit: usize,
 ) -> Result<ExitCode> {
     let builds = servers.builds_of(view).await?;
-    let (serving, other) = (serving(&builds)?, candidate(&builds, build)?);
+    let serving = serving(&builds)
+        .context("builds of different versions can't be compared, because their rows differ")?;
+    let other = candidate(&builds, build)?;
     let operations = (admin::view(view)?.operations)(&servers.databases, serving);
     let log = LogToExplain {
         readers: Readers::new(servers.source.clone()),
@@ -184,27 +226,39 @@ fn print_difference(difference: &Difference, serving: i32, other: i32) {
 
 /// `daybook views switch`
 pub(super) async fn switch(servers: &Servers, view: &str, build: Option<i32>) -> Result<ExitCode> {
-    let builds = servers.builds_of(view).await?;
-    let (before, build) = (serving(&builds)?, candidate(&builds, build)?);
+    let before = servers.answering(view).await?;
+    let build = candidate(&servers.builds_of(view).await?, build)?;
     admin::switch(&servers.databases, view, build).await?;
+    let former = match before.view == view {
+        true => format!("build {}", before.build),
+        false => format!("build {} of view {}", before.build, before.view),
+    };
     println!(
         "build {build} of view {view} answers its queries within a second; `daybook views undo {view}` returns to \
-         build {before}"
+         {former}"
     );
     Ok(ExitCode::SUCCESS)
 }
 
 /// `daybook views undo`
 pub(super) async fn undo(servers: &Servers, view: &str) -> Result<ExitCode> {
-    let build = admin::undo(&servers.databases, view).await?;
-    println!("build {build} of view {view} answers its queries again within a second");
+    let Build { view, number } = admin::undo(&servers.databases, view).await?;
+    println!("build {number} of view {view} answers its queries again within a second");
     Ok(ExitCode::SUCCESS)
 }
 
 /// `daybook views drop`
-pub(super) async fn drop(servers: &Servers, view: &str, build: i32) -> Result<ExitCode> {
-    admin::drop_build(&servers.databases, view, build).await?;
-    println!("dropped build {build} of view {view}");
+pub(super) async fn drop(servers: &Servers, view: &str, build: Option<i32>) -> Result<ExitCode> {
+    match build {
+        Some(build) => {
+            admin::drop_build(&servers.databases, view, build).await?;
+            println!("dropped build {build} of view {view}");
+        }
+        None => {
+            admin::drop_version(&servers.databases, view).await?;
+            println!("dropped every build of view {view}");
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -213,7 +267,7 @@ pub(super) async fn reset(servers: &Servers, view: &str, build: Option<i32>) -> 
     let builds = servers.builds_of(view).await?;
     let build = match build {
         Some(build) => build,
-        None => serving(&builds)?,
+        None => serving(&builds).context("--build: name the build to replace")?,
     };
     let number = admin::reset(&servers.databases, view, build).await?;
     println!(

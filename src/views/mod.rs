@@ -20,7 +20,7 @@ use std::process::ExitCode;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum ViewsCommand {
-    /// List the views with the builds that answer their queries
+    /// List the versions of the views with the builds that answer their queries
     List,
     /// Describe the builds of a view: state, progress, positions and parked aggregates
     Describe {
@@ -53,26 +53,29 @@ pub enum ViewsCommand {
     },
     /// Let another build answer the queries of a view, once it has read everything that the serving build has read
     ///
-    /// The former build is still projected: `daybook views undo` lets it answer the queries again.
+    /// The build may be of another version than the serving one: `orders_v3` instead of `orders_v2`. The former build is
+    /// still projected: `daybook views undo` lets it answer the queries again.
     Switch {
-        /// The view
+        /// The view, in the version that will answer
         view: String,
         /// The build [default: the newest one that does not serve]
         #[arg(long)]
         build: Option<i32>,
     },
-    /// Switch back to the build that answered the queries of a view before the last switch
+    /// Switch back to the build that answered the queries of a view before the last switch, perhaps one of another version
     Undo {
-        /// The view
+        /// The view, in the version that answers now, or without a version
         view: String,
     },
-    /// Stop projecting a build that does not serve, and drop its tables
+    /// Stop projecting a build that does not serve, or all builds of a version that does not answer, and drop the tables
+    ///
+    /// This program need not have the version, unless a build is given.
     Drop {
         /// The view
         view: String,
-        /// The build
+        /// The build [default: every build of the version]
         #[arg(long)]
-        build: i32,
+        build: Option<i32>,
     },
     /// Replace a build with an empty one in the same state, which is projected from the start
     ///

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use journal::Source;
 use projections::{
     Databases,
-    builds::{Entry, State, registry},
+    builds::{self, Entry, State, registry, version::view_of},
 };
 
 /// The servers that the commands use.
@@ -24,12 +24,22 @@ impl Servers {
         }
         Ok(builds)
     }
+
+    /// The build that answers the queries of a view, of any version.
+    pub async fn answering(&self, view: &str) -> Result<Entry> {
+        let builds = registry::all(&self.databases.postgres).await?;
+        let answering = builds::answering(&builds, view);
+        let view = view_of(view);
+        let answering = answering
+            .with_context(|| format!("the view {view} has no build that answers queries"))?;
+        Ok(answering.clone())
+    }
 }
 
 /// The number of the build that answers queries.
 pub(super) fn serving(builds: &[Entry]) -> Result<i32> {
     let serving = builds.iter().find(|entry| entry.state == State::Serving);
-    let entry = serving.context("the view has no build that answers queries")?;
+    let entry = serving.context("this version has no build that answers queries")?;
     Ok(entry.build)
 }
 

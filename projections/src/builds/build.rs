@@ -29,10 +29,10 @@ pub struct BuildId {
 pub enum State {
     /// The build is projected, and has not answered queries yet.
     Building,
-    /// The build answers queries.
+    /// The build answers queries. At most one build of all versions of a view does so.
     Serving,
-    /// The build answered queries until another build replaced it. It is still projected, so that it can
-    /// answer them again.
+    /// The build answered queries until another build, perhaps of another version, replaced it. It is still projected, so
+    /// that it can answer them again.
     Previous,
     /// The build is no longer projected, and its tables are dropped.
     Dropped,

@@ -1,32 +1,16 @@
-//! The list of builds, in Postgres.
+//! The list of builds, in Postgres. All versions of a view share its list: see [`version`].
 
-use super::{Build, BuildId, State};
+use super::{
+    Build, BuildId, State,
+    entry::{Entry, answering, is_same_view},
+    version,
+};
 use crate::shared_tables::begin_with_tables;
 use schemas::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
 
 /// Maximum number of builds of a view that exist at once, so that a forgotten build is noticed.
 pub const BUILDS_MAX: usize = 4;
-
-/// A build in the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The view's name. The list may contain views that this program does not know.
-    pub view: String,
-    /// The build's number.
-    pub build: i32,
-    /// Its state.
-    pub state: State,
-    /// Time of its creation.
-    pub created_at: Timestamp,
-    /// Time of the last change of its state.
-    pub changed_at: Timestamp,
-    /// Whether its tables were created. The checkpoints of a build without tables may be those of an earlier build with
-    /// its number.
-    pub has_tables: bool,
-    /// Whether the build has ever read the journals to their ends. Before that, a serving build answers no queries.
-    pub has_caught_up: bool,
-}
 
 /// The list of builds can't be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -128,18 +112,30 @@ pub async fn all(pool: &PgPool) -> Result<Vec<Entry>, RegistryError> {
     stored.into_iter().map(Stored::entry).collect()
 }
 
-/// Creates the shared tables if they are missing, and a first build for each view without a build.
+/// Creates the shared tables if they are missing, and a first build of the newest version of each view, unless the
+/// version has had a build. The first build of a view serves; that of a later version is projected beside the version
+/// that answers, until an operator switches. An earlier version without a build gets none.
 ///
 /// # Errors
 /// [`RegistryError::Postgres`].
 pub async fn create_first_builds(pool: &PgPool, views: &[&str]) -> Result<(), RegistryError> {
+    let number = |name: &str| version::split(name).1;
+    let is_newest = |name: &&&str| {
+        let mut others = views.iter().filter(|other| is_same_view(other, name));
+        others.all(|other| number(other) <= number(name))
+    };
+    let newest: Vec<&str> = views.iter().filter(is_newest).copied().collect();
     let mut transaction = begin_with_tables(pool).await?;
     sqlx::query(
         "INSERT INTO view_builds (view_name, build, state) \
-         SELECT name, 1, 'SERVING' FROM UNNEST($1::text[]) AS name \
+         SELECT name, 1, CASE WHEN EXISTS ( \
+             SELECT FROM view_builds WHERE state = 'SERVING' \
+             AND regexp_replace(view_name, '_v[0-9]+$', '') = regexp_replace(name, '_v[0-9]+$', '') \
+         ) THEN 'BUILDING' ELSE 'SERVING' END \
+         FROM UNNEST($1::text[]) AS name \
          WHERE NOT EXISTS (SELECT FROM view_builds WHERE view_name = name) ON CONFLICT DO NOTHING",
     )
-    .bind(views)
+    .bind(newest)
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
@@ -167,8 +163,9 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     Ok(number)
 }
 
-/// Makes a build the serving build of its view. The build that served before stays projected. In the same transaction,
-/// the caller locks the builds, and checks that this build has read everything that the serving build has read.
+/// Makes a build the serving build of its view. The build that served before, perhaps one of another version, stays
+/// projected. In the same transaction, the caller locks the builds of all versions, and checks that this build has read
+/// everything that the serving build has read.
 ///
 /// # Errors
 /// [`RegistryError::NoBuild`], [`RegistryError::WrongState`], or Postgres's error.
@@ -177,18 +174,22 @@ pub async fn switch(
     build: i32,
     connection: &mut PgConnection,
 ) -> Result<(), RegistryError> {
-    let entries = locked(view, connection).await?;
+    let entries = locked_versions(view, connection).await?;
     let target = find(&entries, view, build)?;
     match target.state {
         State::Building | State::Previous => {}
         State::Serving => return Err(target.wrong_state("it already answers queries")),
         State::Dropped => return Err(target.wrong_state("rebuild the view")),
     }
-    let serving = entries.iter().filter(|one| one.state == State::Serving);
-    let has_caught_up = serving.clone().any(|one| one.has_caught_up);
-    let serving: Vec<i32> = serving.map(|one| one.build).collect();
-    // The order matters: a unique index allows at most one serving build.
-    set_state(view, &serving, State::Previous, connection).await?;
+    let mut serving: Vec<&Entry> = entries.iter().collect();
+    serving.retain(|one| one.state == State::Serving);
+    let has_caught_up = serving.iter().any(|one| one.has_caught_up);
+    // The build that answers changes its state last, so that an undo finds it.
+    serving.sort_by_key(|one| version::split(&one.view).1);
+    // The order matters: a unique index allows at most one serving build of a version.
+    for former in serving {
+        set_state(&former.view, &[former.build], State::Previous, connection).await?;
+    }
     set_state(view, &[build], State::Serving, connection).await?;
     if has_caught_up {
         // The new build has read everything that the former one has read.
@@ -228,18 +229,16 @@ async fn record_caught_up(
     Ok(())
 }
 
-/// The number of the build that served before the current one.
+/// The build that served before the current one, of any version of the view. `view` is named with or without a version.
 ///
 /// # Errors
-/// [`RegistryError::NothingToUndo`], or Postgres's error.
-pub async fn previous(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
-    let entries = all(pool).await?;
+/// [`RegistryError::NothingToUndo`].
+pub fn previous<'e>(entries: &'e [Entry], view: &str) -> Result<&'e Entry, RegistryError> {
     let previous = entries
         .iter()
-        .filter(|one| one.view == view && one.state == State::Previous);
+        .filter(|one| is_same_view(&one.view, view) && one.state == State::Previous);
     let last = previous.max_by_key(|one| (one.changed_at, one.build));
-    last.map(|one| one.build)
-        .ok_or_else(|| RegistryError::NothingToUndo { view: view.into() })
+    last.ok_or_else(|| RegistryError::NothingToUndo { view: view.into() })
 }
 
 /// Marks a build as dropped, and deletes its checkpoints and parked commits. The caller then drops the build's tables.
@@ -263,6 +262,33 @@ pub async fn drop(
     }
     forget(view, build, connection).await?;
     Ok(())
+}
+
+/// Marks all builds of a version as dropped, and deletes their checkpoints and parked commits. The caller then drops their
+/// tables. Returns the numbers of the builds, including those that were dropped earlier: an earlier attempt may have
+/// ended before their tables were dropped.
+///
+/// # Errors
+/// [`RegistryError::WrongState`] if the version answers queries, or Postgres's error.
+pub async fn drop_version(
+    view: &str,
+    connection: &mut PgConnection,
+) -> Result<Vec<i32>, RegistryError> {
+    let entries = locked_versions(view, connection).await?;
+    if let Some(answering) = answering(&entries, view)
+        && answering.view == view
+    {
+        return Err(answering.wrong_state("let another version answer queries first"));
+    }
+    let of_version = entries.iter().filter(|one| one.view == view);
+    let live = of_version.clone().filter(|one| one.state != State::Dropped);
+    let live: Vec<i32> = live.map(|one| one.build).collect();
+    set_state(view, &live, State::Dropped, connection).await?;
+    let all: Vec<i32> = of_version.map(|one| one.build).collect();
+    for build in &all {
+        forget(view, *build, connection).await?;
+    }
+    Ok(all)
 }
 
 /// Deletes a build's checkpoints and parked commits.
@@ -390,8 +416,29 @@ pub(crate) async fn locked(
     stored.into_iter().map(Stored::entry).collect()
 }
 
+/// The builds of all versions of a view, including the dropped ones. Locks them against changes until the end of the
+/// transaction. The builds of one version are locked in the same order as by [`locked`].
+///
+/// # Errors
+/// [`RegistryError`].
+pub(crate) async fn locked_versions(
+    view: &str,
+    connection: &mut PgConnection,
+) -> Result<Vec<Entry>, RegistryError> {
+    let statement = format!(
+        "SELECT {COLUMNS} FROM view_builds WHERE regexp_replace(view_name, '_v[0-9]+$', '') = $1 \
+         ORDER BY view_name, build FOR UPDATE"
+    );
+    let stored: Vec<Stored> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        .bind(version::view_of(view))
+        .fetch_all(connection)
+        .await?;
+    stored.into_iter().map(Stored::entry).collect()
+}
+
 fn find<'e>(entries: &'e [Entry], view: &str, build: i32) -> Result<&'e Entry, RegistryError> {
-    let found = entries.iter().find(|one| one.build == build);
+    let mut entries = entries.iter();
+    let found = entries.find(|one| one.view == view && one.build == build);
     found.ok_or_else(|| RegistryError::NoBuild {
         view: view.to_owned(),
         build,

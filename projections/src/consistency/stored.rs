@@ -135,6 +135,7 @@ async fn mark_parked(
 }
 
 /// Returns the stored next offset of each partition that other processes project, as view, topic, partition and offset.
+/// Versions of a view that do not answer queries are left out.
 ///
 /// # Errors
 /// A database's error.
@@ -144,6 +145,9 @@ pub async fn of_other_processes(
 ) -> Result<Vec<(&'static str, String, i32, i64)>, QueryError> {
     let mut found = Vec::new();
     for view in VIEWS {
+        if !databases.serving.answers(view.name) {
+            continue;
+        }
         let own = progress.of_reader(view.name);
         let mut others = progress.partitions(view.name);
         others.retain(|partition| !own.contains_key(partition));

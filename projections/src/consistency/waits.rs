@@ -2,14 +2,12 @@
 
 use super::stored;
 use crate::{databases::Databases, registration::Registration};
-use axum::middleware::from_fn_with_state;
 use schemas::CONTEXTS;
 use service::{
-    consistency::{PositionLayer, View, WAIT_MS_DEFAULT, document_positions, wait_for_positions},
+    consistency::{PositionLayer, View, WAIT_MS_DEFAULT},
     progress::Progress,
 };
 use std::time::Duration;
-use utoipa_axum::router::OpenApiRouter;
 
 /// The progress and the setting that queries of all views need to wait for positions.
 #[derive(Clone)]
@@ -31,21 +29,14 @@ impl Default for Waits {
 }
 
 impl Waits {
-    /// Makes the routes of a view wait for the positions in their requests.
-    pub(crate) fn wrap(
-        &self,
-        view: &Registration,
-        databases: &Databases,
-        mut routes: OpenApiRouter,
-    ) -> OpenApiRouter {
-        let layer = PositionLayer::new(View {
+    /// The layer that makes the queries of a view wait for the positions in their requests. All of them share it.
+    pub(crate) fn layer(&self, view: &Registration, databases: &Databases) -> PositionLayer {
+        PositionLayer::new(View {
             reader: view.name,
             progress: self.progress.clone(),
             journals: CONTEXTS.iter().map(|context| context.topic).collect(),
             stored: stored::reader(view, databases),
             wait_max: self.wait_max,
-        });
-        document_positions(routes.get_openapi_mut());
-        routes.layer(from_fn_with_state(layer, wait_for_positions))
+        })
     }
 }

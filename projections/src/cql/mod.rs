@@ -6,6 +6,7 @@ pub mod apply;
 mod connection;
 mod errors;
 mod migrations;
+pub(crate) mod other_versions;
 mod rows;
 mod scan;
 mod schema;

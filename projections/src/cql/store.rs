@@ -52,11 +52,11 @@ const CHECKPOINT_COLUMNS: [&str; 6] = [
 ];
 const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
-const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
+pub(super) const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
 /// A lightweight transaction, like all writes of checkpoints. After a plain deletion, the clocks would decide whether
 /// the next stored checkpoint is visible.
-const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
+pub(super) const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF EXISTS";
 const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
     (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";

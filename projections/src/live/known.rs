@@ -2,12 +2,11 @@
 
 use super::target::JOURNAL;
 use crate::{
-    columns::Columns,
     databases::Databases,
     postgres::with_new_statements,
     problems::{QueryError, answer},
-    view::View,
-    views::orders_v2::{OrderRow, OrdersView},
+    versions::Versions,
+    views::VIEWS,
 };
 use axum::http::StatusCode;
 use journal::Checkpoint;
@@ -15,10 +14,16 @@ use service::problem::Problem;
 use sqlx::{AssertSqlSafe, types::Json};
 use std::time::Duration;
 
-/// The view whose rows and checkpoints are read, from the build that answers queries.
-pub const VIEW: &str = OrdersView::NAME;
+/// The view whose rows and checkpoints are read, from the build that answers queries. In every version, the table that is
+/// named after the version has the columns `order_id` and `customer_id`.
+const VIEW: &str = "orders";
 /// Longest time for reading checkpoints. Without them the hub reads the journal from its start.
 const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The versions of the view.
+pub fn view() -> Versions {
+    Versions::of(VIEW, VIEWS).expect("the view of orders is registered")
+}
 
 /// Checks that an order or credit note with this id exists.
 ///
@@ -48,7 +53,8 @@ async fn check(
     (code, detail): (&'static str, String),
 ) -> Result<(), Problem> {
     let found = || async {
-        let table = databases.build::<OrdersView>()?.table(OrderRow::TABLE);
+        let version = view().answering(&databases.serving)?;
+        let table = databases.build_of(version.name)?.table(version.name);
         let find = format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} = $1)");
         let query = sqlx::query_scalar(AssertSqlSafe(find)).bind(id);
         Ok::<bool, QueryError>(query.fetch_one(&databases.postgres).await?)
@@ -70,7 +76,9 @@ pub async fn checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx:
 }
 
 async fn read_checkpoints(databases: &Databases) -> Result<Vec<Checkpoint>, sqlx::Error> {
-    let build = databases.serving.known(VIEW).await;
+    let versions = view();
+    let versions: Vec<&'static str> = versions.all().iter().map(|one| one.name).collect();
+    let build = databases.serving.known(&versions).await;
     let stored = sqlx::query_scalar::<_, Json<Checkpoint>>(
         "SELECT checkpoint FROM view_build_checkpoints \
          WHERE view_name = $1 AND build = $2 AND topic = $3",

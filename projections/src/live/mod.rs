@@ -32,6 +32,6 @@ mod tests;
 mod websocket;
 
 pub use hub::QUEUE_EVENTS_MAX;
-pub(crate) use known::VIEW;
-pub(crate) use routes::routes;
+pub(crate) use known::view;
+pub(crate) use routes::queries;
 pub use start::{CLIENTS_MAX_DEFAULT, HEARTBEAT_INTERVAL, Live};

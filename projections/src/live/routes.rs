@@ -25,7 +25,10 @@ use service::{
     problem::Problem,
 };
 use utoipa::{IntoParams, IntoResponses};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{UtoipaMethodRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -61,8 +64,8 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if too many requests
-    /// wait.
+    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, VIEW_VERSION_MISSING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if
+    /// too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -89,11 +92,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Request {
     }
 }
 
-pub(crate) fn routes(live: Live) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(follow_order))
-        .routes(routes!(follow_customer))
-        .with_state(live)
+pub(crate) fn queries(live: &Live) -> Vec<UtoipaMethodRouter> {
+    let queries = [routes!(follow_order), routes!(follow_customer)];
+    let with_state =
+        |query: UtoipaMethodRouter<Live>| -> UtoipaMethodRouter { query.with_state(live.clone()) };
+    Vec::from(queries.map(with_state))
 }
 
 /// The events of an order or a credit note, as they are recorded: server-sent events, or a WebSocket if the request has

@@ -45,6 +45,16 @@ pub enum AdminError {
         /// The requested name.
         name: String,
     },
+    /// Another version answers the queries of the view.
+    #[error(
+        "{answering} answers the queries of {view}: `daybook views undo {answering}` undoes the last switch"
+    )]
+    OtherAnswers {
+        /// The requested version.
+        view: String,
+        /// The version that answers.
+        answering: String,
+    },
     /// The build has read less than the serving build.
     #[error(
         "{build} is at {topic}/{partition}@{next_offset}, before the serving build's {serving}: \
@@ -69,7 +79,7 @@ pub enum AdminError {
     )]
     NoPosition {
         /// The serving build.
-        build: Build,
+        build: String,
         /// The journal.
         topic: String,
         /// Its partition.
@@ -92,6 +102,7 @@ impl AdminError {
             | Self::Kafka(_)
             | Self::Stalled { .. }
             | Self::NoView { .. }
+            | Self::OtherAnswers { .. }
             | Self::Behind { .. }
             | Self::NoPosition { .. } => false,
         }

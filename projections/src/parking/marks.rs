@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderName, HeaderValue},
     middleware::{Next, from_fn_with_state},
     response::Response,
+    routing::MethodRouter,
 };
 use schemas::ids::split_key;
 use std::{
@@ -23,8 +24,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use utoipa::openapi::{HeaderBuilder, ObjectBuilder, RefOr, schema::Type};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::{HeaderBuilder, ObjectBuilder, OpenApi, RefOr, schema::Type};
 
 const DAYBOOK_PARKED: HeaderName = HeaderName::from_static("daybook-parked");
 const DAYBOOK_STALE: HeaderName = HeaderName::from_static("daybook-stale");
@@ -175,14 +175,24 @@ struct OfView {
     marks: Marks,
 }
 
-/// Marks the answers of a view's routes, and describes the marks in their OpenAPI document.
+/// Marks the answers of a view's query.
 pub fn mark_parked(
     view: &'static str,
     serving: &Serving,
     marks: &Marks,
-    mut routes: OpenApiRouter,
-) -> OpenApiRouter {
-    let paths = routes.get_openapi_mut().paths.paths.values_mut();
+    query: MethodRouter,
+) -> MethodRouter {
+    let state = OfView {
+        view,
+        serving: serving.clone(),
+        marks: marks.clone(),
+    };
+    query.layer(from_fn_with_state(state, mark))
+}
+
+/// Describes the marks in the OpenAPI document of queries.
+pub fn document_marks(document: &mut OpenApi) {
+    let paths = document.paths.paths.values_mut();
     for query in paths.filter_map(|path| path.get.as_mut()) {
         for response in query.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
@@ -196,12 +206,6 @@ pub fn mark_parked(
             }
         }
     }
-    let state = OfView {
-        view,
-        serving: serving.clone(),
-        marks: marks.clone(),
-    };
-    routes.layer(from_fn_with_state(state, mark))
 }
 
 async fn mark(

@@ -10,4 +10,4 @@ mod marks;
 pub mod table;
 
 pub use keys::{PARKED_KEYS_MAX, ParkedCommit, ParkedKey, ParkedKeys, Poison};
-pub use marks::{KNOWN_MAX, Marks, mark_parked};
+pub use marks::{KNOWN_MAX, Marks, document_marks, mark_parked};

@@ -17,6 +17,4 @@ pub use tables::{CatalogView, ProductRow, Products};
 use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration::postgres::<CatalogView>(|databases| {
-    query::routes().with_state(databases.clone())
-});
+pub(super) const REGISTRATION: Registration = Registration::postgres::<CatalogView>(query::queries);

@@ -12,6 +12,7 @@ use crate::{
     order::Amount,
     paging,
     problems::{ListProblems, QueryError, ResourceProblems, answer, answer_filtered},
+    registration::Queries,
 };
 use axum::{
     Json,
@@ -26,7 +27,7 @@ use service::{
 };
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// Headers of answers that a cache may store for 5 seconds. `Vary` keeps a stored answer from a request with another
 /// position, because the stored answer may be older than that position.
@@ -138,11 +139,12 @@ pub struct Suggestion {
     pub description: String,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new()
-        .routes(routes!(list_products))
-        .routes(routes!(suggest_products))
-        .routes(routes!(get_product))
+pub(super) fn queries() -> Queries {
+    vec![
+        routes!(list_products),
+        routes!(suggest_products),
+        routes!(get_product),
+    ]
 }
 
 /// Products, found by words, misspelt words and prices.

@@ -12,7 +12,5 @@ use crate::registration::Registration;
 
 /// This view in the registry.
 pub(super) const REGISTRATION: Registration =
-    Registration::postgres::<CountrySalesView>(|databases| {
-        query::routes().with_state(databases.clone())
-    })
-    .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));
+    Registration::postgres::<CountrySalesView>(query::queries)
+        .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));

@@ -8,6 +8,7 @@ use crate::{
     paging::{self, SortKey, TEXT_BYTES_MAX},
     postgres::read_position,
     problems::{ListProblems, QueryError, answer_filtered},
+    registration::Queries,
     view::View,
 };
 use axum::{Json, extract::State};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use service::{extract::ApiQuery, problem::Problem};
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// The filters that reduce the number of rows that the list reads.
 const SELECTIVE_FILTERS: [&str; 1] = ["currency"];
@@ -91,8 +92,8 @@ pub struct CountryPage {
     pub next_cursor: Option<String>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new().routes(routes!(list_countries))
+pub(super) fn queries() -> Queries {
+    vec![routes!(list_countries)]
 }
 
 /// Countries with their totals: one entry per country and currency.

@@ -12,6 +12,4 @@ use crate::registration::Registration;
 
 /// This view in the registry. It provides no totals of all orders, because it leaves out orders without a customer.
 pub(super) const REGISTRATION: Registration =
-    Registration::postgres::<CustomersView>(|databases| {
-        query::routes().with_state(databases.clone())
-    });
+    Registration::postgres::<CustomersView>(query::queries);

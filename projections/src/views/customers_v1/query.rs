@@ -9,6 +9,7 @@ use crate::{
     postgres::Instant,
     problems::{ListProblems, QueryError, ResourceProblems, answer, answer_filtered},
     recorded::is_in_calendar,
+    registration::Queries,
     view::View,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -20,7 +21,7 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// The filters that reduce the number of rows that the list reads.
 const SELECTIVE_FILTERS: [&str; 1] = ["currency"];
@@ -154,10 +155,8 @@ pub struct Customer {
     pub totals: Vec<CustomerTotals>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new()
-        .routes(routes!(list_customers))
-        .routes(routes!(get_customer))
+pub(super) fn queries() -> Queries {
+    vec![routes!(list_customers), routes!(get_customer)]
 }
 
 /// Customers with their totals: one entry per customer and currency.

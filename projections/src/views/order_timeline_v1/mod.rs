@@ -11,5 +11,4 @@ pub use tables::{Entries, EntryRow, OrderTimeline};
 use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration =
-    Registration::cql::<OrderTimeline>(|databases| query::routes().with_state(databases.clone()));
+pub(super) const REGISTRATION: Registration = Registration::cql::<OrderTimeline>(query::queries);

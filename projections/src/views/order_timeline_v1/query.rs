@@ -8,6 +8,7 @@ use crate::{
     order::{self, Amount},
     paging::{self, SortKey},
     problems::{ListProblems, QueryError, answer},
+    registration::Queries,
     view::View,
 };
 use axum::{Json, extract::State};
@@ -19,7 +20,7 @@ use service::{
     problem::Problem,
 };
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// The parameters of the query string.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -100,8 +101,8 @@ pub struct TimelinePage {
     pub next_cursor: Option<String>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new().routes(routes!(list_events_of_order))
+pub(super) fn queries() -> Queries {
+    vec![routes!(list_events_of_order)]
 }
 
 /// The events of an order or a credit note, oldest first.

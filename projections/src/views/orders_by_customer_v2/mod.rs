@@ -10,9 +10,7 @@ pub use tables::{OrderRow, Orders, OrdersByCustomer, partition_of};
 use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration = Registration::cql::<OrdersByCustomer>(|databases| {
-    query::routes().with_state(databases.clone())
-})
-.with_totals(|databases, partitions| {
-    Box::pin(async move { query::totals(&databases, partitions).await })
-});
+pub(super) const REGISTRATION: Registration = Registration::cql::<OrdersByCustomer>(query::queries)
+    .with_totals(|databases, partitions| {
+        Box::pin(async move { query::totals(&databases, partitions).await })
+    });

@@ -9,6 +9,7 @@ use crate::{
     order::{self, Amount, Kind, OrderPage, OrderSummary},
     paging::{self, NewestFirst},
     problems::{ListProblems, QueryError, answer},
+    registration::Queries,
     view::View,
 };
 use axum::{Json, extract::State};
@@ -21,7 +22,7 @@ use service::{
 };
 use std::time::Duration;
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// Longest wait for a connection when totals are computed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,8 +65,8 @@ struct History {
     after: Option<NewestFirst>,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new().routes(routes!(list_orders_of_customer))
+pub(super) fn queries() -> Queries {
+    vec![routes!(list_orders_of_customer)]
 }
 
 /// One customer's orders and credit notes, newest first. The page is empty for an unknown customer.

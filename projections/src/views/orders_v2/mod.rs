@@ -11,6 +11,5 @@ pub use tables::{LineRow, Lines, OrderRow, Orders, OrdersView};
 use crate::registration::Registration;
 
 /// This view in the registry.
-pub(super) const REGISTRATION: Registration =
-    Registration::postgres::<OrdersView>(|databases| query::routes().with_state(databases.clone()))
-        .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));
+pub(super) const REGISTRATION: Registration = Registration::postgres::<OrdersView>(query::queries)
+    .with_totals(|databases, _| Box::pin(async move { query::totals(&databases).await }));

@@ -10,6 +10,7 @@ use crate::{
     paging::{self, NewestFirst},
     postgres::{Instant, read_position},
     problems::{ListProblems, QueryError, ResourceProblems, answer, answer_filtered},
+    registration::Queries,
     view::View,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -21,7 +22,7 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, QueryBuilder};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
 /// The filters that reduce the number of rows that the list reads.
 const SELECTIVE_FILTERS: [&str; 4] = ["customer", "country", "from", "to"];
@@ -106,10 +107,8 @@ pub struct OrderLine {
     pub amount: Amount,
 }
 
-pub(super) fn routes() -> OpenApiRouter<Databases> {
-    OpenApiRouter::new()
-        .routes(routes!(list_orders))
-        .routes(routes!(get_order))
+pub(super) fn queries() -> Queries {
+    vec![routes!(list_orders), routes!(get_order)]
 }
 
 /// Orders and credit notes, newest first.
