@@ -311,7 +311,7 @@ def measure(node, environment, programs, folder, product_count, order_count, run
     loads = Loads(programs / "bench-http", folder)
     sql = ("--url", database, "--connections", str(CONNECTIONS), "--statement")
     # The stack is new, so the first build of each view answers.
-    order_sql = "SELECT o.*, l.* FROM orders_v2_b1 o JOIN orders_v2_lines_b1 l USING (order_id) WHERE order_id = $1"
+    order_sql = "SELECT o.*, l.* FROM orders_v3_b1 o JOIN orders_v3_lines_b1 l USING (order_id) WHERE order_id = $1"
     product_sql = "SELECT * FROM catalog_v1_b1 WHERE sku = $1"
     loads.add("sql", "sql_order_by_key", ids, *sql, order_sql)
     loads.add("closed", "order_by_key", [f"/api/v1/orders/{id}" for id in ids], "--url", url)

@@ -33,8 +33,8 @@ const DEADLOCKS_MAX: u32 = 1;
 const DRAIN_TIME: Duration = QUERY_TIMEOUT
     .saturating_add(INTERVAL)
     .saturating_add(READ_TIME);
-/// Time between the end of a version's service and the drop of its builds: a query of the version may also have waited for a
-/// position before it began.
+/// Time between the end of a version's service and the drop of its builds: a query of the version may also have waited
+/// for a position before it began.
 const DRAIN_TIME_OF_VERSION: Duration =
     DRAIN_TIME.saturating_add(Duration::from_millis(WAIT_MS_DEFAULT));
 /// Time allowed for a process to read the list of builds.
@@ -91,8 +91,8 @@ pub fn view(name: &str) -> Result<&'static Registration, AdminError> {
     found.ok_or_else(|| AdminError::NoView { name: name.into() })
 }
 
-/// The builds of all views, or of one, with their positions. They include the builds of versions that this program does not
-/// have.
+/// The builds of all views, or of one, with their positions. They include the builds of versions that this program does
+/// not have.
 ///
 /// # Errors
 /// [`AdminError`], like all operations of this module.
@@ -133,8 +133,8 @@ pub async fn rebuild(databases: &Databases, name: &str) -> Result<i32, AdminErro
     retry_deadlocks(move || create(&databases.postgres, known.name)).await
 }
 
-/// Makes a build answer the queries of its view. The build that answers before may be one of another version. Waits for a
-/// bounded time until the build has read everything that the serving build has read.
+/// Makes a build answer the queries of its view. The build that answers before may be one of another version. Waits for
+/// a bounded time until the build has read everything that the serving build has read.
 ///
 /// # Errors
 /// [`AdminError::Behind`] or [`AdminError::NoPosition`] if the build has not caught up in time. [`AdminError::NoView`],
@@ -286,8 +286,8 @@ fn check_caught_up(
 /// `name` is the version that answers, or the view's name without a version. Returns the build.
 ///
 /// # Errors
-/// [`AdminError::OtherAnswers`] for a version that does not answer, [`AdminError::Builds`] if no build served before, and
-/// those of [`switch`].
+/// [`AdminError::OtherAnswers`] for a version that does not answer, [`AdminError::Builds`] if no build served before,
+/// and those of [`switch`].
 pub async fn undo(databases: &Databases, name: &str) -> Result<Build, AdminError> {
     let entries = registry::all(&databases.postgres).await?;
     let mut of_view = entries.iter();
@@ -327,8 +327,8 @@ pub async fn drop_build(databases: &Databases, name: &str, build: i32) -> Result
     drop_tables(databases, known, build).await
 }
 
-/// Drops all builds of a version that does not answer queries. This program need not have the version. If the version has
-/// answered before, waits until no process answers queries from its tables.
+/// Drops all builds of a version that does not answer queries. This program need not have the version. If the version
+/// has answered before, waits until no process answers queries from its tables.
 ///
 /// # Errors
 /// [`AdminError::NoView`] if the version has never had a build, [`AdminError::Builds`] if it answers queries, or a
@@ -341,7 +341,8 @@ pub async fn drop_version(databases: &Databases, name: &str) -> Result<(), Admin
         // The builds are projected until the last query of the version has its answer.
         tokio::time::sleep(DRAIN_TIME_OF_VERSION).await;
     }
-    let builds = retry_deadlocks(|| mark_version_as_dropped(&databases.postgres, name)).await?;
+    let builds =
+        retry_deadlocks(move || mark_version_as_dropped(&databases.postgres, name)).await?;
     if builds.is_empty() {
         view(name)?;
     }
@@ -349,7 +350,8 @@ pub async fn drop_version(databases: &Databases, name: &str) -> Result<(), Admin
         match view(name) {
             Ok(known) => drop_tables(databases, known, build).await?,
             Err(_) => {
-                retry_deadlocks(|| other_versions::drop_tables(databases, name, build)).await?;
+                retry_deadlocks(move || other_versions::drop_tables(databases, name, build))
+                    .await?;
             }
         }
     }

@@ -1,4 +1,10 @@
 //! The types of orders in the answers of all views. Each view has its own types for its stored rows.
+//!
+//! `list`, `detail` and `totals` have the queries that all versions of the view `orders` share.
+
+pub mod detail;
+pub mod list;
+pub mod totals;
 
 use crate::problems::QueryError;
 use axum::http::StatusCode;

@@ -66,9 +66,9 @@ pub enum ListProblems {
     /// UNKNOWN_OR_INVALID_PARAMETER, INVALID_TIME, INVALID_TEXT, INVALID_LIMIT or INVALID_CURSOR.
     #[response(status = 400)]
     Refused(Problem),
-    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, VIEW_REBUILDING with the progress
-    /// of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can answer, or OVERLOADED if
-    /// too many requests wait.
+    /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE with the filters to narrow in `narrow`, VIEW_REBUILDING with the
+    /// progress of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can answer, or
+    /// OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }
@@ -81,8 +81,8 @@ pub enum ResourceProblems {
     #[response(status = 400)]
     Refused(Problem),
     /// DATABASE_UNAVAILABLE, QUERY_TOO_EXPENSIVE if the statement took longer than the database allows, VIEW_REBUILDING
-    /// with the progress of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can answer,
-    /// or OVERLOADED if too many requests wait.
+    /// with the progress of the view in `read` and `end`, VIEW_VERSION_MISSING if only nodes of another release can
+    /// answer, or OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }

@@ -51,7 +51,7 @@ pub fn run(runtime: &Runtime, databases: &Databases, assignment: watch::Receiver
 }
 
 /// The queries of every view. They wait for the positions of their requests. Their answers are conditional, and marked if
-/// parked aggregates concern them. Of several versions of a view, the one that the list of builds names answers.
+/// parked aggregates concern them. A view's version that the list of builds names answers.
 pub fn routes(databases: &Databases, waits: &Waits) -> OpenApiRouter {
     let views = Versions::of_all(VIEWS).into_iter();
     let routes = views.map(|view| {
@@ -94,8 +94,8 @@ fn waiting(layer: &PositionLayer, query: MethodRouter) -> MethodRouter {
 }
 
 /// The totals of every view that holds all orders, each with the names of its database and of the version that answers.
-/// `partitions` is the number of partitions of the journal of orders. Projectors may write meanwhile, so a view's totals
-/// belong to the position that is returned with them.
+/// `partitions` is the number of partitions of the journal of orders. Projectors may write meanwhile, so a view's
+/// totals belong to the position that is returned with them.
 ///
 /// # Errors
 /// [`TotalsError`] of the first view that fails.

@@ -1,7 +1,7 @@
 //! Follows the list of builds: starts and stops projectors, and tells queries which builds serve.
 //!
-//! Every build of every version in this program is projected. If another version answers a view's queries, readiness names
-//! it: other releases have it, and the deployment of this one must not continue.
+//! Every build of every version in this program is projected. If another version answers a view's queries, readiness
+//! names it: other releases have it, and the deployment of this one must not continue.
 
 use crate::{
     builds::{self, Build, Entry, RegistryError, State, registry, version::view_of},
@@ -206,8 +206,8 @@ impl Supervisor {
         wanted
     }
 
-    /// After a switch to another version, the readiness of the view stays as it was, until the version's projector reports
-    /// its own.
+    /// After a switch to another version, the readiness of the view stays as it was, until the version's projector
+    /// reports its own.
     fn rename_components(&self, wanted: &BTreeMap<Build, Share>) {
         let serves = |build: &Build, share: &Share| share.reader == build.view;
         for (next, _) in wanted.iter().filter(|(build, share)| serves(build, share)) {

@@ -1,7 +1,7 @@
 //! The versions of each view in this program, and the one that answers the view's queries.
 //!
-//! The list of builds says which version answers. It may name a version that this program does not have: the program was
-//! replaced by an earlier one after a switch, or its code of the version was removed too early.
+//! The list of builds says which version answers. It may name a version that this program does not have: the program
+//! was replaced by an earlier one after a switch, or its code of the version was removed too early.
 
 use crate::{
     builds::{
@@ -62,8 +62,8 @@ impl Versions {
         newest.expect("every view has a version")
     }
 
-    /// The version that answers the view's queries, as far as this process knows. The newest version, as long as the list of
-    /// builds has not been read: its queries report this.
+    /// The version that answers the view's queries, as far as this process knows. The newest version, as long as the
+    /// list of builds has not been read: its queries report this.
     ///
     /// # Errors
     /// [`VersionMissing`]: this program does not have the version that answers.

@@ -36,7 +36,7 @@ pub struct ProgressAnswer {
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReaderProgress {
     /// The view or job.
-    #[schema(example = "orders_v2")]
+    #[schema(example = "orders_v3")]
     pub reader: String,
     /// The journal.
     #[schema(example = "journal.orders")]

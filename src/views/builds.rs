@@ -65,8 +65,8 @@ pub(super) async fn list(servers: &Servers) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names in the list: the newest version of each view in this program, then its earlier versions with builds, and at
-/// the end the versions with builds that this program does not have.
+/// The names in the list: the newest version of each view in this program, then its earlier versions with builds, and
+/// at the end the versions with builds that this program does not have.
 fn listed(entries: &[Entry]) -> Vec<&str> {
     let has_builds = |name: &str| entries.iter().any(|entry| entry.view == name);
     let mut names = Vec::new();

@@ -53,8 +53,8 @@ pub enum ViewsCommand {
     },
     /// Let another build answer the queries of a view, once it has read everything that the serving build has read
     ///
-    /// The build may be of another version than the serving one: `orders_v3` instead of `orders_v2`. The former build is
-    /// still projected: `daybook views undo` lets it answer the queries again.
+    /// The build may be of another version than the serving one: `orders_v3` instead of `orders_v2`. The former build
+    /// is still projected: `daybook views undo` lets it answer the queries again.
     Switch {
         /// The view, in the version that will answer
         view: String,
@@ -62,12 +62,14 @@ pub enum ViewsCommand {
         #[arg(long)]
         build: Option<i32>,
     },
-    /// Switch back to the build that answered the queries of a view before the last switch, perhaps one of another version
+    /// Switch back to the build that answered the queries of a view before the last switch, perhaps one of another
+    /// version
     Undo {
         /// The view, in the version that answers now, or without a version
         view: String,
     },
-    /// Stop projecting a build that does not serve, or all builds of a version that does not answer, and drop the tables
+    /// Stop projecting a build that does not serve, or all builds of a version that does not answer, and drop the
+    /// tables
     ///
     /// This program need not have the version, unless a build is given.
     Drop {

@@ -91,25 +91,25 @@ pub async fn products_in_journal(deployment: &Deployment) -> Result<(i64, i64)> 
 /// The totals of the view in Postgres, from its orders; its lines must have the same totals.
 pub async fn of_postgres(deployment: &Deployment) -> Result<Totals> {
     let pool = deployment.postgres().await?;
-    let build = serving_build("orders_v2", &pool).await?;
+    let build = serving_build("orders_v3", &pool).await?;
     let (invoices, sales, credit_notes, lines, total_minor): (i64, i64, i64, i64, i64) =
         sqlx::query_as(AssertSqlSafe(format!(
             "SELECT count(*), count(*) FILTER (WHERE kind = 'SALE'), \
                  count(*) FILTER (WHERE kind = 'CREDIT_NOTE'), \
                  coalesce(sum(line_count), 0)::bigint, coalesce(sum(total), 0)::bigint \
-             FROM orders_v2_b{build}"
+             FROM orders_v3_b{build}"
         )))
         .fetch_one(&pool)
         .await?;
     let (lines_found, lines_total): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v2_lines_b{build}"
+        "SELECT count(*), coalesce(sum(amount), 0)::bigint FROM orders_v3_lines_b{build}"
     )))
     .fetch_one(&pool)
     .await?;
     pool.close().await;
     ensure!(
         (lines_found, lines_total) == (lines, total_minor),
-        "orders_v2: {lines} lines, total {total_minor}; orders_v2_lines: {lines_found} lines, total \
+        "orders_v3: {lines} lines, total {total_minor}; orders_v3_lines: {lines_found} lines, total \
          {lines_total}"
     );
     Ok(Totals {

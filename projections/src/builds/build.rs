@@ -31,8 +31,8 @@ pub enum State {
     Building,
     /// The build answers queries. At most one build of all versions of a view does so.
     Serving,
-    /// The build answered queries until another build, perhaps of another version, replaced it. It is still projected, so
-    /// that it can answer them again.
+    /// The build answered queries until another build, perhaps of another version, replaced it. It is still projected,
+    /// so that it can answer them again.
     Previous,
     /// The build is no longer projected, and its tables are dropped.
     Dropped,

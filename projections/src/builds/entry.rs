@@ -26,8 +26,8 @@ pub struct Entry {
     pub has_caught_up: bool,
 }
 
-/// The build that answers the queries of a view, which is named with or without a version. Programs before this list was
-/// shared replaced a view without ending the service of its earlier version: then the newest version answers.
+/// The build that answers the queries of a view, which is named with or without a version. Programs before this list
+/// was shared replaced a view without ending the service of its earlier version: then the newest version answers.
 pub fn answering<'e>(entries: &'e [Entry], name: &str) -> Option<&'e Entry> {
     let serving = entries
         .iter()

@@ -264,9 +264,9 @@ pub async fn drop(
     Ok(())
 }
 
-/// Marks all builds of a version as dropped, and deletes their checkpoints and parked commits. The caller then drops their
-/// tables. Returns the numbers of the builds, including those that were dropped earlier: an earlier attempt may have
-/// ended before their tables were dropped.
+/// Marks all builds of a version as dropped, and deletes their checkpoints and parked commits. The caller then drops
+/// their tables. Returns the numbers of the builds, including those that were dropped earlier: an earlier attempt may
+/// have ended before their tables were dropped.
 ///
 /// # Errors
 /// [`RegistryError::WrongState`] if the version answers queries, or Postgres's error.

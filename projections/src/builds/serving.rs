@@ -5,8 +5,8 @@ use schemas::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
-/// The version of each view that answers its queries, and the build of each version that does so or did so last. Cheap to
-/// clone.
+/// The version of each view that answers its queries, and the build of each version that does so or did so last. Cheap
+/// to clone.
 ///
 /// After a switch, a process may answer from the previous build for one interval of the supervisor. The previous build
 /// is still projected, so its answers are complete. A query that began before a switch to another version ends with the
@@ -67,8 +67,8 @@ impl Known {
 }
 
 impl Serving {
-    /// The version that answers the queries of a view, if it is known. This program may lack it. `view` is a name without a
-    /// version.
+    /// The version that answers the queries of a view, if it is known. This program may lack it. `view` is a name
+    /// without a version.
     pub fn version(&self, view: &str) -> Option<String> {
         self.known.borrow().versions.get(view).cloned()
     }
@@ -104,8 +104,8 @@ impl Serving {
         })
     }
 
-    /// The progress of the build that answers queries; `None` if the build has caught up, if no build is known, or if another
-    /// version answers.
+    /// The progress of the build that answers queries; `None` if the build has caught up, if no build is known, or if
+    /// another version answers.
     pub fn catch_up(&self, view: &str) -> Option<CatchUp> {
         self.known.borrow().catch_up(view)
     }
@@ -142,8 +142,8 @@ impl Serving {
         }
     }
 
-    /// Sets the versions and the builds to those of the entries. A build that is known to have caught up keeps this state,
-    /// because the entries may be older.
+    /// Sets the versions and the builds to those of the entries. A build that is known to have caught up keeps this
+    /// state, because the entries may be older.
     pub fn set(&self, entries: &[Entry]) {
         self.known.send_if_modified(|known| {
             let builds = last_serving(entries).map(|entry| {

@@ -13,8 +13,8 @@ pub struct VersionMissing {
     pub version: String,
 }
 
-/// The name of a view without its version, and the number of the version: `orders` and 2 for `orders_v2`. A name without
-/// a version has the number 0.
+/// The name of a view without its version, and the number of the version: `orders` and 2 for `orders_v2`. A name
+/// without a version has the number 0.
 pub fn split(name: &str) -> (&str, u32) {
     let parts = name.rsplit_once("_v");
     let parts = parts.filter(|(_, digits)| digits.bytes().all(|byte| byte.is_ascii_digit()));

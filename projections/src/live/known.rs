@@ -14,8 +14,8 @@ use service::problem::Problem;
 use sqlx::{AssertSqlSafe, types::Json};
 use std::time::Duration;
 
-/// The view whose rows and checkpoints are read, from the build that answers queries. In every version, the table that is
-/// named after the version has the columns `order_id` and `customer_id`.
+/// The view whose rows and checkpoints are read, from the build that answers queries. In every version, the table that
+/// is named after the version has the columns `order_id` and `customer_id`.
 const VIEW: &str = "orders";
 /// Longest time for reading checkpoints. Without them the hub reads the journal from its start.
 const CHECKPOINTS_TIMEOUT: Duration = Duration::from_secs(5);

@@ -64,8 +64,8 @@ enum StreamProblems {
     /// ORDER_NOT_FOUND or CUSTOMER_NOT_FOUND.
     #[response(status = 404)]
     NotFound(Problem),
-    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, VIEW_VERSION_MISSING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or OVERLOADED if
-    /// too many requests wait.
+    /// DATABASE_UNAVAILABLE, VIEW_REBUILDING, VIEW_VERSION_MISSING, LIVE_NOT_READY, TOO_MANY_LIVE_CLIENTS, or
+    /// OVERLOADED if too many requests wait.
     #[response(status = 503)]
     Unavailable(Problem),
 }

@@ -1,5 +1,5 @@
-//! Builds of versions that this program does not have, because another release created them: their positions, and the drop
-//! of their tables. The names of their tables begin with the version's name, and end with the number of the build.
+//! Builds of versions that this program does not have, because another release created them: their positions, and the
+//! drop of their tables. The names of their tables begin with the version's name, and end with the number of the build.
 
 use super::error::AdminError;
 use crate::{columns::list, cql::other_versions as cql, databases::Databases};

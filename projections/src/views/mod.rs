@@ -1,4 +1,4 @@
-//! The views. Each view has a folder here and a line in the list below.
+//! The views. Each version of a view has a folder here and a line in the list below.
 
 use crate::registration::Registration;
 
@@ -11,13 +11,14 @@ macro_rules! views {
     ($($view:ident),+ $(,)?) => {
         $(pub mod $view;)+
 
-        /// Every view.
+        /// Every version of every view.
         pub const VIEWS: &[Registration] = &[$($view::REGISTRATION),+];
     };
 }
 
 views! {
     orders_v2,
+    orders_v3,
     orders_by_customer_v2,
     catalog_v1,
     customers_v1,

@@ -23,7 +23,7 @@ pub async fn views_whose_tables_are_dropped_are_projected_again(
 ) -> Result<()> {
     let mut node = node_with_sales(deployment, "before").await?;
     let pool = deployment.postgres().await?;
-    sqlx::query("DROP TABLE orders_v2_lines_b1")
+    sqlx::query("DROP TABLE orders_v3_lines_b1")
         .execute(&pool)
         .await?;
     pool.close().await;

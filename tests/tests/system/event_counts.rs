@@ -68,7 +68,7 @@ async fn counts(process: &Node) -> Result<BuildCounts> {
     Ok(counts)
 }
 
-/// The value of a label, such as `orders_v2` in `view="orders_v2",build="1"`.
+/// The value of a label, such as `orders_v3` in `view="orders_v3",build="1"`.
 fn label<'l>(labels: &'l str, name: &str) -> Result<&'l str> {
     let found = labels.split_once(&format!("{name}=\""));
     let value = found.and_then(|(_, rest)| rest.split('"').next());

@@ -9,9 +9,9 @@ use system_tests::{
     totals_by_source, until,
 };
 
-const VIEW: &str = "orders_v2";
+const VIEW: &str = "orders_v3";
 /// The view's component in the readiness.
-const COMPONENT: &str = "view.orders_v2";
+const COMPONENT: &str = "view.orders_v3";
 /// The beginning of the reason that readiness must give.
 const REASON: &str = "another log: journal.orders/";
 /// The metric of an alerting rule.

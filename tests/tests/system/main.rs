@@ -52,6 +52,7 @@ mod view_builds;
 mod view_differences;
 mod view_faults;
 mod view_metrics;
+mod view_versions;
 mod void_records;
 
 use libtest_mimic::Trial;
@@ -199,6 +200,10 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         a_build_of_the_same_events_does_not_differ,
         each_difference_in_postgres_is_explained_by_its_events,
         each_difference_in_the_cql_store_is_explained_by_its_events,
+    ]));
+    tests.extend(own!(runner, view_versions: [
+        the_next_version_replaces_the_former_one_without_a_failed_query,
+        a_node_without_the_version_that_answers_names_it_until_a_switch,
     ]));
     tests.extend(own!(runner, view_faults: [
         an_altered_table_is_named_and_the_view_continues_once_it_is_restored,

@@ -11,6 +11,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use projections::{
     metrics::{PARKED_EVENTS, PARKED_KEYS},
+    versions::Versions,
     views::VIEWS,
 };
 use reqwest::Method;
@@ -30,7 +31,7 @@ use system_tests::{
 };
 
 /// The view whose table refuses one invoice.
-pub const VIEW: &str = "orders_v2";
+pub const VIEW: &str = "orders_v3";
 /// Longest time until a view shows an order again.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The prices of a product, one after the other.
@@ -80,7 +81,7 @@ pub async fn reconcile_says_that_an_order_is_parked(deployment: &Deployment) -> 
     let ParkedOrder { node: _node, .. } = ParkedOrder::make(deployment).await?;
     let url = format!("http://{}", deployment.listen());
     let compared = deployment.run(&["reconcile", "--url", &url]).await?;
-    let warning = "1 events are parked, so the totals of view orders_v2 lack them";
+    let warning = "1 events are parked, so the totals of view orders_v3 lack them";
     ensure!(
         compared.code == 1 && compared.stderr.contains(warning),
         "not exit code 1 with {warning:?}: {compared:?}"
@@ -269,7 +270,7 @@ impl ParkedOrder {
 /// Alters the table of orders of [`VIEW`].
 async fn alter_orders(deployment: &Deployment, change: &str) -> Result<()> {
     let pool = deployment.postgres().await?;
-    let statement = format!("ALTER TABLE orders_v2_b1 {change}");
+    let statement = format!("ALTER TABLE orders_v3_b1 {change}");
     sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&pool)
         .await?;
@@ -357,7 +358,7 @@ async fn check_metrics(node: &Node, in_journal: impl Fn(&str) -> Result<i64>) ->
     })
     .await?;
     let counts = each_event_counts_once(node).await?;
-    for view in VIEWS {
+    for view in Versions::of_all(VIEWS).iter().map(Versions::newest) {
         let mut read = 0;
         for topic in view.topics {
             read += u64::try_from(in_journal(topic)?)?;

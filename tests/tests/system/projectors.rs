@@ -15,9 +15,9 @@ use system_tests::{
 use tokio::time::Instant;
 
 /// A view of the journal of orders, as its metrics name it.
-pub const ORDERS: &str = "\"orders_v2\"";
+pub const ORDERS: &str = "\"orders_v3\"";
 /// The view whose checkpoints are locked.
-const POSTGRES_VIEW: &str = "orders_v2";
+const POSTGRES_VIEW: &str = "orders_v3";
 const CATALOG: &str = "journal.catalog";
 /// Longest time until two projectors have divided the partitions.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(60);

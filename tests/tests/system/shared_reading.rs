@@ -21,7 +21,7 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// keeps 15 characters of a name.
 const OTHER_CONSUMERS: [&str; 2] = ["consume-owner", "consume-directo"];
 /// The view that stalls.
-const STALLED: &str = "orders_v2";
+const STALLED: &str = "orders_v3";
 /// The view of which one partition stalls, and its journal. Unlike an order, a product is in a partition that the test
 /// chooses.
 const CATALOG: &str = "catalog_v1";

@@ -117,8 +117,8 @@ async fn node_with_one_connection(deployment: &Deployment) -> Result<Node> {
 /// `ACCESS EXCLUSIVE` readers as well.
 async fn lock_orders(mode: &str, pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
     let mut transaction = pool.begin().await?;
-    let build = totals_by_source::serving_build("orders_v2", pool).await?;
-    let lock = format!("LOCK TABLE orders_v2_b{build} IN {mode} MODE");
+    let build = totals_by_source::serving_build("orders_v3", pool).await?;
+    let lock = format!("LOCK TABLE orders_v3_b{build} IN {mode} MODE");
     sqlx::raw_sql(AssertSqlSafe(lock))
         .execute(&mut *transaction)
         .await?;

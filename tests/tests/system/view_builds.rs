@@ -13,11 +13,11 @@ use system_tests::{
 };
 
 /// The views: one in each database.
-const VIEWS: [&str; 2] = ["orders_v2", "orders_by_customer_v2"];
+const VIEWS: [&str; 2] = ["orders_v3", "orders_by_customer_v2"];
 /// The state of the build that answered before the last switch.
 const PREVIOUS: &str = "PREVIOUS";
 /// A query whose page has every order of one batch.
-const ORDERS: &str = "/api/v1/orders?limit=100";
+pub const ORDERS: &str = "/api/v1/orders?limit=100";
 /// Longest time until a node notices that a view is projected again, or has caught up.
 const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -79,17 +79,17 @@ pub async fn reset_replaces_a_build_by_one_from_the_beginning_of_the_log(
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = node_with_sales(deployment, "first").await?;
-    views(deployment, &["rebuild", "orders_v2"]).await?;
+    views(deployment, &["rebuild", "orders_v3"]).await?;
     alter_row(deployment).await?;
-    views(deployment, &["reset", "orders_v2", "--build", "2"]).await?;
+    views(deployment, &["reset", "orders_v3", "--build", "2"]).await?;
     node.caught_up().await?;
     let pool = deployment.postgres().await?;
-    let left: Option<String> = sqlx::query_scalar("SELECT to_regclass('orders_v2_b2')::text")
+    let left: Option<String> = sqlx::query_scalar("SELECT to_regclass('orders_v3_b2')::text")
         .fetch_one(&pool)
         .await?;
     expect_eq("the table of build 2", &left, &None)?;
     let builds: Vec<(i32, String)> = sqlx::query_as(
-        "SELECT build, state FROM view_builds WHERE view_name = 'orders_v2' ORDER BY build",
+        "SELECT build, state FROM view_builds WHERE view_name = 'orders_v3' ORDER BY build",
     )
     .fetch_all(&pool)
     .await?;
@@ -109,7 +109,7 @@ pub async fn a_reset_view_refuses_its_queries_until_it_has_caught_up(
     sell(&node, "first").await?;
     node.caught_up().await?;
     projector.kill().await?;
-    views(deployment, &["reset", "orders_v2"]).await?;
+    views(deployment, &["reset", "orders_v3"]).await?;
     until_refused(&node).await?;
     until_noted(&node).await?;
     let listed = views(deployment, &["list"]).await?;
@@ -150,7 +150,7 @@ async fn until_refused(node: &Node) -> Result<()> {
 async fn until_noted(node: &Node) -> Result<()> {
     until("a note of the view", REBUILD_TIMEOUT, async || {
         let ready = node.client().get("/health/ready").await?.json()?;
-        let note = ready["notes"]["rebuild.orders_v2"].as_str();
+        let note = ready["notes"]["rebuild.orders_v3"].as_str();
         let is_noted = note.is_some_and(|note| note.contains("0 of "));
         Ok(Poll::of(ready["ready"] == true && is_noted, || {
             ready.to_string()
@@ -168,14 +168,14 @@ pub async fn views(deployment: &Deployment, arguments: &[&str]) -> Result<String
 /// Alters one row of build 2.
 async fn alter_row(deployment: &Deployment) -> Result<()> {
     let pool = deployment.postgres().await?;
-    let alter = "UPDATE orders_v2_b2 SET country = 'Nowhere' WHERE invoice = 'first 7'";
+    let alter = "UPDATE orders_v3_b2 SET country = 'Nowhere' WHERE invoice = 'first 7'";
     let altered = sqlx::query(alter).execute(&pool).await?.rows_affected();
     pool.close().await;
     expect_eq("altered rows", &altered, &1)
 }
 
-/// Sends queries to both views without a pause; each must be answered with a full page.
-async fn query(client: Client, stop: &AtomicBool, answers: &AtomicU32) -> Result<()> {
+/// Sends queries to both views without a pause until `stop`; each must be answered with a full page.
+pub async fn query(client: Client, stop: &AtomicBool, answers: &AtomicU32) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let page = client.get_json("/api/v1/orders?limit=100").await?;
         let found = page["orders"].as_array().context("no orders")?.len();

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use system_tests::{Deployment, expect_eq, sale::node_with_sales};
 
 /// A view in Postgres.
-const ORDERS: &str = "orders_v2";
+const ORDERS: &str = "orders_v3";
 /// A view in the CQL store.
 const HISTORY: &str = "orders_by_customer_v2";
 /// The invoices whose rows build 2 has changed and lost, and one whose row it has twice.

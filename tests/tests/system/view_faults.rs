@@ -13,7 +13,7 @@ use system_tests::{
 /// Longest time until readiness names a fault.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The view's table of orders.
-const TABLE: &str = "orders_v2_b1";
+const TABLE: &str = "orders_v3_b1";
 
 pub async fn an_altered_table_is_named_and_the_view_continues_once_it_is_restored(
     deployment: &Deployment,
@@ -123,7 +123,7 @@ async fn run_all(pool: &PgPool, statements: &[String]) -> Result<()> {
 async fn is_named(node: &Node, reason: &str) -> Result<()> {
     until("the reason in readiness", REPORT_TIMEOUT, async || {
         let ready = node.client().get("/health/ready").await?;
-        let found = ready.json()?["components"]["view.orders_v2"].clone();
+        let found = ready.json()?["components"]["view.orders_v3"].clone();
         let is_named = found.as_str().is_some_and(|text| text.contains(reason));
         Ok(Poll::of(is_named, || found.to_string()))
     })

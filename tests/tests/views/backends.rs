@@ -199,7 +199,8 @@ pub async fn waits_for(waiter: Option<i32>, holder: i32, pool: &PgPool) {
     }
 }
 
-async fn change_schema(statement: String, cql: &Cql) {
+/// Changes the schema of the CQL store.
+pub async fn change_schema(statement: String, cql: &Cql) {
     let session = cql.session().unwrap();
     let mut statement = Statement::new(statement);
     // Other tests change the schema at the same time, and the server makes one change after the other.

@@ -13,7 +13,7 @@ use schemas::Timestamp;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 /// A view in Postgres.
-const VIEW: &str = "orders_v2";
+const VIEW: &str = "orders_v3";
 
 /// Creates a build that has read the journal up to an offset.
 async fn add_build(databases: &Databases, next_offset: i64) -> i32 {
@@ -88,7 +88,7 @@ async fn states(databases: &Databases) -> Vec<(i32, State)> {
 /// The number of tables of build 2.
 async fn tables_of_build_2(pool: &PgPool) -> i64 {
     let count =
-        "SELECT count(*) FROM pg_class WHERE relname IN ('orders_v2_b2', 'orders_v2_lines_b2')";
+        "SELECT count(*) FROM pg_class WHERE relname IN ('orders_v3_b2', 'orders_v3_lines_b2')";
     sqlx::query_scalar(count).fetch_one(pool).await.unwrap()
 }
 
@@ -244,16 +244,16 @@ async fn a_drop_whose_tables_are_in_a_deadlock_is_attempted_again() {
         let build = admin::rebuild(&databases, VIEW).await.unwrap();
         assert_eq!(build, 2);
         let create =
-            sqlx::raw_sql("CREATE TABLE orders_v2_b2 (); CREATE TABLE orders_v2_lines_b2 ()");
+            sqlx::raw_sql("CREATE TABLE orders_v3_b2 (); CREATE TABLE orders_v3_lines_b2 ()");
         create.execute(pool).await.unwrap();
-        let lock = "LOCK TABLE orders_v2_lines_b2 IN ACCESS SHARE MODE";
+        let lock = "LOCK TABLE orders_v3_lines_b2 IN ACCESS SHARE MODE";
         let (mut other, process) = lock_table(lock, pool).await;
-        let lock = "LOCK TABLE orders_v2_b2 IN ACCESS SHARE MODE";
+        let lock = "LOCK TABLE orders_v3_b2 IN ACCESS SHARE MODE";
         let (gate, gate_process) = lock_table(lock, pool).await;
         let of_task = databases.clone();
         let task = tokio::spawn(async move { admin::drop_build(&of_task, VIEW, build).await });
         waits_for(None, gate_process, pool).await;
-        let lock = sqlx::raw_sql("LOCK TABLE orders_v2_b2 IN ACCESS EXCLUSIVE MODE");
+        let lock = sqlx::raw_sql("LOCK TABLE orders_v3_b2 IN ACCESS EXCLUSIVE MODE");
         let opening = async {
             waits_for(Some(process), gate_process, pool).await;
             gate.rollback().await.unwrap();
@@ -326,7 +326,7 @@ async fn serving_builds_with_tables_have_caught_up_after_the_migration() {
         let before = "ALTER TABLE view_builds DROP COLUMN caught_up; \
             DROP TABLE view_parked_decisions; \
             DELETE FROM _sqlx_migrations WHERE version >= 2; \
-            UPDATE view_builds SET has_tables = true WHERE view_name = 'orders_v2'";
+            UPDATE view_builds SET has_tables = true WHERE view_name = 'orders_v3'";
         sqlx::raw_sql(before)
             .execute(&databases.postgres)
             .await

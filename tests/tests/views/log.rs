@@ -5,6 +5,7 @@ use projections::{
     Databases, Step, Store, StoreError,
     builds::{Entry, State, registry},
     recorded::recorded_events,
+    versions::Versions,
     view::{Partition, ViewEvent},
     views::VIEWS,
 };
@@ -105,7 +106,8 @@ pub async fn apply_batch<S: Store>(store: &S, batch: &Batch<S::Event>) -> Result
     store.apply(&step).await
 }
 
-/// Creates the first build of every view, as the first start of a node does, and makes it answer the view's queries.
+/// Creates the first build of the newest version of every view, as the first start of a node does, and makes it answer
+/// the view's queries.
 pub async fn create_builds(databases: &Databases) {
     let names: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
     registry::create_first_builds(&databases.postgres, &names)
@@ -125,7 +127,9 @@ pub async fn create_builds(databases: &Databases) {
         has_tables: false,
         has_caught_up: true,
     };
-    let entries: Vec<Entry> = names.iter().map(entry).collect();
+    let views = Versions::of_all(VIEWS);
+    let newest: Vec<&str> = views.iter().map(|view| view.newest().name).collect();
+    let entries: Vec<Entry> = newest.iter().map(entry).collect();
     databases.serving.set(&entries);
 }
 

@@ -24,3 +24,4 @@ mod spec;
 mod stores;
 mod timeline;
 mod totals;
+mod versions;

@@ -12,7 +12,7 @@ use projections::{
     postgres::PostgresStore,
     views::{
         catalog_v1::CatalogView, country_sales_v1::CountrySalesView, customers_v1::CustomersView,
-        orders_v2::OrdersView,
+        orders_v3::OrdersView,
     },
 };
 use std::time::Duration;
@@ -25,7 +25,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time between two counts of these queries.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// The result of a statement that returns the column has another type afterwards.
-const ALTER: &str = "ALTER TABLE orders_v2_b1 ALTER COLUMN country TYPE varchar(200)";
+const ALTER: &str = "ALTER TABLE orders_v3_b1 ALTER COLUMN country TYPE varchar(200)";
 /// Discards the prepared statements of a connection, as a proxy does that gives it to another client.
 const DISCARD: &str = "DEALLOCATE ALL";
 
@@ -37,7 +37,7 @@ fn orders(databases: &Databases) -> PostgresStore<OrdersView> {
 async fn get_on_every_connection(url: &str, databases: &Databases) -> Vec<u16> {
     let pool = &databases.projectors;
     let mut transaction = pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE orders_v2_b1 IN ACCESS EXCLUSIVE MODE")
+    sqlx::query("LOCK TABLE orders_v3_b1 IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *transaction)
         .await
         .unwrap();

@@ -5,7 +5,6 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use query::{OrderDetail, OrderLine, explain_page};
 pub use tables::{LineRow, Lines, OrderRow, Orders, OrdersView};
 
 use crate::registration::Registration;

@@ -8,4 +8,5 @@ mod events;
 mod order_timeline_v1;
 mod orders_by_customer_v2;
 mod orders_v2;
+mod orders_v3;
 mod sales;
