@@ -1,15 +1,16 @@
 //! `daybook projector`: projects a share of the views' partitions, in parallel with other processes.
 //!
 //! The process answers no queries: its HTTP server has health, metrics and progress. It creates no topics and no
-//! schemas. Like `daybook serve`, it ends if a journal has another number of partitions than it was created with.
+//! schemas. Like `daybook serve`, it ends if a journal has another number of partitions than it was created with, and
+//! waits while the registry lacks schemas of the log's records.
 
 use crate::{
     config::Config,
     serve::{self, CountError, check_partition_counts, operations},
-    setup,
+    setup::{self, SetupError},
 };
 use journal::{Readers, Source};
-use kafka::{Admin, admin::AdminError};
+use kafka::Admin;
 use projections::{Databases, Runtime};
 use schemas::topics::{PartitionCounts, TOPICS};
 use service::{
@@ -28,11 +29,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal()?;
     let databases = Databases::connect_lazily(&config.postgres, &config.cql)?;
     let (health, progress, tasks) = (Health::default(), Progress::default(), TaskTracker::new());
-    let starting = health.component("topics");
+    let starting = health.component("topics and schemas");
     let source = Source {
         kafka: config.kafka.clone(),
         admin: Admin::new(&config.kafka)?,
-        registry: setup::tool_registry(&config)?,
+        registry: setup::projector_registry(&config)?,
     };
     let router = operations::router(
         health.clone(),
@@ -60,8 +61,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         stop.clone(),
     );
     tasks.spawn(supervise("probes", stop.clone(), probes));
-    let counted = counts(&source, &starting, &stop).await;
-    if let Ok(Some(partitions)) = &counted {
+    let prepared = prepare(&source, &starting, &stop).await;
+    if let Ok(Some(partitions)) = &prepared {
         let runtime = Runtime {
             readers: Readers::new(source.clone()),
             source,
@@ -79,27 +80,27 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     stop.cancel();
     let ended = shutdown::wait_for(&tasks).await;
     tracing::info!(ended, "the process ends");
-    counted.map(|_| match ended {
+    prepared.map(|_| match ended {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-/// Waits until all topics exist and the beginnings of the journals confirm their numbers of partitions; `None` if the
-/// process must stop first.
+/// Waits until all topics exist, the beginnings of the journals confirm their numbers of partitions, and the registry
+/// has the schemas of the log's records. Returns the numbers of partitions; `None` if the process must stop first.
 ///
 /// # Errors
-/// A journal has another number of partitions than it was created with.
-async fn counts(
+/// A journal has another number of partitions than it was created with, or the registry refuses the requests.
+async fn prepare(
     source: &Source,
     component: &Component,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<PartitionCounts>> {
     for wait in service::Backoff::for_server() {
-        let reason = match stop.run_until_cancelled(read_counts(source)).await {
+        let reason = match stop.run_until_cancelled(try_prepare(source)).await {
             Some(Ok(counts)) => return Ok(Some(counts)),
-            Some(Err(CountsError::Final(error))) => return Err(error.into()),
-            Some(Err(CountsError::Transient(reason))) => reason,
+            Some(Err(PrepareError::Final(error))) => return Err(error),
+            Some(Err(PrepareError::Transient(reason))) => reason,
             None => break,
         };
         component.not_ready(reason);
@@ -114,29 +115,39 @@ async fn counts(
     Ok(None)
 }
 
-/// The reason why the numbers of partitions are unknown.
+/// Reasons why topics and schemas are not ready for use.
 #[derive(Debug)]
-enum CountsError {
+enum PrepareError {
     /// Another attempt may help.
     Transient(String),
     /// An operator must act.
-    Final(AdminError),
+    Final(anyhow::Error),
 }
 
-async fn read_counts(source: &Source) -> Result<PartitionCounts, CountsError> {
+async fn try_prepare(source: &Source) -> Result<PartitionCounts, PrepareError> {
     let counts = source.admin.partition_counts(&TOPICS).await;
     let counts = counts.map_err(|error| {
-        CountsError::Transient(format!("{error}; `daybook serve` creates topics"))
+        PrepareError::Transient(format!("{error}; `daybook serve` creates topics"))
     })?;
     check_partition_counts(source, &counts).await?;
+    setup::check_schemas(source).await?;
     Ok(counts)
 }
 
-impl From<CountError> for CountsError {
+impl From<CountError> for PrepareError {
     fn from(error: CountError) -> Self {
         match error {
-            CountError::Mismatch(error) => Self::Final(error),
+            CountError::Mismatch(error) => Self::Final(error.into()),
             CountError::Unread(error) => Self::Transient(error.to_string()),
+        }
+    }
+}
+
+impl From<SetupError> for PrepareError {
+    fn from(error: SetupError) -> Self {
+        match error.is_transient() {
+            true => Self::Transient(error.to_string()),
+            false => Self::Final(error.into()),
         }
     }
 }

@@ -99,7 +99,8 @@ async fn check_deleted(admin: &Admin, kafka: &KafkaSettings) -> Result<(), Setup
 }
 
 /// Fails if the registry lacks schemas of the log's records. A lost schema that is registered again would get a new id,
-/// and the bodies with the old id would become unreadable, or would be decoded with a wrong schema.
+/// and the bodies with the old id would become unreadable, or would be decoded with a wrong schema. The schemas of the
+/// ids that were read from the log are kept.
 async fn check_registry(
     admin: &Admin,
     kafka: &KafkaSettings,
@@ -115,11 +116,29 @@ async fn check_registry(
             // The log is read only if this node has not used this schema before: the node, its state directory or the
             // schema is new.
             let held = schema_ids_in_use::schema_ids_in_use(admin, kafka).await;
-            subjects.check_held(&held.map_err(SetupError::Log)?).await?;
+            let held = held.map_err(SetupError::Log)?;
+            subjects.check_held(&held).await?;
+            for id in held.values().flatten() {
+                registry.schema(*id).await?;
+            }
             break;
         }
     }
     Ok(())
+}
+
+/// Checks the registry for a process that decodes records and registers no schema.
+///
+/// # Errors
+/// The registry lacks schemas of the log's records, or can't be compared with the log now.
+pub async fn check_schemas(source: &Source) -> Result<(), SetupError> {
+    let Source {
+        kafka,
+        admin,
+        registry,
+    } = source;
+    let subjects = Subjects::new(registry.clone(), kafka);
+    check_registry(admin, kafka, registry, &subjects).await
 }
 
 /// Creates missing topics and registers missing schemas; checks the existing ones.
@@ -172,6 +191,15 @@ pub fn tool_registry(config: &Config) -> anyhow::Result<Registry> {
             registry.expecting(SchemaTable::read(&path)?)
         }
     })
+}
+
+/// The registry's client for projectors. It binds each schema to its id like that of a node, but writes no file,
+/// because a node may use the same state directory.
+pub fn projector_registry(config: &Config) -> anyhow::Result<Registry> {
+    let commands = config.commands.as_ref();
+    let directory = commands.map(|commands| commands.state_dir.as_path());
+    let registry = Registry::new(&config.registry)?;
+    Ok(registry.keeping_in_memory(directory, &config.kafka))
 }
 
 /// `daybook topics create`

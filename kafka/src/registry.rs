@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -76,12 +76,30 @@ impl Registry {
 
     /// Keeps the first schema of each id in a file in `directory`, and rejects any other schema of that id from then
     /// on. The file is read at the first use.
-    pub fn keeping(mut self, directory: &Path, kafka: &KafkaSettings) -> Self {
+    pub fn keeping(self, directory: &Path, kafka: &KafkaSettings) -> Self {
+        self.keeping_in(directory.join(known::FILE), Files::default(), kafka)
+    }
+
+    /// Like [`Registry::keeping`], but keeps new schemas in memory only. The file in `directory`, if one is given, is
+    /// read and never written: it may be that of another process, which would overwrite the change.
+    pub fn keeping_in_memory(self, directory: Option<&Path>, kafka: &KafkaSettings) -> Self {
+        let files = Files {
+            read: match directory {
+                Some(_) => SchemaTable::read,
+                None => |_| Ok(SchemaTable::default()),
+            },
+            write: |_, _| Ok(()),
+            ..Files::default()
+        };
+        let path = directory.unwrap_or(Path::new("")).join(known::FILE);
+        self.keeping_in(path, files, kafka)
+    }
+
+    fn keeping_in(mut self, path: PathBuf, files: Files, kafka: &KafkaSettings) -> Self {
         let prefix = TopicPrefix::of(kafka);
         let subjects = TOPICS.iter().filter_map(|topic| topic.subject());
         let subjects = subjects.map(|subject| prefix.add(&subject)).collect();
-        let path = directory.join(known::FILE);
-        self.known = Some(Arc::new(Known::new(path, subjects, Files::default())));
+        self.known = Some(Arc::new(Known::new(path, subjects, files)));
         self
     }
 
@@ -344,5 +362,40 @@ mod tests {
         tool.expected_text(7).await.unwrap();
         restarted.schema(7).await.unwrap();
         restarted.check_known().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_without_a_file_of_its_own_rejects_another_schema_of_an_id() {
+        static REPLACED: AtomicBool = AtomicBool::new(false);
+        let registry = FakeRegistry::start(|request| match request {
+            "GET /schemas/ids/7?deleted=true" if REPLACED.load(Ordering::Relaxed) => {
+                (200, r#"{"schema": "\"string\""}"#)
+            }
+            "GET /schemas/ids/7?deleted=true" => (200, r#"{"schema": "\"long\""}"#),
+            _ => (404, "{}"),
+        })
+        .await;
+        let (of_node, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kafka = KafkaSettings::default();
+        let node = registry.registry().keeping(of_node.path(), &kafka);
+        node.schema(7).await.unwrap();
+        let in_memory = |directory| registry.registry().keeping_in_memory(directory, &kafka);
+        let without_file = [None, Some(empty.path())].map(in_memory);
+        for process in &without_file {
+            process.schema(7).await.unwrap();
+        }
+        REPLACED.store(true, Ordering::Relaxed);
+        // The process with the node's file has not used the id before.
+        let with_file = in_memory(Some(of_node.path()));
+        for process in without_file.iter().chain([&with_file]) {
+            for refused in [process.check_known().await, process.probe(0).await] {
+                assert!(
+                    matches!(refused, Err(RegistryError::LostData { .. })),
+                    "{refused:?} instead of Err(LostData)"
+                );
+            }
+        }
+        let files = std::fs::read_dir(empty.path()).unwrap().count();
+        assert_eq!(files, 0, "files were written");
     }
 }

@@ -152,8 +152,18 @@ impl Deployment {
     /// Starts `daybook projector` at an address, which is also its name in the group; returns once it answers over
     /// HTTP.
     pub async fn projector_at(&self, listen: SocketAddr) -> Result<Node> {
+        self.projector_with(listen, |_| ()).await
+    }
+
+    /// Like [`Self::projector_at`], with further settings.
+    pub async fn projector_with(
+        &self,
+        listen: SocketAddr,
+        set: impl FnOnce(&mut Command),
+    ) -> Result<Node> {
         let mut command = self.command();
         command.env("DAYBOOK_HTTP_LISTEN", listen.to_string());
+        set(&mut command);
         let log = self.log(&format!("projector-{}", listen.port()));
         Node::start(command, "projector", listen, &log).await
     }
@@ -184,6 +194,11 @@ impl Deployment {
             .env("DAYBOOK_COMMANDS_STATE_DIR", self.folder.join(&name));
         set(&mut command);
         Node::start(command, "commands", listen, &self.log(&name)).await
+    }
+
+    /// The directory of the state store of the command node at an address.
+    pub fn state_directory(&self, listen: SocketAddr) -> PathBuf {
+        self.folder.join(state_directory(listen))
     }
 
     /// The address of `daybook serve`.

@@ -4,15 +4,20 @@
 use anyhow::{Context, Result, ensure};
 use schemas::topics::TOPICS;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use std::{collections::BTreeMap, time::Duration};
 use system_tests::{
     Deployment, Node, Poll, audit_log,
     environment::spare_registry_url,
     expect_eq,
+    free_address::free_address,
     sale::{node_with_sales, sell},
     servers, until,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    process::Command,
+    sync::{Mutex, MutexGuard},
+};
 
 /// Longest time until readiness reports the loss.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,6 +86,36 @@ pub async fn another_schema_under_a_known_id_is_reported_and_not_used(
     node.terminate(SHUTDOWN_TIMEOUT).await?;
     let node = deployment.serve_unready().await?;
     waits(&node, STARTING, "has another schema").await
+}
+
+pub async fn a_projector_applies_nothing_while_other_schemas_have_ids_of_the_log(
+    deployment: &Deployment,
+) -> Result<()> {
+    let registry = SpareRegistry::empty(deployment).await?;
+    let deployment = registry.deployment(deployment);
+    let mut node = deployment.commands().await?;
+    sell(&node, "before").await?;
+    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    registry.lose_data(&deployment).await?;
+    registry.register_foreign(FOREIGN_SCHEMAS).await?;
+
+    let of_node = deployment.state_directory(deployment.listen());
+    // Without the node's file, the projector finds the ids only in the log.
+    for (directory, reason) in [
+        (Some(of_node), "has another schema"),
+        (None, "is not registered under subject"),
+    ] {
+        let set = |command: &mut Command| {
+            match &directory {
+                Some(directory) => command.env("DAYBOOK_COMMANDS_STATE_DIR", directory),
+                None => command.env_remove("DAYBOOK_COMMANDS_HASH_KEY_FILE"),
+            };
+        };
+        let projector = deployment.projector_with(free_address()?, set).await?;
+        waits(&projector, STARTING, reason).await?;
+        has_no_database(&deployment).await?;
+    }
+    Ok(())
 }
 
 pub async fn schemas_restore_registers_lost_schemas_under_their_old_ids(
@@ -173,6 +208,19 @@ async fn waits(node: &Node, component: &str, reason: &str) -> Result<()> {
         Ok(Poll::of(answer.status == 503 && is_named, || answer.text))
     })
     .await
+}
+
+/// Checks that no projector has written to Postgres: a projector creates the database before its first row.
+async fn has_no_database(deployment: &Deployment) -> Result<()> {
+    let server = deployment.environment.postgres_database("postgres");
+    let server = PgPool::connect(&server).await?;
+    let exists: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(deployment.postgres_name())
+            .fetch_one(&server)
+            .await?;
+    server.close().await;
+    expect_eq("the database exists", &exists, &false)
 }
 
 async fn audit_names_the_loss(deployment: &Deployment) -> Result<Value> {

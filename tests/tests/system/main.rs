@@ -117,6 +117,7 @@ fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
         a_node_without_its_state_directory_finds_lost_ids_in_the_log,
         the_audit_reports_ids_of_the_log_that_the_registry_lacks,
         another_schema_under_a_known_id_is_reported_and_not_used,
+        a_projector_applies_nothing_while_other_schemas_have_ids_of_the_log,
         schemas_restore_registers_lost_schemas_under_their_old_ids,
         schemas_restore_is_refused_while_other_schemas_have_ids_of_the_log,
         the_audit_compares_the_registry_with_the_known_schemas,
