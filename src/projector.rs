@@ -6,7 +6,7 @@
 
 use crate::{
     config::Config,
-    serve::{self, CountError, check_partition_counts, operations},
+    serve::{self, CountError, check_partition_counts, connections, operations},
     setup::{self, SetupError},
 };
 use journal::{Readers, Source};
@@ -45,12 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             databases: databases.clone(),
         },
     );
-    let http = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let http = async move {
-        if let Err(error) = http.await {
-            tracing::error!(%error, "the http server failed");
-        }
-    };
+    let http = connections::serve_until(stop.clone(), listener, router);
     tasks.spawn(supervise("http", stop.clone(), http));
     let keeping = keep_metrics(metrics, stop.clone());
     tasks.spawn(supervise("metrics", stop.clone(), keeping));

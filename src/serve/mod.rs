@@ -5,6 +5,7 @@
 //! or a topic or a schema that does not match its specification.
 
 mod api;
+pub mod connections;
 mod linger;
 mod logs;
 pub mod operations;
@@ -37,7 +38,7 @@ use service::{
     health::{Component, Health},
     hosts::Hosts,
     progress::Progress,
-    shutdown::{self, CONNECTIONS_TIMEOUT, supervise},
+    shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
@@ -218,21 +219,7 @@ impl Service {
             hosts,
             stop: self.stop.clone(),
         });
-        let closing = self.closing.clone();
-        let http =
-            axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
-        let http = async move {
-            let too_late = async {
-                closing.cancelled().await;
-                tokio::time::sleep(CONNECTIONS_TIMEOUT).await;
-            };
-            tokio::select! {
-                ended = http.into_future() => if let Err(error) = ended {
-                    tracing::error!(%error, "the http server failed");
-                },
-                () = too_late => tracing::warn!("closing connections that did not end in time"),
-            }
-        };
+        let http = connections::serve_until(self.closing.clone(), listener, router);
         let (tasks, stop) = (&self.tasks, self.stop.clone());
         tasks.spawn(supervise("http", stop.clone(), http));
         tasks.spawn(supervise(
