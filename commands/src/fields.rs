@@ -5,7 +5,9 @@
 //! are normalised on arrival, so that two forms of the same text are the same command.
 
 use schemas::{
-    Currency, Money, Quantity, Timestamp, UnitPrice, ids::check_chosen, text::normalised,
+    Currency, Money, Quantity, Timestamp, UnitPrice,
+    ids::{check_chosen, check_path_segment},
+    text::normalised,
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{
@@ -36,8 +38,13 @@ pub const TIME_END: Timestamp = Timestamp(253_370_764_800_000_000);
 #[schema(value_type = String)]
 pub struct Text<const MIN: usize, const MAX: usize>(String);
 
-/// An invoice number, an opaque customer id or a country.
+/// An invoice number or a country.
 pub type Name = Text<1, NAME_CHARS_MAX>;
+
+/// An opaque customer id: like a [`Name`], but not `.` or `..`, because the id is part of a URL's path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct CustomerId(Name);
 
 /// A product's description. It may be empty.
 pub type Description = Text<0, DESCRIPTION_CHARS_MAX>;
@@ -120,6 +127,20 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
             }
             None => Ok(Self(text)),
         }
+    }
+}
+
+impl From<&CustomerId> for String {
+    fn from(id: &CustomerId) -> Self {
+        (&id.0).into()
+    }
+}
+
+impl<'de> Deserialize<'de> for CustomerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = Name::deserialize(deserializer)?;
+        check_path_segment(id.as_str()).map_err(D::Error::custom)?;
+        Ok(Self(id))
     }
 }
 
@@ -351,6 +372,24 @@ mod tests {
             inner.contains("control character"),
             "no \"control character\" in: {inner}"
         );
+    }
+
+    #[test]
+    fn a_customer_id_is_a_name_that_can_be_part_of_a_path() {
+        let read = |text: &str| serde_json::from_value::<CustomerId>(json!(text));
+        for good in ["17850", "...", "a/b", "Ren\u{e9}", "%2E"] {
+            let id = read(good).unwrap();
+            assert_eq!(String::from(&id), good);
+            assert_eq!(serde_json::to_value(&id).unwrap(), json!(good));
+        }
+        // A name is trimmed before it is checked.
+        for bad in [".", "..", " .. "] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("can't be part of a URL's path"),
+                "{bad:?}: no \"can't be part of a URL's path\" in: {error}"
+            );
+        }
     }
 
     #[test]

@@ -85,16 +85,27 @@ pub fn check_chosen(text: &str) -> Result<(), ChosenIdError> {
     if text.is_empty() || text.starts_with(' ') || text.ends_with(' ') {
         return Err(ChosenIdError::Blank);
     }
-    if matches!(text, "." | "..") {
-        let text = text.to_owned();
-        return Err(ChosenIdError::Dots { text });
-    }
+    check_path_segment(text)?;
     if text.len() > CHOSEN_BYTES_MAX {
         return Err(ChosenIdError::TooLong { bytes: text.len() });
     }
     match text.chars().find(|c| !matches!(c, ' '..='~')) {
         Some(character) => Err(ChosenIdError::NotPrintable { character }),
         None => Ok(()),
+    }
+}
+
+/// Checks that a text can be a segment of a URL's path. Percent-encoding makes every text such a segment, but for the
+/// empty one, which the caller excludes, and `.` and `..`.
+///
+/// # Errors
+/// [`ChosenIdError::Dots`]
+pub fn check_path_segment(text: &str) -> Result<(), ChosenIdError> {
+    match matches!(text, "." | "..") {
+        true => Err(ChosenIdError::Dots {
+            text: text.to_owned(),
+        }),
+        false => Ok(()),
     }
 }
 

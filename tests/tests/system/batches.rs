@@ -42,6 +42,12 @@ const BAD_SALES: &[(&str, &str, &str)] = &[
         FIELD,
         "before 9999",
     ),
+    (r#"{"customer":"."}"#, FIELD, "customer"),
+    (
+        r#"{"customer":" .."}"#,
+        FIELD,
+        "can't be part of a URL's path",
+    ),
     (r#"{"country":" "}"#, FIELD, "must not be empty"),
     (r#"{"country":"A\u0000"}"#, FIELD, "country"),
     (r#"{"lines":"none"}"#, FIELD, "a sequence"),

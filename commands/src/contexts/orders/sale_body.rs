@@ -1,7 +1,8 @@
 //! The body of commands that import sales and credit notes.
 
 use crate::fields::{
-    AtMost, CurrencyCode, Description, Name, QUANTITY_MAX, Sku, Time, UNIT_PRICE_MAX, Within,
+    AtMost, CurrencyCode, CustomerId, Description, Name, QUANTITY_MAX, Sku, Time, UNIT_PRICE_MAX,
+    Within,
 };
 use domain::sale::{Line, Sale};
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,10 @@ pub struct SaleBody {
     /// The other system's invoice number.
     #[schema(value_type = String, example = "536365")]
     invoice: Name,
-    /// The customer's opaque id. Leave it out, or send null, if the source names no customer.
+    /// The customer's opaque id, but not `.` or `..`. Leave it out, or send null, if the source names no customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "17850")]
-    customer: Option<Name>,
+    customer: Option<CustomerId>,
     /// The country's name, as in the source.
     #[schema(value_type = String, example = "United Kingdom")]
     country: Name,
@@ -113,6 +114,7 @@ mod tests {
                 json!("x".repeat(65)),
                 "customer: must have at most 64",
             ),
+            ("/customer", json!(".."), "customer: must not be \"..\""),
             (
                 "/country",
                 json!("A\u{0}"),
