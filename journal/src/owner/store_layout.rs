@@ -21,6 +21,7 @@ use crate::{
 use schemas::{Timestamp, ids::CommandId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
+use tokio::task::yield_now;
 
 /// The version of this layout. Raise it with every change of an entry: stores of another version are
 /// rebuilt from the log.
@@ -30,6 +31,9 @@ pub(super) const LAYOUT_VERSION: u32 = 3;
 const EXPIRED_WRITES_MAX: usize = 4;
 /// Expiry entries read at once.
 const ENTRIES_READ: usize = 256;
+/// Ids that are added to a filter before other tasks of the thread get a turn: less than a millisecond of work. One
+/// entry may have the ids of a hundred thousand answers.
+const IDS_AT_ONCE: usize = 4_096;
 /// Bytes of an id in an expiry entry.
 const ID_BYTES: usize = 16;
 
@@ -153,12 +157,14 @@ fn expiries<S>(unsaved: &Unsaved<S>, checkpoint: &Checkpoint) -> Vec<Change> {
     Lifetime::ALL.into_iter().filter_map(entry).collect()
 }
 
-/// Adds every command id that has an answer in the store to `filter`, and some whose answers have expired.
+/// Adds every command id that has an answer in the store to `filter`, and some whose answers have expired. Other tasks
+/// run meanwhile.
 pub(super) async fn add_ids(
     store: &Arc<dyn StateStore>,
     log_time: Timestamp,
     filter: &mut BloomFilter,
 ) -> Result<(), StoreError> {
+    let mut at_once = 0;
     for lifetime in Lifetime::ALL {
         let kept_us = lifetime.us().unwrap_or(i64::MAX);
         let mut start = expiry_key(lifetime, Timestamp(log_time.0.saturating_sub(kept_us)));
@@ -173,6 +179,11 @@ pub(super) async fn add_ids(
                 for id in ids.chunks_exact(ID_BYTES) {
                     let id = id.try_into().expect("a chunk has an id's length");
                     filter.insert(CommandId(id), lifetime, last);
+                    at_once += 1;
+                    if at_once == IDS_AT_ONCE {
+                        at_once = 0;
+                        yield_now().await;
+                    }
                 }
             }
             let Some((last, _)) = entries.into_iter().next_back() else {
@@ -255,6 +266,7 @@ mod tests {
         store::Memory,
     };
     use schemas::Outcome;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A machine without commands.
     struct NoCommands;
@@ -359,5 +371,33 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_run_while_the_ids_of_one_entry_are_added() {
+        let store = Arc::new(Memory::default());
+        let (lifetime, log_time) = (Lifetime::ALL[0], Timestamp(1));
+        store.apply(vec![Change {
+            table: Table::Expiry,
+            key: expiry_key(lifetime, log_time),
+            value: Some(vec![7; 2 * IDS_AT_ONCE * ID_BYTES]),
+        }]);
+        let store: Arc<dyn StateStore> = store;
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        let mut filter = BloomFilter::default();
+        add_ids(&store, log_time, &mut filter).await.unwrap();
+        let turns = turns.load(Ordering::Relaxed);
+        other.abort();
+        assert!(
+            turns > 0,
+            "the other task had {turns} turns instead of 1 or more"
+        );
     }
 }
