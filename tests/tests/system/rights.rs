@@ -7,6 +7,7 @@ use std::{process::Stdio, time::Duration};
 use system_tests::{
     Deployment, Node, Poll,
     environment::{kafka_sasl_brokers, source_file},
+    expect_eq,
     product::create_product,
     sale::sell,
     until,
@@ -24,6 +25,9 @@ const PASSWORD: &str = "daybook-secret";
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for a change of rights.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Commands that are sent after the first one was refused.
+const COMMANDS_WITHOUT_RIGHT: usize = 5;
 
 /// A right: resource, name, pattern, operation.
 type Right = [String; 4];
@@ -58,6 +62,7 @@ pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_40
     node.ready().await?;
     create_product(node.client(), "P-1").await?;
 
+    let before = barriers(&node).await?;
     let write = [
         "topic".to_owned(),
         deployment.topic("journal.catalog"),
@@ -81,6 +86,13 @@ pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_40
         }))
     })
     .await?;
+    // The first refused record raises the only barrier: the owner then appends no record but its announcement.
+    for _ in 0..COMMANDS_WITHOUT_RIGHT {
+        let answer = node.client().post("/api/v1/products", &body, None).await?;
+        answer.problem(403, "JOURNAL_FORBIDDEN")?;
+    }
+    let raised = barriers(&node).await? - before;
+    expect_eq("barriers", &raised, &1.0)?;
     // The other journal is written to.
     sell(&node, "while products are forbidden").await?;
     change(deployment, "undeny", &write).await?;
@@ -169,6 +181,13 @@ async fn refuses_to_start(node: &mut Node) -> Result<()> {
         "no \"authorization failed\" in: {text}"
     );
     Ok(())
+}
+
+/// The number of barriers of the catalog's owners.
+async fn barriers(node: &Node) -> Result<f64> {
+    let metric = "daybook_journal_barriers_total";
+    let label = "topic=\"journal.catalog\"";
+    node.client().metric_with(metric, label).await
 }
 
 /// The rows of the table in `deploy/RIGHTS.md`, with the deployment's prefix.
