@@ -144,6 +144,10 @@ coverage_points! {
     EndUnknown "ends not reported"
     /// A subscriber joined the shared reader.
     SubscriberJoined "subscribers joined"
+    /// A subscriber reads only some of the partitions.
+    SubscriberOfShare "subscribers of some partitions"
+    /// A subscriber replaced a shared reader of fewer partitions.
+    ReaderReplaced "shared readers replaced"
     /// A subscriber had not taken a batch in time.
     SubscriberLagged "subscribers that lagged"
     /// A subscriber stalled until the others were done.

@@ -113,7 +113,9 @@ impl Deployment {
 
     /// Starts one more `daybook serve` at an address, with a state store of its own; returns once it is ready.
     pub async fn serve_at(&self, listen: SocketAddr) -> Result<Node> {
-        self.serve_with(listen, |_| ()).await
+        let mut node = self.serve_with(listen, |_| ()).await?;
+        node.ready().await?;
+        Ok(node)
     }
 
     /// Like [`Self::serve_at`]. The nodes that are started by this divide the views' partitions among them.
@@ -121,19 +123,24 @@ impl Deployment {
         let in_group = |command: &mut Command| {
             command.env("DAYBOOK_VIEWS_PARTITIONS", "group");
         };
-        self.serve_with(listen, in_group).await
+        let mut node = self.serve_with(listen, in_group).await?;
+        node.ready().await?;
+        Ok(node)
     }
 
-    async fn serve_with(&self, listen: SocketAddr, set: impl FnOnce(&mut Command)) -> Result<Node> {
+    /// Like [`Self::serve_at`], with further settings; returns once it answers over HTTP.
+    pub async fn serve_with(
+        &self,
+        listen: SocketAddr,
+        set: impl FnOnce(&mut Command),
+    ) -> Result<Node> {
         let mut command = self.command();
         let name = format!("serve-{}", listen.port());
         command
             .env("DAYBOOK_HTTP_LISTEN", listen.to_string())
             .env("DAYBOOK_COMMANDS_STATE_DIR", self.folder.join(&name));
         set(&mut command);
-        let mut node = Node::start(command, "serve", listen, &self.log(&name)).await?;
-        node.ready().await?;
-        Ok(node)
+        Node::start(command, "serve", listen, &self.log(&name)).await
     }
 
     /// Starts `daybook serve`; returns once it answers over HTTP.

@@ -23,6 +23,9 @@ pub(super) struct Plan {
     pub limits: Limits,
     /// One for each subscriber.
     pub paces: Vec<Pace>,
+    /// The partitions that each subscriber reads. The first subscriber reads all of them, so that one shared reader can
+    /// feed every subscriber.
+    pub shares: Vec<Vec<i32>>,
     /// Bursts of the writer.
     pub bursts: u64,
     /// Maximum number of records in a burst.
@@ -37,6 +40,21 @@ pub(super) struct Plan {
     pub altered: Option<i32>,
 }
 
+/// Rate of subscribers that read only some of the partitions, in thousandths.
+const SHARE_PERMILLE: u64 = 400;
+
+/// A random share of the partitions, not empty.
+fn share(rng: &mut Rng, partitions: usize) -> Vec<i32> {
+    let first = rng.index(partitions);
+    numbers(first, first + 1 + rng.index(partitions - first))
+}
+
+/// The partitions from `first` to before `end`.
+fn numbers(first: usize, end: usize) -> Vec<i32> {
+    let number = |partition| i32::try_from(partition).expect("a few");
+    (first..end).map(number).collect()
+}
+
 impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let partitions = 1 + rng.index(4);
@@ -47,7 +65,13 @@ impl Plan {
         if rng.chance(500) {
             paces[0] = Pace::Stalls;
         }
+        let shares =
+            (0..subscribers).map(|number| match number > 0 && rng.chance(SHARE_PERMILLE) {
+                true => share(rng, partitions),
+                false => numbers(0, partitions),
+            });
         Self {
+            shares: shares.collect(),
             partitions: i32::try_from(partitions).expect("a few"),
             limits: Limits {
                 commits: 4 + rng.index(40),

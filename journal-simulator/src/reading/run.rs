@@ -8,6 +8,7 @@ use super::{
 use crate::{coverage::CoveragePoint, faulty_log::FaultyLog, paused_runtime, run::Run, sim::Sim};
 use journal::{SharedReader, memory_log::MemoryLog, probe::Event, protocol::SharingProtocol};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -170,10 +171,13 @@ impl<P: SharingProtocol> Readings<P> {
                 .violate(format!("batches did not connect: {:?}", status()));
         }
         self.count_joins();
-        let mut reasons = self.subscribers.iter().map(|one| one.seen().halted.clone());
-        let first = reasons.next();
-        if reasons.any(|reason| Some(reason) != first) {
-            self.sim.violate("the reasons for a halt differ".into());
+        let halted = self.subscribers.iter().map(|one| one.seen().halted.clone());
+        let mut reasons = BTreeMap::new();
+        for (partition, reason) in halted.flatten() {
+            let first = reasons.entry(partition).or_insert_with(|| reason.clone());
+            if *first != reason {
+                self.sim.violate("the reasons for a halt differ".into());
+            }
         }
     }
 
@@ -184,6 +188,9 @@ impl<P: SharingProtocol> Readings<P> {
         }
         for _ in 0..status.lagged {
             self.sim.count(CoveragePoint::SubscriberLagged);
+        }
+        for _ in 0..status.replaced {
+            self.sim.count(CoveragePoint::ReaderReplaced);
         }
     }
 

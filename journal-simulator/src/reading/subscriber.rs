@@ -87,10 +87,15 @@ impl Subscriber {
             let start = Checkpoint::start(Event::CONTEXT.topic, partition);
             (partition, start)
         };
+        let share = &plan.shares[number];
+        if share.len() < usize::try_from(plan.partitions).expect("a few") {
+            log.sim.count(CoveragePoint::SubscriberOfShare);
+        }
         let stored = Stored {
-            checkpoints: (0..plan.partitions).map(start).collect(),
-            applied: (0..plan.partitions)
-                .map(|partition| (partition, Vec::new()))
+            checkpoints: share.iter().copied().map(start).collect(),
+            applied: share
+                .iter()
+                .map(|partition| (*partition, Vec::new()))
                 .collect(),
         };
         Self {

@@ -12,6 +12,10 @@
 //! a reader of its own from its last checkpoint, catches up, and joins again. So a slow or stalled subscriber
 //! delays no other one, and memory is bounded at any lag.
 //!
+//! Subscribers may read different partitions. A subscription joins a shared reader that reads all of its partitions,
+//! and replaces one that reads only some of them; the others then fall back and join the new one. Partitions that no
+//! subscription needs any more are left out from the next subscription on.
+//!
 //! A partition that the shared reader halts is halted for each subscriber, for the same reason. After an error
 //! that ends the shared reader, each subscriber falls back; if the error concerns its own reader as well, it
 //! gets the error from there.

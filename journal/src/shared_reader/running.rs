@@ -38,6 +38,8 @@ pub struct Status {
     pub lagged: u64,
     /// How often a subscriber fell back because a batch did not follow its position: another log, or a bug.
     pub unconnected: u64,
+    /// How often a subscriber replaced the task by one that reads more partitions.
+    pub replaced: u64,
 }
 
 /// The state that the handles of a shared reader, its subscriptions and its task have in common.
@@ -57,9 +59,11 @@ pub(super) struct State<E> {
     /// Number of tasks so far.
     generations: u64,
     subscriptions: u64,
+    /// The partitions that each subscription reads, by the subscription's id.
+    needed: BTreeMap<u64, BTreeSet<i32>>,
     /// The waits between a task that ended with an error and the next one.
     waits: Backoff,
-    pub start_after: Option<Instant>,
+    start_after: Option<Instant>,
     pub counts: Status,
 }
 
@@ -95,6 +99,7 @@ impl<E, L, P> Inner<E, L, P> {
                 running: None,
                 generations: 0,
                 subscriptions: 0,
+                needed: BTreeMap::new(),
                 waits: Backoff::for_server(),
                 start_after: None,
                 counts: Status::default(),
@@ -109,11 +114,29 @@ impl<E, L, P> Inner<E, L, P> {
         self.state.lock().expect("no holder panics")
     }
 
-    /// An id for a subscription.
-    pub fn subscription_id(&self) -> u64 {
+    /// Adds a subscription to these partitions, and returns its id. Ends a task that reads a partition which no
+    /// subscription needs any more, as after a change of the assignment: the subscribers start another one.
+    pub fn add_subscription(&self, partitions: BTreeSet<i32>) -> u64 {
         let mut state = self.state();
         state.subscriptions += 1;
-        state.subscriptions
+        let id = state.subscriptions;
+        state.needed.insert(id, partitions);
+        let State {
+            running, needed, ..
+        } = &mut *state;
+        let is_needed = |partition: &i32| needed.values().any(|of_one| of_one.contains(partition));
+        let ended = running.take_if(|running| !running.heads.keys().all(is_needed));
+        drop(state);
+        if ended.is_some() {
+            self.task_is_over();
+        }
+        id
+    }
+
+    /// Tells a task and its subscribers that its state was removed.
+    fn task_is_over(&self) {
+        self.taken.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     pub fn status(&self) -> Status {
@@ -132,15 +155,12 @@ impl<E, L, P> Inner<E, L, P> {
 }
 
 impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
-    /// Starts the task from these checkpoints, with a first subscription, unless it already runs or an error
-    /// ended it a moment ago.
+    /// Starts the task from these checkpoints, with a first subscription, unless [`State::start_at`] forbids it now.
+    /// Replaces a task of fewer partitions, whose subscribers fall back and join this one.
     pub fn start(self: &Arc<Self>, starts: Vec<Checkpoint>, first_subscription: u64) {
         let mut state = self.state();
-        if state.running.is_some()
-            || state
-                .start_after
-                .is_some_and(|after| after > Instant::now())
-        {
+        let start_at = state.start_at(first_subscription);
+        if start_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
         state.generations += 1;
@@ -151,7 +171,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
             next: start.resume_offset(),
             hash: start.hash,
         };
-        state.running = Some(Running {
+        let replaced = state.running.replace(Running {
             generation,
             window,
             heads: starts
@@ -166,11 +186,23 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
             failing: None,
             health_version: 0,
         });
+        if replaced.is_some() {
+            state.counts.replaced += 1;
+        }
         drop(state);
+        if replaced.is_some() {
+            self.task_is_over();
+        }
         tokio::spawn(self.clone().run(generation, starts));
     }
 
-    /// Removes a subscription.
+    /// Removes a subscription that ends.
+    pub fn remove_subscription(&self, id: u64) {
+        self.state().needed.remove(&id);
+        self.forget(id);
+    }
+
+    /// Removes a subscription's cursor: it needs no more entries.
     pub fn forget(&self, subscription: u64) {
         let mut state = self.state();
         let Some(running) = &mut state.running else {
@@ -192,20 +224,20 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         };
         let error = tokio::select! {
             biased;
-            () = self.abandoned() => return,
-            error = self.read(starts) => error,
+            () = self.abandoned(generation) => return,
+            error = self.read(generation, starts) => error,
         };
         tracing::warn!(topic, %error, "shared reader ended, its subscribers fall back to their own readers");
     }
 
-    async fn read(&self, starts: Vec<Checkpoint>) -> ReadError {
+    async fn read(&self, generation: u64, starts: Vec<Checkpoint>) -> ReadError {
         let role = format!("shared-{}", E::CONTEXT.topic);
         let mut waits = Backoff::for_server();
         let reader = loop {
             match Reader::<E, L, P>::open_with(&self.log, &role, starts.clone()).await {
                 Ok(reader) => break reader,
                 Err(error) if error.is_transient() => {
-                    self.publish(Step::Failing(Arc::new(error)));
+                    self.publish(generation, Step::Failing(Arc::new(error)));
                     tokio::time::sleep(waits.wait()).await;
                 }
                 Err(error) => return error,
@@ -214,9 +246,9 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         let mut follower = Follower::new(self.log.clone(), reader);
         let mut has_passed_starts = false;
         loop {
-            self.may_read_on().await;
+            self.may_read_on(generation).await;
             match follower.step().await {
-                Ok(step) => self.publish(step),
+                Ok(step) => self.publish(generation, step),
                 Err(error) => return error,
             }
             if !has_passed_starts && let Some(position) = follower.position() {
@@ -224,16 +256,16 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
                     let state = position.get(&start.partition);
                     state.is_none_or(|state| state.next_offset >= start.next_offset)
                 });
-                self.moved(&position);
+                self.moved(generation, &position);
             }
         }
     }
 
-    /// Returns once there is room in the window, or a subscriber waits.
-    async fn may_read_on(&self) {
+    /// Returns once there is room in the window, or a subscriber waits. Never returns for a task that was replaced.
+    async fn may_read_on(&self, generation: u64) {
         loop {
             let taken = self.taken.notified();
-            let may = match &self.state().running {
+            let may = match self.state().running_of(generation) {
                 Some(Running { window, .. }) => P::reads_on(window.is_full(), window.is_awaited()),
                 None => false,
             };
@@ -244,17 +276,21 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         }
     }
 
-    /// Returns once no subscription is left.
-    async fn abandoned(&self) {
+    /// Returns once no subscription is left, or the task was replaced.
+    async fn abandoned(&self, generation: u64) {
         loop {
             let taken = self.taken.notified();
             {
                 let mut state = self.state();
-                let subscribers = |running: &Running<E>| running.window.subscribers();
-                if state.running.as_ref().map_or(0, subscribers) == 0 {
-                    // Under the same lock, so that no new subscription counts on this task.
-                    state.running = None;
-                    return;
+                let running = state.running_of(generation);
+                match running.map(|running| running.window.subscribers()) {
+                    None => return,
+                    Some(0) => {
+                        // Under the same lock, so that no new subscription counts on this task.
+                        state.running = None;
+                        return;
+                    }
+                    Some(_) => {}
                 }
             }
             taken.await;
@@ -262,8 +298,8 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
     }
 
     /// Records the positions after reading records that are not passed to the subscriptions.
-    fn moved(&self, position: &BTreeMap<i32, Checkpoint>) {
-        if let Some(running) = &mut self.state().running {
+    fn moved(&self, generation: u64, position: &BTreeMap<i32, Checkpoint>) {
+        if let Some(running) = self.state().running_of(generation) {
             for (partition, state) in position {
                 running.reached.insert(*partition, state.next_offset);
             }
@@ -271,12 +307,15 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         self.changed.notify_waiters();
     }
 
-    /// Passes a step to the subscriptions.
-    pub fn publish(&self, step: Step<E>) {
+    /// Passes a task's step to the subscriptions, unless the task was replaced.
+    pub fn publish(&self, generation: u64, step: Step<E>) {
         let mut dropped = Vec::new();
         let mut state = self.state();
         let State { running, waits, .. } = &mut *state;
-        let Some(running) = running else { return };
+        let own = |running: &&mut Running<E>| running.generation == generation;
+        let Some(running) = running.as_mut().filter(own) else {
+            return;
+        };
         match step {
             Step::Batch(batch) => {
                 running.set_failing(None);
@@ -312,6 +351,25 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Inner<E, L, P> {
         drop(state);
         drop(dropped);
         self.changed.notify_waiters();
+    }
+}
+
+impl<E> State<E> {
+    /// When a subscription may start the task, if its reader is near the end of the log. `None` while a task runs,
+    /// unless that task reads fewer partitions, and all of them are the subscription's.
+    pub fn start_at(&self, subscription: u64) -> Option<Instant> {
+        let needed = self.needed.get(&subscription)?;
+        let may_start = self.running.as_ref().is_none_or(|running| {
+            let mut read = running.heads.keys();
+            running.heads.len() < needed.len() && read.all(|partition| needed.contains(partition))
+        });
+        may_start.then(|| self.start_after.unwrap_or_else(Instant::now))
+    }
+
+    /// The state of a task; `None` if it has ended or was replaced.
+    fn running_of(&mut self, generation: u64) -> Option<&mut Running<E>> {
+        let own = |running: &&mut Running<E>| running.generation == generation;
+        self.running.as_mut().filter(own)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A subscription: reads with its own reader from its checkpoints, joins the shared reader, and falls back.
 
 mod pause;
+mod starting;
 
 use super::{
     follower::{Follower, Step, at},
@@ -68,8 +69,9 @@ enum Taken<E> {
 
 impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
     pub(super) fn new(shared: Arc<Inner<E, L, P>>, role: &str, starts: Vec<Checkpoint>) -> Self {
+        let partitions = starts.iter().map(|start| start.partition).collect();
         Self {
-            id: shared.subscription_id(),
+            id: shared.add_subscription(partitions),
             shared,
             role: role.to_owned(),
             partitions: starts
@@ -199,62 +201,6 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
         })
     }
 
-    /// When the shared reader may be started, if it does not run and the subscription's reader is near the
-    /// log's last measured end.
-    fn start_at(&self) -> Option<Instant> {
-        let Upstream::Own(follower) = &self.upstream else {
-            return None;
-        };
-        if self.has_paused {
-            return None;
-        }
-        let state = self.shared.state();
-        if state.running.is_some() {
-            return None;
-        }
-        let start_after = state.start_after;
-        drop(state);
-        let ends = self.ends.as_ref().unwrap_or(follower.ends());
-        let left = distance(ends, &next_offsets(&follower.position()?));
-        let is_near = left <= self.shared.limits.join_distance;
-        is_near.then(|| start_after.unwrap_or_else(Instant::now))
-    }
-
-    /// Starts the shared reader if the log's end is near. Returns whether it did, and the error of the
-    /// measurement, if any.
-    async fn start_near_the_end(&mut self) -> (bool, Option<Update<E>>) {
-        let Upstream::Own(follower) = &mut self.upstream else {
-            return (false, None);
-        };
-        let Some(position) = follower.position() else {
-            return (false, None);
-        };
-        let mut ends = BTreeMap::new();
-        for partition in position.keys() {
-            match self.shared.log.end(E::CONTEXT.topic, *partition).await {
-                Ok(end) => ends.insert(*partition, end),
-                Err(error) => {
-                    let Step::Failing(error) = follower.fail(error.into()) else {
-                        return (false, None);
-                    };
-                    return (false, Some(Update::Failing(error)));
-                }
-            };
-        }
-        let left = distance(&ends, &next_offsets(&position));
-        self.ends = Some(ends);
-        if left > self.shared.limits.join_distance {
-            return (false, None);
-        }
-        let start = |(partition, own): (&i32, &Position)| {
-            let read = position.get(partition);
-            read.unwrap_or(&own.checkpoint).clone()
-        };
-        let starts = self.partitions.iter().map(start).collect();
-        self.shared.start(starts, self.id);
-        (true, None)
-    }
-
     /// Registers in the shared reader's window if that is near, and switches to it once no record is missing
     /// between the two.
     fn join(&mut self) -> bool {
@@ -271,7 +217,9 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
             running, counts, ..
         } = &mut *state;
         let Some(running) = running else { return false };
-        if running.failing.is_some() || !running.heads.keys().eq(self.partitions.keys()) {
+        let mut partitions = self.partitions.keys();
+        let reads_all = partitions.all(|partition| running.heads.contains_key(partition));
+        if running.failing.is_some() || !reads_all {
             return false;
         }
         let join_distance = shared.limits.join_distance;
@@ -445,7 +393,7 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
             } => (batch, *from, before),
         };
         let Some(own) = self.partitions.get_mut(&batch.partition) else {
-            return Taken::Unconnected;
+            return Taken::Nothing;
         };
         let next_offset = batch.checkpoint.next_offset;
         if own.is_halted || next_offset <= own.judged {
@@ -488,6 +436,6 @@ impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Subscription<E, L, P> {
 
 impl<E: ContextEvent, L: ReadLog, P: SharingProtocol> Drop for Subscription<E, L, P> {
     fn drop(&mut self) {
-        self.shared.forget(self.id);
+        self.shared.remove_subscription(self.id);
     }
 }

@@ -1,5 +1,7 @@
 //! Subscriptions over a log in memory. `journal-simulator` runs them with delays, crashes and mutations.
 
+mod partitions;
+
 use super::{
     Limits, SharedReader, Subscription, Update,
     follower::{BACKOFF_RESET_AFTER, Step},
@@ -442,24 +444,35 @@ async fn the_end_of_an_outage_is_reported_behind_an_entry_that_the_subscriber_al
         offset: 1,
         reason: "an unknown type".into(),
     });
-    shared.inner.publish(Step::Halted(1, unreadable.clone()));
+    publish(&shared, Step::Halted(1, unreadable.clone()));
     reader.update().await;
     let halted = &reader.halted;
     assert!(
         halted.contains_key(&1),
         "partition 1 is not halted: {halted:?}"
     );
-    shared.inner.publish(Step::Failing(unreadable.clone()));
+    publish(&shared, Step::Failing(unreadable.clone()));
     let failing = timeout(TIMEOUT, reader.subscription.next()).await;
     assert!(
         matches!(failing, Ok(Ok(Update::Failing(_)))),
         "{failing:?} instead of Ok(Ok(Update::Failing))"
     );
     let recovered = reader.recovered;
-    shared.inner.publish(Step::Halted(1, unreadable));
-    shared.inner.publish(Step::Recovered);
+    publish(&shared, Step::Halted(1, unreadable));
+    publish(&shared, Step::Recovered);
     reader.update().await;
     assert_eq!(reader.recovered, recovered + 1);
+}
+
+/// Passes a step of the task that runs to its subscribers.
+fn publish(shared: &Shared, step: Step<Event>) {
+    let running = shared
+        .inner
+        .state()
+        .running
+        .as_ref()
+        .map(|one| one.generation);
+    shared.inner.publish(running.expect("it runs"), step);
 }
 
 impl Reader {

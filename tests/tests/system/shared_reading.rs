@@ -1,22 +1,33 @@
 //! Views and jobs share one reader of a journal, and a stalled view delays no other reader.
 
-use crate::locked_checkpoints::{lock_partition, lock_view};
-use anyhow::{Context, Result, ensure};
+use crate::{
+    locked_checkpoints::{lock_partition, lock_view},
+    projectors::{ORDERS, opened},
+};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 use system_tests::{
     Deployment, Node, Poll, expect_eq,
+    free_address::free_address,
     product::{create_product, sku_in},
     sale::{node_with_sales, sell},
     totals_by_source, until,
 };
+use tokio::process::Command;
 
 /// Longest time until all views and jobs share a reader.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time until the other readers have applied events that a stalled view has not.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time until two nodes have divided the partitions.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The journal that a job reads, too.
+const ORDERS_TOPIC: &str = "journal.orders";
+/// More partitions than a node gets of all journals together, so that each of two nodes has some of them.
+const PARTITIONS: &str = r#"{"journal.orders"=12}"#;
 /// Threads of a node that consume for the write side: the owners, and the directory of owners. The operating system
 /// keeps 15 characters of a name.
 const OTHER_CONSUMERS: [&str; 2] = ["consume-owner", "consume-directo"];
@@ -34,6 +45,49 @@ pub async fn views_and_jobs_share_one_reader_of_a_journal(deployment: &Deploymen
     node.caught_up().await?;
     share_one_reader(&node).await?;
     check_totals(deployment, 2 * sales).await
+}
+
+pub async fn views_of_a_share_and_jobs_of_all_partitions_share_one_reader(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let set = |command: &mut Command| {
+            command
+                .env("DAYBOOK_VIEWS_PARTITIONS", "group")
+                .env("DAYBOOK_KAFKA_PARTITIONS_BY_TOPIC", PARTITIONS);
+        };
+        nodes.push(deployment.serve_with(free_address()?, set).await?);
+    }
+    for node in &mut nodes {
+        node.ready().await?;
+    }
+    let [first, second] = &nodes[..] else {
+        bail!("{} nodes instead of 2", nodes.len());
+    };
+    until("a share for both", SHARE_TIMEOUT, async || {
+        let (one, other) = (opened(first, ORDERS).await?, opened(second, ORDERS).await?);
+        let is_shared = one > 0 && other > 0;
+        Ok(Poll::of(is_shared, || {
+            format!("{one} and {other} partitions")
+        }))
+    })
+    .await?;
+    let sales = i64::try_from(sell(first, "to both").await?)?;
+    for node in &mut nodes {
+        node.caught_up().await?;
+        let node = &*node;
+        until("no other readers", JOIN_TIMEOUT, async || {
+            let topics = topics_with_subscribers(node).await?;
+            let (shared, own) = readers_of_journals(node)?;
+            let is_shared = shared.len() == topics.len() && own.is_empty();
+            Ok(Poll::of(is_shared && topics.contains(ORDERS_TOPIC), || {
+                format!("{shared:?} and {own:?} for {topics:?}")
+            }))
+        })
+        .await?;
+    }
+    check_totals(deployment, sales).await
 }
 
 pub async fn a_stalled_view_delays_no_other_reader(deployment: &Deployment) -> Result<()> {
@@ -126,25 +180,41 @@ async fn share_one_reader(node: &Node) -> Result<()> {
             let metric = "daybook_journal_shared_subscribers";
             let subscribers = node.client().metric(metric).await?;
             let (expected, journals) = readers(node).await?;
-            let consumers = consumers(node)?;
-            let (shared, own): (Vec<_>, Vec<_>) = consumers
-                .iter()
-                .filter(|name| !OTHER_CONSUMERS.iter().any(|other| name.starts_with(other)))
-                .partition(|name| *name == "consume-shared-");
+            let (shared, own) = readers_of_journals(node)?;
             let all_subscribed = expected > 0 && subscribers == expected as f64;
             let is_shared = all_subscribed && shared.len() == journals && own.is_empty();
             Ok(Poll::of(is_shared, || {
-                format!("{subscribers} subscribers, {consumers:?}")
+                format!("{subscribers} subscribers, {shared:?} and {own:?}")
             }))
         },
     )
     .await
 }
 
-/// The names of the node's threads that consume.
-fn consumers(node: &Node) -> Result<Vec<String>> {
+/// The names of the node's threads that consume journals for views and jobs: those of shared readers, and those of the
+/// subscribers' own readers.
+fn readers_of_journals(node: &Node) -> Result<(Vec<String>, Vec<String>)> {
     let names = node.threads()?.into_iter();
-    Ok(names.filter(|name| name.starts_with("consume-")).collect())
+    let names = names.filter(|name| {
+        name.starts_with("consume-") && !OTHER_CONSUMERS.iter().any(|other| name.starts_with(other))
+    });
+    Ok(names.partition(|name| name == "consume-shared-"))
+}
+
+/// The journals whose shared readers have subscribers.
+async fn topics_with_subscribers(node: &Node) -> Result<BTreeSet<String>> {
+    let metrics = node.client().get("/metrics").await?;
+    let lines = metrics.expect(200)?.text.lines();
+    let samples = lines.filter_map(|line| line.strip_prefix("daybook_journal_shared_subscribers{"));
+    let mut topics = BTreeSet::new();
+    for sample in samples {
+        let (labels, value) = sample.split_once("} ").with_context(|| sample.to_owned())?;
+        if value.trim().parse::<f64>()? > 0.0 {
+            let topic = labels.split('"').nth(1);
+            topics.insert(topic.with_context(|| sample.to_owned())?.to_owned());
+        }
+    }
+    Ok(topics)
 }
 
 /// The number of views and jobs, each of which reads one journal, and the number of journals that they read.
