@@ -1,6 +1,7 @@
 //! Creates missing topics, checks existing ones, and measures partitions.
 
 mod durability;
+mod ends;
 mod error;
 
 pub use error::AdminError;
@@ -31,7 +32,6 @@ use tokio::{sync::Semaphore, time::Instant};
 const MESSAGE_BYTES: &str = "max.message.bytes";
 /// Longest wait for one answer of the brokers.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Longest wait until a new topic has settled. Brokers learn of a new topic one after the other, and a loaded
 /// broker becomes the leader of a partition late.
 const TOPIC_READY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -110,14 +110,9 @@ impl Lags {
     }
 
     async fn measure_once(&self, source: &Source) -> Result<(), kafka::admin::AdminError> {
-        let keys: Vec<BuildPartition> = self.lock().keys().cloned().collect();
-        let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
-        for (_, topic, partition) in keys {
-            if !ends.contains_key(&(topic.clone(), partition)) {
-                let end = source.admin.watermarks(&topic, partition).await?.high;
-                ends.insert((topic, partition), end);
-            }
-        }
+        let partition = |(_, topic, partition): &BuildPartition| (topic.clone(), *partition);
+        let partitions = self.lock().keys().map(partition).collect();
+        let ends = source.admin.ends(partitions).await?;
         let (now, time) = (Instant::now(), machine_clock());
         for (key, applied) in self.lock().iter_mut() {
             if let Some(end) = ends.get(&(key.1.clone(), key.2)) {

@@ -112,6 +112,31 @@ async fn a_topic_under_a_prefix_is_written_and_read_by_its_logical_name() {
 }
 
 #[tokio::test]
+async fn the_ends_of_several_partitions_are_measured_at_once() {
+    let settings = settings("ends");
+    let admin = Admin::new(&settings).unwrap();
+    let journal = &TOPICS[0];
+    create(&admin, &[*journal, OWNERS]).await;
+    let appender = Appender::new(&settings).unwrap();
+    let (producer, mut reports) = appender.partition_producer(journal.name, 1, 1);
+    producer.append(b"key", b"appended", &[], 7).unwrap();
+    within(reports.recv()).await.unwrap().result.unwrap();
+    let transaction = begin(&settings, OWNERS.name, End::Abort).await;
+
+    let expected = [
+        ((journal.name.to_owned(), 0), 0),
+        ((journal.name.to_owned(), 1), 1),
+        // The record of the open transaction.
+        ((OWNERS.name.to_owned(), 0), 1),
+    ];
+    let expected = BTreeMap::from(expected);
+    let ends = within(admin.ends(expected.keys().cloned().collect())).await;
+    assert_eq!(ends.unwrap(), expected);
+    transaction.end().await.unwrap();
+    admin.delete(&[journal.name, OWNERS.name]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_group_under_a_prefix_assigns_partitions_by_logical_names() {
     let settings = settings("group");
     let admin = Admin::new(&settings).unwrap();
