@@ -1,8 +1,14 @@
 //! Connections to clients that may stop reading. An unread response holds memory and delays the end of the
-//! process, so a connection is closed if its client reads no byte for [`WRITE_TIMEOUT`].
+//! process, so a connection is closed if its client reads no byte for [`WRITE_TIMEOUT`]. A handler that breaks off its
+//! response can wait until the written part of it is with the operating system.
 
-use axum::serve::Listener;
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, connect_info::Connected},
+    http::request::Parts,
+    serve::{IncomingStream, Listener},
+};
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,7 +16,8 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    sync::watch,
+    time::{Sleep, sleep, timeout},
 };
 
 /// Maximum time without a byte that the client reads, after which its connection is closed.
@@ -24,6 +31,59 @@ pub struct Connection<S> {
     stream: S,
     /// The time at which the connection fails; set while a write waits for the client.
     deadline: Option<Pin<Box<Sleep>>>,
+    flushes: Flushes,
+}
+
+/// The flushes of a connection. The HTTP server flushes the connection when the operating system has taken all bytes of
+/// its own buffer, which the server drops when a response breaks off.
+#[derive(Debug, Clone, Default)]
+pub struct Flushes(watch::Sender<()>);
+
+/// The connection of a request, as its handler sees it.
+#[derive(Debug, Clone, Default)]
+pub struct ClientConnection {
+    /// `None` if the listener is not a [`WriteTimeoutListener`].
+    flushes: Option<Flushes>,
+}
+
+impl Flushes {
+    /// Records a flush.
+    pub fn add(&self) {
+        self.0.send_replace(());
+    }
+}
+
+impl ClientConnection {
+    /// The connection with these flushes.
+    pub fn new(flushes: Flushes) -> Self {
+        Self {
+            flushes: Some(flushes),
+        }
+    }
+
+    /// Waits for the next flush of the connection, `limit` at most.
+    pub async fn flushed(&self, limit: Duration) {
+        if let Some(Flushes(flushes)) = &self.flushes {
+            // The wait fails only without a sender, and this connection has one.
+            let _ = timeout(limit, flushes.subscribe().changed()).await;
+        }
+    }
+}
+
+impl<L: Listener> Connected<IncomingStream<'_, WriteTimeoutListener<L>>> for Flushes {
+    fn connect_info(stream: IncomingStream<'_, WriteTimeoutListener<L>>) -> Self {
+        stream.io().flushes.clone()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientConnection {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let info = parts.extensions.get::<ConnectInfo<Flushes>>();
+        let flushes = info.map(|ConnectInfo(flushes)| flushes.clone());
+        Ok(Self { flushes })
+    }
 }
 
 impl<L: Listener> Listener for WriteTimeoutListener<L> {
@@ -46,6 +106,7 @@ impl<S> Connection<S> {
         Self {
             stream,
             deadline: None,
+            flushes: Flushes::default(),
         }
     }
 
@@ -102,7 +163,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.flushes.add();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -125,6 +190,32 @@ mod tests {
         let written = Connection::new(ours).write_all(b"12345").await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), WRITE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_waits_until_its_client_has_read_enough() {
+        let (ours, mut theirs) = duplex(4);
+        let mut connection = Connection::new(ours);
+        let of_handler = ClientConnection::new(connection.flushes.clone());
+        let reading_begins = WRITE_TIMEOUT / 2;
+        let writing = tokio::spawn(async move {
+            connection.write_all(b"12345").await.unwrap();
+            connection.flush().await.unwrap();
+            connection
+        });
+        let reading = tokio::spawn(async move {
+            sleep(reading_begins).await;
+            let mut text = [0; 5];
+            theirs.read_exact(&mut text).await.unwrap();
+        });
+        let begun = Instant::now();
+        of_handler.flushed(WRITE_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), reading_begins);
+        // No further flush follows.
+        of_handler.flushed(WRITE_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), reading_begins + WRITE_TIMEOUT);
+        reading.await.unwrap();
+        drop(writing.await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

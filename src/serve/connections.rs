@@ -1,7 +1,10 @@
 //! The HTTP server of a process, up to the end of its connections.
 
 use axum::{Router, serve::Listener};
-use service::shutdown::CONNECTIONS_TIMEOUT;
+use service::{
+    connection::{Flushes, WriteTimeoutListener},
+    shutdown::CONNECTIONS_TIMEOUT,
+};
 use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
@@ -9,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 /// that reads nothing must not delay the end of the process.
 pub async fn serve_until(
     closing: CancellationToken,
-    listener: impl Listener<Addr = SocketAddr>,
+    listener: WriteTimeoutListener<impl Listener<Addr = SocketAddr>>,
     router: Router,
 ) {
+    let router = router.into_make_service_with_connect_info::<Flushes>();
     let http =
         axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
     let too_late = async {
@@ -51,6 +55,7 @@ mod tests {
         let router = Router::new().route("/", get(answer));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = WriteTimeoutListener(listener);
         let closing = CancellationToken::new();
         let serving = tokio::spawn(serve_until(closing.clone(), listener, router));
         let mut client = TcpStream::connect(address).await.unwrap();

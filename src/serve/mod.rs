@@ -41,7 +41,7 @@ use service::{
     shutdown::{self, supervise},
     telemetry::{init_metrics, keep_metrics},
 };
-use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -199,7 +199,7 @@ impl Service {
     /// Serves HTTP until the partitions are handed over.
     fn serve_http(
         &self,
-        listener: impl axum::serve::Listener<Addr = std::net::SocketAddr>,
+        listener: WriteTimeoutListener<impl axum::serve::Listener<Addr = SocketAddr>>,
         hosts: Hosts,
         metrics: PrometheusHandle,
     ) {
@@ -400,7 +400,7 @@ impl Service {
 
 pub(crate) async fn listen(
     config: &Config,
-) -> anyhow::Result<impl axum::serve::Listener<Addr = std::net::SocketAddr>> {
+) -> anyhow::Result<WriteTimeoutListener<impl axum::serve::Listener<Addr = SocketAddr>>> {
     let address = config.http.listen;
     if !address.ip().is_loopback() {
         bail!(

@@ -26,7 +26,9 @@ use axum::{
 use journal::owner::Refusal;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use service::{budget::Share, json, problem::Problem, trace::TraceContext};
+use service::{
+    budget::Share, connection::ClientConnection, json, problem::Problem, trace::TraceContext,
+};
 use tokio::time::Instant;
 
 /// A line of a request, for the OpenAPI document.
@@ -84,6 +86,7 @@ struct Submitted {
 pub async fn commands(
     State(handle): State<WriteSideHandle>,
     trace: TraceContext,
+    connection: ClientConnection,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -102,6 +105,7 @@ pub async fn commands(
         answers,
         handle.budget(),
         closing,
+        connection,
     ))
 }
 

@@ -19,7 +19,9 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use service::{
     budget::{Budget, Share},
+    connection::ClientConnection,
     problem::Problem,
+    shutdown::CONNECTIONS_TIMEOUT,
 };
 use std::{future::ready, time::Duration};
 use tokio::{
@@ -46,8 +48,8 @@ const BUDGET_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time for which lines are read and discarded after an interruption, so that the connection of a
 /// client that keeps sending does not break before the client receives the last line.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between the last line and the error that ends the body. The error makes the connection drop unsent
-/// data, so the connection gets this time to send it.
+/// Time between the flush of the last line and the error that ends the body. The error closes the connection, so the
+/// client gets this time to read the line: if it still sends then, its operating system discards what it has not read.
 pub const LAST_LINE_GRACE: Duration = Duration::from_millis(500);
 
 /// Submits the lines of a batch.
@@ -110,13 +112,15 @@ struct BatchReader<S: Submit> {
     pending: mpsc::Sender<PendingLine<S::Submitted>>,
 }
 
-/// Answers each line of `body`, until `closing`. Lines and unread answers take shares of `budget`.
+/// Answers each line of `body`, until `closing`. Lines and unread answers take shares of `budget`. `connection` is that
+/// of the client.
 pub fn batch_stream<S: Submit>(
     body: Body,
     submit: S,
     answer: impl Answer<S::Submitted>,
     budget: &Budget,
     closing: CancellationToken,
+    connection: ClientConnection,
 ) -> Response {
     let (pending, submitted) = mpsc::channel(LINES_AHEAD_MAX);
     let (to_client, answers) = mpsc::channel(ANSWERS_MAX);
@@ -138,7 +142,7 @@ pub fn batch_stream<S: Submit>(
         activity.note();
         answer.text
     });
-    let end = end_of_body(ended, over.drop_guard());
+    let end = end_of_body(ended, connection, over.drop_guard());
     let body = chunks(texts).map(Ok).chain(end);
     (
         [(header::CONTENT_TYPE, MEDIA_TYPE)],
@@ -147,14 +151,17 @@ pub fn batch_stream<S: Submit>(
         .into_response()
 }
 
-/// Ends the response's body after its lines, with an error if not all lines were taken.
+/// Ends the response's body after its lines, with an error if not all lines were taken. The error makes the connection
+/// drop the data that a slow reader has not made room for, so this waits until the last line was flushed.
 fn end_of_body(
     ended: oneshot::Receiver<Result<(), Incomplete>>,
+    connection: ClientConnection,
     over: DropGuard,
 ) -> impl stream::Stream<Item = Result<Bytes, Incomplete>> {
     let end = async move {
         let ended = ended.await.unwrap_or(Err(Incomplete));
         if ended.is_err() {
+            connection.flushed(CONNECTIONS_TIMEOUT).await;
             sleep(LAST_LINE_GRACE).await;
         }
         drop(over);

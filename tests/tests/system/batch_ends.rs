@@ -74,6 +74,29 @@ pub async fn a_client_that_reads_no_answers_does_not_delay_a_shutdown(
     Ok(())
 }
 
+pub async fn a_client_that_reads_only_after_the_signal_gets_the_last_line(
+    deployment: &Deployment,
+) -> Result<()> {
+    let node = deployment.commands().await?;
+    let (mut lines, answers) = begin(deployment).await?;
+    send(&mut lines, &format!("{BAD_LINE}\n").repeat(MANY_LINES)).await?;
+    node.answered(MANY_ANSWERED, BATCH_TIMEOUT).await?;
+    node.signal("TERM").await?;
+    let (answers, is_whole) = read(answers).await?;
+    ensure!(
+        !is_whole,
+        "the response has a clean end after {} lines",
+        answers.len()
+    );
+    check_numbers(&answers)?;
+    let last = answers.last().context("the response has no lines")?;
+    ensure!(
+        last["code"] == "BATCH_STOPPED",
+        "the last line does not have the code BATCH_STOPPED: {last}"
+    );
+    expect_eq("answers", &answers.len(), &(MANY_LINES + 1))
+}
+
 pub async fn a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off(
     deployment: &Deployment,
 ) -> Result<()> {

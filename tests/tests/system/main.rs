@@ -317,6 +317,7 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
     tests.extend(own!(runner, batch_ends: [
         a_client_that_sends_every_line_before_it_reads_gets_every_answer,
         a_client_that_reads_no_answers_does_not_delay_a_shutdown,
+        a_client_that_reads_only_after_the_signal_gets_the_last_line,
         a_batch_of_a_stopping_node_reports_where_it_stopped_and_breaks_off,
     ]));
     tests.extend(own!(runner, openapi: [

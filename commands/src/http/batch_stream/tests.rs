@@ -5,6 +5,7 @@ use super::*;
 use axum::body::HttpBody;
 use futures_util::Stream;
 use serde_json::{Value, json};
+use service::connection::Flushes;
 use std::{convert::Infallible, io};
 use tokio::time::Instant;
 
@@ -61,7 +62,17 @@ fn begin<E: Into<axum::BoxError>>(
     closing: &CancellationToken,
 ) -> BodyDataStream {
     let body = Body::from_stream(chunks);
-    let response = batch_stream(body, Echo, answer, &Budget::default(), closing.clone());
+    begin_on(ClientConnection::default(), body, answer, closing)
+}
+
+fn begin_on(
+    connection: ClientConnection,
+    body: Body,
+    answer: impl Answer<usize>,
+    closing: &CancellationToken,
+) -> BodyDataStream {
+    let budget = Budget::default();
+    let response = batch_stream(body, Echo, answer, &budget, closing.clone(), connection);
     response.into_body().into_data_stream()
 }
 
@@ -169,6 +180,26 @@ async fn a_stopping_node_names_the_first_line_not_taken_and_breaks_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_the_last_line_of_a_stopping_node() {
+    let (closing, flushes) = (CancellationToken::new(), Flushes::default());
+    let connection = ClientConnection::new(flushes.clone());
+    let lines = Body::from_stream(lines(3).chain(stream::pending()));
+    let reading = tokio::spawn(read(begin_on(connection, lines, Echo, &closing)));
+    closing.cancel();
+    let begun = Instant::now();
+    // The server has the last line, and the client begins to read later.
+    sleep(2 * LAST_LINE_GRACE).await;
+    assert!(
+        !reading.is_finished(),
+        "the body broke off before the flush"
+    );
+    flushes.add();
+    let (answers, is_whole) = reading.await.unwrap();
+    assert_eq!(begun.elapsed(), 3 * LAST_LINE_GRACE);
+    check_interrupted(&answers, is_whole, "BATCH_STOPPED");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_gets_no_clean_end() {
     let lines = lines(3).map(|line| Ok(line.expect("lines don't fail")));
     let broken = stream::once(async { Err(io::Error::other("reset")) });
@@ -190,7 +221,14 @@ async fn a_line_without_a_share_of_the_budget_is_refused_alone() {
     let held = budget.try_take(ANSWER_BYTES + 1).unwrap();
     let (send, receive) = mpsc::channel(1);
     let body = Body::from_stream(ReceiverStream::new(receive).map(Ok::<_, Infallible>));
-    let response = batch_stream(body, Echo, Echo, &budget, CancellationToken::new());
+    let response = batch_stream(
+        body,
+        Echo,
+        Echo,
+        &budget,
+        CancellationToken::new(),
+        ClientConnection::default(),
+    );
     let mut body = response.into_body().into_data_stream();
     send.send(Bytes::from_static(b"x\n")).await.unwrap();
     let refused: Value = serde_json::from_slice(&body.next().await.unwrap().unwrap()).unwrap();
@@ -209,7 +247,14 @@ async fn a_line_without_a_share_of_the_budget_is_refused_alone() {
 async fn unread_answers_are_bounded_and_are_dropped_with_their_response() {
     let budget = Budget::default();
     let body = Body::from_stream(lines(2 * BYTES_AHEAD_MAX as usize / ANSWER_BYTES));
-    let response = batch_stream(body, Echo, LongAnswers, &budget, CancellationToken::new());
+    let response = batch_stream(
+        body,
+        Echo,
+        LongAnswers,
+        &budget,
+        CancellationToken::new(),
+        ClientConnection::default(),
+    );
     sleep(2 * IDLE_TIMEOUT).await;
     let all = service::budget::BYTES_DEFAULT as usize;
     let unread = LONG_ANSWERS_MAX * ANSWER_BYTES;
