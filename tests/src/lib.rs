@@ -18,6 +18,7 @@ pub mod free_address;
 pub mod generated_tree;
 pub mod hanging_disk;
 pub mod http;
+pub mod mounted_image;
 pub mod node;
 pub mod poll;
 pub mod product;

@@ -192,6 +192,14 @@ impl Node {
         }
     }
 
+    /// Waits until it has ended; returns the exit status.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        match timeout(limit, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("still running after {limit:?}\n{}", self.log_tail()),
+        }
+    }
+
     /// Sends a signal, by its name for `kill`.
     pub async fn signal(&self, name: &str) -> Result<()> {
         signal(&self.child, name).await

@@ -100,8 +100,12 @@ fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
     ]));
     tests.extend(own!(runner, hung_disk: [
         the_partitions_of_a_node_whose_disk_hangs_move_to_another_until_the_disk_recovers,
+        the_partitions_of_a_node_whose_file_system_freezes_move_to_another_until_it_thaws,
+        a_node_with_every_role_answers_queries_while_its_file_system_is_frozen_and_loses_no_sale,
         a_node_whose_disk_hangs_shuts_down_in_time_and_loses_no_acknowledged_command,
+        a_node_told_to_stop_while_its_file_system_is_frozen_ends_cleanly_once_it_thaws,
         a_node_that_starts_on_a_hung_disk_reports_it_and_serves_once_the_disk_recovers,
+        a_node_that_starts_on_a_frozen_file_system_reports_it_and_serves_once_it_thaws,
     ]));
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,
