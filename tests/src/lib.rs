@@ -21,6 +21,7 @@ pub mod http;
 pub mod mounted_image;
 pub mod node;
 pub mod poll;
+pub mod process_use;
 pub mod product;
 pub mod python;
 pub mod sale;

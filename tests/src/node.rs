@@ -4,6 +4,7 @@ use crate::{
     connections,
     http::Client,
     poll::{Poll, until},
+    process_use,
     signal::signal,
 };
 use anyhow::{Context, Result, bail};
@@ -169,12 +170,12 @@ impl Node {
 
     /// Its peak memory so far, in bytes.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.pid()?);
-        let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kilobytes: u64 = kilobytes.context("no VmHWM")?.trim().parse()?;
-        Ok(kilobytes * 1024)
+        Ok(process_use::memory_bytes(self.pid()?, "VmHWM")?.try_into()?)
+    }
+
+    /// Its present memory in bytes, without the pages of files, such as those of the program.
+    pub fn memory_bytes(&self) -> Result<usize> {
+        process_use::memory_bytes(self.pid()?, "RssAnon")
     }
 
     /// Kills it, like a power cut.
@@ -205,7 +206,8 @@ impl Node {
         signal(&self.child, name).await
     }
 
-    fn pid(&self) -> Result<u32> {
+    /// The id of its process.
+    pub fn pid(&self) -> Result<u32> {
         self.child.id().context("the node has ended")
     }
 
