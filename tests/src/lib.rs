@@ -10,6 +10,7 @@ pub mod binary;
 pub mod connections;
 pub mod create_topics;
 pub mod deployment;
+pub mod descriptor_limit;
 pub mod environment;
 pub mod expect;
 pub mod expectation;

@@ -56,7 +56,7 @@ mod view_versions;
 mod void_records;
 
 use libtest_mimic::Trial;
-use nodes::{declines, faults, hung_disk, many_partitions, membership, topics};
+use nodes::{declines, descriptors, faults, hung_disk, many_partitions, membership, topics};
 use runner::{Runner, own, shared};
 use std::process::ExitCode;
 
@@ -106,6 +106,9 @@ fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
         a_node_told_to_stop_while_its_file_system_is_frozen_ends_cleanly_once_it_thaws,
         a_node_that_starts_on_a_hung_disk_reports_it_and_serves_once_the_disk_recovers,
         a_node_that_starts_on_a_frozen_file_system_reports_it_and_serves_once_it_thaws,
+    ]));
+    tests.extend(own!(runner, descriptors: [
+        a_node_without_free_descriptors_says_so_and_takes_over_once_the_limit_is_raised,
     ]));
     tests.extend(own!(runner, declines: [
         a_replaced_log_is_declined_by_every_node_with_or_without_a_store,

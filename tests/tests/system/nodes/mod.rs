@@ -1,6 +1,7 @@
 //! Several command nodes: each accepts every command, and the owner of the partition decides it.
 
 pub mod declines;
+pub mod descriptors;
 pub mod faults;
 pub mod hung_disk;
 mod load;
@@ -217,11 +218,26 @@ async fn start_with(
     addresses: &[SocketAddr],
     set: impl Fn(&mut Command),
 ) -> Result<Vec<Node>> {
+    let mut nodes = launch(deployment, addresses, set).await?;
+    divide_partitions(deployment, &mut nodes).await?;
+    Ok(nodes)
+}
+
+/// Starts nodes; returns once they answer over HTTP.
+async fn launch(
+    deployment: &Deployment,
+    addresses: &[SocketAddr],
+    set: impl Fn(&mut Command),
+) -> Result<Vec<Node>> {
     let starts = addresses
         .iter()
         .map(|address| deployment.commands_with(*address, &set));
-    let mut nodes = futures_util::future::try_join_all(starts).await?;
-    for node in &mut nodes {
+    futures_util::future::try_join_all(starts).await
+}
+
+/// Waits until nodes have divided the partitions among them.
+async fn divide_partitions(deployment: &Deployment, nodes: &mut [Node]) -> Result<()> {
+    for node in nodes.iter_mut() {
         node.ready().await?;
         takes_over(node, 1.0).await?;
     }
@@ -233,8 +249,7 @@ async fn start_with(
             format!("{owned:?} of {partitions}")
         }))
     })
-    .await?;
-    Ok(nodes)
+    .await
 }
 
 /// Waits until a node has taken over this many partitions since its start.
