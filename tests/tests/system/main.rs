@@ -42,6 +42,7 @@ mod record_limits;
 mod requests;
 mod retries;
 mod rights;
+mod role_rights;
 mod runner;
 mod settings;
 mod shared_deployment;
@@ -305,6 +306,12 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_node_with_the_documented_rights_serves_and_changes_nothing,
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
         a_node_without_one_of_the_documented_rights_is_not_ready,
+    ]));
+    tests.extend(own!(runner, role_rights: [
+        a_node_of_the_write_side_serves_with_its_documented_rights,
+        a_projector_projects_every_view_with_its_documented_rights,
+        tools_that_read_the_journals_work_with_their_documented_rights,
+        reconcile_works_with_its_documented_rights,
     ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,

@@ -39,11 +39,11 @@ pub async fn a_node_with_the_documented_rights_serves_and_changes_nothing(
     deployment
         .run_successfully(&["schemas", "register"])
         .await?;
-    let mut node = start(deployment, serve(deployment)?).await?;
+    let mut node = start(deployment, as_principal(deployment)?).await?;
     // Without rights the node can't even see the topics.
     refuses_to_start(&mut node).await?;
     change(deployment, "allow", &documented_rights(deployment)?).await?;
-    let mut node = start(deployment, serve(deployment)?).await?;
+    let mut node = start(deployment, as_principal(deployment)?).await?;
     node.ready().await?;
     sell(&node, "with rights").await?;
     create_product(node.client(), "P-1").await?;
@@ -58,7 +58,7 @@ pub async fn a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_40
         .run_successfully(&["schemas", "register"])
         .await?;
     change(deployment, "allow", &documented_rights(deployment)?).await?;
-    let mut node = start(deployment, serve(deployment)?).await?;
+    let mut node = start(deployment, as_principal(deployment)?).await?;
     node.ready().await?;
     create_product(node.client(), "P-1").await?;
 
@@ -123,13 +123,19 @@ pub async fn a_node_without_one_of_the_documented_rights_is_not_ready(
         let right = std::slice::from_ref(right);
         change(deployment, "deny", right).await?;
         let log = deployment.log(&format!("serve-{number}"));
-        let mut node = Node::start(serve(deployment)?, "serve", deployment.listen(), &log).await?;
+        let mut node = Node::start(
+            as_principal(deployment)?,
+            "serve",
+            deployment.listen(),
+            &log,
+        )
+        .await?;
         let names_the_reason = names_a_missing_right(&node, number).await;
         names_the_reason.with_context(|| format!("without {right:?}"))?;
         node.kill().await?;
         change(deployment, "undeny", right).await?;
     }
-    let mut node = start(deployment, serve(deployment)?).await?;
+    let mut node = start(deployment, as_principal(deployment)?).await?;
     node.ready().await
 }
 
@@ -154,8 +160,8 @@ async fn names_a_missing_right(node: &Node, number: usize) -> Result<()> {
     .await
 }
 
-/// `daybook serve` as the principal whose rights are checked.
-fn serve(deployment: &Deployment) -> Result<Command> {
+/// The binary as the principal whose rights are checked, without arguments.
+pub fn as_principal(deployment: &Deployment) -> Result<Command> {
     let mut command = deployment.command();
     let properties = format!(
         r#"{{"security.protocol"="sasl_plaintext","sasl.mechanism"="PLAIN","sasl.username"="{PRINCIPAL}","sasl.password"="{PASSWORD}"}}"#
@@ -190,13 +196,21 @@ async fn barriers(node: &Node) -> Result<f64> {
     node.client().metric_with(metric, label).await
 }
 
-/// The rows of the table in `deploy/RIGHTS.md`, with the deployment's prefix.
+/// The rights of `daybook serve`.
 fn documented_rights(deployment: &Deployment) -> Result<Vec<Right>> {
+    rights_under(deployment, "A node, in daily use")
+}
+
+/// The rows of the table under a heading of `deploy/RIGHTS.md`, with the deployment's prefix.
+pub fn rights_under(deployment: &Deployment, heading: &str) -> Result<Vec<Right>> {
     let text = std::fs::read_to_string(source_file("deploy/RIGHTS.md"))?;
-    let rows = text.lines().filter(|line| line.starts_with("| "));
-    let rows = rows
-        .skip_while(|line| !line.starts_with("| resource "))
-        .skip(1);
+    let mut sections = text.split("\n## ");
+    let section = sections.find_map(|section| section.strip_prefix(heading)?.strip_prefix('\n'));
+    let section =
+        section.with_context(|| format!("deploy/RIGHTS.md has no section {heading:?}"))?;
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| resource "));
     let mut rights = Vec::new();
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
@@ -210,13 +224,13 @@ fn documented_rights(deployment: &Deployment) -> Result<Vec<Right>> {
     }
     ensure!(
         !rights.is_empty(),
-        "deploy/RIGHTS.md has no table of rights"
+        "section {heading:?} of deploy/RIGHTS.md has no table of rights"
     );
     Ok(rights)
 }
 
 /// Changes the principal's rights, as an operator does.
-async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Result<()> {
+pub async fn change(deployment: &Deployment, change: &str, rights: &[Right]) -> Result<()> {
     let environment = &deployment.environment;
     let mut program = Command::new(&environment.python)
         .arg(source_file("tests/python/rights.py"))
