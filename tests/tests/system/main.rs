@@ -10,6 +10,7 @@ mod audit_copies;
 mod batch_ends;
 mod batches;
 mod cells;
+mod control_records;
 mod corrected_fold;
 mod describe;
 mod dropped_tables;
@@ -87,6 +88,7 @@ fn tests(runner: &Runner) -> Vec<Trial> {
     tests.extend(tests_of_projectors(runner));
     tests.extend(tests_of_operations(runner));
     tests.extend(tests_of_logs_and_clients(runner));
+    tests.extend(tests_of_programs(runner));
     tests.extend(sharing_tests(runner));
     tests
 }
@@ -307,12 +309,6 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         a_node_that_may_not_write_to_a_journal_refuses_its_commands_with_403,
         a_node_without_one_of_the_documented_rights_is_not_ready,
     ]));
-    tests.extend(own!(runner, role_rights: [
-        a_node_of_the_write_side_serves_with_its_documented_rights,
-        a_projector_projects_every_view_with_its_documented_rights,
-        tools_that_read_the_journals_work_with_their_documented_rights,
-        reconcile_works_with_its_documented_rights,
-    ]));
     tests.extend(own!(runner, settings: [
         an_incompatible_schema_ends_the_node_with_the_difference,
         a_taken_port_ends_the_node_with_the_address,
@@ -342,6 +338,24 @@ fn tests_of_logs_and_clients(runner: &Runner) -> Vec<Trial> {
         describe_counts_void_records_without_an_alarm,
         describe_of_an_unknown_partition_fails,
         describe_without_kafka_fails_with_the_address,
+    ]));
+    tests
+}
+
+/// Tests of every program at a journal that ends with a control record, and of every program with its own rights, each
+/// with a deployment of its own.
+fn tests_of_programs(runner: &Runner) -> Vec<Trial> {
+    let mut tests = Vec::new();
+    tests.extend(own!(runner, control_records: [
+        totals_are_compared_up_to_a_control_record,
+        views_are_rebuilt_and_compared_up_to_a_control_record,
+        a_live_client_resumes_from_before_a_control_record,
+    ]));
+    tests.extend(own!(runner, role_rights: [
+        a_node_of_the_write_side_serves_with_its_documented_rights,
+        a_projector_projects_every_view_with_its_documented_rights,
+        tools_that_read_the_journals_work_with_their_documented_rights,
+        reconcile_works_with_its_documented_rights,
     ]));
     tests
 }
