@@ -259,6 +259,7 @@ fn tests_of_projectors(runner: &Runner) -> Vec<Trial> {
         views_and_jobs_share_one_reader_of_a_journal,
         views_of_a_share_and_jobs_of_all_partitions_share_one_reader,
         a_stalled_view_delays_no_other_reader,
+        a_view_that_falls_back_joins_again_and_has_every_sale_once,
         a_stalled_partition_delays_no_other_partition_of_its_view,
     ]));
     tests

@@ -216,6 +216,7 @@ pub async fn a_node_with_every_role_answers_queries_while_its_file_system_is_fro
         disk.attach(node);
     });
     let mut node = node.await?;
+    node.ready().await?;
     sell(&node, "before").await?;
     node.caught_up().await?;
 
