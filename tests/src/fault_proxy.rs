@@ -1,15 +1,17 @@
 //! A TCP proxy in front of one server. While it is closed, it refuses and drops every connection, like a crashed
-//! server. The server itself keeps running, so tests that run at the same time are not disturbed.
+//! server. While it hangs, it keeps connections and accepts new ones, but passes nothing on, like a suspended server.
+//! The server itself keeps running, so tests that run at the same time are not disturbed.
 //!
 //! Kafka's clients connect to the addresses in the broker's answers, so the proxy replaces the broker's address
 //! there with its own. It reads whole frames for that; the other protocols pass as bytes.
 
 use crate::{environment::Environment, free_address::free_address, servers::Server};
 use anyhow::{Context, Result};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::pin};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
@@ -22,6 +24,8 @@ pub struct FaultProxy {
     address: SocketAddr,
     /// Accepts connections and holds them; `None` while closed.
     serving: Option<JoinHandle<()>>,
+    /// Whether it hangs.
+    hangs: watch::Sender<bool>,
 }
 
 impl FaultProxy {
@@ -33,6 +37,7 @@ impl FaultProxy {
             target,
             address: free_address()?,
             serving: None,
+            hangs: watch::Sender::new(false),
         };
         proxy.open().await?;
         Ok(proxy)
@@ -50,18 +55,20 @@ impl FaultProxy {
         *setting = setting.replace(&self.target, &address);
     }
 
-    /// Accepts connections again.
+    /// Accepts connections again, after it was closed or has hung. Earlier connections are dropped.
     pub async fn open(&mut self) -> Result<()> {
         self.close().await;
+        self.hangs.send_replace(false);
         let listener = TcpListener::bind(self.address).await;
         let listener = listener.with_context(|| format!("a proxy at {}", self.address))?;
         let (server, target) = (self.server, self.target.clone());
         let addresses = KafkaAddresses::new(&target, self.address);
+        let hangs = self.hangs.subscribe();
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (target, addresses) = (target.clone(), addresses.clone());
-                connections.spawn(async move {
+                let relaying = async move {
                     let server_side = TcpStream::connect(&target).await?;
                     client.set_nodelay(true)?;
                     server_side.set_nodelay(true)?;
@@ -71,12 +78,18 @@ impl FaultProxy {
                             relay(client, server_side).await
                         }
                     }
-                });
+                };
+                connections.spawn(unless_it_hangs(relaying, hangs.clone()));
                 // Connections that have ended are removed, so they take no memory.
                 while connections.try_join_next().is_some() {}
             }
         }));
         Ok(())
+    }
+
+    /// Passes nothing on, until it is opened or closed.
+    pub fn hang(&self) {
+        self.hangs.send_replace(true);
     }
 
     /// Drops all connections and refuses new ones.
@@ -93,6 +106,24 @@ impl Drop for FaultProxy {
     fn drop(&mut self) {
         if let Some(serving) = &self.serving {
             serving.abort();
+        }
+    }
+}
+
+/// Runs a relay while the proxy does not hang. Its connections stay open meanwhile.
+async fn unless_it_hangs(
+    relaying: impl Future<Output = std::io::Result<()>>,
+    mut hangs: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut relaying = pin!(relaying);
+    loop {
+        let is_hanging = *hangs.borrow_and_update();
+        tokio::select! {
+            relayed = &mut relaying, if !is_hanging => return relayed,
+            changed = hangs.changed() => if changed.is_err() {
+                // The proxy was dropped.
+                return Ok(());
+            },
         }
     }
 }

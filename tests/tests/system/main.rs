@@ -144,6 +144,12 @@ fn tests_of_outages(runner: &Runner) -> Vec<Trial> {
         a_postgres_outage_refuses_its_queries_only_and_ends_by_itself,
         a_cql_outage_refuses_its_queries_only_and_ends_by_itself,
     ]));
+    tests.extend(own!(runner, outages: [
+        a_node_told_to_stop_while_postgres_is_down_ends_cleanly,
+        a_node_told_to_stop_while_postgres_hangs_ends_cleanly,
+        a_node_told_to_stop_while_the_cql_store_is_down_ends_cleanly,
+        a_node_told_to_stop_while_the_cql_store_hangs_ends_cleanly,
+    ]));
     tests.extend(own!(runner, used_up_pools: [
         a_used_up_pool_of_the_projectors_is_named_and_the_views_continue_once_it_is_free,
         a_used_up_pool_of_the_queries_is_named_and_they_are_answered_once_it_is_free,

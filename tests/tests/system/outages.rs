@@ -1,5 +1,5 @@
-//! Servers that do not answer: when a node starts, and while it works. A fault proxy in front of each server
-//! makes the outage.
+//! Servers that do not answer: when a node starts, while it works, and when it stops. A fault proxy in front of each
+//! server makes the outage.
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
@@ -16,6 +16,8 @@ const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for the answer to a command during an outage.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
+/// Longest time from SIGTERM to the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which a command that was not refused at once is sent again.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
@@ -209,6 +211,38 @@ pub async fn a_cql_outage_refuses_its_queries_only_and_ends_by_itself(
     outage.end(&during).await
 }
 
+pub async fn a_node_told_to_stop_while_postgres_is_down_ends_cleanly(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut outage = Outage::prepare(Server::Postgres, deployment).await?;
+    outage.begin().await?;
+    outage.stops_cleanly().await
+}
+
+pub async fn a_node_told_to_stop_while_postgres_hangs_ends_cleanly(
+    deployment: &Deployment,
+) -> Result<()> {
+    let outage = Outage::prepare(Server::Postgres, deployment).await?;
+    outage.begin_to_hang().await?;
+    outage.stops_cleanly().await
+}
+
+pub async fn a_node_told_to_stop_while_the_cql_store_is_down_ends_cleanly(
+    deployment: &Deployment,
+) -> Result<()> {
+    let mut outage = Outage::prepare(Server::Cassandra, deployment).await?;
+    outage.begin().await?;
+    outage.stops_cleanly().await
+}
+
+pub async fn a_node_told_to_stop_while_the_cql_store_hangs_ends_cleanly(
+    deployment: &Deployment,
+) -> Result<()> {
+    let outage = Outage::prepare(Server::Cassandra, deployment).await?;
+    outage.begin_to_hang().await?;
+    outage.stops_cleanly().await
+}
+
 /// An outage of one server while a node works.
 struct Outage {
     deployment: Deployment,
@@ -240,6 +274,27 @@ impl Outage {
             .await?
             .expect(200)
             .map(drop)
+    }
+
+    /// Lets the server hang; returns once the readiness names it.
+    async fn begin_to_hang(&self) -> Result<()> {
+        self.proxy.hang();
+        not_ready(self.node.client(), self.proxy.server()).await
+    }
+
+    /// Stops the node while it has an event to apply. It must end in time and with exit code 0, and a node that is
+    /// started after the outage must have everything.
+    async fn stops_cleanly(mut self) -> Result<()> {
+        let during = self.create_timed("DURING").await?;
+        during.expect(201)?;
+        let (status, time) = self.node.terminate(SHUTDOWN_TIMEOUT).await?;
+        ensure!(
+            status.success(),
+            "it ended with {status} instead of 0 after {time:?}"
+        );
+        self.proxy.open().await?;
+        self.node = self.deployment.serve().await?;
+        self.end(&during).await
     }
 
     /// Creates a product under a key of its own; the answer must come in time.
