@@ -43,8 +43,11 @@ mod tests {
     use std::net::Ipv4Addr;
     use tokio::net::TcpListener;
 
-    /// The code of the answer to a path. The other servers are unreachable.
-    async fn code_of(path: &str) -> (u16, String) {
+    /// A name that is resolved to this machine.
+    const LOCAL: &str = "localhost";
+
+    /// The status and the code of the answer to a request for a path at a host. The other servers are unreachable.
+    async fn code_of(path: &str, host: &str) -> (u16, String) {
         let sources = Sources {
             progress: Progress::default(),
             admin: unreachable::admin(),
@@ -57,7 +60,8 @@ mod tests {
         let listener = TcpListener::bind((localhost, 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let answer = reqwest::get(format!("{base}{path}")).await.unwrap();
+        let request = reqwest::Client::new().get(format!("{base}{path}"));
+        let answer = request.header("host", host).send().await.unwrap();
         let status = answer.status().as_u16();
         let problem: Value = answer.json().await.unwrap();
         (status, problem["code"].as_str().unwrap().to_owned())
@@ -65,13 +69,28 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_path_is_a_problem() {
-        let found = code_of("/api/v1/orders").await;
+        let found = code_of("/api/v1/orders", LOCAL).await;
         assert_eq!(found, (404, "NOT_FOUND".to_owned()));
     }
 
     #[tokio::test]
     async fn an_unknown_parameter_of_the_progress_is_refused() {
-        let found = code_of("/api/v1/admin/progress?colour=red").await;
+        let found = code_of("/api/v1/admin/progress?colour=red", LOCAL).await;
         assert_eq!(found, (400, "UNKNOWN_OR_INVALID_PARAMETER".to_owned()));
+    }
+
+    /// A web page sends such a request after its host name was pointed at this machine.
+    #[tokio::test]
+    async fn a_request_to_a_host_name_that_is_not_served_is_refused() {
+        for path in [
+            "/health/live",
+            "/health/ready",
+            "/metrics",
+            "/api/v1/admin/progress",
+            "/nothing",
+        ] {
+            let found = code_of(path, "page.example").await;
+            assert_eq!(found, (421, "HOST_NOT_SERVED".to_owned()), "{path}");
+        }
     }
 }
