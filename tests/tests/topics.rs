@@ -14,6 +14,8 @@ use schemas::topics::{OWNERS, Partitions, TOPICS, TopicSpec};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use system_tests::{
     create_topics,
+    environment::Environment,
+    python::python,
     transaction::{End, OpenTransaction},
 };
 use tokio::time::timeout;
@@ -276,6 +278,32 @@ async fn topics_have_the_partitions_that_they_were_created_with() {
         "topic journal.orders has partitions = 6, it must be 9"
     );
     admin.delete(&TOPICS.map(|topic| topic.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_foreign_client_finds_the_configuration_that_each_topic_was_created_with() {
+    let settings = settings("configuration");
+    let admin = Admin::new(&settings).unwrap();
+    create(&admin, &TOPICS).await;
+    for topic in &TOPICS {
+        let found = configuration(&settings, topic.name).await;
+        for (name, expected) in topic.config() {
+            assert_eq!(found[name], expected, "{}: {name}", topic.name);
+        }
+        // The topic has one replica. With 2 here, as for topics with several replicas, it would accept no record.
+        let replicas = &found["min.insync.replicas"];
+        assert_eq!(replicas, "1", "{}: min.insync.replicas", topic.name);
+    }
+    admin.delete(&TOPICS.map(|topic| topic.name)).await.unwrap();
+}
+
+/// A topic's configuration by Kafka's names, as a client that is not ours reads it.
+async fn configuration(settings: &KafkaSettings, topic: &str) -> BTreeMap<String, String> {
+    let environment = Environment::read().unwrap();
+    let name = format!("{}{topic}", settings.topic_prefix);
+    let arguments = [settings.brokers.as_str(), &name];
+    let described = python(&environment, "describe_topic.py", &arguments, STEP_TIMEOUT).await;
+    serde_json::from_str(&described.unwrap()).unwrap()
 }
 
 #[tokio::test]
