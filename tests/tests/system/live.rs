@@ -289,7 +289,11 @@ pub async fn a_stream_of_a_stopping_node_ends_with_the_reason(
     let mut lines = BufReader::new(output).lines();
     // Both clients of the program are connected once it has printed their event.
     json_line(&mut lines).await?;
-    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    let (status, time) = node.terminate(SHUTDOWN_TIMEOUT).await?;
+    ensure!(
+        status.success(),
+        "it ended with {status} instead of 0 after {time:?}"
+    );
     let ends = json_line(&mut lines).await?;
     let sse = &ends["sse_end"];
     ensure!(
