@@ -205,6 +205,7 @@ mod tests {
             server: Server::Postgres,
             target: target.to_string(),
             address: free_address().unwrap(),
+            hangs: watch::Sender::new(false),
             serving: None,
         };
         proxy.open().await.unwrap();

@@ -37,6 +37,7 @@ use kafka::{Admin, Appender, KafkaSettings, Registry, RegistrySettings};
 use serde_json::{Value, json};
 use service::{
     budget::{Budget, Overloaded},
+    connection::ClientConnection,
     trace::TraceContext,
 };
 use std::{
@@ -147,6 +148,7 @@ async fn batch(write_side: &WriteSide, lines: &[Value]) -> (Vec<Value>, Duration
         let response = batch::commands(
             State(handle(write_side)),
             TraceContext::fresh(),
+            ClientConnection::default(),
             headers,
             Body::from(body),
         )
@@ -231,7 +233,9 @@ async fn long_lines_are_not_read_far_ahead() {
     let media_type = HeaderValue::from_static(ndjson::MEDIA_TYPE);
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
     let (trace, body) = (TraceContext::fresh(), Body::from_stream(chunks));
-    let response = batch::commands(State(handle(&write_side)), trace, headers, body).await;
+    let connection = ClientConnection::default();
+    let node = State(handle(&write_side));
+    let response = batch::commands(node, trace, connection, headers, body).await;
     tokio::time::sleep(ANSWER_TIMEOUT / 2).await;
     let read_ahead = read.load(Ordering::Relaxed);
     // One more line waits for room.
