@@ -17,6 +17,7 @@ import time
 
 from confluent_kafka import Consumer, TopicPartition
 
+import fill
 import growth
 import live_clients
 import load
@@ -55,6 +56,7 @@ def run(arguments, folder, nodes, counts):
     for node in nodes:
         if not node.await_ready():
             raise SystemExit(f"node {node.role} did not become ready; see {node.folder}/log")
+    fill.fill(steady.port)
     seconds, stop, binary = arguments.minutes * 60, threading.Event(), os.environ["DEV_DAYBOOK"]
     slices = load.slices_of(DATA, folder, max(1, round(seconds / load.IMPORT_INTERVAL_S)))
     jobs = [

@@ -42,7 +42,10 @@ class Growth(unittest.TestCase):
 
     def test_a_thread_more_with_each_sample_is_growth(self):
         (found,) = grown(samples(threads=lambda index: 20 + index, count=30))
-        self.assertIn("threads: at most 39 in the middle third, 49 in the last one", found)
+        self.assertIn("threads: a median of 34.5 in the middle third, 44.5 in the last one", found)
+
+    def test_threads_of_a_moment_are_not_growth(self):
+        self.assertEqual(grown(samples(threads=lambda index: 70 if 300 < index < 310 else 20)), [])
 
     def test_too_few_samples_are_reported(self):
         (found,) = grown(samples(count=5))
