@@ -145,12 +145,15 @@ impl<P: SharingProtocol> Readings<P> {
         seen.is_failing.then(|| "it reports an outage".into())
     }
 
-    /// Waits until one stream feeds all subscribers; they must have the same reason for a halt.
+    /// Waits until one stream feeds all subscribers; they must have the same reason for a halt. A subscriber whose
+    /// partitions are all halted does not join again when its shared reader is replaced: it needs no reader.
     async fn check_sharing(&self) {
         let is_shared = || {
             let status = self.shared().status();
-            let expected = self.subscribers.len();
-            (status.subscribers, self.log.log.open_streams()) == (expected, 1)
+            let reading = self.subscribers.iter().zip(&self.plan.shares);
+            let reading = reading.filter(|(one, share)| one.seen().halted.len() < share.len());
+            let expected = reading.count()..=self.subscribers.len();
+            expected.contains(&status.subscribers) && self.log.log.open_streams() == 1
         };
         let shared = async {
             while !is_shared() {

@@ -336,10 +336,8 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::with_library(folder.path(), open).unwrap();
-        let (store, other) = (
-            disk.partition("journal.x", 0),
-            disk.partition("journal.x", 1),
-        );
+        // Each gets only one call that other calls of its partition must not overtake: such calls are refused at once.
+        let [store, other, third] = [0, 1, 2].map(|number| disk.partition("journal.x", number));
         let key = (Table::Meta, STAMP_KEY.to_vec());
         let stamped = |stamp: &'static [u8]| -> MakeChanges {
             Box::new(move |_| {
@@ -362,7 +360,7 @@ mod tests {
                 .scan(Table::Answers, vec![], vec![0xff], 1)
                 .await
                 .err(),
-            store.clone().stamp().await.err(),
+            third.stamp().await.err(),
             other.clone().read(vec![key.clone()]).await.err(),
             store.clone().write(stamped(b"late")).await.err(),
             other.clone().clear().await.err(),
