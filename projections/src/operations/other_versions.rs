@@ -15,7 +15,8 @@ const TABLES: &str = "SELECT quote_ident(tablename) FROM pg_tables AS found \
         SELECT FROM view_builds \
         WHERE starts_with(view_name, $1 || '_') AND starts_with(tablename, view_name || '_'))";
 
-/// The stored positions of a build, in the database that has any, by topic and partition: the next offset.
+/// The stored positions of a build, in the database that has any, by topic and partition: the next offset. Empty while
+/// the CQL store has no table of checkpoints.
 pub(crate) async fn positions(
     databases: &Databases,
     view: &str,
@@ -32,7 +33,12 @@ pub(crate) async fn positions(
     .await?;
     if stored.is_empty() {
         let session = databases.cql.session_within(CONNECT_TIMEOUT).await?;
-        return Ok(cql::positions(&session, view, build).await?);
+        return match cql::positions(&session, view, build).await {
+            // A node that has just started creates the table of checkpoints, and the store lists the table before it
+            // can read it.
+            Err(error) if error.is_invalid_statement() => Ok(BTreeMap::new()),
+            read => Ok(read?),
+        };
     }
     let stored = stored.into_iter();
     Ok(stored
