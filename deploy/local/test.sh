@@ -19,6 +19,8 @@ run_tests() {
     --full) full=yes ;;
     *) fail "unknown argument '$1'; use ./dev test [--full]" ;;
   esac
+  # Every test has tables of its own, hundreds in all, and each table needs memory of the heap.
+  export DEV_CASSANDRA_HEAP=${DEV_CASSANDRA_HEAP:-1536m}
   begin_run test stop_tests_and_servers
   if [ $full = yes ]; then
     export DEV_TEST_FULL=1 PROPTEST_CASES=${PROPTEST_CASES:-4096}

@@ -3,8 +3,6 @@
 # the CQL that Daybook uses. The commit log is synced in groups of 2 ms, because the default, a sync every few seconds, loses
 # acknowledged rows on `kill -9`.
 
-cassandra_heap=${DEV_CASSANDRA_HEAP:-768m}
-
 cassandra_fetch() { fetch_jars cassandra; }
 
 cassandra_prepare() {
@@ -40,7 +38,7 @@ cassandra_start() {
   if [ "$(id -u)" = 0 ]; then as=(setpriv --bounding-set -ipc_lock); fi
   ulimit -l 64 2> /dev/null || true
   launch cassandra "${as[@]}" "$java" "-Ddaybook.server=$directory" \
-    "-Xms$cassandra_heap" "-Xmx$cassandra_heap" -Xss256k -XX:+UseG1GC -XX:MaxDirectMemorySize=256m \
+    "-Xms${DEV_CASSANDRA_HEAP:-768m}" "-Xmx${DEV_CASSANDRA_HEAP:-768m}" -Xss256k -XX:+UseG1GC -XX:MaxDirectMemorySize=256m \
     -XX:+PerfDisableSharedMem -XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true \
     -javaagent:"$(echo "$jars"/jamm-*.jar)" -Djdk.attach.allowAttachSelf=true "${modules[@]}" \
     -Dio.netty.tryReflectionSetAccessible=true -Dio.netty.allocator.maxOrder=11 -Djna.nosys=true \
