@@ -38,8 +38,8 @@ cassandra_start() {
   if [ "$(id -u)" = 0 ]; then as=(setpriv --bounding-set -ipc_lock); fi
   ulimit -l 64 2> /dev/null || true
   launch cassandra "${as[@]}" "$java" "-Ddaybook.server=$directory" \
-    "-Xms${DEV_CASSANDRA_HEAP:-768m}" "-Xmx${DEV_CASSANDRA_HEAP:-768m}" -Xss256k -XX:+UseG1GC -XX:MaxDirectMemorySize=256m \
-    -XX:+PerfDisableSharedMem -XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true \
+    "-Xms${DEV_CASSANDRA_HEAP:-768m}" "-Xmx${DEV_CASSANDRA_HEAP:-768m}" -Xss256k -XX:+UseG1GC \
+    -XX:MaxDirectMemorySize=256m -XX:+PerfDisableSharedMem -XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true \
     -javaagent:"$(echo "$jars"/jamm-*.jar)" -Djdk.attach.allowAttachSelf=true "${modules[@]}" \
     -Dio.netty.tryReflectionSetAccessible=true -Dio.netty.allocator.maxOrder=11 -Djna.nosys=true \
     -Dcassandra-foreground=yes "-Dcassandra.config=file://$directory/cassandra.yaml" \
