@@ -233,7 +233,8 @@ impl Statements {
     }
 }
 
-/// Writes rows of one partition, in one request.
+/// Writes rows of one partition, in one request. A single row needs no batch, which costs the store more than the
+/// statement alone.
 async fn write_chunk<T>(
     session: &Session,
     statements: &Statements,
@@ -242,6 +243,11 @@ async fn write_chunk<T>(
 where
     T: Table<Key: CqlKey, Row: CqlRow>,
 {
+    if let [row] = rows {
+        let driver = session.driver().get_session();
+        driver.execute_unpaged(statements.of(row), row).await?;
+        return Ok(());
+    }
     let mut batch = CqlBatch::new(BatchType::Unlogged);
     batch.set_is_idempotent(true);
     for row in rows {
