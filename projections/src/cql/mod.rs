@@ -12,6 +12,7 @@ mod scan;
 mod schema;
 mod session;
 pub mod store;
+mod write_requests;
 pub mod writes;
 
 pub use connection::Cql;

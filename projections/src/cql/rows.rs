@@ -4,6 +4,7 @@ use super::{
     CqlError, Session,
     apply::{REQUESTS_MAX, TableRequests, apply},
     scan::Scan,
+    write_requests::{PartitionRows, ROWS_PER_REQUEST_MAX, Replicas, write_requests},
     writes::{Deletion, Write, offset_of},
 };
 use crate::{
@@ -17,17 +18,20 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::{
+    cluster::ClusterState,
     deserialize::row::DeserializeRow,
-    serialize::row::SerializeRow,
+    errors::ExecutionError,
+    routing::Token,
+    serialize::{
+        row::{RowSerializationContext, SerializeRow},
+        writers::RowWriter,
+    },
     statement::{
         batch::{Batch as CqlBatch, BatchType},
         prepared::PreparedStatement,
     },
 };
 use std::{collections::BTreeMap, marker::PhantomData};
-
-/// Maximum number of rows in one request; all rows of a request have the same partition key.
-const ROWS_PER_REQUEST_MAX: usize = 100;
 
 /// Placeholder for the name of the table of a build's deleted rows.
 const DELETIONS: &str = "{deletions}";
@@ -200,18 +204,11 @@ where
         upsert: session.prepare(&upsert_statement::<T::Row>(build)).await?,
         delete: session.prepare(&delete_statement::<T::Row>(build)).await?,
     };
-    let mut by_token = BTreeMap::<_, Vec<_>>::new();
-    for row in rows {
-        let token = statements.of(row).calculate_token(row);
-        let token = token.map_err(|error| CqlError::from(error.into_execution_error()))?;
-        let token = token.map(|token| token.value());
-        by_token.entry(token).or_default().push(row);
-    }
-    let chunks = by_token
-        .values()
-        .flat_map(|rows| rows.chunks(ROWS_PER_REQUEST_MAX));
-    let requests: Vec<_> = chunks
-        .map(|rows| write_chunk::<T>(session, &statements, rows))
+    let cluster = session.driver().get_session().get_cluster_state();
+    let divided = write_requests(by_partition(&cluster, &statements, rows)?);
+    let requests: Vec<_> = divided
+        .iter()
+        .map(|rows| write_request::<T>(session, &statements, rows))
         .collect();
     stream::iter(requests)
         .buffer_unordered(REQUESTS_MAX)
@@ -233,9 +230,66 @@ impl Statements {
     }
 }
 
-/// Writes rows of one partition, in one request. A single row needs no batch, which costs the store more than the
-/// statement alone.
-async fn write_chunk<T>(
+/// The rows of each partition, in parts of at most [`ROWS_PER_REQUEST_MAX`].
+fn by_partition<'r, Key: CqlKey, Row: CqlRow>(
+    cluster: &ClusterState,
+    statements: &Statements,
+    rows: &'r [Write<Key, Row>],
+) -> Result<Vec<PartitionRows<&'r Write<Key, Row>>>, CqlError> {
+    let mut by_token = BTreeMap::<_, Vec<_>>::new();
+    for row in rows {
+        let statement = statements.of(row);
+        let token = statement.calculate_token(row);
+        let token = token.map_err(|error| CqlError::from(error.into_execution_error()))?;
+        let token = token.map(|token| token.value());
+        let bytes = value_bytes(statement, row)?;
+        by_token.entry(token).or_default().push((row, bytes));
+    }
+    let mut partitions = Vec::with_capacity(by_token.len());
+    for (token, rows) in by_token {
+        let replicas = token.map_or_else(Replicas::new, |token| {
+            replicas(cluster, &statements.upsert, Token::new(token))
+        });
+        for part in rows.chunks(ROWS_PER_REQUEST_MAX) {
+            partitions.push(PartitionRows {
+                replicas: replicas.clone(),
+                rows: part.iter().map(|(row, _)| *row).collect(),
+                bytes: part.iter().map(|(_, bytes)| bytes).sum(),
+            });
+        }
+    }
+    Ok(partitions)
+}
+
+/// The replicas of a token of the statement's table, as the driver knows them.
+fn replicas(cluster: &ClusterState, statement: &PreparedStatement, token: Token) -> Replicas {
+    let Some(table) = statement.get_table_spec() else {
+        return Replicas::new();
+    };
+    let endpoints = cluster.get_token_endpoints(table.ks_name(), table.table_name(), token);
+    let mut replicas: Replicas = endpoints
+        .into_iter()
+        .map(|(node, shard)| (node.host_id.as_u128(), shard))
+        .collect();
+    replicas.sort_unstable();
+    replicas
+}
+
+/// The size of a write's values in its request, in bytes.
+fn value_bytes(
+    statement: &PreparedStatement,
+    write: &impl SerializeRow,
+) -> Result<usize, CqlError> {
+    let columns = statement.get_variable_col_specs();
+    let context = RowSerializationContext::from_specs(columns.as_slice());
+    let mut bytes = Vec::new();
+    let written = write.serialize(&context, &mut RowWriter::new(&mut bytes));
+    written.map_err(ExecutionError::from)?;
+    Ok(bytes.len())
+}
+
+/// Writes rows in one request. A single row needs no batch, which costs the store more than the statement alone.
+async fn write_request<T>(
     session: &Session,
     statements: &Statements,
     rows: &[&Write<T::Key, T::Row>],
