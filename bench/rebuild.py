@@ -9,7 +9,9 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 
 from idle import Node, settings
 from queries import await_views, get
@@ -21,6 +23,48 @@ LOAD_SECONDS_MAX = 120
 DATA = pathlib.Path(__file__).parent.parent / "data" / "online-retail.csv.gz"
 # The comparison of two builds counts the rows of the view.
 COMPARED = re.compile(r"(\d+) rows")
+# The number of events that a build has applied, by its labels.
+APPLIED = re.compile(r"^daybook_projections_events_applied_total\{([^}]*)\} (\d+)$", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+# Time between two readings of the metrics.
+READING_SECONDS = 0.05
+
+
+class Applying(threading.Thread):
+    """Measures the time in which the next build of a view applies the log. It begins once the build has its tables."""
+
+    def __init__(self, address, view):
+        super().__init__(daemon=True)
+        self.address, self.view = address, view
+        self.before = max(self.builds(), default=0)
+        self.stopped = threading.Event()
+        self.readings = []
+
+    def builds(self):
+        """The number of events that each build of the view has applied."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        counts = [(dict(LABEL.findall(labels)), int(count)) for labels, count in APPLIED.findall(text)]
+        return {int(labels["build"]): count for labels, count in counts if labels["view"] == self.view}
+
+    def run(self):
+        while not self.stopped.wait(READING_SECONDS):
+            self.read()
+
+    def read(self):
+        new = [count for build, count in self.builds().items() if build > self.before]
+        if new:
+            self.readings.append((time.monotonic(), *new))
+
+    def seconds(self):
+        """Stops, and returns the time from the first reading to the first one that has every event."""
+        self.stopped.set()
+        self.join()
+        self.read()
+        if not self.readings:
+            sys.exit(f"the metrics have no new build of {self.view}")
+        all_events = self.readings[-1][1]
+        return next(at for at, count in self.readings if count == all_events) - self.readings[0][0]
 
 
 def query_paths(address):
@@ -63,9 +107,13 @@ def main():
         name = f"rebuild.{view}"
         load = [programs / "bench-http", "open", "--name", name, "--url", url, "--rate", queries, "--seconds", str(LOAD_SECONDS), file]
         with subprocess.Popen(load, stdout=subprocess.PIPE, text=True) as loading:
+            applying = Applying(address, view)
+            applying.start()
             started = time.monotonic()
             daybook("views", "rebuild", view)
             taken = time.monotonic() - started
+            # At least one interval, because a small view may need less.
+            applied = max(applying.seconds(), READING_SECONDS)
             still_loading = loading.poll() is None
             output, _ = loading.communicate(timeout=LOAD_SECONDS_MAX)
         if loading.returncode != 0:
@@ -79,6 +127,7 @@ def main():
         daybook("views", "undo", view)
         check(address, answers, f"after the undo of {view}")
         figures = {f"{name}.taken_s": round(taken, 1), f"{name}.rows": rows, f"{name}.rows_s": round(rows / taken)}
+        figures |= {f"{name}.applied_s": round(applied, 2), f"{name}.applied_rows_s": round(rows / applied)}
         print(json.dumps(figures | json.loads(output)), flush=True)
         slowest = max(slowest, taken)
         fastest[databases[view]] = max(fastest[databases[view]], rows / taken)
