@@ -9,12 +9,18 @@ use super::errors::is_statement_outdated;
 use std::{
     error::Error,
     iter::successors,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-/// The time of the process's last error about an outdated statement.
-static LAST_ERROR: Mutex<Option<Instant>> = Mutex::new(None);
+/// The time of the process's first error about an outdated statement.
+static FIRST_ERROR: OnceLock<Instant> = OnceLock::new();
+/// The time from the first of these errors to the last one, in nanoseconds. A pool compares it with the age of each
+/// connection that it hands out, so it must need no lock.
+static LAST_ERROR_AFTER_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Runs a query. If a statement is outdated, runs the query once more, on a connection that was opened afterwards.
 ///
@@ -41,18 +47,23 @@ pub(crate) fn close_older_connections(error: &(dyn Error + 'static)) -> bool {
     });
     if is_outdated {
         tracing::info!(%error, "a prepared statement is outdated, closing older connections");
-        *last_error() = Some(Instant::now());
+        record_error();
     }
     is_outdated
 }
 
-/// Whether a connection of this age may have outdated statements.
-pub(super) fn may_be_outdated(age: Duration) -> bool {
-    last_error().is_some_and(|last| age > last.elapsed())
+fn record_error() {
+    let first = FIRST_ERROR.get_or_init(Instant::now);
+    let after_ns = u64::try_from(first.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    LAST_ERROR_AFTER_NS.fetch_max(after_ns, Ordering::Relaxed);
 }
 
-fn last_error() -> MutexGuard<'static, Option<Instant>> {
-    LAST_ERROR.lock().expect("no holder of this lock panics")
+/// Whether a connection of this age may have outdated statements.
+pub(super) fn may_be_outdated(age: Duration) -> bool {
+    FIRST_ERROR.get().is_some_and(|first| {
+        let last_after = Duration::from_nanos(LAST_ERROR_AFTER_NS.load(Ordering::Relaxed));
+        age > first.elapsed().saturating_sub(last_after)
+    })
 }
 
 #[cfg(test)]
@@ -63,7 +74,7 @@ mod tests {
     fn only_older_connections_may_be_outdated() {
         let other = sqlx::Error::PoolTimedOut;
         assert!(!close_older_connections(&other), "{other}");
-        *last_error() = Some(Instant::now());
+        record_error();
         assert!(!may_be_outdated(Duration::ZERO), "a new one is outdated");
         assert!(may_be_outdated(Duration::MAX), "an old one is not outdated");
     }
