@@ -25,18 +25,8 @@ pub async fn a_rebuilt_view_answers_after_a_switch_and_the_former_build_after_un
     deployment: &Deployment,
 ) -> Result<()> {
     let mut node = node_with_sales(deployment, "first").await?;
-    let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
-    let querying = query(node.client().clone(), &stop, &answers);
-    let changing = async {
-        let changed = switch_and_undo(deployment, &mut node).await;
-        stop.store(true, Ordering::Relaxed);
-        changed
-    };
-    let (queried, changed) = tokio::join!(querying, changing);
-    changed?;
-    queried?;
-    println!("{} answers", answers.load(Ordering::Relaxed));
-    Ok(())
+    let client = node.client().clone();
+    while_queried(client, switch_and_undo(deployment, &mut node)).await
 }
 
 async fn switch_and_undo(deployment: &Deployment, node: &mut Node) -> Result<()> {
@@ -174,8 +164,28 @@ async fn alter_row(deployment: &Deployment) -> Result<()> {
     expect_eq("altered rows", &altered, &1)
 }
 
+/// Makes a change while a client sends queries to a view of orders and a view of customers without a pause. Each query
+/// must be answered.
+///
+/// # Errors
+/// The change fails, or a query gets no full page.
+pub async fn while_queried(client: Client, change: impl Future<Output = Result<()>>) -> Result<()> {
+    let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
+    let querying = query(client, &stop, &answers);
+    let changing = async {
+        let changed = change.await;
+        stop.store(true, Ordering::Relaxed);
+        changed
+    };
+    let (queried, changed) = tokio::join!(querying, changing);
+    changed?;
+    queried?;
+    println!("{} answers", answers.load(Ordering::Relaxed));
+    Ok(())
+}
+
 /// Sends queries to both views without a pause until `stop`; each must be answered with a full page.
-pub async fn query(client: Client, stop: &AtomicBool, answers: &AtomicU32) -> Result<()> {
+async fn query(client: Client, stop: &AtomicBool, answers: &AtomicU32) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let page = client.get_json("/api/v1/orders?limit=100").await?;
         let found = page["orders"].as_array().context("no orders")?.len();

@@ -1,13 +1,10 @@
 //! `daybook views`: the next version of a view is projected beside the one that answers, and replaces it by a switch.
 //! The list of builds is that of a former release, or of a later one.
 
-use crate::view_builds::{ORDERS, query, views};
+use crate::view_builds::{ORDERS, views, while_queried};
 use anyhow::{Result, ensure};
 use projections::{PostgresSettings, builds::registry, postgres};
-use std::{
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 use system_tests::{
     Deployment, Node, Poll, expect_eq,
     sale::{SALES, node_with_sales, sell},
@@ -28,18 +25,8 @@ pub async fn the_next_version_replaces_the_former_one_without_a_failed_query(
 ) -> Result<()> {
     create_first_build(deployment, FORMER).await?;
     let mut node = node_with_sales(deployment, "first").await?;
-    let (stop, answers) = (AtomicBool::new(false), AtomicU32::new(0));
-    let querying = query(node.client().clone(), &stop, &answers);
-    let changing = async {
-        let changed = replace(deployment, &mut node).await;
-        stop.store(true, Ordering::Relaxed);
-        changed
-    };
-    let (queried, changed) = tokio::join!(querying, changing);
-    changed?;
-    queried?;
-    println!("{} answers", answers.load(Ordering::Relaxed));
-    Ok(())
+    let client = node.client().clone();
+    while_queried(client, replace(deployment, &mut node)).await
 }
 
 /// Lets the next version answer, then the former one, then the next one again; drops the former one.
