@@ -153,12 +153,7 @@ pub async fn create(pool: &PgPool, view: &str) -> Result<i32, RegistryError> {
     if live.count() >= BUILDS_MAX {
         return Err(RegistryError::TooManyBuilds { view: view.into() });
     }
-    let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
-    sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, 'BUILDING')")
-        .bind(view)
-        .bind(number)
-        .execute(&mut *transaction)
-        .await?;
+    let number = insert(view, &entries, State::Building, &mut transaction).await?;
     transaction.commit().await?;
     Ok(number)
 }
@@ -331,15 +326,9 @@ pub async fn replace(
     if target.state == State::Dropped {
         return Err(target.wrong_state("it is already replaced or dropped"));
     }
-    let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
     // The order matters: a unique index allows at most one serving build.
     set_state(view, &[build], State::Dropped, connection).await?;
-    sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, $3)")
-        .bind(view)
-        .bind(number)
-        .bind(target.state.as_str())
-        .execute(&mut *connection)
-        .await?;
+    let number = insert(view, &entries, target.state, connection).await?;
     forget(view, build, connection).await?;
     Ok(number)
 }
@@ -443,6 +432,23 @@ fn find<'e>(entries: &'e [Entry], view: &str, build: i32) -> Result<&'e Entry, R
         view: view.to_owned(),
         build,
     })
+}
+
+/// Adds a build to the list, after all builds that the view has had. Returns its number.
+async fn insert(
+    view: &str,
+    entries: &[Entry],
+    state: State,
+    connection: &mut PgConnection,
+) -> Result<i32, sqlx::Error> {
+    let number = entries.iter().map(|one| one.build).max().unwrap_or(0) + 1;
+    sqlx::query("INSERT INTO view_builds (view_name, build, state) VALUES ($1, $2, $3)")
+        .bind(view)
+        .bind(number)
+        .bind(state.as_str())
+        .execute(connection)
+        .await?;
+    Ok(number)
 }
 
 async fn set_state(
