@@ -89,7 +89,7 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_th
     sell(&nodes[0], 0..20).await?;
     stop(nodes).await?;
     delete(deployment, ORDERS).await?;
-    let mut node = deployment.commands_at(address[0]).await?;
+    let node = deployment.commands_at(address[0]).await?;
     not_ready(
         &node,
         "topic journal.orders does not exist, but journal.owners names",
@@ -106,7 +106,7 @@ pub async fn a_deleted_journal_is_not_created_again_until_an_operator_deletes_th
         !admin.exists(ORDERS).await?,
         "the journal was created again"
     );
-    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    stop(vec![node]).await?;
 
     // The operator follows the message.
     delete(deployment, OWNERS.name).await?;
@@ -217,11 +217,11 @@ pub async fn a_node_that_starts_with_another_hash_key_than_its_store_declines_it
     let set = |command: &mut Command| {
         command.env(HASH_KEY_FILE, &file);
     };
-    let mut node = deployment.commands_with(address[0], set).await?;
+    let node = deployment.commands_with(address[0], set).await?;
     not_ready(&node, "was written with another hash key").await?;
     // With this key, the repeated command would look like another command under the same idempotency key, and get 422.
     post(&node).await?.problem(503, "JOURNAL_UNAVAILABLE")?;
-    node.terminate(SHUTDOWN_TIMEOUT).await?;
+    stop(vec![node]).await?;
 
     delete(deployment, OWNERS.name).await?;
     let nodes = start(deployment, &address).await?;
