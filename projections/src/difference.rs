@@ -72,6 +72,10 @@ pub trait Explain<Event>: Send {
 /// A table's differing rows.
 pub type Explained<Event> = Box<dyn Explain<Event>>;
 
+/// The number of rows of a build, the number of rows that differ in another build, and the first differing rows of each
+/// table that has any.
+pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
+
 /// The differing rows of one table.
 pub(crate) struct Differing<T: Table> {
     table: &'static str,

@@ -17,7 +17,7 @@ pub mod writes;
 
 pub use connection::Cql;
 pub use errors::CqlError;
-pub use rows::{Compared, CqlKey, CqlRow, CqlTables};
+pub use rows::{CqlKey, CqlRow, CqlTables};
 pub use schema::TableColumns;
 pub use session::Session;
 pub use store::{CqlStore, CqlView, read_position};

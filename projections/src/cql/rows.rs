@@ -10,7 +10,7 @@ use super::{
 use crate::{
     builds::Build,
     columns::{Columns, join, list},
-    difference::{Differing, Explained},
+    difference::{Compared, Differing},
     fold::DeletedAt,
     recorded::Recorded,
     store::StoreError,
@@ -310,10 +310,6 @@ where
     session.driver().batch(&batch, rows).await?;
     Ok(())
 }
-
-/// The number of rows of a build, the number of rows that differ in another build, and the first differing
-/// rows.
-pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
 
 /// The store can't join tables, so each row of one build is looked up in the other.
 async fn compare<T>(

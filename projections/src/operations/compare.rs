@@ -4,7 +4,7 @@ use super::error::AdminError;
 use crate::{
     builds::Build,
     cql::{CqlTables, CqlView, Session},
-    difference::{Comparison, Explained},
+    difference::{Compared, Comparison},
     postgres::{PostgresTables, PostgresView},
     recorded::recorded_events,
     view::{EventReader, ViewEvent},
@@ -67,10 +67,9 @@ pub(super) async fn compare_cql<V: CqlView>(
     explain::<V::Event>(compared, log).await
 }
 
-/// Reads the log to its current end, and folds the differing rows. Gets the number of rows, the number of those that
-/// differ, and the rows to explain, by table.
+/// Reads the log to its current end, and folds the differing rows.
 async fn explain<E: ViewEvent>(
-    (rows, different, mut tables): (u64, u64, Vec<Explained<E>>),
+    (rows, different, mut tables): Compared<E>,
     log: &LogToExplain,
 ) -> Result<Comparison, AdminError> {
     let mut ends = BTreeMap::new();

@@ -13,5 +13,5 @@ pub use errors::{is_schema_missing, is_statement_timeout, is_transient};
 pub use instant::Instant;
 pub(crate) use outdated::{close_older_connections, with_new_statements};
 pub use pool::connect_lazily;
-pub use rows::{Compared, PostgresKey, PostgresRow, PostgresTables, bind_column};
+pub use rows::{PostgresKey, PostgresRow, PostgresTables, bind_column};
 pub use store::{PostgresStore, PostgresView, read_position};

@@ -6,7 +6,7 @@
 use crate::{
     builds::Build,
     columns::{Columns, join, list},
-    difference::{Differing, Explained},
+    difference::{Compared, Differing},
     fold::{Change, Plan, Stored},
     recorded::Recorded,
     store::StoreError,
@@ -280,9 +280,6 @@ where
     }
     Ok(())
 }
-
-/// The number of rows of a build, the number of rows that differ in another build, and the first differing rows.
-pub type Compared<Event> = (u64, u64, Vec<Explained<Event>>);
 
 async fn compare<T>(
     (build, other): (Build, Build),
