@@ -3,7 +3,7 @@
 use super::{
     CqlError, Session,
     migrations::CHECKPOINTS,
-    store::{DELETE_CHECKPOINT, READ_POSITION},
+    store::{READ_POSITION, delete_checkpoints},
 };
 use schemas::CONTEXTS;
 use std::collections::BTreeMap;
@@ -35,13 +35,15 @@ pub async fn positions(
 /// # Errors
 /// The store's error.
 pub async fn drop_build(session: &Session, view: &str, build: i32) -> Result<(), CqlError> {
-    for (topic, partition) in positions(session, view, build).await?.into_keys() {
-        let checkpoint = (view, build, topic, partition);
-        session.execute(DELETE_CHECKPOINT, checkpoint).await?;
+    let tables = session.tables().await?;
+    if tables.contains(CHECKPOINTS) {
+        for topic in CONTEXTS.iter().map(|context| context.topic) {
+            delete_checkpoints(session, view, build, topic).await?;
+        }
     }
     let (beginning, end) = (format!("{view}_"), format!("_b{build}"));
-    let tables = session.tables().await?.into_iter();
-    for table in tables.filter(|table| table.starts_with(&beginning) && table.ends_with(&end)) {
+    let is_of_build = |table: &String| table.starts_with(&beginning) && table.ends_with(&end);
+    for table in tables.into_iter().filter(is_of_build) {
         let statement = format!("DROP TABLE IF EXISTS {{keyspace}}.{table};");
         session.run_all(&statement).await?;
     }

@@ -54,9 +54,11 @@ const READ_CHECKPOINTS: &str = "SELECT checkpoint FROM {keyspace}.view_build_che
     WHERE view_name = ? AND build = ? AND topic = ?";
 pub(super) const READ_POSITION: &str = "SELECT partition, next_offset FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ?";
+const READ_PARTITIONS: &str = "SELECT partition FROM {keyspace}.view_build_checkpoints \
+    WHERE view_name = ? AND build = ? AND topic = ?";
 /// A lightweight transaction, like all writes of checkpoints. After a plain deletion, the clocks would decide whether
 /// the next stored checkpoint is visible.
-pub(super) const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
+const DELETE_CHECKPOINT: &str = "DELETE FROM {keyspace}.view_build_checkpoints \
     WHERE view_name = ? AND build = ? AND topic = ? AND partition = ? IF EXISTS";
 const INSERT_CHECKPOINT: &str = "INSERT INTO {keyspace}.view_build_checkpoints \
     (view_name, build, topic, partition, next_offset, checkpoint) VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS";
@@ -260,10 +262,7 @@ impl<V: CqlView> CqlStore<V> {
     async fn delete_checkpoints(&self, session: &Session) -> Result<(), CqlError> {
         let Build { view, number } = self.build;
         for topic in V::Event::TOPICS {
-            for partition in read_position(session, self.build, topic).await?.into_keys() {
-                let checkpoint = (view, number, *topic, partition);
-                session.execute(DELETE_CHECKPOINT, checkpoint).await?;
-            }
+            delete_checkpoints(session, view, number, topic).await?;
         }
         Ok(())
     }
@@ -461,6 +460,25 @@ pub async fn read_position(
     let of_topic = (build.view, build.number, topic);
     let checkpoints: Vec<(i32, i64)> = session.fetch(READ_POSITION, of_topic).await?;
     Ok(checkpoints.into_iter().collect())
+}
+
+/// Deletes the checkpoints of a build in a topic. Reads only their keys: stored checkpoints have no offset after the
+/// column was dropped and added again.
+///
+/// # Errors
+/// The store's error.
+pub(super) async fn delete_checkpoints(
+    session: &Session,
+    view: &str,
+    build: i32,
+    topic: &str,
+) -> Result<(), CqlError> {
+    let partitions: Vec<(i32,)> = session.fetch(READ_PARTITIONS, (view, build, topic)).await?;
+    for (partition,) in partitions {
+        let checkpoint = (view, build, topic, partition);
+        session.execute(DELETE_CHECKPOINT, checkpoint).await?;
+    }
+    Ok(())
 }
 
 impl From<CqlError> for StoreError {

@@ -45,6 +45,14 @@ fn with_key(key: &str) -> Batch<Event> {
     batch(1, 2, vec![commit(1, key, 1, event)])
 }
 
+/// The names of the tables in the test's keyspace.
+async fn tables(backend: &CqlBackend) -> Vec<String> {
+    let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
+    let of_test = (backend.keyspace(),);
+    let found = backend.session().fetch::<(String,)>(select, of_test).await;
+    found.unwrap().into_iter().map(|(name,)| name).collect()
+}
+
 /// Applies a product of this key, which the key of its row's partition can't have.
 async fn check_refused(key: &str) {
     run(async |backend: &CqlBackend| {
@@ -82,6 +90,28 @@ async fn a_refused_value_is_the_events_fault_also_after_a_drop_in_the_table_of_c
         assert_eq!(kind, Failure::Value, "{error}");
         // The table takes checkpoints again.
         apply_batch(&store, &next).await.unwrap();
+    })
+    .await;
+}
+
+/// The stored checkpoints then have no offset, and an operator resets the view.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_can_be_dropped_after_the_offsets_of_its_checkpoints_were_dropped() {
+    run(async |backend: &CqlBackend| {
+        let (store, _) = with_row(backend).await;
+        for change in ["DROP next_offset", "ADD next_offset bigint"] {
+            let table = "{keyspace}.view_build_checkpoints";
+            backend
+                .change(&format!("ALTER TABLE {table} {change}"))
+                .await;
+        }
+        store.drop_tables().await.unwrap();
+        let tables = tables(backend).await;
+        let of_build = tables.iter().filter(|name| name.ends_with("_b1"));
+        assert_eq!(of_build.count(), 0, "tables of build 1 in {tables:?}");
+        let select = "SELECT partition FROM {keyspace}.view_build_checkpoints";
+        let left = backend.session().fetch::<(i32,)>(select, ()).await.unwrap();
+        assert_eq!(left, [], "partitions with a checkpoint");
     })
     .await;
 }
@@ -167,10 +197,7 @@ async fn shared_tables_of_a_newer_program_are_refused_and_not_changed() {
         let error = opened.expect_err("the build was opened").to_string();
         let reason = "have version 1000, and this program knows version 1: use a newer program";
         assert!(error.contains(reason), "no {reason:?} in: {error}");
-        let select = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
-        let of_test = (backend.keyspace(),);
-        let found = backend.session().fetch::<(String,)>(select, of_test).await;
-        let tables: Vec<String> = found.unwrap().into_iter().map(|(name,)| name).collect();
+        let tables = tables(backend).await;
         let checkpoints = "view_build_checkpoints".to_owned();
         assert!(
             !tables.contains(&checkpoints),
