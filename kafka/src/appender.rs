@@ -4,6 +4,7 @@
 //! proves. After a fatal error of the producer, [`PartitionProducer::heal`] replaces it.
 
 use crate::{
+    polled_producer::PolledProducer,
     prefix::TopicPrefix,
     record_limits::{RECORD_OVERHEAD_BYTES, RecordLimits},
     self_healing::SelfHealing,
@@ -13,7 +14,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message,
     error::KafkaError,
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use std::{
@@ -147,7 +148,7 @@ pub enum AppenderError {
 #[derive(Clone)]
 pub struct Appender {
     settings: KafkaSettings,
-    producer: Arc<SelfHealing<ThreadedProducer<ReportSenders>>>,
+    producer: Arc<SelfHealing<ReportSenders>>,
     senders: Senders,
     limits: Arc<RecordLimits>,
     /// `batch.size` of the producer.
@@ -293,12 +294,15 @@ fn producer(
     settings: &KafkaSettings,
     senders: &Senders,
     batch_bytes: usize,
-) -> Result<ThreadedProducer<ReportSenders>, AppenderError> {
-    let producer = config(settings, batch_bytes).create_with_context(ReportSenders {
+) -> Result<PolledProducer<ReportSenders>, AppenderError> {
+    let reports = ReportSenders {
         senders: senders.clone(),
         prefix: TopicPrefix::of(settings),
-    })?;
-    Ok(producer)
+    };
+    Ok(PolledProducer::new(
+        &config(settings, batch_bytes),
+        reports,
+    )?)
 }
 
 pub(crate) fn config(settings: &KafkaSettings, batch_bytes: usize) -> ClientConfig {

@@ -29,6 +29,13 @@ const BATCHES_AHEAD_MAX: usize = 2;
 /// Maximum size of a fetch with [`Fetch::Small`], in bytes. A broker sends at least one producer batch,
 /// even if it is larger.
 const SMALL_FETCH_BYTES: usize = 64 << 10;
+/// Longest time, in milliseconds, for which a broker holds a fetch request while no record arrives. A record ends the
+/// wait at once, but the end of a partition is reported only after it. A reader that goes to the ends uses the shorter
+/// time; a reader that follows the log, of which each process has one per journal, uses the longer one, because each
+/// request costs processor time here and at the broker.
+const END_WAIT_MS: &str = "50";
+/// See [`END_WAIT_MS`].
+const FOLLOW_WAIT_MS: &str = "250";
 
 /// How much is fetched ahead of the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +150,13 @@ pub(crate) fn config(
         .set("auto.offset.reset", "error")
         // The default of 1,000 ms limits catch-up to a fraction of its speed.
         .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.wait.max.ms", "50")
+        .set(
+            "fetch.wait.max.ms",
+            match ends {
+                Ends::All => END_WAIT_MS,
+                Ends::BehindRecords => FOLLOW_WAIT_MS,
+            },
+        )
         .set("queued.min.messages", "20000")
         .set("queued.max.messages.kbytes", "16384")
         .set("topic.metadata.refresh.interval.ms", "10000")

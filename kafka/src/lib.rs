@@ -12,6 +12,7 @@ pub mod consumer;
 mod faults;
 pub mod group;
 pub mod partition;
+mod polled_producer;
 mod prefix;
 pub mod publisher;
 mod record_limits;

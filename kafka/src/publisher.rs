@@ -4,23 +4,30 @@
 //! next is sent. After a fatal error of the producer the next call replaces it.
 
 use crate::{
+    polled_producer::PolledProducer,
     prefix::TopicPrefix,
     self_healing::SelfHealing,
     settings::{KafkaSettings, SettingsError},
 };
-use futures_util::future::try_join_all;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, ClientContext, Message,
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord},
-    util::Timeout,
+    message::DeliveryResult,
+    producer::{BaseRecord, ProducerContext},
+    types::RDKafkaErrorCode,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 /// Longest time for one record, from call to acknowledgement, in milliseconds.
 const PUBLISH_TIMEOUT_MS: u64 = 10_000;
-/// Maximum number of records in flight.
+/// Maximum number of records in flight of one call.
 const IN_FLIGHT_MAX: usize = 10_000;
+/// Wait before a record is put into the producer's queue again, which was full.
+const FULL_QUEUE_WAIT: Duration = Duration::from_millis(100);
 
 /// Why a record was not published, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +48,33 @@ pub enum PublishError {
     },
 }
 
+/// Partition and offset of a published record.
+type Delivered = Result<(i32, i64), KafkaError>;
+
+/// Passes each report to the caller that waits for it.
+struct Waiters;
+
+impl ClientContext for Waiters {}
+
+impl ProducerContext for Waiters {
+    type DeliveryOpaque = Box<oneshot::Sender<Delivered>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, waiter: Self::DeliveryOpaque) {
+        let delivered = match result {
+            Ok(record) => Ok((record.partition(), record.offset())),
+            Err((error, _)) => Err(error.clone()),
+        };
+        // A caller that was cancelled needs no report.
+        let _ = waiter.send(delivered);
+    }
+}
+
 /// An idempotent producer with awaited acknowledgements.
 #[derive(Clone)]
 pub struct Publisher {
     settings: KafkaSettings,
     role: String,
-    producer: Arc<SelfHealing<FutureProducer>>,
+    producer: Arc<SelfHealing<Waiters>>,
 }
 
 impl Publisher {
@@ -77,12 +105,11 @@ impl Publisher {
         topic: &str,
         records: &[(String, Vec<u8>)],
     ) -> Result<BTreeMap<i32, i64>, PublishError> {
-        let name = self.prefixed(topic);
         let records: Vec<_> = records
             .iter()
-            .map(|(key, value)| FutureRecord::to(&name).key(key).payload(value))
+            .map(|(key, value)| (key.as_str(), Some(value.as_slice())))
             .collect();
-        self.send(topic, records).await
+        self.send(topic, &records).await
     }
 
     /// Publishes a record without a value for each key, so that compaction removes the key. Returns once all of
@@ -95,50 +122,71 @@ impl Publisher {
         topic: &str,
         keys: &[String],
     ) -> Result<(), PublishError> {
-        let name = self.prefixed(topic);
-        let records: Vec<FutureRecord<'_, String, Vec<u8>>> = keys
-            .iter()
-            .map(|key| FutureRecord::to(&name).key(key))
-            .collect();
-        self.send(topic, records).await.map(drop)
-    }
-
-    fn prefixed(&self, topic: &str) -> String {
-        TopicPrefix::of(&self.settings).add(topic)
+        let records: Vec<_> = keys.iter().map(|key| (key.as_str(), None)).collect();
+        self.send(topic, &records).await.map(drop)
     }
 
     async fn send(
         &self,
         topic: &str,
-        mut records: Vec<FutureRecord<'_, String, Vec<u8>>>,
+        records: &[(&str, Option<&[u8]>)],
     ) -> Result<BTreeMap<i32, i64>, PublishError> {
         self.producer
             .heal(|| producer(&self.settings, &self.role))?;
         let producer = self.producer.current();
+        let name = TopicPrefix::of(&self.settings).add(topic);
+        let unknown = |reason: String| PublishError::Unknown {
+            topic: topic.to_owned(),
+            reason,
+        };
         let mut ends = BTreeMap::new();
-        while !records.is_empty() {
-            let chunk = records.drain(..records.len().min(IN_FLIGHT_MAX));
-            let sends = chunk.map(|record| producer.send(record, Timeout::Never));
-            let delivered =
-                try_join_all(sends)
-                    .await
-                    .map_err(|(error, _)| PublishError::Unknown {
-                        topic: topic.to_owned(),
-                        reason: error.to_string(),
-                    })?;
-            for record in delivered {
-                let end = ends.entry(record.partition).or_insert(0);
-                *end = record.offset.saturating_add(1).max(*end);
+        for chunk in records.chunks(IN_FLIGHT_MAX) {
+            let mut reports = Vec::with_capacity(chunk.len());
+            for (key, value) in chunk {
+                let report = enqueue(&producer, &name, key, *value).await;
+                reports.push(report.map_err(|error| unknown(error.to_string()))?);
+            }
+            for report in reports {
+                // The producer reports every record, and it lives while this call does.
+                let delivered = report.await.map_err(|error| unknown(error.to_string()))?;
+                let (partition, offset) = delivered.map_err(|error| unknown(error.to_string()))?;
+                let end = ends.entry(partition).or_insert(0);
+                *end = offset.saturating_add(1).max(*end);
             }
         }
         Ok(ends)
     }
 }
 
-fn producer(settings: &KafkaSettings, role: &str) -> Result<FutureProducer, PublishError> {
-    config(settings, role)
-        .create()
-        .map_err(PublishError::Client)
+/// Puts a record into the producer's queue, and returns the receiver of its report. Waits while the queue is full, at
+/// most [`PUBLISH_TIMEOUT_MS`].
+async fn enqueue(
+    producer: &PolledProducer<Waiters>,
+    topic: &str,
+    key: &str,
+    value: Option<&[u8]>,
+) -> Result<oneshot::Receiver<Delivered>, KafkaError> {
+    let deadline = Instant::now() + Duration::from_millis(PUBLISH_TIMEOUT_MS);
+    let (waiter, report) = oneshot::channel();
+    let mut record = BaseRecord::with_opaque_to(topic, Box::new(waiter)).key(key);
+    record.payload = value;
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(report),
+            Err((error, same))
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+                    && Instant::now() < deadline =>
+            {
+                record = same;
+                sleep(FULL_QUEUE_WAIT).await;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+fn producer(settings: &KafkaSettings, role: &str) -> Result<PolledProducer<Waiters>, PublishError> {
+    PolledProducer::new(&config(settings, role), Waiters).map_err(PublishError::Client)
 }
 
 pub(crate) fn config(settings: &KafkaSettings, role: &str) -> ClientConfig {

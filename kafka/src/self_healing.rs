@@ -1,21 +1,22 @@
 //! A producer that is replaced after a fatal error. After such an error, the client library's producer never
 //! works again.
 
-use rdkafka::producer::{Producer, ProducerContext};
+use crate::polled_producer::PolledProducer;
+use rdkafka::producer::ProducerContext;
 use std::{
     sync::{Arc, RwLock},
     time::Duration,
 };
 
 /// The current producer.
-pub(crate) struct SelfHealing<P> {
+pub(crate) struct SelfHealing<C: ProducerContext + 'static> {
     role: String,
-    current: RwLock<Arc<P>>,
+    current: RwLock<Arc<PolledProducer<C>>>,
 }
 
-impl<P: Send + Sync + 'static> SelfHealing<P> {
+impl<C: ProducerContext + 'static> SelfHealing<C> {
     /// `role` is for the log.
-    pub fn new(role: &str, producer: P) -> Self {
+    pub fn new(role: &str, producer: PolledProducer<C>) -> Self {
         Self {
             role: role.to_owned(),
             current: RwLock::new(Arc::new(producer)),
@@ -23,16 +24,13 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
     }
 
     /// The current producer, with or without a fatal error.
-    pub fn current(&self) -> Arc<P> {
+    pub fn current(&self) -> Arc<PolledProducer<C>> {
         self.current.read().expect("no holder panics").clone()
     }
 
     /// Replaces the producer if it had a fatal error. If several callers are concurrent, only the first one
     /// replaces it. The old producer still reports the records that it had in flight.
-    pub fn heal<C: ProducerContext, E>(&self, new: impl FnOnce() -> Result<P, E>) -> Result<(), E>
-    where
-        P: Producer<C>,
-    {
+    pub fn heal<E>(&self, new: impl FnOnce() -> Result<PolledProducer<C>, E>) -> Result<(), E> {
         if self.current().client().fatal_error().is_none() {
             return Ok(());
         }
@@ -42,19 +40,13 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
             return Ok(());
         };
         tracing::error!(role = self.role, %code, reason, "replacing a producer after a fatal error");
-        let old = std::mem::replace(&mut *current, Arc::new(new()?));
-        // The producer's destructor waits for a thread, so it runs on a thread of its own instead of the
-        // caller's.
-        std::thread::spawn(move || drop(old));
+        *current = Arc::new(new()?);
         Ok(())
     }
 
     /// Replaces the producer with one that has other settings. The old producer still sends and reports the
     /// records that it has in flight, for at most `timeout`.
-    pub fn replace<C: ProducerContext>(&self, new: P, timeout: Duration)
-    where
-        P: Producer<C>,
-    {
+    pub fn replace(&self, new: PolledProducer<C>, timeout: Duration) {
         let mut current = self.current.write().expect("no holder panics");
         let old = std::mem::replace(&mut *current, Arc::new(new));
         tracing::info!(
@@ -70,10 +62,7 @@ impl<P: Send + Sync + 'static> SelfHealing<P> {
 
     /// Makes the producer fail fatally, as after an error that idempotence can't survive.
     #[cfg(feature = "faults")]
-    pub fn fail_fatally<C: ProducerContext>(&self)
-    where
-        P: Producer<C>,
-    {
+    pub fn fail_fatally(&self) {
         crate::faults::fail_fatally(self.current().client());
     }
 }
