@@ -22,6 +22,9 @@ const BATCHES_MAX: usize = 300;
 /// The load.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// The figures' name.
+    #[arg(long)]
+    name: String,
     /// The service's address for commands, such as http://127.0.0.1:8080.
     #[arg(long)]
     url: String,
@@ -85,13 +88,14 @@ pub async fn run(arguments: Arguments) -> Result<Value> {
     );
     #[expect(clippy::cast_precision_loss, reason = "a figure")]
     let offered_per_second = (offered as f64 / time.as_secs_f64()).round();
+    let name = &arguments.name;
     Ok(json!({
-        "pairs.count": arguments.count,
-        "pairs.stale": all.stale,
-        "pairs.background_per_second": offered_per_second,
-        "visible.p50_ms": all.visible.quantile_ms(0.5),
-        "visible.p99_ms": all.visible.quantile_ms(0.99),
-        "visible.max_ms": all.visible.quantile_ms(1.0),
+        (format!("{name}.count")): arguments.count,
+        (format!("{name}.stale")): all.stale,
+        (format!("{name}.background_per_second")): offered_per_second,
+        (format!("{name}.p50_ms")): all.visible.quantile_ms(0.5),
+        (format!("{name}.p99_ms")): all.visible.quantile_ms(0.99),
+        (format!("{name}.max_ms")): all.visible.quantile_ms(1.0),
     }))
 }
 
