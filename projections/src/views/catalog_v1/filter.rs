@@ -22,8 +22,8 @@ const SUGGESTIONS_DEFAULT: u16 = 10;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Words of the description, or a SKU. A misspelt word finds similar ones. The search has no operators. At most 200
-    /// bytes.
+    /// Words of the description, or a SKU. If no product has all of them, it finds products with similar names, so words
+    /// may be misspelt. The search has no operators. At most 200 bytes.
     #[param(example = "hanging heart", max_length = 200)]
     q: Option<String>,
     /// Only products with a price in this currency, ISO 4217.

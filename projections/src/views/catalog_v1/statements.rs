@@ -21,6 +21,15 @@ const WORDS: &str = "(plainto_tsquery('english', $1) || plainto_tsquery('simple'
 /// Lower bounds of the price bands after the first one, in minor units.
 pub(super) const PRICE_BANDS: [i64; 4] = [100, 500, 1_000, 5_000];
 
+/// How products are compared with a search text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// They have all words of the text, in any form.
+    Words,
+    /// A part of their name is similar to the text. This is far more expensive than the comparison of words.
+    Similarity,
+}
+
 /// A product that matches a filter.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub(super) struct Match {
@@ -47,13 +56,17 @@ pub(super) async fn find_page(
 ) -> Result<(Vec<Match>, Option<Vec<BandCount>>), QueryError> {
     let table = table(databases)?;
     let mut transaction = begin(&databases.postgres).await?;
+    let comparison = match &filter.search {
+        Some(search) => comparison(&mut transaction, &table, search).await?,
+        None => Comparison::Words,
+    };
     let mut page = QueryBuilder::new("");
-    push_page(&mut page, &table, filter);
+    push_page(&mut page, &table, filter, comparison);
     let matches = page.build_query_as().fetch_all(&mut *transaction).await?;
     let mut bands = None;
     if filter.facets {
         let mut counts = QueryBuilder::new("");
-        push_band_counts(&mut counts, &table, filter);
+        push_band_counts(&mut counts, &table, filter, comparison);
         bands = Some(counts.build_query_as().fetch_all(&mut *transaction).await?);
     }
     transaction.commit().await?;
@@ -104,10 +117,36 @@ async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Er
     Ok(transaction)
 }
 
-fn push_page(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
+/// The comparison that finds products: similar names count only if no product has all words.
+async fn comparison(
+    transaction: &mut Transaction<'static, Postgres>,
+    table: &str,
+    search: &str,
+) -> Result<Comparison, sqlx::Error> {
+    // Postgres would scan the table for a common word, because it expects to find one soon.
+    sqlx::query("SELECT set_config('enable_seqscan', 'off', true)")
+        .execute(&mut **transaction)
+        .await?;
+    let statement = format!("SELECT EXISTS (SELECT FROM {table} WHERE words @@ {WORDS})");
+    let has_words: bool = sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(search)
+        .fetch_one(&mut **transaction)
+        .await?;
+    Ok(match has_words {
+        true => Comparison::Words,
+        false => Comparison::Similarity,
+    })
+}
+
+fn push_page(
+    query: &mut QueryBuilder<Postgres>,
+    table: &str,
+    filter: &Filter,
+    comparison: Comparison,
+) {
     let columns = list(ProductRow::all());
     query.push(format!("SELECT {columns}, relevance FROM ("));
-    push_matches(query, table, filter);
+    push_matches(query, table, filter, comparison);
     query.push(") AS matches");
     if let Some(after) = &filter.after {
         query.push(" WHERE ");
@@ -125,31 +164,47 @@ fn push_page(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
     query.push(format!(" ORDER BY {order} LIMIT {count}"));
 }
 
-fn push_band_counts(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
+fn push_band_counts(
+    query: &mut QueryBuilder<Postgres>,
+    table: &str,
+    filter: &Filter,
+    comparison: Comparison,
+) {
     let bounds = list(PRICE_BANDS.map(|bound| bound.to_string()));
     query.push(format!(
         "SELECT currency, width_bucket(price, ARRAY[{bounds}]::bigint[]) AS band, \
          count(*) AS products FROM ("
     ));
-    push_matches(query, table, filter);
+    push_matches(query, table, filter, comparison);
     query.push(") AS matches GROUP BY currency, band ORDER BY currency, band");
 }
 
 /// Appends a query for all products that match the filter. Call this before another parameter is bound: [`WORDS`]
 /// refers to the search text as the statement's first parameter.
-fn push_matches(query: &mut QueryBuilder<Postgres>, table: &str, filter: &Filter) {
+fn push_matches(
+    query: &mut QueryBuilder<Postgres>,
+    table: &str,
+    filter: &Filter,
+    comparison: Comparison,
+) {
     let columns = list(ProductRow::all());
     query.push(format!("SELECT {columns}, "));
-    match &filter.search {
-        // A product with all words of the search, in any form, ranks above one with merely similar letters.
-        Some(search) => query
-            .push("(1000000 * (word_similarity(")
+    match (&filter.search, comparison) {
+        // Every product with the words is more relevant than a similar one: if another product gets the words between
+        // two pages, the next page does not repeat products.
+        (Some(search), Comparison::Words) => query
+            .push("(1000000 * (1 + ts_rank(words, plainto_tsquery('english', ")
             .push_bind(search.clone())
             .push(format!(
-                ", name) + CASE WHEN words @@ {WORDS} THEN 1 + ts_rank(words, {WORDS}) ELSE 0 END))\
-                 ::bigint AS relevance FROM {table} WHERE (words @@ {WORDS} OR $1 <% name)"
+                ") || plainto_tsquery('simple', $1))))::bigint AS relevance FROM {table} WHERE words @@ {WORDS}"
             )),
-        None => query.push(format!("0::bigint AS relevance FROM {table} WHERE true")),
+        (Some(search), Comparison::Similarity) => query
+            .push("(1000000 * word_similarity(")
+            .push_bind(search.clone())
+            .push(format!(
+                ", name))::bigint AS relevance FROM {table} WHERE $1 <% name"
+            )),
+        (None, _) => query.push(format!("0::bigint AS relevance FROM {table} WHERE true")),
     };
     if let Some(currency) = &filter.currency {
         query.push(" AND currency = ").push_bind(currency.clone());
