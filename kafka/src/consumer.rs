@@ -31,8 +31,8 @@ const BATCHES_AHEAD_MAX: usize = 2;
 const SMALL_FETCH_BYTES: usize = 64 << 10;
 /// Longest time, in milliseconds, for which a broker holds a fetch request while no record arrives. A record ends the
 /// wait at once, but the end of a partition is reported only after it. A reader that goes to the ends uses the shorter
-/// time; a reader that follows the log, of which each process has one per journal, uses the longer one, because each
-/// request costs processor time here and at the broker.
+/// time. Every other reader uses the longer one, because each request costs processor time here and at the broker, and a
+/// process has such a reader for each journal as long as it runs.
 const END_WAIT_MS: &str = "50";
 /// See [`END_WAIT_MS`].
 const FOLLOW_WAIT_MS: &str = "250";
